@@ -33,7 +33,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "dir": {"type": "path"},
                 "incident": {"type": "str", "default": ""},
                 "host": {"type": "str", "default": ""},
-                "language": {"type": "str", "default": "", "choices": ["", *catalogue.CATALOGUES]},
+                "language": {"type": "str", "default": "", "choices": ["", *catalogue.LANGUAGES]},
                 "timezone": {"type": "str", "default": ""},
             }
         )

@@ -88,7 +88,7 @@ from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing, terminal
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import terminal, wording
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import (
     allowlist,
     event_batch,
@@ -143,7 +143,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._terminal = terminal.Terminal(self._display)
         self._recorder: Optional[recorder.Recorder] = None
         self._tasks: Dict[Tuple[str, int], task_result.Task] = {}
-        self._wording = closing.Wording(language="en", timezone="UTC")
+        self._wording = wording.Wording(language="en", timezone="UTC")
         # The module of each task by the task's name: in Japanese a task is called by its module.
         self._actions: Dict[str, str] = {}
         self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
@@ -157,7 +157,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             folder=None if _check_mode() else self.get_option("dir"),
             warn=self._terminal.warn,
         )
-        self._wording = closing.Wording(language=self.get_option("language"), timezone=self.get_option("timezone"))
+        self._wording = wording.Wording(language=self.get_option("language"), timezone=self.get_option("timezone"))
         self._watch.begin(float(self.get_option("progress")))
         self._record(
             kind="run_start",
@@ -221,6 +221,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def _conclude(self, timeline: recorder.Recorder) -> None:
         """Write the documents and show the summary."""
+        # Imported here: the first task need not wait for it.
+        from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing  # noqa: PLC0415
+
         try:
             closing.Closing(
                 timeline.run,

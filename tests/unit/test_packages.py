@@ -31,8 +31,13 @@ PLUGIN_UTILS = [
     ["_policy", "_notify", "_prefetch"],
     ["_report"],
 ]
-# Loaded by name if a document has to be written.
-LOADED_BY_NAME = {"plugin_utils._report.html", "plugin_utils._report.markdown"}
+# Loaded by name when they are first needed.
+LOADED_BY_NAME = {
+    "plugin_utils._messages.en",
+    "plugin_utils._messages.ja",
+    "plugin_utils._report.html",
+    "plugin_utils._report.markdown",
+}
 
 
 def modules() -> dict[str, Path]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import os
 import pwd
@@ -15,7 +14,7 @@ import selectors
 import signal
 import subprocess
 import time
-from typing import Callable, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
@@ -27,8 +26,7 @@ class CommandError(MessageError):
     templates = messages.ENGLISH
 
 
-@dataclasses.dataclass(frozen=True)
-class Completed:
+class Completed(NamedTuple):
     """The result of a command: exit code (None if it was killed at its deadline), output, seconds."""
 
     argv: Sequence[str]

@@ -17,15 +17,14 @@ import os
 import selectors
 import signal
 import time
-from typing import Any, Callable, Dict, Mapping, NoReturn, Optional
+from typing import Any, Callable, Dict, Mapping, NamedTuple, NoReturn, Optional
 
 TIMED_OUT = "timed out"
 
 _CHUNK = 1 << 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The result of one question: its value (JSON data) or error, and the seconds it took."""
 
     seconds: float

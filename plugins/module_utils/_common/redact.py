@@ -19,26 +19,40 @@ characters.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import urllib.parse
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Match, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Match,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_known, redact_shapes, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_values as values
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 MASK = redact_shapes.MASK
 
-_SECRET_NAME = re.compile(values.TELLING + r"\Z")
+_SECRET_NAME = lazy(values.TELLING + r"\Z")
 # Maximum distance of a word such as "password" from the end of a name.
 _END_OF_NAME = 64
 # Variables about a secret that hold no secret; their values are ordinary words and paths.
-_ABOUT = re.compile(
+_ABOUT = lazy(
     r"(?i:_(?:file|path|dir|directory|url|uri|ttl|name|domain|host|port|age|length|rounds|algorithm|issuer|type|secure|"
     r"samesite|same_site|enabled|mode|store|header|prefix|version|audience|provider))\Z"
 )
-_ABOUT_TIME = re.compile(r"(?i:expir|lifetime)")
-_PATH_OF_KEY = re.compile(r"/[\w./-]+\.(?:key|pem|p12|pfx|json|txt)\Z")
+_ABOUT_TIME = lazy(r"(?i:expir|lifetime)")
+_PATH_OF_KEY = lazy(r"/[\w./-]+\.(?:key|pem|p12|pfx|json|txt)\Z")
 
 
 def _token(match: Match[str]) -> str:
@@ -53,8 +67,7 @@ def _inserted(match: Match[str]) -> str:
     return match.group("before") + (MASK if any(map(is_secret_name, columns)) else match.group("values"))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Rule:
+class _Rule(NamedTuple):
     """A pattern, its replacement, and words (in lower case): without one of these words the pattern cannot match.
 
     It is compiled when one of its words is first found, because most runs find none.

@@ -20,6 +20,7 @@ import string
 from typing import Iterable, Iterator, List, Optional, Pattern, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_shapes as shapes
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 # A shorter "secret" is a word like "admin". Masking it everywhere would make the evidence unreadable.
 SHORTEST = 6
@@ -30,7 +31,7 @@ _LEVELS = 4
 
 # Runs of escapes of the same length, so that a place in the copy gives its place in the text.
 # Only the first character is searched first, which is fast.
-_ESCAPES = re.compile(
+_ESCAPES = lazy(
     r"[%\\&'\"](?:(?P<percent>(?<=%)[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2})*)|"
     r"(?<=\\)(?:(?P<unicode>u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*)|(?P<byte>x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2})*)|"
     r"(?P<octal>[0-7]{3}(?:\\[0-7]{3})*)|(?P<braces>u\{[0-9a-fA-F]{1,6}\}|U[0-9a-fA-F]{8})|"
@@ -40,8 +41,8 @@ _ESCAPES = re.compile(
 )
 # What begins an escape, the base of its digits, its length.
 _DIGITS = {"percent": ("%", 16, 3), "unicode": ("\\u", 16, 6), "byte": ("\\x", 16, 4), "octal": ("\\", 8, 4)}
-_BREAK = re.compile(shapes.BREAK)
-_BEFORE_BREAK = re.compile(shapes.BEFORE_BREAK)
+_BREAK = lazy(shapes.BREAK)
+_BEFORE_BREAK = lazy(shapes.BEFORE_BREAK)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=-]*")
 _BASE64_SIGNS = frozenset(string.ascii_letters + string.digits + "+/_=-")
 _SIGNS_OF_LETTERS = str.maketrans("nrtbf", "\n\r\t\b\f")

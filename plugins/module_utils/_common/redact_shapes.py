@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from typing import List, Match, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
+
 MASK = "[redacted]"
 
 # The prefix of a message by a logger, syslog, journalctl or a container runtime. It may be empty.
@@ -38,13 +40,13 @@ def cover(text: str) -> str:
 
 _KEY = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 # A key ends with its END. If that was cut off, the rest of the key is removed.
-_WHOLE_KEY = re.compile(
+_WHOLE_KEY = lazy(
     rf"-----BEGIN {_KEY}(?:.{{0,20000}}?-----END {_KEY}|.{{0,20000}})|"
     r"PuTTY-User-Key-File-\d(?:.{0,20000}?Private-MAC: ?\w{1,200}|.{0,20000})",
     re.DOTALL,
 )
-_END_OF_KEY = re.compile(rf"-----END {_KEY}")
-_LINE_OF_KEY = re.compile(rf"(?:[ \t]{{0,200}}{PREFIX})?([A-Za-z0-9+/=\s]*)\Z")
+_END_OF_KEY = lazy(rf"-----END {_KEY}")
+_LINE_OF_KEY = lazy(rf"(?:[ \t]{{0,200}}{PREFIX})?([A-Za-z0-9+/=\s]*)\Z")
 
 
 def without_private_keys(text: str) -> str:
@@ -118,15 +120,15 @@ def without_tokens(text: str) -> str:
 
 _SHORTEST = 20
 # A digest names its type: npm ("sha512-…"), OpenSSH ("SHA256:…"). It is public.
-_RUN = re.compile(r"(?<![A-Za-z0-9+/_=-])(?<!SHA256:)(?!sha\d{1,3}-)[A-Za-z0-9+/_=-]{20,}")
+_RUN = lazy(r"(?<![A-Za-z0-9+/_=-])(?<!SHA256:)(?!sha\d{1,3}-)[A-Za-z0-9+/_=-]{20,}")
 # A part of a path that is a word: "node_modules", ".npm", "Linux".
-_WORD = re.compile(r"[._]?[A-Za-z]?[a-z]{2,}(?:[_-][a-z]+)*\Z")
-_HEX = re.compile(r"[0-9a-f]+\Z|[0-9A-F]+\Z")
+_WORD = lazy(r"[._]?[A-Za-z]?[a-z]{2,}(?:[_-][a-z]+)*\Z")
+_HEX = lazy(r"[0-9a-f]+\Z|[0-9A-F]+\Z")
 # Changes between capitals, small letters and digits. Words in one ("setupListenHandle") change at every fourth
 # character, a random string at two of three.
-_CHANGE = re.compile(r"[a-z](?=[A-Z0-9])|[A-Z](?=[a-z0-9])|[0-9](?=[A-Za-z])")
+_CHANGE = lazy(r"[a-z](?=[A-Z0-9])|[A-Z](?=[a-z0-9])|[0-9](?=[A-Za-z])")
 # Times in names of files and runs ("20260302T010203Z") do not count.
-_NO_LETTER = re.compile(r"(?<!\d)\d{8}T\d{4,9}Z?|[^A-Za-z0-9]+")
+_NO_LETTER = lazy(r"(?<!\d)\d{8}T\d{4,9}Z?|[^A-Za-z0-9]+")
 
 
 def opaque(token: str) -> bool:
@@ -160,7 +162,7 @@ def _judge(match: Match[str]) -> str:
 
 
 # Tokens in parts, and those with a number before them: "[redacted].k4rDmc.[redacted]".
-_AROUND = re.compile(r"(?:(?<!\d)\d{8,10}:)?\[redacted\](?:\.[\w=-]{4,40}\.\[redacted\])?")
+_AROUND = lazy(r"(?:(?<!\d)\d{8,10}:)?\[redacted\](?:\.[\w=-]{4,40}\.\[redacted\])?")
 
 
 def without_opaque(text: str) -> str:

@@ -15,6 +15,7 @@ import re
 from typing import List, Match, NamedTuple, Optional, Pattern, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_shapes as shapes
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 MASK = shapes.MASK
 
@@ -65,28 +66,28 @@ _PAIR_BEGUN = (
     + TELLING
     + r"""["']?,?[ \t\r]{0,20}\Z"""
 )
-_PAIR_BEGINS = re.compile(r"""[ \t-]{0,200}["']?(?i:name|key|header|field)""")
-_PAIR_ENDED = re.compile(r"""[ \t]{0,200}["']?(?i:value)["']?[ ]{0,4}[:=][ ]{0,4}""")
+_PAIR_BEGINS = lazy(r"""[ \t-]{0,200}["']?(?i:name|key|header|field)""")
+_PAIR_ENDED = lazy(r"""[ \t]{0,200}["']?(?i:value)["']?[ ]{0,4}[:=][ ]{0,4}""")
 # An element whose text is on the next line.
 _ELEMENT_BEGUN = rf"<[\w:.-]{{0,60}}?{TELLING}>[ \t\r]{{0,20}}\Z"
 # A value that is compared with a name: "x" === password.
 _COMPARED = rf"[=!]{{2,3}}[ \t]{{0,4}}[\w.$]{{0,60}}?{TELLING}"
 
 # A prefix of a quote that belongs to the value: b'', $'', @"", new String("").
-_BEFORE_QUOTE = re.compile(r"(?:[bBuUrRfF]{1,2}|[$@]|!!\w{1,20}[ ]|(?:new[ ])?[A-Za-z][\w.]{0,40}\()?(?=\\{0,8}[\"'`])")
-_STRING = re.compile(rf"(?:{QUOTED})")
+_BEFORE_QUOTE = lazy(r"(?:[bBuUrRfF]{1,2}|[$@]|!!\w{1,20}[ ]|(?:new[ ])?[A-Za-z][\w.]{0,40}\()?(?=\\{0,8}[\"'`])")
+_STRING = lazy(rf"(?:{QUOTED})")
 # Another string that is part of the value: 'a' + 'b', 'it'\''s', 'it''s', Python's "a" "b".
-_ANOTHER = re.compile(rf"(?:\\'|[ ]?\+[ ]?|[ ])?(?=[\"'`])(?:{QUOTED})")
-_BLOCK = re.compile(r"(?:![\w!./-]{0,40}[ ]{1,4})?[|>][+-]?\d?[ \t\r]{0,20}\Z")
+_ANOTHER = lazy(rf"(?:\\'|[ ]?\+[ ]?|[ ])?(?=[\"'`])(?:{QUOTED})")
+_BLOCK = lazy(r"(?:![\w!./-]{0,40}[ ]{1,4})?[|>][+-]?\d?[ \t\r]{0,20}\Z")
 # Flags and counts, if nothing else belongs to the value.
-_NO_SECRET = re.compile(
+_NO_SECRET = lazy(
     r"""(?:(?i:true|false|null|undefined|none|nil)|-?\d{1,3})"""
     r"""(?=["']?(?:,(?=[\s"'])|[;&]|\s{0,4}[}\])]{1,4}(?:[\s,;]|\Z)|\s{0,4}\Z)|[ ][\w.-]{1,40}=)"""
 )
-_WORD = re.compile(r"""[^\s"'<>]+""")
-_IN_QUERY = re.compile(r"""[^\s&"'<>\\]+""")
-_IN_CONNECTION = re.compile(r"""[^;"'\n]+""")
-_FIRST_WORD = re.compile(r"[\w+/=.~-]+")
+_WORD = lazy(r"""[^\s"'<>]+""")
+_IN_QUERY = lazy(r"""[^\s&"'<>\\]+""")
+_IN_CONNECTION = lazy(r"""[^;"'\n]+""")
+_FIRST_WORD = lazy(r"[\w+/=.~-]+")
 # The next name, or the end of the text that contains the value.
 _NEXT_NAME = (
     r"""[,;&][ ]{1,4}["'`]?[\w.-]{1,40}["'`]?[ ]{0,2}[:=](?!\w{0,20}[;&])|[,;][ ]?["'][\w.-]{1,40}["'][ ]{0,2}:|"""
@@ -107,19 +108,19 @@ _SCHEME = (
 )
 _AUTHORIZATION = r"(?i:authorization)\W{1,30}\Z"
 # Names with such a word that hold no secret: TokenExpiredError: jwt expired, /srv/passwordReset.js:12.
-_OF_AN_ERROR = re.compile(r"(?i:error|exception|warning|rejection)\Z")
-_OF_A_FILE = re.compile(r"\.(?:[cm]?[jt]sx?|json|py|db|sql|log|md|html|css|map)\Z")
-_PLACE = re.compile(r"\d{1,7}(?::\d{1,7})?(?=[)\s,;'\"]|\Z)")
+_OF_AN_ERROR = lazy(r"(?i:error|exception|warning|rejection)\Z")
+_OF_A_FILE = lazy(r"\.(?:[cm]?[jt]sx?|json|py|db|sql|log|md|html|css|map)\Z")
+_PLACE = lazy(r"\d{1,7}(?::\d{1,7})?(?=[)\s,;'\"]|\Z)")
 _CLOSING = " \t\r\"'`}]),>;"
-_ONLY_CLOSING = re.compile(r"[ \t\r\"'`}\]),>;]*\Z")
-_BLANK = re.compile(r"\s*\Z")
+_ONLY_CLOSING = lazy(r"[ \t\r\"'`}\]),>;]*\Z")
+_BLANK = lazy(r"\s*\Z")
 _OPENED = "[{"
-_BRACKET = re.compile(r"""[\[\]{}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
+_BRACKET = lazy(r"""[\[\]{}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 
-_BODY = re.compile(rf"[ \t]{{0,200}}{shapes.PREFIX}[ \t]{{0,200}}")
-_KEY_OF_A_LINE = re.compile(r"""(?:-[ ])?["']?[\w.-]{1,60}["']?[ ]?[:=](?:\s|\Z|["'\d{\[])""")
-_FRAME = re.compile(r"at \S|\^|[-=]{3}|[{}\[\]()]*\Z")
-_ALONE = re.compile(r"""[^\s"'{}<>]{4,}(?=["'}\]),;\r]{0,8}\Z)""")
+_BODY = lazy(rf"[ \t]{{0,200}}{shapes.PREFIX}[ \t]{{0,200}}")
+_KEY_OF_A_LINE = lazy(r"""(?:-[ ])?["']?[\w.-]{1,60}["']?[ ]?[:=](?:\s|\Z|["'\d{\[])""")
+_FRAME = lazy(r"at \S|\^|[-=]{3}|[{}\[\]()]*\Z")
+_ALONE = lazy(r"""[^\s"'{}<>]{4,}(?=["'}\]),;\r]{0,8}\Z)""")
 
 
 class Carry(NamedTuple):

@@ -12,14 +12,16 @@ from __future__ import annotations
 import re
 from typing import Dict, List, Optional, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
+
 _Version = Tuple[int, ...]
 # A range from the first version of the pair up to, but without, the second one. None means no upper limit.
 _Range = Tuple[_Version, Optional[_Version]]
 
 _PART = r"(?:\d{1,9}|[xX*])"
 _PARTIAL = rf"v?{_PART}(?:\.{_PART}){{0,2}}(?:[-+][\w.+-]{{0,100}})?"
-_COMPARATOR = re.compile(rf"(?P<sign>>=|<=|>|<|=|\^|~>?)?\s{{0,4}}(?P<version>{_PARTIAL})(?=\s|\Z)")
-_HYPHEN = re.compile(rf"\s*(?P<low>{_PARTIAL})\s+-\s+(?P<high>{_PARTIAL})\s*\Z")
+_COMPARATOR = lazy(rf"(?P<sign>>=|<=|>|<|=|\^|~>?)?\s{{0,4}}(?P<version>{_PARTIAL})(?=\s|\Z)")
+_HYPHEN = lazy(rf"\s*(?P<low>{_PARTIAL})\s+-\s+(?P<high>{_PARTIAL})\s*\Z")
 _LONGEST = 500
 _NEVER: _Version = (1 << 31, 0, 0)
 

@@ -11,14 +11,13 @@ that are not UTF-8 are replaced, because the text is passed on as JSON.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import ipaddress
 import os
 import re
 import shutil
 import sys
 import time
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, messages, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
@@ -46,8 +45,7 @@ class ProcfsError(MessageError):
     templates = messages.ENGLISH
 
 
-@dataclasses.dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """One process. pid with start_ticks identifies it even if the pid is used again, until the next boot.
 
     exe and cwd are None if this user may not see them. state is the kernel's letter (Z zombie, T stopped). uid is the
@@ -84,8 +82,7 @@ class Process:
         return f"{self.argv[0]} {script}" if is_file else self.argv[0]
 
 
-@dataclasses.dataclass(frozen=True)
-class Listener:
+class Listener(NamedTuple):
     """One listening TCP socket, the processes that hold it (as far as this user may see), the user that made it."""
 
     port: int
@@ -321,7 +318,7 @@ def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listene
     if not found:
         return []
     held = _holders({listener.inode for listener in found}, proc_root=proc_root)
-    return [dataclasses.replace(listener, pids=held[listener.inode]) for listener in found]
+    return [listener._replace(pids=held[listener.inode]) for listener in found]
 
 
 def timespan(text: str) -> Optional[float]:

@@ -13,12 +13,11 @@ state folder gives the same information to this collection. For a plain process,
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import glob
 import json
 import os
 import re
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, MessageError, message
@@ -53,8 +52,7 @@ class HoldError(MessageError):
     templates = messages.ENGLISH
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Location of a hold: the service, its state folder, and the folders of systemd."""
 
     manager: str

@@ -30,7 +30,7 @@ import stat
 import struct
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
 
@@ -67,8 +67,7 @@ def _boot_id() -> str:
         return ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Clock:
+class Clock(NamedTuple):
     """The clocks: wall clock for people, clock since boot for the lease, and the id of the boot."""
 
     wall: Callable[[], float] = time.time

@@ -9,8 +9,7 @@ Instants are UTC (ISO 8601, milliseconds), so they compare as text. _incident/re
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 
@@ -35,8 +34,7 @@ _TIMER = 58.0
 _STARTING = 30.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Ending:
+class Ending(NamedTuple):
     """How an outage ended: the outcome, the instant, and its source."""
 
     outcome: str

@@ -16,7 +16,6 @@ Only the run that has the lease of the host may write. Every call here takes or 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 import secrets
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
@@ -85,7 +84,7 @@ def _before_opening(record: Dict[str, Any], update: Update, *, store: incident_s
     healthy = last_good.last_healthy(store.home)
     if healthy is not None and healthy <= record["opened_at"]:
         signs.append({"at": healthy, "kind": "good", "source": "last healthy run"})
-    return dataclasses.replace(update, detected_at=update.detected_at or record["opened_at"], signs=signs)
+    return update._replace(detected_at=update.detected_at or record["opened_at"], signs=signs)
 
 
 _Outcome = Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]
@@ -176,9 +175,7 @@ def _absent(
     if not store.writing:
         return record_result.result(record, call, store=store, seat=seat), {}, {}
     mine = [item for item in store.past(since=0) if call.run in item["runs"]]
-    only_notified = not any(
-        getattr(call.update, field.name) for field in dataclasses.fields(Update) if field.name != "notified"
-    )
+    only_notified = not any(value for name, value in call.update._asdict().items() if name != "notified")
     if mine and (call.state == "closed" or (call.update.notified and only_notified)):
         before = copy.deepcopy(_public(mine[0]))
         record_update.apply(mine[0], Update(notified=call.update.notified), run=call.run)

@@ -6,17 +6,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
 
-@dataclasses.dataclass(frozen=True)
-class Update:
+class Update(NamedTuple):
     """New values for a record. None and empty lists keep the current value."""
 
     severity: Optional[str] = None
@@ -75,8 +73,7 @@ def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> 
         said_at=update.said_at,
     )
     known = record["outcome"] if record["outcome"] not in incident_store.UNFINISHED else None
-    return dataclasses.replace(
-        update,
+    return update._replace(
         cause=update.cause or record["cause"] or _cause_of_exit(record),
         mitigated_at=ended.at,
         mitigated_from=ended.source,

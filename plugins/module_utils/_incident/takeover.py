@@ -12,12 +12,11 @@ acts once nobody holds it. If somebody is already starting the unit, the run wai
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import sys
 import time
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
@@ -148,8 +147,7 @@ class TakeoverError(Exception):
     """The unit could not be taken over; systemd still controls it."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Takeover:
+class Takeover(NamedTuple):
     """A takeover: the unit, its time, the state before, the timer that gives the unit back, and the last exit."""
 
     unit: str
@@ -160,7 +158,7 @@ class Takeover:
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the takeover as it is recorded."""
-        return dataclasses.asdict(self)
+        return self._asdict()
 
 
 def phase(properties: Mapping[str, str]) -> str:
@@ -224,8 +222,7 @@ def timer_name(unit: str) -> str:
     return f"itsm-runbook-dead-man-{re.sub(r'[^A-Za-z0-9_.-]', '_', re.sub(r'[.]service$', '', unit))}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Guard:
+class Guard(NamedTuple):
     """The check of the dead-man timer before it starts the unit, and the drop-in that it writes if the check fails.
 
     rights: account (uid, gid) that reads the database. See safe_open.rights_on.
@@ -237,7 +234,10 @@ class Guard:
     text: str = ""
 
 
-def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard = Guard()) -> str:
+_NO_GUARD = Guard()
+
+
+def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard = _NO_GUARD) -> str:
     """Arm the dead-man timer of unit, unless it is armed; return its name. Raises TakeoverError.
 
     Its first check is at the end of the lease of seat, then every POLL seconds. It acts once and ends: it starts the
@@ -281,7 +281,7 @@ def take(
     *,
     seat: host_lease.Seat,
     kill: bool = False,
-    guard: Guard = Guard(),
+    guard: Guard = _NO_GUARD,
     run: commands.Runner = commands.run,
 ) -> Takeover:
     """Take the unit over: arm the timer first, then cancel the pending action of systemd. Raises TakeoverError.

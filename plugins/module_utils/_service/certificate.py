@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import grp
 import hashlib
 import os
 import pwd
 import stat
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, labelled, message
@@ -31,8 +30,7 @@ class CertificateError(messages.ServiceError):
     """A parameter is invalid, or the command could not be run. The message names an invalid parameter."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """The files of a certificate and its key, and the user that must be able to read them.
 
     If key is empty, the key is the file next to the certificate (server.key next to server.crt), if it exists.
@@ -43,8 +41,7 @@ class Pair:
     user: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Permissions:
+class Permissions(NamedTuple):
     """Owner, group and mode to set on the key. An empty field leaves the value unchanged."""
 
     owner: str = ""
@@ -210,7 +207,7 @@ def _with_key(pair: Pair) -> Pair:
         if path and not os.path.isabs(path):
             raise CertificateError(message("reason.certificate.not_absolute", name=name, path=repr(path)))
     beside = os.path.splitext(pair.certificate)[0] + ".key"
-    return dataclasses.replace(pair, key=beside) if not pair.key and os.path.isfile(beside) else pair
+    return pair._replace(key=beside) if not pair.key and os.path.isfile(beside) else pair
 
 
 def ensure(

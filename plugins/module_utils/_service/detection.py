@@ -108,8 +108,8 @@ def _service(values: Values, checked: Optional[Dict[str, Any]]) -> service_proce
     service = service_process.Service(**values["service"], ports=values["ports"])
     wrong = _wrong_settings(checked)
     if "nexus_user" in wrong:
-        service = dataclasses.replace(service, user="")
-    return dataclasses.replace(service, manager="process") if "nexus_unit" in wrong else service
+        service = service._replace(user="")
+    return service._replace(manager="process") if "nexus_unit" in wrong else service
 
 
 def _targets(endpoints: List[Dict[str, Any]], checked: Optional[Dict[str, Any]]) -> List[Target]:
@@ -117,7 +117,7 @@ def _targets(endpoints: List[Dict[str, Any]], checked: Optional[Dict[str, Any]])
     if checked is None or not checked["resolved"]["https_suspended"]:
         return targets
     plain = [target for target in targets if not target.url.startswith("https://")]
-    return [dataclasses.replace(target, required=True) for target in plain] or targets
+    return [target._replace(required=True) for target in plain] or targets
 
 
 def _login(values: Dict[str, Any]) -> Login:

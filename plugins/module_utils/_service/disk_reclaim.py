@@ -17,7 +17,7 @@ import itertools
 import os
 import stat
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
@@ -66,8 +66,7 @@ class _Room:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Protected:
+class _Protected(NamedTuple):
     """Files that are never touched: by name, by inode, and everything below some folders."""
 
     paths: Set[str]

@@ -10,7 +10,6 @@ Proxies of the environment are not used: the question is whether this service an
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import http.client
 import json
 import socket
@@ -179,7 +178,7 @@ class _Request:
         with contextlib.suppress(OSError, ValueError):
             connected = self._connect(parts)
             try:
-                unproved = dataclasses.replace(self.target, validate_certs=False)
+                unproved = self.target._replace(validate_certs=False)
                 connected = self._wrap(connected, _context(unproved), parts.hostname or "")
                 self.certificate = _certificate(connected.getpeercert(binary_form=True))
             finally:

@@ -12,16 +12,16 @@ knex's own tables. Those rows were read without changing any file. knex opens th
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import shutil
 import sqlite3
 import tempfile
 import time
-from typing import Any, ContextManager, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, ContextManager, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
     Message,
     labelled,
@@ -47,11 +47,11 @@ ARGUMENTS: Dict[str, Dict[str, Any]] = {
 _KNEX = "node_modules/.bin/knex"
 _MOST_ERROR_TEXT = 600
 _KNEX_NAMES = ("knex", "knex.js")
-_MIGRATES = re.compile(r"(?:^|[\s/])knex(?:[\s.]|$)|\bmigrate[:\s]")
-_COMMAND = re.compile(r"\bmigrate:(\w+)")
+_MIGRATES = lazy(r"(?:^|[\s/])knex(?:[\s.]|$)|\bmigrate[:\s]")
+_COMMAND = lazy(r"\bmigrate:(\w+)")
 # Commands that only read. Triage itself runs them meanwhile.
 _LOOKS = {"list", "status", "currentVersion"}
-_LOCKED = re.compile(r"(?i)migration table is already locked|MigrationLocked")
+_LOCKED = lazy(r"(?i)migration table is already locked|MigrationLocked")
 
 
 def may_migrate(argv: Sequence[str]) -> bool:
@@ -61,8 +61,7 @@ def may_migrate(argv: Sequence[str]) -> bool:
     return _MIGRATES.search(line) is not None and not (commands and commands <= _LOOKS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Status:
+class Status(NamedTuple):
     """The names of completed and pending migrations, the number of the last batch, whether the lock is taken."""
 
     completed: List[str]
@@ -289,7 +288,7 @@ def newly(before: Status, after: Status) -> List[str]:
 
 def look(migrator: Migrator) -> Dict[str, Any]:
     """Return the result of the module knex_migrate_info as it documents it. Raises KnexError."""
-    return dataclasses.asdict(migrator.look())
+    return migrator.look()._asdict()
 
 
 def migrate(migrator: Migrator, *, state: str, check_mode: bool = False) -> Dict[str, Any]:

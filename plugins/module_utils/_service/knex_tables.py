@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sqlite3
 import time
-from typing import Any, Optional, Sequence, Set, Tuple, Union
+from typing import Any, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
     Message,
@@ -50,8 +49,7 @@ class KnexError(ServiceError):
         self.applied = list(applied)
 
 
-@dataclasses.dataclass(frozen=True)
-class Tables:
+class Tables(NamedTuple):
     """The content of knex's own tables: for each its name, the statement that made it, and its rows.
 
     names: the migrations that were applied. several: more than one table has the columns of knex's tables, and only

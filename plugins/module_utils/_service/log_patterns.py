@@ -11,13 +11,13 @@ near the beginning of a line, milliseconds since the epoch under "time" (pino), 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import datetime
 import os
 import re
-from typing import Any, Dict, List, Optional, Pattern, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Pattern, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 _LONGEST_LINE = 2000
 # Number of characters to quote around a known trouble: they include paths and package names.
@@ -57,37 +57,36 @@ _LASTING = ("disk_full", "db_locked", "db_corrupt", "migration_missing")
 _LASTING_SECONDS = 30.0
 
 # At the beginning of the line, or after a logger's prefix (time, level).
-_ERROR = re.compile(r"(?:^|[\s\[(])(?:[A-Z]\w*)?(?:Error|Exception|Rejection)\b(?: \[\w+\])?(?::|\s*$)")
-_FRAME = re.compile(r"^\s+at .+")
-_CARET = re.compile(r"^\s*\^+\s*$")
+_ERROR = lazy(r"(?:^|[\s\[(])(?:[A-Z]\w*)?(?:Error|Exception|Rejection)\b(?: \[\w+\])?(?::|\s*$)")
+_FRAME = lazy(r"^\s+at .+")
+_CARET = lazy(r"^\s*\^+\s*$")
 # Node prints the place of an uncaught error above its message, with the source line and the caret between them.
-_HEADER = re.compile(r"^(?:file://)?(/[^\n]*|node:\S+):(\d+)$")
-_PLACE = re.compile(r"(?:^|[\s(])(?:file://)?(/[^()\n]+?):(\d+)(?::\d+)?\)?$")
+_HEADER = lazy(r"^(?:file://)?(/[^\n]*|node:\S+):(\d+)$")
+_PLACE = lazy(r"(?:^|[\s(])(?:file://)?(/[^()\n]+?):(\d+)(?::\d+)?\)?$")
 # A JSON file has no header: its path begins the message.
-_JSON_FILE = re.compile(r"SyntaxError: (/[^\n:]+\.json): ")
+_JSON_FILE = lazy(r"SyntaxError: (/[^\n:]+\.json): ")
 # Frames in which Node compiles a file: the code of that file has not run yet.
-_COMPILING = re.compile(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
+_COMPILING = lazy(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
 _LONGEST_HEADER = 8
 # Node prints its version last when it ends because of an exception (17 and later).
-_NODE_ENDED = re.compile(r"^Node\.js v\d+\.")
+_NODE_ENDED = lazy(r"^Node\.js v\d+\.")
 
 _LAST_INSTANT = 7258118400.0  # 2200
 
-_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_COLOUR = lazy(r"\x1b\[[\d;]*m")
 
-_ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6})\d*)?\s?(Z|[+-]\d\d:?\d\d)?")
-_PINO = re.compile(r'"time":\s*(\d{13})\b')
-_APACHE = re.compile(r"\[(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})\]")
+_ISO = lazy(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6})\d*)?\s?(Z|[+-]\d\d:?\d\d)?")
+_PINO = lazy(r'"time":\s*(\d{13})\b')
+_APACHE = lazy(r"\[(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})\]")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-_SUCCESS = re.compile(
+_SUCCESS = lazy(
     r"""\b(?:GET|POST|PUT|PATCH|DELETE|HEAD)\b[\s"']+\S+(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?[23]\d\d\b|"""
     r""""(?:status|statusCode|status_code)":\s*[23]\d\d\b"""
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One line and when it was written (seconds since the epoch), if it or an earlier line has a time."""
 
     text: str

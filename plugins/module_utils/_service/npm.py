@@ -11,7 +11,6 @@ loaded the new one. See npm_lock (compare), npm_build (build) and npm_swap (swap
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -76,7 +75,7 @@ def npm_ci(
             found, _report = application.look()
             # If a tree must first be put back, it can be compared only after that.
             if found and moves and moves[0][1] == npm_lock.TREE:
-                found = [dataclasses.replace(found[0], told=message("reason.npm.half_swapped"))]
+                found = [found[0]._replace(told=message("reason.npm.half_swapped"))]
             result["changed"] = bool(found or always or moves or litter)
         else:
             application.require_rights()

@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import pwd
 import re
 import shutil
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, quoted
@@ -51,8 +50,7 @@ process.exit(0);
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class NodeReport:
+class NodeReport(NamedTuple):
     """Platform, architecture and ABI of node, and for each package that does not load the reason."""
 
     platform: str

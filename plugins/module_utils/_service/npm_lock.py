@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
 import stat
-from typing import Any, ContextManager, Dict, List, Mapping, Optional
+from typing import Any, ContextManager, Dict, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
@@ -31,8 +30,7 @@ class NpmError(ServiceError):
     """The modules could not be checked, or a new tree could not be built and put in place. The old tree is in place."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """One package that differs from the lock file: wanted and found versions, or None if there is none."""
 
     path: str

@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import pwd
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
@@ -22,8 +21,7 @@ SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """The inventory's settings of the service, unchecked: each field is the variable of that name after nexus_."""
 
     app_dir: str

@@ -10,7 +10,7 @@ import dataclasses
 import ipaddress
 import os
 import urllib.parse
-from typing import Optional, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 
@@ -19,8 +19,7 @@ class HealthError(ServiceError):
     """A parameter is invalid; the message names it. A service that does not answer is not an error."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """One URL and how its server is verified. ca_path is a file of trusted certificates, or "" for the system's."""
 
     name: str
@@ -30,8 +29,7 @@ class Target:
     ca_path: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Login:
+class Login(NamedTuple):
     """A log-in that must succeed for the service to be healthy."""
 
     target: Target

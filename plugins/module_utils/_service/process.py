@@ -11,10 +11,9 @@ A process is the service if it runs the command's executable in the service's fo
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pwd
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
@@ -59,8 +58,7 @@ def settings(params: Mapping[str, Any]) -> Dict[str, Any]:
     return {name: "" if value is None else value for name, value in params["service"].items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class Service:
+class Service(NamedTuple):
     """The service: the suboptions of the option "service", and the parameters of the same name."""
 
     app_dir: str
@@ -80,8 +78,7 @@ class Service:
         return os.path.join(self.app_dir, self.db_path) if self.db_path else ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """The service's state: its main process or processes, those outside its unit, and others on its ports."""
 
     main: List[procfs.Process]

@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pwd
 import signal
 import stat
-from typing import Callable, Dict, Mapping, NoReturn, Optional
+from typing import Callable, Dict, Mapping, NamedTuple, NoReturn, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
@@ -48,8 +47,7 @@ def read_environment(path: str) -> Dict[str, str]:
     return values
 
 
-@dataclasses.dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     """Everything that a start needs, checked first: nothing is stopped for a start that cannot succeed."""
 
     program: str

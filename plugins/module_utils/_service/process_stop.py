@@ -11,12 +11,11 @@ database.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pwd
 import re
 import time
-from typing import Any, Callable, Dict, List, Optional, Pattern, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, labelled, message
@@ -33,8 +32,7 @@ class ProcessStopError(messages.ServiceError):
     """A parameter is invalid, the host could not be checked, or a process could not be stopped."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A process to stop: its pid and start, and the port on which it was found, if any."""
 
     pid: int
@@ -42,8 +40,7 @@ class Wanted:
     port: Optional[int] = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """Processes of others that may be stopped: of this user, by their whole command line, on this port if given."""
 
     user: str

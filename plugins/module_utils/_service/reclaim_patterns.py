@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fnmatch
 import itertools
 import os
 import re
 import stat
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 _DEEP = "**"
 _WILD = re.compile(r"[*?\[]")
@@ -34,16 +33,14 @@ class DiskReclaimError(Exception):
     """A parameter is invalid, or a file system could not be checked."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """Files that may be removed: those that an absolute pattern matches, except the newest keep files."""
 
     pattern: str
     keep: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """The free space that the file system of path shall have: bytes and inodes."""
 
     path: str
@@ -51,8 +48,7 @@ class Target:
     inodes: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A file that a pattern names, with its state when it was checked."""
 
     folder: str

@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import stat
-from typing import List, Mapping, Optional, Sequence, Tuple
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
@@ -27,8 +26,7 @@ class Refused(ServiceError):
     """The reason why the step is not made."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Releases:
+class Releases(NamedTuple):
     """The folders and parameters of the application's releases; each field is the parameter of the same name."""
 
     app_dir: str
@@ -42,8 +40,7 @@ class Releases:
     timeout: float = 60.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """The step: source and target are names for people; with git, the commits identify them exactly.
 
     again: the step finishes one that was killed midway.

@@ -11,7 +11,6 @@ and flushed to disk. A killed run leaves its files in a separate folder. The nex
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import os
@@ -19,7 +18,7 @@ import re
 import stat
 import tempfile
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
@@ -37,8 +36,7 @@ _PARTIAL = ".itsm-nexus-partial-"
 _MARGIN = 8 << 20  # space left free on the destination, in bytes
 
 
-@dataclasses.dataclass(frozen=True)
-class _Order:
+class _Order(NamedTuple):
     """One copy to make.
 
     target: its name. exact: the copy gets no other name if that name is taken. deadline: by time.monotonic.

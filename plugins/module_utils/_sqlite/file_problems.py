@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pwd
 import stat
-from typing import List, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey
@@ -25,8 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class User:
+class User(NamedTuple):
     """The service user, which must be able to write to the database."""
 
     name: str

@@ -16,7 +16,7 @@ import os
 import stat
 import struct
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
@@ -68,8 +68,7 @@ def cannot(deed: str, /, **values: Value) -> SqliteError:
     return SqliteError(message(f"reason.sqlite.cannot.{deed}", **values))
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """One problem. level: error makes the database unhealthy, warning is only reported."""
 
     code: str
@@ -87,8 +86,7 @@ class Problem:
         return {"code": self.code, "message": self.message, "level": self.level, "messages": plain(message=self.told)}
 
 
-@dataclasses.dataclass(frozen=True)
-class FileFacts:
+class FileFacts(NamedTuple):
     """The facts that lstat reports about one of the files."""
 
     path: str
@@ -108,8 +106,7 @@ class FileFacts:
         return (self.device, self.inode, self.size, self.mtime_ns)
 
 
-@dataclasses.dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """The fields of the 100-byte database header that are used here."""
 
     page_size: int

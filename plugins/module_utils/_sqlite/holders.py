@@ -15,7 +15,7 @@ import dataclasses
 import fcntl
 import os
 import struct
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
@@ -47,8 +47,7 @@ class Holder:
         return {"pid": self.pid, "command": self.command, "role": self.role, "files": self.files}
 
 
-@dataclasses.dataclass(frozen=True)
-class Holders:
+class Holders(NamedTuple):
     """All holders that were found. complete is false if some processes cannot be inspected."""
 
     found: Sequence[Holder]

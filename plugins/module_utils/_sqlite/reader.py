@@ -23,13 +23,12 @@ The way to open the database depends on who else has it open:
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sqlite3
 import threading
 import time
 import urllib.parse
-from typing import Callable, Iterator, List
+from typing import Callable, Iterator, List, NamedTuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import authorizer, child_process, private_copy
@@ -86,8 +85,7 @@ def vanished(error: str, *, found: sqlite_files.Look) -> bool:
     return "unable to open" in error and sqlite_files.stamps_of(found.path, rights=found.rights) != found.stamps
 
 
-@dataclasses.dataclass(frozen=True)
-class WayIn:
+class WayIn(NamedTuple):
     """How the database found is read: the way (see above), and the file that is opened, which may be a copy."""
 
     found: sqlite_files.Look

@@ -24,10 +24,9 @@ finds the guard of a killed run, it puts the old files back (the database last) 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, plain
@@ -47,8 +46,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 METHODS = ("checkpoint", "salvage", "backup", "empty")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Workspace:
+class _Workspace(NamedTuple):
     """The database and the folders of one call.
 
     place: the path of the database without links. work: the folder next to the database, or empty if nothing there may

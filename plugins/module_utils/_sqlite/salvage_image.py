@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import struct
-from typing import Dict, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
@@ -18,8 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 COMMITTED, BEYOND, ALONE = "committed", "beyond", "alone"
 
 
-@dataclasses.dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """The account that owns the database."""
 
     uid: int

@@ -16,7 +16,7 @@ import os
 import struct
 import sys
 import time
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 HEADER_SIZE = 32
 FRAME_HEADER_SIZE = 24
@@ -64,8 +64,7 @@ class Wal:
         return sum(1 for frame in self.last_frame_of_page.values() if frame >= backfilled)
 
 
-@dataclasses.dataclass(frozen=True)
-class WalIndex:
+class WalIndex(NamedTuple):
     """The head of a -shm file: frames it knows, frames already copied into the database, salts of its WAL.
 
     commits: how many transactions were committed since the index was rebuilt.

@@ -12,7 +12,7 @@ import os
 import pwd
 import re
 import time
-from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
@@ -27,8 +27,7 @@ _SILENT = 0.5
 _LAUNCHERS = re.compile(r"(?:ba|da)?sh|env|npm|npx|sudo|nohup|python[\d.]*")
 
 
-@dataclasses.dataclass(frozen=True)
-class Service:
+class Service(NamedTuple):
     """The service as its variables describe it; relative paths are relative to app_dir."""
 
     app_dir: str

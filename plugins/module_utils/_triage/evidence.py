@@ -23,7 +23,7 @@ import re
 import secrets
 import stat
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
     atomic_files,
@@ -55,20 +55,21 @@ class EvidenceError(Exception):
     """The bundle could not be written anywhere, or its name is invalid."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Saved:
+class Saved(NamedTuple):
     """The path of the bundle (or its planned path), and warnings about it."""
 
     path: str
     warnings: List[str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Keep:
+class Keep(NamedTuple):
     """Limits for the evidence of closed incidents: number of incidents, and days. 0 is unlimited."""
 
     incidents: int = 0
     days: float = 0.0
+
+
+_KEPT = Keep()
 
 
 def _existing(path: str) -> str:
@@ -292,7 +293,7 @@ def save(
     state_dir: str,
     redact: Callable[[str], str],
     about: Optional[Mapping[str, Any]] = None,
-    keep: Keep = Keep(),
+    keep: Keep = _KEPT,
     limit: int = LIMIT,
     elsewhere: Optional[Sequence[str]] = None,
     timeout: float = 10.0,

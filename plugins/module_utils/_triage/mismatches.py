@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from typing import Any, List, Mapping, Sequence, Union
+from typing import Any, List, Mapping, NamedTuple, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, of, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ABOVE_THE_FIRST, RUNGS
@@ -28,8 +27,7 @@ DATABASE = "database"
 HTTPS = "https"
 
 
-@dataclasses.dataclass(frozen=True)
-class Mismatch:
+class Mismatch(NamedTuple):
     """One difference between configuration and host.
 
     hinders: no start can succeed before it is fixed. serves: the service runs and answers, and only our checks use

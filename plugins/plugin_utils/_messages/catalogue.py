@@ -17,19 +17,16 @@ import functools
 import string
 from typing import List, Mapping, Optional, Sequence
 
-import zoneinfo
-
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Listed
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import en as messages_en
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja as messages_ja
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import late_import
 
-CATALOGUES: Mapping[str, Mapping[str, str]] = {"en": messages_en.SENTENCES, "ja": messages_ja.SENTENCES}
+LANGUAGES = ("en", "ja")
 
-# Families of names: without an entry, the name itself is shown; in the family module, the name of the task.
 # Levels of messages in messages.
 _DEEPEST = 6
 
+# Families of names: without an entry, the name itself is shown; in the family module, the name of the task.
 OPEN = (
     *(
         "cause",
@@ -186,24 +183,34 @@ class Words:
 
 def english(told: message.Message) -> str:
     """Return the English text of a message, without a final full stop."""
-    return message.english(told, messages_en.SENTENCES)
+    return message.english(told, sentences("en"))
 
 
 def places(identity: str) -> List[str]:
     """Return the names of the values in the text of a message, or nothing for an unknown id."""
-    parts = string.Formatter().parse(messages_en.SENTENCES.get(identity, ""))
+    parts = string.Formatter().parse(sentences("en").get(identity, ""))
     return [name for _text, name, _format, _conversion in parts if name]
 
 
 def of(language: Optional[str], timezone: Optional[str] = None) -> Words:
     """Return the words of a language, or of English if the language has no catalogue. An unknown zone is left out."""
-    known = language if language in CATALOGUES else "en"
-    return Words(language=str(known), sentences=CATALOGUES[str(known)], zone=_zone(timezone))
+    known = language if language in LANGUAGES else "en"
+    return Words(language=str(known), sentences=sentences(str(known)), zone=_zone(timezone))
+
+
+@functools.lru_cache(maxsize=None)
+def sentences(language: str) -> Mapping[str, str]:
+    """Return the catalogue of one of LANGUAGES: the template of each key. It is imported when it is first needed."""
+    known: Mapping[str, str] = late_import.module(f"_messages.{language}").SENTENCES
+    return known
 
 
 def _zone(timezone: Optional[str]) -> Optional[datetime.tzinfo]:
     if not timezone or timezone == "UTC":
         return None
+    # The callback imports this module at the start of a run, and needs no zone there.
+    import zoneinfo  # noqa: PLC0415
+
     try:
         return zoneinfo.ZoneInfo(timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):

@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import os
-from typing import Iterator, List, Mapping, Optional, Protocol
+from typing import Iterator, List, Optional, Protocol
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store, screen_layout
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import wording as run_wording
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
@@ -24,41 +24,16 @@ class Screen(Protocol):
         """Show a heading."""
 
     def say(self, line: str, tone: Optional[str] = None) -> None:
-        """Show a line. tone: GOOD, ATTENTION or BAD of the module screen, or None for a plain line."""
+        """Show a line. tone: GOOD, ATTENTION or BAD of the module screen_layout, or None for a plain line."""
 
     def warn(self, text: str) -> None:
         """Show a warning."""
 
 
-class Wording:
-    """Language and time zone: those of the playbook for its incident, else those of the configuration."""
-
-    def __init__(self, *, language: str, timezone: str) -> None:
-        """Take the values of the configuration."""
-        self._language, self._timezone = language, timezone
-        self._of_run: Mapping[str, Optional[str]] = {}
-
-    def follow(self, outcome: Mapping[str, Optional[str]]) -> None:
-        """Use the language and the time zone of an outcome for the run as a whole. The last outcome wins."""
-        chosen = {key: outcome[key] for key in ("language", "timezone") if outcome.get(key)}
-        self._of_run = {**self._of_run, **chosen}
-
-    def of_run(self) -> catalogue.Words:
-        """Return the words for texts about the run as a whole."""
-        return self._words(self._of_run.get("language"), self._of_run.get("timezone"))
-
-    def of_incident(self, incident: incident_model.Incident) -> catalogue.Words:
-        """Return the words for an incident."""
-        return self._words(incident.language, incident.timezone)
-
-    def _words(self, language: Optional[str], timezone: Optional[str]) -> catalogue.Words:
-        return catalogue.of(language or self._language, timezone or self._timezone)
-
-
 class Closing:
     """Writes the documents of one run and shows its summary."""
 
-    def __init__(self, run: str, *, folder: str, check: bool, wording: Wording, screen: Screen) -> None:
+    def __init__(self, run: str, *, folder: str, check: bool, wording: run_wording.Wording, screen: Screen) -> None:
         """Prepare it. folder: of timelines and documents. check: check mode, nothing is written."""
         self._run = run
         self._folder = folder
@@ -83,7 +58,7 @@ class Closing:
                 continue
             tone, lines = screen_report.without_incident(self._wording.of_run(), host, of_host)
             # If there are several hosts, the healthy ones are only counted.
-            if together and tone == screen_report.GOOD and host in together.get("healthy", []):
+            if together and tone == screen_layout.GOOD and host in together.get("healthy", []):
                 continue
             self._say(lines, tone)
         if together:
@@ -113,7 +88,8 @@ class Closing:
         """Write the documents of an incident; return the path of the first one, or None if there is none."""
         if self._check:
             return None
-        documents = document_store.documents(self._folder, self._wording.of_incident(incident), incident)
+        words = self._wording.of(incident.language, incident.timezone)
+        documents = document_store.documents(self._folder, words, incident)
         try:
             document_store.write(documents)
         except OSError as error:
@@ -128,7 +104,7 @@ class Closing:
             self._screen.warn(f"Cannot write the index of the postmortems: {error}")
 
     def _show(self, incident: incident_model.Incident, document: Optional[str], *, first: bool) -> None:
-        words = self._wording.of_incident(incident)
+        words = self._wording.of(incident.language, incident.timezone)
         if first:
             self._screen.title(words.say("screen.title"))
         head, *fields = screen_report.summary(words, incident, document=document, check_mode=self._check)

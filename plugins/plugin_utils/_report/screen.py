@@ -21,6 +21,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, message_of, summed_up
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_layout import (
+    ATTENTION,
+    BAD,
+    GOOD,
     LINES,
     WIDTH,
     Field,
@@ -36,8 +39,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _INDENT = 24
 # Outcomes of a run on many hosts that are not an error.
 _FINE = ("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning")
-
-GOOD, ATTENTION, BAD = "good", "attention", "bad"
 
 _TONES: Mapping[str, str] = {
     **dict.fromkeys((*incident_model.BACK, "healthy"), GOOD),

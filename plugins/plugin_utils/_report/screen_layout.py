@@ -13,6 +13,9 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
+# Good news, needs attention, bad news.
+GOOD, ATTENTION, BAD = "good", "attention", "bad"
+
 WIDTH = 100
 # A summary of one host fits on a small screen. The rest of a long field is in the postmortem.
 LINES = 24

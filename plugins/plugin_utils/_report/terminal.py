@@ -10,16 +10,15 @@ from typing import Any, List, Optional
 
 from ansible import constants
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue, late_import
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen_layout
 
 # Callbacks with machine-readable output: no other line may be in it.
 _MACHINE_OUTPUT = ("json", "jsonl", "junit")
 _COLORS = {
-    screen_report.GOOD: constants.COLOR_OK,
-    screen_report.ATTENTION: constants.COLOR_WARN,
-    screen_report.BAD: constants.COLOR_ERROR,
+    screen_layout.GOOD: constants.COLOR_OK,
+    screen_layout.ATTENTION: constants.COLOR_WARN,
+    screen_layout.BAD: constants.COLOR_ERROR,
 }
 
 
@@ -50,7 +49,7 @@ class Terminal:
         """
         facts = {
             "took": words.duration(seconds),
-            "what": prose_steps.label(words, action, task),
+            "what": late_import.module("_report.prose_steps").label(words, action, task),
             "hosts": words.listed(hosts, limit=3),
         }
         self._display.display(words.say("screen.progress", **facts), color=constants.COLOR_VERBOSE, stderr=True)

@@ -10,11 +10,10 @@ is a new outage only after enough healthy answers in a row. It does not depend o
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import re
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, sanitize, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
@@ -40,8 +39,7 @@ class WatchError(Exception):
     """A parameter is invalid; the message names it."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Thresholds:
+class Thresholds(NamedTuple):
     """Answers in a row that cause an event, and time in seconds after which a recovery is called again (0: never)."""
 
     warning_after: int = 3
@@ -50,8 +48,7 @@ class Thresholds:
     again_after: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """One service to watch. host is its name in the inventory.
 
     over: command prefix to run a command on that host, or empty if it is this machine. as_root: prefix there for the
@@ -68,15 +65,14 @@ class Target:
 
 
 def _known(values: Any, kind: Any, *, parameter: str) -> Any:
-    """Return an instance of the dataclass kind from a mapping. Raises WatchError if a key is unknown or missing."""
+    """Return an instance of the named tuple kind from a mapping. Raises WatchError if a key is unknown or missing."""
     if not isinstance(values, dict):
         raise WatchError(f"{parameter}: must be a mapping, not {type(values).__name__}")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
     for name in values:
-        if name not in fields:
-            raise WatchError(f"{parameter}: {name!r} is not known, allowed are {', '.join(fields)}")
-    for name, field in fields.items():
-        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        if name not in kind._fields:
+            raise WatchError(f"{parameter}: {name!r} is not known, allowed are {', '.join(kind._fields)}")
+    for name in kind._fields:
+        if name not in values and name not in kind._field_defaults:
             raise WatchError(f"{parameter}: {name!r} is missing")
     return kind(**values)
 
@@ -106,7 +102,7 @@ def _target(values: Any, *, parameter: str) -> Target:
         for word in (process.unit if process else "", target.state_dir):
             if word and not _PLAIN.match(word):
                 raise WatchError(f"{parameter}: {word!r} must be without blanks and quotes where over is used")
-    return dataclasses.replace(target, endpoints=endpoints, process=process)
+    return target._replace(endpoints=endpoints, process=process)
 
 
 def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: float) -> List[Target]:

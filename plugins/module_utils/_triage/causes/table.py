@@ -15,7 +15,7 @@ fixed meanwhile must not delay the recovery.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import (
@@ -35,8 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 _LIKELY = 0.5
 
 
-@dataclasses.dataclass(frozen=True)
-class Cause:
+class Cause(NamedTuple):
     """A row of the table: the rule, and the causes that are its consequences if both are found.
 
     symptom: its useless rungs count only if no other cause explains it.

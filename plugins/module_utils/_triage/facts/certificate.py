@@ -6,13 +6,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Mapping, Optional, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
 
-@dataclasses.dataclass(frozen=True)
 class Validity(Part):
     """The subject of a certificate, and the time for which it is valid."""
 
@@ -28,7 +26,6 @@ class Validity(Part):
         return bool(self.expired or self.not_yet_valid)
 
 
-@dataclasses.dataclass(frozen=True)
 class Key(Part):
     """The file of the key. readable: by the service's user. matches: the certificate."""
 
@@ -44,7 +41,6 @@ def _unusable(file: Union[Certificate, Key]) -> bool:
     return bool(error) and not any(words in error for words in ("Permission denied", "passphrase"))
 
 
-@dataclasses.dataclass(frozen=True)
 class Certificate(Validity):
     """The file of the certificate."""
 
@@ -52,7 +48,7 @@ class Certificate(Validity):
     exists: Optional[bool] = None
     readable_by_service: Optional[bool] = None
     # The collected facts of the key.
-    key: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    key: Mapping[str, Any] = NOTHING
 
     def fault(self) -> str:
         """Return the problem of certificate and key on disk, or an empty text if none is known."""

@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, List, Mapping, Optional, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
 # Problems of the database that have their own causes, or are not damage.
 _NO_DAMAGE = ("locked", "schema_too_new")
@@ -17,16 +16,15 @@ _NO_DAMAGE = ("locked", "schema_too_new")
 _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")
 
 
-@dataclasses.dataclass(frozen=True)
 class Database(Part):
     """The database that the service uses, as the module sqlite_info returns it."""
 
     path: str = "the database"
     conclusive: Optional[bool] = None
-    checks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    checks: Mapping[str, str] = NOTHING
     problems: Sequence[Mapping[str, Any]] = ()
     holders: Sequence[Mapping[str, Any]] = ()
-    wal: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    wal: Mapping[str, Any] = NOTHING
     data_loss_suspected: bool = False
     data_loss_reasons: Sequence[str] = ()
 
@@ -53,7 +51,6 @@ class Database(Part):
         ]
 
 
-@dataclasses.dataclass(frozen=True)
 class Migrations(Part):
     """The migrations of the schema. pending is None if it is unknown."""
 
@@ -63,7 +60,6 @@ class Migrations(Part):
     migrators: Sequence[Mapping[str, Any]] = ()
 
 
-@dataclasses.dataclass(frozen=True)
 class Ownership(Part):
     """The owners of the database's files and of their folder."""
 

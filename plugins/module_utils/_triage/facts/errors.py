@@ -6,30 +6,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.log import Journal, Log
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.process import Process
 
-_MODULE = re.compile(r"Cannot find (?:module|package) '([^']+)'(?:[^\n]*\nRequire stack:\n\s*- (\S+))?")
-_NATIVE = re.compile(r"ERR_DLOPEN_FAILED|invalid ELF header|NODE_MODULE_VERSION|Could not locate the bindings file")
-_PACKAGE = re.compile(r"node_modules/((?:@[^/\s]+/)?[^/\s]+)/")
-_NATIVE_PACKAGE = re.compile(_PACKAGE.pattern + r"[^\s']*\.node\b")
-_FRAME = re.compile(r"(?:\S+ \S+: )?\s+at .")
-_OF_MANAGER = re.compile(r"^\S+ systemd(?:\[\d+\])?: ")
-_LAST_WORD = re.compile(
+_MODULE = lazy(r"Cannot find (?:module|package) '([^']+)'(?:[^\n]*\nRequire stack:\n\s*- (\S+))?")
+_NATIVE = lazy(r"ERR_DLOPEN_FAILED|invalid ELF header|NODE_MODULE_VERSION|Could not locate the bindings file")
+_PACKAGE = lazy(r"node_modules/((?:@[^/\s]+/)?[^/\s]+)/")
+_NATIVE_PACKAGE = lazy(_PACKAGE.pattern + r"[^\s']*\.node\b")
+_FRAME = lazy(r"(?:\S+ \S+: )?\s+at .")
+_OF_MANAGER = lazy(r"^\S+ systemd(?:\[\d+\])?: ")
+_LAST_WORD = lazy(
     r"\b(?:error|fatal|critical|panic|emerg|cannot|could not|failed|failure|refusing)\b|(?:Error|Exception)\b"
     r'|"level":[56]0',
     re.IGNORECASE,
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Errors:
+class Errors(NamedTuple):
     """The errors in log and journal. Some count only if the process ended."""
 
     log: Log

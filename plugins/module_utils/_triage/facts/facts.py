@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.certificate import Certificate
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import (
@@ -32,8 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.s
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """The facts of one pass by subject. paths and settings are lists as RETURN of triage_info documents them."""
 
     window: Window

@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
 # Free space below which writes are about to fail. For bytes it is the smaller one of a share and an amount, so that
 # neither a small nor a large file system raises a false alarm.
@@ -28,7 +27,6 @@ _MORE = 1.5
 _LEAST_MEMORY = 128 * 1024 * 1024
 
 
-@dataclasses.dataclass(frozen=True)
 class Window(Part):
     """The instants between which logs were read (older lines do not count), and the start of the host."""
 
@@ -37,7 +35,6 @@ class Window(Part):
     booted_at: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
 class Kernel(Part):
     """The kernel's lines about processes that it killed because memory was low."""
 
@@ -45,7 +42,6 @@ class Kernel(Part):
     out_of_memory: Sequence[Mapping[str, Any]] = ()
 
 
-@dataclasses.dataclass(frozen=True)
 class Memory(Part):
     """Memory of the host, and of the unit's control group, in bytes."""
 
@@ -53,7 +49,7 @@ class Memory(Part):
     available: Optional[int] = None
     swap_free: Optional[int] = None
     pressure: Any = None
-    control_group: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    control_group: Mapping[str, Any] = NOTHING
 
     def limits(self, *, used: int, unit_max: Optional[int], heap: Optional[int], bounded: bool) -> Dict[str, Any]:
         """Return memory_max (bytes) and max_old_space_size (MiB) with which both the service and the host can live.
@@ -80,8 +76,7 @@ def _inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-@dataclasses.dataclass(frozen=True)
-class Disks:
+class Disks(NamedTuple):
     """The file systems of the places that matter, and the deleted files that the service holds open."""
 
     mounts: Sequence[Mapping[str, Any]]

@@ -6,14 +6,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import says
 
 
-@dataclasses.dataclass(frozen=True)
 class Log(Part):
     """The log file. signatures: the known error patterns in it by name, or None if it was not read."""
 
@@ -33,7 +31,6 @@ class Log(Part):
         return [says(self.path, times + hit["text"])]
 
 
-@dataclasses.dataclass(frozen=True)
 class Journal(Log):
     """The journal of the unit: the service's lines, and those of systemd by kind."""
 

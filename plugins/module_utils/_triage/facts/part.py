@@ -6,17 +6,20 @@
 
 from __future__ import annotations
 
-import dataclasses
+import types
 from typing import Any, Mapping, Optional, Sequence, Type, TypeVar
 
 _Part = TypeVar("_Part", bound="Part")
 
+# The default of a fact that is a mapping.
+NOTHING: Mapping[str, Any] = {}
 
-@dataclasses.dataclass(frozen=True)
-class Part:
+
+class Part(types.SimpleNamespace):
     """The facts of one part. The fields have the names that RETURN of the module triage_info documents.
 
-    error: why the part was not reached, or None.
+    A field is an annotated class attribute, and its value there is the default. Data classes would take a millisecond
+    for each class, and the module imports all of them. error: why the part was not reached, or None.
     """
 
     error: Optional[str] = None
@@ -25,8 +28,8 @@ class Part:
     def of(cls: Type[_Part], facts: Any) -> _Part:
         """Return a part's facts. A fact that is unknown (null or missing) has the default of its field."""
         known = facts if isinstance(facts, Mapping) else {}
-        values = {field.name: known.get(field.name) for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in values.items() if value is not None})
+        fields = {name for each in cls.__mro__ for name in getattr(each, "__annotations__", {})}
+        return cls(**{name: known[name] for name in fields if known.get(name) is not None})
 
 
 def entries(facts: Any) -> Sequence[Mapping[str, Any]]:

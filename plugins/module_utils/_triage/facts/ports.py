@@ -6,26 +6,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from typing import Any, List, Mapping, Optional, Sequence, Set
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.certificate import Validity
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import Service
 
 # A TLS peer that answers with an alert or in plain text does answer.
 _TLS_ANSWER = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
 
 
-@dataclasses.dataclass(frozen=True)
 class Answer(Part):
     """The answer of one port. certificate: the served one."""
 
     port: int = 0
     listening: Optional[bool] = None
     answered: Optional[bool] = None
-    certificate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    certificate: Mapping[str, Any] = NOTHING
 
     @property
     def waiting(self) -> bool:
@@ -33,14 +31,13 @@ class Answer(Part):
         return self.listening is not False and self.answered is False and not _TLS_ANSWER.search(self.error or "")
 
 
-@dataclasses.dataclass(frozen=True)
 class Health(Part):
     """The answer to the health request on one port. status: of HTTP, or 0 if there was no answer."""
 
     name: str = ""
     ok: Optional[bool] = None
     status: int = 0
-    messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    messages: Mapping[str, Any] = NOTHING
 
     @property
     def problem(self) -> str:
@@ -48,8 +45,7 @@ class Health(Part):
         return str((self.messages.get("error") or {}).get("id") or "")
 
 
-@dataclasses.dataclass(frozen=True)
-class Ports:
+class Ports(NamedTuple):
     """The configured ports and their listeners. tls_elsewhere: other ports on which the service speaks TLS."""
 
     https: Answer

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.host import Window
@@ -29,8 +28,7 @@ _START_SECONDS = 20.0
 _MOST_EXITS = 20
 
 
-@dataclasses.dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """The service's processes, and the ends of its main process.
 
     served_at: the time of the last successful request, or an empty text if it is unknown.

@@ -6,16 +6,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import says
 
 SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 9: "KILL", 11: "SEGV", 15: "TERM"}
 
 
-@dataclasses.dataclass(frozen=True)
 class Service(Part):
     """The service as it is configured. The number of an unused port is 0."""
 
@@ -29,7 +27,6 @@ class Service(Part):
     health_path: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
 class Unit(Part):
     """The unit as systemd describes it; all unknown if the service has none."""
 
@@ -73,7 +70,6 @@ class Unit(Part):
         return [says(self.shown, text)]
 
 
-@dataclasses.dataclass(frozen=True)
 class Environment(Part):
     """The service's environment. required_missing is empty as well if it is unknown."""
 
@@ -82,7 +78,6 @@ class Environment(Part):
     max_old_space_size: Optional[int] = None
 
 
-@dataclasses.dataclass(frozen=True)
 class Start(Part):
     """What a start needs, as it is now. A fault is the reason why systemd cannot run the unit."""
 
@@ -92,11 +87,10 @@ class Start(Part):
     folder_fault: Optional[str] = None
     user_fault: Optional[str] = None
     group_fault: Optional[str] = None
-    messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    messages: Mapping[str, Any] = NOTHING
     changed_at: Optional[str] = None
 
 
-@dataclasses.dataclass(frozen=True)
 class Node(Part):
     """Node and the script that it runs."""
 
@@ -110,7 +104,6 @@ class Node(Part):
     dependencies: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
 class Dependencies(Part):
     """The installed packages, compared with the lock file."""
 
@@ -121,10 +114,9 @@ class Dependencies(Part):
     reasons: Sequence[str] = ()
 
 
-@dataclasses.dataclass(frozen=True)
 class Hold(Part):
     """The hold in force, and the reason why it stays in force."""
 
-    held: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    held: Mapping[str, Any] = NOTHING
     kept_by: str = ""
-    messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    messages: Mapping[str, Any] = NOTHING

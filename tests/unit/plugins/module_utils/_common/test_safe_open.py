@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pwd
 import stat
@@ -35,7 +34,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
 
 CONFIG = preflight_findings.Config(
-    **dict.fromkeys([field.name for field in dataclasses.fields(preflight_findings.Config)], ""),
+    **dict.fromkeys(preflight_findings.Config._fields, ""),
 )
 NOBODY = pwd.getpwnam("nobody")
 
@@ -182,13 +181,13 @@ def test_a_certificate_is_not_read_with_more_rights_than_its_users(host):
 
 
 def test_the_state_is_not_kept_in_a_folder_that_the_user_can_replace(host):
-    config = dataclasses.replace(CONFIG, user="nobody", state_dir=str(host / "app" / "state"))
+    config = CONFIG._replace(user="nobody", state_dir=str(host / "app" / "state"))
     refused = preflight_findings.Findings(config, run=commands.run, proc_root="/proc")
     preflight_settings.check_user(refused)
     preflight_settings.check_state_dir(refused)
     assert [each["variable"] for each in refused.problems] == ["nexus_state_dir"]
     fine = preflight_findings.Findings(
-        dataclasses.replace(config, state_dir=str(host / "state")), run=commands.run, proc_root="/proc"
+        config._replace(state_dir=str(host / "state")), run=commands.run, proc_root="/proc"
     )
     preflight_settings.check_user(fine)
     preflight_settings.check_state_dir(fine)
@@ -198,8 +197,8 @@ def test_the_state_is_not_kept_in_a_folder_that_the_user_can_replace(host):
 def test_the_service_cannot_choose_a_database_of_others(host):
     (host / "private").mkdir(mode=0o700)
     (host / "private" / "other.db").touch(mode=0o600)
-    config = dataclasses.replace(
-        CONFIG, user="nobody", app_dir=str(host / "app"), db_path="itsm.db", db_path_variable="DATABASE_PATH"
+    config = CONFIG._replace(
+        user="nobody", app_dir=str(host / "app"), db_path="itsm.db", db_path_variable="DATABASE_PATH"
     )
 
     def problems(path: Path) -> list[str]:
@@ -228,7 +227,7 @@ def test_a_program_of_the_service_is_never_run_as_root(host):
     node.write_text("#!/bin/sh\n")
     node.chmod(0o755)
     for user in ("nobody", "nobody-of-this-name"):
-        config = dataclasses.replace(CONFIG, user=user, app_dir=str(host / "app"), command=["node", "own"])
+        config = CONFIG._replace(user=user, app_dir=str(host / "app"), command=["node", "own"])
         asked = preflight_findings.Findings(config, run=run, proc_root="/proc")
         asked.environment = {"PATH": str(host / "app")}
         preflight_settings.check_user(asked)

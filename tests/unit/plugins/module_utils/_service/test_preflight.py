@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
 import os
 import pwd
@@ -78,7 +77,7 @@ def config(tmp_path):
 
 
 def examine(config, *, host=None, **changes):
-    return service_preflight.examine(dataclasses.replace(config, **changes), run=host or Host())
+    return service_preflight.examine(config._replace(**changes), run=host or Host())
 
 
 def add(config, text):
@@ -331,7 +330,7 @@ def test_missing_node_env_is_reported(config):
 
 def test_running_process_takes_precedence_over_files(config):
     add(config, "DATABASE_PATH=/from/the/file.db\n")
-    sleeping = dataclasses.replace(config, command=["sleep", "60"])
+    sleeping = config._replace(command=["sleep", "60"])
     environment = {"DATABASE_PATH": "/from/the/process.db", "NODE_ENV": "production"}
     with subprocess.Popen(["sleep", "60"], cwd=config.app_dir, env=environment) as child:
         settled(child)
@@ -361,7 +360,7 @@ def unit(config, **more):
 @pytest.fixture
 def managed(config, tmp_path):
     (tmp_path / "server.log").touch()
-    return dataclasses.replace(config, manager="systemd", pid_file="")
+    return config._replace(manager="systemd", pid_file="")
 
 
 def test_correct_unit(managed):

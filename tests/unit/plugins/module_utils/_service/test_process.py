@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pwd
 import shutil
@@ -100,12 +99,12 @@ def service(tmp_path, port):
 @pytest.fixture
 def sleeper(service):
     """The same, but quick to start and without a port."""
-    return dataclasses.replace(service, command=["sleep", "60"], ports=[])
+    return service._replace(command=["sleep", "60"], ports=[])
 
 
 def variant(service, *words, **changes):
     """The same service with more arguments, or other fields."""
-    return dataclasses.replace(service, command=[*service.command, *words], **changes)
+    return service._replace(command=[*service.command, *words], **changes)
 
 
 def listening(port):
@@ -152,7 +151,7 @@ def test_a_start_is_announced_only_right_before_it_happens(sleeper):
 
     start("started", check_mode=True)
     with pytest.raises(NodeProcessError):
-        start("started", service=dataclasses.replace(sleeper, command=["no-such-program"]))
+        start("started", service=sleeper._replace(command=["no-such-program"]))
     assert starts == []
     (pid,) = start("started")["pids_after"]
     assert len(starts) == 1 and pid not in starts[0]
@@ -208,8 +207,8 @@ def test_check_mode_reports_and_changes_nothing(sleeper, state, running):
     before = service_process.find(sleeper)
     told = ensure(sleeper, state, check_mode=True)
     # The same process, whether it runs or sleeps at the moment.
-    assert [dataclasses.replace(process, state="S") for process in service_process.find(sleeper)] == [
-        dataclasses.replace(process, state="S") for process in before
+    assert [process._replace(state="S") for process in service_process.find(sleeper)] == [
+        process._replace(state="S") for process in before
     ]
     assert os.path.exists(sleeper.pid_file) == running
     assert told["changed"] == ensure(sleeper, state)["changed"]
@@ -267,7 +266,7 @@ def test_program_is_found_in_the_path_of_the_environment_file(tmp_path, service)
     tools = tmp_path / "tools"
     tools.mkdir()
     shutil.copy(shutil.which("sleep"), tools / "mynode")
-    named = dataclasses.replace(service, command=["mynode", "60"])
+    named = service._replace(command=["mynode", "60"])
     with pytest.raises(NodeProcessError, match=r"^command: there is no program 'mynode' in /usr/local/sbin:"):
         ensure(named, "started")
     with open(service.environment_file, "a") as stream:
@@ -280,7 +279,7 @@ def test_program_is_found_in_the_path_of_the_environment_file(tmp_path, service)
 def test_service_runs_as_its_user(sleeper):
     with tempfile.TemporaryDirectory() as app_dir:  # not below pytest's own folder, which is closed to others
         os.chmod(app_dir, 0o755)  # noqa: S103
-        named = dataclasses.replace(sleeper, user="nobody", app_dir=app_dir)
+        named = sleeper._replace(user="nobody", app_dir=app_dir)
         (pid,) = ensure(named, "started")["pids_after"]
         try:
             check_identity(pid, log_file=sleeper.log_file)
@@ -315,7 +314,7 @@ def check_identity(pid, *, log_file):
 )
 def test_bad_parameter_is_named_and_the_running_service_left_alone(sleeper, changes, said):
     (pid,) = ensure(sleeper, "started")["pids_after"]
-    bad = dataclasses.replace(sleeper, **changes)
+    bad = sleeper._replace(**changes)
     for check_mode in (True, False):
         with pytest.raises(NodeProcessError, match=said) as failure:
             ensure(bad, "restarted", check_mode=check_mode)
@@ -351,7 +350,7 @@ def test_program_that_cannot_run_is_reported(service, tmp_path):
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
     with pytest.raises(NodeProcessError, match=r"^Cannot start .*broken.*: No such file or directory"):
-        ensure(dataclasses.replace(service, command=[str(script)]), "started")
+        ensure(service._replace(command=[str(script)]), "started")
     assert not os.path.exists(service.pid_file)
 
 
@@ -404,7 +403,7 @@ def test_same_command_of_another_user_is_ours_only_on_our_port(service, sleeper,
         if serves:
             listener.bind(("127.0.0.1", service.ports[0]))
             listener.listen()
-            asked = dataclasses.replace(sleeper, ports=service.ports)
+            asked = sleeper._replace(ports=service.ports)
             inherited = (listener.fileno(),)
         other = subprocess.Popen(  # user= was added in Python 3.9
             arguments,
@@ -424,7 +423,7 @@ def test_same_command_of_another_user_is_ours_only_on_our_port(service, sleeper,
 def test_pid_file_proves_a_process_that_changed_its_title(service):
     # Its arguments are not the command's; pid, start time, program and folder are.
     child = subprocess.Popen(["sleep", "61"], cwd=service.app_dir)
-    titled = dataclasses.replace(service, command=["sleep", "60"])
+    titled = service._replace(command=["sleep", "60"])
     os.makedirs(os.path.dirname(service.pid_file))
     with open(service.pid_file, "w") as stream:
         stream.write(f"{child.pid}\n{procfs.read_process(child.pid).start_ticks}\n")
@@ -527,7 +526,7 @@ def test_without_pidfd_the_signal_still_arrives(sleeper, monkeypatch):
 def test_process_that_ended_meanwhile_is_not_signalled_under_its_pid(monkeypatch):
     with started(["sleep", "60"]) as child:
         process = procfs.read_process(child.pid)
-        stale = dataclasses.replace(process, start_ticks=process.start_ticks - 1)
+        stale = process._replace(start_ticks=process.start_ticks - 1)
         assert process_signals.stop_processes([stale], timeout=0.1)[0]["signal"] == "TERM"
         assert child.poll() is None
 
@@ -585,9 +584,7 @@ WAITING = unit("activating", "auto-restart", Result="signal")
 
 @pytest.fixture
 def managed(service):
-    return dataclasses.replace(
-        service, manager="systemd", unit="itsm-system", environment_file="", log_file="", pid_file=""
-    )
+    return service._replace(manager="systemd", unit="itsm-system", environment_file="", log_file="", pid_file="")
 
 
 @pytest.mark.parametrize(
@@ -740,7 +737,7 @@ def test_nothing_is_started_on_a_database_that_is_only_in_its_wal(tmp_path, exis
 
 @pytest.mark.parametrize("state", ["stopped", "restarted"])
 def test_a_process_that_holds_the_only_copy_of_the_database_is_not_ended(service, state):
-    holder = dataclasses.replace(service, command=["tail", "-f", "itsm.db"], ports=[], db_path="itsm.db")
+    holder = service._replace(command=["tail", "-f", "itsm.db"], ports=[], db_path="itsm.db")
     database = Path(service.app_dir) / "itsm.db"
     database.write_bytes(b"every row")
     (pid,) = ensure(holder, "started")["pids_after"]

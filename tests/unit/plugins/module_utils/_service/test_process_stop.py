@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pwd
 import re
@@ -214,7 +213,7 @@ def test_the_program_of_the_service_run_by_another_user_is_not_of_this_app(servi
 
 def test_another_process_with_its_pid_is_left(service, port):
     with listening(service) as child:
-        other = dataclasses.replace(wanted(child, port), start_ticks=wanted(child).start_ticks - 1)
+        other = wanted(child, port)._replace(start_ticks=wanted(child).start_ticks - 1)
         assert why(stop(service, other)) == "another process has its pid now"
         assert child.poll() is None
 
@@ -241,7 +240,7 @@ def test_the_service_itself_is_left_if_the_pid_file_names_it(service, port):
     [("/system.slice/itsm.service", True), ("/system.slice", True), ("/system.slice/itsm", False), ("", False)],
 )
 def test_the_service_itself_is_left_if_it_runs_in_the_unit(service, port, monkeypatch, group, left):
-    service = dataclasses.replace(service, manager="systemd", unit="itsm")
+    service = service._replace(manager="systemd", unit="itsm")
 
     def systemctl(argv, **_more):
         assert argv[-1] == "itsm"
@@ -300,7 +299,7 @@ def test_only_the_process_that_locks_the_database_is_stopped(service, database):
 
 
 def test_a_foreign_writer_is_reported_and_left(service, database, tmp_path):
-    with in_database(dataclasses.replace(service, app_dir=str(tmp_path)), database, "BEGIN IMMEDIATE") as writer:
+    with in_database(service._replace(app_dir=str(tmp_path)), database, "BEGIN IMMEDIATE") as writer:
         result = stop(service, wanted(writer), db_path=str(database))
         assert why(result) == "it does not belong to this application, and no policy names it"
         assert result["remaining"] == [{**told(writer), "port": None}]

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import pwd
@@ -51,7 +50,7 @@ def version(site: Releases) -> str:
 
 def go(site: Releases, release: str = "", *, strategy: str | None = None, **more) -> dict:
     kind = strategy or ("git" if (Path(site.app_dir) / ".git").exists() else "symlink")
-    return service_release.roll_back(dataclasses.replace(site, release=release), strategy=kind, **more)
+    return service_release.roll_back(site._replace(release=release), strategy=kind, **more)
 
 
 def refusal(site: Releases, release: str = "", **more) -> str:
@@ -145,7 +144,7 @@ def test_a_newer_schema_prevents_the_return(site):
 
 
 def test_a_release_without_migrations_keeps_a_schema_with_migrations(site):
-    site = dataclasses.replace(site, migrations_dir="elsewhere")
+    site = site._replace(migrations_dir="elsewhere")
     assert refusal(site).endswith("it knows nothing of 1_users.js, 2_assets.js")
 
 
@@ -175,7 +174,7 @@ def test_a_missing_release_is_refused(site):
 def test_invalid_parameters(site, changes, message):
     with pytest.raises(ReleaseError) as caught:
         service_release.roll_back(
-            dataclasses.replace(site, **changes), strategy="symlink" if os.path.islink(site.app_dir) else "git"
+            site._replace(**changes), strategy="symlink" if os.path.islink(site.app_dir) else "git"
         )
     assert message in str(caught.value)
 
@@ -210,7 +209,7 @@ def test_folders_that_are_no_releases_do_not_count(linked, tmp_path):
     fill(tmp_path / "releases" / ".v9", "2")
     (tmp_path / "releases" / "v8").symlink_to(tmp_path / "releases" / "v1")
     assert go(linked, check_mode=True)["to"] == "v2"
-    assert go(dataclasses.replace(linked, releases_dir=str(tmp_path / "releases")), check_mode=True)["to"] == "v2"
+    assert go(linked._replace(releases_dir=str(tmp_path / "releases")), check_mode=True)["to"] == "v2"
 
 
 def test_the_oldest_release_stays(linked, tmp_path):
@@ -220,22 +219,22 @@ def test_the_oldest_release_stays(linked, tmp_path):
 
 
 def test_a_folder_that_is_no_link_is_refused(linked, tmp_path):
-    assert "is not a symbolic link" in refusal(dataclasses.replace(linked, app_dir=str(tmp_path / "releases" / "v10")))
-    elsewhere = dataclasses.replace(linked, releases_dir=str(tmp_path / "shared"))
+    assert "is not a symbolic link" in refusal(linked._replace(app_dir=str(tmp_path / "releases" / "v10")))
+    elsewhere = linked._replace(releases_dir=str(tmp_path / "shared"))
     assert "which is not a release in" in refusal(elsewhere)
 
 
 def test_a_database_in_a_release_is_not_left_behind(linked, tmp_path):
     make_database(tmp_path / "releases" / "v10" / "backend" / "itsm.db", "1_users.js")
-    inside = dataclasses.replace(linked, db_path=f"{linked.app_dir}/backend/itsm.db")
+    inside = linked._replace(db_path=f"{linked.app_dir}/backend/itsm.db")
     assert "belongs to release v10 alone" in refusal(inside)
-    inside = dataclasses.replace(linked, db_path=str(tmp_path / "releases" / "v10" / "backend" / "itsm.db"))
+    inside = linked._replace(db_path=str(tmp_path / "releases" / "v10" / "backend" / "itsm.db"))
     assert "belongs to release v10 alone" in refusal(inside)
     # A release that links to the shared file is accepted; one with its own file is refused.
     for name, target in (("v10", "shared"), ("v2", "other")):
         link = tmp_path / "releases" / name / "backend" / "shared.db"
         link.symlink_to(tmp_path / target / "itsm.db")
-    through = dataclasses.replace(linked, db_path=f"{linked.app_dir}/backend/shared.db")
+    through = linked._replace(db_path=f"{linked.app_dir}/backend/shared.db")
     assert "belongs to release v10 alone" in refusal(through)
     link.unlink()
     link.symlink_to(tmp_path / "shared" / "itsm.db")
@@ -245,7 +244,7 @@ def test_a_database_in_a_release_is_not_left_behind(linked, tmp_path):
 def test_an_environment_file_in_a_release_is_not_left_behind(linked, tmp_path):
     (tmp_path / "releases" / "v10" / ".env").touch()
     assert ".env belongs to release v10 alone" in refusal(
-        dataclasses.replace(linked, protect=[str(tmp_path / "releases" / "v10" / ".env")])
+        linked._replace(protect=[str(tmp_path / "releases" / "v10" / ".env")])
     )
 
 
@@ -271,7 +270,7 @@ def test_ignored_files_stay_and_the_branch_is_found_again(repository):
 @pytest.mark.parametrize("present", [True, False])
 def test_an_untracked_file_is_not_overwritten_by_a_release(repository, tracked, present):
     folder = Path(repository.app_dir)
-    site = dataclasses.replace(repository, protect=[str(folder / ".env")])
+    site = repository._replace(protect=[str(folder / ".env")])
     kept = (folder / tracked).read_bytes() if (folder / tracked).exists() else None
     if not present:
         git(folder, "checkout", "--quiet", "v2")
@@ -287,7 +286,7 @@ def test_an_untracked_file_is_not_overwritten_by_a_release(repository, tracked, 
 
 
 def test_a_folder_within_a_repository_is_refused(repository):
-    site = dataclasses.replace(repository, app_dir=f"{repository.app_dir}/backend")
+    site = repository._replace(app_dir=f"{repository.app_dir}/backend")
     assert "is not the top folder of a git repository" in refusal(site, strategy="git")
 
 

@@ -99,7 +99,7 @@ def site(tmp_path, monkeypatch):
 
         def question(self, *, run=commands.run, budget=20.0, service=None, **known):
             return triage_context.Question(
-                service=dataclasses.replace(self.service, **(service or {})),
+                service=self.service._replace(**(service or {})),
                 run=run,
                 since=time.time() - 600,
                 budget=budget,
@@ -869,7 +869,7 @@ def test_text_is_cut_at_the_beginning_of_a_line():
 
 def test_a_process_is_named_without_secrets():
     process = procfs.read_process(os.getpid())
-    process = dataclasses.replace(process, argv=["mysql", "--password", "x1", "bare-geheim"])
+    process = process._replace(argv=["mysql", "--password", "x1", "bare-geheim"])
     facts = triage_context.identity(process, ours=False, redactor=redact.Redactor(["bare-geheim"]))
     assert facts["command"] == "mysql --password [redacted] [redacted]"
     assert (facts["pid"], facts["start_ticks"], facts["ours"]) == (process.pid, process.start_ticks, False)
@@ -881,7 +881,7 @@ def test_the_program_of_a_process_never_runs_as_root(site):
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
         planted = program_at(Path(base, "node"), '#!/bin/sh\necho "v20.1.0-as-$(id -un)"\n')
-        service = dataclasses.replace(site.service, user="nobody")
+        service = site.service._replace(user="nobody")
         question = dataclasses.replace(site.question(processes=[{"exe": planted}]), service=service)
         facts = collect_application.node(question)["facts"]
     assert (facts["path"], facts["version"]) == (planted, "v20.1.0-as-nobody")

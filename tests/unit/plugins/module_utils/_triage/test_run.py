@@ -158,7 +158,7 @@ def test_health_is_probed_as_by_the_detection(service):
     service.start()
     described = service.described
     for words, error in ((["OK"], None), (["up"], "answered 200 with status 'ok' instead of up")):
-        service.described = dataclasses.replace(described, health_path="/api/v1/health", health_ok_statuses=words)
+        service.described = described._replace(health_path="/api/v1/health", health_ok_statuses=words)
         result = look(service)
         (health,) = result["facts"]["health"]
         url = f"http://localhost:{described.http_port}/api/v1/health"
@@ -197,7 +197,7 @@ def test_no_secret_leaves_the_host_from_any_source(service, tmp_path):
     (app / "service.env").write_text(f"ADMIN_PASSWORD='{of_file}'\n")
     (app / ".env").write_text(f"SMTP_PASSWORD={CANARIES['own file of the application']}\n")
     command = [*service.described.command, "--api-token", CANARIES["command line"]]
-    service.described = dataclasses.replace(service.described, command=command, manager="systemd")
+    service.described = service.described._replace(command=command, manager="systemd")
     service.start()
     with contextlib.closing(sqlite3.connect(app / "itsm.db")) as base, base:
         base.execute("CREATE TABLE tokens (token TEXT)")
@@ -404,7 +404,7 @@ def dead_disk(monkeypatch):
 def test_a_hang_costs_its_part_and_not_the_pass(service, tmp_path, dead_disk):
     service.start()
     log = tmp_path / "other.log"
-    service.described = dataclasses.replace(service.described, log_file=str(log))
+    service.described = service.described._replace(log_file=str(log))
     started = time.monotonic()
     result = look(service, part_timeout=0.8, kernel_log_command=["sleep", "60"])
     assert time.monotonic() - started < 3
@@ -428,8 +428,8 @@ def test_a_dead_mount_costs_only_its_own_facts(service, dead_mount, monkeypatch,
     elsewhere = str(dead_mount.parent / "elsewhere")
     monkeypatch.setitem(triage_evidence.save.__kwdefaults__, "elsewhere", (elsewhere,))
     service.start()
-    service.described = dataclasses.replace(
-        service.described, **{name: value.replace("DEAD", str(dead_mount)) for name, value in options.items()}
+    service.described = service.described._replace(
+        **{name: value.replace("DEAD", str(dead_mount)) for name, value in options.items()}
     )
     started = time.monotonic()
     result = look(service, deadline=4.0, part_timeout=1.0, database_timeout=60.0, incident="INC-dead")
@@ -509,7 +509,7 @@ def test_the_environment_of_a_unit_and_its_files(service, tmp_path):
     (tmp_path / "unit.env").write_text("DATABASE_PATH=data/real.db\nADMIN_PASSWORD=geheim-4711\n")
     shown = 'Environment=NODE_ENV=production "JWT_SECRET=two words"\n'
     shown += f"EnvironmentFiles={tmp_path}/unit.env (ignore_errors=no)\n"
-    service.described = dataclasses.replace(service.described, manager="systemd")
+    service.described = service.described._replace(manager="systemd")
     found = collect_service.environment(question(service, {"systemctl show": shown}))
     facts = found["facts"]
     assert facts["names"] == ["ADMIN_PASSWORD", "DATABASE_PATH", "JWT_SECRET", "NODE_ENV"]
@@ -826,7 +826,7 @@ def test_a_secret_over_two_lines_is_neither_in_the_facts_nor_in_the_evidence(ser
     known, halves = "Kanarienvogel-4711-am-Fenster", ("q7ZkT0pXv9LmB2nRw4sY", "c6dHf8gJ1aEu3iOxPzVt")
     app = pathlib.Path(service.described.app_dir)
     (app / ".env").write_text(f"SMTP_PASSWORD={known}\n")
-    service.described = dataclasses.replace(service.described, manager="systemd")
+    service.described = service.described._replace(manager="systemd")
     service.start()
     now = timestamps.now()
     with open(service.described.log_file, "a", encoding="utf-8") as log:
@@ -957,7 +957,7 @@ def test_a_truncated_certificate_is_none():
 
 def test_the_certificate_file(service, tmp_path):
     (tmp_path / "app" / "server.crt").write_text(EXPIRED)
-    service.described = dataclasses.replace(service.described, tls_cert_path="server.crt")
+    service.described = service.described._replace(tls_cert_path="server.crt")
     result = look(service)
     assert result["facts"]["certificate"]["expired"] is True
     assert "tls_expired" in causes(result)

@@ -12,8 +12,8 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import wording as run_wording
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 
 AT = "2026-03-02T01:00:00.000Z"
 
@@ -65,7 +65,7 @@ def screen():
 
 
 def conclude(folder, screen, events, *, check=False):
-    wording = closing.Wording(language="en", timezone="UTC")
+    wording = run_wording.Wording(language="en", timezone="UTC")
     for each in events:
         if each["kind"] == "outcome":
             wording.follow(each["data"])
@@ -105,11 +105,11 @@ def test_a_folder_that_cannot_be_written_is_a_warning_and_the_summary_is_shown(t
 def test_the_language_is_that_of_the_incident_else_that_of_the_configuration(tmp_path, screen):
     conclude(tmp_path, screen, [*incident(), outcome(language="ja", timezone="Asia/Tokyo")])
     assert "復旧" in screen.text
-    wording = closing.Wording(language="en", timezone="UTC")
+    wording = run_wording.Wording(language="en", timezone="UTC")
     wording.follow({"language": "ja", "timezone": None})
     wording.follow({"language": None, "timezone": "Asia/Tokyo"})
     assert wording.of_run().language == "ja"
-    assert wording.of_incident(timeline_incidents.model("INC-1", "node1", [incident()])).language == "en"
+    assert wording.of("en", None).language == "en"
 
 
 def test_a_host_without_an_incident_has_its_line_and_no_title(tmp_path, screen):

@@ -1,0 +1,36 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Regular expressions that are compiled when they are first used.
+
+Every module that a run calls on a host imports this code again. Most runs use only a few of the patterns.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Pattern, cast
+
+
+class _Lazy:
+    """Compiles the pattern when an attribute is first read, and keeps that attribute."""
+
+    def __init__(self, text: str, flags: int) -> None:
+        self._source = (text, flags)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_compiled":
+            self._compiled = re.compile(*self._source)
+            return self._compiled
+        value = getattr(self._compiled, name)
+        setattr(self, name, value)
+        return value
+
+
+def lazy(text: str, flags: int = 0) -> Pattern[str]:
+    """Return an object with the methods and attributes of a compiled pattern. An error in text is raised at first use.
+
+    The functions of the module re do not take it as a pattern.
+    """
+    return cast("Pattern[str]", _Lazy(text, flags))

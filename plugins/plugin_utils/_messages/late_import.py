@@ -1,0 +1,28 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Imports a module when it is first needed, so that the first task starts earlier.
+
+Ansible forks a worker for each task. If another thread imports a module at that moment, the worker inherits the lock of
+that module without the thread that releases it, and waits forever if it imports the module too. So a fork waits until
+the import has ended.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+from types import ModuleType
+
+_PLUGIN_UTILS = __package__.rpartition(".")[0]
+
+_LOCK = threading.RLock()
+os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
+
+
+def module(name: str) -> ModuleType:
+    """Return a module of plugin_utils, by its name below plugin_utils. It may be called on any thread."""
+    with _LOCK:
+        return importlib.import_module(f"{_PLUGIN_UTILS}.{name}")
