@@ -9,16 +9,12 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence
 from ansible.errors import AnsibleFilterError
 from jinja2 import Undefined
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import contacts as notification_contacts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import content as notification_content
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notice
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules as notification_rules
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import settings as notification_settings
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import late_import
 
 
 def _body(message: Dict[str, Any], shape: str) -> Dict[str, Any]:
     try:
-        return notification_content.body(message, shape)
+        return late_import.module("_notify.content").body(message, shape)
     except KeyError as error:
         raise AnsibleFilterError(f"There is no body of the shape {shape!r}") from error
 
@@ -30,7 +26,7 @@ def _readable(value: Any) -> Any:
     shown with the source lines around it, which may contain secrets.
     """
     if isinstance(value, Undefined):
-        return notification_contacts.UNREADABLE
+        return late_import.module("_notify.contacts").UNREADABLE
     if isinstance(value, Mapping):
         return {key: _part(value, key) for key in value}
     if isinstance(value, (list, tuple)):
@@ -42,18 +38,18 @@ def _part(value: Any, key: Any) -> Any:
     try:
         return _readable(value[key])
     except Exception:
-        return notification_contacts.UNREADABLE
+        return late_import.module("_notify.contacts").UNREADABLE
 
 
 def _plan(rules: Sequence[Mapping[str, Any]], *, contacts: Mapping[str, Any], **state: Any) -> Dict[str, Any]:
     known = _readable(contacts)
-    return notification_rules.plan(rules, contacts=known if isinstance(known, Mapping) else {}, **state)
+    plan = late_import.module("_notify.rules").plan
+    return plan(rules, contacts=known if isinstance(known, Mapping) else {}, **state)
 
 
 def _problems(contacts: Any, *, rules: Any, settings: Mapping[str, Any], **known: Any) -> List[str]:
-    return notification_settings.problems(
-        _readable(contacts), rules=_readable(rules), settings=_readable(settings), **known
-    )
+    problems = late_import.module("_notify.settings").problems
+    return problems(_readable(contacts), rules=_readable(rules), settings=_readable(settings), **known)
 
 
 class FilterModule:
@@ -63,8 +59,8 @@ class FilterModule:
         """Return the filters by their names."""
         return {
             "escalation_body": _body,
-            "escalation_facts": notification_content.facts,
+            "escalation_facts": late_import.function("_notify.content", "facts"),
             "escalation_plan": _plan,
             "escalation_problems": _problems,
-            "escalation_texts": notice.texts,
+            "escalation_texts": late_import.function("_notify.notice", "texts"),
         }

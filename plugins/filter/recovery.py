@@ -11,15 +11,9 @@ from ansible.errors import AnsibleFilterError
 from ansible.plugins.loader import lookup_loader
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import (
-    database_verdict,
-    failures,
-    outcome,
-    unreachable,
-    verdict,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.late_import import function
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 
 
 def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
@@ -60,26 +54,26 @@ class FilterModule:
     """
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
-        """Return the filters by their names."""
+        """Return the filters by their names. Ansible imports all files of filters before the first task."""
         return {
-            "recovery_closed_outcome": outcome.of_closed_incident,
-            "recovery_course": verdict.course,
-            "recovery_database_verdict": database_verdict.of_run,
-            "recovery_error": outcome.error_message,
-            "recovery_failure": failures.messages,
-            "recovery_failure_again": failures.later,
+            "recovery_closed_outcome": function("_policy.outcome", "of_closed_incident"),
+            "recovery_course": function("_policy.verdict", "course"),
+            "recovery_database_verdict": function("_policy.database_verdict", "of_run"),
+            "recovery_error": function("_policy.outcome", "error_message"),
+            "recovery_failure": function("_policy.failures", "messages"),
+            "recovery_failure_again": function("_policy.failures", "later"),
             "recovery_ladder": recovery_settings.ladder,
-            "recovery_outcome": outcome.of_run,
+            "recovery_outcome": function("_policy.outcome", "of_run"),
             "recovery_problems": problems,
             "recovery_reach": unreachable.next_step,
             "recovery_reach_message": unreachable.reach_message,
             "recovery_setting": recovery_settings.setting,
             "recovery_single_host": single_host,
-            "recovery_statements": statements.of_run,
-            "recovery_summary": verdict.summary,
-            "recovery_unreachable_outcome": outcome.of_unreachable_host,
-            "recovery_unwritten": outcome.without_documents,
-            "recovery_verdict": verdict.of_run,
-            "recovery_verification": failures.of_verification,
+            "recovery_statements": function("_timeline.statements", "of_run"),
+            "recovery_summary": function("_policy.verdict", "summary"),
+            "recovery_unreachable_outcome": function("_policy.outcome", "of_unreachable_host"),
+            "recovery_unwritten": function("_policy.outcome", "without_documents"),
+            "recovery_verdict": function("_policy.verdict", "of_run"),
+            "recovery_verification": function("_policy.failures", "of_verification"),
             "recovery_whole": whole,
         }

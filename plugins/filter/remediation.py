@@ -7,12 +7,17 @@ from __future__ import annotations
 import datetime
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import remediation as remediation_policy
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.late_import import function
 
 
 def _problems(settings: Mapping[str, Any], *, causes: Sequence[str]) -> List[str]:
     now = datetime.datetime.now(tz=datetime.timezone.utc).replace(tzinfo=None)
-    return remediation_policy.problems(settings, causes=causes, now=now)
+    problems: List[str] = _remediation("problems")(settings, causes=causes, now=now)
+    return problems
+
+
+def _remediation(name: str) -> Callable[..., Any]:
+    return function("_policy.remediation", name)
 
 
 class FilterModule:
@@ -22,6 +27,6 @@ class FilterModule:
         """Return the filters by their names."""
         return {
             "remediation_problems": _problems,
-            "remediation_summaries": remediation_policy.summaries,
-            "remediation_wanted": remediation_policy.wanted,
+            "remediation_summaries": _remediation("summaries"),
+            "remediation_wanted": _remediation("wanted"),
         }

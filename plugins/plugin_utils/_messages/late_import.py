@@ -15,6 +15,7 @@ import importlib
 import os
 import threading
 from types import ModuleType
+from typing import Any, Callable
 
 _PLUGIN_UTILS = __package__.rpartition(".")[0]
 
@@ -26,3 +27,12 @@ def module(name: str) -> ModuleType:
     """Return a module of plugin_utils, by its name below plugin_utils. It may be called on any thread."""
     with _LOCK:
         return importlib.import_module(f"{_PLUGIN_UTILS}.{name}")
+
+
+def function(name: str, attribute: str) -> Callable[..., Any]:
+    """Return a function that calls a function of a module of plugin_utils."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        return getattr(module(name), attribute)(*arguments, **options)
+
+    return call

@@ -17,7 +17,8 @@ import gc
 import os
 import signal
 import sys
-from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple, Union
+import threading
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from ansible import constants
 from ansible.errors import AnsibleError
@@ -27,6 +28,7 @@ from ansible.plugins.loader import (
     action_loader,
     connection_loader,
     filter_loader,
+    lookup_loader,
     module_loader,
     shell_loader,
     test_loader,
@@ -34,6 +36,7 @@ from ansible.plugins.loader import (
 from ansible.release import __version__ as ansible_version
 from ansible.template import Templar
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import late_import
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_cache
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
@@ -50,11 +53,16 @@ FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "sqlite_wal": ("knex_migrate",),
 }
 # Plugins that nearly every task needs. Loading one filter and one test loads those of ansible-core too.
+# What the workers of the tasks after the first module import, and the seconds after which it is imported here: by then
+# the worker of the first module waits for the host.
+_LATER = ("_messages.en", "_policy.database_verdict", "_policy.failures", "_policy.outcome")
+_PAUSE = 0.1
 _PLUGINS = (
     (filter_loader, ("bool", "ansible.builtin.bool")),
     (test_loader, ("truthy", "ansible.builtin.truthy")),
     (connection_loader, ("local", "ssh")),
     (shell_loader, ("sh",)),
+    (lookup_loader, ("vars", "ansible.builtin.vars", f"{allowlist.COLLECTION}.first_evaluable")),
     (
         action_loader,
         (
@@ -75,6 +83,7 @@ class Packer:
 
     def __init__(self) -> None:
         self._known: Set[str] = set()
+        self._imports: Optional[threading.Timer] = None
         self._ours = False
         self._pythons: Set[str] = set()
         self._children: List[int] = []
@@ -102,6 +111,10 @@ class Packer:
 
     def begun(self, module: str) -> None:
         """Pack the modules that usually follow. Call it when a task with a module of this collection begins."""
+        if module == FIRST and self._imports is None:
+            self._imports = threading.Timer(_PAUSE, _import_later)
+            self._imports.daemon = True
+            self._imports.start()
         self._known.add(module)
         self._pack(FOLLOWERS.get(module, ()))
 
@@ -142,6 +155,13 @@ def _load() -> None:
     for loader, names in _PLUGINS:
         for name in names:
             loader.get(name, class_only=True)
+
+
+def _import_later() -> None:
+    for name in _LATER:
+        # The task that needs the module reports its errors.
+        with contextlib.suppress(Exception):
+            late_import.module(name)
 
 
 def _read(loader: DataLoader, names: Union[str, Sequence[str]]) -> None:
