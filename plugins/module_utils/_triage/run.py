@@ -43,8 +43,8 @@ def _created_since(facts: Mapping[str, Any], rows: Mapping[str, int]) -> Optiona
     Then nobody but the service itself can have created it: the rows of the earlier file are lost.
     """
     known = Facts.of(facts)
-    created, ends = known.database.created_at, [item["at"] for item in known.process.exits]
-    return created if rows and created and known.process.restarted and ends and created > ends[-1] else None
+    created = known.database.created_at
+    return created if known.process.replaced_after(created, used=bool(rows)) else None
 
 
 def _hold_facts(

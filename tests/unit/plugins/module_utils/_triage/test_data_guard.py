@@ -73,12 +73,17 @@ def test_another_size_is_copied_although_its_time_is_old(database: Path, tmp_pat
 ENDED, CREATED = "2026-03-02T01:00:00.500Z", "2026-03-02T01:00:13.000Z"
 
 
-def seen(*, created_at: str | None = CREATED, restarts: int = 1, rows: int = 5) -> dict[str, Any]:
-    """Return the facts of a service that ended and was started again 12 s later."""
+def seen(
+    *, created_at: str | None = CREATED, restarts: int = 1, rows: int = 5, started: str = "2026-03-02T00:59:58.000Z"
+) -> dict[str, Any]:
+    """Return the facts of a service that ended, started seconds before, and was started again 12 s later."""
     return {
         "window": {"since": "2026-03-02T00:00:00.000Z"},
         "unit": {"name": "itsm-system", "restarts": restarts, "started_at": "2026-03-02T01:00:12.500Z"},
-        "journal": {"exits": [{"at": ENDED, "text": "Main process exited, code=killed, status=9/KILL"}]},
+        "journal": {
+            "exits": [{"at": ENDED, "text": "Main process exited, code=killed, status=9/KILL"}],
+            "starts": [{"at": started, "text": "Started itsm-system.service"}],
+        },
         "database": {"conclusive": True, "row_counts": {"users": rows}, "created_at": created_at},
     }
 
@@ -97,8 +102,10 @@ def held_facts(facts: dict[str, Any], *, rows: dict[str, int], on_record: dict[s
         (seen(created_at=None), {"users": 5}, None),
         # A person started the service, and may have restored the file before.
         (seen(restarts=0), {"users": 5}, None),
-        # There was no database before.
+        # The service has never worked: there was no database before.
         (seen(), {}, None),
+        # No run has counted the rows, but the service worked for an hour.
+        (seen(started="2026-03-02T00:01:00.000Z"), {}, CREATED),
     ],
 )
 def test_a_database_file_that_the_restarted_service_created(facts, rows, created_at) -> None:
