@@ -212,7 +212,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "swapped": FLAG,
         "previous": TEXT,
         "restored": Each(TEXT),
-        "messages": {**_OF_RESULT, "reasons": _TOLD, "restored": _TOLD},
+        "messages": {**_OF_RESULT, "reasons": Each(_DEEP), "restored": Each(_DEEP)},
         "duration": NUMBER,
     },
     "knex_migrate": {

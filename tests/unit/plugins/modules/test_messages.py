@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import re
@@ -15,9 +16,14 @@ import pytest
 from ansible.module_utils import basic
 from sqlite_samples import closed
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm, npm_lock
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import failures
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 EN, JA = catalogue.of("en"), catalogue.of("ja")
 LATIN_WORDS = re.compile(r"[A-Za-z][a-z]+(?:[ ,;]+[A-Za-z][a-z]+)+")
@@ -100,11 +106,36 @@ def require_japanese(told):
     """Fail if the Japanese text of messages holds an English sentence."""
     assert told
     assert not any(each["id"] == "quoted" for each in told), told
-    text = JA.message([without_values(each) for each in told])
+    require_no_latin_sentence(JA.message([without_values(each) for each in told]))
+
+
+def require_no_latin_sentence(text):
+    """Fail if a Japanese text is empty or holds an English sentence."""
+    assert text
     for name in NAMES:
         text = text.replace(name, "")
-    assert text
     assert not LATIN_WORDS.search(text), text
+
+
+def without_values_of_messages(data):
+    """Return the data of a step with 7 for each text in its messages. See without_values."""
+    if isinstance(data, dict):
+        return {
+            name: {key: without_values(told) for key, told in value.items()}
+            if name == "messages"
+            else without_values_of_messages(value)
+            for name, value in data.items()
+        }
+    return [without_values_of_messages(each) for each in data] if isinstance(data, list) else data
+
+
+def step(name, result, *, status="ok"):
+    """Return the step that the timeline has of a module's result."""
+    action = f"itsm_nexus.runbook.{name}"
+    data = without_values_of_messages(allowlist.of_result(action, result))
+    about = dict.fromkeys(field.name for field in dataclasses.fields(incident_model.Step))
+    told = {"kind": "task", "weight": incident_model.CHANGE, "action": action, "status": status, "data": data}
+    return incident_model.Step(**{**about, **told})
 
 
 @pytest.mark.parametrize(("name", "parameters", "identity"), FAILING)
@@ -167,3 +198,42 @@ def test_every_module_that_fails_with_a_message_documents_it():
     for path in (Path(__file__).parents[4] / "plugins" / "modules").glob("*.py"):
         source = path.read_text(encoding="utf-8")
         assert "failure(error)" not in source or "\nmessages:\n" in source, path.name
+
+
+# For each module: arguments with which it finds problems.
+FINDING = [
+    ("sqlite_info", {"path": "DAMAGED", "checks": ["quick", "integrity"]}),
+    ("sqlite_info", {"path": "HERE/none.db"}),
+    ("sqlite_restore", {"path": "DAMAGED", "evidence_dir": "HERE/kept", "confirm_empty": True}),
+    ("sqlite_restore", {"path": "HERE/none.db", "evidence_dir": "HERE/kept"}),
+    (
+        "service_preflight_info",
+        {
+            "service": {**SERVICE, "user": "no-such-user", "log_file": "HERE/log"},
+            **{"db_path": "x", "https_port": 0, "http_port": 0},
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters"), FINDING)
+def test_the_step_of_a_module_that_found_problems_is_in_japanese(main, name, parameters):
+    found = step(name, main(name, **parameters))
+    require_no_latin_sentence(prose_steps.happened(JA, found))
+    require_no_latin_sentence(prose_steps.deed(JA, found))
+    if name == "service_preflight_info":
+        assert len(prose_steps.refusals(JA, [found, found])) == len(found.data["problems"]) > 3
+        require_no_latin_sentence("\n".join(prose_steps.refusals(JA, [found])))
+
+
+@pytest.mark.parametrize("more", [0, 30])
+def test_the_reasons_for_new_dependencies_are_in_japanese(more):
+    found = [message("reason.npm.no_tree"), *([message("reason.npm.no_manifest", name="a", folder="b")] * more)]
+    reasons = npm._reasons([npm_lock.Difference("a", None, None, each) for each in found])
+    told = {"reasons": [service_messages.english(each) for each in reasons], "messages": plain(reasons=reasons)}
+    changed = step("npm_ci", {"needed": True, "swapped": True, **told}, status="changed")
+    require_no_latin_sentence(prose_steps.deed(JA, changed))
+    assert "「" not in prose_steps.deed(JA, changed)
+    # An older timeline has only the texts.
+    del changed.data["messages"]
+    assert "「node_modules is missing」" in prose_steps.deed(JA, changed)
