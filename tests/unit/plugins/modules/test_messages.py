@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from ansible.module_utils import basic
 from sqlite_samples import closed
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm, npm_lock
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
@@ -66,6 +70,14 @@ FAILING = [
     ),
     ("tls_certificate", {"cert_path": "HERE/server.crt", "key_owner": "no-such-user"}, "reason.certificate.no_owner"),
     ("tls_certificate", {"cert_path": "server.crt"}, "reason.certificate.not_absolute"),
+    ("incident", {"state": "renewed"}, "reason.record.no_run"),
+    ("incident", {"state": "open", "lease": 4000}, "reason.record.number.lease"),
+    ("incident", {"state": "open", "detected_at": "now"}, "reason.record.not_instant"),
+    ("incident", {"state": "attempt", "run": "run-1"}, "reason.record.none_open"),
+    ("incident", {"state": "attempt", "run": "run-1", "call": "x"}, "reason.call.no_name"),
+    ("incident", {"state": "maintenance_begun"}, "reason.maintenance.no_end"),
+    ("incident", {"state": "open", "maintenance_until": "+2h"}, "reason.maintenance.relative"),
+    ("incident_info", {"restart_limit": -1}, "reason.record.number.restart_limit"),
 ]
 
 
@@ -92,7 +104,8 @@ def main(monkeypatch, capsys, tmp_path):
             importlib.import_module(f"ansible_collections.itsm_nexus.runbook.plugins.modules.{name}").main()
         return json.loads(capsys.readouterr().out)
 
-    return main
+    yield main
+    shutil.rmtree(host_lease.Seat(state_dir=str(tmp_path / "state")).folder, ignore_errors=True)
 
 
 def without_values(told):
@@ -152,6 +165,41 @@ def test_the_reason_of_a_failed_module_is_told_in_japanese(main, name, parameter
         assert kept == {"error": told}
     recorded = allowlist.of_result(f"itsm_nexus.runbook.{name}", result)
     assert recorded["messages"] == result["messages"]
+
+
+def require_japanese_reason(result, identity):
+    """Fail if a module did not fail with this message, or if its Japanese text holds an English sentence."""
+    assert result["failed"]
+    told = result["messages"]["msg"]
+    assert told["id"] == identity
+    assert EN.message(told) == result["msg"].rstrip(".")
+    require_japanese([told])
+
+
+def test_the_lease_of_another_run_is_named_in_japanese(main, tmp_path):
+    other = incident_record.call(state_dir=str(tmp_path / "state"), state="open", step="triage")
+    refused = main("incident", state="open")
+    assert refused["locked_by"]["run"] == other["run"]
+    require_japanese_reason(refused, "reason.lease.taken")
+    require_japanese_reason(main("sqlite_info", path="DAMAGED", run="run-1"), "reason.lease.lost")
+    require_japanese_reason(main("incident", state="attempt", run="run-1"), "reason.lease.taken")
+
+
+def test_a_held_start_is_named_in_japanese(main, tmp_path):
+    about = {"manager": "process", "unit": "", "state_dir": str(tmp_path / "state"), "run": "run-1"}
+    one_starter.hold(**about, incident="INC-1", cause="db_corrupt", reason="Rows are missing", warn=[].append)
+    service = {**SERVICE, "log_file": "HERE/log", "pid_file": "HERE/pid"}
+    refused = main("node_process", service=service, state="started")
+    require_japanese_reason(refused, "reason.process.start_refused")
+    # A person's reason is quoted.
+    assert "「Rows are missing」" in JA.message(refused["messages"]["msg"])
+
+
+def test_why_a_probe_could_not_open_the_incident_is_named_in_japanese(main):
+    endpoint = {"name": "https", "url": "http://127.0.0.1:1/"}
+    about = {"service": SERVICE, "open": True, "maintenance_until": "tomorrow", "warning_after": 1, "interval": 0.1}
+    found = main("health_probe", endpoints=[endpoint], **about)
+    require_japanese_reason(found["opened"], "reason.maintenance.not_an_end")
 
 
 def test_a_plan_of_a_recovery_is_told_in_japanese(main):
