@@ -17,7 +17,7 @@ import pytest
 from ansible.module_utils import basic
 from sqlite_samples import closed
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import from_dict, message, plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
@@ -216,6 +216,21 @@ def test_a_plan_of_a_recovery_is_told_in_japanese(main):
     for problem in recorded["problems"]:
         assert EN.message(problem["messages"]["message"]) == problem["message"]
         require_japanese([problem["messages"]["message"]])
+
+
+@pytest.mark.parametrize("path", ["DAMAGED", "HERE/none.db", "HERE/garbage.db"])
+def test_why_no_method_is_possible_is_in_japanese(main, tmp_path, path):
+    (tmp_path / "garbage.db").write_bytes(b"x" * 8192)
+    plan = main("sqlite_restore", path=path, evidence_dir="HERE/kept", method="backup")
+    assert plan["method"] is None
+    # As the role database_recovery hands it on.
+    values = {"path": path, "why": plan["messages"]["reason"]}
+    told = from_dict({"id": "reason.recovery.no_method", "values": values}).to_dict()
+    role = {"problems": [EN.message(told)], "messages": {"problems": [told]}}
+    error = failures.messages({"msg": EN.message(told)}, results=[{}, role], task="7")
+    require_japanese(error)
+    kept = allowlist.pick(allowlist.OUTCOME["messages"], {"error": error})
+    assert kept == {"error": error}
 
 
 def test_a_refused_release_is_told_in_japanese(main, tmp_path):

@@ -32,10 +32,11 @@ def english(told: Any) -> str:
         ({"msg": "secret"}, {"hidden": True}, "its output is hidden"),
         ({"msg": "'a' is undefined"}, {"undefined": "a"}, "the variable a is not defined"),
         ({"msg": "no", "messages": {"msg": GONE}}, {"task": "Stop it"}, "Stop it: the process is gone"),
-        ({"msg": "https: silence; the process is gone"}, {"verification": FAILED}, "the process is gone"),
+        ({"msg": "https: silence; the process is gone"}, {"results": [{}, FAILED]}, "the process is gone"),
+        ({"msg": "https: silence; the process is gone"}, {"results": ["", None, FAILED]}, "the process is gone"),
         # Another task failed after the verification of a rung.
-        ({"msg": "no room"}, {"verification": FAILED}, "no room"),
-        ({"msg": ""}, {"verification": {"problems": []}}, ""),
+        ({"msg": "no room"}, {"results": [FAILED]}, "no room"),
+        ({"msg": ""}, {"results": [{"problems": []}]}, ""),
         # From a hostile host.
         ({"msg": "no", "messages": "reason.probe.gone"}, {}, "no"),
         ({"msg": "no", "messages": {"msg": [{"id": "reason.probe.tls", "values": []}]}}, {}, "no"),
