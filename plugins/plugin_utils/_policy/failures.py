@@ -9,7 +9,7 @@ A result of a host may hold anything: see reasons.messages_of.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
@@ -49,14 +49,15 @@ def _failed_with(of_role: _Data, result: _Data) -> bool:
     return bool(problems) and str(result.get("msg")) == "; ".join(problems)
 
 
-def later(before: Sequence[_Data], after: Sequence[_Data], how: str) -> List[Dict[str, Any]]:
+def later(before: Optional[Sequence[_Data]], after: Optional[Sequence[_Data]], how: str) -> List[Dict[str, Any]]:
     """Return the messages of a rung that failed, and failed again.
 
-    how: then (the rung was checked once more), or restored (the service was started in its previous state).
+    before, after: the messages of the two failures, if they have any. how: then (the rung was checked once more), or
+    restored (the service was started in its previous state).
     """
-    told = {"why": list(messages_of({"messages": {"after": list(after)}}, "after"))}
+    why = messages_of({"messages": {"after": list(after or ())}}, "after")
     found = messages_of({"messages": {"before": list(before or ())}}, "before")
-    return [each.to_dict() for each in (*found, message(f"reason.failure.{how}", **told))]
+    return [each.to_dict() for each in (*found, message(f"reason.failure.{how}", why=why or None))]
 
 
 def of_verification(seen: _Data) -> Dict[str, Any]:

@@ -298,3 +298,11 @@ def test_a_text_of_an_item_that_has_a_message_is_put_in_as_that_message():
     items = [{"pid": 7, "reason": "it is gone", "messages": told} for told in ({"reason": why}, {}, None, "reason")]
     found = each(items, "deed.left")
     assert [JA.message(told) for told in found] == ["PID 7：プロセス消失", *(["PID 7：it is gone"] * 3)]
+
+
+def test_a_value_that_is_missing_is_unknown():
+    told = message.message("reason.probe.tls", why=None)
+    assert catalogue.english(told) == EN.message(told.to_dict()) == "TLS error: unknown"
+    assert JA.message(told.to_dict()).endswith("：不明")
+    assert message.from_dict(told.to_dict()) == told
+    assert message.from_dict({"id": "reason.probe.tls", "values": {"why": None}}) == told
