@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 
@@ -22,11 +22,16 @@ def _message(identity: str, **values: Any) -> Dict[str, Any]:
 
 
 def _each(items: Sequence[Any], identity: str, name: str = "", **values: Any) -> List[Dict[str, Any]]:
-    """Return a message for each item: the item is the value called name, or its keys are the values."""
+    """Return a message for each item: the item is the value called name, or its keys are the values.
+
+    A text that the item also has as a message is put in as that message.
+    """
     wanted = catalogue.places(identity)
     found = []
     for item in items:
-        of_item = {name: item} if name else {key: item[key] for key in wanted if key in item}
+        known = item.get("messages") if isinstance(item, Mapping) else None
+        told = known if isinstance(known, Mapping) else {}
+        of_item = {name: item} if name else {key: told.get(key, item[key]) for key in wanted if key in item}
         found.append(_message(identity, **of_item, **values))
     return found
 

@@ -160,6 +160,14 @@ duration:
   returned: success
   type: float
   sample: 0.08
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+  returned: failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.lease.lost", "values": {"run": "run-1", "other": "run-2"}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule

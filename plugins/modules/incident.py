@@ -490,11 +490,20 @@ warnings:
   returned: when there are any
   type: list
   elements: str
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+  returned: failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.record.no_run", "values": {"state": "'renewed'"}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record_update, repeated_call
@@ -588,7 +597,7 @@ def main() -> None:
             **{name: params[name] for name in params if name not in (*UPDATE, "opened", "unit")},
         )
     except incident_store.IncidentError as error:
-        module.fail_json(msg=sanitize.text(error), **sanitize.data(error.held()))
+        module.fail_json(**failure(error), **sanitize.data(error.held()))
     for warning in result.pop("warnings"):
         module.warn(warning)
     if not module.check_mode:

@@ -118,6 +118,31 @@ def test_every_rescue_raises_again_or_records(name: str) -> None:
         assert kept or not rescue, f"{block.get('name')}: its rescue hides the failure"
 
 
+def tasks_within(tasks: list[dict]) -> list[dict]:
+    """Return tasks and those within their blocks."""
+    inner = [tasks_within(task.get(part, [])) for task in tasks for part in ("block", "rescue", "always")]
+    return [*tasks, *(task for each in inner for task in each)]
+
+
+@pytest.mark.parametrize("role", ["database_recovery", "remediation", "verification"])
+def test_the_reason_of_a_failed_role_is_a_message(role: str) -> None:
+    """A text that a task builds has no id: a Japanese document would quote it in English."""
+    fails = {}
+    for path in sorted((ROOT / "roles" / role / "tasks").glob("*.yml")):
+        for task in tasks_within(yaml.safe_load(path.read_text(encoding="utf-8"))):
+            if "ansible.builtin.fail" in task:
+                fails[f"{path.name}: {task['name']}"] = task["ansible.builtin.fail"]["msg"]
+            assert "message_each('quoted'" not in str(task), task["name"]
+    assert fails
+    recorded = re.compile(r"\{\{ \w+\.(?:problems \| join\('; '\)|failure \| itsm_nexus\.runbook\.message_text) \}\}")
+    assert not {name: text for name, text in fails.items() if not recorded.fullmatch(text)}
+
+
+def test_the_result_of_a_database_recovery_has_its_messages() -> None:
+    known = yaml.safe_load((ROOT / "roles/database_recovery/vars/main.yml").read_text(encoding="utf-8"))
+    assert "messages" in known["_database_recovery_keys"]
+
+
 CHANNELS = sorted((ROOT / "roles/escalation/tasks/channels").glob("*.yml"))
 
 

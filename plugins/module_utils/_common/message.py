@@ -11,7 +11,7 @@ _triage/messages.py. The id is data, the text is not: no code may look for words
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Union
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 
@@ -19,7 +19,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 QUOTED = "quoted"
 # A name and a statement about it, such as "https: no answer within 5 s".
 LABEL = "label"
-ENGLISH: Mapping[str, str] = {QUOTED: "{text}", LABEL: "{name}: {text}"}
+# A value that is missing. A missing reason must not stop a decision.
+UNKNOWN = "unknown"
+ENGLISH: Mapping[str, str] = {QUOTED: "{text}", LABEL: "{name}: {text}", UNKNOWN: "unknown"}
 
 Value = Union[str, int, float, "Message", Sequence[Union[str, "Message"]]]
 
@@ -36,9 +38,9 @@ class Message:
         return {"id": self.id, "values": {name: _plain(value) for name, value in self.values.items()}}
 
 
-def message(identity: str, /, **values: Value) -> Message:
-    """Return a message with these values."""
-    return Message(identity, values)
+def message(identity: str, /, **values: Optional[Value]) -> Message:
+    """Return a message with these values. A value that is None is unknown."""
+    return Message(identity, {name: Message(UNKNOWN) if value is None else value for name, value in values.items()})
 
 
 def from_dict(told: Mapping[str, Any]) -> Message:
@@ -51,6 +53,8 @@ def from_dict(told: Mapping[str, Any]) -> Message:
 
 
 def _value(value: Any) -> Any:
+    if value is None:
+        return Message(UNKNOWN)
     if isinstance(value, Mapping):
         return from_dict(value)
     if isinstance(value, (list, tuple)):

@@ -20,7 +20,12 @@ import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, MessageError, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    MessageError,
+    message,
+    quoted,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages, takeover
@@ -225,10 +230,9 @@ def release(where: Place, *, run: commands.Runner = commands.run) -> bool:
     return held
 
 
-def refusal(held: Mapping[str, Any]) -> str:
-    """Return why a start is refused, and what releases the hold."""
-    why = f" ({held['reason']})" if held.get("reason") else ""
-    return (
-        f"The start is held by incident {held.get('incident') or 'unknown'}{why}. database_recover.yml releases it "
-        "after it has checked the database, outage_release.yml with a reason"
-    )
+def refusal(held: Mapping[str, Any]) -> Message:
+    """Return why a start is refused, and what releases the hold. The reason is a person's, or that of a check."""
+    incident = str(held.get("incident") or "") or message("reason.holding.no_incident")
+    if not held.get("reason"):
+        return message("reason.holding.held", incident=incident)
+    return message("reason.holding.held_for", incident=incident, reason=quoted(held["reason"]))

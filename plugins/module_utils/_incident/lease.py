@@ -33,6 +33,13 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    MessageError,
+    failure,
+    message,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
 # Time for which a run keeps the host after its last sign of life, in seconds.
 SECONDS = 60.0
@@ -53,9 +60,10 @@ _LOCK_TIMEOUT = 10.0
 _FLOCK = struct.Struct("@hhqqi4x")
 
 
-class LeaseError(Exception):
+class LeaseError(MessageError):
     """The lease could not be read or written, or another run (taken_by) has taken it."""
 
+    templates = messages.ENGLISH
     taken_by: Optional[Dict[str, Any]] = None
 
 
@@ -144,9 +152,8 @@ class Seat:
                     break
                 except BlockingIOError:
                     if time.monotonic() > give_up:
-                        raise LeaseError(
-                            f"Cannot lock {path}: another call has held it for {_LOCK_TIMEOUT:.0f} s"
-                        ) from None
+                        busy = {"path": path, "seconds": f"{_LOCK_TIMEOUT:.0f}"}
+                        raise LeaseError(message("reason.lease.busy", **busy)) from None
                     time.sleep(0.01)
             yield
         finally:
@@ -230,10 +237,8 @@ class Seat:
         """Return the lease of run, or None if none is known. Raises LeaseError if another run has taken it."""
         last = self.last()
         if last is not None and last["run"] != run:
-            lost = LeaseError(
-                f"Run {run} has lost the lease of {self.state_dir}: run {last['run']} took it at {last['since']}; "
-                "nothing was done"
-            )
+            now = {"folder": self.state_dir, "other": last["run"], "since": last["since"]}
+            lost = LeaseError(message("reason.lease.lost", run=run, **now))
             lost.taken_by = _named(last, pid=self.worker())
             raise lost
         return last
@@ -261,13 +266,12 @@ def _named(lease: Dict[str, Any], *, pid: Optional[int]) -> Dict[str, Any]:
     return {**{name: lease[name] for name in ("run", "since", "step", "until")}, "pid": pid}
 
 
-def refusal(held: Dict[str, Any], *, state_dir: str) -> str:
+def refusal(held: Dict[str, Any], *, state_dir: str) -> Message:
     """Return the message for a run that is blocked by the lease of another run."""
-    working = f"process {held['pid']} of it is running" if held["pid"] is not None else "it has no running process now"
-    return (
-        f"Another run works on this host: {held['run']}, since {held['since']}, at step {held['step']!r}; "
-        f"its lease of {state_dir} ends {held['until']} unless renewed, and {working}"
-    )
+    pid = held["pid"]
+    working = message("reason.lease.idle") if pid is None else message("reason.lease.working", pid=str(pid))
+    lease = {"step": repr(held["step"]), **{name: str(held[name]) for name in ("run", "since", "until")}}
+    return message("reason.lease.taken", folder=state_dir, working=working, **lease)
 
 
 def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int]:
@@ -321,14 +325,14 @@ def held(
     state_dir: str,
     run: str,
     warn: Callable[[str], Any] = lambda text: None,
-    fail: Optional[Callable[[str], Any]] = None,
+    fail: Optional[Callable[..., Any]] = None,
     memory: Optional[str] = None,
     clock: Optional[Clock] = None,
 ) -> Iterator[None]:
     """Work under the lease of run: it cannot end during the work, and is renewed at the end. Without run do nothing.
 
-    If another run has taken the lease, the call ends before any change: it calls fail with the message (fail does not
-    return). Without fail, it raises LeaseError. Smaller problems go to warn.
+    If another run has taken the lease, the call ends before any change: it calls fail with msg and messages (fail does
+    not return). Without fail, it raises LeaseError. Smaller problems go to warn.
     """
     if not run:
         yield
@@ -340,7 +344,7 @@ def held(
     except LeaseError as error:
         if fail is None:
             raise
-        fail(str(error))
+        fail(**failure(error))
     try:
         with _outliving_the_connection():
             yield

@@ -18,20 +18,20 @@ import re
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-_PARAMETER = "maintenance_until"
-_ALLOWED = (
-    "allowed is an instant with its time zone, like 2026-03-02T04:00:00Z or 2026-03-02 13:00+09:00, "
-    "or a time from now, like +2h, +90m or +1d12h"
-)
+_ALLOWED = message("reason.maintenance.allowed")
 # Maximum size of the file in bytes. A larger file is invalid.
 _LARGEST = 1 << 16
 _RELATIVE = re.compile(r"\+(?=\d)(?:(\d{1,4})d)?(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?\Z")
 _UNITS = (86400, 3600, 60, 1)
 
 
-class MaintenanceError(Exception):
+class MaintenanceError(MessageError):
     """The end of the maintenance is invalid, or its file could not be written."""
+
+    templates = messages.ENGLISH
 
 
 def _path(state_dir: str) -> str:
@@ -49,15 +49,15 @@ def _instant(text: str) -> float:
 def _end(text: str, *, now: float) -> float:
     """Parse text and return the end of the maintenance. Raises MaintenanceError."""
     if not text:
-        raise MaintenanceError(f"{_PARAMETER} is empty: a maintenance must have an end; {_ALLOWED}")
+        raise MaintenanceError(message("reason.maintenance.no_end", allowed=_ALLOWED))
     match = _RELATIVE.match(text.strip())
     try:
         until = now + sum(int(n or 0) * unit for n, unit in zip(match.groups(), _UNITS)) if match else _instant(text)
         timestamps.iso(until)
     except (ValueError, OverflowError):
-        raise MaintenanceError(f"{_PARAMETER} is {text!r}: {_ALLOWED}") from None
+        raise MaintenanceError(message("reason.maintenance.not_an_end", until=repr(text), allowed=_ALLOWED)) from None
     if until <= now:
-        raise MaintenanceError(f"{_PARAMETER} is {text!r}, which is {timestamps.iso(until)}: that is over already")
+        raise MaintenanceError(message("reason.maintenance.ended", until=repr(text), at=timestamps.iso(until)))
     return until
 
 
@@ -65,19 +65,14 @@ def _of_variable(until: str, reason: str, *, now: float) -> Optional[Dict[str, s
     """Return the maintenance that the variables define. Raises MaintenanceError."""
     if not until:
         if reason:
-            raise MaintenanceError(
-                f"maintenance_reason is {reason!r}, but {_PARAMETER} is empty: a maintenance must have an end"
-            )
+            raise MaintenanceError(message("reason.maintenance.only_reason", reason=repr(reason)))
         return None
     if _RELATIVE.match(until.strip()):
-        raise MaintenanceError(
-            f"{_PARAMETER} is {until!r}: counted from each run anew it would never end; give an instant with its time "
-            "zone, like 2026-03-02T04:00:00Z"
-        )
+        raise MaintenanceError(message("reason.maintenance.relative", until=repr(until)))
     try:
         end = _instant(until)
     except ValueError:
-        raise MaintenanceError(f"{_PARAMETER} is {until!r}: {_ALLOWED}") from None
+        raise MaintenanceError(message("reason.maintenance.not_an_end", until=repr(until), allowed=_ALLOWED)) from None
     return {"until": timestamps.iso(end), "reason": reason, "source": "variable"} if end > now else None
 
 
@@ -151,7 +146,9 @@ def keep(
                     os.unlink(path)
                 atomic_files.fsync_folder(state_dir)
         except OSError as error:
-            raise MaintenanceError(f"Cannot write {path}: {error.strerror}") from error
+            raise MaintenanceError(
+                message("reason.maintenance.not_written", path=path, why=str(error.strerror))
+            ) from error
     known = {name: before[name] for name in ("until", "reason")} if before else None
     return {
         "changed": changed,

@@ -2,7 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""English for the errors of holding and releasing a service. See _service/messages.py for the format."""
+"""English for the errors of the record, the lease, the maintenance, the takeover and the hold.
+
+See _service/messages.py for the format.
+"""
+
+# ruff: noqa: E501 - a sentence is one line.
 
 from __future__ import annotations
 
@@ -17,4 +22,39 @@ ENGLISH: Dict[str, str] = {
     "reason.holding.start_unknown": "Unit {unit} is held; whether a start is on its way is unknown: {why}",
     "reason.holding.start_goes_on": "Unit {unit} is held, but its start that is on its way goes on: {why}",
     "reason.holding.not_released": "Cannot release unit {unit}: {path}: {why}",
+    "reason.holding.held": "The start is held by incident {incident}. database_recover.yml releases it after it has checked the database, outage_release.yml with a reason",
+    "reason.holding.held_for": "The start is held by incident {incident} ({reason}). database_recover.yml releases it after it has checked the database, outage_release.yml with a reason",
+    "reason.holding.no_incident": "unknown",
+    # The takeover of a unit from systemd.
+    "reason.takeover.not_armed": "Cannot arm the dead-man timer of {unit}: {why}",
+    "reason.takeover.not_killed": "Cannot kill {unit}: {why}",
+    "reason.takeover.not_cancelled": "Cannot cancel the restart of {unit}: {why}",
+    # The lease: one run at a time.
+    "reason.lease.busy": "Cannot lock {path}: another call has held it for {seconds} s",
+    "reason.lease.lost": "Run {run} has lost the lease of {folder}: run {other} took it at {since}; nothing was done",
+    "reason.lease.taken": "Another run works on this host: {run}, since {since}, at step {step}; its lease of {folder} ends {until} unless renewed, and {working}",
+    "reason.lease.working": "process {pid} of it is running",
+    "reason.lease.idle": "it has no running process now",
+    # The calls of a run.
+    "reason.call.no_name": "call: {name} is not a name that the action plugin makes; leave it out",
+    "reason.call.busy": "An earlier task of this run is still running on this host after {seconds} s: end its process, then run the playbook again",
+    # The record of the incident.
+    "reason.record.not_kept": "Cannot keep the incident of {folder}, neither there nor in {spare}: {why}",
+    "reason.record.no_run": "run is empty: state {state} is for the run that opened the incident",
+    "reason.record.none_open": "Cannot record {state} for run {run} in {folder}: no incident is open; open one first",
+    "reason.record.of_others": "Cannot record {state} for run {run} in {folder}: incident {incident} is of other runs; open one first",
+    "reason.record.number.lease": "lease is {value}, allowed are seconds above 0 and at most {most}",
+    "reason.record.number.wait": "wait is {value}, allowed are seconds, 0 or more",
+    "reason.record.number.window": "window is {value}, allowed are seconds above 0",
+    "reason.record.number.restart_limit": "restart_limit is {value}, allowed are 0 or more",
+    "reason.record.not_instant": "{name} is {value}: an instant is written like 2026-03-02T01:02:03.456Z (UTC)",
+    "reason.record.not_word": "{name} is {value}: allowed is a word",
+    # The maintenance.
+    "reason.maintenance.no_end": "maintenance_until is empty: a maintenance must have an end; {allowed}",
+    "reason.maintenance.not_an_end": "maintenance_until is {until}: {allowed}",
+    "reason.maintenance.allowed": "allowed is an instant with its time zone, like 2026-03-02T04:00:00Z or 2026-03-02 13:00+09:00, or a time from now, like +2h, +90m or +1d12h",
+    "reason.maintenance.ended": "maintenance_until is {until}, which is {at}: that is over already",
+    "reason.maintenance.only_reason": "maintenance_reason is {reason}, but maintenance_until is empty: a maintenance must have an end",
+    "reason.maintenance.relative": "maintenance_until is {until}: counted from each run anew it would never end; give an instant with its time zone, like 2026-03-02T04:00:00Z",
+    "reason.maintenance.not_written": "Cannot write {path}: {why}",
 }

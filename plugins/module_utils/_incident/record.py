@@ -21,6 +21,7 @@ import secrets
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
     last_good,
     record_result,
@@ -182,10 +183,10 @@ def _absent(
         if _public(mine[0]) != before:
             store.rewrite(mine[0])
         return record_result.result(mine[0], call, store=store, seat=seat), before, _public(mine[0])
-    where = f"incident {record['id']} is of other runs" if record is not None else "no incident is open"
-    raise incident_store.IncidentError(
-        f"Cannot record {call.state} for run {call.run!r} in {store.home}: {where}; open one first"
-    )
+    asked = {"state": call.state, "run": repr(call.run), "folder": store.home}
+    if record is None:
+        raise incident_store.IncidentError(message("reason.record.none_open", **asked))
+    raise incident_store.IncidentError(message("reason.record.of_others", incident=str(record["id"]), **asked))
 
 
 def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
@@ -219,14 +220,15 @@ def _new_run(clock: host_lease.Clock) -> str:
 
 def _check_numbers(*, lease: float, wait: float, window: float, restart_limit: int) -> None:
     """Raise IncidentError if a number is not allowed."""
-    for name, value, fits, allowed in (
-        ("lease", lease, 0 < lease <= host_lease.LONGEST, f"seconds above 0 and at most {host_lease.LONGEST:g}"),
-        ("wait", wait, wait >= 0, "seconds, 0 or more"),
-        ("window", window, window > 0, "seconds above 0"),
-        ("restart_limit", restart_limit, restart_limit >= 0, "0 or more"),
+    for name, value, fits in (
+        ("lease", lease, 0 < lease <= host_lease.LONGEST),
+        ("wait", wait, wait >= 0),
+        ("window", window, window > 0),
+        ("restart_limit", restart_limit, restart_limit >= 0),
     ):
         if not fits:
-            raise incident_store.IncidentError(f"{name} is {value:g}, allowed are {allowed}")
+            limit = {"most": f"{host_lease.LONGEST:g}"} if name == "lease" else {}
+            raise incident_store.IncidentError(message(f"reason.record.number.{name}", value=f"{value:g}", **limit))
 
 
 def call(
@@ -255,7 +257,7 @@ def call(
     clock, update = clock or host_lease.Clock(), update or Update()
     host: Dict[str, Any] = {"clock": clock, "memory": memory}
     if state in ("attempt", "renewed") and not run and not check_mode:
-        raise incident_store.IncidentError(f"run is empty: state {state!r} is for the run that opened the incident")
+        raise incident_store.IncidentError(message("reason.record.no_run", state=repr(state)))
     if state == "renewed":
         state = "present"  # with a run, a lookup renews its lease
     _check_numbers(lease=lease, wait=wait, window=window, restart_limit=restart_limit)
@@ -340,7 +342,7 @@ def _try_once(
             raise
         return None
     except host_lease.LeaseError as error:
-        failed = incident_store.IncidentError(str(error))
+        failed = incident_store.IncidentError(error)
         failed.taken_by = error.taken_by
         raise failed from error
 
@@ -359,4 +361,4 @@ def _maintained(ask: Callable[..., Any], **question: Any) -> Any:
     try:
         return ask(**question)
     except host_maintenance.MaintenanceError as error:
-        raise incident_store.IncidentError(str(error)) from error
+        raise incident_store.IncidentError(error) from error

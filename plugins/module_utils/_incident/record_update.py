@@ -10,6 +10,7 @@ import math
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
@@ -114,9 +115,8 @@ def checked(update: Update) -> None:
         try:
             timestamps.epoch(str(text))
         except ValueError:
-            raise incident_store.IncidentError(
-                f"{name} is {text!r}: an instant is written like 2026-03-02T01:02:03.456Z (UTC)"
-            ) from None
+            wrong = message("reason.record.not_instant", name=name, value=repr(text))
+            raise incident_store.IncidentError(wrong) from None
 
     for name in ("detected_at", "mitigated_at", "serving_since", "said_at"):
         if getattr(update, name):
@@ -130,7 +130,8 @@ def checked(update: Update) -> None:
             instant(f"{kind}[].{at}", item.get(at))
             for name in words:
                 if not isinstance(item.get(name), str):
-                    raise incident_store.IncidentError(f"{kind}[].{name} is {item.get(name)!r}: allowed is a word")
+                    wrong = message("reason.record.not_word", name=f"{kind}[].{name}", value=repr(item.get(name)))
+                    raise incident_store.IncidentError(wrong)
 
 
 def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:

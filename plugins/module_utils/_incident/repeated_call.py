@@ -27,7 +27,9 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Mapping, MutableMapping, Optional, TextIO, Tuple, cast
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, failure, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
 # The options of the documentation fragment "lease" that are not those of the lease itself.
 ARGUMENTS: Dict[str, Dict[str, str]] = {"call": {"type": "str", "default": ""}}
@@ -47,28 +49,30 @@ _POLL = 0.02
 _open: List[int] = []
 
 
-class _BusyError(Exception):
-    """Another process has worked on the call for longer than the wait limit."""
+class _CallError(MessageError):
+    """The name of the call is invalid, or another process has worked on it for longer than the wait limit."""
+
+    templates = messages.ENGLISH
 
 
 def once(
     params: MutableMapping[str, Any],
     *,
     check_mode: bool,
-    fail: Callable[[str], Any],
+    fail: Callable[..., Any],
     memory: Optional[str] = None,
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
 ) -> Optional[float]:
     """Return if the call named in params has to be done. Otherwise print its existing answer and exit.
 
     Removes call from params. Returns the second since boot at which an earlier call of this name began that died
-    without an answer, or None. fail receives the error if the name is invalid; it does not return.
+    without an answer, or None. fail receives msg and messages of an error; it does not return.
     """
     name = params.pop("call")
     if not name or check_mode or not _acts(params):
         return None
     if not _NAME.fullmatch(name):
-        fail(f"call: {name!r} is not a name that the action plugin makes; leave it out")
+        fail(**failure(_CallError(message("reason.call.no_name", name=repr(name)))))
         return None
     seat = host_lease.Seat(state_dir=params["state_dir"], memory=memory)
     folder = os.path.join(seat.folder, _FOLDER)
@@ -85,8 +89,8 @@ def once(
             # Rounded down to a tick, as the kernel counts the start of a process.
             began = math.floor(clock() * 100) / 100 if begun is None else begun
             os.pwrite(descriptor, b"%.2f\n" % began, 0)
-    except _BusyError as error:
-        fail(str(error))
+    except _CallError as error:
+        fail(**failure(error))
         return None
     # Without the file the call goes on: a host that cannot keep an answer in memory needs its recovery all the more.
     except OSError:
@@ -108,17 +112,14 @@ def _acts(params: Mapping[str, Any]) -> bool:
 
 
 def _locked(path: str, *, clock: Callable[[], float]) -> int:
-    """Open and lock the file of a call; wait while another process has it. Raises OSError and _BusyError."""
+    """Open and lock the file of a call; wait while another process has it. Raises OSError and _CallError."""
     give_up = clock() + _PATIENCE
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             while not _lock(descriptor):
                 if clock() > give_up:
-                    raise _BusyError(
-                        f"An earlier task of this run is still running on this host after {_PATIENCE:.0f} s: "
-                        "end its process, then run the playbook again"
-                    )
+                    raise _CallError(message("reason.call.busy", seconds=f"{_PATIENCE:.0f}"))
                 time.sleep(_POLL)
             # Removed by another call between the two steps.
             if os.fstat(descriptor).st_nlink:
@@ -155,7 +156,7 @@ def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
     """Remove answers to earlier calls: all of this run, and old ones of other runs.
 
     A call of this run that still works is waited for: two steps at the same time would disturb each other. Raises
-    OSError and _BusyError.
+    OSError and _CallError.
     """
     ours = name.partition(".")[0]
     for other in os.listdir(folder):

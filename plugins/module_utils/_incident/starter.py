@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
@@ -132,10 +133,10 @@ def follow(
     return {}
 
 
-def refusal(*, manager: str, unit: str, state_dir: str) -> str:
-    """Return why the service may not be started, or an empty text if it may."""
+def refusal(*, manager: str, unit: str, state_dir: str) -> Optional[Message]:
+    """Return why the service may not be started, or None if it may."""
     found = held(manager=manager, unit=unit, state_dir=state_dir)
-    return unit_hold.refusal(found) if found is not None else ""
+    return unit_hold.refusal(found) if found is not None else None
 
 
 def arm(

@@ -17,7 +17,9 @@ import secrets
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
 # Outcomes that leave the incident open, for the next run to continue: the service does not serve, nobody can
 # log in, or its data are in doubt.
@@ -93,9 +95,10 @@ _KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
 }
 
 
-class IncidentError(Exception):
+class IncidentError(MessageError):
     """The record could not be read or written, or another run has the lease (locked_by) or took it (taken_by)."""
 
+    templates = messages.ENGLISH
     locked_by: Optional[Dict[str, Any]] = None
     taken_by: Optional[Dict[str, Any]] = None
 
@@ -319,9 +322,8 @@ def lock(seat: host_lease.Seat, *, writing: bool) -> Iterator[None]:
             yield
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-        raise IncidentError(
-            f"Cannot keep the incident of {seat.state_dir}, neither there nor in {seat.folder}: {what}"
-        ) from error
+        where = {"folder": seat.state_dir, "spare": seat.folder}
+        raise IncidentError(message("reason.record.not_kept", why=what, **where)) from error
 
 
 def pair(

@@ -19,8 +19,10 @@ import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
 # Phases of a unit, see phase().
 UP, DOWN, PENDING, STARTING, STOPPING = "up", "down", "pending", "starting", "stopping"
@@ -143,8 +145,10 @@ if not (at_work() or held()):
 """
 
 
-class TakeoverError(Exception):
+class TakeoverError(MessageError):
     """The unit could not be taken over; systemd still controls it."""
+
+    templates = messages.ENGLISH
 
 
 class Takeover(NamedTuple):
@@ -259,7 +263,7 @@ def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard 
     user = "{}:{}".format(*guard.rights) if guard.rights else ""
     # A folder that this user may write to.
     argv += [guard.database_path, user, "/var/tmp" if user else scratch, guard.dropin, guard.text]  # noqa: S108
-    _checked(argv, f"arm the dead-man timer of {unit}", run=run)
+    _checked(argv, "armed", unit=unit, run=run)
     return name
 
 
@@ -293,8 +297,8 @@ def take(
     try:
         if kill:
             argv = ["systemctl", "--no-ask-password", "kill", "--signal=SIGKILL", "--", unit]
-            _checked(argv, f"kill {unit}", run=run)
-        _checked(["systemctl", "--no-ask-password", "stop", "--", unit], f"cancel the restart of {unit}", run=run)
+            _checked(argv, "killed", unit=unit, run=run)
+        _checked(["systemctl", "--no-ask-password", "stop", "--", unit], "cancelled", unit=unit, run=run)
     except TakeoverError:
         disarm(unit, run=run)
         raise
@@ -317,14 +321,14 @@ def hand_back(unit: str, *, run: commands.Runner = commands.run) -> bool:
     return True
 
 
-def _checked(argv: List[str], what: str, *, run: commands.Runner) -> None:
+def _checked(argv: List[str], purpose: str, *, unit: str, run: commands.Runner) -> None:
+    """Run a command of systemd. purpose: armed, killed or cancelled. Raises TakeoverError."""
     try:
         done = run(argv, timeout=_TIMEOUT)
     except commands.CommandError as error:
-        raise TakeoverError(f"Cannot {what}: {error}") from error
+        raise TakeoverError(message(f"reason.takeover.not_{purpose}", unit=unit, why=error.told)) from error
     if not done.ok:
-        said = (done.stderr.strip().splitlines() or [f"rc {done.rc}"])[0]
-        raise TakeoverError(f"Cannot {what}: {'no answer in time' if done.timed_out else said}")
+        raise TakeoverError(message(f"reason.takeover.not_{purpose}", unit=unit, why=procfs.why_failed(done)))
 
 
 def settle(

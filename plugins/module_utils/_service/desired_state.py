@@ -12,7 +12,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
@@ -128,7 +128,7 @@ def ensure(
     stop_timeout: float = 30.0,
     on_start: Callable[[], None] = lambda: None,
     on_stop: Callable[[], None] = lambda: None,
-    refused: str = "",
+    refused: Optional[Message] = None,
     since: Optional[float] = None,
     check_mode: bool = False,
     run: commands.Runner = commands.run,
@@ -179,10 +179,10 @@ def ensure(
     }
 
 
-def _refuse_loss(service: Service, look: Look, *, state: str, refused: str) -> None:
+def _refuse_loss(service: Service, look: Look, *, state: str, refused: Optional[Message]) -> None:
     """Raise NodeProcessError if the service may not be started, or if its stop would destroy its database."""
-    if refused and state != "stopped":
-        raise NodeProcessError(message("reason.process.start_refused", why=quoted(refused)))
+    if refused is not None and state != "stopped":
+        raise NodeProcessError(message("reason.process.start_refused", why=refused))
     if state != "started":
         _refuse_only_copy(service, look)
 

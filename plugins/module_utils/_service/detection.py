@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, of
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, failure, message, of
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
     last_good,
     outage_window,
@@ -208,7 +208,7 @@ def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> 
             check_mode=check_mode,
         )
     except incident_store.IncidentError as error:
-        result = {"failed": True, "changed": False, "msg": str(error), **error.held()}
+        result = {"failed": True, "changed": False, **failure(error), **error.held()}
     opened: Dict[str, Any] = sanitize.data(result)
     return opened
 

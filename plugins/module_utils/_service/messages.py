@@ -13,9 +13,11 @@ from __future__ import annotations
 from typing import Dict, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages as incident_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import messages as sqlite_messages
 
 ENGLISH: Dict[str, str] = {
+    **incident_messages.ENGLISH,
     **sqlite_messages.ENGLISH,
     # The health probe and the login.
     "reason.probe.silent": "no answer within {seconds} s",

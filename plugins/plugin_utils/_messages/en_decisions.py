@@ -29,6 +29,8 @@ SENTENCES: Dict[str, str] = {
     "reason.failure.not_usable": "{names} cannot be used",
     "reason.verification.fell": "failed again: {why}",
     "reason.verification.login": "{why} (the service answers: check nexus_login_username and nexus_login_password)",
+    "reason.recovery.no_method": "{path} was not changed because no method is possible: {why:;}. To use an empty database, set database_recovery_confirm_empty",
+    "reason.recovery.not_sound": "After the migrations {path} is not sound: {problems:;}",
     "remedy.see_evidence": "see the evidence",
     "next_step.data_loss": "Start nothing. Hand the evidence to the DBA. database_recover.yml with --check shows what each method would lose",
     "next_step.data_in_doubt": "Hand the database to the DBA. database_recover.yml with --check shows what each method would lose",

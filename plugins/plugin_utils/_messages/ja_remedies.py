@@ -28,6 +28,16 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.process_unlocked": "データベースをロックしているプロセスはもうありません",
     "reason.remedy.process_off_port": "ポートを使用しているプロセスはもうありません",
     "reason.remedy.tls_no_way": "方針に、証明書を更新するコマンド、秘密鍵の権限、HTTPS を無効にできる期限のいずれの指定もありません",
+    # 対処の失敗の理由
+    "reason.remedy.not_stopped": "サービスを再び起動できないため、この対処のためには停止しませんでした：{why}",
+    "reason.remedy.disk_short": "{mounts} の空き容量がまだ不足しています：{freed} バイトを解放しました",
+    "reason.remedy.disk_would_be_short": "{mounts} の空き容量がまだ不足します：解放できるのは {freed} バイトです",
+    "reason.remedy.migration_left": "マイグレーションの後もスキーマが最新ではありません：{names}",
+    "reason.remedy.release_refused": "リリース {release} に切り替えませんでした：{why}",
+    "reason.remedy.release_restored": "{new} のモジュールを用意できないため、リリース {old} に戻しました：{why}",
+    "reason.remedy.process_replaced": "停止したプロセスに代わる新しいプロセスがあります：PID {pids}",
+    "reason.remedy.tls_not_served": "サービスが HTTPS を提供できません：{why}",
+    "reason.remedy.tls_unknown": "証明書の場所が不明です",
     # 対処の内容と結果
     "deed.backup": "バックアップ：{path}",
     "deed.file": "{path}",

@@ -9,7 +9,7 @@ A result of a host may hold anything: see reasons.messages_of.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
@@ -22,14 +22,13 @@ def messages(
     *,
     hidden: Any = False,
     undefined: str = "",
-    verification: Any = None,
-    invalid: str = "",
+    results: Sequence[Any] = (),
     task: str = "",
 ) -> List[Dict[str, Any]]:
     """Return the messages of a failed task as plain data.
 
     result: of the failed task. hidden: the task hides its output. undefined: the name of a variable that is not
-    defined. verification: the result of that role; the task at its end fails with its problems, but has no messages.
+    defined. results: of roles that end with a task that fails with their problems, but has no messages.
     task: the name of the task, if the reason names it.
     """
     if hidden:
@@ -37,27 +36,28 @@ def messages(
     elif undefined:
         found = [message("reason.failure.undefined", name=undefined)]
     else:
-        known = verification if isinstance(verification, Mapping) and _is_of(verification, result) else None
-        found = messages_of(result, "msg") if known is None else messages_of(known, "problems")
+        known = [each for each in results if isinstance(each, Mapping) and _failed_with(each, result)]
+        found = messages_of(known[0], "problems") if known else messages_of(result, "msg")
     if task:
         found = [message("reason.failure.task", task=task, why=list(found))]
     return [each.to_dict() for each in found]
 
 
-def _is_of(verification: _Data, result: _Data) -> bool:
-    """Return True if the failed task is the one at the end of the verification role."""
-    problems = [str(each) for each in verification.get("problems") or []]
+def _failed_with(of_role: _Data, result: _Data) -> bool:
+    """Return True if the failed task is the one with which a role ends because of its problems."""
+    problems = [str(each) for each in of_role.get("problems") or []]
     return bool(problems) and str(result.get("msg")) == "; ".join(problems)
 
 
-def later(before: Sequence[_Data], after: Sequence[_Data], how: str) -> List[Dict[str, Any]]:
+def later(before: Optional[Sequence[_Data]], after: Optional[Sequence[_Data]], how: str) -> List[Dict[str, Any]]:
     """Return the messages of a rung that failed, and failed again.
 
-    how: then (the rung was checked once more), or restored (the service was started in its previous state).
+    before, after: the messages of the two failures, if they have any. how: then (the rung was checked once more), or
+    restored (the service was started in its previous state).
     """
-    told = {"why": list(messages_of({"messages": {"after": list(after)}}, "after"))}
+    why = messages_of({"messages": {"after": list(after or ())}}, "after")
     found = messages_of({"messages": {"before": list(before or ())}}, "before")
-    return [each.to_dict() for each in (*found, message(f"reason.failure.{how}", **told))]
+    return [each.to_dict() for each in (*found, message(f"reason.failure.{how}", why=why or None))]
 
 
 def of_verification(seen: _Data) -> Dict[str, Any]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -43,13 +44,15 @@ class Reason:
 def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
     """Return the messages of a text in a result: under messages, one or a list. Without a message the text is quoted.
 
-    A result of a host may hold anything: values that are not a message of the catalogue are left out.
+    A result of a host may hold anything. If a message or one in its values is not of the catalogue, the text is quoted.
     """
     told = texts.get("messages")
     known = told.get(name) if isinstance(told, Mapping) else None
     found = [each for each in (known if isinstance(known, (list, tuple)) else [known]) if isinstance(each, Mapping)]
-    if found and all(catalogue.of("en").message(each) for each in found):
-        return tuple(map(from_dict, found))
+    with contextlib.suppress(KeyError, RecursionError):
+        read = tuple(map(from_dict, found))
+        if read and all(catalogue.english(each) for each in read):
+            return read
     text = str(texts.get(name) or "").rstrip(" .")
     return (quoted(text),) if text else ()
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional
+from typing import Any, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
@@ -35,3 +35,15 @@ def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: 
 def message_of(texts: Mapping[str, Any], name: str) -> object:
     """Return the message of a text of a finding, rung, remedy or verdict, or None in an old timeline."""
     return (texts.get("messages") or {}).get(name)
+
+
+def text_of(words: Words, texts: Mapping[str, Any], name: str) -> str:
+    """Return a text of a result in this language, without a stop. Without a message, the text is quoted."""
+    return bare(words.message(message_of(texts, name), texts.get(name)))
+
+
+def texts_of(words: Words, texts: Mapping[str, Any], name: str) -> List[str]:
+    """Return a list of texts of a result in this language. Without a message for each text, the texts are quoted."""
+    found, told = texts.get(name) or [], message_of(texts, name)
+    known = told if isinstance(told, list) and len(told) == len(found) else [None] * len(found)
+    return [bare(words.message(each, text)) for each, text in zip(known, found)]

@@ -14,6 +14,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases
     bare,
     message_of,
     summed_up,
+    text_of,
+    texts_of,
     upper,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
@@ -130,18 +132,23 @@ def validated(step: incident_model.Step) -> bool:
     return str(step.action).rsplit(".", 1)[-1] == "validate_argument_spec"
 
 
-def refused(step: incident_model.Step) -> List[str]:
-    """Return the invalid settings that a step found, or nothing for other steps."""
+def refused(step: incident_model.Step) -> List[Mapping[str, Any]]:
+    """Return the invalid settings that a step found, or nothing for other steps. Each has message and messages."""
     module = allowlist.own_module(step.action or "")
     if module == "fail_settings" or validated(step):
-        return [bare(each) for each in step.data.get("problems") or []]
+        return [{"message": each} for each in step.data.get("problems") or []]
     if module not in ("service_preflight_info", "health_probe"):
         return []
     # A probe that continued reports that the service is down: invalid settings are then a finding.
     if module == "health_probe" and step.status not in ("failed", "ignored"):
         return []
     checked = (step.data if module == "service_preflight_info" else step.data.get("preflight")) or {}
-    return [bare(each.get("message")) for each in checked.get("problems") or []]
+    return list(checked.get("problems") or [])
+
+
+def refusals(words: Words, steps: Sequence[incident_model.Step]) -> List[str]:
+    """Return the invalid settings that these steps found, each once, in this language."""
+    return list(dict.fromkeys(text_of(words, each, "message") for step in steps for each in refused(step)))
 
 
 def kept_out(step: incident_model.Step) -> Mapping[str, Any]:
@@ -236,10 +243,10 @@ def _tell_check(words: Words, data: Mapping[str, Any]) -> str:
             return words.say("came.sound")
         rows = words.count("rows.count", sum(counts.values()))
         return words.say("came.sound_rows", rows=rows, tables=words.count("tables", len(counts)))
-    messages = [str(each.get("message") or each.get("code")) for each in data.get("problems") or []]
-    if not messages:
+    problems = [text_of(words, each, "message") or str(each.get("code")) for each in data.get("problems") or []]
+    if not problems:
         return words.say("came.unsound")
-    return words.say("label", name=words.say("came.unsound"), text=words.listed(messages, limit=3))
+    return words.say("label", name=words.say("came.unsound"), text=words.listed(problems, limit=3))
 
 
 def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
@@ -289,13 +296,13 @@ def _tell_wal(words: Words, data: Mapping[str, Any]) -> str:
 
 def _tell_restore(words: Words, data: Mapping[str, Any]) -> str:
     if not data.get("method"):
-        return words.say("came.no_method", reason=bare(data.get("reason")))
-    told = words.say("label", name=str(data["method"]), text=bare(data.get("reason")))
-    return words.say("came.restored", method=told, lost=bare(data.get("statement")))
+        return words.say("came.no_method", reason=text_of(words, data, "reason"))
+    told = words.say("label", name=str(data["method"]), text=text_of(words, data, "reason"))
+    return words.say("came.restored", method=told, lost=text_of(words, data, "statement"))
 
 
 def _tell_npm(words: Words, data: Mapping[str, Any]) -> str:
-    why = words.listed([bare(each) for each in data.get("reasons") or []], limit=3) or words.say("came.asked_for")
+    why = words.listed(texts_of(words, data, "reasons"), limit=3) or words.say("came.asked_for")
     if data.get("swapped"):
         return words.say("came.rebuilt", why=why)
     if data.get("needed"):
@@ -316,7 +323,7 @@ def _tell_incident(words: Words, data: Mapping[str, Any]) -> str:
 
 
 def _tell_preflight(words: Words, data: Mapping[str, Any]) -> str:
-    return words.joined([bare(each.get("message")) for each in data.get("problems") or []])
+    return words.joined([text_of(words, each, "message") for each in data.get("problems") or []])
 
 
 _TELLERS: Dict[str, _Teller] = {

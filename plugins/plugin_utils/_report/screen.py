@@ -216,7 +216,7 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
     agreed = [prose_steps.maintenance(each) for each in steps if prose_steps.maintenance(each)]
     if agreed and looks and not prose_steps.broken(last):
         return ATTENTION, _maintenance(words, host, agreed[-1], looks[-1])
-    problems = list(dict.fromkeys(problem for each in steps for problem in prose_steps.refused(each)))
+    problems = prose_steps.refusals(words, steps)
     if len(problems) > 1:
         counted = words.count("problems", len(problems))
         head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)

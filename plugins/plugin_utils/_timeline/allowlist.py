@@ -35,8 +35,9 @@ def _message(depth: int) -> Mapping[str, Any]:
 
 _VALUES = 20
 MESSAGE = _message(3)
-# A text of several sentences has a message for each of them. Its reason may be the error of a step: one level more.
-_DEEP = _message(4)
+# A text of several sentences has a message for each of them. Its reason may be the error of a step, and that error may
+# list the reasons of each method: two levels more.
+_DEEP = _message(5)
 _TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))
 _REASON = {"reason": _TOLD}
 _ERROR = {"error": MESSAGE}
@@ -212,7 +213,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "swapped": FLAG,
         "previous": TEXT,
         "restored": Each(TEXT),
-        "messages": {**_OF_RESULT, "reasons": _TOLD, "restored": _TOLD},
+        "messages": {**_OF_RESULT, "reasons": Each(_DEEP), "restored": Each(_DEEP)},
         "duration": NUMBER,
     },
     "knex_migrate": {

@@ -166,9 +166,10 @@ def test_a_plain_process_is_held_for_this_collection_only(tmp_path):
     assert "plain process" in limit
     assert systemd.verbs == []
     assert unit_hold.read(place)["enforced"] is False
-    assert INCIDENT in one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path))
+    refused = one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path))
+    assert refused.id == "reason.holding.held_for" and refused.values["incident"] == INCIDENT
     assert unit_hold.release(place) is True
-    assert one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path)) == ""
+    assert one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path)) is None
 
 
 # The statement about the data in the record.

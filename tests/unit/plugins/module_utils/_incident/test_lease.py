@@ -15,7 +15,9 @@ import subprocess
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import english
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages as incident_messages
 
 START = timestamps.epoch("2026-03-02T01:02:03.000Z")
 
@@ -129,7 +131,7 @@ def test_a_long_step_keeps_the_lease_only_while_it_runs(seat, time):
     time.advance(1800)
     holder = seat.holder()
     assert (holder["run"], holder["pid"]) == ("a", worker.pid)
-    refusal = host_lease.refusal(holder, state_dir=seat.state_dir)
+    refusal = english(host_lease.refusal(holder, state_dir=seat.state_dir), incident_messages.ENGLISH)
     for part in ("a, since 2026-03-02T01:02:03.000Z", "'restart'", f"process {worker.pid}"):
         assert part in refusal
     worker.kill()
@@ -192,8 +194,9 @@ def test_a_lost_lease_prevents_the_work(held, seat, time):
     ), held("a"):
         pytest.fail("it worked")
 
-    def fail(message):
-        raise SystemExit(message)
+    def fail(msg, messages):
+        assert messages["msg"]["id"] == "reason.lease.lost"
+        raise SystemExit(msg)
 
     with pytest.raises(SystemExit, match="Run a has lost"), held("a", fail=fail):
         pytest.fail("it worked")

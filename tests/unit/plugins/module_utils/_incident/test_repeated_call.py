@@ -172,10 +172,11 @@ def test_a_call_that_never_ends_is_not_waited_for_forever(begin, worked, seat, m
     said = []
     for name in (NAME, NEXT):
         params = {"call": name, "run": "run-1", "state_dir": seat.state_dir}
-        assert repeated_call.once(params, check_mode=False, fail=said.append) is None
+        assert repeated_call.once(params, check_mode=False, fail=lambda **why: said.append(why)) is None
     hung.kill()
     hung.communicate()
-    assert len(said) == 2 and all("is still running on this host" in each for each in said)
+    assert len(said) == 2 and all("is still running on this host" in each["msg"] for each in said)
+    assert all(each["messages"]["msg"]["id"] == "reason.call.busy" for each in said)
 
 
 def test_only_this_account_can_read_answers(begin, seat):
@@ -210,8 +211,8 @@ def test_a_read_only_call_leaves_no_file(seat, more):
 def test_a_name_of_another_kind_is_refused(seat, name):
     said = []
     params = {"call": name, "run": "run-1", "state_dir": seat.state_dir}
-    assert repeated_call.once(params, check_mode=False, fail=said.append) is None
-    assert len(said) == 1 and repr(name) in said[0] and not os.path.exists(seat.folder)
+    assert repeated_call.once(params, check_mode=False, fail=lambda **why: said.append(why)) is None
+    assert len(said) == 1 and repr(name) in said[0]["msg"] and not os.path.exists(seat.folder)
 
 
 def test_without_a_folder_in_memory_the_work_is_done(tmp_path):

@@ -15,6 +15,7 @@ import string
 import pytest
 import yaml
 
+from ansible_collections.itsm_nexus.runbook.plugins.filter import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
@@ -289,3 +290,19 @@ def test_an_unknown_language_is_english(language):
 
 def test_values_are_no_templates():
     assert EN.say("label", name="{0}", text="{secret.__class__}") == "{0}: {secret.__class__}"
+
+
+def test_a_text_of_an_item_that_has_a_message_is_put_in_as_that_message():
+    each = messages.FilterModule().filters()["message_each"]
+    why = {"id": "reason.probe.gone", "values": {}}
+    items = [{"pid": 7, "reason": "it is gone", "messages": told} for told in ({"reason": why}, {}, None, "reason")]
+    found = each(items, "deed.left")
+    assert [JA.message(told) for told in found] == ["PID 7：プロセス消失", *(["PID 7：it is gone"] * 3)]
+
+
+def test_a_value_that_is_missing_is_unknown():
+    told = message.message("reason.probe.tls", why=None)
+    assert catalogue.english(told) == EN.message(told.to_dict()) == "TLS error: unknown"
+    assert JA.message(told.to_dict()).endswith("：不明")
+    assert message.from_dict(told.to_dict()) == told
+    assert message.from_dict({"id": "reason.probe.tls", "values": {"why": None}}) == told

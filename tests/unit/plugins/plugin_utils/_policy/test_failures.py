@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -18,6 +19,12 @@ EN = catalogue.of("en")
 GONE = message("reason.probe.gone").to_dict()
 # The result of the verification after a start that did not help.
 FAILED = {"problems": ["https: silence", "the process is gone"], "messages": {"problems": [GONE]}}
+
+# More levels than Python follows.
+DEEP: dict[str, Any] = {}
+for _level in range(sys.getrecursionlimit()):
+    DEEP = {"id": "reason.probe.tls", "values": {"why": DEEP}}
+MISSING = "TLS error: unknown"
 
 
 def english(told: Any) -> str:
@@ -32,14 +39,20 @@ def english(told: Any) -> str:
         ({"msg": "secret"}, {"hidden": True}, "its output is hidden"),
         ({"msg": "'a' is undefined"}, {"undefined": "a"}, "the variable a is not defined"),
         ({"msg": "no", "messages": {"msg": GONE}}, {"task": "Stop it"}, "Stop it: the process is gone"),
-        ({"msg": "https: silence; the process is gone"}, {"verification": FAILED}, "the process is gone"),
+        ({"msg": "https: silence; the process is gone"}, {"results": [{}, FAILED]}, "the process is gone"),
+        ({"msg": "https: silence; the process is gone"}, {"results": ["", None, FAILED]}, "the process is gone"),
         # Another task failed after the verification of a rung.
-        ({"msg": "no room"}, {"verification": FAILED}, "no room"),
-        ({"msg": ""}, {"verification": {"problems": []}}, ""),
+        ({"msg": "no room"}, {"results": [FAILED]}, "no room"),
+        ({"msg": ""}, {"results": [{"problems": []}]}, ""),
         # From a hostile host.
         ({"msg": "no", "messages": "reason.probe.gone"}, {}, "no"),
         ({"msg": "no", "messages": {"msg": [{"id": "reason.probe.tls", "values": []}]}}, {}, "no"),
         ({"msg": "no", "messages": {"msg": {"id": "reason.of_a_later_version"}}}, {}, "no"),
+        *(
+            ({"msg": "no", "messages": {"msg": {"id": "reason.probe.tls", "values": {"why": why}}}}, {}, "no")
+            for why in ({}, [[{}]], {"id": None}, {"id": "reason.of_a_later_version"}, {"id": "reason.probe.tls"}, DEEP)
+        ),
+        ({"msg": "no", "messages": {"msg": {"id": "reason.probe.tls", "values": {"why": None}}}}, {}, MISSING),
     ],
 )
 def test_the_reason_of_a_failed_task(result: dict[str, Any], more: dict[str, Any], expected: str) -> None:
@@ -49,6 +62,8 @@ def test_the_reason_of_a_failed_task(result: dict[str, Any], more: dict[str, Any
 def test_a_second_failure_is_added_to_the_first() -> None:
     first = [message("reason.failure.hidden").to_dict()]
     assert english(failures.later(first, [GONE], "then")) == "its output is hidden; then the process is gone"
+    # Neither failure needs a message.
+    assert english(failures.later(None, None, "then")) == "then unknown"
     assert english(failures.later([], [GONE], "restored")) == "started again in its previous state: the process is gone"
 
 
