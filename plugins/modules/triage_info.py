@@ -365,9 +365,8 @@ facts:
       type: dict
     database:
       description: >-
-        The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, with C(path), C(source),
-        C(configured) and C(created_at) (when the file was created, or V(null) if the file system does not record it);
-        each of its C(holders) with C(pid), C(start_ticks), C(role), C(command), C(exe), C(user),
+        The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, with C(path), C(source) and
+        C(configured); each of its C(holders) with C(pid), C(start_ticks), C(role), C(command), C(exe), C(user),
         C(ours), C(files), and those that are not the service's C(blocks_for) (seconds for which it was seen to block
         all writes; null if it released its lock).
       type: dict
@@ -419,7 +418,7 @@ facts:
     hold:
       description: >-
         C(held) (the hold in force: C(incident), C(cause), C(reason), C(at)), C(kept_by) (what keeps it in force;
-        also in C(messages)), C(created_at) (see RV(database_created_at)), C(rows_missing), C(rows_collapsed).
+        also in C(messages)), C(rows_missing), C(rows_collapsed).
       type: dict
     cores:
       description: Core dumps of the window. C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).
@@ -482,13 +481,6 @@ rows_collapsed:
   description: True if a table, or half of all rows, is missing since the last good count.
   returned: always
   type: bool
-  version_added: 0.2.0
-database_created_at:
-  description: >-
-    Time when the database file was created, if that was after the service had ended and systemd had started it again,
-    or V(null). The rows of the earlier file are then lost. V(null) also if the file system does not record this time.
-  returned: always
-  type: str
   version_added: 0.2.0
 only_copy:
   description:

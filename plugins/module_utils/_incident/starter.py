@@ -175,20 +175,15 @@ def put_in_doubt(
     run: str,
     reasons: List[str],
     rows: Optional[Mapping[str, int]] = None,
-    created_at: Optional[str] = None,
     warn: Callable[[str], Any],
 ) -> None:
-    """Record that the data of the open incident are in doubt. Earlier good row counts stay on record.
-
-    created_at: when the database file was created, if that is the reason.
-    """
+    """Record that the data of the open incident are in doubt. Earlier good row counts stay on record."""
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
         "state": incident_store.IN_DOUBT,
         "reasons": list(dict.fromkeys([*known.get("reasons", ()), *reasons])),
         "rows": known.get("rows") or dict(rows or {}),
         "checked_at": known.get("checked_at"),
-        "created_at": created_at or known.get("created_at"),
     }
     note(incident_notes.note(state_dir=state_dir, run=run, data=noted), warn=warn)
 

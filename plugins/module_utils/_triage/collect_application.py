@@ -16,7 +16,7 @@ import re
 import stat
 import tempfile
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
     atomic_files,
@@ -81,21 +81,7 @@ def database(question: Question) -> Dict[str, Any]:
             known = identity(process, ours=known["ours"], redactor=redactor)
         holder.update({name: known[name] for name in ("start_ticks", "exe", "user", "ours")})
     _watch_strangers(question, [holder for holder in facts["holders"] if not holder["ours"]])
-    return found({**facts, "created_at": _created_at(question)})
-
-
-def _created_at(question: Question) -> Optional[str]:
-    """Return when the database file was created, or None if the file system does not record it.
-
-    Python has no function for this time on Linux.
-    """
-    argv = ["stat", "--format=%W", "--", question.known.database_path]
-    try:
-        done = question.run(argv, timeout=question.left)
-    except commands.CommandError:
-        return None
-    created = done.stdout.strip()
-    return timestamps.iso(float(created)) if done.rc == 0 and created.isdigit() and int(created) else None
+    return found(facts)
 
 
 def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Callable, Dict, Mapping, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
@@ -79,17 +79,6 @@ def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> b
     return older and copied == {name: each["size"] for name, each in there.items()}
 
 
-def _reasons(result: Mapping[str, Any]) -> List[str]:
-    """Return why the data of a service that nothing blocks are in doubt."""
-    reasons = []
-    if result["rows_collapsed"]:
-        lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
-        reasons.append(f"Fewer rows than at the last good count: {lost}")
-    if result["database_created_at"]:
-        reasons.append(f"The database file was created at {result['database_created_at']}, after the service had ended")
-    return reasons
-
-
 def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, warn: Warn) -> None:
     """Hold the service if a finding blocks its start. Release it if there is no reason for the hold any more."""
     where = {**_place(params), "run": params["run"]}
@@ -108,22 +97,18 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
         return
     if known["held"] is None and not incident_store.in_doubt(record):
         # If a person has accepted the damage, the row counts are unknown.
-        reasons = _reasons(result)
-        if reasons and not (record.get("data") or {}).get("accepted"):
+        if result["rows_collapsed"] and not (record.get("data") or {}).get("accepted"):
+            lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
+            reasons = [f"Fewer rows than at the last good count: {lost}"]
             one_starter.put_in_doubt(
-                state_dir=params["state_dir"],
-                run=params["run"],
-                reasons=reasons,
-                rows=result["rows_before"],
-                created_at=result["database_created_at"],
-                warn=warn,
+                state_dir=params["state_dir"], run=params["run"], reasons=reasons, rows=result["rows_before"], warn=warn
             )
         elif conclusive and not record.get("data"):
             one_starter.note_rows(
                 state_dir=params["state_dir"], run=params["run"], rows=result["row_counts"], warn=warn
             )
         return
-    if not conclusive or result["rows_missing"] or result["database_created_at"] or not result["rows_before"]:
+    if not conclusive or result["rows_missing"] or not result["rows_before"]:
         return
     try:
         one_starter.settle_doubt(

@@ -213,7 +213,6 @@ ENGLISH: Dict[str, str] = {
     "finding.start_held": "The start is held by incident {incident}: {reason}",
     "reason.hold.no_counts": "there are no good row counts to compare with",
     "reason.hold.unchecked": "the database could not be checked",
-    "reason.hold.created": "the database file was created at {at}, after the service had ended",
     "reason.hold.rows_missing": "rows are missing: {tables}",
     "remedy.start_held": "Run database_recover.yml, or release the hold with outage_release.yml and a reason",
     "prevention.start_held": "Keep verified backups, so that a database in doubt can be replaced at once",

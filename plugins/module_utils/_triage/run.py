@@ -24,7 +24,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table as causes_table
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, Service, file
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
 # Causes that concern the data. If one of them blocks the start, the data are in doubt.
@@ -37,38 +36,17 @@ class TriageError(Exception):
     """The pass could not be made at all."""
 
 
-def _created_since(facts: Mapping[str, Any], rows: Mapping[str, int]) -> Optional[str]:
-    """Return when the database file was created, if that was after the service had ended and systemd started it again.
-
-    Then nobody but the service itself can have created it: the rows of the earlier file are lost.
-    """
-    known = Facts.of(facts)
-    created = known.database.created_at
-    return created if known.process.replaced_after(created, used=bool(rows)) else None
-
-
-def _hold_facts(
-    facts: Mapping[str, Any],
-    held: Optional[Mapping[str, Any]],
-    rows: Mapping[str, int],
-    *,
-    on_record: Mapping[str, Any],
-) -> Dict[str, Any]:
+def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], rows: Mapping[str, int]) -> Dict[str, Any]:
     """Return the rows compared with the last good count, and the hold with its reasons."""
     database = facts.get("database") or {}
     counts = database.get("row_counts") or {}
     missing = row_counts.missing(rows, counts) if database.get("conclusive") else {}
-    created_at = _created_since(facts, rows)
-    if database.get("created_at") and on_record.get("created_at") == database["created_at"]:
-        created_at = database["created_at"]
     kept: Optional[message.Message] = None
     if held is not None and held.get("cause") in DATA_CAUSES:
         if not rows:
             kept = message.message("reason.hold.no_counts")
         elif not database.get("conclusive"):
             kept = message.message("reason.hold.unchecked")
-        elif created_at:
-            kept = message.message("reason.hold.created", at=created_at)
         elif missing:
             tables = [f"{name} {now} of {before}" for name, (before, now) in sorted(missing.items())]
             kept = message.message("reason.hold.rows_missing", tables=tables)
@@ -76,7 +54,6 @@ def _hold_facts(
         "held": {name: held.get(name) for name in ("incident", "cause", "reason", "at")} if held is not None else None,
         "kept_by": messages.english(kept) if kept else "",
         "messages": {"kept_by": kept.to_dict()} if kept else {},
-        "created_at": created_at,
         "rows_missing": missing,
         "rows_collapsed": bool(database.get("conclusive")) and row_counts.collapsed(rows, counts),
     }
@@ -146,7 +123,7 @@ def triage(
     facts = {**asking.facts(), "settings": list(settings)}
     on_record = (record or {}).get("data") or {}
     rows = on_record.get("rows") or last_good(facts["database"]["path"])
-    facts["hold"] = _hold_facts(facts, held, rows, on_record=on_record)
+    facts["hold"] = _hold_facts(facts, held, rows)
     result = _judge(redactor.value(facts), rows=rows, on_record=on_record)
     result["parts"] = redactor.value(asking.done.reports)
     if incident:
@@ -173,8 +150,7 @@ def _judge(facts: Dict[str, Any], *, rows: Mapping[str, int], on_record: Mapping
         "warnings": [],
         "signs": outage_signs.signs(facts),
         "row_counts": facts["database"].get("row_counts") or {},
-        "data_loss_suspected": bool(facts["database"].get("data_loss_suspected") or facts["hold"]["created_at"]),
-        "database_created_at": facts["hold"]["created_at"],
+        "data_loss_suspected": bool(facts["database"].get("data_loss_suspected")),
         "rows_missing": facts["hold"]["rows_missing"],
         "rows_collapsed": facts["hold"]["rows_collapsed"],
         "rows_before": dict(rows),

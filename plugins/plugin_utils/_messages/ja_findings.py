@@ -207,7 +207,6 @@ SENTENCES: Dict[str, str] = {
     "finding.start_held": "インシデント {incident} により起動が保留されています：{reason}",
     "reason.hold.no_counts": "比較できる正常時の行数がない",
     "reason.hold.unchecked": "データベースを確認できなかった",
-    "reason.hold.created": "データベースファイルがサービス停止後に作成されています（{at}）",
     "reason.hold.rows_missing": "行の欠落（{tables}）",
     "remedy.start_held": "database_recover.yml を実行するか、理由を付けて outage_release.yml で保留を解除する",
     "prevention.start_held": "検証済みのバックアップを用意し、疑いのあるデータベースをすぐに置き換えられるようにする",

@@ -27,7 +27,6 @@ class Database(Part):
     wal: Mapping[str, Any] = NOTHING
     data_loss_suspected: bool = False
     data_loss_reasons: Sequence[str] = ()
-    created_at: Optional[str] = None
 
     @property
     def unread(self) -> List[Mapping[str, Any]]:

@@ -121,27 +121,15 @@ class Process(NamedTuple):
     @property
     def failed_starts(self) -> int:
         """Number of successive starts that ended within seconds, since the service last served."""
+        starts = [item["at"] for item in self.journal.starts]
         count = 0
         for item in reversed(self.exits):
-            if not self._was_short(item) or item["at"] <= self.served_at:
+            begun = max((at for at in starts if at <= item["at"]), default="")
+            short = begun and timestamps.epoch(item["at"]) - timestamps.epoch(begun) <= _START_SECONDS
+            if not short or item["at"] <= self.served_at:
                 break
             count += 1
         return count
-
-    def _was_short(self, ended: Mapping[str, Any]) -> bool:
-        """Return True if the process of an exit had been started only seconds before."""
-        begun = max((item["at"] for item in self.journal.starts if item["at"] <= ended["at"]), default="")
-        return bool(begun) and timestamps.epoch(ended["at"]) - timestamps.epoch(begun) <= _START_SECONDS
-
-    def replaced_after(self, created_at: Optional[str], *, used: bool) -> bool:
-        """Return True if a file was created after the process had ended and systemd had started it again.
-
-        used: an earlier run saw the file in use. If it did not, the ended process must have run longer than a failed
-        start: a service that has never worked has no file yet.
-        """
-        if not created_at or not self.restarted or not self.exits:
-            return False
-        return created_at > self.exits[-1]["at"] and (used or not self._was_short(self.exits[-1]))
 
     def changed_since(self, changed_at: Optional[str]) -> bool:
         """Return True if something was changed after the service last ended: the next start may differ."""
