@@ -23,6 +23,8 @@ class _Lazy:
         if name == "_compiled":
             self._compiled = re.compile(*self._source)
             return self._compiled
+        if name == "_source" or name.startswith("__"):
+            raise AttributeError(name)
         value = getattr(self._compiled, name)
         setattr(self, name, value)
         return value

@@ -17,6 +17,8 @@ import functools
 import string
 from typing import List, Mapping, Optional, Sequence
 
+import zoneinfo
+
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Listed
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import late_import
@@ -208,9 +210,6 @@ def sentences(language: str) -> Mapping[str, str]:
 def _zone(timezone: Optional[str]) -> Optional[datetime.tzinfo]:
     if not timezone or timezone == "UTC":
         return None
-    # The callback imports this module at the start of a run, and needs no zone there.
-    import zoneinfo  # noqa: PLC0415
-
     try:
         return zoneinfo.ZoneInfo(timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):

@@ -52,11 +52,11 @@ FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "sqlite_backup": ("sqlite_wal",),
     "sqlite_wal": ("knex_migrate",),
 }
-# Plugins that nearly every task needs. Loading one filter and one test loads those of ansible-core too.
 # What the workers of the tasks after the first module import, and the seconds after which it is imported here: by then
 # the worker of the first module waits for the host.
 _LATER = ("_messages.en", "_policy.database_verdict", "_policy.failures", "_policy.outcome")
 _PAUSE = 0.1
+# Plugins that nearly every task needs. Loading one filter and one test loads those of ansible-core too.
 _PLUGINS = (
     (filter_loader, ("bool", "ansible.builtin.bool")),
     (test_loader, ("truthy", "ansible.builtin.truthy")),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import pytest
@@ -22,6 +23,10 @@ def test_a_pattern_is_compiled_once_at_its_first_use(monkeypatch):
     assert pattern.sub("x", "caat") == "cxt"
     assert pattern.pattern == "a+"
     assert compiled == [("a+", re.IGNORECASE)]
+
+
+def test_a_copy_of_an_unused_pattern_is_a_pattern():
+    assert copy.copy(lazy_pattern.lazy("a+")).match("aa").end() == 2
 
 
 def test_an_invalid_pattern_is_an_error_at_its_first_use():
