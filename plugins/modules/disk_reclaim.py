@@ -31,7 +31,7 @@ attributes:
     support: full
 options:
   targets:
-    description: The file systems that need room.
+    description: The file systems on which to free space.
     type: list
     elements: dict
     required: true
@@ -41,12 +41,11 @@ options:
         type: path
         required: true
       available:
-        description: Space that must be available there, in bytes.
+        description: Required free space in bytes.
         type: int
         default: 0
       inodes:
-        description: Number of inodes that must be available there. Ignored on a file system without a fixed number of
-          inodes.
+        description: Required number of free inodes. Ignored on a file system without a fixed number of inodes.
         type: int
         default: 0
   globs:
@@ -58,27 +57,28 @@ options:
       glob:
         description:
           - An absolute pattern of files. C(*), C(?) and C([...]) match within one name. They match a leading dot only
-            if the pattern has one. C(**) stands for any number of folders.
-          - A pattern is refused if it names no folder, files of the system (below V(/etc), V(/usr) and similar), or all
-            folders in V(/home), V(/var), V(/var/lib) and similar places that several applications share.
+            if the pattern has one. C(**) matches any number of folders.
+          - A pattern is refused if it names no folder. It is also refused if it matches system files (below V(/etc),
+            V(/usr) and similar folders), or all folders in a folder that several applications share (V(/home), V(/var),
+            V(/var/lib) and similar).
         type: str
         required: true
       keep:
         description:
-          - Number of newest files to keep. For copies of a database it counts complete copies. Incomplete copies are
+          - Number of newest files to keep. For copies of a database, only complete copies count. Incomplete copies are
             kept in addition.
         type: int
         default: 0
   protect:
     description:
-      - Absolute paths that are never touched. A database is protected with its C(-wal), C(-shm) and C(-journal), a
-        folder with its content.
+      - Absolute paths that are never touched. A database is protected together with its C(-wal), C(-shm) and
+        C(-journal), and a folder together with its content.
     type: list
     elements: path
     default: []
   truncate_only:
     description:
-      - Files that are only truncated, never removed, because a service opens them by name and with its own rights.
+      - Files that are truncated and never removed. Use it for files that a service opens by name with its own rights.
     type: list
     elements: path
     default: []
@@ -108,19 +108,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 removed:
-  description: Files that were removed, or would be in check mode, in that order.
+  description: The removed files, in the order of removal. In check mode, the files that a run would remove.
   returned: success
   type: list
   elements: dict
   sample: [{"path": "/var/log/itsm/server.log.3", "size": 52428800, "modified": "2026-02-27T03:00:00.000Z"}]
 truncated:
-  description: Files that were truncated, or would be, with their size before.
+  description: The truncated files with their previous sizes. In check mode, the files that a run would truncate.
   returned: success
   type: list
   elements: dict
   sample: []
 skipped:
-  description: Files that match a glob and were left alone, each with the reason; at most fifty.
+  description: Files that match a glob but were left alone, each with the reason. The list has at most fifty files.
   returned: success
   type: list
   elements: dict
@@ -142,8 +142,8 @@ enough:
   sample: true
 targets:
   description:
-    - The file systems. C(wanted) bytes and C(wanted_inodes) to be available, C(available_before) bytes, C(freed) bytes
-      and C(inodes_freed), C(enough).
+    - The file systems, each with the required free space (C(wanted) in bytes, C(wanted_inodes)), the free space before
+      (C(available_before) in bytes), the freed space (C(freed) in bytes, C(inodes_freed)), and C(enough).
   returned: success
   type: list
   elements: dict

@@ -12,10 +12,10 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Fails if there is a problem. Unlike with C(ansible.builtin.fail) and C(ansible.builtin.assert), the callback
-    P(itsm_nexus.runbook.postmortem#callback) records the text and shows it in the closing summary. So a problem must
-    not contain a secret.
-  - It runs on the controller and needs no connection.
+  - Fails if O(problems) is not empty. The callback P(itsm_nexus.runbook.postmortem#callback) records the problems and
+    shows them in the closing summary, which it does not do for C(ansible.builtin.fail) and C(ansible.builtin.assert).
+    So a problem must not contain a secret.
+  - The module runs on the controller and needs no connection.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -34,7 +34,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Refuse a port that is none
+- name: Refuse an invalid port
   itsm_nexus.runbook.fail_settings:
     problems:
       - my_port is 'soon', allowed are numbers from 1 to 65535

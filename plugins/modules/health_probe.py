@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: health_probe
-short_description: Check whether the service answers, and how severe the outage is
+short_description: Check whether the service answers, and determine the severity of an outage
 version_added: 0.1.0
 description:
   - Probes all endpoints of the service at once, checks its process, and repeats until the verdict is clear. An
     unhealthy service is a result, not a failure of the module.
   - An endpoint is good if it answers 200 with a JSON body whose C(status) is one of O(ok_statuses), or 429 (a rate
-    limit proves that it works). Each request ends after O(timeout), also if the server accepts the connection and stays
-    silent or sends single bytes. Proxies of the environment are not used.
-  - It is not named C(health_info), because it can change the host. With O(open) it opens the incident, and it may take
-    over a pending restart from systemd.
+    limit proves that the service works). Each request ends after O(timeout), even if the server accepts the connection
+    and sends nothing or only single bytes. Proxy settings in the environment are ignored.
+  - The module is not named C(health_info) because it can change the host. With O(open=true), it opens the incident, and
+    it may take over a pending restart from systemd.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -35,7 +35,7 @@ options:
         type: str
         required: true
       url:
-        description: The URL, V(http://) or V(https://), without user and password.
+        description: The URL. It begins with V(http://) or V(https://) and contains no user name and no password.
         type: str
         required: true
       required:
@@ -47,19 +47,19 @@ options:
         type: bool
         default: false
       ca_path:
-        description: File of certificates to trust. Without it, the host's trusted certificates are used.
+        description: File with the certificates to trust. If it is empty, the host's trusted certificates are used.
         type: path
         default: ""
   mode:
     description:
       - V(watch) ends healthy at the first healthy answer, V(critical) after O(critical_after) failures in a row, and
         V(emergency) as soon as an answer is bad and the process is gone.
-      - V(await) is for the time after a start. It probes until all endpoints are good, for O(deadline) seconds at most.
-        It ends early if the process is gone and nothing is about to start it, or if it ended once more after systemd
-        restarted it.
-      - V(hold) probes O(count) times. It ends unhealthy at the first bad answer, or if the pids change.
+      - V(await) is for the time after a start. It probes until all endpoints are good, for at most O(deadline) seconds.
+        It ends early if the process is gone and nothing is about to start it, or if the process ended again after
+        systemd had restarted it.
+      - V(hold) probes O(count) times. It ends unhealthy at the first bad answer, or if the process IDs change.
       - With O(run), V(await) records the first healthy answer in the incident, and V(hold) removes it if the stability
-        check fails. So the end of the outage is recorded even if the run is killed in between.
+        check fails. So the end of the outage is recorded even if the run is killed between these two checks.
     type: str
     default: watch
     choices: [watch, await, hold]
@@ -77,11 +77,11 @@ options:
     type: float
     default: 1.0
   warning_after:
-    description: Number of failures in a row that make a warning.
+    description: Number of failures in a row that mean V(warning).
     type: int
     default: 3
   critical_after:
-    description: Number of failures in a row that are critical. Not less than O(warning_after).
+    description: Number of failures in a row that mean V(critical). It must not be less than O(warning_after).
     type: int
     default: 5
   deadline:
@@ -94,13 +94,13 @@ options:
     default: 6
   login:
     description:
-      - A login to try once after all endpoints are good, with O(mode=await) and O(mode=hold). If it fails, the service
-        is unhealthy. Its answer is discarded.
+      - A login to try once after all endpoints are good, with O(mode=await) and O(mode=hold). If the login fails, the
+        service is unhealthy. The answer to the login is discarded.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
     type: dict
     suboptions:
       url:
-        description: URL to which a JSON object with C(username) and C(password) is posted.
+        description: URL to post a JSON object with C(username) and C(password) to.
         type: str
         required: true
       username:
@@ -121,9 +121,9 @@ options:
         default: ""
   remember:
     description:
-      - Whether to record in O(state_dir) when the service was healthy, with O(mode=watch) and O(mode=hold).
-        M(itsm_nexus.runbook.incident) uses it as the last good sign before an outage. An error while recording is not
-        reported.
+      - Whether to record in O(state_dir) the time when the service was last healthy, with O(mode=watch) and
+        O(mode=hold). M(itsm_nexus.runbook.incident) uses this time as the last good sign before an outage. An error
+        while recording is not reported.
       - In check mode nothing is recorded.
     type: bool
     default: false
@@ -131,12 +131,13 @@ options:
   open:
     description:
       - Whether O(mode=watch) opens an incident, or continues the open one, in the same round trip if the service is
-        down. Pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened), which reports it.
+        down. Then pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened), so that the next task reports the
+        incident.
     type: bool
     default: false
     version_added: 0.2.0
   maintenance_until:
-    description: End of a maintenance, as for M(itsm_nexus.runbook.incident). It changes no verdict.
+    description: End of a maintenance, as for M(itsm_nexus.runbook.incident). A maintenance does not change the verdict.
     type: str
     default: ""
     version_added: 0.2.0
@@ -147,11 +148,11 @@ options:
     version_added: 0.2.0
   preflight:
     description:
-      - The options of M(itsm_nexus.runbook.service_preflight_info) that this module does not have itself (it has
-        O(service) and O(state_dir)). With them, both checks are done in one round trip. An invalid value fails the
-        module only if the service is healthy, or if its state is unknown. If the service is down, the module succeeds,
-        and RV(preflight) lists the invalid values. The service is probed on the usable endpoints.
-      - While HTTPS is switched off by consent, only plain HTTP is probed.
+      - Further options of M(itsm_nexus.runbook.service_preflight_info), in addition to O(service) and O(state_dir). If
+        they are set, both checks are done in one round trip. An invalid value fails the module only if the service is
+        healthy, or if its state is unknown. If the service is down, the module succeeds, and RV(preflight) lists the
+        invalid values. Only endpoints with valid settings are probed.
+      - While HTTPS is switched off by M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
     type: dict
     version_added: 0.2.0
     suboptions:
@@ -172,7 +173,7 @@ options:
         type: raw
         required: true
   ports:
-    description: The TCP ports the service listens on. They help to find its process when another user started it.
+    description: The TCP ports that the service listens on. They help to find its process if another user started it.
     type: list
     elements: int
     default: []
@@ -181,7 +182,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Ask until a verdict stands
+- name: Probe until the verdict is clear
   itsm_nexus.runbook.health_probe:
     service:
       app_dir: /mnt/LinuxHDD/ITSM-System
@@ -221,52 +222,53 @@ healthy:
   type: bool
   sample: false
 summary:
-  description: The problems in one line, V(answers) if there are none.
+  description: The problems in one line, or V(answers) if there are none.
   returned: success
   type: str
   sample: "https: connection refused: nothing listens there; the process is gone"
 messages:
   description:
-    - RV(summary) for other languages. C(summary) is a list with a message for each problem. Each message has the C(id)
-      of its text in the catalogue of messages, and the C(values) in it.
-    - If the module fails, C(msg) has the reason as a message.
+    - RV(summary) for other languages. C(summary) is a list with a message for each problem. Each message consists of
+      the C(id) of its text in the message catalogue and the C(values) for that text.
+    - If the module fails, C(msg) is the reason as a message.
   returned: success, and when a parameter is invalid
   type: dict
   version_added: 0.2.0
   sample: {"summary": [{"id": "reason.probe.gone", "values": {}}]}
 severity:
   description:
-    - V(none) for a healthy service, else V(warning), V(critical) or V(emergency). It is V(emergency) if the process is
-      gone, or if nobody may start the service because its database is in doubt (RV(doubt)).
-    - With O(mode=watch) also V(unreachable) if the host could not be checked, because there is no connection or it did
-      not answer within the task's C(timeout). The state of the service is then unknown.
-    - With O(mode=watch) also V(warning) for a service that answers again after O(warning_after) or more failures in a
-      row.
+    - V(none) if the service is healthy, otherwise V(warning), V(critical) or V(emergency). The severity is V(emergency)
+      if the process is gone, or if nobody may start the service because its database is in doubt (RV(doubt)).
+    - With O(mode=watch), V(unreachable) means that the host could not be checked, because there is no connection or the
+      host did not answer within the task's C(timeout). The state of the service is then unknown.
+    - With O(mode=watch), V(warning) may also mean that the service answers again after O(warning_after) or more
+      failures in a row.
   returned: success
   type: str
   sample: emergency
 consecutive_failures:
-  description: Failures in a row at the end.
+  description: Number of failures in a row at the end of the probes.
   returned: success
   type: int
   sample: 1
 max_consecutive_failures:
-  description: The highest number of failures in a row.
+  description: Highest number of failures in a row.
   returned: success
   type: int
   sample: 1
 process:
   description:
-    - The service's process. C(state) is V(running), V(gone) or V(unknown) (this user may not see it). C(restarts) is
-      systemd's count of automatic restarts, V(null) for another manager.
+    - The service's process. C(state) is V(running), V(gone), or V(unknown) if this user may not see the process.
+      C(restarts) is the number of automatic restarts that systemd counts, or V(null) if systemd does not manage the
+      service.
   returned: success
   type: dict
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
 endpoints:
   description:
     - The last answer of each endpoint. C(certificate) is V(null) if there was no TLS handshake.
-    - C(silent) is V(true) if there was no answer in time.
-    - C(messages) has C(error) for other languages. See RV(messages).
+    - C(silent) is true if there was no answer in time.
+    - C(messages) contains C(error) for other languages. See RV(messages).
   returned: success
   type: list
   elements: dict
@@ -288,24 +290,25 @@ silent:
   sample: false
   version_added: 0.2.0
 first_failure_at:
-  description: Start of the first failed probe, V(null) if none failed.
+  description: Start of the first failed probe, or V(null) if none failed.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.456Z"
 last_success_at:
-  description: Time of the last healthy answer, V(null) if there was none.
+  description: Time of the last healthy answer, or V(null) if there was none.
   returned: success
   type: str
   sample: null
 first_healthy_at:
-  description: Time of the first healthy answer, V(null) if there was none.
+  description: Time of the first healthy answer, or V(null) if there was none.
   returned: success
   type: str
   sample: null
 opened:
   description:
-    - With O(open), the result of M(itsm_nexus.runbook.incident) with O(itsm_nexus.runbook.incident#module:state=open).
-      If it was refused, C(failed) is V(true) and C(msg) gives the reason.
+    - With O(open=true), the result of M(itsm_nexus.runbook.incident) with
+      O(itsm_nexus.runbook.incident#module:state=open). If the incident could not be opened, C(failed) is true and
+      C(msg) is the reason.
     - V(null) if no incident had to be opened.
   returned: success
   type: dict
@@ -320,33 +323,36 @@ signs:
       kind: bad
       source: health probe
 python:
-  description: Tag of the host's Python in file names of compiled code. The controller compiles kept modules for it.
+  description: Tag of the host's Python in the file names of compiled code. The controller compiles cached modules for
+    this Python.
   returned: success
   type: str
   sample: cpython-313
 supervisor:
   description:
-    - The actions of systemd on the unit. C(phase) at the first probe (V(up), V(down), V(pending), V(starting),
-      V(stopping)), C(waited) (seconds for somebody else's start), C(restarted) (whether the service answers because
-      systemd restarted it), C(started_at).
+    - The state of the unit under systemd. C(phase) is its phase at the first probe (V(up), V(down), V(pending),
+      V(starting) or V(stopping)), C(waited) the time in seconds that the module waited for a start by systemd or a
+      person, C(restarted) is true if the service answers because systemd restarted it, and C(started_at) is the time of
+      that start.
   returned: success
   type: dict
   version_added: 0.2.0
   sample: {"phase": "starting", "waited": 2.1, "restarted": true, "started_at": "2026-03-02T01:02:03.456Z"}
 takeover:
   description:
-    - The takeover of a unit that systemd was about to start. C(unit), C(at), C(sub_state), C(timer).
+    - The takeover of a unit that systemd was about to start, with C(unit), C(at), C(sub_state) and C(timer).
     - V(null) if nothing was taken over.
   returned: success
   type: dict
   version_added: 0.2.0
 doubt:
-  description: Why the service must not be started on its database, by a quick check. V(null) if no reason was found.
+  description: Why the service must not be started on its database, according to a quick check, or V(null) if no reason
+    was found.
   returned: success
   type: str
   version_added: 0.2.0
 hold:
-  description: The hold of the service, as M(itsm_nexus.runbook.service_hold) returns it. V(null) if there is none.
+  description: The hold of the service, as M(itsm_nexus.runbook.service_hold) returns it, or V(null) if there is none.
   returned: success
   type: dict
   version_added: 0.2.0
@@ -368,23 +374,23 @@ maintenance:
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 preflight:
-  description: The result of M(itsm_nexus.runbook.service_preflight_info), V(null) without O(preflight).
-  returned: success, and when a value of O(preflight) cannot be right
+  description: The result of M(itsm_nexus.runbook.service_preflight_info), or V(null) if O(preflight) is not set.
+  returned: success, and when a value of O(preflight) is invalid
   type: dict
   version_added: 0.2.0
 answers_since:
   description:
-    - With O(mode=watch), the time since which a healthy service answers (C(at)), and the source of that time
-      (C(source)). If systemd restarted it before the first probe, the time is an estimate.
+    - With O(mode=watch), the time when a healthy service started to answer (C(at)), and the source of that time
+      (C(source)). If systemd restarted the service before the first probe, the time is an estimate.
   returned: success
   type: dict
   sample: {at: "2026-03-02T01:02:03.456Z", source: health probe}
   version_added: 0.2.0
 serving_said_at:
   description:
-    - Time of the log line in which the process reports that it serves on O(ports). The module searches for it only if
-      the service is healthy and no probe saw the end of its outage (an incident is open, or systemd restarted it);
-      otherwise V(null).
+    - Time of the log line in which the process reports that it serves on O(ports), or V(null). The module searches for
+      this line only if the service is healthy and no probe saw the end of its outage (because an incident is open, or
+      because systemd restarted the service).
   returned: success
   type: str
   sample: null
@@ -401,8 +407,8 @@ duration:
   sample: 0.021
 login:
   description:
-    - The result of the login, V(null) if none was tried. C(ok) is also V(true) if the service answered 429 (rate
-      limit); C(checked) is V(false) then, because the password was not checked.
+    - The result of the login, or V(null) if no login was tried. If the service answered 429 (rate limit), C(ok) is true
+      and C(checked) is false, because the password was not checked.
   returned: success
   type: dict
   sample: {"ok": true, "checked": true, "status": 200, "error": null, "messages": {}}

@@ -10,8 +10,8 @@ module: impact_info
 short_description: Count the users and requests that an outage affected
 version_added: 0.2.0
 description:
-  - Runs one query on the database, in a process that cannot write and has a time limit. Counts the requests in an
-    access log during the outage.
+  - Runs one query on the database, in a process that cannot write and has a time limit. Counts the requests that an
+    access log recorded during the outage.
   - An unknown number is null, and the reason is returned with it. The module fails only if its parameters are invalid.
 options:
   path:
@@ -20,7 +20,7 @@ options:
     required: true
   query:
     description:
-      - One SQL statement that returns a number. C(:start) and C(:end) in it stand for O(start) and O(end).
+      - One SQL statement that returns a number. It may use C(:start) and C(:end) for O(start) and O(end).
       - If it is empty, the database is not queried.
     type: str
     default: ""
@@ -35,7 +35,7 @@ options:
   access_log:
     description:
       - A log with one line per request that includes its time and status, as web servers, proxies and many applications
-        write it. The log of a proxy also has requests that never reached the service.
+        write it. The log of a proxy also contains requests that never reached the service.
       - If it is empty, no log is read.
     type: str
     default: ""
@@ -48,7 +48,7 @@ options:
     type: str
     required: true
   time_budget:
-    description: Time limit of query and log together, in seconds.
+    description: Time limit in seconds for the query and the log together.
     type: float
     default: 5.0
 extends_documentation_fragment:
@@ -80,7 +80,7 @@ users_unknown:
   type: str
   sample: "the query failed: no such table: user_activity"
 requests:
-  description: Requests in the log during the outage.
+  description: Number of requests in the log during the outage.
   returned: always
   type: int
   sample: 340
@@ -102,7 +102,7 @@ requests_unknown:
 messages:
   description:
     - RV(users_unknown) and RV(requests_unknown) for other languages, if they are not null. Each message has the C(id)
-      of its text in the catalogue of messages, and the C(values) in it.
+      of its text in the message catalogue and the C(values) for that text.
   returned: success
   type: dict
   version_added: 0.2.0

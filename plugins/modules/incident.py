@@ -11,13 +11,13 @@ short_description: Keep the record of an incident on its host, and let one run a
 version_added: 0.1.0
 description:
   - Records when the outage began, was detected and ended, the attempts, and the notifications. The next run continues
-    an open incident, and the recorded beginning stays.
-  - Reserves the host for the whole run by a lease. O(state=open) takes the lease, O(state=closed) releases it. Every
-    module of the collection that is called with its O(run) keeps the lease while it works and renews it at the end. If
-    the run has died, the lease ends O(lease) seconds later. A second run is refused, or waits with O(wait).
-  - An unreadable record is renamed. If the record cannot be written to its folder (for example on a full disk), it is
-    kept in memory until it can. Both are reported as warnings and never block the run.
-  - Records the maintenance of the host. During a maintenance O(state=open) opens nothing and takes no lease.
+    an open incident and does not change the recorded beginning.
+  - Reserves the host for the whole run with a lease. O(state=open) takes the lease, O(state=closed) releases it. Every
+    module of the collection that is called with O(run) keeps the lease while it works and renews it at the end. If the
+    run is killed, the lease expires after O(lease) seconds. A second run is refused, or it waits if O(wait) is set.
+  - An unreadable record is renamed. While the record cannot be written to its folder (for example because the disk is
+    full), it is kept in memory. Both problems are reported as warnings and never block the run.
+  - Records the maintenance of the host. During a maintenance, O(state=open) opens no incident and takes no lease.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -28,7 +28,7 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: With O(state=open) and no O(run) every call is a new run. Renewing a lease is no change.
+    details: With O(state=open) and an empty O(run), every call is a new run. Renewing a lease is not a change.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
@@ -37,20 +37,20 @@ options:
   state:
     description:
       - V(open) opens an incident, or continues the open one, and takes the lease.
-      - V(attempt) records attempts, findings and notifications, and renews the lease. If the incident is closed
-        already, only O(notified) can still be recorded, by one of its runs.
-      - V(closed) records the rest and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
+      - V(attempt) records attempts, findings and notifications, and renews the lease. After the incident is closed, one
+        of its runs can record only O(notified).
+      - V(closed) records the outcome and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
         O(outcome=login_failed) the incident itself stays open, and the next run continues it.
-      - V(closed) without O(run) is for a service that was found healthy. The open incident is closed with RV(outcome)
-        V(resolved_manually), unless a run is working on it. If a start by an earlier run or by systemd ended the
-        outage, RV(outcome) says so. See O(serving_since).
-      - V(resolved) is V(closed) in two steps, if contacts have to be notified of the end. It returns a run, which has
-        the lease. The incident stays open until V(closed) with that O(run). If the run dies in between, the next one
-        notifies the contacts.
+      - Use V(closed) with an empty O(run) if the service was found healthy. The open incident is closed with
+        RV(outcome=resolved_manually), unless a run is working on it. If a start by an earlier run or by systemd ended
+        the outage, RV(outcome) is different. See O(serving_since) and O(serving_restarts).
+      - Use V(resolved) before V(closed) if contacts have to be notified that the outage is over. It returns a run,
+        which has the lease. The incident stays open until a call with V(closed) and that O(run). If the run is killed
+        before that call, the next run notifies the contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. It does not fail if another run
-        has the lease by then. See RV(locked_by).
+        has taken the lease. See RV(locked_by).
       - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance of the host. They do not affect a
-        run that is under way.
+        run that is in progress.
     type: str
     choices: [open, attempt, closed, resolved, renewed, maintenance_begun, maintenance_ended]
     required: true
@@ -59,53 +59,57 @@ options:
     type: path
     default: /var/lib/itsm-runbook
   run:
-    description: The calling run. Without it O(state=open) names a new one and returns it; pass it to the other calls.
+    description: The calling run. If it is empty, O(state=open) creates a new run and returns it in RV(run). Pass that
+      value to the other calls.
     type: str
     default: ""
   step:
     description:
-      - Current step of the run, shown to blocked runs. By default the rung it has begun, else the kind of call.
+      - Current step of the run, which is shown to blocked runs. Defaults to the rung that the run has begun, otherwise
+        to O(state).
     type: str
     default: ""
   lease:
     description:
       - Length of the lease in seconds, at most 3600. If this run does not call the module again within that time,
-        another run may take over.
-      - A module that works longer under O(run) keeps the lease itself. A higher value is needed only if the controller
-        works longer between two calls.
+        another run may take over the host.
+      - A module that is called with O(run) keeps the lease for as long as it works. Set a higher value only if the
+        controller needs more time between two calls.
     type: float
     default: 60.0
   wait:
     description:
       - Maximum time in seconds to wait with O(state=open) until another run's lease ends.
-      - If it waited (RV(waited)) and no incident is open afterwards, it opens none and takes no lease, because the
-        other run may have ended the outage. Probe the service again, and call the module again if it is still down.
+      - If the module waited (RV(waited)) and no incident is open afterwards, it opens none and takes no lease, because
+        the other run may have ended the outage. Probe the service again, and call the module again if the service is
+        still down.
       - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
     type: float
     default: 0.0
   window:
-    description: Length in seconds of the period before now in which RV(restarts_in_window) counts.
+    description: Length in seconds of the period before now for RV(restarts_in_window).
     type: float
     default: 3600.0
   restart_limit:
-    description: Number of starts within O(window) from which RV(crash_loop) reports that another start does not help.
+    description: If the service was started this many times within O(window), RV(crash_loop) reports that another start
+      does not help.
     type: int
     default: 3
     version_added: 0.2.0
   opened:
     description:
-      - With O(state=open), RV(itsm_nexus.runbook.health_probe#module:opened) of a probe that has opened the incident
-        already. The task returns it, or fails with it, without a connection to the host. If it is empty, the module
-        runs on the host.
+      - With O(state=open), the value of RV(itsm_nexus.runbook.health_probe#module:opened) from a probe that has already
+        opened the incident. The task then returns that result, or fails with it, without a connection to the host. If
+        it is empty, the module runs on the host.
     type: dict
     default: {}
     version_added: 0.2.0
   maintenance_until:
     description:
       - End of the maintenance with its time zone, for example V(2026-03-02T04:00:00Z) or V(2026-03-02 13:00+09:00). The
-        maintenance then expires.
-      - Required with O(state=maintenance_begun). There it may also be a duration from now, such as V(+2h) or V(+1d12h).
-      - With O(state=open) it is a maintenance for this call only, for example from an inventory.
+        maintenance expires at that time.
+      - Required with O(state=maintenance_begun), which also accepts a duration from now, such as V(+2h) or V(+1d12h).
+      - With O(state=open), the maintenance applies to this call only. The value may come from an inventory.
     type: str
     default: ""
     version_added: 0.2.0
@@ -115,14 +119,15 @@ options:
     default: ""
     version_added: 0.2.0
   severity:
-    description: Severity of the outage. For a host that cannot be reached, the record is kept on the controller.
+    description: Severity of the outage. The record of an unreachable host is kept on the controller.
     type: str
     choices: [warning, critical, emergency, unreachable]
   detected_at:
-    description: Time of the detection (UTC, for example V(2026-03-02T01:02:03.456Z)). The first recorded time stays.
+    description: Time of the detection (UTC, for example V(2026-03-02T01:02:03.456Z)). Later calls do not change the
+      recorded time.
     type: str
   detected_by:
-    description: The program or person that detected it.
+    description: The program or person that detected the outage.
     type: str
   signs:
     description: Instants that show when the outage began.
@@ -135,7 +140,7 @@ options:
         type: str
         required: true
       kind:
-        description: Whether the service was healthy then.
+        description: Whether the service was healthy at that instant.
         type: str
         required: true
         choices: [good, bad]
@@ -144,7 +149,8 @@ options:
         type: str
         required: true
   attempts:
-    description: The attempts of this run. An attempt with the same rung and beginning replaces the recorded one.
+    description: The attempts of this run. An attempt replaces the recorded attempt with the same O(attempts[].rung) and
+      O(attempts[].started_at).
     type: list
     elements: dict
     default: []
@@ -154,20 +160,20 @@ options:
         type: str
         required: true
       started_at:
-        description: Time of its beginning.
+        description: Time at which the attempt began.
         type: str
         required: true
       held:
         description:
-          - True if it succeeded. Unset while it is under way, or if the connection to the host was lost before the
-            service was checked. In the second case O(attempts[].reason) is set.
+          - True if the attempt succeeded. Not set while the attempt is in progress, or if the connection to the host
+            was lost before the service was checked. In the second case, O(attempts[].reason) is set.
         type: bool
       halted:
-        description: True if it stopped before any change, because continuing would have done harm.
+        description: True if the attempt stopped before any change, because continuing would have done harm.
         type: bool
         default: false
       fell:
-        description: True if the service answered and failed again during the stability check.
+        description: True if the service answered, but failed again during the stability check.
         type: bool
         default: false
         version_added: 0.2.0
@@ -177,50 +183,51 @@ options:
         default: false
         version_added: 0.2.0
       restored:
-        description: True if the rung failed and the service is back in the state before it.
+        description: True if the rung failed and the previous state of the service was restored.
         type: bool
         default: false
         version_added: 0.2.0
       reason:
-        description: Why it failed.
+        description: Why the attempt failed.
         type: str
         default: ""
       messages:
-        description: The reason for other languages. Each message has the C(id) of its text and C(values).
+        description: The reason for other languages. Each message has the C(id) of its text and its C(values).
         type: dict
         default: {}
         version_added: 0.2.0
       seconds:
-        description: Its duration in seconds.
+        description: Duration of the attempt in seconds.
         type: float
   cause:
-    description: The cause found.
+    description: The cause of the outage.
     type: str
   mitigated_at:
-    description: Time from which the service served again.
+    description: Time when the service started to serve again.
     type: str
   mitigated_from:
-    description: The source of O(mitigated_at), a health probe by default.
+    description: The source of O(mitigated_at). Defaults to a health probe.
     type: str
     version_added: 0.2.0
   serving_since:
     description:
-      - With O(state=resolved), and with O(state=closed) without O(run), the start of the process that serves now.
-      - If it started right after a recorded start, that run ended the outage, RV(outcome) V(recovered). The outage
-        ended with the first recorded healthy answer or, if there is none, at the start of the process,
-        RV(mitigated_estimated).
+      - With O(state=resolved), or with O(state=closed) and an empty O(run), the start time of the process that serves
+        now.
+      - If the process started right after a recorded start by a run, that run ended the outage (RV(outcome=recovered)).
+        The outage then ended at the first recorded healthy answer. If there is none, it ended at the start of the
+        process, and RV(mitigated_estimated) is true.
     type: str
     version_added: 0.2.0
   serving_restarts:
     description:
-      - With O(serving_since), the number of restarts of the unit by systemd since a person last started it
-        (C(NRestarts)). If it is more than 0, systemd ended the outage, RV(outcome) V(recovered_by_systemd).
+      - With O(serving_since), the number of times that systemd restarted the unit after a person last started it
+        (C(NRestarts)). If it is more than 0, systemd ended the outage (RV(outcome=recovered_by_systemd)).
     type: int
     version_added: 0.2.0
   said_at:
     description:
       - With O(serving_since), the time of the log line in which that process reports that it serves. If no probe saw
-        the first healthy answer, the outage ended there.
+        the first healthy answer, this is the end of the outage.
     type: str
     version_added: 0.2.0
   outcome:
@@ -230,8 +237,8 @@ options:
   unit:
     description:
       - The service's unit under systemd, for O(state=open). If systemd is about to restart it, the restart is
-        cancelled, and a timer on the host starts the unit if this run dies. The closing call starts a unit that was
-        taken over and not started since.
+        cancelled, and a timer on the host starts the unit if this run dies. The closing call starts the unit if it was
+        taken over and has not been started since.
     type: str
     default: ""
     version_added: 0.2.0
@@ -258,11 +265,11 @@ options:
         type: str
         required: true
       ok:
-        description: Whether it was sent.
+        description: Whether the notification was sent.
         type: bool
         default: true
       error:
-        description: Why it was not sent.
+        description: Why the notification was not sent.
         type: str
         default: ""
 """
@@ -276,7 +283,7 @@ EXAMPLES = r"""
     wait: 30
   register: incident
 
-- name: Begin a step
+- name: Begin a rung
   itsm_nexus.runbook.incident:
     state: attempt
     run: "{{ incident.run }}"
@@ -296,7 +303,7 @@ EXAMPLES = r"""
     state: closed
   when: detection.healthy and detection.open_incident
 
-- name: Let nothing act for two hours
+- name: Start a maintenance of two hours
   itsm_nexus.runbook.incident:
     state: maintenance_begun
     maintenance_until: +2h
@@ -305,12 +312,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: The incident, or V(null) if none is open.
+  description: Id of the incident, or V(null) if none is open.
   returned: always
   type: str
   sample: INC-20260302T010203Z-1f3a
 run:
-  description: The run, to be passed to the next call, or V(null) if none was given or created.
+  description: The run, which you pass to the next call, or V(null) if none was given or created.
   returned: always
   type: str
   sample: run-20260302T010203Z-5c0ffee1
@@ -327,13 +334,13 @@ closed_at:
   returned: always
   type: str
 outage_started_at:
-  description: The best single instant for the beginning of the outage, C(latest) of RV(outage_started).
+  description: The most likely beginning of the outage, which is C(latest) of RV(outage_started).
   returned: always
   type: str
 outage_started:
   description:
-    - The range in which it began, C(earliest) (last good sign) to C(latest) (first bad sign), and the sources of both,
-      C(earliest_source) and C(source).
+    - The period in which the outage began, from C(earliest) (the last good sign) to C(latest) (the first bad sign), and
+      the sources of these two times, C(earliest_source) and C(source).
   returned: always
   type: dict
 outage_seconds:
@@ -342,8 +349,8 @@ outage_seconds:
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, by the clock of the host, up to now or to RV(mitigated_at). If the clock was
-      set back, the duration does not become shorter.
+    - Duration of the outage in seconds, up to now or to RV(mitigated_at), by the clock of the host. Setting the clock
+      back does not make it shorter.
   returned: always
   type: float
   version_added: 0.2.0
@@ -361,13 +368,13 @@ detected_by:
   type: str
 answered_at:
   description:
-    - The first healthy answer after a start. M(itsm_nexus.runbook.health_probe) recorded it before the stability check.
-      V(null) if the service failed again.
+    - Time of the first healthy answer after a start, or V(null) if the service failed again.
+      M(itsm_nexus.runbook.health_probe) records it before the stability check.
   returned: always
   type: str
   version_added: 0.2.0
 mitigated_at:
-  description: Time from which the service served again.
+  description: Time when the service started to serve again.
   returned: always
   type: str
 mitigated_from:
@@ -376,14 +383,14 @@ mitigated_from:
   type: str
   version_added: 0.2.0
 mitigated_estimated:
-  description: True if no probe saw the first healthy answer, so that RV(mitigated_at) is an estimate.
+  description: True if RV(mitigated_at) is an estimate, because no probe saw the first healthy answer.
   returned: always
   type: bool
   version_added: 0.2.0
 record_in_memory:
   description:
-    - The folder in memory that has the record, because O(state_dir) cannot be written to. A reboot loses it. V(null) if
-      the record is in O(state_dir), or was not written.
+    - The folder in memory with the record, if O(state_dir) cannot be written to. A reboot deletes this folder. V(null)
+      if the record is in O(state_dir) or was not written.
   returned: always
   type: str
   sample: null
@@ -393,47 +400,49 @@ cause:
   returned: always
   type: str
 outcome:
-  description: The outcome, or V(resolved_manually) if the incident was resolved manually.
+  description: The outcome. V(resolved_manually) means that a person ended the outage.
   returned: always
   type: str
 last_exit:
   description:
-    - How the process ended before the unit was taken over from systemd, V(null) if it was not. C(result), C(code),
-      C(status), C(pid), C(at), C(restarts).
+    - How the process ended before the unit was taken over from systemd, with C(result), C(code), C(status), C(pid),
+      C(at) and C(restarts), or V(null) if the unit was not taken over.
   returned: always
   type: dict
   version_added: 0.2.0
 takeover:
-  description: The takeover from systemd. C(unit), C(at), C(sub_state), C(timer). V(null) if there is none.
+  description: The takeover of the unit from systemd, with C(unit), C(at), C(sub_state) and C(timer), or V(null) if
+    there is none.
   returned: always
   type: dict
   version_added: 0.2.0
 data:
   description:
-    - The state of the data. C(state) is V(in_doubt), V(sound) or V(accepted). C(reasons), C(rows) (last good counts by
-      table), C(checked_at). V(null) if nothing is known.
+    - The state of the data, or V(null) if nothing is known. C(state) is V(in_doubt), V(sound) or V(accepted), and
+      C(rows) contains the last good row counts by table. C(reasons) and C(checked_at) are returned too.
   returned: always
   type: dict
   version_added: 0.2.0
 handed_back:
-  description: True if this call started a unit that had been taken over and was not started since.
+  description: True if this call started a unit that had been taken over and not started since.
   returned: if O(state=closed) and the unit was taken over
   type: bool
   version_added: 0.2.0
 signs:
-  description: All instants recorded.
+  description: All recorded instants.
   returned: always
   type: list
   elements: dict
 attempts:
   description:
-    - All attempts of all runs on this incident, as given. Each also has its C(run), C(started) (whether the service was
-      started during it), and its C(result), V(under way), V(held), V(did not hold), V(halted) or V(unknown).
+    - All attempts of all runs on this incident, as given. Each attempt also has its C(run), C(started) (whether the
+      service was started during the attempt), and C(result), which is V(under way), V(held), V(did not hold), V(halted)
+      or V(unknown).
   returned: always
   type: list
   elements: dict
 starts:
-  description: Every start of the service by a run on this incident, C(at) and C(run).
+  description: Every start of the service by a run on this incident, each with C(at) and C(run).
   returned: always
   type: list
   elements: dict
@@ -453,33 +462,33 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start does not help. Either there were too many starts within C(window)
-      (C(restarts), of C(limit)), or the service failed again during the stability check after a start (C(fell)).
+    - C(looping) is true if another start does not help. Either the service was started too often within C(window)
+      (C(restarts) times, the limit is C(limit)), or it failed again during the stability check after a start (C(fell)).
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
   description:
-    - Time that it waited for another run, in seconds. After a wait, earlier observations of the service may be
+    - Time in seconds that the module waited for another run. After a wait, earlier observations of the service may be
       outdated.
   returned: always
   type: float
   version_added: 0.2.0
 maintenance:
   description:
-    - The current maintenance, C(until), C(reason) and C(source) (V(variable), or the path of its file). V(null) if
-      there is none. During a maintenance, O(state=open) opens nothing, and RV(run) is V(null).
+    - The current maintenance with C(until), C(reason) and C(source) (V(variable), or the path of its file), or V(null)
+      if there is none. During a maintenance, O(state=open) opens no incident, and RV(run) is V(null).
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 locked_by:
   description:
-    - The run that has the lease, C(run), C(since), C(step), C(until), and C(pid) of one of its working processes,
-      V(null) if there is none. V(null) if no run has the lease.
+    - The run that has the lease, or V(null) if there is none. It has C(run), C(since), C(step), C(until), and C(pid),
+      the process ID of one of its working processes, or V(null) if none is working.
   returned: always
   type: dict
 taken_by:
-  description: The run that has taken the lease from this one, as RV(locked_by). Nothing was recorded.
+  description: The run that has taken the lease from this run, in the format of RV(locked_by). Nothing was recorded.
   returned: when this run has lost the lease
   type: dict
   version_added: 0.2.0

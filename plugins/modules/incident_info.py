@@ -11,7 +11,7 @@ short_description: Read the record of the open incident, and wait for another ru
 version_added: 0.2.0
 description:
   - Returns the record of the incident that is open on this host, the run that is working on it, and the maintenance.
-  - It changes nothing in the record. M(itsm_nexus.runbook.incident) does that.
+  - The module does not change the record. Use M(itsm_nexus.runbook.incident) for that.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -23,15 +23,16 @@ options:
     description:
       - Maximum time in seconds to wait until another run's lease ends before the record is read. The module takes no
         lease.
-      - If another run still has the host after that time, RV(locked_by) names it.
+      - If another run is still working on the host after that time, RV(locked_by) names it.
     type: float
     default: 0.0
   window:
-    description: Length in seconds of the period before now in which RV(restarts_in_window) counts.
+    description: Length in seconds of the period before now for RV(restarts_in_window).
     type: float
     default: 3600.0
   restart_limit:
-    description: Number of starts within O(window) from which RV(crash_loop) reports that another start does not help.
+    description: If the service was started this many times within O(window), RV(crash_loop) reports that another start
+      does not help.
     type: int
     default: 3
 seealso:
@@ -43,7 +44,7 @@ EXAMPLES = r"""
   itsm_nexus.runbook.incident_info:
   register: incident
 
-- name: Wait at most five minutes for the run that works on this host
+- name: Wait at most five minutes for another run on this host
   itsm_nexus.runbook.incident_info:
     wait: 300
   register: incident
@@ -51,12 +52,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: The open incident, or V(null) if none is open.
+  description: Id of the open incident, or V(null) if none is open.
   returned: always
   type: str
   sample: INC-20260302T010203Z-1f3a
 run:
-  description: O(run), V(null) if it is not given.
+  description: The value of O(run), or V(null) if it is not given.
   returned: always
   type: str
   sample: null
@@ -69,13 +70,13 @@ closed_at:
   returned: always
   type: str
 outage_started_at:
-  description: The best single instant for the beginning of the outage, C(latest) of RV(outage_started).
+  description: The most likely beginning of the outage, which is C(latest) of RV(outage_started).
   returned: always
   type: str
 outage_started:
   description:
-    - The range in which it began, C(earliest) (last good sign) to C(latest) (first bad sign), and the sources of both,
-      C(earliest_source) and C(source).
+    - The period in which the outage began, from C(earliest) (the last good sign) to C(latest) (the first bad sign), and
+      the sources of these two times, C(earliest_source) and C(source).
   returned: always
   type: dict
 outage_seconds:
@@ -84,8 +85,8 @@ outage_seconds:
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, by the clock of the host, up to now or to RV(mitigated_at). If the clock was
-      set back, the duration does not become shorter.
+    - Duration of the outage in seconds, up to now or to RV(mitigated_at), by the clock of the host. Setting the clock
+      back does not make it shorter.
   returned: always
   type: float
 severity:
@@ -102,12 +103,12 @@ detected_by:
   type: str
 answered_at:
   description:
-    - The first healthy answer after a start. M(itsm_nexus.runbook.health_probe) recorded it before the stability check.
-      V(null) if the service failed again.
+    - Time of the first healthy answer after a start, or V(null) if the service failed again.
+      M(itsm_nexus.runbook.health_probe) records it before the stability check.
   returned: always
   type: str
 mitigated_at:
-  description: Time from which the service served again.
+  description: Time when the service started to serve again.
   returned: always
   type: str
 mitigated_from:
@@ -115,13 +116,13 @@ mitigated_from:
   returned: always
   type: str
 mitigated_estimated:
-  description: True if no probe saw the first healthy answer, so that RV(mitigated_at) is an estimate.
+  description: True if RV(mitigated_at) is an estimate, because no probe saw the first healthy answer.
   returned: always
   type: bool
 record_in_memory:
   description:
-    - The folder in memory that has the record, because O(state_dir) cannot be written to. A reboot loses it. V(null) if
-      the record is in O(state_dir), or was not written.
+    - The folder in memory with the record, if O(state_dir) cannot be written to. A reboot deletes this folder. V(null)
+      if the record is in O(state_dir) or was not written.
   returned: always
   type: str
   sample: null
@@ -130,39 +131,41 @@ cause:
   returned: always
   type: str
 outcome:
-  description: The outcome of the last run on it, or V(null) if there is none.
+  description: The outcome of the last run of the incident, or V(null) if there is none.
   returned: always
   type: str
 last_exit:
   description:
-    - How the process ended before the unit was taken over from systemd, V(null) if it was not. C(result), C(code),
-      C(status), C(pid), C(at), C(restarts).
+    - How the process ended before the unit was taken over from systemd, with C(result), C(code), C(status), C(pid),
+      C(at) and C(restarts), or V(null) if the unit was not taken over.
   returned: always
   type: dict
 takeover:
-  description: The takeover from systemd. C(unit), C(at), C(sub_state), C(timer). V(null) if there is none.
+  description: The takeover of the unit from systemd, with C(unit), C(at), C(sub_state) and C(timer), or V(null) if
+    there is none.
   returned: always
   type: dict
 data:
   description:
-    - The state of the data. C(state) is V(in_doubt), V(sound) or V(accepted). C(reasons), C(rows) (last good counts by
-      table), C(checked_at). V(null) if nothing is known.
+    - The state of the data, or V(null) if nothing is known. C(state) is V(in_doubt), V(sound) or V(accepted), and
+      C(rows) contains the last good row counts by table. C(reasons) and C(checked_at) are returned too.
   returned: always
   type: dict
 signs:
-  description: All instants recorded.
+  description: All recorded instants.
   returned: always
   type: list
   elements: dict
 attempts:
   description:
-    - All attempts of all runs on this incident, as given. Each also has its C(run), C(started) (whether the service was
-      started during it), and its C(result), V(under way), V(held), V(did not hold), V(halted) or V(unknown).
+    - All attempts of all runs on this incident, as given. Each attempt also has its C(run), C(started) (whether the
+      service was started during the attempt), and C(result), which is V(under way), V(held), V(did not hold), V(halted)
+      or V(unknown).
   returned: always
   type: list
   elements: dict
 starts:
-  description: Every start of the service by a run on this incident, C(at) and C(run).
+  description: Every start of the service by a run on this incident, each with C(at) and C(run).
   returned: always
   type: list
   elements: dict
@@ -182,25 +185,27 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start does not help. Either there were too many starts within C(window)
-      (C(restarts), of C(limit)), or the service failed again during the stability check after a start (C(fell)).
+    - C(looping) is true if another start does not help. Either the service was started too often within C(window)
+      (C(restarts) times, the limit is C(limit)), or it failed again during the stability check after a start (C(fell)).
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
-  description: Time that it waited for another run, in seconds. After that, the service may be in another state.
+  description: Time in seconds that the module waited for another run. After a wait, earlier observations of the service
+    may be outdated.
   returned: always
   type: float
 maintenance:
   description:
-    - The current maintenance, C(until), C(reason) and C(source) (the path of its file). V(null) if there is none.
+    - The current maintenance with C(until), C(reason) and C(source) (the path of its file), or V(null) if there is
+      none.
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "maintenance.json"}
 locked_by:
   description:
-    - The run that has the lease, C(run), C(since), C(step), C(until), and C(pid) of one of its working processes,
-      V(null) if there is none. V(null) if no run has the lease.
+    - The run that has the lease, or V(null) if there is none. It has C(run), C(since), C(step), C(until), and C(pid),
+      the process ID of one of its working processes, or V(null) if none is working.
   returned: always
   type: dict
 warnings:

@@ -167,8 +167,8 @@ duration:
   sample: 57.2
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
-      messages, and the C(values) in it.
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+      and the C(values) for that text.
     - On success, C(reasons) and C(restored) are RV(reasons) and RV(restored) as messages.
   returned: success, and failure
   type: dict

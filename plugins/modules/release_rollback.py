@@ -121,8 +121,8 @@ duration:
   sample: 0.2
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
-      messages, and the C(values) in it.
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+      and the C(values) for that text.
     - On success, C(refused) is RV(refused) as a message, unless it is empty.
   returned: success, and failure
   type: dict

@@ -363,8 +363,8 @@ duration:
   sample: 0.041
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
-      messages, and the C(values) in it.
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+      and the C(values) for that text.
   returned: failure
   type: dict
   version_added: 0.2.0

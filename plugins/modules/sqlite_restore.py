@@ -288,8 +288,8 @@ duration:
   sample: 0.42
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
-      messages, and the C(values) in it.
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+      and the C(values) for that text.
     - On success, C(reason) and C(statement) are RV(reason) and RV(statement), each as a list of messages.
   returned: success, and failure
   type: dict
