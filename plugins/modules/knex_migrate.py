@@ -11,9 +11,9 @@ short_description: Apply the migrations of the service's schema, or release thei
 version_added: 0.1.0
 description:
   - Applies the pending migrations, or releases the lock that a killed migration left.
-  - Runs C(node_modules/.bin/knex) of the application only, so that no other knex is downloaded.
-  - The checks do not open the database for writing. They copy knex's own tables into a temporary database, and knex
-    reads that. Files next to the database stay as they are.
+  - Runs only C(node_modules/.bin/knex) of the application, so that no other knex is downloaded.
+  - The checks do not open the database for writing. They copy knex's own tables into a temporary database for knex to
+    read. They do not change the files next to the database.
   - A missing, empty or foreign file at O(db_path) is refused, because knex would create a database there.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -31,14 +31,14 @@ attributes:
 options:
   state:
     description:
-      - V(latest) applies the pending migrations. It refuses while another process has the database open.
-      - V(unlocked) releases the migration lock that a killed migration left. It refuses while a process of the
-        application runs knex, or any process has the database open. Back the database up before.
+      - V(latest) applies the pending migrations. It fails while another process has the database open.
+      - V(unlocked) releases the migration lock that a killed migration left. It fails while a process of the
+        application is running knex, or while any process has the database open. Back up the database before.
     type: str
     choices: [latest, unlocked]
     default: latest
 notes:
-  - A killed migration leaves knex's migration lock taken. The module reports that, and releases the lock only with
+  - A killed migration does not release knex's migration lock. The module reports that, and releases the lock only with
     O(state=unlocked), which was added in 0.2.0.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate_info
@@ -65,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 completed:
-  description: Names of the migrations that are applied, those applied by this run included.
+  description: Names of the applied migrations, including those that this run applied.
   returned: success
   type: list
   elements: str
@@ -78,7 +78,7 @@ pending:
   sample: []
 applied:
   description:
-    - Names of the migrations that this run applied, empty in check mode.
+    - Names of the migrations that this run applied. Empty in check mode.
     - If a migration failed, the list holds the migrations that were applied before it.
   returned: always
   type: list
@@ -91,8 +91,8 @@ batch:
   sample: 3
 locked:
   description:
-    - True if knex's migration lock is taken. With O(state=latest) and pending migrations, that is a failure.
-    - In check mode with O(state=unlocked), the state found.
+    - True if knex's migration lock is taken. With O(state=latest) and pending migrations, the module then fails.
+    - In check mode with O(state=unlocked), the state before a release.
   returned: always
   type: bool
   sample: false

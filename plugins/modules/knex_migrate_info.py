@@ -11,9 +11,9 @@ short_description: List the completed and the pending migrations of the service'
 version_added: 0.2.0
 description:
   - Lists which migrations are completed and which are pending, and whether knex's migration lock is taken.
-  - Runs C(node_modules/.bin/knex) of the application only, so that no other knex is downloaded.
-  - Does not open the database for writing. It copies knex's own tables into a temporary database, and knex reads that.
-    Files next to the database stay as they are.
+  - Runs only C(node_modules/.bin/knex) of the application, so that no other knex is downloaded.
+  - Does not open the database for writing. It copies knex's own tables into a temporary database for knex to read. It
+    does not change the files next to the database.
   - A missing, empty or foreign file at O(db_path) is refused, because knex would create a database there.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN

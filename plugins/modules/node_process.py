@@ -10,19 +10,19 @@ module: node_process
 short_description: Start, stop or restart the service, under systemd or as a plain process
 version_added: 0.1.0
 description:
-  - Starts, stops or restarts the service with either manager, and returns as soon as its process or unit is up.
-    M(itsm_nexus.runbook.health_probe) checks whether it answers.
-  - Signals go only to processes that are proved to be the service. They run the executable of O(service.command) in
-    O(service.app_dir), and either O(service.pid_file) names them by pid and start time, or all their arguments are
-    those of O(service.command) and they listen on one of O(ports) or belong to O(service.user). A suspended process
-    (C(SIGSTOP)) is continued so that it can end.
+  - Starts, stops or restarts the service with systemd or as a plain process, and returns as soon as its unit or process
+    runs. M(itsm_nexus.runbook.health_probe) checks whether it answers.
+  - Sends signals only to processes that verifiably belong to the service. Such a process runs the executable of
+    O(service.command) in O(service.app_dir). In addition, either O(service.pid_file) contains its process ID and start
+    time, or all its arguments are those of O(service.command) and it listens on one of O(ports) or belongs to
+    O(service.user). A suspended process (C(SIGSTOP)) is continued so that it can end.
   - Processes of the service that a person started outside its unit are stopped before the unit is started or restarted,
     and after it is stopped.
-  - Another process that listens on one of O(ports) is left alone and named in RV(foreign). The service is not started
-    then.
-  - With O(run) every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.
-  - With O(service.manager=process) the service becomes a daemon that appends to O(service.log_file). Its environment
-    has the standard E(PATH), E(HOME) and E(LANG), and the variables of O(service.environment_file).
+  - Another process that listens on one of O(ports) is left alone and listed in RV(foreign). The service is then not
+    started.
+  - With O(run), every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.
+  - With O(service.manager=process), the service becomes a daemon that appends its output to O(service.log_file). Its
+    environment contains the standard E(PATH), E(HOME) and E(LANG), and the variables of O(service.environment_file).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -34,7 +34,7 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: With O(state=restarted) every run restarts the service.
+    details: With O(state=restarted), every run restarts the service.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
@@ -44,15 +44,15 @@ options:
     required: true
     choices: [started, stopped, restarted]
   ports:
-    description: The TCP ports that the service listens on. V(0) stands for none.
+    description: The TCP ports that the service listens on. V(0) means that there is no such port.
     type: list
     elements: int
     default: []
   db_path:
     description:
       - The SQLite database of the service, absolute or relative to O(service.app_dir).
-      - If it is missing or empty and its C(-wal) is not empty, nothing is started, since the start would delete that
-        C(-wal).
+      - If the database is missing or empty and its C(-wal) is not empty, nothing is started, because the start would
+        delete that C(-wal).
     type: str
     default: ""
   stop_timeout:
@@ -63,14 +63,14 @@ options:
     default: 30.0
   attempts:
     description:
-      - The attempts of O(run), finished and current, as O(itsm_nexus.runbook.incident#module:attempts). They are
-        recorded in the incident before any change.
+      - The finished and current attempts of O(run), in the format of O(itsm_nexus.runbook.incident#module:attempts).
+        They are recorded in the incident before any change.
     type: list
     elements: dict
     default: []
     version_added: 0.2.0
   signs:
-    description: Signs to record with O(attempts), as O(itsm_nexus.runbook.incident#module:signs).
+    description: Signs to record with O(attempts), in the format of O(itsm_nexus.runbook.incident#module:signs).
     type: list
     elements: dict
     default: []
@@ -108,18 +108,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: State of the service now. In check mode, the state it would have.
+  description: State of the service now. In check mode, the state after a run.
   returned: success
   type: str
   sample: started
 pids_before:
-  description: The service's processes before.
+  description: Process IDs of the service before the module ran.
   returned: success
   type: list
   elements: int
   sample: [812]
 pids_after:
-  description: The service's processes now. Empty in check mode if something would change.
+  description: Process IDs of the service now. In check mode, empty if a run would change something.
   returned: success
   type: list
   elements: int
@@ -127,21 +127,21 @@ pids_after:
 stopped:
   description:
     - The stopped processes. C(signal) is the last signal sent (V(TERM) or V(KILL)), or V(systemd) for a unit's main
-      process. C(seconds) is the time until its end.
+      process. C(seconds) is the time until it ended.
   returned: success
   type: list
   elements: dict
   sample: [{"pid": 812, "signal": "TERM", "seconds": 0.041}]
 foreign:
   description:
-    - Other processes that listen on the service's ports. C(command) is their program and script, without further
+    - Other processes that listen on the service's ports. C(command) is the program and the script, without further
       arguments. C(pid) is V(null) if this user may not see it.
   returned: success
   type: list
   elements: dict
   sample: [{"pid": 4711, "port": 8080, "command": "/usr/sbin/nginx", "user": "www-data"}]
 started_at:
-  description: Start time of the service, V(null) if it does not run.
+  description: Start time of the service, or V(null) if the service is not running.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.450Z"

@@ -13,11 +13,12 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Runs a command on the controller, without a shell, with the message as its input. Its output is discarded. Exit code
-    0 means success. Its environment is that of the run, without E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
-  - It runs in the controller's own process, independent of the connection, interpreter and privilege escalation that
-    the inventory sets for the host.
-  - If the message is not accepted, the result is RV(ok=false), not a failure. Give the task C(no_log=true), because its
-    arguments are secrets. The result never contains one.
+    0 means success. The command gets the environment of ansible-playbook, without E(ITSM_NEXUS_GITHUB_TOKEN) and
+    E(GITHUB_TOKEN).
+  - The module runs in the process of ansible-playbook on the controller. It ignores the connection, the interpreter and
+    the privilege escalation that the inventory sets for the host.
+  - If the message is not accepted, the result is RV(ok=false), not a failure. Set C(no_log=true) for the task, because
+    its arguments are secrets. The result never contains a secret.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -32,7 +33,7 @@ attributes:
 options:
   argv:
     description:
-      - The program and its arguments. Everybody on the controller can see them, so they must not contain a secret.
+      - The program and its arguments. They must not contain a secret, because all users of the controller can see them.
     type: list
     elements: str
     required: true
@@ -78,7 +79,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why it was not accepted, without secrets. Empty if it was accepted.
+  description: Why the message was not accepted, without secrets. Empty if it was accepted.
   returned: always
   type: str
   sample: ended with 3

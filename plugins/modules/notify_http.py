@@ -13,10 +13,10 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Posts a JSON document to a URL. Redirects are not followed, because they would send a secret URL to another server.
-  - It runs in the controller's own process, independent of the connection, interpreter and privilege escalation that
-    the inventory sets for the host.
-  - If the message is not accepted, the result is RV(ok=false), not a failure. Give the task C(no_log=true), because its
-    arguments are secrets. The result never contains one.
+  - The module runs in the process of ansible-playbook on the controller. It ignores the connection, the interpreter and
+    the privilege escalation that the inventory sets for the host.
+  - If the message is not accepted, the result is RV(ok=false), not a failure. Set C(no_log=true) for the task, because
+    its arguments are secrets. The result never contains a secret.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -31,7 +31,7 @@ attributes:
 options:
   url:
     description:
-      - The URL to post to, C(https://), or C(http://) on this machine.
+      - The URL to post to. It begins with C(https://). C(http://) is allowed only to this machine.
       - The URL of a webhook is a secret. Only its host is shown.
     type: str
     required: true
@@ -41,12 +41,13 @@ options:
     required: true
   secret:
     description:
-      - Signs the body by L(Standard Webhooks, https://www.standardwebhooks.com), with the headers C(webhook-id),
-        C(webhook-timestamp) and C(webhook-signature).
-      - Base64 after C(whsec_), or any other text.
+      - The secret to sign the body with, as specified by L(Standard Webhooks, https://www.standardwebhooks.com). The
+        signature is sent in the headers C(webhook-id), C(webhook-timestamp) and C(webhook-signature).
+      - The secret is C(whsec_) followed by Base64, or any other text.
     type: str
   message_id:
-    description: The id of the message, the same for every attempt. By it the receiver recognizes a duplicate.
+    description: The id of the message, which is the same for every attempt. The receiver uses it to recognize a
+      duplicate.
     type: str
     default: ""
   method:
@@ -56,13 +57,12 @@ options:
     default: POST
   headers:
     description:
-      - Further headers, each a text of one line. They are treated as secrets and never shown.
+      - Further headers. Each value is one line of text. The values are treated as secrets and never shown.
       - They cannot replace a header of the signature.
     type: dict
   ca_path:
     description:
-      - File or folder of the certificate authorities to trust, instead of those of the system. Certificates are always
-        verified.
+      - File or folder of CA certificates to trust instead of the system's own. Certificates are always verified.
     type: path
   timeout:
     description: Time limit of an attempt, in seconds.
@@ -90,7 +90,7 @@ EXAMPLES = r"""
 
 - name: Notify a room of Matrix
   itsm_nexus.runbook.notify_http:
-    # The room and an id of the message are parts of it.
+    # The URL contains the room and an id of the message.
     url: "{{ vault_matrix_url }}"
     method: PUT
     headers:
@@ -116,7 +116,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why it was not accepted, without secrets. Empty if it was accepted.
+  description: Why the message was not accepted, without secrets. Empty if it was accepted.
   returned: always
   type: str
   sample: answered 503 Service Unavailable

@@ -12,13 +12,13 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Sends a plain text mail in UTF-8. With TLS it verifies the server's certificate and name, which
+  - Sends a plain text mail in UTF-8. With TLS, the module verifies the server's certificate and name, which
     M(community.general.mail) does not do. Line breaks are removed from the headers.
   - No password is sent over an unprotected connection, unless the server is this machine.
-  - It runs in the controller's own process, independent of the connection, interpreter and privilege escalation that
-    the inventory sets for the host.
-  - If the message is not accepted, the result is RV(ok=false), not a failure. Give the task C(no_log=true), because its
-    arguments are secrets. The result never contains one.
+  - The module runs in the process of ansible-playbook on the controller. It ignores the connection, the interpreter and
+    the privilege escalation that the inventory sets for the host.
+  - If the message is not accepted, the result is RV(ok=false), not a failure. Set C(no_log=true) for the task, because
+    its arguments are secrets. The result never contains a secret.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -36,20 +36,21 @@ options:
     type: str
     default: localhost
   port:
-    description: Its port.
+    description: Port of the mail server.
     type: int
     default: 25
   security:
-    description: V(tls) from the first byte, V(starttls) (the mail fails if the server does not offer it), or V(none).
+    description: V(tls) encrypts from the first byte. V(starttls) upgrades the connection, and the mail fails if the
+      server does not support it. V(none) does not encrypt.
     type: str
     choices: [none, starttls, tls]
     default: starttls
   username:
-    description: The account to log in with. If empty, there is no login.
+    description: The account to log in with. If it is empty, there is no login.
     type: str
     default: ""
   password:
-    description: The password.
+    description: Password of the account.
     type: str
     default: ""
   sender:
@@ -62,15 +63,15 @@ options:
     elements: str
     required: true
   subject:
-    description: The subject.
+    description: Subject of the mail.
     type: str
     required: true
   text:
-    description: The text.
+    description: Text of the mail.
     type: str
     required: true
   message_id:
-    description: The id of the message, the same for every attempt.
+    description: The id of the message, which is the same for every attempt.
     type: str
     required: true
   thread:
@@ -79,8 +80,7 @@ options:
     required: true
   ca_path:
     description:
-      - File or folder of the certificate authorities to trust, instead of those of the system. Certificates are always
-        verified.
+      - File or folder of CA certificates to trust instead of the system's own. Certificates are always verified.
     type: path
   timeout:
     description: Time limit of an attempt, in seconds.
@@ -128,7 +128,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why it was not accepted, without secrets. Empty if it was accepted.
+  description: Why the message was not accepted, without secrets. Empty if it was accepted.
   returned: always
   type: str
   sample: refused all recipients (550)

@@ -10,13 +10,13 @@ module: npm_ci
 short_description: Install C(node_modules) by the lock file, and keep the old modules until the new ones load
 version_added: 0.1.0
 description:
-  - Checks whether the installed modules agree with the lock file and whether the native drivers load. Installs them
-    again if not.
-  - C(npm ci) deletes C(node_modules) before it downloads. So this module runs it in a temporary folder below
-    O(app_dir), loads the native drivers from there, and then swaps the new tree in with a rename. After a failure the
-    old tree is in place.
+  - Checks whether the installed modules agree with the lock file and whether the native drivers load. If one of these
+    checks fails, the modules are installed again.
+  - C(npm ci) deletes C(node_modules) before it downloads. This module therefore runs it in a temporary folder below
+    O(app_dir), loads the native drivers from there, and then renames the new tree into place. After a failure, the old
+    tree is still in place.
   - The replaced tree is kept as C(node_modules.previous). Only the last one is kept.
-  - If a run is killed, the next run repairs and removes its remains.
+  - If a run is killed, the next run puts the old tree back if necessary and removes temporary files.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -29,7 +29,7 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: With O(mode=always) every run installs.
+    details: With O(mode=always), every run installs the modules.
 options:
   app_dir:
     description: Folder of the application, with C(package.json) and C(package-lock.json). An absolute path.
@@ -37,33 +37,35 @@ options:
     required: true
   user:
     description:
-      - Account that npm, the scripts of packages, and node run as. Only root may name another account than its own.
-      - Without it, root acts as the owner of O(app_dir), and everybody else as themselves.
+      - Account that runs npm, the scripts of packages, and node. Only root may set another account than its own.
+      - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   mode:
     description:
       - V(auto) installs if RV(needed) is true.
-      - V(always) installs every time.
+      - V(always) always installs.
     type: str
     choices: [auto, always]
     default: auto
   omit_dev:
-    description: Whether to leave out development dependencies. If they are installed, that is not a reason to install.
+    description: Whether to leave out development dependencies. Installed development dependencies are not a reason to
+      install again.
     type: bool
     default: true
   offline:
-    description: Whether npm may only use its cache. By default it uses the cache first, and the registry for the rest.
+    description: Whether npm may use only its cache. By default, npm takes packages from the registry that are not in
+      its cache.
     type: bool
     default: false
   cache:
     description:
-      - npm's cache, an absolute path that O(user) can write to.
-      - By default the one in the home of O(user), or a temporary one if there is no such home.
+      - Folder of npm's cache, an absolute path that O(user) can write to.
+      - Defaults to the cache in the home of O(user), or to a temporary folder if there is no such home.
     type: path
   load_test:
     description:
       - Packages that node must be able to load before and after the swap. They must be in the lock file.
-      - Defaults to those of C(better-sqlite3), C(sqlite3) and C(bcrypt) that are in the lock file.
+      - Defaults to the packages C(better-sqlite3), C(sqlite3) and C(bcrypt), as far as they are in the lock file.
     type: list
     elements: str
   timeout:
@@ -72,9 +74,9 @@ options:
     default: 600
   build_only:
     description:
-      - Build and load a new tree if one is due, and leave it next to the current tree, which stays in place. The next
-        call without this option puts the new tree in place, if package and lock file are still the same.
-      - For a service that must be stopped only if the build succeeds.
+      - Whether to only build and load a new tree, if one is needed. The new tree is kept next to the current one. The
+        next call without this option puts it in place, if C(package.json) and C(package-lock.json) have not changed.
+      - Use it if the service must be stopped only after the build has succeeded.
     type: bool
     default: false
     version_added: 0.2.0
@@ -84,7 +86,7 @@ options:
     default: 0
     version_added: 0.2.0
   node:
-    description: The node that the service runs with; a name looked up on the path, or an absolute path.
+    description: The node program of the service, as an absolute path or a name that is looked up on C(PATH).
     type: str
     default: node
   npm:
@@ -93,8 +95,8 @@ options:
     default: npm
 notes:
   - If the lock file links folders of the application (workspaces, C(file:) folders), the modules are checked but not
-    installed, since C(npm ci) would change these folders in place.
-  - The files of the application are visible to the scripts of its own C(package.json) through links.
+    installed, because C(npm ci) would change these folders in place.
+  - Scripts of the application's own C(package.json) find the other files of the application through links.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate
 """
@@ -121,7 +123,7 @@ needed:
   type: bool
   sample: true
 reasons:
-  description: The problems, one line each, at most twenty, and a line with the number of further ones.
+  description: The problems, one per line. After twenty problems, a last line gives the number of further ones.
   returned: success
   type: list
   elements: str
@@ -139,23 +141,24 @@ swapped:
   type: bool
   sample: true
 built:
-  description: The folder of the new tree that is not in place yet, with O(build_only=true). V(null) if none is due.
+  description: With O(build_only=true), the folder of the new tree that is not in place yet. V(null) if no new tree is
+    needed.
   returned: success
   type: str
   sample: null
 previous:
-  description: The kept tree from before the last swap.
+  description: Folder of the tree that the last swap replaced.
   returned: success
   type: str
   sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous
 restored:
-  description: Repairs after an earlier run that was killed. In check mode, the repairs that are due.
+  description: Repairs after an earlier run that was killed. In check mode, the repairs that a run would make.
   returned: success
   type: list
   elements: str
   sample: ["put node_modules.previous back as node_modules"]
 leftovers:
-  description: Remains of earlier runs that could not be removed.
+  description: Folders of earlier runs that could not be removed.
   returned: success
   type: list
   elements: str

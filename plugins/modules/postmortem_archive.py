@@ -32,7 +32,7 @@ options:
         type: str
         required: true
   retention_days:
-    description: Age in days, counted from the last write, at which a document is removed. If V(0), all are kept.
+    description: Number of days after its last write when a document is removed. If V(0), all documents are kept.
     type: float
     default: 365
 extends_documentation_fragment:
@@ -59,13 +59,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 written:
-  description: Files that were written, or would be.
+  description: The written files. In check mode, the files that a run would write.
   returned: success
   type: list
   elements: str
   sample: [/var/lib/itsm-runbook/postmortems/INC-20260302T010203Z-1f3a.md]
 removed:
-  description: Files that were removed, or would be.
+  description: The removed files. In check mode, the files that a run would remove.
   returned: success
   type: list
   elements: str
@@ -86,7 +86,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                # Not secret, but nothing for the system's log either.
+                # The content is not secret, but the system's log must not contain it.
                 "options": {
                     "name": {"type": "str", "required": True},
                     "content": {"type": "str", "required": True, "no_log": True},

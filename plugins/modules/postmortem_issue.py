@@ -13,12 +13,13 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Creates an issue from a postmortem, on GitHub or a GitHub Enterprise Server, through its REST API. The text has a
-    hidden mark of the incident. If an issue with that mark exists, it gets a comment. A document that was posted
-    already is not posted again.
-  - Runs in the process of ansible-playbook on the controller, independent of the task's host. The token is not passed
-    to another process, file or result. Redirects are not followed, certificates always verified.
-  - If the postmortem cannot be published, that is a warning and RV(reason), never a failure, since a missing report
-    must not fail a recovery. The task fails only if the document cannot be read.
+    hidden mark of the incident. If an issue with that mark exists, the postmortem is added to it as a comment. The same
+    document is not posted twice.
+  - Runs in the process of ansible-playbook on the controller, independent of the task's host. The token is never passed
+    to another process and never written to a file or a result. Redirects are not followed, and certificates are always
+    verified.
+  - If the postmortem cannot be published, the module warns and returns RV(reason). It does not fail then, because a
+    missing report must not fail a recovery. The task fails only if the document cannot be read.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -31,25 +32,25 @@ attributes:
     support: full
 options:
   repository:
-    description: The repository, V(owner/name).
+    description: The repository, in the form V(owner/name).
     type: str
     required: true
   token:
     description:
-      - Token with permission to write issues in that repository. Without it, the environment variable
+      - Token with permission to write issues in that repository. Defaults to the environment variable
         E(ITSM_NEXUS_GITHUB_TOKEN) or E(GITHUB_TOKEN) of the controller.
     type: str
     default: ""
   api_url:
     description:
-      - The REST API; that of a GitHub Enterprise Server is V(https://HOST/api/v3). Plain HTTP is allowed only to this
-        machine.
+      - URL of the REST API. For a GitHub Enterprise Server, it is V(https://HOST/api/v3). Plain HTTP is allowed only to
+        this machine.
     type: str
     default: https://api.github.com
   labels:
     description:
-      - Labels of a new issue. An existing issue is searched by the first label, and also by the time of the incident,
-        since GitHub drops labels silently if the token may not set them.
+      - Labels of a new issue. An existing issue is found by the first label, or by the time of the incident, because
+        GitHub silently drops labels that the token may not set.
     type: list
     elements: str
     default: []
@@ -72,12 +73,13 @@ options:
     required: true
   full:
     description:
-      - The place of the whole document for readers. The issue names it if sections had to be left out, since an issue
-        holds at most 65,536 characters. Without it, O(document).
+      - Path or URL of the whole document for readers. The issue refers to it if sections had to be left out, because an
+        issue can have at most 65,536 characters. Defaults to O(document).
     type: str
     default: ""
   since:
-    description: An instant (UTC, ISO 8601) no later than the beginning of the incident.
+    description: Search for an existing issue from this time on (UTC, ISO 8601). It must not be later than the start of
+      the incident.
     type: str
     required: true
   patience:
@@ -89,7 +91,7 @@ options:
     type: float
     default: 15
   ca_path:
-    description: File or folder of the certificate authorities to trust, instead of those of the system.
+    description: File or folder of CA certificates to trust instead of the system's own.
     type: path
 """
 
@@ -106,7 +108,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: V(created), V(commented), V(unchanged) if this document was posted before, or V(not_published).
+  description: V(created), V(commented), V(unchanged) (this document was posted before), or V(not_published).
   returned: always
   type: str
   sample: created
@@ -121,7 +123,7 @@ number:
   type: int
   sample: 7
 reason:
-  description: Why it was not published.
+  description: Why the postmortem was not published.
   returned: always
   type: str
   sample: ""

@@ -28,31 +28,32 @@ attributes:
 options:
   dir:
     description:
-      - Folder of the timelines. Without it, the folder that the callback is configured to use.
+      - Folder of the timelines. Defaults to the folder in the callback's configuration.
     type: path
   incident:
     description:
-      - Id of the incident whose documents are written again.
-      - Without it, those of every incident that has a timeline in the folder and lacks a document.
+      - Id of the incident to write the documents of, even if they exist.
+      - If it is empty, the module writes the documents of every incident that has a timeline in the folder but lacks a
+        document.
     type: str
     default: ""
   host:
-    description: Write only the documents of this host. If empty, those of all hosts.
+    description: Write only the documents of this host. If it is empty, the documents of all hosts are written.
     type: str
     default: ""
     version_added: 0.2.0
   language:
     description:
       - Language of the documents.
-      - Without it, the language of the incident, else the one in the callback's configuration.
+      - Defaults to the language of the incident, or else to the language in the callback's configuration.
     type: str
     choices: ["", en, ja]
     default: ""
     version_added: 0.2.0
   timezone:
     description:
-      - Time zone for times, which are shown in UTC too. Without it, the time zone of the incident, else the one in the
-        callback's configuration.
+      - Time zone in which times are shown in addition to UTC. Defaults to the time zone of the incident, or else to the
+        one in the callback's configuration.
     type: str
     default: ""
     version_added: 0.2.0
@@ -83,10 +84,10 @@ documents:
       description: Id of the incident.
       type: str
     host:
-      description: The host it happened on.
+      description: The host of the incident.
       type: str
     outcome:
-      description: The outcome, or V(unfinished) if the last run on it was killed.
+      description: The outcome, or V(unfinished) if the last run of the incident was killed.
       type: str
     markdown:
       description: Path of the Markdown document.
@@ -104,6 +105,6 @@ documents:
       description: When the outage was noticed.
       type: str
     changed:
-      description: True if a document was written, or would be in check mode.
+      description: True if a document was written. In check mode, true if a run would write one.
       type: bool
 """

@@ -10,14 +10,14 @@ module: process_stop
 short_description: Stop processes that block the service, if they belong to the application or the policy allows it
 version_added: 0.2.0
 description:
-  - Stops processes that hold a port of the service, or the lock of its database. Each is named by pid and start time.
-    It is left alone if another process has that pid now.
-  - A process is stopped only if it is proved to belong to this application, or if a row of O(policy) names it. It
+  - Stops processes that listen on a port of the service, or lock its database. Each process is identified by its
+    process ID and start time. If another process has that process ID now, it is left alone.
+  - A process is stopped only if it verifiably belongs to this application, or if a row of O(policy) matches it. It
     belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as O(service.user).
-  - It is also left alone if it no longer holds the port or the lock, if it is the service itself, and if it is part of
-    the connection of this run.
-  - It gets C(SIGTERM) and C(SIGCONT), since a suspended process must run to receive it, and C(SIGKILL) after
-    O(timeout).
+  - A process is also left alone if it no longer has the port or the lock, if it is the service itself, or if it is part
+    of the connection of this run.
+  - A process gets C(SIGTERM), and C(SIGCONT) in case it is suspended. If it has not ended after O(timeout), it gets
+    C(SIGKILL).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -37,18 +37,18 @@ options:
     required: true
     suboptions:
       pid:
-        description: Its pid.
+        description: The process ID.
         type: int
         required: true
       start_ticks:
-        description: When it was started, in clock ticks since boot, field 22 of C(/proc/PID/stat).
+        description: Start time of the process in clock ticks since boot (field 22 of C(/proc/PID/stat)).
         type: int
         required: true
       port:
-        description: The TCP port that it listens on. Without it, the port is not checked.
+        description: The TCP port that the process listens on. If it is not set, the port is not checked.
         type: int
   db_path:
-    description: The database that the processes lock, an absolute path. Without it, the lock is not checked.
+    description: Absolute path of the database that the processes lock. If it is empty, the lock is not checked.
     type: path
   policy:
     description: Processes of other applications that may be stopped.
@@ -57,18 +57,18 @@ options:
     default: []
     suboptions:
       user:
-        description: The user it runs as.
+        description: The user that the process runs as.
         type: str
         required: true
       command:
-        description: A regular expression for its whole command line, with the arguments joined by single spaces.
+        description: A regular expression for the whole command line, with the arguments joined by single spaces.
         type: str
         required: true
       port:
         description: If set, the row applies only to this port.
         type: int
   ports:
-    description: The TCP ports that the service listens on. V(0) stands for none.
+    description: The TCP ports that the service listens on. V(0) means that there is no such port.
     type: list
     elements: int
     default: []
@@ -84,7 +84,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Stop an older process of the service, or a proxy that policy names, on the service's port
+- name: Stop an older process of the service, or a proxy that the policy names, on the service's port
   itsm_nexus.runbook.process_stop:
     processes:
       - pid: 4711
@@ -104,17 +104,16 @@ EXAMPLES = r"""
 RETURN = r"""
 stopped:
   description:
-    - The stopped processes; in check mode, those that would be. C(signal) is the last signal sent (V(TERM) or V(KILL)),
-      V(null) in check mode. C(seconds) is the time until its end. C(command) is program and script, without further
-      arguments.
+    - The stopped processes. In check mode, the processes that a run would stop. C(signal) is the last signal sent
+      (V(TERM) or V(KILL)), or V(null) in check mode. C(seconds) is the time until the process ended. C(command) is the
+      program and the script, without further arguments.
   returned: success
   type: list
   elements: dict
   sample: [{"pid": 4711, "user": "itsm", "command": "node backend/server.js", "signal": "TERM", "seconds": 0.04}]
 left:
   description:
-    - The processes that were left alone, each with the reason. C(messages) has the C(reason) as a message for other
-      languages.
+    - The processes that were left alone, each with the reason. C(messages) contains C(reason) for other languages.
   returned: success
   type: list
   elements: dict
@@ -126,13 +125,13 @@ left:
       reason: it does not belong to this application, and no policy names it
       messages: {reason: {id: reason.stop.not_named, values: {}}}
 gone:
-  description: Pids of processes that had ended already.
+  description: Process IDs of processes that had already ended.
   returned: success
   type: list
   elements: int
   sample: []
 remaining:
-  description: The processes that listen on the ports or lock the database (C(port) is V(null)) afterwards.
+  description: The processes that still listen on the ports, or lock the database (then C(port) is V(null)).
   returned: success
   type: list
   elements: dict

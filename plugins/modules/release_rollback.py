@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_rollback
-short_description: Roll back to an earlier release of the application, if its schema still fits
+short_description: Roll back to an earlier release of the application, if it can use the database
 version_added: 0.2.0
 description:
   - Switches to the release before the current one, or to O(release), which may also be a later one.
-  - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and is replaced in one rename.
-    With O(strategy=git), O(app_dir) is a git repository, and the tag before the current commit is checked out.
-  - Changes nothing, and gives the reason in RV(refused), if the database has migrations that the other release does not
-    have, if the database or a file of O(protect) belongs to a release, or if a person has changed files of the
+  - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the link is replaced with one
+    rename. With O(strategy=git), O(app_dir) is a git repository, and the tag before the current commit is checked out.
+  - Changes nothing and returns the reason in RV(refused), if the database has migrations that the other release does
+    not have, if the database or a file of O(protect) belongs to a release, or if a person has changed files of the
     repository.
-  - After a rollback, a still older release is used only if O(release) names it.
+  - After a rollback, the module does not go back further unless O(release) names an older release.
   - The rollback is recorded in O(state_dir).
   - Stop the service and back up the database before. Install the modules (M(itsm_nexus.runbook.npm_ci)) afterwards.
 extends_documentation_fragment:
@@ -41,8 +41,8 @@ options:
     required: true
   release:
     description:
-      - The folder's name, or a tag, branch or commit. If empty, the release before the current one.
-      - Folders are ordered by name, numbers in them as numbers.
+      - Name of the folder, or a tag, branch or commit. Defaults to the release before the current one.
+      - Folders are sorted by name, and numbers in the names are compared as numbers.
     type: str
     default: ""
   releases_dir:
@@ -64,13 +64,13 @@ options:
     default: []
   user:
     description:
-      - The user that the service runs as. If O(app_dir), or a folder on the way to it, belongs to another account, the
-        module fails.
+      - The user that the service runs as. If O(app_dir) or a folder on its path belongs to an account other than this
+        user and root, the module fails.
     type: str
     default: ""
     version_added: 0.2.0
   timeout:
-    description: Time limit of one call of git, in seconds.
+    description: Time limit of one git command, in seconds.
     type: float
     default: 60.0
 author:
@@ -100,17 +100,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 from:
-  description: The release before, by folder, branch, tag or commit. Null if it is unknown.
+  description: The previous release, by folder, branch, tag or commit. Null if it is unknown.
   returned: success
   type: str
   sample: v1.5.0
 to:
-  description: The release after the module. In check mode, the release that it would be.
+  description: The current release. In check mode, the release after a run.
   returned: success
   type: str
   sample: v1.4.2
 refused:
-  description: Reason for a refusal. Empty if it was not refused.
+  description: Why the rollback was refused. Empty if it was not refused.
   returned: success
   type: str
   sample: ""

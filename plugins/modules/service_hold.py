@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_hold
-short_description: Hold a service, so that nobody starts it by accident, or release it
+short_description: Hold a service so that nobody starts it by accident, or release it
 version_added: 0.2.0
 description:
   - Under systemd, a hold is a drop-in of the unit. An automatic restart, a boot and C(systemctl start) are refused.
     C(systemctl status) shows the incident's id. The hold survives a reboot.
-  - If the service is a plain process, only this collection honours the hold. The module warns of that.
-  - The data of the open incident are in doubt from O(state=held) on. The incident is not closed before
-    O(state=released), with O(statement=sound) or O(statement=accepted).
+  - If the service is a plain process, only this collection honours the hold. The module then warns about it.
+  - With O(state=held), the data of the open incident are in doubt. The incident can be closed only after
+    O(state=released) with O(statement=sound) or O(statement=accepted).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -27,7 +27,7 @@ attributes:
     support: full
 options:
   state:
-    description: V(held) holds the service, V(released) releases it.
+    description: V(held) holds the service. V(released) releases it.
     type: str
     choices: [held, released]
     required: true
@@ -50,8 +50,8 @@ options:
     default: db_corrupt
   statement:
     description:
-      - Reason to end the doubt about the data, for O(state=released).
-      - V(sound) if the database was checked, V(accepted) if a person takes the responsibility.
+      - Why the data are no longer in doubt, for O(state=released).
+      - V(sound) means that a check found the database sound. V(accepted) means that a person accepts its state.
     type: str
     choices: [sound, accepted]
     default: sound
@@ -61,9 +61,9 @@ options:
     default: {}
   look:
     description:
-      - Result of M(itsm_nexus.runbook.sqlite_info) at that moment, for O(statement=accepted). The person accepts the
-        damage and the rows that it shows. If damage of another kind is found later, the service is held again.
-      - Without it no damage is accepted.
+      - Current result of M(itsm_nexus.runbook.sqlite_info), for O(statement=accepted). The person accepts the damage
+        and the row counts in it. If damage of another kind is found later, the service is held again.
+      - If it is not set, no damage is accepted.
     type: dict
     default: {}
 seealso:
@@ -73,7 +73,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Let nobody start the service
+- name: Hold the service
   itsm_nexus.runbook.service_hold:
     state: held
     unit: itsm-system
@@ -96,8 +96,8 @@ EXAMPLES = r"""
 RETURN = r"""
 hold:
   description:
-    - The hold that is in force now, V(null) if there is none. C(incident), C(cause), C(reason), C(unit), C(at),
-      C(enforced) (whether systemd itself refuses a start).
+    - The current hold, or V(null) if there is none. It has C(incident), C(cause), C(reason), C(unit), C(at), and
+      C(enforced) (true if systemd itself refuses a start).
   returned: success
   type: dict
   sample: {"incident": "INC-20260302T010203Z-1f3a", "cause": "db_corrupt", "unit": "itsm-system", "enforced": true}

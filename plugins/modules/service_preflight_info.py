@@ -11,8 +11,8 @@ short_description: Check whether the inventory's settings of the service are val
 version_added: 0.1.0
 description:
   - Compares the variables of role P(itsm_nexus.runbook.nexus#role) with the host, in one round trip, before any change.
-    Each parameter, and each suboption of O(service), is the variable of the same name after C(nexus_).
-  - An invalid value is a result, RV(problems), not a failure of the module. So parameters of any type are accepted.
+    The variable of a parameter, or of a suboption of O(service), has the same name after C(nexus_).
+  - An invalid value does not fail the module, but is returned in RV(problems). So a parameter may have any type.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -20,58 +20,59 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   service:
-    description: The service's process, as for M(itsm_nexus.runbook.node_process), but unchecked.
+    description: The service's process, as for M(itsm_nexus.runbook.node_process), but with values of any type.
     type: dict
     required: true
     version_added: 0.2.0
     suboptions:
       app_dir:
-        description: The service's folder. Must be an absolute path, and exist.
+        description: The service's folder. It must be an absolute path and exist.
         type: str
         required: true
       user:
-        description: The user the service runs as. Must exist, and be the user of this run unless that is root.
+        description: The user that the service runs as. It must exist. If this module does not run as root, it must be
+          the user of this run.
         type: str
         required: true
       manager:
-        description: Who starts and stops the service, V(systemd) or V(process).
+        description: What starts and stops the service, V(systemd) or V(process).
         type: str
         required: true
       unit:
-        description: The systemd unit. Must be loaded, with O(service.manager=systemd).
+        description: The systemd unit. With O(service.manager=systemd), it must be loaded.
         type: str
         default: ""
       command:
-        description: The command that starts the service, a list. Its program must be found, and its script exist.
+        description: The command that starts the service, as a list. Its program and its script must exist.
         type: raw
         required: true
       environment_file:
-        description: File with C(KEY=VALUE) lines, or V("") if there is none. Must be readable, and with
-          O(service.manager=process) private.
+        description: File with C(KEY=VALUE) lines, or V("") if there is none. It must be readable. With
+          O(service.manager=process), neither group nor others may read it.
         type: str
         default: ""
       log_file:
-        description: The service's log. Must be an absolute path, with O(service.manager=process) in a folder that
-          exists.
+        description: The service's log file. It must be an absolute path. With O(service.manager=process), its folder
+          must exist.
         type: str
         required: true
       pid_file:
-        description: The pid file. Must be an absolute path, with O(service.manager=process).
+        description: The pid file. With O(service.manager=process), it must be an absolute path.
         type: str
         default: ""
   db_path:
-    description: The database, relative to O(service.app_dir) or absolute. Must not be a folder.
+    description: The database, as a path that is absolute or relative to O(service.app_dir). It must not be a folder.
     type: str
     required: true
   db_path_variable:
     description:
-      - The variable of the service's environment that names its database and wins over O(db_path), or V("") if there is
-        none. Must be a name of letters, digits and C(_).
+      - The variable of the service's environment that names its database and has priority over O(db_path), or V("") if
+        there is none. Its name must consist of letters, digits and C(_).
     type: str
     default: DATABASE_PATH
     version_added: 0.2.0
   state_dir:
-    description: Folder for the state of the collection. Must be an absolute path that can be written, or created.
+    description: Folder for the state of the collection. It must be an absolute path that can be written to or created.
     type: str
   https_port:
     description: The HTTPS port, or V(0) if there is none.
@@ -84,7 +85,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: See whether the inventory is true
+- name: Compare the inventory with the host
   itsm_nexus.runbook.service_preflight_info:
     service:
       app_dir: "{{ nexus_app_dir }}"
@@ -110,8 +111,8 @@ ok:
   sample: false
 problems:
   description:
-    - The invalid values, each with a line that names the allowed values. C(messages) has that line, C(message), as a
-      message for other languages.
+    - The invalid values, each with a line C(message) that names the allowed values. C(messages) contains C(message) for
+      other languages.
   returned: success
   type: list
   elements: dict
@@ -125,8 +126,8 @@ problems:
           values: {variable: nexus_app_dir, value: "'ITSM-System'", why: {id: reason.setting.absolute, values: {}}}
 mismatches:
   description:
-    - Settings for which the service itself uses another value (C(found)) than the inventory. An example is the database
-      that O(db_path_variable) in its environment names.
+    - Settings of the inventory for which the service itself uses another value (C(found)). An example is a database
+      path in the variable O(db_path_variable) of the service's environment.
   returned: success
   type: list
   elements: dict
@@ -149,7 +150,7 @@ resolved:
   type: dict
   contains:
     node:
-      description: C(path) and C(version) of Node.js, V(null) if it is not found.
+      description: C(path) and C(version) of Node.js, or V(null) if it is not found.
       type: dict
       sample: {"path": "/usr/bin/node", "version": "20.19.2"}
     database_path:
@@ -157,16 +158,16 @@ resolved:
       type: str
       sample: /srv/itsm/data/itsm.db
     user:
-      description: The service's user. If O(service.user) is not a user of the host, the user of the unit.
+      description: O(service.user) or, if it is not a user of the host, the user of the unit.
       type: str
       sample: itsm
       version_added: 0.2.0
     uid:
-      description: The number of the service's user.
+      description: The user ID of the service's user.
       type: int
       sample: 990
     gid:
-      description: The number of that user's group.
+      description: The group ID of that user's group.
       type: int
       sample: 990
     environment_names:
@@ -180,7 +181,7 @@ resolved:
       sample: true
       version_added: 0.2.0
     https_suspended:
-      description: True if HTTPS is switched off for a time, by consent, with a drop-in of this collection.
+      description: True if a drop-in of this collection has switched off HTTPS for a limited time.
       type: bool
       sample: false
       version_added: 0.2.0
@@ -202,7 +203,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
 
-# The suboptions of the documentation fragment "service", of any value: an invalid one is a result.
+# The suboptions of the documentation fragment "service". They accept any value, because an invalid one is a result.
 _SERVICE = {
     "app_dir": {"type": "str", "required": True},
     "user": {"type": "str", "required": True},

@@ -10,14 +10,15 @@ module: sqlite_backup
 short_description: Make a verified backup of a SQLite database, live or crashed, including its WAL
 version_added: 0.1.0
 description:
-  - Copies the database through SQLite's backup interface, in one snapshot, including the content of the WAL. The copy
-    is then opened again, checked (C(integrity_check)), compared with the snapshot by row counts, and synced to disk.
-    Only then does it get its name. An existing file is never replaced.
-  - The database itself is only read, by a process that cannot write to it. Nothing is left next to it.
-  - With O(evidence=true) the database, its WAL, its index and its journal are copied byte for byte instead, in any
-    state. That is refused while a process has them open, since the copies would not fit together.
-  - If the database is damaged, cannot be opened, or its WAL has lost frames, the module fails and leaves nothing at the
-    destination.
+  - Copies the database with SQLite's backup interface, as one snapshot that includes the content of the WAL. The copy
+    is then opened again, checked (C(integrity_check)), compared with the snapshot by row counts, synced to disk, and
+    renamed to its final name. An existing file is never replaced.
+  - The database itself is only read, by a process that cannot write to it. The module leaves no file next to the
+    database.
+  - With O(evidence=true), the database, its WAL, its WAL index and its journal are copied byte for byte instead,
+    whatever their state. The module fails if a process has them open, because the copies would then be inconsistent.
+  - If the database is damaged or cannot be opened, or if its WAL has lost frames, the module fails and leaves no file
+    at the destination.
 options:
   path:
     description: Absolute path of the database file.
@@ -35,25 +36,25 @@ options:
     type: path
   prefix:
     description:
-      - With O(dest_dir), the name begins with this and ends with the current time, for example
+      - With O(dest_dir), first part of the file name. The current time follows it, for example
         C(itsm.db.backup_20260302T010203Z).
-      - Defaults to the database's own name and V(.backup_), or V(.evidence_) with O(evidence=true).
+      - Defaults to the database's own name followed by V(.backup_), or by V(.evidence_) with O(evidence=true).
     type: str
   evidence:
-    description: Copy the files unchanged, byte for byte, into a new folder.
+    description: Whether to copy the files unchanged, byte for byte, into a new folder.
     type: bool
     default: false
   room_only:
     description:
-      - Only check that there is room for the copy, and return RV(room_needed). Nothing is copied.
+      - Whether to only check that there is room for the copy, and to return RV(room_needed). Nothing is copied.
       - If there is too little room, the module fails with RV(no_room).
     type: bool
     default: false
     version_added: 0.2.0
   keep:
     description:
-      - With O(dest_dir), how many backups with this O(prefix) to keep, the new one included. V(0) keeps all.
-      - Old ones are removed only after the new one has been verified.
+      - With O(dest_dir), number of backups with this O(prefix) to keep, including the new one. If V(0), all are kept.
+      - Old backups are removed only after the new one has been verified.
     type: int
     default: 0
   user:
@@ -72,9 +73,9 @@ options:
     type: float
     default: 600.0
 notes:
-  - Not idempotent. Every run makes one more backup.
-  - The backup has mode 0600. It belongs to O(user). If only root can change the folder, it belongs to the owner of the
-    database, and evidence there belongs to root.
+  - The module is not idempotent. Every run makes one more backup.
+  - The backup has mode 0600 and belongs to O(user). If only root can change the folder, a backup belongs to the owner
+    of the database, and evidence belongs to root.
 attributes:
   check_mode:
     support: full
@@ -94,7 +95,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Back up the database, keeping the last seven
+- name: Back up the database and keep the last seven backups
   itsm_nexus.runbook.sqlite_backup:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     dest_dir: /var/lib/itsm-runbook/backups
@@ -111,17 +112,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 no_room:
-  description: True if it failed because there is too little room. Nothing was copied then.
+  description: True if the module failed because there is too little room. Nothing was copied then.
   returned: failure
   type: bool
   sample: false
 backup_file:
-  description: The backup. In check mode, the name it would get now. Null with O(evidence=true).
+  description: Path of the backup. In check mode, the path that a run would choose now. Null with O(evidence=true).
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
 sha256:
-  description: SHA-256 of the backup, taken while it was verified.
+  description: SHA-256 of the backup, computed during its verification.
   returned: success
   type: str
   sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
@@ -132,23 +133,23 @@ size:
   sample: 1048576
 room_needed:
   description:
-    - Space that must be free for the copy, in bytes. Also returned with O(room_only=true) and in check mode. If there
-      is less, the module fails.
+    - Free space that the copy needs, in bytes. It is returned also with O(room_only=true) and in check mode. If less
+      space is free, the module fails.
   returned: success
   type: int
   sample: 9437184
 integrity:
-  description: Answer of C(integrity_check) on the backup, V(ok) for every backup.
+  description: Result of C(integrity_check) on the backup. It is V(ok), because the module otherwise fails.
   returned: success
   type: str
   sample: ok
 row_counts:
-  description: Rows of each table, equal in the database and the backup.
+  description: Number of rows of each table, which is equal in the database and the backup.
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}
 evidence_dir:
-  description: The folder with the copied files. Null without O(evidence=true).
+  description: The folder with the copied files. Null with O(evidence=false).
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/evidence/itsm.db.evidence_20260302T010203Z
@@ -172,11 +173,11 @@ files:
       type: int
       sample: 3184792
     sha256:
-      description: SHA-256 of the bytes copied.
+      description: SHA-256 of the copied bytes.
       type: str
       sample: 22e8fab747417d385c3213ee381d1764d1d45ec127327001b0d11a068cfbeaa0
 removed:
-  description: Old backups removed, in check mode those that would be.
+  description: The removed backups. In check mode, the backups that a run would remove.
   returned: success
   type: list
   elements: str

@@ -10,11 +10,11 @@ module: sqlite_info
 short_description: Check whether a SQLite database is sound and complete, without changing it
 version_added: 0.1.0
 description:
-  - First reads the database and its companion files as bytes, then through SQLite, in a process that cannot write. In
-    the database's folder nothing is created, opened for writing, left behind, or locked for longer than the check.
-  - A missing or empty file, or one that is no database, is never opened through SQLite. Opening an empty one with a WAL
+  - Reads the database and its companion files first as bytes, then with SQLite, in a process that cannot write. The
+    module creates no file in the database's folder, opens none for writing, and keeps no lock after the check.
+  - A file that is missing, empty or not a database is never opened with SQLite. If an empty file has a WAL, SQLite
     would delete that WAL.
-  - A crashed database is read together with its WAL. A database in use is read like by any other reader.
+  - After a crash, the database is read together with its WAL. A database in use is read as by any other reader.
   - Problems are reported in RV(problems) with RV(healthy=false). The module fails only if its parameters are invalid.
 options:
   path:
@@ -23,34 +23,35 @@ options:
     required: true
   checks:
     description:
-      - SQLite's own checks to run.
-      - V(quick) checks the structure of every page. V(integrity) also checks the content of indexes and UNIQUE, and
-        takes about eight times as long. V(foreign_keys) searches for rows whose parent is missing. That is a fault of
-        the application and only a warning.
-      - If only V(integrity) is requested and there was no time for it (see RV(checks)), V(quick) was run instead.
+      - The checks of SQLite to run.
+      - V(quick) checks the structure of every page. V(integrity) also checks the content of indexes and UNIQUE
+        constraints, and takes about eight times as long. V(foreign_keys) searches for rows whose parent is missing.
+        Such a row is only a warning, because it is a fault of the application.
+      - If only V(integrity) is requested and there is no time for it, V(quick) is run instead. See RV(checks).
     type: list
     elements: str
     choices: [quick, integrity, foreign_keys]
     default: [quick]
   row_counts:
-    description: Whether to count the rows of all tables (V(true), V(false)), or the names of the tables to count.
+    description: V(true) counts the rows of all tables, V(false) counts none. A list of names counts the rows of these
+      tables.
     type: raw
     default: true
   baseline:
     description:
-      - Earlier row counts, table to rows, for example RV(row_counts) of an earlier run or of a backup.
-      - A table that is missing now, or has fewer rows, is reported as V(row_loss).
+      - Earlier row counts by table, for example RV(row_counts) of an earlier run or of a backup.
+      - A table that is now missing or has fewer rows is reported as V(row_loss).
     type: dict
   owner:
     description:
-      - The user that the service runs as. Files, or a folder, that this user cannot write to are reported as
-        V(ownership), a warning. Access control lists are ignored.
+      - The user that the service runs as. If this user cannot write to one of the files or to their folder, the problem
+        V(ownership) is reported as a warning. Access control lists are ignored.
     type: str
   user:
     description:
       - The user that the service runs as. If users other than root can change a folder, files in it are read and
         written with the rights of this user, never with those of root.
-      - Defaults to O(owner), else the owner of such a folder.
+      - Defaults to O(owner) or, if O(owner) is empty, to the owner of such a folder.
     type: str
     version_added: 0.2.0
   time_budget:
@@ -63,8 +64,8 @@ options:
     default: 5.0
   remember:
     description:
-      - Whether to keep the row counts of a sound database in O(state_dir), as the last good row counts of this host. A
-        later triage compares with them.
+      - Whether to save the row counts of a sound database in O(state_dir), as the last good row counts of this host. A
+        later triage compares the database with them.
     type: bool
     default: false
     version_added: 0.2.0
@@ -80,12 +81,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the database of the stopped service
+- name: Check the database of the stopped service
   itsm_nexus.runbook.sqlite_info:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
   register: database
 
-- name: Check everything, and that no row is missing since then
+- name: Run all checks and compare the row counts with earlier ones
   itsm_nexus.runbook.sqlite_info:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     checks: [quick, integrity, foreign_keys]
@@ -103,13 +104,13 @@ healthy:
   sample: true
 conclusive:
   description:
-    - True if the verdict is complete. It then covers the whole WAL and, if requested, the check of the pages and the
-      row counts. V(false) if the time was too short. RV(healthy) then only says that the checked part has no damage.
+    - True if the verdict is complete. A complete verdict covers the whole WAL and, if requested, the check of the pages
+      and the row counts. If the time was too short, it is false, and RV(healthy) covers only the checked part.
   returned: success
   type: bool
   sample: true
 problems:
-  description: The problems, those of the files first.
+  description: The problems. Problems of the files come first.
   returned: always
   type: list
   elements: dict
@@ -117,12 +118,13 @@ problems:
   contains:
     code:
       description:
-        - Files. V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database), V(unreadable),
-          V(no_tables).
-        - WAL. V(wal_torn) (a warning, the usual trace of a kill), V(wal_damaged), V(wal_foreign).
-        - Content. V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss), V(no_such_table).
-        - Others in it. V(locked), V(open_deleted), V(changing), V(hot_journal) (a warning), V(ownership)
-          (a warning).
+        - Problems of the files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
+          V(unreadable), V(no_tables).
+        - Problems of the WAL are V(wal_torn) (a warning, the usual trace of a kill), V(wal_damaged), V(wal_foreign).
+        - Problems of the content are V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss),
+          V(no_such_table).
+        - Problems caused by other processes or users are V(locked), V(open_deleted), V(changing), V(hot_journal) (a
+          warning), V(ownership) (a warning).
       type: str
       sample: wal_damaged
     message:
@@ -130,7 +132,7 @@ problems:
       type: str
       sample: There is no database /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     messages:
-      description: C(message) as a message for other languages.
+      description: C(message) for other languages.
       type: dict
       sample: {message: {id: reason.sqlite.missing, values: {path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db}}}
     level:
@@ -138,7 +140,7 @@ problems:
       type: str
       sample: error
 database:
-  description: Properties of the database. Numbers that could not be read are null.
+  description: Properties of the database. A number that could not be read is null.
   returned: always
   type: dict
   contains:
@@ -179,11 +181,11 @@ database:
       type: int
       sample: 4096
     page_count:
-      description: Pages, those in the WAL included.
+      description: Number of pages, including those in the WAL.
       type: int
       sample: 256
     freelist_count:
-      description: Unused pages.
+      description: Number of unused pages.
       type: int
       sample: 0
     user_version:
@@ -195,18 +197,18 @@ database:
       type: str
       sample: wal
     sqlite_version:
-      description: Version of the library that last wrote to it.
+      description: Version of the SQLite library that last wrote to the database.
       type: str
       sample: 3.44.2
     library_version:
-      description: Version of the library that the check used.
+      description: Version of the SQLite library that the check used.
       type: str
       sample: 3.46.1
     wal_reset_bug:
       description:
-        - True if it is in WAL mode and was last written by a library with the WAL-reset bug, versions 3.7.0 to 3.51.2
-          save 3.44.6 and 3.50.7. Such a database may lose pages when a second process checkpoints it while it is in
-          use.
+        - True if the database is in WAL mode and was last written by a library with the WAL-reset bug (versions 3.7.0
+          to 3.51.2, except 3.44.6 and 3.50.7). Such a database may lose pages if a second process checkpoints it while
+          it is in use.
       type: bool
       sample: true
 files:
@@ -244,12 +246,12 @@ files:
       type: str
       sample: "2026-03-02T01:02:03.456Z"
 wal:
-  description: Content of the write-ahead log, read from its bytes.
+  description: Properties of the write-ahead log, read from its bytes.
   returned: always
   type: dict
   contains:
     exists:
-      description: True if it exists.
+      description: True if the WAL exists.
       type: bool
       sample: true
     size:
@@ -261,47 +263,47 @@ wal:
       type: int
       sample: 4096
     frames_total:
-      description: Whole frames in the file, those of earlier generations included.
+      description: Number of complete frames in the file, including those of earlier generations.
       type: int
       sample: 773
     frames_valid:
-      description: Frames that SQLite accepts, by salt and checksum.
+      description: Number of frames whose salt and checksum SQLite accepts.
       type: int
       sample: 773
     frames_committed:
-      description: Frames of finished transactions, which SQLite would recover.
+      description: Number of frames of finished transactions, which SQLite would recover.
       type: int
       sample: 773
     frames_lost:
-      description: Frames after a damaged one, which SQLite silently ignores.
+      description: Number of frames after a damaged frame, which SQLite silently ignores.
       type: int
       sample: 0
     frames_backfilled:
-      description: Committed frames that the database already contains.
+      description: Number of committed frames that the database already contains.
       type: int
       sample: 0
     pages_pending:
-      description: Distinct pages that a checkpoint would write.
+      description: Number of distinct pages that a checkpoint would write.
       type: int
       sample: 302
     database_pages:
-      description: Pages of the database after the last commit.
+      description: Number of database pages after the last commit in the WAL.
       type: int
       sample: 310
     torn:
-      description: True if it ends in an unfinished write.
+      description: True if the WAL ends in an unfinished write.
       type: bool
       sample: false
     damaged:
-      description: True if frames of finished transactions may be lost in it.
+      description: True if the WAL may have lost frames of finished transactions.
       type: bool
       sample: false
     checkpoint_sequence:
-      description: Number of times the check was restarted.
+      description: The checkpoint sequence number in the header of the WAL.
       type: int
       sample: 0
     complete:
-      description: True if it was read to its end within O(time_budget).
+      description: True if the WAL was read to its end within O(time_budget).
       type: bool
       sample: true
 holders:
@@ -312,36 +314,37 @@ holders:
   sample: []
   contains:
     pid:
-      description: Process id, or V(0) for a process in another PID namespace.
+      description: Process ID, or V(0) for a process in another PID namespace.
       type: int
       sample: 4711
     command:
-      description: Program and script, no further arguments.
+      description: Program and script, without further arguments.
       type: str
       sample: node backend/server.js
     role:
-      description: V(writer), V(checkpointer), V(recovering), V(reader), or V(open) if it does nothing now.
+      description: V(writer), V(checkpointer), V(recovering), V(reader), or V(open) if the process does nothing with the
+        database now.
       type: str
       sample: open
     files:
-      description: Which of V(database), V(wal), V(shm), V(journal) it has open.
+      description: The files that the process has open (V(database), V(wal), V(shm), V(journal)).
       type: list
       elements: str
       sample: [database, shm, wal]
 holders_complete:
-  description: True if all processes could be checked, as root can.
+  description: True if all processes could be checked. Only root can check all of them.
   returned: always
   type: bool
   sample: true
 row_counts:
-  description: Rows of each table, exact. Virtual tables and SQLite's own tables are left out.
+  description: Exact number of rows of each table. Virtual tables and SQLite's own tables are left out.
   returned: always
   type: dict
   sample: {users: 12, incidents: 340}
 checks:
   description:
-    - For each requested check, and V(row_counts), the value V(ok), the number of problems, or C(skipped) with the
-      reason.
+    - The result of each requested check and of V(row_counts). It is V(ok), the number of problems, or C(skipped) with
+      the reason.
   returned: always
   type: dict
   sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}

@@ -10,11 +10,10 @@ module: sqlite_owner
 short_description: Give a SQLite database back to its user after a command of root changed its owner
 version_added: 0.2.0
 description:
-  - Changes the owner of a database, of its -wal and its -shm from root to O(user), and nothing else. The group becomes
-    the first group of that user.
-  - Refuses, and changes nothing, if one of these files is a link, has a second name, belongs to somebody other than
-    root, or does not begin like a SQLite file. It also refuses if anything else in the folder, or the folder itself,
-    does not belong to O(user).
+  - Changes the owner of a database, of its -wal and of its -shm from root to O(user). Their group becomes the primary
+    group of that user. Nothing else is changed.
+  - Fails without any change if one of these files is a link, has a second name, belongs to neither root nor O(user), or
+    does not begin like a SQLite file. It also fails if the folder, or anything else in it, does not belong to O(user).
 options:
   path:
     description: Absolute path of the database file.
@@ -49,13 +48,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files whose owner was changed, or would be in check mode.
+  description: The files whose owner was changed. In check mode, the files whose owner a run would change.
   returned: success
   type: list
   elements: str
   sample: [/mnt/LinuxHDD/ITSM-System/backend/itsm.db]
 owner:
-  description: Their owner now.
+  description: The owner of the files now.
   returned: success
   type: str
   sample: itsm

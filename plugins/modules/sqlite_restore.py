@@ -7,22 +7,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_restore
-short_description: Replace a damaged database by a sound one, and report the losses before
+short_description: Report the losses of each recovery method, and replace a damaged database with a sound one
 version_added: 0.1.0
 description:
-  - Checks four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into it. V(salvage)
-    creates a new database from all rows that can be read from the damaged one, by C(.recover) of the sqlite3 shell or,
-    if the shell is missing, by a dump around the damage. V(backup) takes the latest sound backup. V(empty) creates a
-    database without tables, for the migrations to fill, and requires a confirmation.
-  - O(method=auto) takes the first possible method, but V(backup) instead of V(salvage) if the backup holds more rows
-    than can be salvaged.
-  - O(state=planned) and check mode change nothing. They do the salvage in a temporary folder, so that the lost rows are
-    counted, not estimated.
-  - Refuses while a process has the database open. Before any change its files are copied to O(evidence_dir). The files
-    themselves are kept in a folder next to the new database.
-  - The new database is complete, checked (C(integrity_check)), counted and on disk before it is renamed into place,
-    with the owner and the mode of the old one. It is never in one folder with the WAL of the old one. A killed run
-    leaves the old database, the new one, or a link that nothing can open. The next run continues from there.
+  - Checks four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into the database.
+    V(salvage) creates a new database from all rows that can be read from the damaged one, with C(.recover) of the
+    sqlite3 shell or, if the shell is missing, with a dump that skips the damage. V(backup) uses the latest sound
+    backup. V(empty) creates a database without tables, in which the migrations then create them, and requires a
+    confirmation.
+  - O(method=auto) uses the first possible method, but prefers V(backup) to V(salvage) if the backup has more rows than
+    can be salvaged.
+  - O(state=planned) and check mode change nothing. They salvage into a temporary folder, so that the lost rows are
+    counted and not estimated.
+  - Fails while a process has the database open. Before any change, the files of the database are copied to
+    O(evidence_dir). The files themselves are then moved to a folder next to the new database.
+  - Before the new database is renamed into place, it is complete, checked (C(integrity_check)), counted and synced to
+    disk. It gets the owner and the mode of the old database. The new database is never in the same folder as the WAL of
+    the old one. If the module is killed, the path is the old database, the new database, or a link that no process can
+    open. The next run continues from there.
 options:
   path:
     description: Absolute path of the database file.
@@ -31,18 +33,19 @@ options:
   state:
     description:
       - V(planned) reports the rows that each method would restore and lose.
-      - V(recovered) applies one.
+      - V(recovered) applies O(method).
     type: str
     choices: [planned, recovered]
     default: planned
   method:
-    description: The method to apply. Methods other than V(auto) are applied even if the database is sound.
+    description: The method to apply. A method other than V(auto) is applied even if the database is sound.
     type: str
     choices: [auto, checkpoint, salvage, backup, empty]
     default: auto
   confirm_empty:
     description:
-      - Confirms the loss of all rows. Without it V(empty) is never applied, nor V(salvage) if it restores no row.
+      - Confirms that all rows may be lost. Otherwise, neither V(empty) nor a V(salvage) that restores no row is
+        applied.
     type: bool
     default: false
   evidence_dir:
@@ -56,21 +59,21 @@ options:
     elements: path
     default: []
   backup_patterns:
-    description: File name patterns of backups. Defaults to the database's name, followed by V(.backup_*) or V(.bak*).
+    description: File name patterns of backups. Defaults to the database's name followed by V(.backup_*) or V(.bak*).
     type: list
     elements: str
   expected:
-    description: Known row counts from before the damage, by name of the table.
+    description: Known row counts from before the damage, by table.
     type: dict
     default: {}
   owner:
     description:
-      - The user that the service runs as, and the owner of a new database. If a folder can be changed by others than
-        root, files in it are read and written with the rights of this user, never with those of root.
+      - The user that the service runs as, and the owner of a new database. If users other than root can change a
+        folder, files in it are read and written with the rights of this user, never with those of root.
       - Defaults to the owner of such a folder.
     type: str
   shell:
-    description: The sqlite3 shell, a name looked for in the usual folders, or an absolute path.
+    description: The sqlite3 shell, as an absolute path or a name that is looked up in the usual folders.
     type: str
     default: sqlite3
   time_budget:
@@ -82,8 +85,8 @@ options:
     type: float
     default: 1800.0
 notes:
-  - Salvage runs statements from the damaged file. It runs with the rights of O(owner), never as root.
-  - Rows that cannot be assigned to a table are kept in a separate file in the evidence.
+  - A salvage runs SQL statements from the damaged file. So it has the rights of O(owner), never those of root.
+  - Rows that cannot be assigned to a table are kept in a separate file of the evidence.
 attributes:
   check_mode:
     support: full
@@ -91,7 +94,7 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: With O(method=auto) or O(method=checkpoint) a sound database without a WAL is left as it is.
+    details: With O(method=auto) or O(method=checkpoint), a sound database without a WAL is not changed.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -110,7 +113,7 @@ EXAMPLES = r"""
     evidence_dir: /var/lib/itsm-runbook/evidence/manual
   register: plan
 
-- name: Recover the database the way that was planned
+- name: Recover the database with the planned method
   itsm_nexus.runbook.sqlite_restore:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     evidence_dir: /var/lib/itsm-runbook/evidence/manual
@@ -120,7 +123,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 method:
-  description: The applied method, or the method to apply. Null if none is possible.
+  description: The method that was applied, or that a run would apply. Null if none is possible.
   returned: success
   type: str
   sample: salvage
@@ -159,19 +162,19 @@ plan:
       type: str
       sample: backup
     possible:
-      description: True if it can be applied.
+      description: True if the method can be applied.
       type: bool
       sample: true
     reason:
-      description: Why, or why not.
+      description: Why the method can, or cannot, be applied.
       type: str
       sample: the latest good backup is /srv/itsm.db.backup_20260302T010203Z, 3 hours older than the last write
     rows:
-      description: Rows of each table afterwards.
+      description: Number of rows of each table after the method.
       type: dict
       sample: {users: 12, incidents: 331}
     lost:
-      description: Lost rows of each table that loses some, compared with RV(rows_before).
+      description: Number of lost rows of each table that loses rows, compared with RV(rows_before).
       type: dict
       sample: {incidents: 9}
     statement:
@@ -199,7 +202,7 @@ plan:
       type: str
       sample: shell
     orphans:
-      description: Salvaged rows that cannot be assigned to a table.
+      description: Number of salvaged rows that cannot be assigned to a table.
       type: int
       sample: 0
     refused:
@@ -208,7 +211,7 @@ plan:
       elements: str
       sample: []
 rows_before:
-  description: Rows of each table that could be counted in the damaged database, or were expected.
+  description: Number of rows of each table, as counted in the damaged database, or as expected.
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}
@@ -219,17 +222,18 @@ rows_uncounted:
   elements: str
   sample: []
 rows_after:
-  description: Rows of each table in the new database, counted after it is in place; before that, the expected rows.
+  description: Number of rows of each table in the new database, as counted after it is in place. With O(state=planned)
+    and in check mode, the expected number.
   returned: success
   type: dict
   sample: {users: 12, incidents: 328}
 rows_lost:
-  description: Rows lost of each table that lost some.
+  description: Number of lost rows of each table that lost rows.
   returned: success
   type: dict
   sample: {incidents: 12}
 data_loss:
-  description: V(none), V(known) (the rows lost are counted) or V(unknown) (more may be lost than can be counted).
+  description: V(none), V(known) (all lost rows are counted) or V(unknown) (more rows may be lost than can be counted).
   returned: success
   type: str
   sample: known
@@ -249,13 +253,13 @@ evidence_dir:
   type: str
   sample: /var/lib/itsm-runbook/evidence/manual/itsm.db.evidence_20260302T010203Z
 evidence:
-  description: These copies, with C(name), C(path), C(size) and C(sha256).
+  description: The copies of the damaged files, each with C(name), C(path), C(size) and C(sha256).
   returned: success
   type: list
   elements: dict
   sample: []
 kept:
-  description: The folder next to the new database that the damaged files were moved to.
+  description: The folder, next to the new database, to which the damaged files were moved.
   returned: success
   type: str
   sample: /srv/itsm.db.damaged_20260302T010203Z
@@ -271,12 +275,12 @@ problems_after:
   elements: dict
   sample: []
 put_back:
-  description: True if the files of a killed run were restored first.
+  description: True if the module first put back the files that a killed run had moved.
   returned: success
   type: bool
   sample: false
 holders:
-  description: Processes that have the database open; with O(state=recovered) that is refused.
+  description: Processes that have the database open. If there are any, O(state=recovered) fails.
   returned: success
   type: list
   elements: dict

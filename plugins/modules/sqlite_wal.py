@@ -11,18 +11,19 @@ short_description: Write the WAL of a SQLite database into the database without 
 version_added: 0.1.0
 description:
   - Lets SQLite checkpoint the database (C(TRUNCATE)) while no other process has it open, and compares the row counts
-    before and after. This module never removes the WAL or its index. SQLite does that itself, after all pages are in
+    before and after. The module itself never removes the WAL or its index. SQLite removes them after all pages are in
     the database and on disk.
-  - Refuses, and changes nothing, while a process has the database open (it is named), if the database is missing, empty
-    or damaged, and if frames of the WAL cannot be read.
-  - It may be killed at any instant. The WAL then still exists, and the next run completes the work.
+  - Fails without any change if a process has the database open (RV(holders) lists it), if the database is missing,
+    empty or damaged, or if frames of the WAL cannot be read.
+  - If the module is killed, the WAL still exists, and the next run completes the checkpoint.
 options:
   path:
     description: Absolute path of the database file.
     type: path
     required: true
   state:
-    description: V(checkpointed) is the only state. All pages are in the database and there is no WAL.
+    description: V(checkpointed) is the only state. It means that all pages are in the database and that there is no
+      WAL.
     type: str
     choices: [checkpointed]
     default: checkpointed
@@ -59,7 +60,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Empty the WAL of the stopped service
+- name: Checkpoint the database of the stopped service
   itsm_nexus.runbook.sqlite_wal:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     state: checkpointed
@@ -68,60 +69,60 @@ EXAMPLES = r"""
 
 RETURN = r"""
 no_room:
-  description: True if it failed because there is too little room. The database and its WAL are unchanged then.
+  description: True if the module failed because there is too little room. The database and its WAL are then unchanged.
   returned: failure
   type: bool
   sample: false
 checkpointed:
   description:
-    - True if the database now contains all pages and the WAL is empty. V(false) in check mode if a checkpoint is due.
+    - True if the database now contains all pages and the WAL is empty. In check mode, false if a checkpoint is needed.
   returned: success
   type: bool
   sample: true
 frames_before:
-  description: Whole frames that were in the WAL.
+  description: Number of complete frames that were in the WAL.
   returned: success
   type: int
   sample: 773
 frames_committed:
-  description: Frames of finished transactions, all of them kept.
+  description: Number of frames of finished transactions. All of them are kept.
   returned: success
   type: int
   sample: 773
 pages_written:
-  description: Distinct pages that had to be written into the database.
+  description: Number of distinct pages that the checkpoint had to write into the database.
   returned: success
   type: int
   sample: 302
 torn:
-  description: True if the WAL ended in an unfinished write, which was dropped as SQLite does.
+  description: True if the WAL ended in an unfinished write. SQLite drops such a write.
   returned: success
   type: bool
   sample: false
 removed:
-  description: Files that SQLite removed at its last close.
+  description: Files that SQLite removed when it closed the database.
   returned: success
   type: list
   elements: str
   sample: [/mnt/LinuxHDD/ITSM-System/backend/itsm.db-wal, /mnt/LinuxHDD/ITSM-System/backend/itsm.db-shm]
 holders:
-  description: Processes that have the database open, empty on success since others are refused.
+  description: Processes that have the database open. Empty on success, because the module otherwise fails.
   returned: success
   type: list
   elements: dict
   sample: []
 row_counts:
-  description: Rows of each table, equal before and after.
+  description: Number of rows of each table, which is equal before and after.
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}
 wal_size_before:
-  description: Size of the WAL before, in bytes.
+  description: Size of the WAL before the checkpoint, in bytes.
   returned: success
   type: int
   sample: 3184792
 wal_size_after:
-  description: Size of the WAL after, in bytes.
+  description: Size of the WAL after the checkpoint, in bytes.
   returned: success
   type: int
   sample: 0

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tls_certificate
-short_description: Check that the service can use its certificate and key, and renew them if it cannot
+short_description: Check whether the service can use its certificate and key, and renew them if it cannot
 version_added: 0.2.0
 description:
-  - Checks whether the certificate is valid now, whether the key fits, and whether the service's user may read both.
-  - If a check fails, it sets the given permissions of the key. If a check still fails, it runs O(command) and sets the
-    permissions again. Then it repeats the checks. If nothing is wrong, it changes nothing.
-  - If the certificate is still bad afterwards, the module does not fail, but sets RV(valid) and RV(problems).
+  - Checks whether the certificate is valid now, whether the key matches it, and whether the service's user may read
+    both.
+  - If a check fails, the module sets the given permissions of the key. If a check still fails, it runs O(command), sets
+    the permissions again and repeats the checks. If no check fails, it changes nothing.
+  - If a check fails even then, the module does not fail. It returns RV(valid=false) and RV(problems).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -31,16 +32,16 @@ options:
     required: true
   key_path:
     description:
-      - Its key, a PEM file. Without it, the file of the same name in the certificate's folder (C(server.key) for
-        C(server.crt)). If there is none, no key is checked.
+      - The key of the certificate, a PEM file. Defaults to the file of the same name in the certificate's folder
+        (C(server.key) for C(server.crt)). If that file does not exist, no key is checked.
     type: path
     default: ""
   user:
-    description: The user the service runs as. Without it, the user who runs the module.
+    description: The user that the service runs as. Defaults to the user that runs the module.
     type: str
     default: ""
   command:
-    description: The command that renews it, one item per argument, run without a shell.
+    description: The command that renews the certificate, one item per argument. It runs without a shell.
     type: list
     elements: str
     default: []
@@ -57,7 +58,7 @@ options:
     type: str
     default: ""
   key_mode:
-    description: The required mode of the key, in octal, such as V(0640). It may give nothing to others.
+    description: The required mode of the key, in octal, such as V(0640). It must not give any permission to others.
     type: str
     default: ""
 author:
@@ -79,12 +80,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 valid:
-  description: True if the service can use it now.
+  description: True if the service can use the certificate now.
   returned: success
   type: bool
   sample: true
 problems:
-  description: The remaining problems, one sentence each.
+  description: The remaining problems, one sentence per problem.
   returned: success
   type: list
   elements: str
@@ -95,27 +96,28 @@ subject:
   type: str
   sample: CN=itsm.example.org
 not_before:
-  description: Start of its validity.
+  description: Start of the certificate's validity.
   returned: success
   type: str
   sample: "2026-03-02T00:00:00.000Z"
 not_after:
-  description: End of its validity.
+  description: End of the certificate's validity.
   returned: success
   type: str
   sample: "2026-05-31T00:00:00.000Z"
 repaired:
-  description: True if the permissions of the key were changed, or would be.
+  description: True if the permissions of the key were changed. In check mode, true if a run would change them.
   returned: success
   type: bool
   sample: false
 renewed:
-  description: True if the command changed the certificate or key. In check mode, whether it would be run.
+  description: True if the command changed the certificate or the key. In check mode, true if a run would start the
+    command.
   returned: success
   type: bool
   sample: true
 command_rc:
-  description: Exit code of the command. Null if it was not run, or was killed at its timeout.
+  description: Exit code of the command. Null if the command was not run, or was killed at its timeout.
   returned: success
   type: int
   sample: 0

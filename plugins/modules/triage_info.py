@@ -10,15 +10,15 @@ module: triage_info
 short_description: Find out why the service is down, and save the evidence
 version_added: 0.1.0
 description:
-  - Collects all facts that a person would check during an outage, at the same time. These are process, unit, ports and
-    their answers, disk, memory, the kernel's out-of-memory lines, log file, journal, certificate, database, core dumps,
-    Node, and the names of the environment's variables. Each part has its own deadline. RV(parts) lists the parts that
-    were not reached.
-  - Names the causes in RV(findings), the one to deal with first at the front. On a healthy host there are none.
-  - With O(incident) it saves the facts as the evidence bundle of that incident, in a folder that only its owner can
-    read. Nothing else on the host is changed.
-  - Passwords, tokens, keys and the values of the service's secret variables are removed from everything it returns and
-    saves.
+  - Collects in parallel all facts that a person would check during an outage. These are the process, the unit, the
+    ports and their answers, the disk, the memory, the kernel's out-of-memory lines, the log file, the journal, the
+    certificate, the database, core dumps, Node, and the names of the environment variables. Each part has its own time
+    limit. RV(parts) lists the parts that could not be collected.
+  - Names the causes in RV(findings). The first one is the most urgent. A healthy host has no findings.
+  - With O(incident), the module saves the facts as the evidence bundle of that incident, in a folder that only its
+    owner can read. Nothing else on the host is changed.
+  - Passwords, tokens, keys and the values of the service's secret variables are removed from everything that the module
+    returns and saves.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -26,30 +26,31 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: The bundle is not written; RV(bundle) is its planned path.
+    details: The bundle is not written. RV(bundle) is the path that it would have.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   db_path:
     description:
       - The database. A relative path, here and in O(tls_cert_path), is relative to O(service.app_dir).
-      - If the running process has another database open, or O(db_path_variable) names another one, that one is checked
-        and the difference is a finding.
+      - If the running process has a different database open, or O(db_path_variable) names a different one, that
+        database is checked, and the difference is reported as a finding.
     type: str
     default: backend/itsm.db
   db_path_variable:
-    description: The variable of the service's environment that names its database, or V("") for none.
+    description: The variable of the service's environment that names its database, or V("") if there is none.
     type: str
     default: DATABASE_PATH
     version_added: 0.2.0
   tls_cert_path:
     description:
-      - The service's certificate. If it is empty, the path is read from the service's variables (E(SSL_CERT_PATH),
-        E(TLS_CERT_FILE) and similar); the same for O(tls_key_path).
+      - Path of the service's certificate. If it is empty, the path is read from the service's variables
+        (E(SSL_CERT_PATH), E(TLS_CERT_FILE) and similar). The same applies to O(tls_key_path).
     type: str
     default: ""
   tls_key_path:
-    description: The key of that certificate. If no setting names it, the file next to it that ends in C(.key).
+    description: Path of the key of that certificate. If no setting names the key, the file with the certificate's name
+      and the ending C(.key) is used.
     type: str
     default: ""
   https_port:
@@ -63,8 +64,9 @@ options:
   health_path:
     description:
       - Path of the health request. If it is empty, no request is sent.
-      - If everything else is healthy, but the service refuses the request (a status from 300 to 499 except 408 and 429)
-        or answers with a page, the path is wrong. That is the finding V(config_mismatch), and no rung is tried.
+      - The path is considered wrong if everything else is healthy, but the service refuses the request (a status from
+        300 to 499, except 408 and 429) or answers with an HTML page. The finding is then V(config_mismatch), and no
+        rung is tried.
     type: str
     default: ""
     version_added: 0.2.0
@@ -82,12 +84,12 @@ options:
     default: false
     version_added: 0.2.0
   required_environment:
-    description: Variables that the service requires. Missing or empty ones are reported.
+    description: Variables that the service requires. The module reports those that are missing or empty.
     type: list
     elements: str
     default: []
   state_dir:
-    description: The folder below which evidence is kept.
+    description: The folder that contains the evidence.
     type: path
     default: /var/lib/itsm-runbook
   incident:
@@ -95,14 +97,14 @@ options:
     type: str
     default: ""
   evidence_limit:
-    description: Maximum size of the evidence of one incident in bytes, all passes together.
+    description: Maximum size of the evidence of one incident in bytes, for all triage runs together.
     type: int
     default: 20971520
   evidence_keep:
     description:
-      - Number of newest incidents whose evidence is kept. If V(0), all is kept.
-      - The evidence of O(incident) and of the open incident is never removed. Files of others in these folders are kept
-        too.
+      - Number of newest incidents whose evidence is kept. If V(0), the evidence of all incidents is kept.
+      - The evidence of O(incident) and of the open incident is never removed. Files in these folders that the module
+        did not create are kept too.
     type: int
     default: 50
   evidence_keep_days:
@@ -110,7 +112,7 @@ options:
     type: float
     default: 365.0
   deadline:
-    description: Time limit of the whole pass, in seconds.
+    description: Time limit of the whole triage, in seconds.
     type: float
     default: 10.0
   part_timeout:
@@ -119,22 +121,22 @@ options:
     default: 5.0
   database_timeout:
     description:
-      - Time limit in seconds of the check of the database if it did not finish within O(deadline).
-      - A database whose check did not finish by then is the finding V(db_unchecked), on which nothing is started. If
-        its disk does not answer, there is no extra time.
+      - Time limit in seconds for a check of the database that does not finish within O(deadline).
+      - If the check does not finish within this time either, the finding is V(db_unchecked), and the service is not
+        started. If the disk of the database does not answer, there is no extra time.
     type: float
     default: 300.0
   window:
-    description: Length of the period before the end of the service (or before now) from which logs are read, in
-      seconds.
+    description: Length in seconds of the period for which logs are read. It ends when the service ended, or now.
     type: int
     default: 600
   log_lines:
-    description: Number of last lines of log file and journal to return.
+    description: Number of last lines of the log file and of the journal to return.
     type: int
     default: 100
   kernel_log_command:
-    description: Command that prints the kernel's log. If empty, C(journalctl -k) is used, or C(dmesg) if that fails.
+    description: Command that prints the kernel's log. If it is empty, C(journalctl -k) is used or, if that fails,
+      C(dmesg).
     type: list
     elements: str
     default: []
@@ -180,13 +182,13 @@ findings:
         V(database_owner), V(unhandled_exception), V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
       type: str
     confidence:
-      description: From 0 to 1. From 0.5 it is a likely cause, below that only a hint.
+      description: Number from 0 to 1. A value of at least 0.5 means a likely cause, a lower value only a hint.
       type: float
     summary:
       description: The cause in a sentence.
       type: str
     evidence:
-      description: Texts that support the finding, as C(source) and C(text).
+      description: Texts that support the finding, each with C(source) and C(text).
       type: list
       elements: dict
     remedy:
@@ -197,63 +199,64 @@ findings:
       type: str
     messages:
       description: >-
-        C(summary), C(remedy) and C(prevention) for other languages, each with its C(id) in the catalogue of messages
-        and its C(values).
+        C(summary), C(remedy) and C(prevention) for other languages, each with the C(id) of its text in the message
+        catalogue and its C(values).
       type: dict
       version_added: 0.2.0
     blocks_start:
       description: True if starting the service now would do harm.
       type: bool
     rungs_help:
-      description: True if a rung of the ladder can fix it at all.
+      description: True if a rung of the ladder can fix the cause at all.
       type: bool
     useless_rungs:
-      description: Those of V(restart), V(standard_recovery) and V(clean_start_recovery) that cannot fix it.
+      description: The rungs that cannot fix the cause (V(restart), V(standard_recovery), V(clean_start_recovery)).
       type: list
       elements: str
     details:
       description:
-        - Input of the remedy, by cause. Causes that are not listed here have none.
+        - Input for the remedy, by cause. A cause that is not listed here has none.
         - >-
-          V(disk_full): C(mounts), each with C(mount), C(path), C(what) (V(bytes), V(inodes)), C(wanted) (how many of
-          them must go), C(available), C(size), C(inodes_available), C(inodes).
+          V(disk_full): C(mounts), each with C(mount), C(path), C(what) (V(bytes), V(inodes)), C(wanted) (number of
+          bytes or inodes to free), C(available), C(size), C(inodes_available), C(inodes).
         - >-
           V(port_conflict): C(processes), each with C(port), C(pid) (V(null) if it is not visible),
           C(start_ticks), C(user), C(command), C(exe), C(ours).
         - >-
-          V(db_locked): C(holders), those whose lock keeps the service out, each with C(pid), C(start_ticks), C(user),
-          C(command), C(exe), C(role), C(ours).
+          V(db_locked): C(holders), the processes whose lock blocks the service, each with C(pid), C(start_ticks),
+          C(user), C(command), C(exe), C(role), C(ours).
         - >-
           V(tls_expired): C(reason) (V(missing), V(unreadable), V(key_missing), V(key_unreadable), V(key_mismatch),
           V(expired), V(not_yet_valid), V(served_expired), V(not_served)), C(path), C(key_path), C(not_after).
         - >-
           V(oom_kill), V(heap_oom): C(measured) (C(total), C(available), C(swap_free), C(memory_max), C(peak), C(heap)
           in bytes, C(max_old_space_size) in MiB) and C(proposal) (C(memory_max) in bytes, C(max_old_space_size) in
-          MiB), each V(null) if unknown or without a proposal.
+          MiB), each V(null) if it is unknown or if there is no proposal.
         - >-
-          V(modules_broken): C(packages), as far as they are named, and C(reason) (V(missing), V(unloadable),
+          V(modules_broken): C(packages), the known names of broken packages, and C(reason) (V(missing), V(unloadable),
           V(invalid), V(not loaded), V(repaired)).
-        - "V(migration_pending): the C(pending) migrations, and C(lock_held), whether a lock was left behind."
+        - "V(migration_pending): the C(pending) migrations, and C(lock_held), true if a lock was left behind."
         - >-
-          V(unhandled_exception), V(syntax_error), V(crash_loop): C(falls) since it last served, the text of the
-          C(exception), and, but for V(crash_loop), its C(file) and C(line), V(null) if the log does not name them.
+          V(unhandled_exception), V(syntax_error), V(crash_loop): C(falls) (number of failures since the service last
+          served) and C(exception) (its text). V(unhandled_exception) and V(syntax_error) also have C(file) and C(line),
+          or V(null) if the log does not name them.
         - "V(unit_masked), V(unit_invalid): the C(variable) that names the unit, and its C(load_state)."
-        - "V(environment_missing): the C(variable) that names it, and the C(paths) that do not exist."
+        - "V(environment_missing): the C(variable) that names the environment file, and the C(paths) that do not exist."
         - >-
-          V(exec_failed): the exit C(status) of systemd.exec(5), the unit's C(program), and the C(reason).
+          V(exec_failed): C(status) (an exit code of systemd.exec(5)), the unit's C(program), and the C(reason).
         - >-
-          V(database_owner): the C(user) of the service, the C(database), those C(files) of it that belong to somebody
-          else, what that user may not use (C(denied)), and the C(others), other entries of the folder, or the folder
-          itself, that belong to somebody else.
+          V(database_owner): the C(user) of the service, the C(database), C(files) (its files that belong to another
+          user), C(denied) (paths that the service's user may not use), and C(others) (the folder or other entries in
+          it, if they belong to another user).
         - "V(config_mismatch): C(items), each with C(what), C(configured), C(effective)."
         - >-
-          V(stopped): C(by_operator), whether a person stopped it (V(null) if unknown), and C(at).
+          V(stopped): C(by_operator), true if a person stopped the service (V(null) if unknown), and C(at).
       type: dict
     explained_by:
-      description: The cause of which this one is a consequence.
+      description: The cause that led to this one.
       type: str
     past:
-      description: True if it no longer exists. Such a cause comes after all current ones.
+      description: True if the cause no longer exists. Such a cause comes after all current ones.
       type: bool
       version_added: 0.2.0
   sample:
@@ -283,12 +286,12 @@ findings:
       explained_by: null
       past: false
 blocks_start:
-  description: True if any finding says that nothing may be started.
+  description: True if the service must not be started because of a finding.
   returned: always
   type: bool
 facts:
   description:
-    - Everything collected, by part. A part that was not reached holds C(error) and nothing else of its own.
+    - All collected facts, by part. A part that could not be collected has only C(error).
     - An unknown value is V(null), which is neither V(true) nor V(false).
   returned: always
   type: dict
@@ -298,41 +301,41 @@ facts:
         C(state) (V(running), V(gone)) and C(processes), each with C(pid), C(start_ticks), C(ppid), C(exe), C(cwd),
         C(argv), C(user), C(state), C(started_at), C(rss), C(rss_peak), C(swap), C(threads), C(open_files),
         C(open_files_max), C(core_max), C(wait_channel), C(oom_score), C(open_databases), C(open_logs) and
-        C(deleted_files) (C(path), C(size)): deleted files that are still open and use space.
+        C(deleted_files) (deleted files that are still open and use space, each with C(path) and C(size)).
       type: dict
     unit:
       description: >-
-        Properties of the unit. C(name), C(load_state), C(active_state), C(sub_state), C(result), C(exit_code),
+        Properties of the unit, C(name), C(load_state), C(active_state), C(sub_state), C(result), C(exit_code),
         C(exit_status), C(main_pid), C(last_pid), C(restarts), C(restart), C(restart_delay), C(start_limit_burst),
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
         C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
-        C(more_groups) (whether it adds some), C(confined) (whether it has a root folder or a user of its own),
-        C(needed_folder), C(environment_files) (those that a start needs), C(load_error), and the instants
+        C(more_groups) (true if the unit adds groups), C(confined) (true if the unit has its own root folder or its own
+        user), C(needed_folder), C(environment_files) (the files that a start needs), C(load_error), and the instants
         C(active_enter_at), C(active_exit_at), C(inactive_enter_at), C(started_at), C(exited_at).
       type: dict
     ports:
       description: >-
-        The sockets that listen on the configured ports, and those of the service. C(port), C(address) and C(owners),
-        each with C(pid), C(start_ticks), C(command), C(exe), C(user), C(ours).
+        The listening sockets on the configured ports, and those of the service. Each has C(port), C(address) and
+        C(owners). An owner has C(pid), C(start_ticks), C(command), C(exe), C(user), C(ours).
       type: list
       elements: dict
     answer:
       description: >-
-        For C(https) and C(http) C(port), C(listening), C(answered), C(status), C(error), C(seconds), and the
-        served C(certificate) with the fields of the part C(certificate). If nothing listens on the HTTPS port,
-        C(tls_elsewhere) has the other ports on which the service speaks TLS.
+        The answers on C(https) and C(http), each with C(port), C(listening), C(answered), C(status), C(error),
+        C(seconds), and the served C(certificate) with the fields of the part C(certificate). If nothing listens on the
+        HTTPS port, C(tls_elsewhere) lists the other ports on which the service speaks TLS.
       type: dict
     health:
       description: >-
-        The answer to the health request at O(health_path), sent as by M(itsm_nexus.runbook.health_probe). C(name)
-        (V(https), V(http)), C(url), C(ok), C(status), C(error), and in C(messages) the error as a message with the
-        C(id) of its text.
+        The answer to the health request to O(health_path), which is sent in the same way as by
+        M(itsm_nexus.runbook.health_probe). It has C(name) (V(https), V(http)), C(url), C(ok), C(status) and C(error).
+        C(messages) contains the error for other languages.
       type: list
       elements: dict
     disk:
       description: >-
-        For each place that matters C(use), C(path), C(mount), C(device), C(type), C(size), C(available),
-        C(used_percent), C(inodes), C(inodes_available), C(read_only).
+        The file systems that the service needs, each with C(use), C(path), C(mount), C(device), C(type), C(size),
+        C(available), C(used_percent), C(inodes), C(inodes_available), C(read_only).
       type: list
       elements: dict
     memory:
@@ -342,68 +345,71 @@ facts:
         C(swap_max), C(current), C(peak), C(oom), C(oom_kill), C(pressure).
       type: dict
     kernel:
-      description: C(source) and the lines C(out_of_memory), each with C(at), C(text), C(pid), C(name).
+      description: C(source), and C(out_of_memory), the lines about memory, each with C(at), C(text), C(pid), C(name).
       type: dict
     log:
       description: >-
-        The log file. C(path), C(size), C(written_at), C(lines), C(exceptions) (C(message), C(stack), C(fatal),
-        C(last), C(at), C(place) (C(file), C(line)), C(compiling) (Node was reading a file), C(times) the same one is
-        there, C(changed_at) when its file was changed, C(parses) whether Node can read that file now),
-        C(signatures) by name (C(count), C(text), C(at)), C(last_success_at).
+        The log file with C(path), C(size), C(written_at), C(lines), C(exceptions), C(signatures) by name (each with
+        C(count), C(text), C(at)) and C(last_success_at). An exception has C(message), C(stack), C(fatal), C(last),
+        C(at), C(place) (C(file), C(line)), C(compiling) (true if Node was reading a file), C(times) (number of times
+        that it is in the log), C(changed_at) (when its file was last changed) and C(parses) (true if Node can parse
+        that file now).
       type: dict
     journal:
       description: >-
-        As C(log), and the lines of systemd as C(starts), C(exits), C(control_exits), C(stops), C(results),
-        C(start_limit).
+        The same fields as in C(log), and the lines of systemd as C(starts), C(exits), C(control_exits), C(stops),
+        C(results), C(start_limit).
       type: dict
     certificate:
       description: >-
-        The certificate's file. C(path), C(source) of the path, C(exists), C(readable_by_service), C(error),
+        The certificate file with C(path), C(source) (of the path), C(exists), C(readable_by_service), C(error),
         C(subject), C(issuer), C(names), C(not_before), C(not_after), C(expired), C(not_yet_valid), C(fingerprint)
-        (SHA-256), and C(key) with C(path), C(source), C(exists), C(readable) (by the service's user), C(matches)
-        (the certificate), C(error).
+        (SHA-256), and C(key) with C(path), C(source), C(exists), C(readable) (by the service's user), C(matches) (the
+        certificate), C(error).
       type: dict
     database:
       description: >-
         The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, with C(path), C(source) and
-        C(configured); each of its C(holders) with C(pid), C(start_ticks), C(role), C(command), C(exe), C(user),
-        C(ours), C(files), and those that are not the service's C(blocks_for) (seconds for which it was seen to block
-        all writes; null if it released its lock).
+        C(configured). Each of its C(holders) has C(pid), C(start_ticks), C(role), C(command), C(exe), C(user), C(ours),
+        C(files), and, if it is not the service, C(blocks_for) (time in seconds during which it was seen to block all
+        writes, or null if it released its lock).
       type: dict
     migrations:
       description: >-
-        C(completed) and C(pending) migrations, C(batch), C(lock_held), C(lock_stale) (held, and nobody is there who
-        could be migrating), C(migrators) (C(pid), C(start_ticks), C(command), C(user)), C(error).
+        C(completed) and C(pending) migrations, C(batch), C(lock_held), C(lock_stale) (true if the lock is taken and no
+        process is running that could be migrating), C(migrators) (C(pid), C(start_ticks), C(command), C(user)),
+        C(error).
       type: dict
     dependencies:
       description: >-
-        C(ok), and the names of the packages that are C(missing), C(invalid) (another version or content than the lock
-        file's) or C(unloadable) (Node cannot load them), the C(reasons) as text, and C(npm_ls) (C(ok), C(problems),
-        C(error)) if C(npm ls) was run, because the files gave no answer.
+        C(ok), the names of the packages that are C(missing), C(invalid) (their version or content differs from the lock
+        file) or C(unloadable) (Node cannot load them), and the C(reasons) as text. If the files gave no answer, C(npm
+        ls) was run, and C(npm_ls) has its C(ok), C(problems) and C(error).
       type: dict
     node:
       description: >-
-        C(path), C(version), the required C(engines), whether C(engines_ok); C(script), C(script_exists),
-        C(modules_exist), the number of C(dependencies).
+        C(path), C(version), the required C(engines), C(engines_ok), C(script), C(script_exists), C(modules_exist), and
+        C(dependencies) (their number).
       type: dict
     environment:
       description: >-
-        The C(names) of the service's variables and their C(sources), the C(required_missing) ones,
-        C(database_path) and C(database_path_source), the C(certificate) and C(key) they name (C(path), C(source)),
-        C(max_old_space_size) in MiB, C(problems).
+        C(names) (of the service's variables), C(sources) (of these variables), C(required_missing) (required variables
+        that are missing), C(database_path), C(database_path_source), the C(certificate) and the C(key) that the
+        variables name (C(path), C(source)), C(max_old_space_size) in MiB, C(problems).
       type: dict
     start:
       description: >-
-        What a start needs, as it is now. C(environment_files) (C(path), C(exists)); of a unit its C(program) with
-        C(program_fault) (why it cannot be run), the C(folder) it is run in with C(folder_fault), C(user_fault),
-        C(group_fault), and these four as C(messages); C(changed_at), when the unit, its program or its environment
-        files were last changed.
+        The current state of what a start needs. C(environment_files) lists files with C(path) and C(exists). C(program)
+        and C(folder) are the program of the unit and its working folder. C(program_fault), C(folder_fault),
+        C(user_fault) and C(group_fault) say why they cannot be used, and C(messages) contains these four for other
+        languages. C(changed_at) is the time when the unit, its program or its environment files were last changed.
       type: dict
     ownership:
       description: >-
-        Of the C(database), its -wal and -shm and their C(folder): paths that the C(user) of the service may not use
-        (C(denied), each with C(path), C(owner), C(group), C(mode)), their files that belong to somebody else
-        (C(foreign)), other such entries of the folder (C(others)), and whether the file system is C(read_only).
+        The owners of the C(database), its -wal, its -shm and their C(folder). C(denied) lists paths that the C(user) of
+        the service may not use, each with C(path), C(owner), C(group) and C(mode). C(foreign) lists these files, and
+        C(others) other entries of the folder, that belong to another user. C(read_only) is true if the file system is
+        read-only.
       type: dict
     settings:
       description: The variables of O(settings), each with C(variable), C(value), C(message), C(messages).
@@ -411,17 +417,18 @@ facts:
       elements: dict
     paths:
       description: >-
-        The configured and the used paths. C(what) (V(database), V(log), V(working directory)), C(configured),
-        C(effective), the C(source) of that, whether they are the C(same).
+        The configured and the effective paths, each with C(what) (V(database), V(log), V(working directory)),
+        C(configured), C(effective), C(source) (of the effective path), and C(same) (true if the two paths are the
+        same).
       type: list
       elements: dict
     hold:
       description: >-
-        C(held) (the hold in force: C(incident), C(cause), C(reason), C(at)), C(kept_by) (what keeps it in force;
+        C(held) (the current hold with C(incident), C(cause), C(reason), C(at)), C(kept_by) (why it cannot be released,
         also in C(messages)), C(rows_missing), C(rows_collapsed).
       type: dict
     cores:
-      description: Core dumps of the window. C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).
+      description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).
       type: list
       elements: dict
     service:
@@ -431,26 +438,26 @@ facts:
       type: dict
     window:
       description: >-
-        The instants C(since) and C(until) of the logs that were read, and C(booted_at), when the host or its container
-        was started.
+        The period of the logs that were read (C(since), C(until)), and C(booted_at), the time when the host or its
+        container was started.
       type: dict
 bundle:
-  description: The folder with the evidence, or V(null) without O(incident).
+  description: The folder with the evidence, or V(null) if O(incident) is empty.
   returned: always
   type: str
   sample: /var/lib/itsm-runbook/evidence/INC-20260302T010203Z-1f3a
 warnings:
-  description: Why the evidence could not be saved in its usual folder, and its current place.
+  description: Why the evidence could not be saved in its usual folder, and the path it was saved to.
   returned: when there are any
   type: list
   elements: str
 parts:
-  description: Duration of each part in seconds, or V(timed out), or its error.
+  description: For each part, its duration in seconds, V(timed out), or its error.
   returned: always
   type: dict
   sample: {unit: 0.02, log: 0.01, "disk:log": timed out}
 signs:
-  description: Instants at which the service was last healthy (V(good)) and at which it had failed (V(bad)).
+  description: Times when the service was last healthy (V(good)), and when it had failed (V(bad)).
   returned: always
   type: list
   elements: dict
@@ -459,11 +466,11 @@ signs:
       kind: bad
       source: "unit itsm-system: main process ended"
 row_counts:
-  description: Rows of each table of the database, as far as they could be counted.
+  description: Number of rows of each table of the database that could be counted.
   returned: always
   type: dict
 data_loss_suspected:
-  description: True if there are signs in the database that rows are lost.
+  description: True if the database shows signs that rows are lost.
   returned: always
   type: bool
 rows_before:
@@ -478,39 +485,40 @@ rows_missing:
   version_added: 0.2.0
   sample: {"users": [102, 0]}
 rows_collapsed:
-  description: True if a table, or half of all rows, is missing since the last good count.
+  description: True if, since the last good count, a table or half of all rows has been lost.
   returned: always
   type: bool
   version_added: 0.2.0
 only_copy:
   description:
-    - True if a process of the service has the database open although its file was deleted. A stop would destroy the
-      only copy.
+    - True if a process of the service has the database open and the file was deleted. If this process is stopped, the
+      only copy is lost.
   returned: always
   type: bool
   version_added: 0.2.0
 hold:
   description:
-    - The hold that is in force now, as M(itsm_nexus.runbook.service_hold) returns it. V(null) if there is none.
-    - With O(run) and O(incident), a finding that blocks the start sets it. A check that finds the database sound, and
-      no row missing, releases it.
+    - The current hold, as M(itsm_nexus.runbook.service_hold) returns it, or V(null) if there is none.
+    - With O(run) and O(incident), a finding that blocks the start sets the hold. A check that finds the database sound
+      and no row missing releases it.
   returned: always
   type: dict
   version_added: 0.2.0
 data:
-  description: The state of the data, as RV(itsm_nexus.runbook.incident#module:data).
+  description: The state of the data, in the format of RV(itsm_nexus.runbook.incident#module:data).
   returned: always
   type: dict
   version_added: 0.2.0
 data_evidence:
   description:
-    - The copy of the files of a database in doubt. C(path) of the folder, C(not_copied) why there is none.
+    - The copy of the files of a database in doubt. C(path) is its folder. C(not_copied) is the reason if there is no
+      copy.
     - V(null) if the database is not in doubt.
   returned: always
   type: dict
   version_added: 0.2.0
 duration:
-  description: Duration of the pass in seconds.
+  description: Duration of the triage in seconds.
   returned: always
   type: float
 messages:

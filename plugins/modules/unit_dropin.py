@@ -7,14 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: unit_dropin
-short_description: Give the service's unit a memory limit, a heap size or variables, for good or until an instant
+short_description: Set a memory limit, a heap size or variables for the service's unit, permanently or until a given
+  time
 version_added: 0.2.0
 description:
-  - Writes a drop-in with a name of its own for a systemd unit, reloads systemd, and checks that the unit has the
-    settings. If another drop-in or the unit's command overrides them, the module fails and names it.
+  - Writes a drop-in with its own name for a systemd unit, reloads systemd, and checks that the settings apply to the
+    unit. If another drop-in or the unit's command overrides them, the module fails and names the drop-in or command.
   - The service is not restarted. The settings apply from its next start.
-  - With O(until), a timer removes the drop-in at that time, and restarts the service if it runs, so that the earlier
-    settings apply again. The timer survives a reboot.
+  - With O(until), a timer removes the drop-in at that time. If the service is running then, the timer restarts it, so
+    that the earlier settings apply again. The timer survives a reboot.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -31,7 +32,7 @@ options:
     type: str
     required: true
   name:
-    description: Purpose of the drop-in, a word that becomes part of its file name.
+    description: Purpose of the drop-in in one word, which becomes part of its file name.
     type: str
     required: true
   state:
@@ -40,13 +41,13 @@ options:
     choices: [present, absent]
     default: present
   memory_max:
-    description: The unit's C(MemoryMax=) in bytes. If V(0), the drop-in keeps its value, if any.
+    description: The unit's C(MemoryMax=) in bytes. If V(0), a value that is already in the drop-in is kept.
     type: int
     default: 0
   max_old_space_size:
     description:
-      - Size of the old space in V8's heap, in MiB. If V(0), the drop-in keeps its value, if any. It is passed in
-        E(NODE_OPTIONS). The other options that the unit sets there stay.
+      - Size of the old space in V8's heap, in MiB. If V(0), a value that is already in the drop-in is kept. The size is
+        passed in E(NODE_OPTIONS), together with the other options that the unit sets there.
     type: int
     default: 0
   environment:
@@ -54,8 +55,8 @@ options:
     type: dict
     default: {}
   until:
-    description: UTC time at which the drop-in is removed, such as V(2026-03-02T05:00:00Z). If empty, it stays for
-      good.
+    description: UTC time at which the drop-in is removed, such as V(2026-03-02T05:00:00Z). If it is empty, the drop-in
+      is permanent.
     type: str
     default: ""
 author:
@@ -83,7 +84,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files of the drop-in, and of its timer if it has an end. Empty if it is absent.
+  description: The files of the drop-in and, if O(until) is set, of its timer. Empty if the drop-in is absent.
   returned: success
   type: list
   elements: str
@@ -94,12 +95,12 @@ memory_max:
   type: int
   sample: 1073741824
 variables:
-  description: The variables that it sets.
+  description: The variables that the drop-in sets.
   returned: success
   type: dict
   sample: {NODE_OPTIONS: "--enable-source-maps --max-old-space-size=768"}
 until:
-  description: Time at which the drop-in is removed, or null if it stays for good.
+  description: Time when the drop-in is removed, or null if it is permanent.
   returned: success
   type: str
   sample: "2026-03-02T05:00:00.000Z"
