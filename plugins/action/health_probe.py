@@ -19,7 +19,7 @@ class ActionModule(unreachable.OnHost):
         return unreachable.look(quoted(result.get("msg"))) if unreachable.silent(result) else result
 
     def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
-        """In mode watch, return a severity. In other modes fail: they wait for a service that was started."""
+        """Return a severity in mode watch. The other modes fail, because they wait for a started service."""
         if self._task.args.get("mode", "watch") == "watch":
             return unreachable.look(why)
         return super().without_answer(host, why)

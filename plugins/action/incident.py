@@ -17,5 +17,5 @@ class ActionModule(unreachable.OnHost):
         opened = self._task.args.get("opened")
         if not opened or self._task.args.get("state") != "open":
             return super().run(tmp, task_vars)
-        # With `invocation`, like the result of a module.
+        # The result of a module has the key `invocation`.
         return {**opened, "invocation": {}}

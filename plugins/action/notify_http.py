@@ -23,7 +23,7 @@ class ActionModule(notification_action.Telling):
     }
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
-        """Return a function that posts once."""
+        """Return a function that posts the document once."""
         return lambda: transports.post(
             timeout=options["timeout"],
             **{name: options[name] for name in self.options},

@@ -28,7 +28,7 @@ class ActionModule(notification_action.Telling):
     }
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
-        """Return a function that sends once. The mail keeps its id, so a second copy is recognized."""
+        """Return a function that sends the mail once. Every attempt has the same id, so a duplicate is recognized."""
         server = transports.Server(
             **{name: options[name] for name in ("host", "port", "security", "username", "password")}
         )

@@ -19,12 +19,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
     transports,
 )
 
-# Maximum lead of a host's clock, in seconds. With a larger lead, the issue of its incident is not found.
+# Maximum time in seconds that a host's clock may be ahead. If it is further ahead, the incident's issue is not found.
 _CLOCK_SKEW = 86400.0
 
 
 def _earlier(instant: str) -> str:
-    """Return instant less the tolerance of the clocks. Raises ValueError if instant is invalid."""
+    """Return instant minus the tolerance for wrong clocks. Raises ValueError if instant is invalid."""
     return timestamps.iso(timestamps.epoch(instant) - _CLOCK_SKEW)
 
 

@@ -55,7 +55,7 @@ def _configured(option: str) -> str:
 
 
 def _words(told: incident_model.Incident, options: Mapping[str, str]) -> catalogue.Words:
-    """Return the texts in the language of the task, else of the incident, else of the configuration."""
+    """Return the texts in the language of the task or, if it has none, of the incident or of the configuration."""
     language = options["language"] or told.language or _configured("language")
     return catalogue.of(language, options["timezone"] or told.timezone or _configured("timezone"))
 

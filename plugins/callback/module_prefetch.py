@@ -7,23 +7,24 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: module_prefetch
 type: aggregate
-short_description: Packs modules before their turn
+short_description: Packs modules before they are needed
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Makes a recovery some seconds shorter. It changes no result. If anything in it fails, the run goes on without it.
-  - Packs the module that usually comes next while the current one runs, with ansible-core 2.19 or later.
-  - Keeps packed modules from one run to the next in C(~/.cache/itsm-nexus-runbook/modules), with ansible-core 2.19 or
+  - Makes a recovery some seconds shorter and does not change its result. If the callback fails, the run continues
+    without it.
+  - Packs the module that usually comes next while the current module is running. This needs ansible-core 2.19 or later.
+  - Keeps packed modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. This needs ansible-core 2.19 or
     later.
-  - Loads once what the worker of every task needs, such as filters and the variable files of a play.
+  - Loads once what every task needs, such as filters and the variable files of a play.
   - List it after P(itsm_nexus.runbook.postmortem#callback). The closing summary is then shown before the packed modules
     are stored.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:
   enabled:
-    description: Set it to V(false) to let Ansible pack each module when it is needed.
+    description: Whether to pack modules before they are needed.
     type: bool
     default: true
     env:
@@ -40,7 +41,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 try:
     from ansible.plugins.callback import CallbackBase
-# A plugin that cannot be imported ends the run. Ansible skips a class of another kind with a warning.
+# If a plugin cannot be imported, Ansible ends the run. If its class is of another kind, Ansible only warns.
 except ImportError:
     CallbackBase = object
 
@@ -54,7 +55,7 @@ def _guarded(method: _Method) -> _Method:
     def guarded(self: CallbackModule, *args: Any) -> None:
         try:
             method(self, *args)
-        # The recovery must go on after any error here: this is the outermost guard.
+        # The outermost guard: the recovery must continue after any error here.
         except Exception as error:
             self.disabled = True
             self._display.v(f"Modules are not packed before their turn, so this run takes longer: {error!r}")
@@ -80,7 +81,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if not self.get_option("enabled"):
             self.disabled = True
         elif self._packer is None:
-            # Imported here: it uses private names of ansible-core.
+            # Imported here because it uses private names of ansible-core.
             from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_prefetch  # noqa: PLC0415
 
             self._packer, self._probe = module_prefetch.Packer(), module_prefetch.FIRST

@@ -7,18 +7,18 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: postmortem
 type: aggregate
-short_description: Writes the postmortem of an outage while it happens
+short_description: Writes the postmortem of an outage while the outage is still going on
 version_added: 0.1.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Records the actions of a run on a host from the moment M(itsm_nexus.runbook.incident) opens an incident there, and
-    the events before it, as one JSON object a line in C(<dir>/<run>.jsonl). The file can be read at any time, also
-    after the controller was killed.
-  - At the end of the run the postmortem is written to C(<dir>/<incident>.md), C(.json) and C(.html), one of each for
-    every host, C(<dir>/index.html) names them all, and a summary is shown on screen. All runs on the same incident are
-    in one document.
-  - While a task takes long, a line on the error output reports it every O(progress) seconds.
+  - Records the actions of a run on a host from the moment when M(itsm_nexus.runbook.incident) opens an incident there,
+    and the events before that moment. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file can be read at any
+    time, even if the controller was killed.
+  - At the end of the run, the postmortem of each host is written to C(<dir>/<incident>.md), C(.json) and C(.html), and
+    a summary is shown on the screen. C(<dir>/index.html) lists all postmortems. One document contains all runs on the
+    same incident.
+  - While a task is still running, a line on the error output reports it every O(progress) seconds.
   - A run that opens no incident writes no file. In check mode nothing is written.
   - The timeline contains only named keys of the results of this collection's own modules. For tasks with C(no_log), it
     contains only the name as it stands in the playbook, the status and the time. Arguments, loop items and filled-in
@@ -28,8 +28,8 @@ requirements:
 options:
   dir:
     description:
-      - Folder on the controller for timelines and postmortems. It is created, readable by its owner alone, when it is
-        first needed.
+      - Folder on the controller for timelines and postmortems. It is created when it is first needed. Only its owner
+        can read it.
     type: path
     default: ~/.local/state/itsm-runbook/postmortems
     env:
@@ -39,8 +39,7 @@ options:
         key: dir
   language:
     description:
-      - Language of the documents and of the summary, unless the playbook names one for its incident (variable
-        C(postmortem_language)).
+      - Language of the documents and of the summary. The variable C(postmortem_language) of the playbook has priority.
     type: str
     choices: [en, ja]
     default: en
@@ -52,8 +51,8 @@ options:
         key: language
   timezone:
     description:
-      - Time zone for times, which are shown in UTC too, for example V(Asia/Tokyo), unless the playbook names one for
-        its incident (variable C(postmortem_timezone)).
+      - Time zone in which times are shown in addition to UTC, for example V(Asia/Tokyo). The variable
+        C(postmortem_timezone) of the playbook has priority.
     type: str
     default: UTC
     version_added: 0.2.0
@@ -63,8 +62,7 @@ options:
       - section: callback_postmortem
         key: timezone
   progress:
-    description: Interval between two lines about a task that is not finished yet, in seconds. If V(0), no lines are
-      shown.
+    description: Interval in seconds between two lines about a task that is still running. If V(0), no lines are shown.
     type: float
     default: 10
     version_added: 0.2.0
@@ -100,25 +98,25 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
-# Maximum delay of the event for a task that began or succeeded, in seconds. Events of that time are written together.
+# Maximum delay in seconds before the event of a started or successful task is written. Events are written together.
 _TOGETHER = 0.2
 
-# Tasks that ask a question: a line in between would disturb the answer.
+# Tasks that ask a question. A progress line would disturb the person who answers.
 _ASKING = ("ansible.builtin.pause", "pause")
 
-# Modules that read the timeline of their own run.
+# Modules that read the timeline of the run that calls them.
 _READING = ("postmortem_render",)
 
 
 def _guarded(method: _Method) -> _Method:
-    """Turn an error of this callback into a warning. Handle one event at a time: retries arrive on another thread."""
+    """Turn an error of this callback into a warning. Handle one event at a time, because retries use another thread."""
 
     @functools.wraps(method)
     def guarded(self: CallbackModule, *args: Any, **kwargs: Any) -> None:
         with self.lock:
             try:
                 method(self, *args, **kwargs)
-            # The recovery must go on after any error here: this is the outermost guard.
+            # The outermost guard: the recovery must continue after any error here.
             except Exception as error:
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 # The text of other errors may quote a result.
@@ -144,7 +142,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._recorder: Optional[recorder.Recorder] = None
         self._tasks: Dict[Tuple[str, int], task_result.Task] = {}
         self._wording = wording.Wording(language="en", timezone="UTC")
-        # The module of each task by the task's name: in Japanese a task is called by its module.
+        # The module of each task, by the task's name. The Japanese documents call a task by its module.
         self._actions: Dict[str, str] = {}
         self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
         self._burst = event_batch.Burst(self._catch_up, seconds=_TOGETHER)
@@ -172,13 +170,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._record(kind="play_start", name=kinds.static(source.get("name") if isinstance(source, dict) else None))
         self._tasks = {}
 
-    # A large run has thousands of these events. They are only kept here, and processed together later.
+    # A large run has thousands of these events. They are only stored here and processed together later.
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         now = time.monotonic()
         self._burst.add((self._began, now, host, task), now)
         if allowlist.own_module(task_result.action_of(task)) in _READING:
-            # The worker of the task does not run yet.
+            # The worker of the task has not been started yet.
             self._catch_up()
 
     def v2_runner_on_ok(self, result: Any) -> None:
@@ -221,7 +219,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def _conclude(self, timeline: recorder.Recorder) -> None:
         """Write the documents and show the summary."""
-        # Imported here: the first task need not wait for it.
+        # Imported here so that the first task does not wait for it.
         from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing  # noqa: PLC0415
 
         try:
@@ -254,7 +252,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         return self._known(task), self._watch.ended((host, str(task._uuid)), now)
 
     def _known(self, task: Any) -> task_result.Task:
-        """Return the data of a task that are the same on every host. A role used twice has one task in two places."""
+        """Return the data of a task that are the same on every host. If a role is used twice, its tasks occur twice."""
         key = (str(task._uuid), id(task._parent))
         known = self._tasks.get(key)
         if known is None:

@@ -14,9 +14,10 @@ class ModuleDocFragment:
 options: {}
 attributes:
   check_mode:
-    description: Can run in C(check_mode) and return what it would do without changing the host.
+    description: In C(check_mode), the module changes nothing on the host and returns what a run would do.
   diff_mode:
-    description: Returns what changed, or would change, as C(diff).
+    description: In diff mode, the module returns C(diff) with its changes. In check mode, these are the changes that a
+      run would make.
   idempotent:
     description: A second run with the same parameters reports C(changed=false).
   platform:
@@ -25,15 +26,16 @@ attributes:
     platforms: linux
 """
 
-    # A module that only looks and never changes anything.
+    # For modules that never change anything.
     INFO_MODULE = r"""
 options: {}
 attributes:
   check_mode:
-    description: Can run in C(check_mode) and return what it would do without changing the host.
+    description: In C(check_mode), the module changes nothing on the host and returns what a run would do.
     support: full
   diff_mode:
-    description: Returns what changed, or would change, as C(diff).
+    description: In diff mode, the module returns C(diff) with its changes. In check mode, these are the changes that a
+      run would make.
     support: N/A
     details: This module changes nothing.
   idempotent:

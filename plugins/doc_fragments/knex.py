@@ -18,29 +18,30 @@ options:
     required: true
   db_path:
     description:
-      - The database, absolute or relative to O(app_dir).
-      - knex uses it, even if the knexfile names another one.
+      - Path of the database, absolute or relative to O(app_dir).
+      - knex uses this database, even if the knexfile names another one.
     type: path
     required: true
   user:
     description:
-      - Account that knex runs as. Only root may name another account than its own.
-      - Without it, root acts as the owner of O(app_dir), and any other account as itself.
+      - Account that runs knex. Only root may set another account than its own.
+      - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   node_env:
-    description: Section of the knexfile. By default the C(NODE_ENV) of O(environment_file), else V(production).
+    description: Section of the knexfile. Defaults to C(NODE_ENV) in O(environment_file) or, if that is not set, to
+      V(production).
     type: str
   environment_file:
     description:
-      - File with C(KEY=VALUE) lines, read as systemd reads an C(EnvironmentFile), on the host.
-      - knex gets its values in the environment. They are removed from the output of knex.
+      - File on the host with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=).
+      - knex gets these variables in its environment. Their values are removed from the output of knex.
     type: path
   timeout:
     description: Time limit of one run of knex, in seconds.
     type: float
     default: 120
   node:
-    description: The node that the service runs with; a name looked up on the path, or an absolute path.
+    description: The node program of the service, as an absolute path or a name that is looked up on C(PATH).
     type: str
     default: node
 """

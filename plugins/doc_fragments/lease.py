@@ -14,22 +14,22 @@ class ModuleDocFragment:
 options:
   run:
     description:
-      - The run of this call, RV(itsm_nexus.runbook.incident#module:run). No other run can take over the host while the
-        module runs. When the module ends, it renews the run's lease. If another run has already taken the lease, the
-        module fails and does nothing.
-      - Without it the lease is not checked.
-      - The playbooks set it, and O(state_dir), for all modules with C(module_defaults) of
+      - The run that calls this module, as returned in RV(itsm_nexus.runbook.incident#module:run). No other run can take
+        over the host while the module is working. When the module ends, it renews the run's lease. If another run has
+        already taken the lease, the module fails and does nothing.
+      - If it is empty, the lease is not checked.
+      - The playbooks set O(run) and O(state_dir) for all modules, with C(module_defaults) for
         C(group/itsm_nexus.runbook.host).
     type: str
     default: ""
     version_added: 0.2.0
   state_dir:
-    description: The folder for the incident's record and the evidence; the lease is that of this folder.
+    description: The folder for the incident's record, its lease and the evidence.
     type: path
     default: /var/lib/itsm-runbook
   call:
     description:
-      - The name of this call. The action plugin sets it; leave it out.
+      - The name of this call. Do not set it, because the action plugin does.
       - If the connection is lost, the controller repeats the call under the same name. The repeated call waits for the
         first one and returns its result. Nothing is done twice.
     type: str

@@ -21,22 +21,22 @@ options:
     version_added: 0.2.0
     suboptions:
       app_dir:
-        description: The service's folder, its working directory.
+        description: The service's folder, which is also its working directory.
         type: path
         required: true
       user:
-        description: The user the service runs as. Without it, the user who runs the module.
+        description: The user that the service runs as. Defaults to the user that runs the module.
         type: str
         default: ""
       command:
         description:
-          - The command that starts the service, one item per argument. A program without C(/) is searched in the
-            E(PATH) of O(service.environment_file), else in the standard one.
+          - The command that starts the service, one item per argument. A program without C(/) is looked up in the
+            E(PATH) that O(service.environment_file) sets, or else in the standard E(PATH).
         type: list
         elements: str
         required: true
       manager:
-        description: Who starts and stops the service on this host.
+        description: What starts and stops the service on this host.
         type: str
         default: systemd
         choices: [systemd, process]
@@ -47,20 +47,20 @@ options:
         description:
           - File with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=). Its values are never returned
             or saved.
-          - With O(service.manager=process) the service is started with these variables. Neither group nor others may
-            read the file then.
+          - With O(service.manager=process), the service is started with these variables. Then neither group nor others
+            may read the file.
         type: str
         default: ""
       log_file:
         description:
           - The service's log file.
-          - With O(service.manager=process) the service's output is appended to it.
-            M(itsm_nexus.runbook.node_process) requires it then.
+          - With O(service.manager=process), the service's output is appended to this file, and
+            M(itsm_nexus.runbook.node_process) requires this option.
         type: str
       pid_file:
         description:
-          - File with the pid (first line) and the start time in clock ticks since boot (second line) of the service.
-          - Used with O(service.manager=process) only. M(itsm_nexus.runbook.node_process) requires it then, and writes
-            it.
+          - File with the service's process ID (first line) and its start time in clock ticks since boot (second line).
+          - Used only with O(service.manager=process). M(itsm_nexus.runbook.node_process) then requires this option and
+            writes the file.
         type: path
 """

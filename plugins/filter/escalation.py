@@ -22,8 +22,8 @@ def _body(message: Dict[str, Any], shape: str) -> Dict[str, Any]:
 def _readable(value: Any) -> Any:
     """Return a copy of plain data, with UNREADABLE for each value that cannot be evaluated.
 
-    ansible-core 2.19+ evaluates the parts of a variable when they are read. An error that left this filter would be
-    shown with the source lines around it, which may contain secrets.
+    ansible-core 2.19+ evaluates the parts of a variable when they are read. Ansible would show such an error with the
+    source lines around it, which may contain secrets.
     """
     if isinstance(value, Undefined):
         return late_import.module("_notify.contacts").UNREADABLE
@@ -53,7 +53,7 @@ def _problems(contacts: Any, *, rules: Any, settings: Mapping[str, Any], **known
 
 
 class FilterModule:
-    """Filters of the escalation role for its rules, contacts and texts. The YAML file of each name documents it."""
+    """Filters of the escalation role for rules, contacts and texts. A YAML file documents each filter."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by their names."""

@@ -22,9 +22,9 @@ def _message(identity: str, **values: Any) -> Dict[str, Any]:
 
 
 def _each(items: Sequence[Any], identity: str, name: str = "", **values: Any) -> List[Dict[str, Any]]:
-    """Return a message for each item: the item is the value called name, or its keys are the values.
+    """Return a message for each item. The item is the value name or, if name is empty, its keys are the values.
 
-    A text that the item also has as a message is put in as that message.
+    If an item also has a value as a message, in its key messages, that message is used as the value.
     """
     wanted = catalogue.places(identity)
     found = []
@@ -41,7 +41,7 @@ def _text(told: Any, language: str = "en", text: str = "") -> str:
 
 
 class FilterModule:
-    """Filters for messages: an id and values, and their text in a language. The YAML file of each name documents it."""
+    """Filters that make messages (an id and values) and return their text. A YAML file documents each filter."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by their names."""

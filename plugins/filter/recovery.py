@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
     """Return the invalid settings and, if command_line is true, the misspelled variable names of this run."""
-    # Ansible keeps the variables of the command line there.
+    # Ansible keeps the variables of the command line in extra_vars.
     names = getattr(load_extra_vars, "extra_vars", None) or {}
     return recovery_settings.problems(given, names=names if command_line else ())
 
@@ -26,7 +26,8 @@ def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
 def whole(hosts: Any) -> Any:
     """Return the hosts of a play unchanged; raise AnsibleFilterError if options leave out some of its tasks.
 
-    Ansible evaluates the keywords of a play whatever the tags are. A task that refuses would be left out itself.
+    Ansible evaluates the keywords of a play whatever the tags are. The options could also leave out a task that checks
+    them.
     """
     reason = recovery_settings.partial(context.CLIARGS)
     if reason:
@@ -48,9 +49,9 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
 
 
 class FilterModule:
-    """Filters of the playbooks: the variables outage_recover_*, partial runs, and unreachable hosts.
+    """Filters of the playbooks, for the variables outage_recover_*, for partial runs and for unreachable hosts.
 
-    The YAML file of each name documents it.
+    A YAML file documents each filter.
     """
 
     def filters(self) -> Dict[str, Callable[..., Any]]:

@@ -16,14 +16,14 @@ description:
     secret.
 options:
   _terms:
-    description: The names of the variables, the best one first.
+    description: The names of the variables. The first one is preferred.
     type: list
     elements: str
     required: true
 """
 
 EXAMPLES = r"""
-- name: Use the contacts of the inventory, or nobody if a variable is undefined
+- name: Use the contacts of the inventory, or none if a variable is undefined
   ansible.builtin.set_fact:
     my_contacts: "{{ lookup('itsm_nexus.runbook.first_evaluable', 'contacts_of_the_inventory', 'no_contacts') }}"
 """
