@@ -59,12 +59,12 @@ def render(role: str, specs: dict[str, Any]) -> str:
                 meaning = " ".join(paragraphs(option["description"]))
                 lines.append(f"| `{name}` | {kind(option)} | {cell(option)} | {meaning} |")
             lines.append("")
-    lines += ["This page is written from `meta/argument_specs.yml` by `make docs`.", ""]
+    lines += ["`make docs` generates this page from `meta/argument_specs.yml`.", ""]
     return "\n".join(lines)
 
 
 def main() -> int:
-    """Write the pages, or with --check name the outdated ones; return the exit code."""
+    """Write the pages and return the exit code. With --check, only report the outdated pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a page is outdated")
     check = parser.parse_args().check
