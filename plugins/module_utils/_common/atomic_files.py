@@ -18,7 +18,7 @@ _DEEPEST = 200
 
 
 def fsync_folder(path: str) -> None:
-    """Flush a folder's entries to disk, so that a file created or renamed in it stays."""
+    """Flush a folder's entries to disk, so that a file created or renamed in it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -27,9 +27,9 @@ def fsync_folder(path: str) -> None:
 
 
 def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
-    """Remove a folder (relative to an opened one) and its content. Raises OSError if something stays.
+    """Remove a folder (relative to an opened one) and its content. Raises OSError if an entry cannot be removed.
 
-    It follows no link and waits for no FIFO, because the owner of the folder may replace its entries meanwhile.
+    It follows no link and waits for no FIFO, because the owner of the folder may replace its entries at any time.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)
@@ -46,7 +46,7 @@ def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -
         with os.scandir(opened) as entries:
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         for entry_name, is_folder in found:
-            with contextlib.suppress(OSError):  # the caller sees the error of the folder that stays
+            with contextlib.suppress(OSError):  # the caller gets the error of the folder that remains
                 if is_folder:
                     _remove_tree(entry_name, opened, depth=depth + 1, device=device)
                 else:
@@ -63,9 +63,10 @@ def discard_tree(path: str) -> None:
 
 
 def private_folder(path: str) -> None:
-    """Create path and missing parents; path itself gets mode 0700. Raises OSError.
+    """Create path and its missing parents. path itself gets mode 0700. Raises OSError.
 
-    The parents get 0755 at most: some init scripts set a umask of 0, and then others could replace the folder.
+    The parents get mode 0755 at most. Some init scripts set a umask of 0, and then other users could replace the
+    folder.
     """
     _folder(os.path.abspath(path), 0o700)
 
@@ -84,7 +85,7 @@ def _folder(path: str, mode: int) -> None:
 def read_plain(path: str, *, limit: int) -> bytes:
     """Return the content of path, a plain file. Does not wait for a pipe that nobody writes to.
 
-    Raises OSError if it cannot be read, ValueError if it is of another kind or holds more than limit bytes.
+    Raises OSError if it cannot be read, and ValueError if it is not a plain file or has more than limit bytes.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:

@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 
 
 class CommandError(MessageError):
-    """A command could not be started at all: no such program, no such user, no such folder."""
+    """A command could not be started, because the program, the user or the folder does not exist."""
 
     templates = messages.ENGLISH
 
@@ -46,10 +46,10 @@ class Completed(NamedTuple):
         return self.rc is None
 
 
-# Maximum length of a program's output. If it is longer, its beginning and its end are kept.
+# Maximum length of a program's output. Of a longer output, only the beginning and the end are kept.
 LONGEST_OUTPUT = 16 << 20
 _LEFT_OUT = b"\n[the middle is left out]\n"
-# How long to wait for output that the children of a finished program still hold open.
+# Time in seconds to wait if children of a finished program still have its output open.
 _GRACE = 1.0
 _CHUNK = 1 << 16
 _POLL = 0.05
@@ -59,13 +59,13 @@ Runner = Callable[..., Completed]
 
 
 def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
-    """Return a function for the child that takes on user's identity, or None if we are that user already.
+    """Return a function with which the child becomes user, or None if we are already that user.
 
     Raises CommandError if there is no such user, or if we may not become it.
     """
     real, effective, _saved = os.getresuid()
     if not user:
-        # In a block that acts as a user, a program gets the rights of that user and cannot change back.
+        # In a block that acts as a user, a program permanently gets the rights of that user.
         rights = (effective, os.getegid()) if effective != real else None
     else:
         try:
@@ -91,7 +91,7 @@ class _Output:
         room = half - len(self._head)
         self._head += chunk[:room]
         self._tail += chunk[room:] if room else chunk
-        # Not at each chunk, since each time half of it is moved.
+        # Do not do this for every chunk, because it moves half of the data each time.
         if len(self._tail) > LONGEST_OUTPUT:
             self._dropped = True
             del self._tail[: len(self._tail) - half]
@@ -105,7 +105,7 @@ class _Streams:
     """The pipes of a child, read until their end or a deadline.
 
     A program's children may leave its process group and keep its output open for ever, and the output may be larger
-    than the memory. Neither may block us.
+    than the memory. In both cases, the caller must not be blocked.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], stdin: Optional[bytes]) -> None:
@@ -125,7 +125,7 @@ class _Streams:
         while self._selector.get_map() or self._process.poll() is None:
             now = time.monotonic()
             if now >= until:
-                # A program that ended by itself in time is not reported as killed by us.
+                # A program that ended by itself in time must not be reported as killed.
                 return self._process.poll() if ended is not None else None
             if ended is None and self._process.poll() is not None:
                 ended = now
@@ -180,18 +180,18 @@ def run(
 ) -> Completed:
     """Run argv (never through a shell) for at most timeout seconds and return its result.
 
-    env is the whole environment of the child; None passes on ours. stdin is the input of the child, empty by default.
-    Output is decoded as UTF-8, and invalid bytes are replaced.
-    Raises CommandError if the command cannot be started.
+    env is the whole environment of the child. If it is None, the child gets our environment. stdin is the input of the
+    child, which is empty by default. Output is decoded as UTF-8, and invalid bytes are replaced. Raises CommandError if
+    the command cannot be started.
     """
     started = time.monotonic()
     try:
-        # preexec_fn, because subprocess's own user= needs Python 3.9. No threads run in a module at this point.
-        # AnsibleModule.run_command has neither a deadline nor a change of user.
+        # preexec_fn is used because the parameter user= of subprocess needs Python 3.9. A module has no threads at this
+        # point. AnsibleModule.run_command has neither a deadline nor a change of user.
         become = drop_to(user)
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
-            # Enter the folder as the user, if there is one: root would follow a link of this user to any place.
+            # Enter the folder as the user, if one is given. root would follow a link of this user to any path.
             cwd=cwd if become is None else None,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,

@@ -14,7 +14,7 @@ from typing import Any, Pattern, cast
 
 
 class _Lazy:
-    """Compiles the pattern when an attribute is first read, and keeps that attribute."""
+    """Compiles the pattern when one of its attributes is first read, and stores that attribute."""
 
     def __init__(self, text: str, flags: int) -> None:
         self._source = (text, flags)
@@ -32,7 +32,6 @@ class _Lazy:
 
 def lazy(text: str, flags: int = 0) -> Pattern[str]:
     """Return an object with the methods and attributes of a compiled pattern. An error in text is raised at first use.
-
-    The functions of the module re do not take it as a pattern.
+    The functions of the module re do not accept this object as a pattern.
     """
     return cast("Pattern[str]", _Lazy(text, flags))

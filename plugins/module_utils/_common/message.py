@@ -4,8 +4,8 @@
 
 """A statement as an id with values. A catalogue per language turns it into text.
 
-A module puts the English text into its result. So the English templates of its ids are in its own package, see
-_triage/messages.py. The id is data, the text is not: no code may look for words in a text.
+A module puts the English text into its result. So the English templates of its ids are in its own package, as in
+_triage/messages.py. Code may evaluate an id, but must never search for words in a text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 
-# A text that is not ours, but that of the kernel, a library or an older version. It is quoted, never translated.
+# A text from the kernel, a library or an older version. It is quoted and never translated.
 QUOTED = "quoted"
 # A name and a statement about it, such as "https: no answer within 5 s".
 LABEL = "label"
@@ -28,13 +28,13 @@ Value = Union[str, int, float, "Message", Sequence[Union[str, "Message"]]]
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """An id of the catalogue, and the values for its template. A list of messages is for reasons."""
+    """An id of the catalogue, and the values for its template. A value may be a list of messages (several reasons)."""
 
     id: str
     values: Mapping[str, Value] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Return it as plain data, with the keys id and values."""
+        """Return the message as plain data, with the keys id and values."""
         return {"id": self.id, "values": {name: _plain(value) for name, value in self.values.items()}}
 
 
@@ -44,7 +44,7 @@ def message(identity: str, /, **values: Optional[Value]) -> Message:
 
 
 def from_dict(told: Mapping[str, Any]) -> Message:
-    """Return the message that to_dict has made plain data of. Raises KeyError without an id."""
+    """Return the message for plain data that to_dict returned. Raises KeyError if there is no id."""
     values = told.get("values")
     return Message(
         str(told["id"]),
@@ -81,20 +81,21 @@ def _plain(value: Value) -> Any:
 
 
 class Listed:
-    """The texts of a value for str.format: joined with commas, or {name:;} with semicolons if they are clauses."""
+    """The texts of a value for str.format, joined with commas, or with semicolons for {name:;} (if they are
+    clauses)."""
 
     def __init__(self, texts: Sequence[str], *, comma: str = ", ", clauses: str = "; ") -> None:
-        """Take the texts and the separators of the language."""
+        """Set the texts and the separators of the language."""
         self._texts = texts
         self._comma, self._clauses = comma, clauses
 
     def __format__(self, spec: str) -> str:
-        """Return the joined texts. spec: as in the template."""
+        """Return the joined texts. spec: the part after the colon in the template."""
         return (self._clauses if spec == ";" else self._comma).join(self._texts)
 
 
 def english(told: Message, templates: Mapping[str, str]) -> str:
-    """Return the English text of a message, without a stop at its end. Raises KeyError for an id without template."""
+    """Return the English text of a message, without a full stop at the end. Raises KeyError for an unknown id."""
     return templates[told.id].format(
         **{name: Listed(_english(value, templates)) for name, value in told.values.items()}
     )
@@ -119,7 +120,7 @@ class MessageError(Exception):
     templates: ClassVar[Mapping[str, str]] = ENGLISH
 
     def __init__(self, told: Union[str, Message, MessageError]) -> None:
-        """Take the message, a plain text that is quoted, or the error that caused this one."""
+        """told is the message, a plain text to quote, or the error that caused this one."""
         if isinstance(told, MessageError):
             self.told: Message = told.told
         else:
@@ -134,9 +135,9 @@ def failure(error: Exception) -> Dict[str, Any]:
 
 
 def plain(**told: Any) -> Dict[str, Any]:
-    """Return the messages of the texts of a result, by the names of the texts: each a message, a list or None.
+    """Return the messages of a result as plain data, by the names of their texts. Each is a message, a list or None.
 
-    They are cleaned as the texts are: a value may be of the host.
+    Like the texts, they are sanitized, because a value may come from the host.
     """
     return {
         name: sanitize.data([one.to_dict() for one in each] if isinstance(each, (list, tuple)) else each.to_dict())
@@ -146,6 +147,6 @@ def plain(**told: Any) -> Dict[str, Any]:
 
 
 def of(texts: Mapping[str, Any], name: str) -> Message:
-    """Return the message of a text in a result of ours, see plain. Without one, the text is quoted."""
+    """Return the message of a text in a module's result. See plain. If there is no message, the text is quoted."""
     told = (texts.get("messages") or {}).get(name)
     return from_dict(told) if isinstance(told, Mapping) else quoted(texts.get(name))

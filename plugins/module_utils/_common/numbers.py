@@ -4,7 +4,7 @@
 
 """Reject infinite and invalid numbers: ansible-core takes YAML's .inf, .nan and too large values (1e999) as floats.
 
-An infinite time limit is no limit. Every comparison with nan is false, so no other check finds it.
+An infinite time limit is no limit. Every comparison with nan is false, so no other check detects nan.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
 
 """Run questions in parallel, each in a separate process with its own deadline.
 
-Processes, not threads: a question that hangs in the kernel (a dead mount) cannot be stopped in a thread, and would keep
-the whole module from exiting. And if a child crashes (a mapped file on a failing disk), only its answer is lost.
+It uses processes and not threads. A thread that hangs in the kernel (because of a dead mount) cannot be stopped, and
+would keep the whole module from exiting. If a child process crashes (because of a mapped file on a failing disk), only
+its answer is lost.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _CHUNK = 1 << 16
 
 
 class Answer(NamedTuple):
-    """The result of one question: its value (JSON data) or error, and the seconds it took."""
+    """The result of one question: its value (JSON data) or its error, and its duration in seconds."""
 
     seconds: float
     value: Any = None
@@ -33,7 +34,7 @@ class Answer(NamedTuple):
 
     @property
     def report(self) -> Any:
-        """Return the seconds if the question was answered, else the error."""
+        """Return the duration in seconds if the question was answered, otherwise the error."""
         return round(self.seconds, 3) if self.error is None else self.error
 
 
@@ -51,7 +52,7 @@ def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
-        # The reader of our output waits until its last holder is gone, so a child that hangs must not hold it.
+        # The reader of our output waits until no process has it open. So a child that hangs must not have it open.
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         for name in os.listdir("/proc/self/fd"):
@@ -94,7 +95,7 @@ def _finish(child: _Child) -> Answer:
 def _give_up(child: _Child) -> Answer:
     with contextlib.suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGKILL)
-    # A child that hangs in the kernel ends later, and init collects it. Do not wait for it.
+    # Do not wait for a child that hangs in the kernel. It ends later, and init collects it.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(child.pid, os.WNOHANG)
     return Answer(seconds=time.monotonic() - child.started, error=TIMED_OUT)
@@ -109,9 +110,9 @@ def ask(
 ) -> Dict[str, Answer]:
     """Answer all questions at once, each for at most timeout seconds; return their answers by name.
 
-    after: maps a question to another one that must be answered first. If the other one is given up, the question is not
-    asked. Its time begins when it is asked. No question runs after until (time.monotonic seconds).
-    Call this only if no other threads run: a question is a copy of this process (fork).
+    after: maps a question to another question that must be answered first. If the other question times out, the
+    question is not asked. The time of a question begins when it is asked. At until (time.monotonic seconds), all
+    questions end. Call this only if no other threads run: a question is a copy of this process (fork).
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}

@@ -6,15 +6,15 @@
 
 Three filters:
 
-- known values (the secrets in the service's own environment), in every spelling: redact_known;
-- values after the name of a secret, to their end, also on the next line: redact_values;
-- shapes (keys, tokens of services, long random strings), in any context: redact_shapes.
+- redact_known removes known values (the secrets in the service's own environment), in every spelling.
+- redact_values removes values after the name of a secret, up to their end, which may be on the next line.
+- redact_shapes removes secrets with a known shape (keys, tokens of services, long random strings), in any context.
 
 A mask keeps the line breaks of the text that it covers, so a text has the same lines before and after.
 
-Anybody may have written the text, so every pattern takes time in proportion to its length. To ensure that, a
-repetition is bounded, or the rest after it cannot fail, or the pattern can begin at only one place in a run of
-characters.
+Anybody may have written the text. So every pattern must take time in proportion to the length of the text. To ensure
+that, a repetition is bounded, or the rest after it cannot fail, or the pattern can begin at only one position in a run
+of characters.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MASK = redact_shapes.MASK
 _SECRET_NAME = lazy(values.TELLING + r"\Z")
 # Maximum distance of a word such as "password" from the end of a name.
 _END_OF_NAME = 64
-# Variables about a secret that hold no secret; their values are ordinary words and paths.
+# Variables about a secret that contain no secret. Their values are ordinary words and paths.
 _ABOUT = lazy(
     r"(?i:_(?:file|path|dir|directory|url|uri|ttl|name|domain|host|port|age|length|rounds|algorithm|issuer|type|secure|"
     r"samesite|same_site|enabled|mode|store|header|prefix|version|audience|provider))\Z"
@@ -56,27 +56,27 @@ _PATH_OF_KEY = lazy(r"/[\w./-]+\.(?:key|pem|p12|pfx|json|txt)\Z")
 
 
 def _token(match: Match[str]) -> str:
-    """Remove a JSON Web Token: parts in base64url, the first of which begins with {" ."""
+    """Remove a JSON Web Token. Its parts are in base64url, and the first one begins with {" ."""
     before, begin, _token_itself = match.group().partition("eyJ")
     return before + MASK if begin else before
 
 
 def _inserted(match: Match[str]) -> str:
-    """Remove an SQL statement's values (knex prints them in its errors) if a column's name is that of a secret."""
+    """Remove the values of an SQL statement (knex prints them in its errors) if a column has the name of a secret."""
     columns = re.findall(r"\w{1,64}", match.group("columns"))
     return match.group("before") + (MASK if any(map(is_secret_name, columns)) else match.group("values"))
 
 
 class _Rule(NamedTuple):
-    """A pattern, its replacement, and words (in lower case): without one of these words the pattern cannot match.
+    """A pattern, its replacement, and words (in lower case). A text without any of these words cannot match.
 
-    It is compiled when one of its words is first found, because most runs find none.
+    The pattern is compiled when one of its words is first found, because most runs find none.
     """
 
     words: Sequence[str]
     pattern: str
     replacement: Union[str, Callable[[Match[str]], str]]
-    # Characters one of which must also be present.
+    # A text must also contain at least one of these characters.
     signs: str = ""
 
 
@@ -143,7 +143,7 @@ _RULES: Tuple[_Rule, ...] = (
         r"\1" + MASK,
         signs="\"'`",
     ),
-    # Text by people: the password is x; and a token after its name.
+    # Text that people write ("the password is x"), and a token after its name.
     _Rule(
         _NAME_WORDS,
         r"((?<![uU]nexpected )" + values.TELLING + r"\s{1,4}"
@@ -310,7 +310,7 @@ class Redactor:
         return redact_shapes.without_opaque(redact_shapes.without_tokens(text))
 
     def argv(self, arguments: List[str]) -> List[str]:
-        """Return a command line without secrets; --password x is two arguments but one secret."""
+        """Return a command line without secrets. --password x is one secret in two arguments."""
         clean: List[str] = []
         for number, argument in enumerate(arguments):
             hidden = number > 0 and _hides_next(arguments[number - 1]) and not argument.startswith("-")
@@ -319,9 +319,9 @@ class Redactor:
         return clean
 
     def value(self, value: Any) -> Any:
-        """Return data (as JSON knows it) with every text in it redacted.
+        """Return JSON data with every text in it redacted.
 
-        Under a secret's name, texts and lists of texts are masked whole. So are the values of pairs such as
+        Texts and lists of texts under a secret's name are masked completely, as are the values of pairs such as
         {"name": "Authorization", "value": "x"}.
         """
         if isinstance(value, str):

@@ -4,9 +4,9 @@
 
 """Find known secrets in every usual spelling.
 
-Escapes (URL, JSON, JavaScript, Python, shell, HTML) and line breaks are undone in a copy of the text, up to four times.
-The plain value is searched in each copy, and a match is masked at its place in the text. Base64, hex and lists of
-bytes do not keep the letters, so these spellings are searched directly.
+Escapes (URL, JSON, JavaScript, Python, shell, HTML) and line breaks are removed in a copy of the text, up to four
+times. The plain value is searched in each copy, and a match is masked at its position in the text. Base64, hex and
+lists of bytes do not contain the letters, so these spellings are searched directly.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 # A shorter "secret" is a word like "admin". Masking it everywhere would make the evidence unreadable.
 SHORTEST = 6
-# Each line of a value in several lines (a key) that is at least this long is a secret of its own.
+# If a value has several lines (a key), each line with at least this length is also a secret.
 _SHORTEST_LINE = 16
 # JSON in a string of JSON in a string of JSON has its backslashes escaped three times.
 _LEVELS = 4
 
-# Runs of escapes of the same length, so that a place in the copy gives its place in the text.
-# Only the first character is searched first, which is fast.
+# Runs of escapes of the same length, so that a position in the copy yields the position in the text. The search for the
+# first character alone is fast.
 _ESCAPES = lazy(
     r"[%\\&'\"](?:(?P<percent>(?<=%)[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2})*)|"
     r"(?<=\\)(?:(?P<unicode>u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*)|(?P<byte>x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2})*)|"
@@ -39,7 +39,7 @@ _ESCAPES = lazy(
     r"(?P<entity>(?<=&)(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-z]{2,6});)|"
     r"(?<=')(?:(?P<shell>(?:\\'|\"'\")')|(?P<single>'(?:'')*))|(?P<double>(?<=\")\"(?:\"\")*))"
 )
-# What begins an escape, the base of its digits, its length.
+# For each kind of escape: its prefix, the base of its digits, and its length.
 _DIGITS = {"percent": ("%", 16, 3), "unicode": ("\\u", 16, 6), "byte": ("\\x", 16, 4), "octal": ("\\", 8, 4)}
 _BREAK = lazy(shapes.BREAK)
 _BEFORE_BREAK = lazy(shapes.BEFORE_BREAK)
@@ -64,7 +64,7 @@ def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
 
 
 class _Copy:
-    """A copy of a text without escapes or line breaks, and for each place in it the place in the text."""
+    """A copy of a text without escapes or line breaks, with the position in the text of each of its characters."""
 
     def __init__(self, text: str, parent: Optional[_Copy] = None) -> None:
         self.text = text
@@ -97,15 +97,15 @@ class _Copy:
         return copy
 
     def without_breaks(self) -> Optional[_Copy]:
-        """Return a copy on one line, or None if it is on one line already."""
+        """Return a copy on one line, or None if this copy is already on one line."""
         return self._changed(_BREAK, breaks=True) if "\n" in self.text else None
 
     def without_escapes(self) -> Optional[_Copy]:
-        """Return a copy with one level of escapes undone, or None if there are none."""
+        """Return a copy in which one level of escapes is decoded, or None if there is none."""
         return self._changed(_ESCAPES, breaks=False)
 
     def breaks(self, begin: int, end: int) -> List[int]:
-        """Return the places of removed line breaks within a part of the copy, including its ends."""
+        """Return the positions of removed line breaks within a part of the copy, including its ends."""
         if not self._joined:
             return []
         return self._starts[bisect.bisect_left(self._starts, max(begin, 1)) : bisect.bisect_right(self._starts, end)]
@@ -123,7 +123,7 @@ class _Copy:
 
 
 def _copies(text: str) -> Iterator[_Copy]:
-    """Return the text itself, and its copies with more and more levels undone."""
+    """Return the text itself, and its copies, each with one more level decoded."""
     copy: Optional[_Copy] = _Copy(text)
     for _level in range(_LEVELS):
         if copy is None:
@@ -136,7 +136,7 @@ def _copies(text: str) -> Iterator[_Copy]:
 
 
 def _folded(text: str) -> str:
-    """Return the text in lower case with all places kept: a single letter has two in lower case."""
+    """Return the text in lower case with unchanged positions. One letter would become two in lower case."""
     return text.replace("\u0130", "i").lower().replace("\u03c2", "\u03c3")
 
 
@@ -144,13 +144,13 @@ def _plain_spellings(value: str) -> Set[str]:
     """Return the values to search in the copies, in lower case."""
     values = {value, "".join(value.splitlines())}
     values.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
-    # A value that itself looks escaped is changed together with the text.
+    # A value that itself looks escaped is decoded together with the text.
     for item in sorted(values):
         copy = _Copy(item).without_escapes()
         while copy is not None:
             values.add(copy.text)
             copy = copy.without_escapes()
-    # "+" in a URL; bytes of UTF-8 escaped one by one; halves of a pair in UTF-16.
+    # "+" in a URL, bytes of UTF-8 that are escaped one by one, and halves of a surrogate pair in UTF-16.
     values.update([item.replace(" ", "+") for item in values])
     values.update([item.encode("utf-8", "surrogatepass").decode("latin-1") for item in values])
     units = value.encode("utf-16-be", "surrogatepass")
@@ -173,7 +173,7 @@ def _base64_spellings(value: str) -> Set[str]:
     for text in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
         data = text.encode("utf-8", "surrogatepass")
         for offset in range(3):
-            # Four characters hold three bytes: characters that also hold bits of other bytes are left out.
+            # Four characters encode three bytes. Characters that also encode bits of other bytes are left out.
             first, last = -(-offset * 4 // 3), (offset + len(data)) * 4 // 3
             for encode in (base64.b64encode, base64.urlsafe_b64encode):
                 found.add(encode(b"\0" * offset + data).decode("ascii")[first:last])
@@ -189,10 +189,10 @@ def _places(text: str, values: Iterable[str]) -> Iterator[Tuple[int, int]]:
 
 
 class Known:
-    """Values that must not be in any text."""
+    """Values that must not occur in any text."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        """Take the values. Those with less than SHORTEST characters are ignored."""
+        """Set the values. Values with fewer than SHORTEST characters are ignored."""
         self._values: Set[str] = set()
         self._exact: Set[str] = set()
         for value in values:
@@ -210,7 +210,7 @@ class Known:
         return _covered(text, spans) if spans else text
 
     def _in_base64(self, copy: _Copy) -> Iterator[Tuple[int, int]]:
-        """Return the places of base64 strings that hold a known value; the whole string is masked."""
+        """Return the positions of base64 strings that contain a known value. The whole string is masked."""
         text = copy.text
         done = 0
         for begin, end in sorted(_places(text, self._exact)):
@@ -221,7 +221,7 @@ class Known:
                 first -= 1
             found = _BASE64.match(text, end)
             last = found.end() if found else end
-            # A word at the end of the line before, or at the beginning of the next line, does not belong to it.
+            # A word at the end of the previous line, or at the beginning of the next line, is not part of the string.
             before, after = copy.breaks(first, begin), copy.breaks(end, last)
             if before and before[0] - first < _SHORTEST_LINE:
                 first = before[0]
@@ -232,7 +232,7 @@ class Known:
 
 
 def _covered(text: str, spans: List[Tuple[int, int]]) -> str:
-    """Return the text with parts of it masked; parts that touch have one mask."""
+    """Return the text with the given parts masked. Adjacent parts get one mask."""
     pieces: List[str] = []
     last = 0
     spans.sort()

@@ -27,19 +27,19 @@ _IN_JSON = r'\{"(?:level|time|timestamp|severity)"[^{}\n]{0,300}?"(?:msg|message
 PREFIX = rf"(?:{_IN_JSON}|(?:[\w.-]{{1,64}}[ ]{{1,8}}\|[ ]?)?(?:{_STAMP}(?:{_WHO})?[ ]{{1,2}})?(?:{_LEVEL}[ ]{{1,2}})?)"
 # The end of a line, and the prefix of the text of the next one.
 _LINE_BREAK = rf"(?:\"\}}\r?\n{_IN_JSON}|\\?\r?\n[ \t]{{0,200}}{PREFIX})"
-# The same between two parts of a value. Two strings that are added count as one.
+# The same between two parts of a value. Two strings that are joined with + count as one.
 BREAK = rf"\n(?:[ \t]{{0,200}}\\?\r?\n){{0,50}}(?:(?<=\}}\n){_IN_JSON}|[ \t]{{0,200}}{PREFIX})[\"']?"
 BEFORE_BREAK = r"(?:[\"']?[ ]?\+?[ ]?\\?|\"\})\r?\Z"
 
 
 def cover(text: str) -> str:
-    """Return the mask for a text, line by line: line breaks and a logger's prefixes after them stay."""
+    """Return the mask for a text, line by line. Line breaks and the logger's prefixes after them are kept."""
     parts = re.split(f"({_LINE_BREAK})", text)
     return "".join(part if number % 2 or not part else MASK for number, part in enumerate(parts))
 
 
 _KEY = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-# A key ends with its END. If that was cut off, the rest of the key is removed.
+# A key ends with its END line. If that line was cut off, the rest of the key is removed.
 _WHOLE_KEY = lazy(
     rf"-----BEGIN {_KEY}(?:.{{0,20000}}?-----END {_KEY}|.{{0,20000}})|"
     r"PuTTY-User-Key-File-\d(?:.{0,20000}?Private-MAC: ?\w{1,200}|.{0,20000})",
@@ -50,14 +50,14 @@ _LINE_OF_KEY = lazy(rf"(?:[ \t]{{0,200}}{PREFIX})?([A-Za-z0-9+/=\s]*)\Z")
 
 
 def without_private_keys(text: str) -> str:
-    """Return a text without private keys, and without those whose beginning or end was cut off."""
+    """Return a text without private keys, including keys whose beginning or end was cut off."""
     if "PRIVATE KEY" in text or "PuTTY-User-Key" in text:
         text = _without_beheaded_keys(_WHOLE_KEY.sub(lambda match: cover(match.group()), text))
     return text
 
 
 def _without_beheaded_keys(text: str) -> str:
-    """Remove private keys of which only the end is left: the base64 lines before the END."""
+    """Remove private keys whose beginning was cut off, which are the base64 lines before an END line."""
     pieces = _END_OF_KEY.split(text)
     clean = []
     for piece in pieces[:-1]:
@@ -70,7 +70,7 @@ def _without_beheaded_keys(text: str) -> str:
     return MASK.join([*clean, pieces[-1]])
 
 
-# Tokens of services, by their first characters. Each has a word (in lower case) that every match contains.
+# Tokens of services, by their first characters. Every match contains one of the words (in lower case).
 _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (
         ("akia", "asia", "a3t", "abia", "acca"),
@@ -95,7 +95,7 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (("ac", "sk"), r"(?<![a-zA-Z0-9])(?:AC|SK)[a-z0-9]{32}(?!\w)"),
     (("-us",), r"(?<![0-9a-zA-Z])[0-9a-z]{32}-us\d{1,2}"),
     ((":aa",), r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])"),
-    # URLs that are secrets themselves: anybody who has one may post there.
+    # URLs that are secrets themselves, because anybody who has one may post to it.
     (
         ("hooks.", "webhook"),
         r"(?i)(?<=hooks\.slack\.com/services/)[\w/@-]+|(?<=hooks\.slack\.com/workflows/)[\w/@-]+|"
@@ -124,15 +124,15 @@ _RUN = lazy(r"(?<![A-Za-z0-9+/_=-])(?<!SHA256:)(?!sha\d{1,3}-)[A-Za-z0-9+/_=-]{2
 # A part of a path that is a word: "node_modules", ".npm", "Linux".
 _WORD = lazy(r"[._]?[A-Za-z]?[a-z]{2,}(?:[_-][a-z]+)*\Z")
 _HEX = lazy(r"[0-9a-f]+\Z|[0-9A-F]+\Z")
-# Changes between capitals, small letters and digits. Words in one ("setupListenHandle") change at every fourth
-# character, a random string at two of three.
+# Changes between capital letters, small letters and digits. A name made of words ("setupListenHandle") has a change at
+# every fourth character, a random string at two of three characters.
 _CHANGE = lazy(r"[a-z](?=[A-Z0-9])|[A-Z](?=[a-z0-9])|[0-9](?=[A-Za-z])")
-# Times in names of files and runs ("20260302T010203Z") do not count.
+# Times in the names of files and runs ("20260302T010203Z") do not count.
 _NO_LETTER = lazy(r"(?<!\d)\d{8}T\d{4,9}Z?|[^A-Za-z0-9]+")
 
 
 def opaque(token: str) -> bool:
-    """Return True if a token is as long and as random as a secret that a program made."""
+    """Return True if a token is as long and as random as a secret that a program generated."""
     if len(token) < _SHORTEST:
         return False
     letters = _NO_LETTER.sub("", token)
@@ -161,7 +161,7 @@ def _judge(match: Match[str]) -> str:
     return "/".join(MASK if opaque(part) else part for part in parts) if len(parts) > 1 else token
 
 
-# Tokens in parts, and those with a number before them: "[redacted].k4rDmc.[redacted]".
+# Tokens that consist of parts ("[redacted].k4rDmc.[redacted]"), and tokens with a number before them.
 _AROUND = lazy(r"(?:(?<!\d)\d{8,10}:)?\[redacted\](?:\.[\w=-]{4,40}\.\[redacted\])?")
 
 

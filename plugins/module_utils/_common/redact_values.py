@@ -4,8 +4,8 @@
 
 """Values after the name of a secret: find the beginning and the end of such a value.
 
-A value in quotes ends with its quote, a word in a URL or on a command line with the word, every other value with the
-line or with the next name. The rest of a value on the next line is masked there.
+A value in quotes ends at its quote. A value in a URL or on a command line ends with its word. Every other value ends
+with the line or before the next name. If a value continues on the next line, its rest is masked there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 MASK = shapes.MASK
 
-# Names of secrets, from the significant word on: DB_PASSWORD, clientSecret, x-api-key, SESSION_KEY.
+# Names of secrets such as DB_PASSWORD, clientSecret, x-api-key and SESSION_KEY, beginning with the significant word.
 JAPANESE = ("パスワード", "暗証番号", "秘密鍵", "認証キー", "シークレット", "トークン")
 TELLING = (
     r"(?:(?i:passw(?:or)?[dt]|pass[ ]?phrase|passcode|secret|token|credential|creds|cookie|session_?id|sessid|"
@@ -32,13 +32,13 @@ TELLING = (
     rf"(?![\w-])|(?:{'|'.join(JAPANESE)})(?!\w))"
 )
 
-# Quoted values end at their quote or with the line. Quotes may be escaped: JSON inside a JSON log line.
+# A quoted value ends at its quote or with the line. Quotes may be escaped, as in JSON inside a JSON log line.
 QUOTED = "|".join(
     rf"{mark}(?:[^{mark}\\\n]|\\.)*(?:{mark}|\\?(?=\n|\Z))"
     rf"|\\{{1,8}}{mark}(?:[^{mark}\\\n]|\\(?!\\{{0,7}}{mark}))*(?:\\{{1,8}}{mark}|{mark}|(?=\n|\Z))"
     for mark in ('"', "'", "`")
 )
-# As JavaScript, SQL (knex quotes names by `), HTML and URLs write them.
+# Quotes as JavaScript, SQL (knex quotes names with `), HTML and URLs write them.
 QUOTE = r"""(?:\\{0,8}["'`]?|\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"""
 _ESCAPED_QUOTE = r"(?:\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"
 _SEPARATOR = (
@@ -48,7 +48,7 @@ _SEPARATOR = (
 
 @functools.lru_cache(maxsize=None)
 def _pattern(text: str) -> Pattern[str]:
-    """Return a pattern, compiled when it is first needed: most runs meet no secret."""
+    """Return a pattern that is compiled when it is first needed. Most runs find no secret."""
     return re.compile(text)
 
 
@@ -73,7 +73,7 @@ _ELEMENT_BEGUN = rf"<[\w:.-]{{0,60}}?{TELLING}>[ \t\r]{{0,20}}\Z"
 # A value that is compared with a name: "x" === password.
 _COMPARED = rf"[=!]{{2,3}}[ \t]{{0,4}}[\w.$]{{0,60}}?{TELLING}"
 
-# A prefix of a quote that belongs to the value: b'', $'', @"", new String("").
+# A prefix before a quote that is part of the value: b'', $'', @"", new String("").
 _BEFORE_QUOTE = lazy(r"(?:[bBuUrRfF]{1,2}|[$@]|!!\w{1,20}[ ]|(?:new[ ])?[A-Za-z][\w.]{0,40}\()?(?=\\{0,8}[\"'`])")
 _STRING = lazy(rf"(?:{QUOTED})")
 # Another string that is part of the value: 'a' + 'b', 'it'\''s', 'it''s', Python's "a" "b".
@@ -94,20 +94,20 @@ _NEXT_NAME = (
     r"""[;&][\w.-]{1,40}=|[ \t][\w.-]{1,40}=(?=[^\s=])|\\{0,8}["'][ ]?,[ ]?\\{0,8}["']|["'][ ]{1,4}[\w.-]{1,40}=|"""
     r"""[ ]-[ ](?:SQLITE_|E[A-Z]{3,})|</"""
 )
-# After NAME=word: a program's message about it.
+# A program's message about the value, after NAME=word.
 _SAID_OF_IT = (
     r"[ ](?:(?:was|were|is|has been|not)[ ]){0,3}"
     r"(?:refused|rejected|failed|denied|expired|accepted|invalid|wrong|found)\b"
 )
 # The quote that closes the text around a name and its value.
 _CLOSES = r"{}(?=[\s,;)}}\]]|\Z)"
-# Authorization: Bearer x. Some schemes have more values than one.
+# Authorization: Bearer x. Some schemes have more than one value.
 _SCHEME = (
     r"(?i:(?:digest|hawk|oauth|token|aws4-hmac-sha256)[ \t][^\r\n]+|"
     r"(?:[a-z][\w-]{2,20}[ \t]{1,4})?[^\s\"'\\,&]+)"
 )
 _AUTHORIZATION = r"(?i:authorization)\W{1,30}\Z"
-# Names with such a word that hold no secret: TokenExpiredError: jwt expired, /srv/passwordReset.js:12.
+# Names with such a word that contain no secret: TokenExpiredError: jwt expired, /srv/passwordReset.js:12.
 _OF_AN_ERROR = lazy(r"(?i:error|exception|warning|rejection)\Z")
 _OF_A_FILE = lazy(r"\.(?:[cm]?[jt]sx?|json|py|db|sql|log|md|html|css|map)\Z")
 _PLACE = lazy(r"\d{1,7}(?::\d{1,7})?(?=[)\s,;'\"]|\Z)")
@@ -205,12 +205,12 @@ def _closed(line: str, start: int, end: int) -> int:
 
 
 def _ends_line(line: str, at: int) -> str:
-    """Return the carry of a value in a line: it may continue if only brackets and quotes follow."""
+    """Return the carry of a value in a line. The value may continue if only brackets and quotes follow."""
     return "rest" if _ONLY_CLOSING.match(line, at) else ""
 
 
 def _stop(line: str, start: int, *, said: bool) -> int:
-    """Return the first place that ends a value without quotes."""
+    """Return the first position that ends a value without quotes."""
     # One pattern for all: several patterns would each search the rest of the line again and again.
     ends = [_CLOSES.format(quote) for quote in "\"'" if line.count(quote, max(0, start - 1000), start) % 2]
     found = _pattern("|".join([_NEXT_NAME, *ends, *([_SAID_OF_IT] if said else [])])).search(line, start)
@@ -241,7 +241,7 @@ def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
 
 
 def _made_by_a_program(word: str) -> bool:
-    """Return True if a word is a whole value: it is never the first word of several."""
+    """Return True if a word is a whole value, and never the first of several words."""
     return shapes.opaque(word) or (len(word) >= 24 and any(map(str.isdigit, word)))
 
 
@@ -332,7 +332,7 @@ def _masked(line: str, start: int, end: int) -> str:
 
 
 def carried(line: str, carry: Carry) -> Tuple[str, Optional[Carry]]:
-    """Return a line without the value that the line before carried into it, and the carry for the next line."""
+    """Return a line without the value that continues from the previous line, and the carry for the next line."""
     found = _BODY.match(line)
     start = found.end() if found else 0
     body = line[start : start + 200]
@@ -368,7 +368,7 @@ def _carried_value(line: str, start: int) -> Tuple[str, Optional[Carry]]:
 
 
 def _carried_rest(line: str, start: int, carry: Carry) -> Tuple[str, Optional[Carry]]:
-    """Mask the possible continuation of a value: a single word, a word like a token, an indented line."""
+    """Mask the possible continuation of a value (a single word, a word like a token, or an indented line)."""
     alone = _ALONE.match(line, start)
     if alone:
         return _masked(line, start, alone.end()), carry

@@ -2,12 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Open files in folders that another account may write to, without serving that account with our rights.
+"""Open files in folders that another account may write to, without letting that account use our rights.
 
 The service's user owns the application's folder and its logs. It may replace any file there by a link to a file that
 only root may read, by a pipe that never ends, or by a device. So root walks a path step by step without following
 links. A link that only root could have made is followed. A link in a folder of another account is followed with the
-rights of that account, so it reaches nothing more than without us. A process that is not root has no rights to lend.
+rights of that account. So it reaches only what that account can reach itself. A process that is not root has no rights
+to lend.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LARGEST = 64 << 20
 _PR_SET_NO_NEW_PRIVS = 38
 
-# The rights to work with: uid and gid, or None for those of this process.
+# The rights to work with, as uid and gid, or None for the rights of this process.
 Rights = Optional[Tuple[int, int]]
 
 
@@ -60,7 +61,7 @@ def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
 
 
 class _Way:
-    """The path from the root down: the entered folders, and whether an entry of the last one can be ours."""
+    """The path from the root down, with the entered folders, and whether an entry of the last folder can be ours."""
 
     def __init__(self) -> None:
         self._folders = [os.open("/", _FOLDER)]
@@ -80,7 +81,7 @@ class _Way:
                 break
 
     def look(self, name: str) -> Tuple[os.stat_result, os.stat_result, bool]:
-        """Return the status of the folder, that of an entry, and whether only we can have put it there."""
+        """Return the status of the folder and of an entry, and whether only we can have created that entry."""
         folder = os.fstat(self._folders[-1])
         entry = os.stat(name, dir_fd=self._folders[-1], follow_symlinks=False)
         return folder, entry, self._trusted[-1] and _only_ours(folder, entry)
@@ -92,7 +93,7 @@ class _Way:
 
     @property
     def depth(self) -> int:
-        """How many folders below the root it is."""
+        """The number of folders below the root."""
         return len(self._folders) - 1
 
     def status(self) -> os.stat_result:
@@ -100,7 +101,7 @@ class _Way:
         return os.fstat(self._folders[-1])
 
     def follow(self, name: str) -> List[str]:
-        """Go to the folder in which a link starts, and return the steps from there, the last one first."""
+        """Go to the folder in which a link starts, and return the steps from there in reverse order."""
         target = os.readlink(name, dir_fd=self._folders[-1])
         if target.startswith("/"):
             self.back(to_root=True)
@@ -112,7 +113,7 @@ class _Way:
 
 
 def _steps(path: str) -> List[str]:
-    """Return the steps of a path, the last one first."""
+    """Return the steps of a path in reverse order."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
@@ -143,7 +144,7 @@ def _down(way: _Way, path: str, flags: int, mode: int) -> int:
         else:
             descriptor = way.open(name, flags, mode)
             opened = os.fstat(descriptor)
-            # A second name (hard link) of a file whose owner did not put it here.
+            # A hard link to a file that the owner of the file did not create.
             linked = stat.S_ISREG(opened.st_mode) and opened.st_nlink > 1 and opened.st_uid != folder.st_uid
             if linked and not safe:
                 os.close(descriptor)
@@ -162,7 +163,7 @@ def _open_ours(path: str, flags: int, mode: int) -> int:
 
 @functools.lru_cache(maxsize=None)
 def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
-    """Return the groups of a user, first its main group; an account without a name has only gid."""
+    """Return the groups of a user, its primary group first. An account without a name has only gid."""
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
@@ -172,10 +173,10 @@ def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
 
 @contextlib.contextmanager
 def acting(rights: Rights) -> Iterator[None]:
-    """Do file work with the rights of a user (uid, gid), or of this process itself if they are None.
+    """Work on files with the rights of a user (uid, gid), or with the rights of this process if they are None.
 
-    Only the effective ids change. So start no program and open no database in the block: it could take root's rights
-    back. Blocks may be nested. A process that is not root has no other rights to take.
+    Only the effective ids change. So start no program and open no database in the block, because they could get root's
+    rights back. Blocks may be nested. A process that is not root keeps its rights.
     """
     if os.getuid() != 0:
         yield
@@ -203,7 +204,7 @@ def acting(rights: Rights) -> Iterator[None]:
 
 
 def open_any(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600, lend: bool = True) -> int:
-    """Open path (absolute), of any kind, and return its descriptor without waiting. Raises OSError.
+    """Open an absolute path to a file of any kind without waiting, and return its descriptor. Raises OSError.
 
     If lend is false, a link in a folder of another account is an error.
     """
@@ -235,10 +236,10 @@ def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
 
 
 def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
-    """Return the status of path, or None if it does not exist, for work on it (and in its folder) with our own rights.
+    """Return the status of a path that we may change with our own rights, or None if it does not exist.
 
-    If a link of another account leads there, that account must be able to do the work alone: read and write the file,
-    and, if folder_too is true, write to its folder. Otherwise it raises PermissionError. Raises OSError.
+    If a link of another account leads there, that account itself must be able to read and write the file and, if
+    folder_too is true, to write to its folder. Otherwise, PermissionError is raised. Raises OSError.
     """
     try:
         if os.geteuid() != 0:
@@ -247,7 +248,7 @@ def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except _AnybodyError:
-        # The link's maker gains nothing if everything there is its own.
+        # The owner of the link gains nothing if the file and its folder belong to the same account.
         real = os.stat(path)
         return _looked_up_as(real.st_uid, real.st_gid, path, folder_too=folder_too)
     except _LentError as lent:
@@ -286,7 +287,7 @@ def read(path: str, *, limit: int = LARGEST) -> bytes:
 def account_rights(user: Optional[str]) -> Rights:
     """Return uid and gid of a user, or None if there is no such user or this process may not become it.
 
-    Also None for root: root's rights are never lent to work in a folder of another account.
+    Returns None also for root, because root's rights are never lent for work in a folder of another account.
     """
     if not user or os.getuid() != 0:
         return None
@@ -300,9 +301,9 @@ def account_rights(user: Optional[str]) -> Rights:
 def rights_on(path: str, *, user: Rights = None) -> Rights:
     """Return the rights (uid, gid) for work on a file and in its folder, or None if only root can replace them.
 
-    The path is walked by descriptors, but only up to the first entry that another account could replace. Deeper
-    entries may change a moment later, so nothing is derived from them. The result is then user (uid, gid), or, if no
-    user is given, the owner of that entry. Raises PermissionError if that could be several accounts, OSError.
+    The path is walked by descriptors, but only up to the first entry that another account could replace. Deeper entries
+    may change a moment later, so they are not evaluated. The result is then user (uid, gid) or, if no user is given,
+    the owner of that entry. Raises PermissionError if several accounts could replace it, and OSError.
     """
     if os.getuid() != 0:
         return None
@@ -319,10 +320,10 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
 
 
 def follow_ours(path: str) -> str:
-    """Return an absolute path with those links followed that only root could have made.
+    """Return an absolute path in which links are resolved if only root could have made them.
 
-    From the first entry on that others could replace, it is unchanged. If their links were followed here, nobody
-    could see later that they chose the path. Raises OSError.
+    From the first entry that other accounts could replace, the path is unchanged. If the links of these accounts were
+    resolved here, nobody could later see that they chose the path. Raises OSError.
     """
     if os.getuid() != 0:
         return "/" + os.path.realpath(path).lstrip("/")
@@ -383,7 +384,7 @@ def _first_stranger(path: str) -> Rights:
                 way.enter(name, trusted=True)
             elif todo:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-        # No other account can replace this folder, but others may be able to put files into it.
+        # No other account can replace this folder, but other accounts may be able to create files in it.
         folder = way.status()
         if folder.st_uid not in (0, os.geteuid()):
             return folder.st_uid, folder.st_gid
@@ -395,9 +396,9 @@ def _first_stranger(path: str) -> Rights:
 
 
 def become(uid: int, gid: int, *, new_privileges: bool = False) -> None:
-    """Give this process the rights of a user for good: no way back, no capabilities.
+    """Permanently give this process the rights of a user, without capabilities.
 
-    A program that it starts gains no rights by a setuid bit or file capabilities, unless new_privileges is set.
+    If new_privileges is false, a program that it starts gets no rights from a setuid bit or file capabilities.
     """
     os.seteuid(os.getuid())
     if os.getuid() != 0 or uid == 0:
@@ -408,5 +409,5 @@ def become(uid: int, gid: int, *, new_privileges: bool = False) -> None:
     os.setresuid(uid, uid, uid)
     if new_privileges:
         return
-    with contextlib.suppress(OSError, AttributeError):  # a C library without it
+    with contextlib.suppress(OSError, AttributeError):  # this C library does not have it
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

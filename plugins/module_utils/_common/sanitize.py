@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make text of others safe for people: it moves no cursor, rings no bell, and does not change the reading direction.
+"""Make text from other sources safe to display. It cannot control the terminal or change the reading direction.
 
 A terminal obeys control characters from any source: a log, the name of a file, the output of a program. They are
 shown as \\x1b, so that people can see them.
@@ -18,7 +18,7 @@ from typing import Any, Match
 ACTIVE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-# Colours and the like (ECMA-48: control sequences), and a program's commands to its terminal (OSC).
+# Control sequences of ECMA-48 (such as colours), and a program's commands to its terminal (OSC).
 _SEQUENCES = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\))")
 
 
@@ -33,12 +33,12 @@ def _shown(match: Match[str]) -> str:
 
 
 def text(value: object) -> str:
-    """Return value as text in which characters that a terminal would obey are made visible."""
+    """Return value as text in which control characters for a terminal are made visible."""
     return ACTIVE.sub(_shown, without_sequences(str(value)))
 
 
 def data(value: Any) -> Any:
-    """Return data (as JSON knows it) with every text in it made plain, the names of its keys too."""
+    """Return JSON data in which every text, including the names of keys, is sanitized."""
     if isinstance(value, str):
         return text(value)
     if isinstance(value, (list, tuple)):

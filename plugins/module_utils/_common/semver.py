@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 _Version = Tuple[int, ...]
-# A range from the first version of the pair up to, but without, the second one. None means no upper limit.
+# A range that includes the first version of the pair and ends before the second one. None means no upper limit.
 _Range = Tuple[_Version, Optional[_Version]]
 
 _PART = r"(?:\d{1,9}|[xX*])"
@@ -27,7 +27,7 @@ _NEVER: _Version = (1 << 31, 0, 0)
 
 
 def _numbers(text: str) -> List[int]:
-    """Return the numbers of a version up to the first that is left open."""
+    """Return the numbers of a version up to the first wildcard or missing number."""
     numbers: List[int] = []
     for part in re.split(r"[-+]", text.lstrip("v="))[0].split("."):
         if not part.isdecimal():
@@ -41,12 +41,12 @@ def _whole(numbers: List[int]) -> _Version:
 
 
 def _after(numbers: List[int]) -> Optional[_Version]:
-    """Return the first version after all of 20 or 20.1 or 20.1.2, or None for *, because nothing is after it."""
+    """Return the first version after all versions of 20, 20.1 or 20.1.2, or None for *, which has no such version."""
     return _whole([*numbers[:-1], numbers[-1] + 1]) if numbers else None
 
 
 def _caret(numbers: List[int]) -> Optional[_Version]:
-    """Return the end of a range with ^: the leftmost number that is not 0 stays."""
+    """Return the end of a range with ^, which does not change the leftmost number that is not 0."""
     for index, number in enumerate(numbers):
         if number:
             return _after(numbers[: index + 1])
@@ -57,7 +57,7 @@ def _of_comparator(sign: str, numbers: List[int]) -> _Range:
     begin, after = _whole(numbers), _after(numbers)
     ranges: Dict[str, _Range] = {
         ">=": (begin, None),
-        # No version is more than "*"; more than 20 means from 21 on.
+        # ">*" matches no version. ">20" means 21.0.0 or later.
         ">": (after or _NEVER, None),
         "<": (_whole([]), begin),
         "<=": (_whole([]), after),
@@ -69,7 +69,7 @@ def _of_comparator(sign: str, numbers: List[int]) -> _Range:
 
 
 def _alternative(text: str) -> Optional[List[_Range]]:
-    """Return the ranges that must all hold, or None if text is not a range."""
+    """Return the ranges that a version must all satisfy, or None if text is not a range."""
     hyphen = _HYPHEN.match(text)
     if hyphen:
         return [

@@ -17,14 +17,14 @@ def iso(seconds: float) -> str:
 
 
 def now() -> str:
-    """Return the current instant in the same form."""
+    """Return the current instant in the same format."""
     return iso(time.time())
 
 
 def epoch(text: str) -> float:
     """Return seconds since the epoch of an instant written by iso.
 
-    Raises ValueError if text has another form.
+    Raises ValueError if text has another format.
     """
     moment = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
     return moment.replace(tzinfo=datetime.timezone.utc).timestamp()

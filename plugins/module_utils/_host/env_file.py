@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 
 _NEWLINES = "\n\r"
 _BLANKS = " \t\n\r"
-# Characters that a backslash escapes within double quotes; before others it is an ordinary character.
+# Characters that a backslash escapes within double quotes. Before other characters, it is an ordinary character.
 _ESCAPED_IN_QUOTES = '"\\`$'
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LARGEST = 1024 * 1024
@@ -35,7 +35,7 @@ class EnvironmentFileError(MessageError):
 
 
 class _Parser:
-    """The states of systemd's parser, a method each: takes one character, returns the next state."""
+    """The states of systemd's parser. Each state is a method that takes one character and returns the next state."""
 
     def __init__(self) -> None:
         self.values: Dict[str, str] = {}
@@ -156,9 +156,11 @@ def read_environment_file(path: str) -> Dict[str, str]:
 def read_text(path: str) -> str:
     """Return the text of an environment file.
 
-    Its values go to processes of the service's user, so a file that this user may not read is not read for it.
+    The values are passed to processes of the service's user. So a file that this user may not read is not read here
+    either.
 
-    Raises EnvironmentFileError, in one line and without any content, if the file cannot be read or is not a text.
+    Raises EnvironmentFileError if the file cannot be read or is not a text. The error is one line and does not quote
+    the file.
     """
     try:
         data = safe_open.read(os.path.abspath(path), limit=_LARGEST)
@@ -178,19 +180,19 @@ def _unread(path: str, why: Union[str, Message]) -> EnvironmentFileError:
 
 
 def files_of(line: str) -> List[str]:
-    """Return the files of one line of EnvironmentFiles, whose patterns systemd expands at each start."""
+    """Return the files of one line of EnvironmentFiles. systemd expands its patterns at each start."""
     found = _FILE.match(line)
     return sorted(glob.glob(found.group(1))) or [found.group(1)] if found else []
 
 
 def required_files(lines: str) -> List[str]:
-    """Return the files of the property EnvironmentFiles without which systemd refuses to start the unit."""
+    """Return the files of the property EnvironmentFiles that systemd requires to start the unit."""
     required = [line for line in lines.splitlines() if line.endswith(" (ignore_errors=no)")]
     return list(dict.fromkeys(name for line in required for name in files_of(line)))
 
 
 def unit_environment(properties: Mapping[str, str]) -> Dict[str, str]:
-    """Return the variables that a unit sets for its process: Environment, then EnvironmentFiles in their order."""
+    """Return the variables that a unit sets for its process, from Environment, then from EnvironmentFiles in order."""
     environment: Dict[str, str] = {}
     try:
         words: Sequence[str] = shlex.split(properties.get("Environment", ""))

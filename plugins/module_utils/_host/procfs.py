@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of processes from the kernel and systemd: the running ones, the service's, the listeners on a port.
+"""Facts of processes from the kernel and systemd: running processes, processes of the service, listeners on a port.
 
-Formats are those of proc_pid_stat(5), proc_pid_cmdline(5) and proc_net(5). Text from there may hold any byte. Bytes
-that are not UTF-8 are replaced, because the text is passed on as JSON.
+Formats are those of proc_pid_stat(5), proc_pid_cmdline(5) and proc_net(5). Text in these formats may contain any byte.
+Bytes that are not UTF-8 are replaced, because the text is passed on as JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     quoted,
 )
 
-# Folders of programs for the service's start; the caller's own PATH is not the service's.
+# Folders of programs for the service's start. The caller's own PATH does not apply to the service.
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -46,10 +46,10 @@ class ProcfsError(MessageError):
 
 
 class Process(NamedTuple):
-    """One process. pid with start_ticks identifies it even if the pid is used again, until the next boot.
+    """One process. pid and start_ticks together identify it until the next boot, even if the pid is used again.
 
     exe and cwd are None if this user may not see them. state is the kernel's letter (Z zombie, T stopped). uid is the
-    effective one. started_at is an instant as timestamps writes it.
+    effective user id. started_at is an instant in the format of timestamps.
     """
 
     pid: int
@@ -69,12 +69,12 @@ class Process(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """True if the process still runs: a zombie has ended and only waits for its parent."""
+        """True if the process is still running. A zombie has ended and only waits for its parent."""
         return self.state not in ("Z", "X", "x")
 
     @property
     def command(self) -> str:
-        """The program, and its script if that is a file. The other arguments may be secrets and are left out."""
+        """The program, and its script if that is a file. Other arguments are left out, because they may be secrets."""
         if not self.argv:
             return self.exe or "unknown"
         script = self.argv[1] if len(self.argv) > 1 else ""
@@ -83,7 +83,7 @@ class Process(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """One listening TCP socket, the processes that hold it (as far as this user may see), the user that made it."""
+    """One listening TCP socket, the processes that have it open (and that this user may see), and its creator."""
 
     port: int
     address: str
@@ -111,7 +111,7 @@ def _link(path: str) -> Optional[str]:
 
 
 def _arguments(cmdline: bytes) -> List[str]:
-    """Split a command line. Each argument ends with a zero byte, unless the process wrote a title there."""
+    """Split a command line. Each argument ends with a zero byte, unless the process has replaced them with a title."""
     parts = [_text(part) for part in cmdline.split(b"\0")]
     return parts if parts[-1] else parts[:-1]
 
@@ -147,15 +147,16 @@ def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[Lis
 
 
 def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
-    """Return the process pid, or None if it does not exist (any more)."""
+    """Return the process pid, or None if it does not exist or has ended."""
     folder = os.path.join(proc_root, str(pid))
     try:
-        # The name in parentheses may itself hold ")" and spaces: the fields begin after the last one.
+        # The name in parentheses may contain ")" and spaces. So the fields begin after the last ")".
         fields = _read(f"{folder}/stat").rpartition(b")")[2].split()
         status = _read(f"{folder}/status")
         cmdline = _read(f"{folder}/cmdline")
         start_ticks = int(fields[19])
-        # Split at line feeds only: a process may have a carriage return in its name, followed by another user.
+        # Split at line feeds only, because the name of a process may contain a carriage return and a false user after
+        # it.
         uid = next(int(line.split()[2]) for line in status.split(b"\n") if line.startswith(b"Uid:"))
         state, ppid = _text(fields[0]), int(fields[1])
     except (OSError, ValueError, IndexError, StopIteration):
@@ -174,7 +175,7 @@ def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
 
 
 def processes(*, proc_root: str = "/proc") -> Iterator[Process]:
-    """Return all processes one after the other; those that end meanwhile are left out. Raises ProcfsError."""
+    """Return all processes one by one, without those that end meanwhile. Raises ProcfsError."""
     for pid in pids(proc_root=proc_root):
         process = read_process(pid, proc_root=proc_root)
         if process is not None:
@@ -182,13 +183,13 @@ def processes(*, proc_root: str = "/proc") -> Iterator[Process]:
 
 
 def still_there(process: Process, *, proc_root: str = "/proc") -> bool:
-    """Return True if exactly this process still runs: same pid, same start tick, not a zombie."""
+    """Return True if exactly this process is still running, with the same pid and start tick, and not as a zombie."""
     present = read_process(process.pid, proc_root=proc_root)
     return present is not None and present.start_ticks == process.start_ticks and present.alive
 
 
 def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str]]:
-    """Return the environment pid was started with, or None if it may not be read. It holds secrets."""
+    """Return the environment that pid was started with, or None if it may not be read. It contains secrets."""
     try:
         pairs = _read(os.path.join(proc_root, str(pid), "environ")).split(b"\0")
     except OSError:
@@ -206,14 +207,14 @@ def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
 
 
 def find_program(name: str, *, app_dir: str, path: str = STANDARD_PATH) -> Optional[str]:
-    """Return the absolute path of the program name as seen from app_dir, or None if there is none."""
+    """Return the absolute path of the program name as seen from app_dir, or None if there is no such program."""
     if "/" in name:
         name = os.path.join(app_dir, name)
     return shutil.which(name, path=path)
 
 
 def _program_names(command: Sequence[str], *, app_dir: str) -> Set[str]:
-    """Return the possible names of the running executable: the command's own name, and the target of its link."""
+    """Return the possible names of the running executable, which are the command's own name and its link's target."""
     found = find_program(command[0], app_dir=app_dir, path=f"{STANDARD_PATH}:{os.environ.get('PATH', '')}")
     names = {os.path.basename(command[0])}
     if found:
@@ -246,11 +247,11 @@ def runs_command(process: Process, *, app_dir: str, command: Sequence[str]) -> b
 
 
 def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = "/proc") -> List[Process]:
-    """Return the running processes that are the service by runs_command, oldest first. Raises ProcfsError."""
+    """Return the running processes for which runs_command is true, oldest first. Raises ProcfsError."""
     folder = os.path.realpath(app_dir)
     found = []
     for pid in pids(proc_root=proc_root):
-        # Most processes run in other folders, and reading one link takes a tenth of the time of the rest.
+        # Most processes run in other folders. Reading one link takes a tenth of the time of reading all their facts.
         if _link(os.path.join(proc_root, str(pid), "cwd")) != folder:
             continue
         process = read_process(pid, proc_root=proc_root)
@@ -306,7 +307,7 @@ def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
 
 
 def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listener]:
-    """Return the listening TCP sockets on ports (IPv4 and IPv6; clients of a port are not among them).
+    """Return the listening TCP sockets on ports (IPv4 and IPv6), without the clients of these ports.
 
     Raises ProcfsError.
     """
@@ -322,7 +323,7 @@ def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listene
 
 
 def timespan(text: str) -> Optional[float]:
-    """Return the seconds of a time span in the format of systemctl show (1min 30s), or None for infinity."""
+    """Convert a time span in the format of systemctl show (1min 30s) to seconds, or to None for infinity."""
     parts = _TIMESPAN.findall(text)
     if not parts:
         return 0.0 if text == "0" else None
@@ -330,9 +331,9 @@ def timespan(text: str) -> Optional[float]:
 
 
 def holds_deleted(pid: int, path: str) -> bool:
-    """Return True if a process has the deleted file path open: then it holds the only copy of it.
+    """Return True if a process has the deleted file path open, and with it the only copy of the file.
 
-    The kernel frees the file with the process. Also True if the process cannot be inspected.
+    When the process ends, the kernel frees the file. Also returns True if the process cannot be inspected.
     """
     folder, lost = f"/proc/{pid}/fd", f"{os.path.realpath(path)} (deleted)"
     try:
@@ -356,9 +357,9 @@ def why_failed(done: commands.Completed) -> Message:
 
 
 def unit_properties(unit: str, names: Sequence[str], *, run: commands.Runner) -> Dict[str, str]:
-    """Return properties of a systemd unit by one systemctl show.
+    """Return properties of a systemd unit, with one call of systemctl show.
 
-    A property that occurs several times (EnvironmentFiles) has one value a line. A unit that does not exist has
+    A property that occurs several times (EnvironmentFiles) has one value per line. A unit that does not exist has
     LoadState=not-found. Raises ProcfsError if systemd does not answer.
     """
     argv = ["systemctl", "show", f"--property={','.join(names)}", "--", unit]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rights for work in a folder that the service user may write to: the user's own, never root's."""
+"""The rights for work in a folder that the service user may write to. They are the user's, never root's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class IdentityError(MessageError):
 
 
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
-    """Return the account to act as: user if given, else the owner of folder if we are root, else ourselves.
+    """Return the account to act as: the user if one is given, the owner of folder if we are root, otherwise ourselves.
 
     Raises IdentityError if there is no such account, or if we may not become it.
     """
@@ -60,9 +60,9 @@ def name_of(uid: int) -> str:
 
 @contextlib.contextmanager
 def explained(deed: str, /, *, failure: Type[MessageError], **values: str) -> Iterator[None]:
-    """Turn an error of the system into failure with the message "Cannot ...: reason".
+    """Convert an error of the system to failure, with the message "Cannot ...: reason".
 
-    deed, values: the last part of its id, reason.cannot.*, and the values of its text except why.
+    deed is the last part of the message's id reason.cannot.*, values are the values for its text except why.
     """
     try:
         yield
@@ -78,5 +78,5 @@ def why(error: Exception) -> Union[str, Message]:
 
 
 def acting_as(account: pwd.struct_passwd) -> ContextManager[None]:
-    """Do file work with the rights of an account. See safe_open.acting."""
+    """Work on files with the rights of an account. See safe_open.acting."""
     return safe_open.acting((account.pw_uid, account.pw_gid))

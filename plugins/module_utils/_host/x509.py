@@ -81,7 +81,7 @@ def _name(content: bytes) -> str:
 
 
 def _alternative_names(extensions: bytes) -> List[str]:
-    """Return the names of hosts and the addresses that a certificate's extensions hold."""
+    """Return the host names and the addresses in a certificate's extensions."""
     names = []
     for _sequence, extension in _elements(next(_elements(extensions))[1]):
         fields = list(_elements(extension))
@@ -98,8 +98,8 @@ def _alternative_names(extensions: bytes) -> List[str]:
 def describe(der: bytes) -> Dict[str, Any]:
     """Return the facts of a DER certificate.
 
-    not_before and not_after in seconds since the epoch, subject, issuer, and names: the hosts and addresses that it is
-    valid for, or an empty list if it names only its subject. Raises CertificateError.
+    The facts are not_before and not_after (seconds since the epoch), subject, issuer, and names, which are the hosts
+    and addresses that it is valid for, or an empty list if it names only its subject. Raises CertificateError.
     """
     try:
         ((_tag, certificate),) = list(_elements(der))[:1]
@@ -120,7 +120,7 @@ def describe(der: bytes) -> Dict[str, Any]:
 
 
 def from_pem(text: str) -> bytes:
-    """Return the first certificate of a PEM file as DER. It is the server's own; those after it are its issuers.
+    """Return the first certificate of a PEM file as DER. It is the server's own. The certificates after it are issuers.
 
     Raises CertificateError.
     """

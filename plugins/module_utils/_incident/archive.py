@@ -23,7 +23,7 @@ class PostmortemKeepError(Exception):
 
 
 def keep(*, folder: str, documents: Sequence[Mapping[str, str]], days: float, check_mode: bool) -> Dict[str, Any]:
-    """Write the documents (name, content in base64) that differ. Remove those older than days (if it is 0, none).
+    """Write the documents (name, content in base64) that differ. Remove documents older than days, unless days is 0.
 
     Raises PostmortemKeepError.
     """

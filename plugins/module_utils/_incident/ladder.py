@@ -4,7 +4,7 @@
 
 """The rungs of the ladder, the gentlest first. Each rung is the role of that name.
 
-A cause names the rungs that cannot help by what they do, not by their place: see the groups below.
+A cause selects the rungs that cannot help by their actions and not by their position. See the groups below.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple, Tuple
 
 
 class Rung(NamedTuple):
-    """A rung, and what it does besides the start of the service.
+    """A rung, and its actions in addition to the start of the service.
 
     repairs_modules: builds modules that are missing or broken. renews_modules: also builds modules that look sound.
     migrates: applies pending migrations.
@@ -32,8 +32,8 @@ LADDER: Tuple[Rung, ...] = (
 )
 RUNGS: Tuple[str, ...] = tuple(rung.name for rung in LADDER)
 
-# Rungs by what they do. The rungs above the first one start the service as it does, so a cause that only a start can
-# change needs none of them.
+# Rungs by their actions. The rungs above the first one start the service in the same way. So they cannot help if the
+# first one does not and only a start can fix the cause.
 ABOVE_THE_FIRST: Tuple[str, ...] = RUNGS[1:]
 ONLY_START: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.repairs_modules)
 KEEP_MODULES: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.renews_modules)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""During a maintenance, an outage is only reported and nothing acts. Every maintenance has an end, at which it expires.
+"""During a maintenance, an outage is only reported, and no action is taken. Every maintenance expires at its end.
 
 It is defined in maintenance.json in the state folder (until, reason), which a person may write by hand, or in a
 variable.
@@ -106,10 +106,10 @@ def current(
     reason: str = "",
     read: Callable[[str], bytes] = _contents,
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the current maintenance and warnings. If file and variable define one, the longer one counts.
+    """Return the current maintenance and warnings. If both file and variable define one, the longer one counts.
 
-    read returns the content of a file or raises OSError; the file may be on another host than this.
-    Raises MaintenanceError if the variables are invalid.
+    read returns the content of a file or raises OSError. The file may be on another host. Raises MaintenanceError if
+    the variables are invalid.
     """
     said = _of_variable(until, reason, now=now)
     noted, warnings = _of_file(state_dir, now=now, read=read)

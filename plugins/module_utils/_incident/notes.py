@@ -50,7 +50,7 @@ def note_attempts(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record the attempts of run, ended and current. Return the error message if they could not be recorded."""
+    """Record the finished and current attempts of run. Return the error message if they could not be recorded."""
     update = record_update.Update(attempts=attempts, signs=signs)
     try:
         incident_record.call(state_dir=state_dir, state="attempt", run=run, update=update, clock=clock, memory=memory)

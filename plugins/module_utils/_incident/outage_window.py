@@ -27,8 +27,8 @@ _OWN = (PROBE, "connection")
 # Tolerance between the recorded start and the start of the process, in seconds: the kernel counts in ticks, and systemd
 # first stops the old process and runs ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
-# Time from a takeover to the first check of its timer, in seconds: the length of a lease, less the tolerance of the
-# clocks.
+# Time in seconds from a takeover to the first check of its timer, which is the length of a lease minus the tolerance of
+# the clocks.
 _TIMER = 58.0
 # A process that has run for this many seconds without an answer is no longer starting.
 _STARTING = 30.0
@@ -48,11 +48,11 @@ class Ending(NamedTuple):
 
 
 def start(record: Mapping[str, Any]) -> Dict[str, str]:
-    """Return when the outage began: the range from earliest to latest, each with its source.
+    """Return the period in which the outage began, from earliest to latest, each with its source.
 
-    The earliest is the last good sign, the latest is the first bad sign after it. Good signs count up to the failure: a
-    service that answers again before its incident is opened was down all the same. Signs after the opening do not
-    count. The best single instant is the latest: something had failed by then.
+    The earliest is the last good sign, the latest is the first bad sign after it. Good signs count only up to the
+    failure, because a service that answers again before its incident is opened was down nevertheless. Signs after the
+    opening do not count. If one instant is needed, use the latest, because the service had certainly failed by then.
     """
     opened = str(record["opened_at"])
     signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= opened]
@@ -71,15 +71,15 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return the exit that a takeover recorded as a sign: the takeover stops the unit, and systemd forgets the exit."""
+    """Return a sign for the exit that a takeover recorded, because systemd forgets the exit after a takeover."""
     ended = (record.get("last_exit") or {}).get("at")
     return [{"at": str(ended), "kind": "bad", "source": "unit: main process ended"}] if ended else []
 
 
 def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
-    """Return an instant at which the service was down: the first failed probe of this collection.
+    """Return an instant when the service was down, which is the first failed probe of this collection.
 
-    If the first probe succeeded already, the service was down at the last bad sign before that.
+    If already the first probe succeeded, it is the last bad sign before that probe.
     """
     bad = [str(item["at"]) for item in signs if item["kind"] == "bad"]
     own_bad = [str(item["at"]) for item in signs if item["kind"] == "bad" and item["source"] in _OWN]
@@ -95,7 +95,7 @@ def first_answer(
 ) -> Dict[str, str]:
     """Return when a service that systemd restarted answered again, and the source of that instant.
 
-    If no probe failed, the first healthy answer came before the first probe: it is estimated.
+    If no probe failed, the first healthy answer came before the first probe, and its time is an estimate.
     """
     if not first_failure_at and process_started_at and process_started_at <= first_healthy_at:
         if said_at and process_started_at <= said_at <= first_healthy_at:
@@ -118,9 +118,9 @@ def ending(
     by systemd since a person last started the unit (NRestarts), or None if unknown. said_at: when that process logged
     that it serves, or None if unknown.
 
-    The end is the earliest proof that the service answered after its last known failure. Without a proof it is an
-    estimate: said_at, or the start of the process that serves, or seen_at if that process was already running during a
-    failure.
+    The end is the earliest proof that the service answered after its last known failure. If there is no proof, the end
+    is an estimate. It is said_at, or the start of the process that serves, or seen_at if that process was already
+    running during a failure.
     """
     if record["mitigated_at"]:
         return Ending(RECOVERED, record["mitigated_at"], record.get("mitigated_from") or PROBE)
@@ -166,7 +166,7 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
     answered = record["answered_at"]
     proved = bool(answered and serving_since <= answered)
     if not proved and _was_there(serving_since, failed):
-        return BY_HAND  # the process was not restarted: it answers again
+        return BY_HAND  # the process was not restarted, but answers again
     if restarts:
         return BY_SYSTEMD
     if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):
@@ -181,7 +181,7 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
     The timer waits for the end of the run's lease. The run ends the takeover when it starts the service or ends.
     """
     taken = str((record.get("takeover") or {}).get("at") or "")
-    # The timer does not check before the lease can have ended: somebody else made an earlier start.
+    # The timer does not check before the lease can have ended. So somebody else made an earlier start.
     first_look = timestamps.iso(timestamps.epoch(taken) + _TIMER) if taken else ""
     if not taken or serving_since < first_look or any(item["at"] >= taken for item in record["starts"]):
         return False

@@ -40,7 +40,7 @@ def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -
 def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: float, limit: int) -> Dict[str, Any]:
     """Return whether recent starts did not help: too many within window, or one that failed during its stability check.
 
-    After the clock was set back, a recorded instant may be in the future, but by no more than the window. Otherwise an
+    If the clock was set back, a recorded instant may be in the future, but by no more than the window. Otherwise, an
     instant from a wrong clock would count for years.
     """
 

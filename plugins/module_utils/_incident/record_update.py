@@ -28,7 +28,7 @@ class Update(NamedTuple):
     mitigated_from: Optional[str] = None
     outcome: Optional[str] = None
     notified: Sequence[Mapping[str, Any]] = ()
-    # Start of the process that serves now, and the number of restarts by systemd: compared with the record, not kept.
+    # Start of the process that serves now, and the number of restarts by systemd. They are compared and not recorded.
     serving_since: Optional[str] = None
     serving_restarts: Optional[int] = None
     said_at: Optional[str] = None
@@ -65,7 +65,7 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
 
 
 def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> Update:
-    """Return update of a healthy service, completed with the end of its outage. Values given in update are kept."""
+    """Return update for a healthy service, with the end of its outage added. Values in update are kept."""
     ended = outage_window.ending(
         record,
         seen_at=update.mitigated_at or seen_at,
@@ -83,7 +83,7 @@ def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> 
 
 
 def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return an attempt with typed values: ansible-core before 2.19 passes results of templates as text."""
+    """Return an attempt with typed values, because ansible-core before 2.19 passes the results of templates as text."""
 
     def truth(value: Any) -> Optional[bool]:
         return (

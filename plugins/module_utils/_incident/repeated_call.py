@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Calls of a module that act once, even if the connection is lost and the controller repeats the call.
+"""Calls of a module that act only once, even if the connection is lost and the controller repeats the call.
 
 A module on the host continues to its end if its connection is cut. Its answer is lost, so the controller repeats the
 call under the same name. The repeated call waits for the first one and returns its answer. It does the work itself only
-if the first call never arrived, or died before its answer.
+if the first call never arrived, or was killed before its answer.
 
-The answers are files below the folder of the lease, in memory, owned by this account. The first line is the second
-since boot at which the call began. The rest is the printed answer, unchanged. A working call holds a fcntl(2) lock on
+The answers are files below the folder of the lease, in memory, owned by this account. The first line is the start of
+the call in seconds since boot. The rest is the printed answer, unchanged. While a call works, it has a fcntl(2) lock on
 its file. The lock ends with its process and is not inherited.
 """
 
@@ -39,13 +39,13 @@ _FOLDER = "calls"
 _NAME = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
 # Maximum size of a kept answer in bytes. After a larger answer, the repeated call does the work again.
 _LARGEST = 1 << 20
-# Age at which an unused answer is removed, in seconds.
+# Age in seconds when an unused answer is removed.
 _KEPT = 3600.0
 # Time limit for waiting for the first call, in seconds.
 _PATIENCE = 3600.0
 _POLL = 0.02
 
-# These files stay open, and so locked, as long as the process lives.
+# These files stay open, and therefore locked, until the process ends.
 _open: List[int] = []
 
 
@@ -63,10 +63,10 @@ def once(
     memory: Optional[str] = None,
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
 ) -> Optional[float]:
-    """Return if the call named in params has to be done. Otherwise print its existing answer and exit.
+    """Return if the call named in params has to do its work. Otherwise, print its existing answer and exit.
 
-    Removes call from params. Returns the second since boot at which an earlier call of this name began that died
-    without an answer, or None. fail receives msg and messages of an error; it does not return.
+    Removes call from params. If an earlier call of this name was killed before its answer, returns its start in seconds
+    since boot, otherwise None. If the name is invalid, fail is called with msg and messages and does not return.
     """
     name = params.pop("call")
     if not name or check_mode or not _acts(params):
@@ -92,14 +92,14 @@ def once(
     except _CallError as error:
         fail(**failure(error))
         return None
-    # Without the file the call goes on: a host that cannot keep an answer in memory needs its recovery all the more.
+    # Continue without the file, because a host that cannot keep an answer in memory needs a recovery even more.
     except OSError:
         return None
     if answer is not None:
         sys.stdout.write(answer)
         sys.stdout.flush()
         sys.exit(1 if json.loads(answer).get("failed") else 0)
-    # Without a terminal, a lost connection sends no signal. With one, the work continues to its end.
+    # Without a terminal, a lost connection sends no signal. With a terminal, the work must also continue to its end.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, lambda number, frame: None)
     sys.stdout = cast(TextIO, _Kept(sys.stdout, descriptor))
@@ -107,7 +107,7 @@ def once(
 
 
 def _acts(params: Mapping[str, Any]) -> bool:
-    """Return True if a call may change anything. Only a health probe that opens no incident does not."""
+    """Return True if a call may change anything. Only a health probe that opens no incident changes nothing."""
     return bool(params.get("mode") != "watch" or params.get("open") or params.get("run"))
 
 
@@ -121,7 +121,7 @@ def _locked(path: str, *, clock: Callable[[], float]) -> int:
                 if clock() > give_up:
                     raise _CallError(message("reason.call.busy", seconds=f"{_PATIENCE:.0f}"))
                 time.sleep(_POLL)
-            # Removed by another call between the two steps.
+            # Another call may have removed the file between the two steps.
             if os.fstat(descriptor).st_nlink:
                 return descriptor
         except BaseException:
@@ -139,7 +139,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
-    """Return the start of the call and its answer; each is None if it is missing or incomplete."""
+    """Return the start of the call and its answer. Each is None if it is missing or incomplete."""
     head, _separator, answer = os.pread(descriptor, 2 * _LARGEST, 0).partition(b"\n")
     try:
         begun = float(head)
@@ -153,10 +153,10 @@ def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
 
 
 def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
-    """Remove answers to earlier calls: all of this run, and old ones of other runs.
+    """Remove the answers to all earlier calls of this run, and old answers of other runs.
 
-    A call of this run that still works is waited for: two steps at the same time would disturb each other. Raises
-    OSError and _CallError.
+    Waits for a call of this run that is still working, because two steps at the same time would disturb each other.
+    Raises OSError and _CallError.
     """
     ours = name.partition(".")[0]
     for other in os.listdir(folder):
@@ -172,7 +172,7 @@ def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
 
 
 class _Kept:
-    """The standard output of a module. It writes the answer to the call's file before it goes to the controller."""
+    """The standard output of a module. It writes the answer to the call's file before it sends it to the controller."""
 
     def __init__(self, stream: TextIO, descriptor: int) -> None:
         self._stream = stream
