@@ -81,8 +81,7 @@ def _plain(value: Value) -> Any:
 
 
 class Listed:
-    """The texts of a value for str.format, joined with commas, or with semicolons for {name:;} (if they are
-    clauses)."""
+    """The texts of a value for str.format, joined with commas, or with semicolons for {name:;} (clauses)."""
 
     def __init__(self, texts: Sequence[str], *, comma: str = ", ", clauses: str = "; ") -> None:
         """Set the texts and the separators of the language."""

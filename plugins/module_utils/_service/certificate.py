@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's certificate and key: check whether the service can use them; fix permissions or renew if not."""
+"""Check whether the service can use its certificate and key. If not, fix permissions or renew them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PRIVATE_KEY = b"PRIVATE KEY-----"
 
 
 class CertificateError(messages.ServiceError):
-    """A parameter is invalid, or the command could not be run. The message names an invalid parameter."""
+    """A parameter is invalid (the message names it), or the command could not be run."""
 
 
 class Pair(NamedTuple):
@@ -79,10 +79,7 @@ def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
 
 
 def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Return the facts of the files and their problems, as the module documents them under state.
-
-    told: the problems as messages.
-    """
+    """Return the facts of the files and their problems, as the module documents them. told: problems as messages."""
     problems: List[Message] = []
     found = _examine(pair, problems, run=run)
     return {**found, "problems": [messages.english(told) for told in problems], "told": problems}
@@ -153,9 +150,10 @@ def _mode(permissions: Permissions) -> Optional[int]:
 
 
 def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
-    """Set the key's owner, group and mode; return whether that changes them.
+    """Set the key's owner, group and mode. Return True if that changes them.
 
-    Changes only a regular file with one name that holds a key: an account other than root may own the folder.
+    Changes only a regular file with one name that contains a key, because an account other than root may own the
+    folder.
     """
     uid, gid = _ids(permissions)
     mode = _mode(permissions)
@@ -189,7 +187,10 @@ def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
 
 
 def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> Dict[str, Any]:
-    """Run the command as given and return how it ended, with the end of its output without secrets."""
+    """Run the renewal command without a shell. Return its exit code and the end of its output, with secrets removed.
+
+    Raises CertificateError.
+    """
     environment = {"PATH": procfs.STANDARD_PATH, "LANG": "C.UTF-8"}
     with contextlib.suppress(KeyError):
         environment["HOME"] = pwd.getpwuid(os.geteuid()).pw_dir
@@ -219,7 +220,8 @@ def ensure(
     check_mode: bool = False,
     run: commands.Runner = commands.run,
 ) -> Dict[str, Any]:
-    """If the service cannot use its certificate, fix the key's permissions, then renew, then check again.
+    """If the service cannot use its certificate, fix the key's permissions. If that does not help, renew the
+    certificate.
 
     Returns the result that the module tls_certificate documents. Raises CertificateError.
     """
@@ -248,7 +250,7 @@ def ensure(
         else:
             done = _renew(command, timeout=timeout, run=run)
             last, after = after, look(pair, run=run)
-            # A key may be renewed alone. Then the certificate is renewed as well, or the two do not match.
+            # A change of the key alone counts too. If the certificate was not renewed with it, the two do not match.
             renewed = last != after
             # Files that were renewed as root belong to root.
             if after["problems"] and wanted is not None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bring the service into the state started, stopped or restarted, if nothing speaks against it."""
+"""Start, stop or restart the service, if that does no harm."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _refuse_foreign(look: Look) -> None:
 
 
 def _refuse_lost_database(service: Service) -> None:
-    """Raise NodeProcessError if a start would destroy data that only the WAL of the database holds.
+    """Raise NodeProcessError if a start would destroy data that are only in the WAL of the database.
 
     If a database file is empty or new, SQLite deletes the WAL next to it when it opens the file. Services do that when
     they start.
@@ -64,7 +64,7 @@ def _refuse_lost_database(service: Service) -> None:
 
 
 def _refuse_only_copy(service: Service, look: Look) -> None:
-    """Raise NodeProcessError if a process of the service holds the only copy of its database: its file was deleted."""
+    """Raise NodeProcessError if the database file was deleted and a process of the service has the only copy open."""
     if not service.database_path:
         return
     path = os.path.realpath(service.database_path)
@@ -81,7 +81,7 @@ def _is_up(service: Service, look: Look) -> bool:
 
 def _is_down(service: Service, look: Look) -> bool:
     if service.manager == "systemd" and look.properties.get("ActiveState") not in ("inactive", "failed"):
-        return False  # a unit that waits for its restart has no process, but it must still be stopped
+        return False  # a unit that waits for its restart has no process, but must be stopped nevertheless
     return not look.pids
 
 
@@ -103,7 +103,7 @@ def _act_process(
     stopped: List[Dict[str, Any]] = []
     if state != "started":
         remaining = look.main
-        for _round in range(_ROUNDS):  # again: a process may have started another one while it was ending
+        for _round in range(_ROUNDS):  # repeat: a process may have started another process before it ended
             stopped += process_signals.stop_processes(remaining, timeout=stop_timeout, proc_root=proc_root)
             remaining = service_process.find(service, proc_root=proc_root)
             if not remaining:
@@ -137,11 +137,11 @@ def ensure(
     """Make the service started, stopped or restarted, and return the result of the module.
 
     Returns once the process or unit is up, without waiting for an answer.
-    on_start: called when everything is ready, just before the start, even if the start then fails.
+    on_start: called just before the start, when everything is ready. The start may then still fail.
     on_stop: called before the service is stopped to stay stopped.
-    refused: why the service may not be started.
-    since (clock since boot): when an earlier call with the same purpose began, if that call was killed before it
-    returned. A service that it restarted is not restarted again. Raises NodeProcessError.
+    refused: why the service may not be started. since: start of an earlier call with the same purpose that was killed
+    before it returned (seconds of the clock since boot). If that call restarted the service, the service is not
+    restarted again. Raises NodeProcessError.
     """
     begun = time.monotonic()
     before = service_process.look(service, run=run, proc_root=proc_root)
@@ -196,7 +196,7 @@ def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
 
 
 def _change(before: Look, after: Look, *, state: str, would: bool) -> Dict[str, Any]:
-    """Return the service before and after, as the module returns it. would: check mode, and a run would change it."""
+    """Return the service before and after in the module's format. would: check mode, and a run would change it."""
     final = "stopped" if state == "stopped" else "started"
     return {
         "state": final,

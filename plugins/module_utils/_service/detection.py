@@ -45,7 +45,7 @@ _DOWN = ("warning", "critical", "emergency")
 
 
 class SettingsError(Exception):
-    """Settings that are invalid; preflight is the result of the preflight."""
+    """Settings are invalid. preflight is the result of the preflight."""
 
     def __init__(self, preflight: Dict[str, Any]) -> None:
         super().__init__("; ".join(problem["message"] for problem in preflight["problems"]))
@@ -62,7 +62,8 @@ def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
     for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
         warn(sanitize.text(warning))
     wrong = _wrong_settings(checked)
-    # The disk does not answer. Do not wait for it: neither the service nor a place for the record can be looked up.
+    # The disk does not answer. Do not wait for it, because neither the service nor a folder for the record can be
+    # checked.
     silent = bool(wrong) and wrong <= set(checked["silent"])
     if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["service"]["command"]:
         raise SettingsError(checked)
@@ -127,12 +128,12 @@ def _login(values: Dict[str, Any]) -> Login:
 
 
 def _database_path(checked: Optional[Dict[str, Any]]) -> str:
-    """Return the database that the preflight found to be the service's, an empty text if it is unknown."""
+    """Return the path of the service's database that the preflight found, or an empty text if it is unknown."""
     return str(((checked or {}).get("resolved") or {}).get("database_path") or "")
 
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bool], Optional[str]]:
-    """Return a function that returns why the service must not start. It is called before waiting for a start."""
+    """Return a function that returns why the service must not start. The health check calls it before it waits."""
     path, user = _database_path(checked), values["service"]["user"]
     if not values["open"]:
         return lambda closely: None
@@ -146,7 +147,7 @@ def _is_busy(values: Values) -> bool:
 
 
 def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
-    """Return the maintenance window that is active. An error in it is a warning and hides no outage."""
+    """Return the active maintenance. If it is invalid, only warn, so that an outage is still detected."""
     given = {name: values[f"maintenance_{name}"] for name in ("until", "reason")}
     try:
         found, warnings = host_maintenance.current(state_dir=values["state_dir"], now=time.time(), **given)
@@ -168,7 +169,7 @@ def mark_restart(values: Values, result: Dict[str, Any]) -> None:
 
 
 def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) -> Dict[str, Any]:
-    """Return since when a healthy service answers, if systemd restarted it or no run saw the end of the outage."""
+    """Return when a healthy service started to answer, if systemd restarted it or no run saw the end of the outage."""
     if values["mode"] != "watch" or not result["healthy"]:
         return {"serving_said_at": None, "answers_since": None}
     before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]
@@ -216,7 +217,7 @@ def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> 
 def take_over(
     values: Values, result: Dict[str, Any], opened: Dict[str, Any], *, warn: Warn
 ) -> Optional[Dict[str, Any]]:
-    """Let only this run start the service from now on; return the start that was taken over from systemd."""
+    """Allow only this run to start the service from now on. Return the start that was taken over from systemd."""
     service, doubt = values["service"], result["doubt"]
     if service["manager"] != "systemd" or not opened.get("run") or result["healthy"]:
         return None
@@ -225,7 +226,7 @@ def take_over(
         **where, reason=doubt or "", database_path=_database_path(result.get("preflight")), user=service["user"]
     )
     if doubt:
-        # Two words as the cause: triage reports the details a moment later.
+        # The cause is only two words, because triage reports the details a moment later.
         one_starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
     return taken
 
@@ -242,7 +243,7 @@ class Detection:
 
     @property
     def lease(self) -> Dict[str, Any]:
-        """Run and state_dir of the lease that this works under."""
+        """The arguments run and state_dir of the lease for this call."""
         return {name: self._values[name] for name in host_lease.ARGUMENTS}
 
     def ask(self) -> None:
@@ -253,7 +254,7 @@ class Detection:
             self._note_answer()
 
     def _note_answer(self) -> None:
-        """Record the first healthy answer after a start at once: the run may be killed while it keeps watching."""
+        """Immediately record the first healthy answer after a start, because the run may be killed later."""
         mode, healthy = self._values["mode"], self._result["healthy"]
         if (mode, healthy) not in (("await", True), ("hold", False)):
             return
@@ -292,7 +293,7 @@ class Detection:
         }
 
     def _remember_healthy(self) -> None:
-        """Record that the service was healthy, if this is requested and was checked."""
+        """Record that the service was healthy, if a record is requested and the service was checked."""
         values, result = self._values, self._result
         watched = values["mode"] == "watch" and result["severity"] == "none"
         seen = watched or (values["mode"] == "hold" and result["healthy"])

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Free space on a full file system: remove files that patterns name, oldest first, and no more than needed.
+"""Free space on a full file system. Files that match patterns are removed, oldest first, and no more than needed.
 
-The service's user may own the folders of a pattern and could replace one of them by a link. So every step from the
+The service's user may own the folders of a pattern and could replace one of them with a link. So every step from the
 root down is opened by descriptor without following links. A file is removed only if it is still the file that was
 checked.
 """
@@ -36,7 +36,7 @@ _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 @dataclasses.dataclass
 class _Room:
-    """A file system: the free space wanted, the free space before, and the space freed since by our own count."""
+    """A file system with its requested free space, its free space before, and the freed space by our own count."""
 
     target: reclaim_patterns.Target
     device: int
@@ -49,9 +49,10 @@ class _Room:
         return self.before.f_bavail * self.before.f_frsize
 
     def enough(self, *, measured: bool) -> bool:
-        """Return True if there is enough space, by our count or by the file system's present figures.
+        """Return True if there is enough space, by our count or by the file system's current figures.
 
-        Some file systems report freed space only later, and other programs write meanwhile. Either count will do.
+        Some file systems report freed space only later, and other programs may write at the same time. So either is
+        accepted.
         """
         counted = (self.available_before + self.bytes_freed, self.before.f_favail + self.inodes_freed)
         now = counted
@@ -67,7 +68,7 @@ class _Room:
 
 
 class _Protected(NamedTuple):
-    """Files that are never touched: by name, by inode, and everything below some folders."""
+    """Files that are never touched, identified by name, by inode, or by a folder above them."""
 
     paths: Set[str]
     identities: Set[Identity]
@@ -96,7 +97,7 @@ def _protect(paths: Sequence[str], folders: Sequence[str]) -> _Protected:
 
 
 def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
-    """Return the file systems to free, by device. For targets on the same one the largest counts.
+    """Return the file systems to free, by device. If targets are on the same device, the largest request counts.
 
     Raises DiskReclaimError.
     """
@@ -121,7 +122,7 @@ def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
 
 
 def _open_files(proc_root: str) -> Tuple[Set[Identity], bool]:
-    """Return the regular files that processes have open, and whether all processes could be looked into."""
+    """Return the regular files that processes have open, and whether all processes could be inspected."""
     found: Set[Identity] = set()
     complete = True
     for _pid, descriptors in procfs.descriptors(proc_root=proc_root):
@@ -178,7 +179,7 @@ def _is_database(candidate: Candidate) -> bool:
 
 
 def _is_whole(candidate: Candidate) -> bool:
-    """Return True if the database is as long as its header says: a copy made on a full disk is often shorter."""
+    """Return True if the database has the length in its header. A copy made on a full disk is often shorter."""
     with contextlib.suppress(OSError), _folder_of(candidate) as folder:
         header = sqlite_files.parse_header(_head(candidate, folder, size=100))
         return header is not None and candidate.status.st_size >= header.page_count * header.page_size
@@ -214,7 +215,7 @@ def _told(candidate: Candidate) -> Dict[str, Any]:
 
 
 class _Reclaim:
-    """One pass: the candidates, and the result for each."""
+    """One run, with its candidates and the result for each of them."""
 
     def __init__(
         self,
@@ -242,7 +243,7 @@ class _Reclaim:
             self.skipped.append(entry)
 
     def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[Candidate]:
-        """Return the files that the rules allow to remove on the file systems that need space, oldest first."""
+        """Return the files that the rules allow it to remove on the file systems that need space, oldest first."""
         walk = reclaim_patterns.Walk(skip=self.skip)
         found: Dict[Identity, Candidate] = {}
         kept: Set[Identity] = set()
@@ -264,7 +265,7 @@ class _Reclaim:
         return candidate.identity in self._open or unseen
 
     def take(self, candidate: Candidate) -> None:
-        """Remove or truncate one file, or record why not."""
+        """Remove or truncate one file, or record why it was left alone."""
         if self._protected.holds(candidate.path, candidate.identity):
             self.skip(candidate.path, "it is protected")
             return

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check if the service answers: ask its endpoints and its process until there is a verdict.
+"""Check whether the service answers. Its endpoints and its process are checked until there is a verdict.
 
 See probe_plan (the questions) and http_probe (one request).
 """
@@ -31,13 +31,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
     Target,
 )
 
-# How long a unit may be without a process beyond its RestartSec, and how often it may end after a start, before we give
-# up. Two ends are allowed: systemd's own restart may succeed after the first start failed.
+# Time in seconds that a unit may have no process in addition to its RestartSec, and number of times that it may end
+# after a start, before we give up. Two ends are allowed, because systemd's own restart may succeed after the first
+# start failed.
 _RESTART_GRACE = 3.0
 _ENDS_ALLOWED = 1
-# If somebody starts the service, we wait _SETTLE seconds in all: until its unit is up, and then until it answers, as
-# long as its process is younger than _YOUNG seconds. Meanwhile it is asked every _YOUNG_INTERVAL seconds. A longer wait
-# would reach the deadline of the detection role, which would report the host as unreachable.
+# If somebody starts the service, we wait at most _SETTLE seconds until its unit is up and, while its process is younger
+# than _YOUNG seconds, until it answers. During this time, it is probed every _YOUNG_INTERVAL seconds. A longer wait
+# would exceed the deadline of the detection role, which would then report the host as unreachable.
 _SETTLE = 25.0
 _YOUNG = 20.0
 _YOUNG_INTERVAL = 0.2
@@ -96,13 +97,14 @@ class _Watch:
         self.service = service
         self.targets = targets
         self.plan = plan
-        # Called before waiting for another's start; the argument says whether there is time for a detailed check.
+        # Called before we wait for a start by somebody else. The argument says whether there is time for a detailed
+        # check.
         self.doubt = doubt
-        # Returns True if another run is working on the host: then the start belongs to that run, and we do not wait for
+        # Returns True if another run is working on the host. The start then belongs to that run, and we do not wait for
         # it.
         self.busy = busy
         self.doubted: Optional[str] = None
-        # The unit's phase at the first probe, and for how many seconds we waited for its start.
+        # The unit's phase at the first probe, and the time in seconds that we waited for its start.
         self.first_phase: Optional[str] = None
         self.waited = 0.0
         # True if we waited for an automatic restart that was about to happen.
@@ -158,19 +160,19 @@ class _Watch:
         time.sleep(max(0.0, self._probe_begun + self.plan.interval - time.monotonic()))
 
     def severity(self, *, healthy: bool) -> str:
-        """Return the severity; an unhealthy service is a warning at least.
+        """Return the severity. An unhealthy service is at least a warning.
 
-        A service that answers again is still a warning if it failed often enough before.
+        A service that answers again is a warning too, if it failed often enough before.
         """
         if healthy:
             return "warning" if self.most_failures >= self.plan.warning_after and self.plan.mode == "watch" else "none"
-        # Nobody may start it on a database in doubt. So it counts as down, even if a process still runs.
+        # Nobody may start the service on a database in doubt. So it counts as down, even if a process is still running.
         if (self.gone or self.doubted) and not self.good:
             return "emergency"
         return "critical" if self.failures >= self.plan.critical_after else "warning"
 
     def summary(self) -> List[Message]:
-        """Return a message for each problem, or that there is none."""
+        """Return a message for each problem, or a message that there is none."""
         wrong = [_of_answer(end["name"], end) for end in self.endpoints if end["required"] and not end["ok"]]
         if self.gone:
             wrong.append(message("reason.probe.gone"))
@@ -182,7 +184,7 @@ class _Watch:
         return takeover.phase(self.properties) if self.properties else None
 
     def is_young(self) -> bool:
-        """Return True if the unit's process may still be starting: it is young, and nobody listens yet."""
+        """Return True if the unit's process may still be starting, because it is young and nobody listens yet."""
         begun = any(endpoint["ok"] or endpoint["silent"] for endpoint in self.endpoints)
         return bool(
             self.phase == takeover.UP
@@ -218,20 +220,20 @@ class _Watch:
 
 
 def _of_answer(name: str, answer: Mapping[str, Any]) -> Message:
-    """Return the error of an endpoint or of the login under its name."""
+    """Return the error of an endpoint or of the login, with its name."""
     return labelled(name, from_dict(answer["messages"]["error"]))
 
 
 def _watch_until_verdict(watch: _Watch) -> bool:
     """Probe until the first healthy answer, the threshold of failures, or the end of the process.
 
-    If somebody (systemd, a person) already starts the service or is about to, wait for the start. Failures meanwhile
-    do not count.
+    If systemd or a person is starting the service or is about to start it, wait for that start. Failures during the
+    wait do not count.
     """
     while not watch.probe():
         phase = watch.phase
         watch.first_phase = watch.first_phase or phase
-        # Only once: if the service fails again after that start, the run handles it.
+        # Do this only once. If the service fails again after that start, the run handles it.
         soon = not watch.restart_awaited and takeover.is_imminent(watch.properties)
         comes = phase == takeover.STARTING or soon
         watch.doubted = watch.doubt(comes)
@@ -277,14 +279,14 @@ def _wait_until_good(watch: _Watch) -> bool:
 
 
 def _grace(watch: _Watch) -> float:
-    """Return how long the process may be missing: 0 seconds, unless systemd is about to start it again."""
+    """Return for how many seconds the process may be missing. It is 0, unless systemd is about to start it again."""
     if not service_process.waits_for_restart(watch.properties):
         return 0.0
     return (procfs.timespan(watch.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE
 
 
 def _hold_good(watch: _Watch) -> bool:
-    """Probe count times; fail at one bad answer or another process."""
+    """Probe count times. Fail at the first bad answer, or if the process changes."""
     pids: Optional[List[int]] = None
     while watch.probe():
         pids = watch.process["pids"] if pids is None else pids
@@ -319,8 +321,8 @@ def ask(
     """Check the service's health in the plan's mode, and return the result of the module.
 
     If no endpoints are given and none are needed, only the process is checked, and the service is never called healthy.
-    doubt: returns why nothing may be started on the service's database, or None if it may. Its argument says whether
-    there are seconds for a detailed check. busy: returns True if another run is working on the host. Raises
+    doubt: returns why the service must not be started on its database, or None if it may be started. Its argument says
+    whether there is time for a detailed check. busy: returns True if another run is working on the host. Raises
     HealthError.
     """
     if targets or endpoints_needed:

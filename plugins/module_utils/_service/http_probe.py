@@ -4,7 +4,7 @@
 
 """Ask the service's endpoints over HTTP and HTTPS, and log in.
 
-Proxies of the environment are not used: the question is whether this service answers, not whether a proxy does.
+Proxy settings in the environment are ignored, because only the answer of the service itself counts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _context(target: Target) -> ssl.SSLContext:
 
 
 def _reason(error: Exception, *, timeout: float) -> Message:
-    """Return in a few words why there was no answer."""
+    """Return a short reason why there was no answer."""
     said = str(getattr(error, "strerror", None) or type(error).__name__)
     kinds: Tuple[Tuple[Any, Message], ...] = (
         ((socket.timeout, TimeoutError), _silent(timeout)),
@@ -77,9 +77,9 @@ def _certificate(der: Optional[bytes]) -> Optional[Dict[str, Any]]:
 
 
 class _Request:
-    """One request in a thread of its own, with one time limit for name, connection, handshake, headers and body.
+    """One request in its own thread, with one time limit for name lookup, connection, handshake, headers and body.
 
-    A socket's time-out starts again with each byte, so a server that sends byte by byte would never reach it. So the
+    The timeout of a socket starts again with each byte. A server that sends single bytes would never reach it. So the
     socket is shut down when the time is over.
     """
 
@@ -94,7 +94,7 @@ class _Request:
         self.silent = False
         self._timeout = timeout
         self._body = body
-        self._problem: Optional[Message] = None  # the problem, while details about it are being looked up
+        self._problem: Optional[Message] = None  # the problem, while its details are being collected
         self._sockets: List[socket.socket] = []
         self._over = False
         self._lock = threading.Lock()
@@ -103,7 +103,7 @@ class _Request:
         self._thread.start()
 
     def result(self) -> _Request:
-        """Wait for the answer, at most for the remaining time."""
+        """Wait for the answer, for at most the remaining time."""
         self._thread.join(max(0.0, self._begun + self._timeout - time.monotonic()))
         with self._lock:
             if self._thread.is_alive() and not self._over:
@@ -173,7 +173,7 @@ class _Request:
             connected.close()
 
     def _look_at_certificate(self) -> None:
-        """Fetch the certificate that was not trusted: its name and its end date are needed for the report."""
+        """Fetch the untrusted certificate, because the report needs its name and its end date."""
         parts = urllib.parse.urlsplit(self.target.url)
         with contextlib.suppress(OSError, ValueError):
             connected = self._connect(parts)
@@ -234,7 +234,7 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
     """Try to log in. The answer (a token) is discarded.
 
-    Rate limiting is not a failure of the service, but then the password was not tested: checked is false.
+    Rate limiting is not a failure of the service. Because the password was not tested, checked is then false.
     """
     body = json.dumps({"username": login.username, "password": login.password}).encode()
     request = _Request(login.target, timeout=timeout, body=body).result()

@@ -4,7 +4,7 @@
 
 """The users and requests that an outage affected, from a query of the database and from the access log.
 
-Both are only read, and the time for them is limited.
+Both are only read, with a time limit.
 """
 
 from __future__ import annotations
@@ -56,11 +56,10 @@ def measure(
     user: str = "",
     busy_timeout: float = 1.0,
 ) -> Dict[str, Any]:
-    """Return users, requests and requests_failed between two instants, and for each unknown number the reason.
+    """Return users, requests and requests_failed between two instants, and the reason for each unknown number.
 
-    query: one statement that returns a number; :start and :end in it are the instants. An empty query or an empty
-    access_log is skipped. The database is read with the rights of user. See sqlite_files.look.
-    Raises ImpactError.
+    query: one statement that returns a number, in which :start and :end are the instants. An empty query or an empty
+    access_log is skipped. The database is read with the rights of user. See sqlite_files.look. Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)
     deadline = time.monotonic() + time_budget
@@ -137,7 +136,7 @@ def _unopenable(path: str, problems: Sequence[sqlite_files.Problem]) -> Message:
 def _requests(
     path: str, begun: float, over: float, deadline: float
 ) -> Tuple[Optional[Tuple[int, int]], Optional[Message]]:
-    """Return how many requests the log has for that time, and how many of them were answered with 5xx."""
+    """Return the number of requests in the log for that time, and the number of those answered with 5xx."""
     if not path:
         return None, None
     seen = requests = failed = 0

@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The schema's migrations: list the applied and pending ones, and apply them, with the service's own knex.
+"""The schema's migrations. They are listed and applied with the service's own knex.
 
-knex changes a database when it opens it: it creates a missing one, it creates its tables in an empty one, and when it
-closes, SQLite writes the WAL into it. So for a list, knex gets a temporary database that holds only the rows of
-knex's own tables. Those rows were read without changing any file. knex opens the real database only to migrate it.
+knex changes a database that it opens. It creates a missing database, and it creates its tables in an empty one. When it
+closes the database, SQLite writes the WAL into it. So to list migrations, knex gets a temporary database with only the
+rows of knex's own tables. Those rows were read without changing any file. knex opens the real database only to migrate
+it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _MOST_ERROR_TEXT = 600
 _KNEX_NAMES = ("knex", "knex.js")
 _MIGRATES = lazy(r"(?:^|[\s/])knex(?:[\s.]|$)|\bmigrate[:\s]")
 _COMMAND = lazy(r"\bmigrate:(\w+)")
-# Commands that only read. Triage itself runs them meanwhile.
+# Commands that only read. Triage itself may run them at the same time.
 _LOOKS = {"list", "status", "currentVersion"}
 _LOCKED = lazy(r"(?i)migration table is already locked|MigrationLocked")
 
@@ -62,7 +63,7 @@ def may_migrate(argv: Sequence[str]) -> bool:
 
 
 class Status(NamedTuple):
-    """The names of completed and pending migrations, the number of the last batch, whether the lock is taken."""
+    """The names of completed and pending migrations, the number of the last batch, and whether the lock is taken."""
 
     completed: List[str]
     pending: List[str]
@@ -105,7 +106,7 @@ class Migrator:
             raise KnexError(message("reason.knex.not_installed", program=_KNEX, folder=app_dir))
         own = self._read_environment(environment_file)
         self._environment = self._child_environment(own, node=node, node_env=node_env)
-        # Paths are not secrets, and messages need them.
+        # Paths are not secrets, and the messages need them.
         secrets = [
             value for value in own.values() if not value.startswith("/") and value != self._environment["NODE_ENV"]
         ]
@@ -149,7 +150,7 @@ class Migrator:
             return message("reason.knex.command_late", command=command, folder=self.app_dir, seconds=seconds)
         said = [line.strip() for line in migration_names.ANSI.sub("", f"{done.stdout}\n{done.stderr}").splitlines()]
         said = [line for line in said if line and not re.match(r"(at |Using environment|Working directory)", line)]
-        # Node repeats the message in the stack trace; the lines of code around it are not useful.
+        # Node repeats the message in the stack trace. The lines of code around it are not useful.
         told = [
             line for line in dict.fromkeys(said) if re.search(r"(?i)error|fail|corrupt|cannot|locked|missing", line)
         ]
@@ -161,7 +162,7 @@ class Migrator:
 
     @contextlib.contextmanager
     def _stand_in(self, tables: Tables) -> Iterator[str]:
-        """Make a database with knex's own tables only; it belongs to the user and is removed afterwards."""
+        """Make a temporary database with only knex's own tables, which belongs to the user."""
         with _explained("make_temporary"), run_as.acting_as(self.account):
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
         try:
@@ -199,7 +200,7 @@ class Migrator:
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)
 
     def shipped(self) -> List[str]:
-        """Return the application's migrations in their order: the pending ones if none is applied."""
+        """Return the application's migrations in order. If none is applied, knex lists all of them as pending."""
         _completed, pending = self._list(Tables())
         return pending
 
@@ -259,7 +260,7 @@ def running_migrations(migrator: Migrator) -> List[procfs.Process]:
 
 
 def _unlock(migrator: Migrator) -> Status:
-    """Release the migration lock if nobody can be migrating any more, and return the new status."""
+    """Release the migration lock if no process can be migrating, and return the new status."""
     running = running_migrations(migrator)
     if running:
         who = ", ".join(f"pid {process.pid} ({process.command})" for process in running)

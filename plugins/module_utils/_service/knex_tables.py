@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 READ_SECONDS = 30.0
 _BUSY_SECONDS = 5.0
 _READ_ATTEMPTS = 5
-# Far more than any application has: rows, bytes of a value, and characters of the statement of a table of knex.
+# Limits for a table of knex that no application reaches: rows, bytes of a value, and characters of its statement.
 _MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
 _SHOWN = 80  # characters of a table's name
 
@@ -39,21 +39,21 @@ _LOCK_COLUMNS = {"index", "is_locked"}
 class KnexError(ServiceError):
     """The migrations could not be read or applied.
 
-    locked: the migration lock is the reason. applied: the migrations that were applied nevertheless.
+    locked: True if the migration lock is the reason. applied: the migrations that were applied before the error.
     """
 
     def __init__(self, told: Union[str, Message], *, locked: bool = False, applied: Sequence[str] = ()) -> None:
-        """Take the message and the details, see the class."""
+        """Set the message and the details. See the class."""
         super().__init__(told)
         self.locked = locked
         self.applied = list(applied)
 
 
 class Tables(NamedTuple):
-    """The content of knex's own tables: for each its name, the statement that made it, and its rows.
+    """The content of knex's own tables: the name of each table, the statement that created it, and its rows.
 
-    names: the migrations that were applied. several: more than one table has the columns of knex's tables, and only
-    knex's own configuration says which table is in use.
+    names: the migrations that were applied. several: True if more than one table has the columns of knex's tables. Only
+    knex's configuration then says which one is in use.
     """
 
     tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]] = ()
@@ -68,7 +68,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> Set[str]:
 
 
 def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
-    """Raise SqliteError if a table holds more than a table of knex can hold. SQLite counts; no row is read out."""
+    """Raise SqliteError if a table is too large for a table of knex. SQLite counts, so that no row is read."""
 
     def number(sql: str, *values: Any) -> int:
         return int(connection.execute(sql, values).fetchone()[0])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read application logs: the time of each line, exceptions with their stack, known troubles, answered requests.
+"""Read application logs: the time of each line, exceptions with their stack, known errors, answered requests.
 
 The application chooses the log's format. So times are searched in the formats that Node applications write: ISO 8601
 near the beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's format (morgan).
@@ -20,14 +20,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 _LONGEST_LINE = 2000
-# Number of characters to quote around a known trouble: they include paths and package names.
+# Number of characters to quote around a known error, enough to include paths and package names.
 _CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
 # The log ends with an exception if at most this many lines follow it.
 _AFTER_THE_LAST = 3
 
-# Messages of an application about a known trouble. The rules of causes use the names.
+# Messages of an application about a known error. The rules of causes use the names.
 SIGNATURES: Dict[str, Pattern[str]] = {
     "heap_oom": re.compile(
         r"JavaScript heap out of memory|Reached heap limit|Ineffective mark-compacts near heap limit"
@@ -52,7 +52,7 @@ SIGNATURES: Dict[str, Pattern[str]] = {
     ),
 }
 
-# Troubles that may go on while requests are answered well (a health check need not use the database).
+# Errors that may continue while requests succeed (a health check need not use the database).
 _LASTING = ("disk_full", "db_locked", "db_corrupt", "migration_missing")
 _LASTING_SECONDS = 30.0
 
@@ -60,15 +60,15 @@ _LASTING_SECONDS = 30.0
 _ERROR = lazy(r"(?:^|[\s\[(])(?:[A-Z]\w*)?(?:Error|Exception|Rejection)\b(?: \[\w+\])?(?::|\s*$)")
 _FRAME = lazy(r"^\s+at .+")
 _CARET = lazy(r"^\s*\^+\s*$")
-# Node prints the place of an uncaught error above its message, with the source line and the caret between them.
+# Node prints the file and line of an uncaught error above its message, with the source line and a caret in between.
 _HEADER = lazy(r"^(?:file://)?(/[^\n]*|node:\S+):(\d+)$")
 _PLACE = lazy(r"(?:^|[\s(])(?:file://)?(/[^()\n]+?):(\d+)(?::\d+)?\)?$")
-# A JSON file has no header: its path begins the message.
+# An error in a JSON file has no header. The path of the file is at the beginning of the message.
 _JSON_FILE = lazy(r"SyntaxError: (/[^\n:]+\.json): ")
-# Frames in which Node compiles a file: the code of that file has not run yet.
+# Frames in which Node compiles a file, so that the code of that file has not run yet.
 _COMPILING = lazy(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
 _LONGEST_HEADER = 8
-# Node prints its version last when it ends because of an exception (17 and later).
+# When Node (17 and later) ends because of an exception, its version is the last line that it prints.
 _NODE_ENDED = lazy(r"^Node\.js v\d+\.")
 
 _LAST_INSTANT = 7258118400.0  # 2200
@@ -87,13 +87,13 @@ _SUCCESS = lazy(
 
 
 class Line(NamedTuple):
-    """One line and when it was written (seconds since the epoch), if it or an earlier line has a time."""
+    """One line and its time (seconds since the epoch), if this line or an earlier line has a time."""
 
     text: str
     at: Optional[float]
     # True if the line itself has the time.
     dated: bool
-    # The line before secrets were masked, since a mask may cover a signature. It is never quoted.
+    # The line before secrets were masked, because a mask may cover a signature. It is never quoted.
     unmasked: str = ""
 
     @property
@@ -103,7 +103,7 @@ class Line(NamedTuple):
 
 
 def instant(text: str) -> Optional[float]:
-    """Return the instant of a log line in seconds since the epoch; without a zone it is this host's local time.
+    """Return the instant of a log line in seconds since the epoch. An instant without a zone is in the host's time.
 
     Returns None for an instant before 1970 or after 2200.
     """
@@ -135,8 +135,8 @@ def _instant(head: str) -> Optional[float]:
 def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
     """Return the last limit bytes of a file as text, whether the file is longer, and its status.
 
-    A first line that is cut is left out too: it may be a secret without the name that identifies it as one.
-    Raises OSError.
+    A first line that was cut is left out, because it may be a secret without the name that identifies it. Raises
+    OSError.
     """
     # People see this text, so it must come from a file that the service may read itself.
     with os.fdopen(safe_open.open_file(path), "rb") as stream:
@@ -153,15 +153,15 @@ def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
 def split(text: str) -> List[str]:
     """Return the lines of a log.
 
-    Only a line feed ends a line, not the other characters that Python accepts. Names that users choose may contain
-    U+2028, and the text after it would look like a line of its own.
+    Only a line feed ends a line. Python also accepts other characters, such as U+2028, but a user may choose a name
+    with such a character, and the text after it would look like a separate line.
     """
     lines = text.split("\n")
     return [line[:-1] if line.endswith("\r") else line for line in (lines if lines[-1] else lines[:-1])]
 
 
 def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
-    """Return lines with their instants; a line without one (a stack) gets that of the line before it.
+    """Return lines with their instants. A line without an instant (a stack) gets the instant of the previous line.
 
     unmasked: the same lines before secrets were masked.
     """
@@ -208,7 +208,7 @@ def _place(lines: Sequence[Line], number: int, stack: Sequence[str]) -> Optional
 
 
 def _alike(item: Dict[str, Any]) -> Tuple[str, ...]:
-    """Return the key by which errors of one place are equal: message and stack without times and numbers."""
+    """Return the key that equal errors share, which is message and stack without times and numbers."""
     error = _ERROR.search(item["message"])
     text = item["message"][error.start() :] if error else item["message"]
     return (re.sub(r"\d+", "0", text), *item["stack"])
@@ -250,11 +250,11 @@ def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
 def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] = None) -> Dict[str, Any]:
     """Return the findings in lines.
 
-    exceptions and signatures hold only events after since. If the log has no times, they hold the events near its end,
-    provided that it was written to (written_at) after since. An event that ends a process counts only after the last
-    request that was answered well (last_success_at): a process that served after the event was another one. Each
-    exception has place (file, line), compiling (Node was reading a file, not running it) and times (how often the same
-    one occurs).
+    exceptions and signatures contain only events after since. If the log has no times, they contain the events near its
+    end, provided that the log was written to (written_at) after since. An event that ends a process counts only if no
+    request succeeded after it (last_success_at), because a process that served later is another process. Each exception
+    has place (file, line), compiling (True if Node was reading a file and not running it) and times (number of times
+    that it occurs).
     """
     fresh = written_at is not None and written_at >= since
     success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)
@@ -263,7 +263,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     def recent(number: int, at: Optional[float]) -> bool:
         if at is not None and at >= since:
             return True
-        # No line with a time follows, and no request was answered since: the log ends with it.
+        # No line with a time follows, and no request was answered since. So the log ends with this exception.
         return (
             fresh and len(lines) - number <= 80 and not any(line.dated for line in lines[number:]) and success < number
         )
@@ -285,7 +285,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     if success >= 0 and not lines[success].dated and success == len(lines) - 1:
         served = written_at
     return {
-        # Exceptions that ended a process or the log are kept first; those that were only logged may be dropped.
+        # Exceptions that ended a process or the log are kept. Exceptions that were only logged may be dropped.
         "exceptions": [
             {
                 **{name: item[name] for name in ("message", "stack", "fatal", "last", "place", "compiling")},

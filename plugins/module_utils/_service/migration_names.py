@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names of migrations: those of the application, the pending ones, and those in knex's list."""
+"""Names of migrations, from the application's folder and from knex's list."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HEADING = re.compile(r"(?i)(?:found (?P<count>\d+)|no) (?P<kind>completed|pendi
 def parse_list(output: str) -> Tuple[List[str], List[str]]:
     """Return the completed and the pending migrations in the output of knex migrate:list or migrate:status (2.x, 3.x).
 
-    Raises KnexError if the output has another form, or lists another number of files than it announces.
+    Raises KnexError if the output has another format, or lists another number of files than it announces.
     """
     names: Dict[str, List[str]] = {}
     announced: Dict[str, int] = {}

@@ -4,9 +4,9 @@
 
 """Make the service's node_modules agree with the lock file.
 
-npm ci deletes node_modules before it downloads: if the registry does not answer, the service has no modules left.
-So npm works in a temporary folder inside the application's folder, and the old tree is removed only after node has
-loaded the new one. See npm_lock (compare), npm_build (build) and npm_swap (swap).
+npm ci deletes node_modules before it downloads. If the registry does not answer, the service has no modules left. So
+npm works in a temporary folder inside the application's folder, and the old tree is removed only after node has loaded
+the new one. See npm_lock (compare), npm_build (build) and npm_swap (swap).
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def npm_ci(
 ) -> Dict[str, Any]:
     """Make node_modules agree with the lock file; return the result that the module npm_ci documents.
 
-    If build_only is set, the new tree stays in its build folder, and the next call puts it in place. reserve bytes stay
-    free on the file system. Raises NpmError; the old tree is then still in place.
+    If build_only is set, the new tree stays in its build folder, and the next call puts it in place. reserve bytes must
+    stay free on the file system. Raises NpmError. The old tree is then still in place.
     """
     if cache and not os.path.isabs(cache):
         raise NpmError(f"cache is {cache!r}: must be an absolute path")
@@ -121,7 +121,7 @@ def _install(
     fingerprint = application.fingerprint(report)
     build = npm_build.finished(application, fingerprint=fingerprint) if found or always else None
     is_new = False
-    # Before the build, because they take the space that the new tree needs.
+    # Remove them before the build, because the new tree needs their space.
     removed = [path for path in application.litter() if path != build and npm_application.remove(path)]
     if found or always:
         if build is None:

@@ -2,13 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One application's folder: its user, its lock, its modules, and the folders that a killed run left behind.
+"""The folder of one application, with its user, its lock, its modules, and the folders that a killed run left behind.
 
 All names below are entries of the application's folder, so that a swap is a few renames:
 
-.npm_ci-*                a tree being built; if it holds "complete", it was built, loaded and flushed to disk
-node_modules.previous    the node_modules before the last swap
-node_modules.older       the former node_modules.previous, during a swap
+.npm_ci-* a tree being built; if it contains "complete", it was built, loaded and flushed to disk node_modules.previous
+the node_modules before the last swap node_modules.older       the former node_modules.previous, during a swap
 """
 
 from __future__ import annotations
@@ -32,9 +31,10 @@ BUILD_PREFIX = ".npm_ci-"
 
 
 def remove(path: str) -> bool:
-    """Remove a tree or a link; return whether it is gone. Files below a link are never touched.
+    """Remove a tree or a link. Return True if it is gone. The target of a link is never touched.
 
-    Only root can remove a tree that root installed in the user's folder. The folder is then opened without links.
+    Only root can remove a tree that root installed in the user's folder. The folder is then opened without following
+    links.
     """
     with contextlib.suppress(OSError):
         if os.path.islink(path):
@@ -50,7 +50,7 @@ def remove(path: str) -> bool:
 def _remove_modules_of_root(path: str) -> None:
     """Remove a tree in the user's folder if root once installed it. Raises OSError.
 
-    A tree that only has the same name stays: the user may have given this name to another folder owned by root.
+    Another tree with the same name is kept, because the user may have given this name to another folder of root.
     """
     parent, name = os.path.split(path)
     folder = safe_open.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
@@ -88,10 +88,10 @@ class Application:
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
         with npm_lock.explained("act_as", user=repr(user), folder=app_dir):
-            # An account that could replace the folder gets only its own rights. Root's are used only if there is none.
+            # Root's rights are used only if no other account could replace the folder.
             self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
             if self.rights and user and not self._may_write(self.rights):
-                # It belongs to another account, which also gets only its own rights.
+                # The folder belongs to another account. The rights of that account are used.
                 self.rights, user = safe_open.rights_on(app_dir), None
             name = user or (run_as.name_of(self.rights[0]) if self.rights else None)
             self.account = run_as.resolve(name, folder=self.app_dir)
@@ -132,20 +132,20 @@ class Application:
 
     @contextlib.contextmanager
     def writing(self, deed: str, /, **values: str) -> Iterator[None]:
-        """Act as the user if the user may write in the folder; errors name the deed, see run_as.explained."""
+        """Act as the user if the user may write to the folder. For deed and values, see run_as.explained."""
         with npm_lock.explained(deed, **values), contextlib.ExitStack() as stack:
             if self.theirs:
                 stack.enter_context(run_as.acting_as(self.account))
             yield
 
     def require_rights(self) -> None:
-        """Raise NpmError, before any work, if neither the user nor we may write in the folder."""
+        """Raise NpmError, before any work, if neither the user nor we may write to the folder."""
         if not self.theirs and os.geteuid() != 0:
             raise NpmError(message("reason.npm.not_writable", folder=self.app_dir, user=repr(self.account.pw_name)))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock out a second run; the kernel releases the lock when this process ends for any reason."""
+        """Lock the folder for this run. The kernel releases the lock when this process ends for any reason."""
         with self.writing("open", folder=self.app_dir):
             descriptor = os.open(self.app_dir, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -160,7 +160,7 @@ class Application:
     # Folders that a killed run left behind
 
     def litter(self) -> List[str]:
-        """Return the folders that a killed run left behind, except those in which its npm still works."""
+        """Return the folders that a killed run left behind, except those in which its npm is still working."""
         with npm_lock.explained("list", folder=self.app_dir):
             names = [
                 entry.name
@@ -173,14 +173,14 @@ class Application:
             return []
         busy: Set[str] = set()
         with npm_lock.explained("find_workers", folder=self.app_dir):
-            with safe_open.acting(None):  # only root sees the working directories of others
+            with safe_open.acting(None):  # only root sees the working directories of other users
                 processes = list(procfs.processes())
             for process in processes:
                 if process.cwd is not None and process.cwd.startswith(self.app_dir + "/"):
                     busy.add(process.cwd[len(self.app_dir) + 1 :].split("/", 1)[0])
         return sorted(self.path(name) for name in names if name not in busy)
 
-    # Looking
+    # Checks
 
     def look(self) -> Tuple[List[Difference], NodeReport]:
         """Return the problems of the current tree, including native drivers that do not load."""
@@ -204,12 +204,12 @@ class Application:
         return found, report
 
     def count(self) -> int:
-        """Return how many packages npm says it installed; npm reports nothing if there was none to install."""
+        """Return the number of packages that npm installed. npm reports nothing if there was no package to install."""
         with run_as.acting_as(self.account):
             path = self.path(f"{npm_lock.TREE}/.package-lock.json")
             return len(npm_lock.read_packages(path)) if os.path.exists(path) else 0
 
-    # Building
+    # Build
 
     def fingerprint(self, report: NodeReport) -> str:
         """Return a digest of everything that a finished tree depends on."""

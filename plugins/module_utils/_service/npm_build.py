@@ -31,7 +31,7 @@ def npm_message(stderr: str, *, redactor: redact.Redactor) -> str:
     lines = [line.strip() for line in stderr.splitlines()]
     said = [re.sub(r"^npm (?:error|ERR!)\s*", "", line) for line in lines if re.match(r"npm (?:error|ERR!)", line)]
     said = [line for line in (said or lines) if line and "complete log of this run" not in line]
-    # Long output comes from a compiler: its first lines name the failed step, and the lines with an error the reason.
+    # Long output comes from a compiler. Its first lines name the failed step, and the lines with "error" the reason.
     chosen = said[:4] + [line for line in said[4:] if re.search(r"(?i)\berror\b|ERR!.*stack", line)][:3]
     message = redactor.text("; ".join(chosen) or "it printed nothing")
     return message if len(message) <= _MOST_ERROR_TEXT else message[:_MOST_ERROR_TEXT] + "..."
@@ -47,7 +47,7 @@ def _npmrc_secrets(paths: Sequence[str]) -> List[str]:
 
 
 def _measure(tree: str) -> Tuple[int, int]:
-    """Return bytes on disk and the number of entries of a tree."""
+    """Return the bytes on disk and the number of entries of a tree."""
     size = count = 0
     for folder, folders, names in os.walk(tree):
         for name in folders + names:
@@ -94,7 +94,7 @@ def _check_room(application: Application, *, reserve: int) -> None:
 
 
 def _lay_out(application: Application) -> str:
-    """Make the build folder: copies of the two JSON files, links to everything else that scripts may read."""
+    """Make the build folder, with copies of the two JSON files and links to everything else that scripts may read."""
     with application.writing("make_build_folder", folder=application.app_dir):
         build = tempfile.mkdtemp(prefix=npm_application.BUILD_PREFIX, dir=application.app_dir)
         if not application.theirs:
@@ -119,7 +119,7 @@ def _lay_out(application: Application) -> str:
 
 
 def _home(application: Application, build: str) -> str:
-    """Return a home in which npm can keep its cache: the user's own, else one that is removed with the build."""
+    """Return a home for npm's cache. It is the user's own, or else a folder that is removed with the build."""
     home = application.account.pw_dir
     with run_as.acting_as(application.account):
         cache = os.path.join(home, ".npm")
@@ -197,7 +197,7 @@ def _give(application: Application, name: str, folder: int, owner: os.stat_resul
 def build(
     application: Application, *, fingerprint: str, offline: bool, cache: Optional[str], timeout: float, reserve: int = 0
 ) -> str:
-    """Build a tree, load it, flush it to disk; return its folder, which the caller removes. Old trees stay."""
+    """Build a tree, load it and flush it to disk. Return its folder, which the caller removes. Old trees are kept."""
     _refuse_links(application)
     _check_room(application, reserve=reserve)
     build = _lay_out(application)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Load packages with node as the service's user: only this shows a broken native part."""
+"""Load packages with node as the service's user, because only this shows a broken native part."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ NATIVE_DRIVERS = ("better-sqlite3", "sqlite3", "bcrypt")
 
 _NODE_TIMEOUT = 60.0
 
-# The variables that npm and its scripts get from our environment: how to reach the registry, and npm's settings.
+# The variables that npm and its scripts get from our environment, to reach the registry and to configure npm.
 _HANDED_ON = re.compile(
     r"(?i)(npm_config_.*|https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|lang|lc_.*|tz|cc|cxx|jobs|python)\Z"
 )
 
-# Loads each package and prints its name first, since a broken native part may end the process. better-sqlite3 loads its
-# native part only when a database is opened.
+# Prints the name of each package and then loads it, because a broken native part may end the process. better-sqlite3
+# loads its native part only when a database is opened.
 _LOADER = """
 const say = (line) => require('fs').writeSync(1, '\\n@npm_ci ' + JSON.stringify(line) + '\\n');
 const { platform, arch, versions } = process;
@@ -51,7 +51,7 @@ process.exit(0);
 
 
 class NodeReport(NamedTuple):
-    """Platform, architecture and ABI of node, and for each package that does not load the reason."""
+    """Platform, architecture and ABI of node, and the reason for each package that does not load."""
 
     platform: str
     arch: str
@@ -61,7 +61,7 @@ class NodeReport(NamedTuple):
 
 def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if _HANDED_ON.match(name)}
-    # npm is a node script and runs with the first node on the path, so that must be the requested one.
+    # npm is a node script and runs with the first node on the path. So the requested node must be the first one.
     folders = [os.path.dirname(node), *os.environ.get("PATH", "").split(":"), *procfs.STANDARD_PATH.split(":")]
     environment.update(
         PATH=":".join(dict.fromkeys(folder for folder in folders if folder.startswith("/"))),
@@ -71,7 +71,7 @@ def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str
         NO_COLOR="1",
         CI="true",
     )
-    # Headers that came with this node: without them node-gyp would download them from nodejs.org.
+    # Use the headers of this node. Otherwise, node-gyp would download them from nodejs.org.
     prefix = os.path.dirname(os.path.dirname(os.path.realpath(node)))
     if os.path.isfile(os.path.join(prefix, "include", "node", "node_version.h")):
         environment.setdefault("npm_config_nodedir", prefix)
@@ -112,7 +112,7 @@ def ask_node(
 
 
 def _of_loader(output: str) -> List[Dict[str, Any]]:
-    """Return the loader's lines; a line of another form may come from a loaded package and is left out."""
+    """Return the loader's lines. A line with another format may come from a loaded package and is left out."""
     lines: List[Dict[str, Any]] = []
     for line in output.splitlines():
         with contextlib.suppress(ValueError, RecursionError):

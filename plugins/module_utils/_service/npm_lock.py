@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import ru
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError, english
 
 TREE = "node_modules"
-# The first that exists counts, as for npm.
+# The first existing file counts, as for npm.
 LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
 
 # Maximum size of a lock file or the application's package.json.
@@ -27,7 +27,7 @@ _LARGEST_MANIFEST = 1 << 20
 
 
 class NpmError(ServiceError):
-    """The modules could not be checked, or a new tree could not be built and put in place. The old tree is in place."""
+    """The modules could not be checked, or a new tree could not be built or put in place. The old tree is unchanged."""
 
 
 class Difference(NamedTuple):
@@ -45,12 +45,12 @@ class Difference(NamedTuple):
 
 
 def explained(deed: str, /, **values: str) -> ContextManager[None]:
-    """Turn an error of the system into an NpmError, see run_as.explained."""
+    """Convert an error of the system to an NpmError. See run_as.explained."""
     return run_as.explained(deed, failure=NpmError, **values)
 
 
 def read(path: str, *, limit: int = _LARGEST) -> bytes:
-    # Neither wait for a pipe that replaced the file, nor read a device without end.
+    # Do not wait for a pipe that replaced the file, and do not read an endless device.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(0, "it is not a regular file", path)
@@ -90,7 +90,7 @@ def read_packages(path: str) -> Dict[str, Dict[str, Any]]:
 
 
 def installable(packages: Mapping[str, Dict[str, Any]], *, omit_dev: bool) -> Dict[str, Dict[str, Any]]:
-    """Return the entries that belong in node_modules: not the application itself, nor the targets of local folders."""
+    """Return the entries that belong in node_modules, without the application itself and targets of local folders."""
     return {
         folder: entry
         for folder, entry in packages.items()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Put a new node_modules in the place of the old one by renames, and undo a swap that was killed midway."""
+"""Replace node_modules with a new tree by renames, and undo a swap that was killed midway."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lo
 
 
 def interrupted(application: Application) -> List[Tuple[str, str]]:
-    """Return the renames (from, to) that undo a swap which was killed midway, in their order."""
+    """Return the renames (from, to) that undo a swap which was killed midway, in order."""
     there = {
         name
         for name in (npm_lock.TREE, npm_application.PREVIOUS, npm_application.OLDER)
@@ -45,7 +45,7 @@ def restore(application: Application) -> List[Message]:
 
 
 def told(source: str, target: str) -> Message:
-    """Return in words that a tree was put back."""
+    """Return a message that a tree was put back."""
     return message("deed.npm.put_back", source=source, target=target)
 
 

@@ -25,7 +25,7 @@ MANAGERS = ("systemd", "process")
 
 
 def warnings(checked: Mapping[str, Any], *, state_dir: str) -> List[str]:
-    """Return the warnings of a result of examine: they stop nothing, but a person must read them."""
+    """Return the warnings in a result of examine. They do not stop a run, but a person must read them."""
     if checked["resolved"]["state_dir_writable"]:
         return []
     return [
@@ -35,7 +35,7 @@ def warnings(checked: Mapping[str, Any], *, state_dir: str) -> List[str]:
 
 
 def examine(config: Config, *, run: commands.Runner = commands.run, proc_root: str = "/proc") -> Dict[str, Any]:
-    """Compare the inventory with this host, change nothing, and return what the module returns."""
+    """Compare the inventory with this host without changing it, and return the module's result."""
     look = Findings(config, run=run, proc_root=proc_root)
     look.ask_disks()
     asked: Optional[preflight_service.UnitQuestion] = None

@@ -15,14 +15,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages
 
-# Time limit for a disk. A disk that has not answered by then is not read: a reader would wait until its server is back.
+# Time limit for a disk in seconds. A disk that does not answer in time is not read, because the reader would wait for
+# ever.
 _DISK_TIMEOUT = 3.0
 SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 
 
 class Config(NamedTuple):
-    """The inventory's settings of the service, unchecked: each field is the variable of that name after nexus_."""
+    """The inventory's settings of the service, unchecked. The variable of a field has the same name after nexus_."""
 
     app_dir: str
     user: str

@@ -79,7 +79,7 @@ def _compare_unit(look: Findings, properties: Mapping[str, str]) -> None:
 
 
 def database_path(look: Findings) -> Optional[str]:
-    """Return the database's absolute path: from the running process, else its configuration, else the inventory."""
+    """Return the database's absolute path from the process, its configuration or the inventory, in this order."""
     wanted = look.config.db_path
     if not wanted or "\0" in wanted:
         look.problem("db_path", message("reason.setting.database"))
@@ -112,7 +112,7 @@ def database_path(look: Findings) -> Optional[str]:
 
 
 def _may_be_theirs(look: Findings, path: str) -> bool:
-    """Return True if the service's user can work on a file, or if we cannot find out.
+    """Return True if the service's user can work on a file, or if that is unknown.
 
     The service's user may control the service's settings, and must not make us work on the files of others.
     """
@@ -125,7 +125,7 @@ def _may_be_theirs(look: Findings, path: str) -> bool:
 
 
 def _running_environment(look: Findings) -> Mapping[str, str]:
-    """Return the environment of the running service if it may be read, else the one that a start would set."""
+    """Return the environment of the running service or, if it may not be read, the one that a start would set."""
     for pid in _running(look):
         environment = procfs.environment(pid, proc_root=look.proc_root)
         if environment:

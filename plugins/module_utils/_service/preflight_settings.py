@@ -69,7 +69,7 @@ def check_ports(look: Findings) -> None:
 
 
 def check_files(look: Findings) -> None:
-    if look.config.manager != "process":  # the unit says where output goes; the log is read only if it exists
+    if look.config.manager != "process":  # the unit defines where output goes, and the log is read only if it exists
         _compare_log_file(look)
         return
     for name in ("log_file", "pid_file"):
@@ -107,7 +107,7 @@ def check_state_dir(look: Findings) -> None:
     if not os.path.isdir(nearest):
         look.problem("state_dir", message("reason.setting.creatable", path=nearest))
     elif not os.access(nearest, os.W_OK | os.X_OK):
-        # This is not a reason to leave a service down: the record is then kept in memory.
+        # The service is recovered nevertheless. The record is then kept in memory.
         look.state_dir_writable = False
     elif look.account is not None and look.account.pw_uid != 0 and _is_theirs(look, nearest):
         look.problem("state_dir", message("reason.setting.replaceable", user=look.config.user))
@@ -118,7 +118,7 @@ def _is_theirs(look: Findings, folder: str) -> bool:
     uid = look.account.pw_uid if look.account is not None else 0
     try:
         rights = safe_open.rights_on(folder)
-    except PermissionError:  # several accounts could, and this user may be among them
+    except PermissionError:  # several accounts could replace it, and this user may be one of them
         return True
     return rights is not None and rights[0] == uid
 

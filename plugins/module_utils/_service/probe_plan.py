@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The questions to the service, how often they are asked, and when a verdict is final."""
+"""The requests to the service, their intervals, and the rules for a final verdict."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messag
 
 
 class HealthError(ServiceError):
-    """A parameter is invalid; the message names it. A service that does not answer is not an error."""
+    """A parameter is invalid. The message names it. A service that does not answer is not an error."""
 
 
 class Target(NamedTuple):
-    """One URL and how its server is verified. ca_path is a file of trusted certificates, or "" for the system's."""
+    """One URL and the verification of its server. ca_path is a file of trusted certificates, or "" for the system's."""
 
     name: str
     url: str
@@ -30,7 +30,7 @@ class Target(NamedTuple):
 
 
 class Login(NamedTuple):
-    """A log-in that must succeed for the service to be healthy."""
+    """A login that must succeed. Otherwise, the service is unhealthy."""
 
     target: Target
     username: str
@@ -39,7 +39,7 @@ class Login(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How to ask, and when a verdict is final. Times in seconds; interval from the start of a probe to the next."""
+    """Limits of a health check, with times in seconds. interval: from the start of a probe to the next start."""
 
     mode: str = "watch"
     ok_statuses: Sequence[str] = ("ok",)

@@ -36,7 +36,7 @@ class NodeProcessError(ServiceError):
 
 
 def arguments(*, starts: bool = False) -> Dict[str, Any]:
-    """Return the option of the documentation fragment "service". A module that starts the service needs its files."""
+    """Return the option of the documentation fragment "service". With starts, the files for a start are required."""
     needed = [("manager", "systemd", ["unit"])]
     if starts:
         needed.append(("manager", "process", ["log_file", "pid_file"]))
@@ -120,12 +120,12 @@ def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
 
 
 def is_hidden(service: Service) -> bool:
-    """Return True if this user may not see the service's processes: an empty result then proves nothing."""
+    """Return True if this user may not see the service's processes, so that an empty result proves nothing."""
     return os.geteuid() not in (0, account(service.user).pw_uid)
 
 
 def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
-    """Return the processes proved to be the service (see the top of this file), oldest first.
+    """Return the processes that verifiably belong to the service (see the top of this file), oldest first.
 
     Raises NodeProcessError.
     """
@@ -143,7 +143,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
     try:
         candidates = procfs.service_processes(app_dir=service.app_dir, command=service.command, proc_root=proc_root)
         proved = [process for process in candidates if process.uid == uid]
-        # Find the listeners only if they decide: this reads every descriptor of every process.
+        # Find the listeners only if they decide, because this reads every descriptor of every process.
         if len(proved) < len(candidates):
             sockets = procfs.listeners(service.ports, proc_root=proc_root)
             listening = {pid for listener in sockets for pid in listener.pids}
@@ -155,7 +155,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
 
 
 def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) -> List[Dict[str, Any]]:
-    """Return the other listeners on the service's ports: neither the service, nor its children, nor in its unit."""
+    """Return the listeners on the service's ports that are not the service, its children or in its unit."""
     found: List[Dict[str, Any]] = []
     try:
         listeners = procfs.listeners(service.ports, proc_root=proc_root)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stop processes by signals that reach exactly these processes.
+"""Stop processes with signals that reach only these processes.
 
 Signals are sent through a descriptor of the process if the kernel offers one.
 """
@@ -56,7 +56,7 @@ def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) ->
 
 
 def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[int, float], proc_root: str) -> None:
-    """Wait until all of pending have ended or the clock is past until; those that ended move to ended."""
+    """Wait until all of pending have ended, but not longer than until. Processes that ended are moved to ended."""
     while True:
         for process in list(pending):
             if not procfs.still_there(process, proc_root=proc_root):
@@ -70,7 +70,8 @@ def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[in
 def stop_processes(
     processes: Sequence[procfs.Process], *, timeout: float, proc_root: str = "/proc"
 ) -> List[Dict[str, Any]]:
-    """Stop processes: TERM and CONT (a suspended process must run to receive TERM), KILL after timeout seconds.
+    """Stop processes with TERM and CONT (a suspended process must run to receive TERM), and after timeout seconds with
+    KILL.
 
     Returns pid, signal (the last one sent) and seconds of each. Raises NodeProcessError.
     """

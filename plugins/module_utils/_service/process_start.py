@@ -29,7 +29,7 @@ OPEN_TO_OTHERS = 0o066
 
 
 def read_environment(path: str) -> Dict[str, str]:
-    """Return the variables of an environment file. It holds secrets: a file that others may read or change is refused.
+    """Return the variables of an environment file. It contains secrets, so other users must not read or change it.
 
     Raises NodeProcessError, which names the parameter.
     """
@@ -48,7 +48,7 @@ def read_environment(path: str) -> Dict[str, str]:
 
 
 class Launch(NamedTuple):
-    """Everything that a start needs, checked first: nothing is stopped for a start that cannot succeed."""
+    """Everything that a start needs, checked before a stop, so that nothing is stopped for an impossible start."""
 
     program: str
     environment: Mapping[str, str]
@@ -59,7 +59,7 @@ class Launch(NamedTuple):
 def prepare(service: Service) -> Launch:
     account = service_process.account(service.user)
     try:
-        # As in a start without this collection: node may have a capability of its own, to listen on a low port.
+        # As in a start without this collection, node may have its own capability to listen on a low port.
         become = commands.drop_to(service.user, new_privileges=True)
     except commands.CommandError as error:
         raise NodeProcessError(labelled("user", error.told)) from error
@@ -83,9 +83,10 @@ def prepare(service: Service) -> Launch:
 
 
 def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
-    """Open the log for appending; a new one belongs to the service's user.
+    """Open the log for appending. A new log belongs to the service's user.
 
-    A link, a pipe or a file with a second name is refused: root would write to a file that this user may not write to.
+    A link, a pipe or a file with a second name is refused, because root could write to a file that this user may not
+    write to.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
     try:
@@ -105,7 +106,7 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
 
 
 def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:
-    """Become the service: own session, no parent, no inherited descriptors. An error is written to report."""
+    """Become the service, in its own session, without parent or inherited descriptors. An error goes to report."""
     try:
         os.setsid()
         if os.fork():
@@ -157,7 +158,7 @@ def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process
     process = procfs.read_process(int(pid), proc_root=proc_root)
     if process is None or not process.alive:
         raise not_started(message("reason.process.ended_see_log", log=service.log_file))
-    # Without the pid file, the process is found by its command: no reason to fail if the service runs.
+    # Do not fail without the pid file if the service runs, because the process is also found by its command.
     with contextlib.suppress(OSError):
         atomic_files.private_folder(os.path.dirname(service.pid_file))
         atomic_files.write_atomically(

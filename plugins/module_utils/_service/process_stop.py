@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stop single processes that block the service: of this application, or named by policy, and no others.
+"""Stop only those processes that block the service and belong to this application or are named by the policy.
 
-Earlier findings are checked again here: same process (pid and start), same owner, still on that port or in that
-database.
+Earlier findings are checked again here. The process must have the same pid, start and owner, and must still use that
+port or that database.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 
-# Roles of processes that prevent others from writing. Readers and processes that only have it open do not.
+# Roles of processes that prevent other processes from writing. Readers do not prevent this.
 
 
 class ProcessStopError(messages.ServiceError):
@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """Processes of others that may be stopped: of this user, by their whole command line, on this port if given."""
+    """Processes of other applications that may be stopped, by user, whole command line and, if it is set, port."""
 
     user: str
     command: str
@@ -64,7 +64,7 @@ def _checked(policies: Sequence[Policy]) -> List[Tuple[Policy, int, Pattern[str]
 
 
 def _ancestors(proc_root: str) -> Set[int]:
-    """Return our process and its ancestors: the connection that this runs over is among them."""
+    """Return our process and its ancestors, which include the connection of this run."""
     found: Set[int] = set()
     pid = os.getpid()
     while pid > 0 and pid not in found:
@@ -105,7 +105,7 @@ class _Judge:
         self._blocking = _blocking(db_path, user=service.user, proc_root=proc_root) if db_path else None
 
     def _is_the_service(self, process: procfs.Process) -> bool:
-        """Return True if the service's manager runs this process as the service. A second copy does not count."""
+        """Return True if the service's manager runs this process as the service. A second copy of it does not count."""
         if self._service.manager == "systemd":
             groups = procfs.control_groups(process.pid, proc_root=self._proc_root)
             inside = (self._group, f"{self._group}/")
@@ -114,7 +114,7 @@ class _Judge:
         return recorded == (process.pid, process.start_ticks)
 
     def _of_this_app(self, process: procfs.Process) -> bool:
-        """Return True if it is the service, or runs the service's program in its folder as its user."""
+        """Return True if a process is the service, or runs the service's program in its folder as its user."""
         mine = process.uid == self._uid and procfs.runs_program(
             process, app_dir=self._service.app_dir, command=self._service.command
         )
@@ -182,7 +182,7 @@ def _told(process: procfs.Process) -> Dict[str, Any]:
 def _remaining(
     ports: Sequence[int], db_path: Optional[str], *, user: str, ended: Set[int], proc_root: str
 ) -> List[Dict[str, Any]]:
-    """Return the processes that block now, except the ended ones: some may have been started again or be new."""
+    """Return the processes that block now, without the ended ones. Processes may be new, or started again."""
     pairs = {(port, pid) for port in ports for pid in _listening(port, proc_root=proc_root)}
     if db_path:
         pairs |= {(0, pid) for pid in _blocking(db_path, user=user, proc_root=proc_root)}
@@ -205,7 +205,7 @@ def stop(
     run: commands.Runner = commands.run,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Stop what may be stopped of processes; return the result that the module process_stop documents.
+    """Stop those of processes that may be stopped. Return the result that the module process_stop documents.
 
     Raises ProcessStopError.
     """

@@ -60,8 +60,9 @@ def act_systemd(
         stopped = _unit_stopped(service, look, "stop", run=run, timeout=stop + _MARGIN)
         return stopped + process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
     stopped = process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
-    # Starts by hand count against the unit's start limit as well, so the count is cleared before each. The result is
-    # ignored: systemd refuses this for a stopped unit that it has dropped from memory, and then the count is gone too.
+    # Manual starts also count against the unit's start limit, so the count is reset before each start. The result is
+    # ignored, because systemd refuses this for a stopped unit that it has unloaded, and unloading also resets the
+    # count.
     with contextlib.suppress(commands.CommandError):
         run(["systemctl", "--no-ask-password", "reset-failed", "--", service.unit], timeout=_MARGIN)
     verb = "restart" if state == "restarted" else "start"
@@ -82,7 +83,7 @@ def require_up(service: Service, look: Look) -> None:
 def _unit_stopped(
     service: Service, look: Look, verb: str, *, run: commands.Runner, timeout: float
 ) -> List[Dict[str, Any]]:
-    """Run systemctl verb and return the stopped processes: the unit's main process, by systemd's own signals."""
+    """Run systemctl verb. Return the processes that it stopped, which is the unit's main process."""
     begun = time.monotonic()
     _systemctl(verb, service, run=run, timeout=timeout)
     seconds = round(time.monotonic() - begun, 3)

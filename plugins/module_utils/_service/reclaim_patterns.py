@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find the files that the patterns of a rule name, following no link."""
+"""Find the files that match the patterns of a rule, without following links."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BLOCK = 512  # the unit of st_blocks, for every file system
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-# A file below these is never just in the way, and the system needs it; /usr/local is the host's own.
+# The system needs the files below these folders. /usr/local belongs to the host's administrator.
 _SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
 # In these folders, every folder belongs to a different user or program.
 _SHARED = (["usr", "local"], ["var", "lib"], ["var", "spool"])
@@ -34,14 +34,14 @@ class DiskReclaimError(Exception):
 
 
 class Rule(NamedTuple):
-    """Files that may be removed: those that an absolute pattern matches, except the newest keep files."""
+    """Files that may be removed, which are those that match an absolute pattern, except the newest keep files."""
 
     pattern: str
     keep: int = 0
 
 
 class Target(NamedTuple):
-    """The free space that the file system of path shall have: bytes and inodes."""
+    """The requested free space on the file system of path, in bytes and inodes."""
 
     path: str
     available: int = 0
@@ -49,7 +49,7 @@ class Target(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A file that a pattern names, with its state when it was checked."""
+    """A file that matches a pattern, with its state when it was checked."""
 
     folder: str
     name: str
@@ -104,7 +104,7 @@ def checked(rules: Sequence[Rule], targets: Sequence[Target], others: Sequence[s
 
 
 class Walk:
-    """Finds the files that patterns name, and records why some of them were skipped."""
+    """Finds the files that match patterns, and records why some of them were skipped."""
 
     def __init__(self, *, skip: Any) -> None:
         self._skip = skip
@@ -166,7 +166,7 @@ class Walk:
         except OSError as error:
             self._skip(path or "/", f"cannot be listed: {error.strerror}")
             return []
-        # As in a shell: hidden names only if the pattern begins with a dot.
+        # As in a shell, a pattern matches hidden names only if it begins with a dot.
         hidden = pattern.startswith(".")
         return sorted(name for name in names if name.startswith(".") <= hidden and fnmatch.fnmatchcase(name, pattern))
 

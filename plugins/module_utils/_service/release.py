@@ -5,9 +5,9 @@
 """Roll back to an earlier release of the application, if that release knows the current schema, and forward again.
 
 If releases are folders, the application's folder is a link to one of them, and one rename replaces the link. With git,
-another commit is checked out; if that is killed midway, the next run finishes it. release.json in the state folder
-records the last step. After one rollback, a run does not roll back further by itself. Otherwise each new outage would
-lead one release back.
+another commit is checked out. If that is killed midway, the next run finishes it. release.json in the state folder
+records the last step. After one rollback, a run does not roll back further by itself. Otherwise, each new outage would
+go back by one release.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Record:
         self._path = os.path.join(state_dir, _RECORD)
 
     def read(self) -> Dict[str, str]:
-        """Return the record, or an empty mapping if there is none, or it cannot be read."""
+        """Return the record, or an empty mapping if there is none or if it cannot be read."""
         try:
             with safe_open.acting(None), open(self._path, encoding="utf-8") as stream:
                 value = json.load(stream)
@@ -68,7 +68,7 @@ class _Record:
             atomic_files.write_atomically(self._path, json.dumps(value, sort_keys=True).encode("utf-8") + b"\n")
 
     def forget(self) -> None:
-        """Remove the record: the original release is back."""
+        """Remove the record, because the original release is back."""
         with safe_open.acting(None), contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
 
@@ -108,7 +108,7 @@ def _act(releases: Releases, way: Union[release_links.Symlink, release_git.Git],
     record.write(app_dir=releases.app_dir, step=step, finished=False)
     way.act(step)
     if (last.get("to"), last.get("from")) == (step.source, step.target):
-        record.forget()  # forward again: the next outage may roll back once more
+        record.forget()  # the original release is back, so the next outage may roll back again
     else:
         record.write(app_dir=releases.app_dir, step=step, finished=True)
 
@@ -118,7 +118,7 @@ def roll_back(
 ) -> Dict[str, Any]:
     """Switch to another release; return the result that the module release_rollback documents.
 
-    strategy: symlink or git. Raises ReleaseError. A refusal is not an error: its reason is returned in refused.
+    strategy: symlink or git. Raises ReleaseError. A refusal is not an error. Its reason is returned in refused.
     """
     begun = time.monotonic()
     _checked(releases)

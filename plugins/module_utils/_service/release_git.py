@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.releas
 
 
 class Git:
-    """The folder with the application's repository; its releases are tags or other commits."""
+    """The folder with the application's repository. Its releases are tags or other commits."""
 
     def __init__(self, releases: Releases, *, run: commands.Runner) -> None:
         self._releases = releases
@@ -37,7 +37,8 @@ class Git:
         self._account: pwd.struct_passwd = run_as.resolve(run_as.name_of(uid), folder=releases.app_dir)
 
     def _git(self, *arguments: str, timeout: Optional[float] = None) -> commands.Completed:
-        # Run as the owner of the folder, without its hooks and helpers: an account that may write there controls them.
+        # Run as the owner of the folder, without its hooks and helpers, because an account that may write there
+        # controls them.
         settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "advice.detachedHead=false")
         argv = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
         environment = {
@@ -127,7 +128,7 @@ class Git:
     def act(self, step: Step) -> None:
         if step.again:
             self._clear_lock()
-        # A branch that was left is checked out again as a branch; anything else as a commit.
+        # Check out a branch as a branch if the step began on it, and anything else as a commit.
         branch = self._said("show-ref", "--verify", "--quiet", f"refs/heads/{step.target}") is not None
         arguments = ["checkout", "--quiet", "--no-overwrite-ignore", *(["--force"] if step.again else [])]
         self._asked(*arguments, *([step.target] if branch else ["--detach", step.target_commit]), "--")
@@ -136,7 +137,7 @@ class Git:
             raise ReleaseError(told)
 
     def _clear_lock(self) -> None:
-        """Remove the lock of a git that was killed, if no git works in the folder."""
+        """Remove the lock of a killed git, if no git is working in the folder."""
         folder = os.path.realpath(self._releases.app_dir)
         with safe_open.acting(None):
             processes = list(procfs.processes())

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Releases in folders next to each other, one of them linked to."""
+"""Releases in folders next to each other, with a link to one of them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ class Symlink:
     def check(self, step: Step) -> None:
         """Raise Refused if the service would no longer find its database or its environment."""
         for path in (self._releases.db_path, *self._releases.protect):
-            # A path through the link may lead to the same file from another release too, by links in that release.
+            # A path through the link may lead to the same file in another release too, because of links in that
+            # release.
             through = os.path.relpath(os.path.abspath(path), os.path.abspath(self._releases.app_dir))
             other = os.path.join(self.path(step.target), through)
             same = not through.startswith("..") and os.path.realpath(other) == os.path.realpath(path)
@@ -102,7 +103,7 @@ class Symlink:
         target = self.path(step.target)
         if not os.path.isabs(os.readlink(link)):
             target = os.path.relpath(target, os.path.realpath(folder))
-        # A new folder of our own, so that nobody can have used the name before.
+        # Use a new folder, so that nobody can have used the name before.
         made = tempfile.mkdtemp(prefix=".itsm-nexus-release-", dir=folder)
         try:
             os.symlink(target, f"{made}/link")

@@ -19,15 +19,15 @@ SIDE_FILES = ("", "-wal", "-shm", "-journal")
 
 
 class ReleaseError(ServiceError):
-    """The releases could not be read, or the change failed. The message names an invalid parameter."""
+    """A parameter is invalid (the message names it), the releases could not be read, or the change failed."""
 
 
 class Refused(ServiceError):
-    """The reason why the step is not made."""
+    """The step is not made. The message is the reason."""
 
 
 class Releases(NamedTuple):
-    """The folders and parameters of the application's releases; each field is the parameter of the same name."""
+    """The folders and parameters of the application's releases. Each field is the parameter of the same name."""
 
     app_dir: str
     db_path: str
@@ -41,9 +41,9 @@ class Releases(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The step: source and target are names for people; with git, the commits identify them exactly.
+    """The step. source and target are names for people. With git, commits identify them exactly.
 
-    again: the step finishes one that was killed midway.
+    again: True if the step finishes a step that was killed midway.
     """
 
     source: str
@@ -68,7 +68,7 @@ def inside(path: str, folder: str) -> bool:
 
 
 def rights(path: str, user: str) -> safe_open.Rights:
-    """Return the rights (uid, gid) for changing entries at a path, or None if only root's will do. Raises OSError."""
+    """Return the rights (uid, gid) for changing entries at a path, or None if only root's suffice. Raises OSError."""
     return safe_open.rights_on(path, user=safe_open.account_rights(user))
 
 

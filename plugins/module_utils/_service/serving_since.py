@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When a process began to serve, from its journal or its log. Used for an outage whose end no run saw.
+"""Find out when a process began to serve, from its journal or its log. This is for an outage whose end no run saw.
 
 This is read only if an incident is open on a healthy host. A line of the log must begin with an instant in ISO 8601.
 The journal has an instant for each line.
@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 _ISO = re.compile(r"\W{0,9}(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:[.,]\d{3})?)\d*(Z|[+-]\d\d:\d\d)?")
 _JOURNAL = re.compile(r"(\d{1,10}\.\d{1,9}) \S+ [^\s\[:]+(?:\[\d+\])?: ?(.*)")
 _SERVES = re.compile(r"\b(?:serv(?:es|ing|er)|listen(?:s|ing)|started|running|ready)\b", re.IGNORECASE)
-# Time after the start in which its first lines are searched, in seconds, and how many bytes are read.
+# Time in seconds after the start in which the first lines are searched, and number of bytes to read.
 _LONGEST_START = 120.0
 _BYTES = 1 << 20
 _LINES = 2000
@@ -30,7 +30,7 @@ _PATIENCE = 5.0
 def since_start(
     started_at: str, *, ports: Sequence[int], unit: str, log_file: str, run: commands.Runner = commands.run
 ) -> Optional[str]:
-    """Return when the process that started at started_at logged that it serves on the last of its ports, else None.
+    """Return when the process that started at started_at logged that it serves on the last of its ports, or None.
 
     unit: its systemd unit, or empty. log_file: its log, or empty.
     """
@@ -81,7 +81,7 @@ def _log(path: str) -> Iterator[Tuple[float, str]]:
 
 
 def _instant(text: str) -> Optional[float]:
-    """Return seconds since the epoch; an instant without a zone is in the host's time."""
+    """Return seconds since the epoch. An instant without a zone is in the host's time."""
     try:
         return datetime.datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Settings that a unit gets in a drop-in: a memory limit, a heap size, variables, permanently or until an instant.
+"""Settings that a unit gets from a drop-in (a memory limit, a heap size, variables), permanently or until an instant.
 
 Variables are in a separate file that the drop-in names with EnvironmentFile=. Such files override every Environment=
 (systemd.exec(5)), and the last file overrides earlier ones. A drop-in's file comes after the unit's files. Afterwards
@@ -34,7 +34,7 @@ _PROPERTIES = ("LoadState", "ExecStart", "MemoryMax", "Environment", "Environmen
 _TIMEOUT = 60.0
 _UNIT = re.compile(r"[A-Za-z0-9@._:-]+")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-# V8 also accepts _ instead of - in its options; a value may follow = or a space.
+# V8 also accepts _ instead of - in its options. A value may follow = or a space.
 _HEAP = re.compile(r"\s*--max[-_]old[-_]space[-_]size(?:=|\s+)\d+")
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z")
 _HEADER = "# Written by itsm_nexus.runbook (unit_dropin), and removed by it.\n"
@@ -46,7 +46,7 @@ class UnitDropinError(ServiceError):
 
 @dataclasses.dataclass(frozen=True)
 class Dropin:
-    """The settings that the unit shall get; each field is the parameter of the same name."""
+    """The settings that the unit must get. Each field is the parameter of the same name."""
 
     unit: str
     name: str
@@ -139,7 +139,7 @@ class _Systemd:
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
-    """Return the drop-in with the sizes that it set before: the remedy of one cause keeps that of another one."""
+    """Return the drop-in with the sizes that it set before, so that the remedies of several causes are kept."""
 
     def given(pattern: str, path: str) -> int:
         found = re.search(pattern, before.get(path, ""))
@@ -154,7 +154,7 @@ def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) 
 
 
 def _without(properties: Mapping[str, str], path: str) -> Dict[str, str]:
-    """Return the properties without our own file of variables."""
+    """Return the properties without the drop-in's own file of variables."""
     lines = [line for line in properties.get("EnvironmentFiles", "").splitlines() if path not in line]
     return {**properties, "EnvironmentFiles": "\n".join(lines)}
 
@@ -244,7 +244,7 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
 def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
     """Put the files in place and let systemd read them.
 
-    If this is killed at any instant, every setting in force already has its end: the timer starts first.
+    The timer is started first, so that every active setting has an end, even if this is killed at any instant.
     """
     if paths.timer in before and paths.timer not in after:
         systemd.tell("disable", "--now", "--", paths.timer_name)
@@ -253,7 +253,7 @@ def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *
         _write({path: text for path, text in before.items() if path in early}, early)
         systemd.tell("daemon-reload")
         systemd.tell("enable", "--", paths.timer_name)
-        # restart: a running timer keeps the instant that it was started with
+        # restart, because a running timer would keep its old instant
         systemd.tell("restart", "--", paths.timer_name)
     _write(before, after)
     systemd.tell("daemon-reload")
@@ -328,7 +328,7 @@ def ensure(
         if not (check_mode and changed):
             _prove(dropin, variables, properties)
     except UnitDropinError:
-        # Remove settings that have no effect, or whose end no timer guarantees.
+        # Remove settings that have no effect, or that no timer would end.
         if changed and state == "present":
             _take_back(before, paths, systemd=systemd)
         raise

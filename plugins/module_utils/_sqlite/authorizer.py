@@ -32,10 +32,10 @@ _SIDE_EFFECTS = frozenset(("edit", "fts3_tokenizer", "load_extension", "readfile
 def only_reads(
     action: int, first: Optional[str], second: Optional[str], _database: Optional[str], _trigger: Optional[str]
 ) -> int:
-    """Authorize a statement that only reads, for Connection.set_authorizer; deny anything that has another effect.
+    """For Connection.set_authorizer: allow a statement that only reads, and deny anything else.
 
-    Rows need no rule, because the file is opened for reading. Virtual tables prepare INSERT and DELETE when they are
-    only read.
+    INSERT, UPDATE and DELETE are not denied, because the file is opened for reading only, and because a virtual table
+    prepares INSERT and DELETE even if it is only read.
     """
     denied = action in _WRITES
     if action == _PRAGMA:

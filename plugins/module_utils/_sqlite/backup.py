@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copies of a database: a consistent, verified copy of a live or crashed database, or all its files byte for byte.
+"""Copy a database, either as a consistent, verified copy of a live or crashed database, or as files byte for byte.
 
 A backup gets its name only after it is complete, reopened, checked as sound, compared row by row count with its source,
 and flushed to disk. A killed run leaves its files in a separate folder. The next run removes that folder.
@@ -39,7 +39,7 @@ _MARGIN = 8 << 20  # space left free on the destination, in bytes
 class _Order(NamedTuple):
     """One copy to make.
 
-    target: its name. exact: the copy gets no other name if that name is taken. deadline: by time.monotonic.
+    target: its name. exact: if that name is taken, the copy gets no other name. deadline: in time.monotonic seconds.
     """
 
     path: str
@@ -74,7 +74,7 @@ def backup(
 
     dest is the whole file name. Otherwise the name is prefix and the current instant, in dest_dir. If accounts other
     than root may change the folders, everything is read and written with the rights of the user. See sqlite_files.look.
-    room_only: only check whether there is enough space. Raises SqliteError if no good copy could be made; then no file
+    room_only: only check whether there is enough space. Raises SqliteError if no good copy could be made. Then no file
     has that name.
     """
     started = time.monotonic()
@@ -103,7 +103,7 @@ def backup(
 
 
 def _backup(order: _Order, *, room_only: bool, check_mode: bool, started: float) -> Dict[str, Any]:
-    """Make the copy; this process acts with the rights that the folder requires. Raises SqliteError."""
+    """Make the copy. This process already has the rights that the folder requires. Raises SqliteError."""
     folder, target = os.path.dirname(order.target), order.target
     if order.exact and os.path.lexists(target):
         raise SqliteError(message("reason.sqlite.dest_there", path=printable(target)))
@@ -229,7 +229,7 @@ def _names(
 
 
 def _room(found: Look, folder: str) -> int:
-    """Return the size of a copy in bytes, with a margin. Raises SqliteError if that space is not free."""
+    """Return the space for a copy in bytes, with a margin. Raises SqliteError if that space is not free."""
     there = folder
     while not os.path.isdir(there):
         there = os.path.dirname(there)
@@ -250,7 +250,7 @@ def _room(found: Look, folder: str) -> int:
 
 @contextlib.contextmanager
 def _partial(folder: str) -> Iterator[str]:
-    """Make a private folder inside folder for the copy; remove those that killed runs left behind."""
+    """Make a private folder for the copy inside folder, and remove the folders that killed runs left behind."""
     _clear(folder)
     made = tempfile.mkdtemp(prefix=_PARTIAL, dir=folder)
     descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
@@ -285,7 +285,7 @@ def _clear(folder: str) -> None:
 
 
 def _publish(made: str, target: str, *, exact: bool) -> str:
-    """Give the finished file or folder its name, never an existing one; return the name. Raises OSError."""
+    """Give the finished file or folder a name that does not exist, and return the name. Raises OSError."""
     names = [target] if exact else [target, *(f"{target}-{number}" for number in range(2, 100))]
     for name in names:
         try:
@@ -293,7 +293,7 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
         except FileExistsError:
             continue
         except OSError as error:
-            # A folder, or a filesystem without hard links.
+            # It is a folder, or the file system has no hard links.
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                 raise
             if os.path.lexists(name):
@@ -307,8 +307,8 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
 def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]:
     """Return the surplus backups of this prefix, oldest first. The new backup is not among them.
 
-    Only the new one has just been verified, so it always stays. The age in its name may be wrong, if the clock was set
-    back.
+    The new backup is always kept, because only this one has just been verified. The time in its name may be older if
+    the clock was set back.
     """
     pattern = re.compile(re.escape(prefix) + r"(\d{8}T\d{6}Z)(?:-(\d+))?")
     backups = []

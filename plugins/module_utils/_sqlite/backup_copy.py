@@ -38,7 +38,7 @@ def _may_back_up(found: Look) -> None:
 
 
 def survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Tuple[Look, sqlite_holders.Holders]:
-    """Check a database that may be backed up. Raises SqliteError if it may not."""
+    """Check whether a database may be backed up. Raises SqliteError if it may not."""
     for attempt in range(ATTEMPTS):
         found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
         if not found.wal.complete and time.monotonic() > deadline:
@@ -48,7 +48,7 @@ def survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -
             _may_back_up(found)
             break
         except SqliteError:
-            # If a service starts during the check, its WAL seems damaged.
+            # If the service starts during the check, its WAL seems damaged.
             if attempt == ATTEMPTS - 1 or sqlite_files.stamps_of(found.path, rights=found.rights) == found.stamps:
                 raise
     return found, holders
@@ -97,7 +97,7 @@ def copy(
 
 
 def _keep_secret(target: str, facts: sqlite_files.FileFacts) -> None:
-    """Set the owner of a copy, deny access to everybody else, and flush it to disk. Raises OSError."""
+    """Set the owner of a copy, deny access to all other users, and flush the copy to disk. Raises OSError."""
     descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if os.geteuid() == 0:

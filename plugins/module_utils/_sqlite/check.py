@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check if the database is sound and complete, and find out who has it open, without changing anything."""
+"""Check whether the database is sound and complete and which processes have it open, without changing anything."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _attempt(
                 integrity.examine(done, way, checks=asked, row_counts=row_counts, deadline=deadline, holders=holders)
                 done.steady = done.steady and way.steady
         except private_copy.OutOfTime:
-            pass  # nothing was read: every check was skipped
+            pass  # nothing was read, because every check was skipped
         except SqliteError as error:
             done.problems.append(Problem("unreadable", error.told))
     for name in asked:
@@ -125,7 +125,7 @@ def _attempt(
 def _is_answered(done: integrity.Examination, *, asked: Sequence[str], counted: bool) -> bool:
     """Return True if the requested checks were completed.
 
-    A check that ended early has no result for the rest: no page read, no row counted.
+    A check that ended early has no result for the pages and rows that it did not reach.
     """
     pages = [name for name in ("quick", "integrity") if name in asked]
     if pages and not any(done.checks[name] == "ok" for name in pages):

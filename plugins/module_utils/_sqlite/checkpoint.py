@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Empty a WAL without any loss: SQLite copies it into the database while nobody else has the database open.
+"""Empty a WAL without any loss. SQLite copies it into the database while no other process has the database open.
 
 No file is ever removed here. SQLite removes the WAL and its index itself when its last connection closes, and only
 after every committed frame is in the database and on disk.
@@ -40,8 +40,8 @@ def checkpoint(
     """Copy the content of the WAL of path into the database, and return the result of sqlite_wal.
 
     SQLite works with the rights of the user. See sqlite_files.look.
-    Raises SqliteError if another process has the database open, or if the database is not sound: then the WAL may hold
-    the only good rows. Row counts before and after are compared.
+    Raises SqliteError if another process has the database open, or if the database is not sound, because the WAL may
+    then contain the only good rows. Row counts before and after are compared.
     """
     started = time.monotonic()
     before = _check(path, user=user, time_budget=time_budget, busy_timeout=busy_timeout, proc_root=proc_root)
@@ -76,7 +76,7 @@ def checkpoint(
 
 
 def _empty(path: str, before: Dict[str, Any], *, deadline: float, user: Optional[str], **limits: Any) -> Dict[str, Any]:
-    """Copy the WAL into the database and prove that nothing was lost; return the changes of the result.
+    """Copy the WAL into the database and verify that nothing was lost. Return the changes of the result.
 
     limits: the other arguments of _check. Raises SqliteError.
     """
@@ -148,15 +148,15 @@ def _run(real: str, *, rights: safe_open.Rights, busy_timeout: float, deadline: 
     def work(emit: child_process.Emit) -> None:
         uri = sqlite_reader.uri_of(real, "mode=rw")
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
-        # Exclusive before the first read: SQLite itself then proves that nobody else has it open, and locks others out.
+        # Exclusive mode before the first read: SQLite then verifies that no other process has it open, and locks it.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         emit({"event": "checkpoint", "row": connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()})
         connection.close()
         if os.path.lexists(f"{real}-shm"):
-            # The crashed service left the index, and the exclusive connection did not use it. An ordinary connection
-            # removes it.
+            # The crashed service left the WAL index, and the exclusive connection did not use it. An ordinary
+            # connection removes it.
             connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.close()
@@ -183,7 +183,7 @@ def _prove(before: Dict[str, Any], after: Dict[str, Any], *, shown: str) -> None
     if not after["holders"] and after["wal"]["size"]:
         raise SqliteError(message("reason.sqlite.wal_remains", path=shown, bytes=after["wal"]["size"]))
     if after["holders"]:
-        return  # somebody started the service meanwhile and may have changed it
+        return  # the service was started in between and may have changed the database
     if not after["healthy"]:
         problems = [of(problem, "message") for problem in after["problems"]]
         raise SqliteError(message("reason.sqlite.not_sound_after", path=shown, problems=problems))

@@ -47,7 +47,8 @@ def bounded(*, deadline: float, read_only: bool) -> None:
     The deadline is in time.monotonic seconds. A limit is never raised. The kernel counts only private memory, so a
     mapped database may be larger than the limit (Linux 4.7 and later).
     """
-    # The parent kills the process first; this is for a parent that cannot. Two busy threads use twice the time.
+    # Usually the parent kills the process earlier. This limit is for the case that it cannot. Two busy threads use
+    # twice the time.
     seconds = 2 * int(max(deadline - time.monotonic(), 0) + _GRACE) + 1
     wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds}
     # Without /proc there is no memory limit.
@@ -57,7 +58,7 @@ def bounded(*, deadline: float, read_only: bool) -> None:
                 held = int(line.split()[1]) << 10
                 wanted[resource.RLIMIT_DATA] = held + (_MEMORY if read_only else _MEMORY_TO_WRITE)
     if read_only:
-        # Python ignores the signal for it. With the user's own rights SQLite could write next to the database.
+        # Python ignores the signal of this limit. With the user's own rights, SQLite could write next to the database.
         wanted[resource.RLIMIT_FSIZE] = 0
     for kind, most in wanted.items():
         hard = resource.getrlimit(kind)[1]
@@ -66,7 +67,7 @@ def bounded(*, deadline: float, read_only: bool) -> None:
 
 
 def give_up_writing(rights: safe_open.Rights = None) -> None:
-    """Take on the rights of a user for good, if any are given.
+    """Permanently take on the rights of a user, if rights are given.
 
     If none are given (the folder belongs to root alone), a process that runs as root keeps only the right to read
     everything. As root, SQLite would open the WAL for writing and give it to the database's owner. The kernel refuses
@@ -79,7 +80,7 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
         os.seteuid(os.getuid())
     if os.geteuid() != 0:
         return
-    with contextlib.suppress(OSError, AttributeError):  # a C library without these calls
+    with contextlib.suppress(OSError, AttributeError):  # this C library does not have these calls
         library = ctypes.CDLL(None)
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
         data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, for capabilities 0-31 and then 32-63
@@ -113,7 +114,7 @@ class _Child:
     status: int = 0
 
     def messages(self) -> List[Message]:
-        """Return its messages, the last one {"event": "end", ...}."""
+        """Return its messages. The last one is {"event": "end", ...}."""
         messages: List[Message] = [json.loads(line) for line in self.said.split(b"\n")[:-1]]
         if not messages or messages[-1]["event"] != "end":
             end: Message = {"event": "end"}
@@ -134,11 +135,11 @@ class _Child:
 def in_child(
     work: Callable[[Emit], None], *, deadline: float, read_only: bool = True, rights: safe_open.Rights = None
 ) -> List[Message]:
-    """Run work in a child process and return the messages it emitted, the last one {"event": "end", ...}.
+    """Run work in a child process and return the messages that it emitted. The last one is {"event": "end", ...}.
 
     end has error (text) if an exception ended the work, signal if a signal ended it, timeout if the child was killed at
-    deadline (time.monotonic seconds) plus a short grace. If rights are given, the child is that user for good. A
-    read_only child can write to no file. Raises SqliteError if no child can be made.
+    deadline (time.monotonic seconds) plus a short grace. If rights are given, the child permanently has only these. A
+    read_only child can write to no file. Raises SqliteError if no child can be started.
     """
     return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
 
@@ -199,7 +200,7 @@ def _child(
     read_only: bool,
     rights: safe_open.Rights,
 ) -> None:
-    """Run as the child: never return, and run none of the parent's clean-up."""
+    """Run in the child. Never return, and never run the parent's clean-up."""
     status = 1
     try:
         os.close(reading)

@@ -17,7 +17,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
-# Maximum wait for a process that has the files open for a moment (a scanner, a copy), and retry interval, in seconds.
+# Maximum time to wait for a process that has the files open briefly (a scanner, a copy), and retry interval, in
+# seconds.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 

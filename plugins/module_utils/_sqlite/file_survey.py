@@ -29,10 +29,10 @@ _LOOKS = 5  # attempts, if files change during a check
 def look(path: str, *, user: Optional[str] = None) -> Look:
     """Check a database (absolute path) and the files next to it without SQLite; read_wal reads the WAL.
 
-    If accounts other than root may change the folder, this works with the rights of the user. If no user is given, it
-    works with the rights of the folder's owner. The result lists the problems of the files. Raises SqliteError if the
-    path cannot be checked, or if another account made it lead to a file of somebody else. Raises FileNotFoundError if a
-    file appeared or vanished during the check.
+    If accounts other than root may change the folder, files are read with the rights of the user or, if no user is
+    given, of the folder's owner. The result lists the problems of the files. Raises SqliteError if the path cannot be
+    checked, or if another account made it lead to a file of somebody else. Raises FileNotFoundError if a file appeared
+    or vanished during the check.
     """
     if not os.path.isabs(path) or "\0" in path:
         raise SqliteError(f"path must be an absolute path, not {sqlite_files.printable(path)!r}")
@@ -158,15 +158,16 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
             index = _index_of(found)
             if index is not None and index.salts == found.wal.salts:
                 found.backfilled = min(index.backfilled, found.wal.frames_committed)
-                # A commit is entered here before it is acknowledged. If a process rebuilt the index since, it knows
-                # only the frames that this process could read. An index from before a crash may be older than the WAL.
+                # A commit is entered in the index before it is acknowledged. If a process rebuilt the index later, the
+                # index knows only the frames that this process could read. An index from before a crash may be older
+                # than the WAL.
                 booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
                 if index.commits and side.mtime_ns / 1e9 > booted:
                     found.acknowledged = index.max_frame
 
 
 def _read_live(found: Look, side: FileFacts, *, deadline: Optional[float]) -> bool:
-    """Read database header and WAL; return whether both are from the same moment."""
+    """Read the database header and the WAL. Return True if both are from the same moment."""
     if "database" not in found.files:
         return False
     before = _index_of(found)
@@ -177,7 +178,7 @@ def _read_live(found: Look, side: FileFacts, *, deadline: Optional[float]) -> bo
     wal = _wal_at(side, deadline=deadline, limit=index.max_frame)
     after = _index_of(found)
     if after is None or not before.salts == index.salts == after.salts:
-        return False  # restarted, or replaced by another file, meanwhile
+        return False  # the WAL was restarted, or replaced by another file
     if wal.header_valid and wal.salts != index.salts and index.max_frame:
         return False
     found.header, found.wal = header, wal
@@ -220,8 +221,8 @@ def why_foreign(found: Look) -> Optional[Message]:
     if wal.page_size != header.page_size:
         return message("reason.sqlite.other_page_size", found=wal.page_size, expected=header.page_size)
     first, last = sqlite_files.parse_header(wal.first_page_one), sqlite_files.parse_header(wal.page_one)
-    # The first page counts changes: each WAL continues at the database's count, plus one at most, and the database is
-    # never ahead of its WAL.
+    # The first page counts changes. A WAL continues at the database's count plus at most one, and the database is never
+    # ahead of its WAL.
     if first is None or last is None or first.change_counter - 1 <= header.change_counter <= last.change_counter:
         return None
     counted = {"first": first.change_counter, "last": last.change_counter, "present": header.change_counter}

@@ -4,8 +4,9 @@
 
 """A database file and the files next to it, read as bytes before SQLite opens them.
 
-If SQLite opens a database of zero bytes, it deletes its WAL. If it opens a missing one, it creates it. So sizes, kinds
-and headers come first. Format: "Database File Format" (https://www.sqlite.org/fileformat2.html), section 1.3.
+If SQLite opens a database of zero bytes, it deletes the WAL. If it opens a missing database, it creates it. So sizes,
+kinds and headers are checked first. Format: "Database File Format" (https://www.sqlite.org/fileformat2.html), section
+1.3.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 MAGIC = b"SQLite format 3\0"
 JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 SUFFIXES = {"database": "", "wal": "-wal", "shm": "-shm", "journal": "-journal"}
-# The first bytes of such a file: https://www.sqlite.org/fileformat2.html and walformat.html.
+# The first bytes of each kind of file: https://www.sqlite.org/fileformat2.html and walformat.html.
 _BEGINNINGS = {
     "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
     "-shm": (struct.pack("=I", 3007000),),
@@ -41,21 +42,21 @@ _BEGINNINGS = {
 
 
 class SqliteError(MessageError):
-    """A database could not be checked, copied or checkpointed; the message names the database, action and reason."""
+    """A database could not be checked, copied or checkpointed. The message names the database, action and reason."""
 
     templates = messages.ENGLISH
 
 
 class NoRoomError(SqliteError):
-    """There is not enough free space; the database and its WAL were not changed."""
+    """There is not enough free space. The database and its WAL were not changed."""
 
 
 @contextlib.contextmanager
 def clear_errors(deed: str, /, **values: str) -> Iterator[None]:
-    """Turn an unexpected error of the operating system into a SqliteError, "Cannot ...: why".
+    """Convert an unexpected error of the operating system to a SqliteError, "Cannot ...: why".
 
-    deed, values: the last part of its id, reason.sqlite.cannot.*, and the values of its text except why.
-    The owner of a folder can remove any file in it, or the right to it, at any moment.
+    deed is the last part of the message's id reason.sqlite.cannot.*, values are the values for its text except why. The
+    owner of a folder can cause such an error at any moment, by removing a file in it or the right to it.
     """
     try:
         yield
@@ -64,12 +65,12 @@ def clear_errors(deed: str, /, **values: str) -> Iterator[None]:
 
 
 def cannot(deed: str, /, **values: Value) -> SqliteError:
-    """Return the error for something that was tried, see clear_errors."""
+    """Return the error for a failed action. See clear_errors."""
     return SqliteError(message(f"reason.sqlite.cannot.{deed}", **values))
 
 
 class Problem(NamedTuple):
-    """One problem. level: error makes the database unhealthy, warning is only reported."""
+    """One problem. A problem of level error makes the database unhealthy. A warning is only reported."""
 
     code: str
     told: Message
@@ -102,7 +103,7 @@ class FileFacts(NamedTuple):
 
     @property
     def stamp(self) -> Tuple[int, int, int, int]:
-        """The values that change if a process writes to the file or replaces it."""
+        """The values that change when a process writes to the file or replaces it."""
         return (self.device, self.inode, self.size, self.mtime_ns)
 
 
@@ -151,7 +152,7 @@ class Look:
 
     @property
     def stamps(self) -> Dict[str, Tuple[int, int, int, int]]:
-        """Stamps of the files whose content decides the result of a read."""
+        """Stamps of the files whose content determines the result of a read."""
         return {name: facts.stamp for name, facts in self.files.items() if name != "shm"}
 
     @property
@@ -217,7 +218,7 @@ def _open_regular(path: str) -> int:
 
 
 def open_found(facts: FileFacts) -> int:
-    """Open a file that was checked, see open_regular, but not a file that replaced it. Raises OSError."""
+    """Open a checked file, but not a file that replaced it. See open_regular. Raises OSError."""
     descriptor = open_named(facts)
     status = os.fstat(descriptor)
     if (status.st_dev, status.st_ino) != (facts.device, facts.inode):
@@ -229,8 +230,8 @@ def open_found(facts: FileFacts) -> int:
 def open_named(facts: FileFacts) -> int:
     """Open the regular file that now has the name of a checked one. Raises OSError.
 
-    A command of root may have left a file in the service's folder that the service's user cannot read. It is opened if
-    its content is that of a SQLite file. Otherwise it may be another file owned by root that the user renamed.
+    A command of root may have left a file in the service's folder that the service's user cannot read. Such a file is
+    opened only if it has the content of a SQLite file. Otherwise, the user may have renamed another file of root.
     """
     try:
         return open_regular(facts.path, rights=facts.rights)
@@ -248,7 +249,7 @@ def open_named(facts: FileFacts) -> int:
 
 
 def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator[bytes]:
-    """Yield the content of a checked file, but not more than its size at the check: space was checked for that size.
+    """Yield the content of a checked file, up to its size at the check, because space was checked for that size.
 
     Raises OSError, SqliteError at the deadline (time.monotonic seconds).
     """
@@ -286,13 +287,13 @@ def facts_of(path: str, *, rights: safe_open.Rights) -> Optional[FileFacts]:
 
 
 def stamps_of(path: str, *, rights: safe_open.Rights) -> Dict[str, Tuple[int, int, int, int]]:
-    """Return the present stamps of the files of a database, see Look.stamps. Raises OSError."""
+    """Return the current stamps of the files of a database. See Look.stamps. Raises OSError."""
     facts = {name: facts_of(path + suffix, rights=rights) for name, suffix in SUFFIXES.items() if name != "shm"}
     return {name: found.stamp for name, found in facts.items() if found is not None}
 
 
 def kind_of(facts: FileFacts) -> Message:
-    """Return in a few words the kind of a file that is not a regular one."""
+    """Return a short description of a file that is not a regular file."""
     with safe_open.acting(facts.rights):
         mode = os.lstat(facts.path).st_mode
     for test, word in (
@@ -307,13 +308,13 @@ def kind_of(facts: FileFacts) -> Message:
 
 
 def free_bytes(folder: str) -> int:
-    """Return how many bytes may still be written to the filesystem of folder. Raises OSError."""
+    """Return the number of bytes that are free on the file system of folder. Raises OSError."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
 
 
 def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:
-    """Return the rights to work with on a database: the user's. If no user is given, see safe_open.rights_on.
+    """Return the rights for work on a database, which are the user's. If no user is given, see safe_open.rights_on.
 
     Raises SqliteError.
     """

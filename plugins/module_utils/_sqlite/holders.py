@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who has a database open, and in which role: open descriptors by device and inode, locks by byte.
+"""Find the processes that have a database open, and their roles, from open descriptors (by device and inode) and locks.
 
 Lock bytes: "WAL-mode File Format", section 2.2.2 (https://www.sqlite.org/walformat.html) for the -shm file, and
 PENDING_BYTE and its neighbours in SQLite's os.h for the database.
@@ -28,7 +28,7 @@ _PENDING = 1 << 30
 _SHARED_FIRST = _PENDING + 2
 _SHARED_SIZE = 510
 _ROLES = ("writer", "checkpointer", "recovering", "reader", "open")
-# Roles whose lock prevents everybody else from writing.
+# Roles whose lock prevents all other processes from writing.
 BLOCKING = ("writer", "checkpointer", "recovering")
 HIDDEN = "hidden: a process in another PID namespace"
 
@@ -48,7 +48,7 @@ class Holder:
 
 
 class Holders(NamedTuple):
-    """All holders that were found. complete is false if some processes cannot be inspected."""
+    """All holders that were found. complete is False if some processes could not be inspected."""
 
     found: Sequence[Holder]
     complete: bool
@@ -82,7 +82,7 @@ def survey(
 
 def find_holders(found: sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:
     """Return the processes that have the files of a database open, except this one."""
-    with safe_open.acting(None):  # only root can inspect the processes of others
+    with safe_open.acting(None):  # only root can inspect the processes of other users
         return _find_holders(found, proc_root=proc_root)
 
 
@@ -121,7 +121,7 @@ def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
 
 
 def _command_of(proc_root: str, pid: int) -> str:
-    """Return the program and its script only: other arguments may hold secrets."""
+    """Return only the program and its script, because other arguments may contain secrets."""
     try:
         with open(f"{proc_root}/{pid}/cmdline", "rb") as stream:
             words = stream.read(4096).split(b"\0")
@@ -168,7 +168,7 @@ def _add_roles(
         name, device = by_inode.get(int(inode), ("", 0))
         pid = int(words[4])
         same_device = os.makedev(int(major, 16), int(minor, 16)) == device
-        # Some filesystems show another device here than stat does. Then the open descriptor decides.
+        # Some file systems show another device here than in stat. Then the open descriptor decides.
         if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
             continue
         end = 1 << 62 if words[7] == "EOF" else int(words[7])
@@ -183,7 +183,7 @@ def _add_roles(
 def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, int]]:
     """Return (READ or WRITE, pid) of a lock that another process holds on the bytes, or None if there is none.
 
-    It asks the kernel, which also knows of processes that /proc hides; their pid is 0.
+    The kernel also knows the processes that /proc hides. Their pid is 0.
     """
     question = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
     kind, _whence, _start, _length, pid = struct.unpack("hhqqi", fcntl.fcntl(descriptor, fcntl.F_GETLK, question))

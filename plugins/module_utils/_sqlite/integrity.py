@@ -26,8 +26,8 @@ _SHOWN = 10  # lines of a check's answer that a message quotes
 _PROCESSES = 4  # at most, for one check
 LARGE = 32 << 20  # size of a database from which a second process saves time, in bytes
 _MAP = 1 << 40  # SQLite maps as much of the database as its build allows
-# Tables may use modules, functions and collations of the application, functions that are not allowed here, and values
-# that take more memory than is allowed.
+# Errors about modules, functions and collations of the application, about functions that are not allowed here, and
+# about values that need more memory than is allowed.
 _NO_SIGN_OF_DAMAGE = (
     "no such ",
     "unknown function",
@@ -89,13 +89,13 @@ def examine(
         if quick == "ok":
             _check_tables(done, way, deadline=deadline, holders=holders)
         else:
-            done.checks["integrity"] = quick  # which is part of it
+            done.checks["integrity"] = quick  # because the quick check is part of it
     if "quick" not in checks and done.checks.get("integrity") != SKIPPED:
         done.checks.pop("quick", None)
 
 
 def _take_end(done: Examination, end: child_process.Message, *, found: Look, holders: sqlite_holders.Holders) -> None:
-    """Add a problem if the reading process did not end well."""
+    """Add a problem if the reading process failed."""
     shown = printable(found.path)
     if "signal" in end:
         told = message("reason.sqlite.interrupted", path=shown, signal=str(end["signal"]))
@@ -112,12 +112,12 @@ def _check_tables(
 ) -> None:
     """Do the part of integrity_check that quick_check lacks (indexes and UNIQUE), table by table on all processors.
 
-    In a single process, this takes as long as integrity_check. Threads of one process take longer.
+    In a single process, this takes as long as integrity_check. Several threads in one process take longer.
     """
     counts = done.row_counts
     # The largest tables come first, so that all processes end at about the same time.
     names: List[str] = sorted(done.basics["all_tables"], key=lambda name: -counts.get(name, 0))
-    # Older libraries cannot check a single table. More table numbers than this do not fit into a pipe.
+    # Older libraries cannot check a single table. The numbers of more tables than this do not fit into a pipe.
     single = sqlite3.sqlite_version_info >= (3, 33) and len(names) < 10000
     tables: Sequence[Optional[str]] = names if single else [None]
     large = way.found.files["database"].size >= LARGE
@@ -164,7 +164,7 @@ def _answer(
     row_counts: Union[bool, Sequence[str]],
     deadline: float,
 ) -> None:
-    """Run in the child: one snapshot, the quick answers first."""
+    """Run in the child. All answers are from one snapshot, and the quick ones come first."""
     with sqlite_reader.interrupted_at(connection, deadline):
         connection.execute("BEGIN")
         basics = {

@@ -5,7 +5,7 @@
 """Give a database back to the service's user, after a command of root changed its owner.
 
 The service's user may replace these files at any instant. So each file is opened without following links, in a folder
-that was opened the same way. It is judged and changed through its descriptor.
+that was opened in the same way, and is checked and changed through its descriptor.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def _require_own_folder(folder: int, *, path: str, family: List[str], account: p
 
 
 def restore(*, path: str, user: str, check_mode: bool = False) -> Dict[str, Any]:
-    """Give a database, its -wal and its -shm to a user if they belong to root; return the result for the module.
+    """Give a database, its -wal and its -shm to a user if they belong to root. Return the result for the module.
 
-    All files are judged before the first one is changed. Raises SqliteOwnerError.
+    All files are checked before the first one is changed. Raises SqliteOwnerError.
     """
     try:
         account = pwd.getpwnam(user)

@@ -22,7 +22,7 @@ class OutOfTime(sqlite_files.SqliteError):
 
 
 def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
-    """Return user and group of the first file of the database that is not root's, else those of the folder."""
+    """Return user and group of the first file of the database that is not root's, or those of the folder."""
     for name in ("journal", "wal", "shm", "database"):
         facts = found.files.get(name)
         if facts is not None and facts.uid != 0:
@@ -54,7 +54,7 @@ def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
 
 
 def _room_for_copies(rights: Tuple[int, int]) -> str:
-    """Return a temporary folder that a user can access: root's own TMPDIR may be closed to others."""
+    """Return a temporary folder that a user can access, because root's own TMPDIR may be closed to other users."""
     usual = tempfile.gettempdir()
     with safe_open.acting(rights):
         return usual if os.access(usual, os.X_OK, effective_ids=True) else "/var/tmp"  # noqa: S108 - by mkdtemp

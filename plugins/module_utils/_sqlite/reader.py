@@ -6,14 +6,15 @@
 
 Every read happens in a child process (child_process).
 
-The way to open the database depends on who else has it open:
+The way to open the database depends on the processes that have it open:
 
-- alone: no WAL content, and nobody has it open: immutable=1, without locks and without files next to it.
-- still: a crashed service left a WAL: vfs=unix-none with locking_mode=EXCLUSIVE keeps the WAL index in the
-  child's memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory). So nothing is created, copied or
-  locked. Nothing prevents a service from starting meanwhile, so the caller compares the files' stamps afterwards.
-- live: a service has it open: an ordinary reader, with the index mapped read-only.
-- locked: rollback journal, and a process has it open: an ordinary reader, which holds a lock while it reads.
+- alone: the WAL has no content, and no process has it open. immutable=1 needs no locks and no files next to it.
+- still: a crashed service left a WAL. vfs=unix-none with locking_mode=EXCLUSIVE keeps the WAL index in the child's
+  memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory). So nothing is created, copied or locked.
+  Nothing prevents a service from starting meanwhile, so the caller compares the files' stamps afterwards.
+- live: a service has it open. An ordinary reader is used, with the index mapped read-only.
+- locked: it has a rollback journal, and a process has it open. An ordinary reader is used, which has a lock while it
+  reads.
 - copy: a hot rollback journal can only be undone by writing. So this happens on a private copy, with the rights of
   the journal's writer. A journal may name another file, which SQLite removes after the database is restored, see
   https://www.sqlite.org/fileformat2.html#the_rollback_journal. Also used if a file belongs to root and the user whose
@@ -77,8 +78,9 @@ def _all_readable(found: sqlite_files.Look) -> bool:
 def vanished(error: str, *, found: sqlite_files.Look) -> bool:
     """Return True if an error of SQLite means that the service ended between the check and the connection.
 
-    The service's last close removes the WAL and its index. A reader that may not create them gets one of two errors: it
-    may not write, or the file cannot be opened. The second one counts only if the files have changed since the check.
+    The service's last close removes the WAL and its index. A reader that may not create them gets one of two errors,
+    that it may not write, or that the file cannot be opened. The second error counts only if the files have changed
+    since the check.
     """
     if "readonly" in error or "read-only" in error:
         return True
@@ -86,7 +88,7 @@ def vanished(error: str, *, found: sqlite_files.Look) -> bool:
 
 
 class WayIn(NamedTuple):
-    """How the database found is read: the way (see above), and the file that is opened, which may be a copy."""
+    """The way to read a database (see above), and the file that is opened, which may be a copy."""
 
     found: sqlite_files.Look
     way: str
@@ -94,7 +96,7 @@ class WayIn(NamedTuple):
     busy_timeout: float
 
     def connect(self) -> sqlite3.Connection:
-        """Open it for reading, and keep only the rights that this takes; for child processes only.
+        """Open the database for reading, and keep only the rights for that. For child processes only.
 
         Raises sqlite3.Error, and SqliteError if another file has its name now.
         """
@@ -117,7 +119,7 @@ class WayIn(NamedTuple):
 
     @property
     def rights(self) -> safe_open.Rights:
-        """The rights with which SQLite works on it: an unfinished write is undone with the rights of its writer."""
+        """The rights with which SQLite opens the database. An unfinished write is undone with its writer's rights."""
         return self.found.rights or (private_copy.writer_of(self.found) if self.way == "copy" else None)
 
     @property
@@ -129,7 +131,8 @@ class WayIn(NamedTuple):
     def steady(self) -> bool:
         """True if everything that was read so far belongs to the same content.
 
-        Without locks, others may write meanwhile. Then it is steady only if the files are unchanged since the check.
+        Without locks, other processes may write at the same time. Then it is True only if the files have not changed
+        since the check.
         """
         if self.way in ("live", "locked"):
             return True
@@ -169,7 +172,7 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
     # The schema belongs to the writer of the file, so it may not call functions with side effects.
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.execute("PRAGMA cell_size_check=ON")
-    # No file next to the database, and none in a folder for temporary files.
+    # Create no file next to the database, and none in a folder for temporary files.
     connection.execute("PRAGMA temp_store=MEMORY")
     if hasattr(connection, "setlimit"):  # since Python 3.11
         connection.setlimit(_LIMIT_LENGTH, _LARGEST_VALUE)
@@ -180,12 +183,12 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def interrupted_at(connection: sqlite3.Connection, deadline: float) -> Iterator[None]:
-    """Interrupt connection at deadline, whatever it runs in the block: OperationalError: interrupted."""
+    """Interrupt connection at deadline. A statement in the block then raises OperationalError: interrupted."""
     done = threading.Event()
 
     def interrupt() -> None:
-        # A thread instead of a progress handler: older libraries do not call the handler during a check of the b-trees.
-        # Repeated, because a statement that begins at this moment forgets an earlier interruption.
+        # A thread is used because older libraries do not call a progress handler during a check of the b-trees. The
+        # interruption is repeated, because a statement that begins at this moment forgets an earlier one.
         wait = max(deadline - time.monotonic(), 0)
         while not done.wait(wait):
             connection.interrupt()

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replace a damaged database by a sound one, by the method that loses least. The loss is reported before the change.
+"""Replace a damaged database with a sound one, using the method that loses the fewest rows. The loss is reported before
+the change.
 
 A new file replaces the old one in these steps. Each step is on disk before the next one begins:
 
@@ -12,13 +13,13 @@ A new file replaces the old one in these steps. Each step is on disk before the 
    nothing, and refuses to open or create anything. A WAL belongs to the target of a link, so SQLite ignores the WAL
    next to the guard.
 4. The WAL, its index and the journal move into the work folder.
-5. The new file is renamed over the guard. The old files stay in a folder of their own next to it.
+5. The new file is renamed over the guard. The old files are kept in a separate folder next to it.
 
-If the folder is not root's, all of this happens with the rights of its owner. Otherwise an account that may rename the
-work folder could redirect the files that root makes and gives away to any other place.
+If the folder is not root's, all of this happens with the rights of its owner. Otherwise, an account that may rename the
+work folder could redirect files that root creates to any other path.
 
-So at every instant SQLite sees the old database with its WAL, nothing at all, or the new database with no WAL. If a run
-finds the guard of a killed run, it puts the old files back (the database last) and starts again.
+So at every instant, SQLite sees either the old database with its WAL, or no database, or the new database without a
+WAL. If a run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class _Workspace(NamedTuple):
     """The database and the folders of one call.
 
     place: the path of the database without links. work: the folder next to the database, or empty if nothing there may
-    change. subject: the database to examine, place or a copy. put_back: whether the files of a killed run were put
-    back.
+    change. subject: the database to examine, which is place or a copy. put_back: True if the files of a killed run were
+    put back.
     """
 
     place: str
@@ -78,7 +79,7 @@ def restore(
     timeout: float = 1800.0,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Find the methods for a sound database at path, apply one if act, and return the result for the module.
+    """Find the methods for a sound database at path, apply one if act is true, and return the result for the module.
 
     If act is false, and in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
@@ -194,7 +195,7 @@ def _result(
     if chosen is not None and chosen.method == "salvage":
         unknown = unknown or case.found.wal.damaged or case.reading == salvage_image.ALONE
     elif chosen is not None and chosen.method == "backup":
-        unknown = True  # rows may have changed since
+        unknown = True  # rows may have changed since then
     return {
         "needed": not sound,
         "healthy_before": case.check["healthy"],

@@ -51,7 +51,7 @@ def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Ow
 def _survey(
     path: str, *, user: Optional[str], deadline: float, proc_root: str
 ) -> Tuple[Look, sqlite_holders.Holders, Optional[Message]]:
-    """Check the files until the whole WAL was read; also return why it was not read, or None if it was.
+    """Check the files until the whole WAL was read. Also return why it could not be read, or None if it was read.
 
     A salvage without a part of the WAL would lose rows that nobody has counted. While a process has the database open,
     even to copy it, the WAL is read as a live one. For a damaged database that does not work.
@@ -136,7 +136,7 @@ def _count(case: restore_ways.Case, scratch: str) -> None:
 
 
 def _reading_of(case: restore_ways.Case, scratch: str) -> str:
-    """Return how to read the WAL: not at all if it belongs to another database, because it would overwrite pages."""
+    """Return how to read the WAL. A WAL of another database is not read, because it would overwrite pages."""
     if "database" not in case.found.files or not case.found.wal.frames_committed:
         return salvage_image.COMMITTED
     if file_survey.why_foreign(case.found):
@@ -173,7 +173,7 @@ def _room(case: restore_ways.Case, folder: str) -> None:
 
 
 def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
-    """Raise SqliteError if a command of root took the database over: its user could not replace it."""
+    """Raise SqliteError if a command of root changed the owner of the database, so that its user cannot replace it."""
     for suffix in sqlite_files.SUFFIXES.values() if rights else ():
         facts = sqlite_files.facts_of(place + suffix, rights=rights)
         if facts is not None and facts.regular and facts.uid == 0:

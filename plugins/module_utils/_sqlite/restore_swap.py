@@ -55,7 +55,7 @@ def locate(path: str) -> str:
 def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
     facts = None
     with sqlite_files.clear_errors("look_at", path=printable(path)):
-        with contextlib.suppress(PermissionError):  # its owner may not see the target; the next lines report that
+        with contextlib.suppress(PermissionError):  # its owner may not see the target, which the next lines report
             facts = None if guarded(place) else sqlite_files.facts_of(place, rights=rights)
         file_survey.require_a_way(path, facts)
 
@@ -79,7 +79,7 @@ def work_folder(place: str) -> Iterator[str]:
             raise SqliteError(message("reason.sqlite.recovery_running", path=printable(place))) from None
         os.fchmod(descriptor, 0o711)  # the owner of the database works in a folder below
         yield work
-        # Reached only if no file of the old database is left in it. After an error in a swap, the folder stays.
+        # Remove the folder only if no file of the old database is left in it. After an error in a swap, it is kept.
         if not guarded(place) and not os.path.lexists(f"{work}/old"):
             atomic_files.discard_tree(work)
     except BaseException:
@@ -106,7 +106,7 @@ def settle(place: str, work: str, *, owner: Owner) -> bool:
 
 
 def _holds_another(place: str, old: str) -> bool:
-    """Return True if old keeps files of a database that is no longer at place."""
+    """Return True if the folder old contains files of a database that is no longer at place."""
     kept = f"{old}/{os.path.basename(place)}"
     if not os.path.lexists(kept):
         return os.path.isdir(old) and bool(os.listdir(old))

@@ -46,12 +46,12 @@ class Way:
 
     @property
     def reason(self) -> str:
-        """Why it is possible, or is not."""
+        """Why the method is possible or impossible."""
         return joined(self.reasons)
 
     @property
     def statement(self) -> str:
-        """A sentence about its loss."""
+        """A sentence about the loss of the method."""
         return joined(self.losses)
 
     def as_dict(self) -> Dict[str, Any]:
@@ -120,7 +120,7 @@ def ways(
             enough = way.possible
         elif method == "salvage":
             way = _by_salvage(case, scratch, shell=shell, confirmed=confirm_empty)
-            # Examine further methods only for a backup that holds more rows.
+            # Examine further methods only to find a backup with more rows.
             enough = way.possible and not way.lost and not case.uncounted and not case.schema_unreadable
         elif method == "backup":
             way = _by_backup(case, backups, time_budget=time_budget)
@@ -153,7 +153,7 @@ def _by_checkpoint(case: Case) -> Way:
 
 
 def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way:
-    """Run the salvage: only its result shows the loss."""
+    """Run the salvage, because only its result shows the loss."""
     way = Way("salvage")
     found = case.found
     if case.unread:
@@ -217,7 +217,7 @@ def backups(
 ) -> List[Tuple[float, str]]:
     """Return (time of the last change, path) of the backups next to the database and in folders, newest first.
 
-    They are recognized by their names. Each folder is read with the rights that belong to it.
+    Backups are recognized by their names. Each folder is read with the rights that belong to it.
     """
     found: Dict[str, float] = {}
     for folder in dict.fromkeys([os.path.dirname(place), *dirs]):
@@ -278,7 +278,7 @@ def _by_backup(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget:
 
 
 def _span(seconds: float) -> Tuple[str, str]:
-    """Return a unit and the number of them."""
+    """Return a unit of time and a number in that unit."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return unit, f"{seconds / size:.0f}"

@@ -34,7 +34,7 @@ _ORPHANS = "itsm_nexus_lost_and_found"
 
 @dataclasses.dataclass
 class Salvaged:
-    """A new database path with the saved rows; orphans rows that belong to no table are in orphans_path."""
+    """path is a new database with the saved rows. orphans is the number of rows without a table, in orphans_path."""
 
     path: str
     tool: str
@@ -48,7 +48,7 @@ class Salvaged:
 def as_owner(
     work: Callable[[child_process.Emit], None], *, owner: salvage_image.Owner, deadline: float
 ) -> List[child_process.Message]:
-    """Run work as sqlite_reader.in_child does, in a process that has taken on the owner's identity for good."""
+    """Run work as child_process.in_child does, in a process that permanently has the owner's identity."""
     return child_process.in_child(work, deadline=deadline, read_only=False, rights=(owner.uid, owner.gid))
 
 
@@ -75,7 +75,7 @@ def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: flo
 
 
 def _most_rows(connection: sqlite3.Connection, table: str) -> Optional[int]:
-    """Count through the table itself and through each full index: damage in one of them does not affect the others."""
+    """Count with the table and with each full index, because damage in one of them does not affect the others."""
     name = sqlite_schema.quoted(table)
     ways = ["NOT INDEXED"]
     with contextlib.suppress(sqlite3.Error):
@@ -144,7 +144,7 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
     with open(f"{folder}/shell.err", "wb") as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
         argv,
         cwd=folder,
-        # A home without anybody's settings.
+        # Use a home without any settings.
         env={"HOME": folder, "PATH": _PATH, "LANG": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -163,7 +163,7 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
 
 
 def _statements(lines: Iterator[str]) -> Iterator[str]:
-    """Join lines to whole statements, without the shell's own commands."""
+    """Join lines into complete statements, without the shell's own commands."""
     statement = ""
     for line in lines:
         if not statement and (line.startswith(".") or not line.strip()):
@@ -177,7 +177,7 @@ def _statements(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _finish(made: str, *, wal_mode: bool) -> Dict[str, Any]:
-    """Move rows without a table into a file of their own, count the other rows, and keep the journal mode."""
+    """Move rows without a table into a separate file, count the other rows, and keep the journal mode."""
     with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
         orphans = 0

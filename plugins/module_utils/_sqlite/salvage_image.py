@@ -27,8 +27,8 @@ class Owner(NamedTuple):
 def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITTED) -> None:
     """Write the database with its WAL applied to target, and its hot journal next to it. Raises OSError.
 
-    reading: the part of the WAL that is used. COMMITTED is the part that SQLite reads. BEYOND adds the frames after a
-    damaged one, if their own checksums are right. ALONE leaves the WAL out.
+    reading: the part of the WAL to use. COMMITTED is the part that SQLite reads. BEYOND adds the frames after a damaged
+    frame, if their own checksums are right. ALONE ignores the WAL.
     """
     with open(target, "xb") as image:
         if "database" in found.files:
@@ -70,8 +70,8 @@ def _lay_over(image: int, found: Look, *, beyond: bool) -> None:
 def _frames_beyond(descriptor: int, wal: sqlite_wal.Wal) -> Tuple[Dict[int, int], int]:
     """Return the newest frame of each page after the valid prefix, up to the last commit, and the page count after it.
 
-    The checksums form a chain, but each frame holds the link to the next one. So the chain can continue after a damaged
-    frame. The damaged frame itself is the newest state of its page, except for some bytes, so it is used too.
+    The checksums form a chain, and each frame contains the link to the next one. So the chain can continue after a
+    damaged frame. The damaged frame is used too, because it is the newest state of its page, except for some bytes.
     """
     size = sqlite_wal.FRAME_HEADER_SIZE + wal.page_size
     header = os.pread(descriptor, 4, 0)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy tables out of a damaged database, around the rows that cannot be read."""
+"""Copy tables out of a damaged database, without the rows that cannot be read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def open_image(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(sqlite_reader.uri_of(path, "mode=rw"), uri=True, isolation_level=None)
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     connection.execute("PRAGMA trusted_schema=OFF")
-    # Without cell_size_check: it drops a whole page for one damaged cell.
+    # cell_size_check is not used, because it drops a whole page for one damaged cell.
     connection.set_authorizer(authorizer.only_reads)
     return connection
 
@@ -36,7 +36,7 @@ def make_new(path: str) -> sqlite3.Connection:
 
 
 def by_dump(image: str, made: str, *, deadline: float) -> List[str]:
-    """Copy each table inside SQLite, around unreadable rows; return the refused statements. Raises sqlite3.Error."""
+    """Copy each table inside SQLite, without unreadable rows. Return the refused statements. Raises sqlite3.Error."""
     with contextlib.closing(open_image(image)) as damaged:
         schema = _readable_schema(damaged)
         settings = {
@@ -87,7 +87,7 @@ def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
         reason = f"table {name}: {error}"
     try:
         ranges = _readable_ranges(connection, name)
-    except sqlite3.OperationalError:  # WITHOUT ROWID: there are no row numbers to skip the damage by
+    except sqlite3.OperationalError:  # a table WITHOUT ROWID has no row numbers with which to skip the damage
         for order in ("", " DESC"):
             _stream(connection, name, order)
         return [reason]
@@ -132,7 +132,7 @@ def _readable_ranges(connection: sqlite3.Connection, name: str) -> List[Tuple[in
 
 
 def _next_readable(connection: sqlite3.Connection, name: str, *, after: int) -> Optional[int]:
-    """Return the lowest row number above after from which the table can be read again, if any."""
+    """Return the lowest row number above after where the table can be read again, or None."""
     query = f"SELECT rowid FROM damaged.{name} NOT INDEXED WHERE rowid >= ? ORDER BY rowid LIMIT 1"  # noqa: S608
 
     def readable(number: int) -> bool:

@@ -16,7 +16,7 @@ def quoted(name: str) -> str:
 
 
 def tables_of(connection: sqlite3.Connection) -> List[str]:
-    """Return the ordinary tables of the database, without SQLite's own. Raises sqlite3.Error."""
+    """Return the ordinary tables of the database, without SQLite's own tables. Raises sqlite3.Error."""
     rows = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
         "AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
@@ -27,7 +27,7 @@ def tables_of(connection: sqlite3.Connection) -> List[str]:
 def count_rows(
     connection: sqlite3.Connection, *, tables: Union[bool, Sequence[str]] = True
 ) -> Dict[str, Optional[int]]:
-    """Return the exact number of rows of all tables, or of the named ones, or None for a name that is no table.
+    """Return the exact number of rows of all tables or of the named tables. The number is None if a name is no table.
 
     Raises sqlite3.Error.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find out if a start would harm the database, by checks that are fast enough for the first second of an outage."""
+"""Find out whether a start would harm the database, with checks that are fast enough for the start of an outage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal
 
 
 def doubt(path: str) -> Optional[str]:
-    """Check the database path for a millisecond. Return why nothing may be started on it, or None if it seems sound.
+    """Check the database path within a millisecond. Return why the service must not start on it, or None.
 
     If a database is missing or empty, SQLite deletes the WAL next to it when it opens the database.
     """
@@ -54,7 +54,7 @@ def _beginning(path: str) -> bytes:
 
 
 def quick_doubt(path: str, *, user: str = "") -> Optional[str]:
-    """Check the database for _QUICK seconds. Return why nothing may be started on it, or None if no reason was found.
+    """Check the database for at most _QUICK seconds. Return why the service must not start on it, or None.
 
     SQLite reads it with the rights of the user. See sqlite_files.look.
     """

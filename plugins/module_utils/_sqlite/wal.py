@@ -32,10 +32,10 @@ class Wal:
     """The content of a -wal file.
 
     frames_valid is the prefix that SQLite accepts (salts and checksums). frames_committed is the part of it that ends
-    with a commit: the frames that SQLite would recover. torn: an unfinished transaction or write follows the prefix, as
-    after a killed writer or a power cut; torn_commit if it claims to be finished. damaged: finished transactions in
-    frames_lost frames follow the prefix, and SQLite silently ignores them. foreign: whole frames that belong to
-    another header. complete is false if the deadline ended the reading.
+    with a commit, which SQLite would recover. torn is True if an unfinished transaction or write follows the prefix, as
+    after a killed writer or a power cut, and torn_commit if that transaction claims to be finished. damaged is True if
+    finished transactions follow the prefix in frames_lost frames, which SQLite silently ignores. foreign is True if
+    complete frames belong to another header. complete is False if the reading reached the deadline.
     """
 
     exists: bool = False
@@ -60,14 +60,14 @@ class Wal:
     complete: bool = True
 
     def pages_pending(self, backfilled: int) -> int:
-        """Return how many distinct pages a checkpoint must still copy after the first backfilled frames."""
+        """Return the number of distinct pages that a checkpoint must copy after the first backfilled frames."""
         return sum(1 for frame in self.last_frame_of_page.values() if frame >= backfilled)
 
 
 class WalIndex(NamedTuple):
-    """The head of a -shm file: frames it knows, frames already copied into the database, salts of its WAL.
+    """The head of a -shm file: the frames that it knows, the frames already copied into the database, its WAL's salts.
 
-    commits: how many transactions were committed since the index was rebuilt.
+    commits: number of transactions that were committed since the index was rebuilt.
     """
 
     initialised: bool
@@ -78,7 +78,7 @@ class WalIndex(NamedTuple):
 
 
 def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[int, int]:
-    """Return the cumulative WAL checksum of data, whose length is a multiple of eight, from seed on."""
+    """Return the cumulative WAL checksum of data, starting with seed. The length of data is a multiple of eight."""
     words = array.array("I")
     words.frombytes(data)
     if big_endian != (sys.byteorder == "big"):
@@ -92,10 +92,10 @@ def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[i
 
 
 def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big_endian: bool) -> List[Tuple[int, int]]:
-    """Return for each frame of block its expected checksum, provided that the frame before it has the right one.
+    """Return the expected checksum of each frame of block, if the frame before it has the right checksum.
 
-    seed is the checksum before the first frame. Each frame holds the link to the next, so all can be computed in
-    parallel: each in 64 bits of one long number. This is ten times faster than one word at a time.
+    seed is the checksum before the first frame. Each frame contains the link to the next one. So all checksums can be
+    computed in parallel, each in 64 bits of one long number. This is ten times faster than one word at a time.
     """
     count = len(block) // frame_size
     starts = range(0, count * frame_size, frame_size)
@@ -107,7 +107,7 @@ def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big
         words.byteswap()
     stride = frame_size // words.itemsize
     lanes = bytearray(8 * count)
-    # The lower half of each 64 bits; the other half stays zero.
+    # The lower half of each 64 bits. The other half stays zero.
     lower = memoryview(lanes).cast("I")[sys.byteorder == "big" :: 2]
 
     def number(values: memoryview) -> int:
@@ -152,7 +152,7 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
 def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Optional[int] = None) -> Wal:
     """Read the WAL behind an open descriptor, until deadline (time.monotonic seconds). Raises OSError.
 
-    limit is the number of frames that are known to be finished, if a process may be writing after them.
+    limit is the number of frames that are known to be complete, if a process may be writing more frames.
     """
     size = os.fstat(descriptor).st_size
     if size < HEADER_SIZE:
@@ -230,7 +230,7 @@ class _Scan:
         return checksum(frame[FRAME_HEADER_SIZE:], after, big_endian=self.big_endian)
 
     def prefix(self, *, seed: Tuple[int, int], deadline: Optional[float]) -> bool:
-        """Follow the frames that SQLite would accept; return whether their end was reached in time."""
+        """Follow the frames that SQLite would accept. Return True if their end was reached in time."""
         self.running = seed
         pending: Dict[int, int] = {}
         pending_page_one = b""
@@ -241,7 +241,7 @@ class _Scan:
             length = min(at_once, self.total - start) * self.frame_size
             block = self._frame_at(start, length)
             block = block[: len(block) // self.frame_size * self.frame_size]
-            if not block:  # the file was truncated meanwhile
+            if not block:  # the file was truncated during the read
                 break
             sums = frame_checksums(block, self.running, frame_size=self.frame_size, big_endian=self.big_endian)
             for index, running in enumerate(sums, start):
@@ -264,7 +264,7 @@ class _Scan:
         return True
 
     def tail(self, *, deadline: Optional[float]) -> bool:
-        """Judge the frames after the valid prefix; return whether all of them were read in time."""
+        """Check the frames after the valid prefix. Return True if all of them were read in time."""
         if self.valid == self.total:
             self.torn = self.rest > 0
             return True
@@ -274,7 +274,8 @@ class _Scan:
             return True
         _page, commit, salt1, salt2, sum1, sum2 = struct.unpack_from(">6I", frame)
         ours = (salt1, salt2) == self.salts
-        # Checksums do not cover the salts: a frame that continues the chain under other salts had its salts damaged.
+        # Checksums do not cover the salts. So the salts of a frame are damaged if it continues the chain under other
+        # salts.
         chained = not ours and self._sum(frame) == (sum1, sum2)
         commits = int(bool(commit) and (ours or chained))
         frames, last_is_commit = 1, bool(commits)
@@ -288,8 +289,9 @@ class _Scan:
                     frames += 1
                     commits += bool(later_commit)
                     last_is_commit = bool(later_commit)
-        # A transaction that outgrew the cache rewrites frames in place and corrects their checksums after its last one
-        # is written. Killed before that, it leaves frames that do not verify, with at most one commit, at their end.
+        # A transaction that is larger than the cache rewrites frames in place and corrects their checksums after its
+        # last frame is written. If it is killed before that, it leaves frames with wrong checksums and at most one
+        # commit, at their end.
         if chained or commits > 1 or (commits == 1 and not last_is_commit):
             self.damaged = True
             self.lost, self.commits_lost = frames, commits
@@ -297,7 +299,7 @@ class _Scan:
             self.torn = True
             self.torn_commit = commits > 0
         elif self.valid == 0 and salt1 != (self.salts[0] - 1) & _MASK:
-            # A restarted log has a salt one higher than the finished generation it overwrites.
+            # The salt of a restarted log is one higher than the salt of the finished generation that it overwrites.
             self.foreign = True
             self.lost = self.total
         return True
