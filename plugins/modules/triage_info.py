@@ -334,8 +334,9 @@ facts:
       elements: dict
     disk:
       description: >-
-        The file systems that the service needs, each with C(use), C(path), C(mount), C(device), C(type), C(size),
-        C(available), C(used_percent), C(inodes), C(inodes_available), C(read_only).
+        The file systems of the application, the database, the log, the state folder and temporary files, each with
+        C(use), C(path), C(mount), C(device), C(type), C(size), C(available), C(used_percent), C(inodes),
+        C(inodes_available), C(read_only).
       type: list
       elements: dict
     memory:

@@ -6,8 +6,9 @@
 
 All names below are entries of the application's folder, so that a swap is a few renames:
 
-.npm_ci-* a tree being built; if it contains "complete", it was built, loaded and flushed to disk node_modules.previous
-the node_modules before the last swap node_modules.older       the former node_modules.previous, during a swap
+.npm_ci-*                a tree being built; if it contains "complete", it was built, loaded and flushed to disk
+node_modules.previous    the node_modules before the last swap
+node_modules.older       the former node_modules.previous, during a swap
 """
 
 from __future__ import annotations

@@ -11,14 +11,14 @@ The way to open the database depends on the processes that have it open:
 - alone: the WAL has no content, and no process has it open. immutable=1 needs no locks and no files next to it.
 - still: a crashed service left a WAL. vfs=unix-none with locking_mode=EXCLUSIVE keeps the WAL index in the child's
   memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory). So nothing is created, copied or locked.
-  Nothing prevents a service from starting meanwhile, so the caller compares the files' stamps afterwards.
+  The service may be started at the same time, so the caller compares the files' stamps afterwards.
 - live: a service has it open. An ordinary reader is used, with the index mapped read-only.
 - locked: it has a rollback journal, and a process has it open. An ordinary reader is used, which has a lock while it
   reads.
 - copy: a hot rollback journal can only be undone by writing. So this happens on a private copy, with the rights of
   the journal's writer. A journal may name another file, which SQLite removes after the database is restored, see
-  https://www.sqlite.org/fileformat2.html#the_rollback_journal. Also used if a file belongs to root and the user whose
-  rights are used may not read it.
+  https://www.sqlite.org/fileformat2.html#the_rollback_journal. This way is also used if a file belongs to root and the
+  acting user may not read it.
 """
 
 from __future__ import annotations

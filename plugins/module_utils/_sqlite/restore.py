@@ -2,8 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replace a damaged database with a sound one, using the method that loses the fewest rows. The loss is reported before
-the change.
+"""Replace a damaged database with a sound one, by the method that loses the fewest rows, and first report the loss.
 
 A new file replaces the old one in these steps. Each step is on disk before the next one begins:
 

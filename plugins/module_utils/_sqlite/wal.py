@@ -24,7 +24,7 @@ _MAGIC = 0x377F0682  # the lowest bit says that checksums take big-endian words
 _VERSION = 3007000
 _MASK = 0xFFFFFFFF
 _BLOCK = 2 << 20  # size of the frames whose checksums are computed at once, in bytes
-_PAIRS = 20  # number of words until 64 bits might overflow: each word makes the sums at most 2.62 times as large
+_PAIRS = 20  # number of words until 64 bits may overflow, since each word makes the sums at most 2.62 times as large
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,7 @@ _MOST_ENTRIES = 500
 # Format of the output of `node --version`. Another program may print anything.
 _VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
-# Time in seconds, and number of checks, for which another process must hold the lock before it is reported.
+# A lock of another process is reported if it lasts for this many seconds, over this many checks.
 _LASTS, _LOOKS = 0.5, 5
 
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
@@ -59,7 +59,7 @@ _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": 
 
 def database(question: Question) -> Dict[str, Any]:
     """Check the database that the service really uses (quick check), and count its rows."""
-    # The check gets a little less time than this part: a partial result is an answer, a part that timed out has none.
+    # The check gets a little less time than this part, because a part that timed out has not even a partial result.
     budget = question.left * 0.9
     owner = None
     with contextlib.suppress(KeyError):
@@ -85,9 +85,9 @@ def database(question: Question) -> Dict[str, Any]:
 
 
 def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> None:
-    """Record for how many seconds each of strangers blocked all writes; check repeatedly.
+    """Check repeatedly, and record for how many seconds each of strangers blocked all writes.
 
-    A short transaction harms nobody. A forgotten one blocks every write of a service that seems healthy.
+    A short transaction does no harm. A forgotten one blocks every write of a service that seems healthy.
     """
     begun = time.monotonic()
     for holder in strangers:
@@ -137,7 +137,7 @@ def _migrator(question: Question) -> knex.Migrator:
 
 
 def migrations_shipped(question: Question) -> Dict[str, Any]:
-    """Return the migrations that the application has: those in the usual folder, or else a hint to ask knex."""
+    """Return the application's migrations in the usual folder or, if there is no such folder, a hint to ask knex."""
     with _as_service(question):
         names = migration_names.in_folder(question.service.app_dir)
     if names is not None:
@@ -154,9 +154,10 @@ def migrations_listed(question: Question) -> Dict[str, Any]:
 
 
 def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
-    """Return True if knex must be asked: the usual folder does not hold exactly the completed migrations of facts.
+    """Return True if knex must be asked, because the usual folder does not contain exactly the completed migrations of
+    facts.
 
-    If it holds them, nothing is pending. If not, the knexfile may name another folder.
+    If the folder contains exactly these, nothing is pending. Otherwise, the knexfile may name another folder.
     """
     if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
         return False
@@ -177,14 +178,14 @@ def migrations(question: Question) -> Dict[str, Any]:
     except knex_tables.KnexError as error:
         facts["error"] = str(error)
     if facts["lock_held"] is not None:
-        # A service that has the database open may be migrating: it does so at its start.
+        # A service that has the database open may be migrating, because it migrates when it starts.
         inside = [item for item in question.known.processes if path in item["open_databases"]]
         facts["lock_stale"] = facts["lock_held"] and not facts["migrators"] and not inside
     return found(facts)
 
 
 def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts of migrations with the pending ones: names in migrations_shipped that are not completed."""
+    """Return the facts of migrations with the pending ones, which are in migrations_shipped and not completed."""
     if facts.get("error") or facts.get("pending") is not None:
         return dict(facts)
     if shipped.get("names") is None:
@@ -294,7 +295,7 @@ def _read_tree(question: Question) -> Dict[str, Any]:
     facts["unloadable"] = sorted(set(failures) - set(facts["missing"]))
     reasons = [item.reason for item in differences] + [f"{name}: {failures[name]}" for name in facts["unloadable"]]
     facts["reasons"] = reasons[:_MOST_REASONS]
-    # Without npm's own record nothing was compared: another program or an older npm may have installed it correctly.
+    # Without npm's own record, nothing was compared. Another program or an older npm may have installed it correctly.
     broken = bool(told or facts["unloadable"])
     facts["ok"] = False if broken else None if unfinished or facts["error"] else True
     return facts
@@ -340,8 +341,8 @@ def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
 def dependencies(question: Question) -> Dict[str, Any]:
     """Check whether the dependencies are installed and load.
 
-    Reading the files takes a fraction of the time of npm ls. So npm ls runs only if the files give no answer. If it
-    hangs, only its own answer is lost.
+    Reading the files is much faster than npm ls. So npm ls runs only if the files give no answer. If it hangs, only its
+    own answer is lost.
     """
     if not os.path.exists(question.service.path("package.json")):
         return found({"ok": None, "error": "There is no package.json", "npm_ls": None})
@@ -350,7 +351,8 @@ def dependencies(question: Question) -> Dict[str, Any]:
     reports: Dict[str, Any] = {}
     if facts["ok"] is None:
         asked = question.begun_with(question.left * 0.8)
-        # Not TemporaryDirectory: in older Pythons it changes modes through links, and the user can write to the folder.
+        # TemporaryDirectory is not used, because older Pythons change modes through links, and the user can write to
+        # the folder.
         with contextlib.ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
             stack.callback(atomic_files.discard_tree, folder)

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the certificate: names, validity, whether its key fits, and whether the service may read both."""
+"""Triage of the certificate: its names, its validity, whether its key matches, and whether the service may read
+both."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def described(der: bytes) -> Dict[str, Any]:
 
 
 def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Return path and source of the certificate and of its key: from the configuration, else from the variables."""
+    """Return path and source of the certificate and of its key, from the configuration or else from the variables."""
     service = question.service
     pair: List[Dict[str, Any]] = []
     for kind, option in (("certificate", "tls_cert_path"), ("key", "tls_key_path")):
@@ -80,7 +81,7 @@ def _content(path: str) -> Tuple[bytes, Optional[str]]:
 def _matches(
     certificate: str, key: str, certificate_pem: bytes, key_pem: bytes
 ) -> Tuple[Optional[bool], Optional[str]]:
-    """Return whether a key fits the certificate, from paths and contents; or None and the reason if that is unknown."""
+    """Return whether a key matches the certificate, or None and the reason if that is unknown."""
     if b"ENCRYPTED" in key_pem:
         return None, f"{key} needs a passphrase"
     why = key_pair.why_unlike(certificate_pem, key_pem)
@@ -90,9 +91,9 @@ def _matches(
 
 
 def certificate(question: Question) -> Dict[str, Any]:
-    """Read the certificate's file and its key, in the end with the rights of the service's user."""
+    """Read the certificate file and the key, and finally test them with the rights of the service's user."""
     facts, key = _pair(question)
-    # Kept out of the facts: a key is a secret.
+    # The contents are not in the facts, because a key is a secret.
     contents: List[bytes] = []
     for item in (facts, key):
         item.update(exists=None, error=None)

@@ -57,7 +57,7 @@ _NO_LIMIT = 1 << 62
 
 
 def _mounts() -> List[Tuple[str, str, str]]:
-    """Return (mount point, device, type) of every mount; later ones hide earlier ones at the same point."""
+    """Return (mount point, device, type) of every mount. A later mount hides earlier ones at the same point."""
     mounts = []
     # The kernel escapes blanks, tabs and line feeds here, but not the other characters that Python splits at.
     for line in filter(None, read("/proc/self/mounts").split("\n")):
@@ -103,7 +103,7 @@ def disk(question: Question, *, path: str, use: str) -> Dict[str, Any]:
 
 
 def _pressure(path: str) -> Optional[Dict[str, Any]]:
-    """Return pressure stall information (proc_pressure(5)): some avg10=0.00 avg60=0.00 avg300=0.00 total=0."""
+    """Return pressure stall information (proc_pressure(5)), such as: some avg10=0.00 avg60=0.00 avg300=0.00 total=0."""
     facts: Dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):  # EOPNOTSUPP if the kernel was started without it
         for line in read(path).splitlines():
@@ -171,7 +171,7 @@ def _kernel_journal(question: Question) -> List[str]:
 
 
 def _crowded_out(question: Question, text: str) -> str:
-    """Return lines about the killer that are older than the last lines of a full log (a firewall may fill the log)."""
+    """Return lines about the killer that are older than the last lines of a log that other programs have filled."""
     if question.kernel_log_command or text.count("\n") < _KERNEL_LINES:
         return ""
     # A lower-case pattern ignores case. A journalctl without grep support reports an error and finds nothing.
@@ -183,7 +183,7 @@ def _crowded_out(question: Question, text: str) -> str:
 
 
 def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[str, Any]]:
-    """Return the last lines, and earlier ones that may be about the service: other processes may be killed often."""
+    """Return the last lines, and earlier lines that may be about the service (others may be killed more often)."""
     unit = re.sub(r"\.service\Z", "", question.service.unit)
     last_pid = question.known.unit.get("last_pid")
     before = [
@@ -269,7 +269,7 @@ def _core_records(question: Question) -> List[Dict[str, Any]]:
     argv = ["coredumpctl", "list", "-q", "--no-pager", "--no-legend", "--since", f"@{question.since:.0f}"]
     try:
         done = question.command(argv)
-    except commands.CommandError:  # not every host has it
+    except commands.CommandError:  # not every host has this command
         return []
     dumps = []
     for match in filter(None, map(_CORE_DUMP.match, done.stdout.splitlines())):

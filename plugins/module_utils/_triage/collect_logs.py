@@ -65,12 +65,12 @@ def _parses(question: Question, path: str) -> Optional[bool]:
 def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
     """Add to each exception when its file was last changed (changed_at), and whether it parses now (parses).
 
-    The error of a file that was changed since may be gone. Only files of the application are checked: others may be
-    on a disk that does not answer.
+    If the file was changed after the error, the error may be gone. Only files of the application are checked, because
+    other files may be on a disk that does not answer.
     """
     app_dir = os.path.normpath(question.service.app_dir)
     answers = question.known.app_dir_answers
-    # Another release may be active by now. Its files may be older than the error.
+    # Another release may be active now. Its files may be older than the error.
     another = _changed_at(app_dir) if exceptions and answers else None
     known: Dict[str, Tuple[Optional[str], Optional[bool]]] = {}
     for item in exceptions:
@@ -83,7 +83,7 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
 
 
 def _changed_at(*paths: str) -> Optional[str]:
-    """Return the latest change of the paths. The change of a link counts: a release is activated by a link."""
+    """Return the latest change of the paths. The change of a link counts, because a link activates a release."""
     times = []
     for path in paths:
         with contextlib.suppress(OSError):
@@ -99,7 +99,7 @@ def log(question: Question) -> Dict[str, Any]:
         text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES)
     except OSError as error:
         return found({"path": path, "error": error.strerror})
-    # Redact before cutting: the redactor does not recognize half a secret.
+    # Redact before cutting, because the redactor does not recognize half a secret.
     unmasked, text = text, question.redactor.text(text)
     lines = log_patterns.dated(log_patterns.split(text), unmasked=log_patterns.split(unmasked))
     facts = {
@@ -125,7 +125,7 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
     if not done.ok:
         raise RuntimeError(why(done))
     unmasked = [line[:_LONGEST_READ] for line in log_patterns.split(done.stdout)]
-    # Redact all entries as one text: a secret may continue in the next entry. Masking keeps the lines.
+    # Redact all entries as one text, because a secret may continue in the next entry. Masking keeps the lines.
     lines = log_patterns.split(question.redactor.text("\n".join([*unmasked, ""])))
     entries = []
     for line, before in zip(lines, unmasked):
@@ -138,8 +138,8 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
 def journal(question: Question) -> Dict[str, Any]:
     """Read the unit's journal.
 
-    Lines of systemd about the unit come from a separate query, by the fields that the journal itself sets: the service
-    could claim to be systemd. So even a very talkative service does not displace the lines of systemd.
+    Lines of systemd about the unit come from a separate query for the fields that the journal itself sets, because the
+    service could claim to be systemd. So these lines are found even if the service logs very much.
     """
     unit = question.service.unit
     try:

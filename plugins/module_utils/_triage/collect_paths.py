@@ -15,17 +15,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 
 def _opened(question: Question, kind: str) -> List[str]:
-    """Return the files of that kind that the service has open."""
+    """Return the files of a kind (databases, logs) that the service has open."""
     return [path for item in question.known.processes for path in item[kind]]
 
 
 def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
-    """Return the database that the service really uses, and how that is known.
+    """Return the database that the service really uses, and the source of that information.
 
-    Priority: a database that the service has open, then the one of its variables, then the configured one. Links of
-    the service's user stay in the path, so that the next step sees them. The user could name the database of another
-    account to make this collection work on it. Such a name does not count. links: whether links may be followed;
-    false on a disk that does not answer.
+    A database that the service has open has the highest priority, then the one in its variables, then the configured
+    one. Links of the service's user are kept in the path, so that the next step sees them. The user could name the
+    database of another account to make this collection work on it. Such a name is ignored. links: whether links may be
+    followed. It is False for a disk that does not answer.
     """
     service, environment = question.service, question.known.environment
     real: Callable[[str], str] = os.path.realpath if links else os.path.normpath

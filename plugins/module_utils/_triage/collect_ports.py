@@ -46,7 +46,7 @@ def ports(question: Question) -> Dict[str, Any]:
 
 
 def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str, Any]:
-    """Send one request; return whether any answer comes (any status counts). With TLS, keep the certificate."""
+    """Send one request. Return whether there was an answer (with any status) and, with TLS, the certificate."""
     started = time.monotonic()
     result: Dict[str, Any] = {"answered": False, "status": None, "error": None, "certificate": None}
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
@@ -54,7 +54,7 @@ def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str
         with contextlib.ExitStack() as stack:
             link: socket.socket = stack.enter_context(socket.create_connection((target, port), timeout=timeout))
             if tls:
-                # The certificate is inspected, not trusted.
+                # The certificate is only inspected, and need not be trusted.
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
@@ -113,7 +113,7 @@ def _others(question: Question, *, configured: Collection[int]) -> List[procfs.L
 
 
 def health(question: Question) -> Dict[str, Any]:
-    """Send the same health request as the detection: its answer decides whether the service counts as down."""
+    """Send the same health request as the detection, because its answer decides whether the service counts as down."""
     service = question.service
     ports_asked = (("https", service.https_port), ("http", service.http_port))
     targets = [

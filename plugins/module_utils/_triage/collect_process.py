@@ -67,7 +67,7 @@ def _written(pid: int, descriptor: str) -> bool:
 def _kinds_of_files(pid: int, files: Sequence[Tuple[str, str]]) -> Dict[str, Any]:
     """Sort the open files of a process: databases, logs, and deleted files that still use space.
 
-    Read only /proc: access to the file itself could hang on a dead disk.
+    Read only /proc, because access to the file itself could hang on a dead disk.
     """
     databases, logs, deleted = set(), set(), []
     for descriptor, target in files:

@@ -66,14 +66,14 @@ _UNIT_PROPERTIES = (
 _PROGRAM = re.compile(r"\{ path=(\S+) ;")
 # The number that systemd writes for "not set".
 _UNSET = (1 << 64) - 1
-# In microseconds. No host runs longer.
+# In microseconds. No host runs longer than this.
 _CENTURY = 100 * 366 * 86400 * 1_000_000
 
 _HEAP = re.compile(r"--max[-_]old[-_]space[-_]size[= ](\d{1,9})")
 
 
 def unit(question: Question) -> Dict[str, Any]:
-    """Query systemd for the properties of the unit."""
+    """Ask systemd for the properties of the unit."""
     raw = procfs.unit_properties(question.service.unit, _UNIT_PROPERTIES, run=question.command)
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
 
@@ -156,7 +156,7 @@ def _process_environments(question: Question) -> List[Tuple[str, Mapping[str, st
 def _read_files(
     paths: Sequence[str], *, optional: Sequence[str], timeout: float
 ) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
-    """Return the variables of environment files, and the problems. A file on a dead mount does not block the others.
+    """Return the variables of environment files, and the problems. A file on a dead mount does not block other files.
 
     An optional file that does not exist is not a problem.
     """

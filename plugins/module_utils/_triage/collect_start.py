@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the next start: check if systemd can run the unit's program, and if the service can use its database.
+"""Triage of the next start: check whether systemd can run the unit's program, and the service can use its database.
 
-Each fact is checked on the host as it is now. An exit code only describes the last start.
+Each fact describes the current state of the host. An exit code only describes the last start.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _account(user: str) -> Optional[pwd.struct_passwd]:
 
 @contextlib.contextmanager
 def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
-    """Act as the service's user; the value is True if that was possible."""
+    """Act as the service's user. The value is True if that was possible."""
     if account is None or os.geteuid() not in (0, account.pw_uid):
         yield False
         return
@@ -55,7 +55,7 @@ def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optio
 
 
 def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[Message]:
-    """Return why the kernel cannot run a program, or None if nothing speaks against it."""
+    """Return why the kernel cannot run a program, or None if no reason is found."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -90,7 +90,7 @@ def _folder_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optiona
 
 
 def start(question: Question) -> Dict[str, Any]:
-    """Check if the service can be started: its environment files, and the paths and accounts its program needs."""
+    """Check the environment files of the service, and the paths and accounts that its program needs for a start."""
     service, unit = question.service, question.known.unit
     facts: Dict[str, Any] = dict.fromkeys(("program", "folder", *_FAULTS))
     faults: Dict[str, Optional[Message]] = dict.fromkeys(_FAULTS)
@@ -100,7 +100,7 @@ def start(question: Question) -> Dict[str, Any]:
         needed = [service.path(service.environment_file)] if service.environment_file else []
     facts["environment_files"] = [{"path": path, "exists": _exists(path)} for path in needed]
     used = [*needed, unit.get("file"), unit.get("program"), *(unit.get("drop_ins") or ())]
-    # Removal of a drop-in changes its folder.
+    # The removal of a drop-in changes its folder.
     facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())])
     # If the unit has its own root folder or a dynamic user, paths and accounts of the host do not apply.
     if service.manager != "systemd" or unit.get("load_state") != "loaded" or unit.get("confined"):
@@ -163,7 +163,7 @@ def _exists(path: str) -> Optional[bool]:
 
 
 def ownership(question: Question) -> Dict[str, Any]:
-    """Check if the service's user can write its database, -wal, -shm and their folder. List foreign owners."""
+    """Check whether the service's user can write to its database, -wal, -shm and their folder. List other owners."""
     account = _account(str(question.known.unit.get("user") or question.service.user))
     path = os.path.realpath(question.known.database_path)
     folder = os.path.dirname(path)

@@ -23,12 +23,12 @@ _LARGEST_READ = 4 << 20
 # Time limit in seconds for an answer of the service if earlier probes timed out.
 _SILENT = 0.5
 
-# Programs that run other programs: their name does not identify the service.
+# Programs that run other programs. Their name does not identify the service.
 _LAUNCHERS = re.compile(r"(?:ba|da)?sh|env|npm|npx|sudo|nohup|python[\d.]*")
 
 
 class Service(NamedTuple):
-    """The service as its variables describe it; relative paths are relative to app_dir."""
+    """The service as its variables describe it. Relative paths are relative to app_dir."""
 
     app_dir: str
     command: Sequence[str]
@@ -46,7 +46,7 @@ class Service(NamedTuple):
     http_port: int
     required_environment: Sequence[str]
     state_dir: str
-    # Path of the health request, and the values of status that mean healthy. Without a path, no request is sent.
+    # Path of the health request, and the values of status that mean healthy. If the path is empty, no request is sent.
     health_path: str = ""
     health_ok_statuses: Sequence[str] = ("ok",)
 
@@ -57,10 +57,11 @@ class Service(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """Results of earlier parts; a part that was not reached is empty.
+    """Results of earlier parts. The result of a part that could not be collected is empty.
 
-    unit, environment: the facts of these parts. processes: those of the part process. database_path: the database that
-    the service uses. app_dir_answers: true if the disk of app_dir answers. secrets: values to redact.
+    unit, environment: the facts of these parts. processes: the processes in the facts of the part process.
+    database_path: the database that the service uses. app_dir_answers: true if the disk of app_dir answers. secrets:
+    values to redact.
     """
 
     unit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -103,11 +104,11 @@ class Question:
 
     @property
     def redactor(self) -> redact.Redactor:
-        """A redactor with the secrets found before this part; use it on text before the text is cut."""
+        """A redactor with the secrets that earlier parts found. Use it on a text before the text is cut."""
         return redact.Redactor(self.known.secrets)
 
     def begun_with(self, budget: float) -> Question:
-        """Return the question with the time starting now, and budget seconds for the answer."""
+        """Return the question with a time of budget seconds that starts now."""
         return dataclasses.replace(self, budget=budget, asked_at=time.monotonic())
 
     def command(self, argv: Sequence[str], **_ignored: Any) -> commands.Completed:
@@ -127,12 +128,12 @@ def found(
     secrets: Iterable[str] = (),
     reports: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
-    """Return a part's answer: facts, files for the bundle, secret values to redact, reports of its own parts."""
+    """Return a part's answer with facts, files for the bundle, secret values to redact, and reports of subparts."""
     return {"facts": facts, "evidence": list(evidence), "secrets": list(secrets), "reports": dict(reports or {})}
 
 
 def file(name: str, source: str, text: str, *, truncated: bool = False) -> Dict[str, Any]:
-    """Return a file for the bundle: its name there, the source of its text, the time of reading, whether it was cut."""
+    """Return a file for the bundle, with its name, the source of its text, the time of reading, and truncated."""
     return {"name": name, "source": source, "at": timestamps.now(), "text": text, "truncated": truncated}
 
 
@@ -156,7 +157,7 @@ def user_name(uid: int) -> str:
 
 
 def status_fields(text: str) -> Dict[str, str]:
-    """Return the "Name: value" lines of a file of /proc. A process name there may hold anything but a line feed."""
+    """Return the "Name: value" lines of a file of /proc. A process name may contain any character but a line feed."""
     return {name: value.strip() for name, _colon, value in (line.partition(":") for line in text.split("\n"))}
 
 
@@ -166,12 +167,12 @@ def why(done: commands.Completed) -> str:
 
 
 def end_of(text: str, *, limit: int) -> Tuple[str, bool]:
-    """Return at most the last limit characters, from the beginning of a line; and whether text was left out."""
+    """Return at most the last limit characters, from the beginning of a line, and whether text was left out."""
     return (text, False) if len(text) <= limit else (text[-limit:].partition("\n")[2], True)
 
 
 def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> Dict[str, Any]:
-    """Return the identity of a process: enough to name it to a person, and to stop exactly this process."""
+    """Return the identity of a process, with which a person recognizes it and a remedy stops exactly this process."""
     return {
         "pid": item.pid,
         "start_ticks": item.start_ticks,
@@ -183,7 +184,7 @@ def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> 
 
 
 def service_processes(question: Question) -> List[procfs.Process]:
-    """Return the service's processes: matched by command, and the unit's main process with any command."""
+    """Return the service's processes, which are those with its command, and the unit's main process."""
     service = question.service
     if question.known.app_dir_answers:
         processes = procfs.service_processes(app_dir=service.app_dir, command=service.command)
@@ -198,7 +199,7 @@ def service_processes(question: Question) -> List[procfs.Process]:
 
 
 def _in_unreachable_folder(service: Service) -> List[procfs.Process]:
-    """Return the service's processes without access to its folder: /proc does not wait for a disk."""
+    """Return the service's processes without accessing its folder, because /proc does not wait for a disk."""
     folder = os.path.normpath(service.app_dir)
     processes = []
     for pid in procfs.pids():
@@ -211,7 +212,7 @@ def _in_unreachable_folder(service: Service) -> List[procfs.Process]:
 
 
 def program(question: Question) -> Optional[str]:
-    """Return the program that runs the service, if known: from the process, the unit, or the command."""
+    """Return the program that runs the service, if the process, the unit or the command names it."""
     service = question.service
     running = [item.get("exe") for item in question.known.processes]
     for path in (*running, question.known.unit.get("program")):

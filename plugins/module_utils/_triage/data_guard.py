@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hold the service if its data are in doubt after a triage, and release it if they are proved sound.
+"""Hold the service if its data are in doubt after a triage, and release it if a check finds them sound.
 
 A mapping "params" below holds the parameters of the module triage_info.
 """
@@ -37,13 +37,13 @@ def known(params: Params) -> Dict[str, Any]:
 
 
 def _place(params: Params) -> Dict[str, str]:
-    """Return the place of the hold of the service."""
+    """Return the arguments that identify the hold of the service."""
     service = params["service"]
     return {"manager": service["manager"], "unit": service["unit"], "state_dir": params["state_dir"]}
 
 
 def _holds_only_copy(facts: Mapping[str, Any]) -> bool:
-    """Return True if a process of the service holds the only copy of its database: the file was deleted."""
+    """Return True if the database file was deleted and a process of the service has the only copy open."""
     path = (facts.get("database") or {}).get("path") or ""
     processes = (facts.get("process") or {}).get("processes") or []
     return bool(path) and any(procfs.holds_deleted(item["pid"], path) for item in processes)
@@ -54,7 +54,7 @@ def _last_good(state_dir: str, path: str) -> Mapping[str, int]:
 
 
 def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
-    """Copy the files of a database in doubt to the evidence, unless that was done. Return the result or the reason."""
+    """Copy the files of a database in doubt to the evidence, if not done before. Return the result or the reason."""
     path = database["path"]
     folder = f"{params['state_dir']}/evidence/{params['incident']}"
     prefix = f"{os.path.basename(path)}.evidence_"
@@ -69,9 +69,9 @@ def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> bool:
-    """Return True if a copy made at made (UTC, as 20260302T010203Z) is current: same sizes, no later change.
+    """Return True if a copy made at made (UTC, as 20260302T010203Z) has the same sizes and no file changed later.
 
-    The -shm does not count: it holds no data, and every reader of the database creates it.
+    The -shm does not count, because it contains no data, and every reader of the database creates it.
     """
     there = {os.path.basename(each["path"]): each for each in files if not each["path"].endswith("-shm")}
     copied = {name: os.path.getsize(f"{folder}/{name}") for name in os.listdir(folder) if not name.endswith("-shm")}
@@ -80,10 +80,11 @@ def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> b
 
 
 def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, warn: Warn) -> None:
-    """Hold the service if a finding blocks its start. Release it if there is no reason for the hold any more."""
+    """Hold the service if a finding blocks its start. Release it if there is no longer a reason for the hold."""
     where = {**_place(params), "run": params["run"]}
     blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
-    # A finding that follows from another cause does not concern the data: a wrong path makes the database "missing".
+    # A finding that another cause explains does not concern the data. For example, a database at a wrong path is
+    # "missing".
     of_data = [item for item in blocking if item["cause"] in DATA_CAUSES and not item["explained_by"]]
     record = known["record"] or {}
     conclusive = bool(result["facts"]["database"].get("conclusive"))

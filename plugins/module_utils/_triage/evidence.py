@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The evidence bundle: saved before anything is changed, in a folder of its incident that only root can read.
+"""The evidence bundle. It is saved before anything is changed, in a folder of its incident that only root can read.
 
-Everything is redacted before it is written. A second pass on the same incident gets its own folder within
-the first one: evidence is added, never replaced.
+Everything is redacted before it is written. A second triage of the same incident gets its own folder within the first
+one, so that evidence is only added and never replaced.
 
 Old bundles are pruned file by file, by their manifests. Other files in an incident's folder (for example the
 damaged database of a recovery) are kept.
@@ -35,9 +35,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 LIMIT = 20 * 1024 * 1024
 
-# Space that must stay free on the bundle's file system, in bytes: the recovery writes there too.
+# Space in bytes that must stay free on the bundle's file system, because the recovery writes there too.
 _SPARE = 4 * 1024 * 1024
-# Minimum size of a bundle in bytes. If no place has room for the whole bundle, a part of at least this size is kept.
+# Minimum size of a bundle in bytes. If no folder has room for the whole bundle, a part of at least this size is kept.
 _LEAST = 256 * 1024
 # Size of the manifest without its entries, and of one entry.
 _MANIFEST, _ENTRY = 1024, 512
@@ -86,7 +86,7 @@ def _room(path: str) -> int:
 
 
 def _ours(path: str) -> bool:
-    """Return True if a folder may be written to: it does not exist, or it is a real folder of this account."""
+    """Return True if a folder may be written to, because it does not exist or is a real folder of this account."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def _ours(path: str) -> bool:
 
 
 def _place_in(parent: str) -> str:
-    """Return the folder in parent that an earlier pass made, else a new path that nobody can have created."""
+    """Return the folder in parent that an earlier triage made, or else a new path that nobody can have created."""
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(parent)):
             path = os.path.join(parent, name)
@@ -105,7 +105,7 @@ def _place_in(parent: str) -> str:
 
 
 def _next_folder(path: str) -> str:
-    """Return the folder for this pass: the incident's own, or the next one within it."""
+    """Return the folder for this triage, which is the incident's own, or the next one within it."""
     if not os.path.exists(os.path.join(path, _MANIFEST_NAME)):
         return path
     number = 2
@@ -123,7 +123,7 @@ def _manifest(folder: str) -> Dict[str, Any]:
 
 
 def _folders(top: str) -> Iterator[str]:
-    """Return the folders of an incident that may hold a bundle: its own and those of further passes."""
+    """Return the folders of an incident that may contain a bundle, which are its own and those of later triages."""
     yield top
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(top)):
@@ -132,14 +132,14 @@ def _folders(top: str) -> Iterator[str]:
 
 
 def _written(folder: str) -> List[str]:
-    """Return the paths in a folder that its manifest lists, the manifest last."""
+    """Return the paths in a folder that its manifest lists. The last one is the manifest."""
     names = [str(item.get("file")) for item in _manifest(folder).get("files") or () if isinstance(item, dict)]
     paths = [os.path.join(folder, name) for name in names if _NAME.match(name)]
     return [path for path in (*paths, os.path.join(folder, _MANIFEST_NAME)) if os.path.lexists(path)]
 
 
 def _size(top: str) -> int:
-    """Return the total bytes written by the passes on an incident."""
+    """Return the total number of bytes that all triages of an incident wrote."""
     total = 0
     for path in (path for folder in _folders(top) for path in _written(folder)):
         with contextlib.suppress(OSError):
@@ -148,7 +148,7 @@ def _size(top: str) -> int:
 
 
 def _shorten(data: bytes, *, limit: int) -> bytes:
-    """Return at most the last limit bytes, from the beginning of a line: the end of a log matters most."""
+    """Return at most the last limit bytes, from the beginning of a line, because the end of a log matters most."""
     if len(data) <= limit:
         return data
     return data[len(data) - limit :].partition(b"\n")[2] if limit > 0 else b""
@@ -176,7 +176,7 @@ def _write(folder: str, *, contents: _Content, about: Mapping[str, Any], limit: 
                 "truncated": bool(item["truncated"]) or len(data) < len(whole),
             }
         )
-    # Written last: a folder with a manifest is complete.
+    # The manifest is written last, so that a folder with a manifest is complete.
     manifest = {**about, "written_at": timestamps.now(), "redacted": True, "files": entries}
     atomic_files.write_atomically(os.path.join(folder, _MANIFEST_NAME), json.dumps(manifest, indent=1).encode() + b"\n")
 
@@ -201,12 +201,12 @@ def _open_incidents(state_dir: str) -> Optional[List[str]]:
 
 
 def _prune(place: str, *, spared: Sequence[str], keep: Keep) -> None:
-    """Remove old bundles from place until keep is met. Never remove those of spared."""
+    """Remove old bundles from place until the limits of keep are met, except those of spared."""
     if not os.path.isdir(place):
         return
     now = time.time()
     tops = [os.path.join(place, name) for name in os.listdir(place) if _NAME.match(name)]
-    # The age of the evidence is the age of its newest pass.
+    # The age of the evidence is the age of its newest triage.
     ages = {
         top: max(
             os.stat(os.path.join(folder, _MANIFEST_NAME)).st_mtime for folder in _folders(top) if _manifest(folder)
@@ -225,7 +225,7 @@ def _remove(top: str) -> None:
         for path in _written(folder):
             with contextlib.suppress(OSError):
                 os.unlink(path)
-        with contextlib.suppress(OSError):  # not empty: it holds files of others
+        with contextlib.suppress(OSError):  # not empty, because it contains other files
             os.rmdir(folder)
 
 
@@ -233,7 +233,7 @@ def _remove(top: str) -> None:
 class _Bundle:
     """The content of a bundle, and what an attempt to write it needs.
 
-    spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why earlier places were not
+    spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why earlier folders were not
     usable.
     """
 
@@ -256,7 +256,7 @@ class _Bundle:
         return min(limit, _MANIFEST + sum(_ENTRY + len(data) for _item, data in self.contents))
 
     def _attempt(self, place: str, *, limit: int, wanted: int) -> Dict[str, Any]:
-        """Write the bundle to place; return its path, or the error and the free space there."""
+        """Write the bundle to the folder place. Return its path, or the error and the free space there."""
         if place != self.home and not _ours(place):
             return {"reason": f"{place} belongs to somebody else"}
         if not self.dry_run and self.spared is not None:
@@ -279,7 +279,7 @@ class _Bundle:
         return {"path": folder}
 
     def attempt(self, place: str, *, limit: int, wanted: int, timeout: float) -> Dict[str, Any]:
-        """Write the bundle to place in a separate process: a folder on a dead mount must not block the run."""
+        """Write the bundle to place in a separate process, because a folder on a dead mount must not block the run."""
         writing = functools.partial(self._attempt, place, limit=limit, wanted=wanted)
         answer = parallel.ask({place: writing}, timeout=timeout)[place]
         found: Dict[str, Any] = answer.value if answer.error is None else {"reason": f"{place}: {answer.error}"}
@@ -300,15 +300,15 @@ def save(
     home_answers: bool = True,
     dry_run: bool = False,
 ) -> Saved:
-    """Write files (see context.file) as the bundle of incident and return its place.
+    """Write files (see context.file) as the bundle of incident and return its path.
 
-    Texts are redacted, unless they are already.
+    Texts are redacted if they are not redacted yet.
 
-    All passes on one incident together stay below limit bytes; the first files have priority. The bundle goes to
-    another place if state_dir has no room, cannot be written to, or does not answer within timeout seconds (without
-    home_answers it is known not to answer). The first usable folder of elsewhere is taken. If none has room for the
-    whole bundle, the one with the most room gets a part. In both cases there is a warning and a note in the manifest.
-    about: further content of the manifest. Raises EvidenceError.
+    All triages of one incident together stay below limit bytes. The first files have priority. The bundle is written to
+    another folder if state_dir has no room, cannot be written to, or does not answer within timeout seconds (if
+    home_answers is False, it is known not to answer). The first usable folder of elsewhere is used. If no folder has
+    room for the whole bundle, the one with the most room gets a part. In both cases, there is a warning and a note in
+    the manifest. about: further content of the manifest. Raises EvidenceError.
     """
     if not _NAME.match(incident):
         raise EvidenceError(
@@ -347,14 +347,14 @@ def _contents(files: Sequence[Mapping[str, Any]], *, redact: Callable[[str], str
 
 
 def _spared(state_dir: str, *, timeout: float) -> Optional[Sequence[str]]:
-    """Return the open incidents, or None if they are unknown or the state folder gives no answer in time."""
+    """Return the open incidents, or None if they are unknown or if the state folder does not answer in time."""
     asked = parallel.ask({"open": functools.partial(_open_incidents, state_dir)}, timeout=timeout)["open"]
     spared: Optional[Sequence[str]] = asked.value if asked.error is None else None
     return spared
 
 
 def _save_in_first(places: Sequence[str], bundle: _Bundle, *, limit: int, timeout: float) -> Saved:
-    """Write the bundle to the first place with room for it, or a part to the place with the most room.
+    """Write the bundle to the first folder with room for it, or a part to the folder with the most room.
 
     Raises EvidenceError.
     """

@@ -21,13 +21,14 @@ def says(source: str, text: Any) -> Dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A cause: confidence (0 to 1), a summary, its evidence, what to do.
+    """A cause, with its confidence (0 to 1), a summary, evidence, and actions.
 
-    confidence: from 0.5 on the cause is likely, below that it is only a note. summary, remedy (what to do now) and
-    prevention (how to prevent it in future) are messages. See messages.py. blocks_start: starting the service would do
-    harm. useless_rungs: the rungs of the ladder that cannot help. details: input of the remedies. explains: the
-    consequences in the table that the cause has here, or None for all of them. only_by: the causes that can explain it
-    here, or None for all of them. past: the cause is over by now, so it ranks below present causes.
+    confidence: a cause with at least 0.5 is likely, any other is only a note. summary, remedy (the action to take now)
+    and prevention (how to prevent it in future) are messages. See messages.py. blocks_start: True if a start of the
+    service would do harm. useless_rungs: the rungs of the ladder that cannot help. details: input for the remedies.
+    explains: the consequences in the table that the cause has in this case, or None for all of them. only_by: the
+    causes that can explain it in this case, or None for all causes. past: True if the cause no longer exists, so that
+    it ranks below current causes.
     """
 
     confidence: float

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Differences between configuration and host: one Mismatch for each, for the rule config_mismatch."""
+"""Differences between configuration and host. Each is a Mismatch, for the rule config_mismatch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ABSENT = ("missing", "empty", "no_tables")
 # Answers that may differ at another time: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
 _NOT_NOW = (408, 429)
 
-# The effect of a mismatch: the service does not start, or does not use the configured files.
+# The effects of a mismatch: the service does not start, or does not use the configured files.
 START = "start"
 MODULES = "modules"
 DATABASE = "database"
@@ -30,8 +30,8 @@ HTTPS = "https"
 class Mismatch(NamedTuple):
     """One difference between configuration and host.
 
-    hinders: no start can succeed before it is fixed. serves: the service runs and answers, and only our checks use
-    another place. Stopping the service would be the outage.
+    hinders: True if no start can succeed before it is fixed. serves: True if the service is running and answers, and
+    only our checks use another path or port. A stop of the service would then be the outage.
     """
 
     what: str
@@ -42,12 +42,12 @@ class Mismatch(NamedTuple):
     hinders: bool = False
     serves: bool = False
     explains: Sequence[str] = ()
-    # The rungs that need it, if not all of them do.
+    # The rungs that cannot succeed, if only some of them need the setting.
     useless: Sequence[str] = ()
 
 
 def mismatches_of(facts: Facts) -> List[Mismatch]:
-    """Return all differences, the most certain first."""
+    """Return all differences, with the most certain ones first."""
     found = [*_of_host(facts), *_of_question(facts), *_of_paths(facts), *_of_environment(facts), *_of_settings(facts)]
     return sorted(found, key=lambda item: -item.confidence)
 
@@ -99,24 +99,24 @@ def _of_host(facts: Facts) -> List[Mismatch]:
 def _of_question(facts: Facts) -> List[Mismatch]:
     """Return the mismatch of a health check at a path that does not report health, or none if that is not certain.
 
-    An answer of 401, 403 or 404 refuses the request. A redirect or a page does not report the health of the service. A
-    restart does not change these answers. But a service whose routes did not load gives them, too, and then a restart
-    may help. So the path is considered wrong only if all of this is true:
+    An answer of 401, 403 or 404 refuses the request. A redirect or an HTML page does not report the health of the
+    service. A restart does not change these answers. But a service whose routes did not load also gives them, and then
+    a restart may help. So the path is considered wrong only if all of the following is true:
 
-    - The process is identified: the process on the port that users reach is the service. For a proxy or another
-      program there, the cause is port_conflict or unknown.
-    - It has not failed within the window, its unit is active, and all of its ports answer.
-    - The log has no healthy answer at this path, and no complaint since the last healthy answer at any path.
+    - The process on the port that users reach is known to be the service. For a proxy or another program on that port,
+      the cause is port_conflict or unknown.
+    - The service has not failed within the window, its unit is active, and all of its ports answer.
+    - The log has no healthy answer for this path, and no error after the last healthy answer for any path.
     - Everything that the service needs (database, schema, dependencies, free space) was checked and is available.
 
-    If one of these is unknown, the ladder runs as for any service that does not answer well. If all are true and it is
-    an outage all the same, people are notified at once and nothing that works was stopped. That is the smaller mistake.
+    If one of these is unknown, the ladder runs as for any unhealthy service. If all are true and there is an outage
+    nevertheless, contacts are notified at once, and nothing that works was stopped. This is the smaller mistake.
     """
     path, health = facts.service.health_path, facts.ports.health
     status = health.status
     elsewhere = status == 200 and health.problem in http_probe.WITHOUT_HEALTH
     refused = 300 <= status < 500 and status not in _NOT_NOW
-    # In a log, a page looks like a healthy answer.
+    # In a log, an HTML page looks like a healthy answer.
     if not path or not (elsewhere or refused) or not facts.ports.proven:
         return []
     if not _seems_well(facts, path if refused else ""):
@@ -127,7 +127,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
 
 
 def _seems_well(facts: Facts, path: str) -> bool:
-    """Return True if no sign speaks against a service that answers. With path, an earlier healthy answer there does."""
+    """Return True if a service that answers shows no problem. An earlier healthy answer for path counts as one."""
     if facts.process.restarted or facts.ports.silent or facts.unit.active_state not in (None, "active"):
         return False
     # A path that once gave a healthy answer is the right one.
@@ -154,7 +154,7 @@ def _seems_well(facts: Facts, path: str) -> bool:
 
 
 def _of_paths(facts: Facts) -> List[Mismatch]:
-    """Return the files that differ from the configured ones, and those that the service may not use."""
+    """Return the files that differ from the configured files, and the files that the service may not use."""
     found = []
     absent = [item["code"] for item in facts.database.damages if item["code"] in _ABSENT]
     for item in facts.paths:
@@ -195,7 +195,7 @@ def _of_environment(facts: Facts) -> List[Mismatch]:
     if missing and facts.down:
         complaints = facts.errors.text()
         said = [name for name in missing if name in complaints]
-        # If the service logged another problem, that is the cause.
+        # If the service logged another problem, that problem is the cause.
         sure = 0.95 if said else 0.6 if facts.unit.exited and not complaints else 0.45
         told = message("reason.mismatch.environment", names=_listed(said or missing))
         explains = (START,) if sure > 0.5 else ()
@@ -203,9 +203,9 @@ def _of_environment(facts: Facts) -> List[Mismatch]:
     return found
 
 
-# Settings that the preflight refuses and that have their own cause.
+# Invalid settings that have their own cause.
 _REPORTED = {"nexus_unit": ("masked", "bad-setting", "error", "not-found")}
-# Under systemd a restart needs none of these: the unit has its own.
+# Under systemd, a restart needs none of these, because the unit has its own settings.
 _OF_UNIT = ("nexus_command", "nexus_environment_file", "nexus_user")
 _UNUSED = ("nexus_log_file", "nexus_pid_file", "nexus_db_path_variable")
 _PORTS = ("nexus_https_port", "nexus_http_port")
@@ -227,7 +227,7 @@ def _of_settings(facts: Facts) -> List[Mismatch]:
 
 
 def _without_name(item: Mapping[str, Any]) -> Message:
-    """Return the problem of a setting without the name of the setting, which the finding has already."""
+    """Return the problem of a setting without the setting's name, because the finding already has that name."""
     name, text, told = str(item["variable"]), str(item["message"]), of(item, "message")
     if told.id == "reason.setting.is" and {"value", "why"} <= told.values.keys():
         return message("reason.mismatch.setting", value=told.values["value"], why=told.values["why"])
@@ -243,7 +243,7 @@ def _rungs_that_need(facts: Facts, name: str) -> Sequence[str]:
     """Return the rungs that cannot be tried without a setting."""
     service, systemd = facts.service, facts.service.manager == "systemd"
     if name in _PORTS:
-        # One remaining port is enough to see whether it answers.
+        # One port is enough to check whether the service answers.
         return () if service.https_port or service.http_port else RUNGS
     if name == "nexus_db_path_variable" or (systemd and name in _UNUSED):
         return ()

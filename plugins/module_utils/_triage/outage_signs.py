@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# If the unit stays active for this many seconds after a start, the start counts as one that served.
+# If the unit stays active for this many seconds after a start, the service counts as having served.
 _SERVES_AFTER = 30.0
 # A process that has run for longer than this many seconds has served. An end before its start belongs to no current
 # outage.
@@ -22,7 +22,7 @@ _LAST_WORDS = 5.0
 
 
 def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return the instants at which the service was healthy or had failed, oldest first.
+    """Return the times when the service was healthy or had failed, oldest first.
 
     collected: the facts by part.
     """
@@ -54,9 +54,9 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
 def _ends(facts: Facts) -> List[Mapping[str, Any]]:
     """Return the ends and stops of the unit that belong to this outage, oldest first.
 
-    The counter NRestarts does not help: it also counts restarts of earlier weeks, and a stop resets it to 0. Ends
-    belong together if the start in between lasted only seconds. If the unit has been active for minutes, the outage
-    did not begin with an end.
+    The counter NRestarts is not used, because it also counts restarts of earlier weeks, and a stop resets it to 0. Two
+    ends belong together if the service ran only for seconds between them. If the unit has been active for minutes, the
+    outage did not begin with an end.
     """
     unit, journal, until = facts.unit, facts.journal, facts.window.until
     if unit.active_state is None:
@@ -75,7 +75,7 @@ def _ends(facts: Facts) -> List[Mapping[str, Any]]:
 
 
 def _belong(earlier: Mapping[str, Any], later: Mapping[str, Any], *, starts: Sequence[str], gap: float) -> bool:
-    """Return True if two ends belong to one outage: the start between them was too short to serve."""
+    """Return True if two ends belong to one outage, because the start between them was too short to serve."""
     between = [at for at in starts if earlier["at"] <= at <= later["at"]]
     if between:
         return timestamps.epoch(later["at"]) - timestamps.epoch(max(between)) <= _SERVES_AFTER

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage: collects all facts that a person would check during an outage, in one pass, limited in time and size.
+"""Triage. It collects all facts that a person would check during an outage, in one pass with limited time and size.
 
-triage_pass runs the parts. This process itself touches no path of the service. The package causes interprets the
+triage_pass runs the parts. This process itself accesses no path of the service. The package causes interprets the
 facts.
 """
 
@@ -28,12 +28,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 
 # Causes that concern the data. If one of them blocks the start, the data are in doubt.
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
-# Minimum time for each place of the bundle, in seconds: the bundle is written to disk file by file.
+# Minimum time in seconds for each folder of the bundle, because the bundle is written to disk file by file.
 _LEAST_FOR_BUNDLE = 2.0
 
 
 class TriageError(Exception):
-    """The pass could not be made at all."""
+    """The triage could not be made."""
 
 
 def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], rows: Mapping[str, int]) -> Dict[str, Any]:
@@ -62,7 +62,7 @@ def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], row
 def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> Finding:
     """Return a finding about the data. Damage that a person has accepted is still reported, but blocks nothing.
 
-    accepted: codes of that damage. Damage of another kind came later and blocks the start.
+    accepted: the problem codes of that damage. Damage of another kind came later and blocks the start.
     """
     damages = Database.of(facts.get("database")).damages
     covered = {
@@ -98,13 +98,13 @@ def triage(
 ) -> Dict[str, Any]:
     """Collect all facts once and return the result of the module triage_info.
 
-    record: the record of the open incident. held: the hold of the service. last_good returns the rows by table of a
-    database when it was last found sound. settings: problems of the service's variables that the preflight found.
+    record: the record of the open incident. held: the hold of the service. last_good returns the row counts by table
+    from when a database was last found sound. settings: problems of the service's variables that the preflight found.
 
-    Only the database gets more time, database_timeout seconds, if its check did not finish by the deadline: the
+    If the check of the database does not finish by the deadline, it gets database_timeout more seconds, because the
     service must not start on an unchecked database.
 
-    With incident the evidence is written below service.state_dir; save=False only returns its planned place.
+    With incident, the evidence is written below service.state_dir. With save=False, only its planned path is returned.
     Raises TriageError if the evidence cannot be written anywhere.
     """
     base = Question(
@@ -160,7 +160,7 @@ def _judge(facts: Dict[str, Any], *, rows: Mapping[str, int], on_record: Mapping
 def _save(
     result: Mapping[str, Any], done: triage_pass.Pass, redactor: redact.Redactor, **options: Any
 ) -> triage_evidence.Saved:
-    """Write the evidence of a pass. See evidence.save. Raises TriageError."""
+    """Write the evidence of a triage. See evidence.save. Raises TriageError."""
     try:
         return triage_evidence.save(
             files=[_result_file(result, redactor), *done.evidence],
@@ -174,15 +174,15 @@ def _save(
 
 
 def _result_file(result: Mapping[str, Any], redactor: redact.Redactor) -> Dict[str, Any]:
-    """Return the evidence file with the result of this pass."""
+    """Return the evidence file with the result of this triage."""
     summary = {name: result[name] for name in ("findings", "facts", "parts", "signs")}
-    # Redacted as data, not as text: in the text, a number after a name like "token" would be removed and break the
-    # JSON.
+    # Redact it as data and not as text. In a text, a number after a name like "token" would be removed, which breaks
+    # the JSON.
     text = json.dumps(redactor.value(summary), indent=1, sort_keys=True)
     return {**file("triage.json", "this pass", text), "redacted": True}
 
 
 def _about(result: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the entry about this pass in the manifest of the evidence."""
+    """Return the entry about this triage in the manifest of the evidence."""
     not_reached = {name: report for name, report in result["parts"].items() if not isinstance(report, float)}
     return {"host": socket.gethostname(), "window": result["facts"]["window"], "not_reached": not_reached}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One pass of a triage: the order of its parts, and the results that each part gets from earlier ones.
+"""One pass of a triage, with the order of its parts and the results that each part gets from earlier parts.
 
 Each part is one function that takes a Question and returns the result of context.found(). It runs in a separate process
 (see parallel), so a part that hangs or crashes loses only its own result.
@@ -33,10 +33,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 Part = Callable[[Question], Dict[str, Any]]
 
-# Share of the deadline for the first parts. They find the paths for the later ones; they read systemd, /proc, small
-# files.
+# Share of the deadline for the first parts. They read systemd, /proc and small files to find the paths for later parts.
 _EARLY_SHARE = 0.15
-# A stop of the unit up to this many seconds before a takeover was recorded is the takeover's own stop.
+# A stop of the unit at most this many seconds before the record of a takeover is the takeover's own stop.
 _OWN_STOP = 1.0
 
 _PATHS = ("database", "log", "working directory")
@@ -71,7 +70,7 @@ class Pass:
                 self.facts[kind] = facts
 
     def of(self, name: str) -> Mapping[str, Any]:
-        """Return a part's facts, or an empty mapping if the part was not run or not reached."""
+        """Return a part's facts, or an empty mapping if the part was not run or could not be collected."""
         facts = self.facts.get(name)
         return facts if isinstance(facts, dict) else {}
 
@@ -97,7 +96,7 @@ def _pid_file(question: Question) -> Dict[str, Any]:
 
 
 def _sign_of_life(path: str) -> None:
-    """Access a file in a way that hangs if its disk does not answer."""
+    """Access a file. This hangs if the disk does not answer."""
     real = os.path.realpath(path)
     os.statvfs(os.path.dirname(real))
     with open(safe_open.open_file(path), "rb") as stream:
@@ -105,12 +104,12 @@ def _sign_of_life(path: str) -> None:
 
 
 def _run(part: Part, question: Question) -> Dict[str, Any]:
-    """Run in the part's own process: its time begins now."""
+    """Run in the part's own process. Its time begins now."""
     return part(question.begun_with(question.budget))
 
 
 class Triage:
-    """One pass: the order of its parts, and the results that each part gets from earlier ones."""
+    """One pass, with the order of its parts and the results that each part gets from earlier parts."""
 
     def __init__(
         self,
@@ -140,7 +139,7 @@ class Triage:
         question = dataclasses.replace(
             self._base,
             since=_since(self.done.facts, window=self._window),
-            # Commands of a part end before the part times out, so that no process is left behind.
+            # The commands of a part end before the part times out, so that no process is left behind.
             budget=timeout * 0.9,
             until=until - timeout * 0.1,
             known=dataclasses.replace(self._known, secrets=self.done.secrets),
@@ -171,11 +170,11 @@ class Triage:
         self._known = dataclasses.replace(self._known, database_path=self._database()["path"])
 
     def _database(self) -> Dict[str, str]:
-        """Return the used database, how it is known, and the configured one."""
+        """Return the used database, the source of that path, and the configured database."""
         for entry in self.done.facts["paths"]:
             if entry.get("what") == "database" and "effective" in entry:
                 return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
-        # Links could not be followed: the disk does not answer.
+        # Links were not followed, because the disk does not answer.
         question = dataclasses.replace(self._base, known=self._known)
         path, source = collect_paths.used_database(question, links=False)
         configured = os.path.normpath(self._service.path(self._service.db_path))
@@ -184,8 +183,7 @@ class Triage:
     def _late(self) -> None:
         """Run all other parts."""
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
-        # The migrations are read by one process that knows the database's readers. Two processes would report each
-        # other.
+        # One process reads the migrations and knows the database's readers. Two processes would report each other.
         self._ask(self._late_parts(), timeout=max(0.1, min(self._part_timeout, left)), after={"migrations": "database"})
         if collect_application.to_be_listed(self.done.of("migrations"), self.done.of("migrations_shipped")):
             left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
@@ -245,7 +243,7 @@ class Triage:
         self._ask({"database": collect_application.database}, timeout=timeout)
 
     def facts(self) -> Dict[str, Any]:
-        """Return the facts by part, with those that this process knows itself."""
+        """Return the facts by part, and the facts that this process itself knows."""
         service, facts = self._service, self.done.facts
         if self._record is not None:
             _as_before_the_takeover(facts, self._record)
@@ -271,17 +269,16 @@ class Triage:
         facts["window"] = {
             "since": timestamps.iso(_since(facts, window=self._window)),
             "until": timestamps.now(),
-            # In a container: the start of the container.
+            # In a container, this is the start of the container.
             "booted_at": first.started_at if first is not None else None,
         }
         return facts
 
 
 def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
-    """Restore the facts that a takeover of this incident changed: the unit's state before, and only stops by others.
+    """Restore the unit's facts from before a takeover of this incident, and leave out the takeover's own stop.
 
-    A stop resets the result, the exit and the counter of the unit. In the journal it looks as if a person had asked
-    for it.
+    A stop resets the result, the exit and the counter of the unit. In the journal, it looks like a stop by a person.
     """
     takeover, exited, unit = record.get("takeover"), record.get("last_exit"), facts.get("unit")
     if not takeover or not isinstance(unit, dict) or unit.get("active_state") != "inactive":

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Errors of a peer, which may answer the next time.
+# Errors of another server, which may answer the next time.
 _OF_PEERS = re.compile(r"\b(?:ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPIPE)\b")
 
 
@@ -34,13 +34,13 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
     broken = bool(missing or unloadable or nothing_there)
     named, of_packages = facts.errors.modules_missed()
     words = facts.errors.signature("module_missing") if of_packages else []
-    # The service may still run with another version than in the lock file.
+    # The service may work with another version than the one in the lock file.
     if not broken and not words and not packaged.invalid:
         return None
     repaired = packaged.ok is True and not broken
     evidence = [says("node_modules", "is not there")] if nothing_there else []
     evidence += [says("node_modules", text) for text in (packaged.reasons or missing + unloadable)[:5]]
-    # The facts are exact. The log may still have lines of an earlier start.
+    # The facts are exact. The log may contain lines of an earlier start.
     packages = missing + unloadable or sorted(named)
     reason = "missing" if missing or nothing_there else "unloadable" if unloadable else "invalid"
     if not broken and words:
@@ -75,7 +75,7 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
     """An unhandled exception ended the process, or the process exited because of an error."""
     if not facts.troubled:
         return None
-    # If somebody else ended the process, an exception that was only logged did not.
+    # If somebody else ended the process, an exception that was only logged is not the reason.
     errors = [item for _source, item in syntax_errors(facts)]
     by_others = facts.process.ended_by_others
     found = [
@@ -90,7 +90,7 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
     place: Mapping[str, Any] = {}
     useless = _useless_in_a_loop(facts)
     if found:
-        # Use the latest exception: if starts failed since the outage began, their reason must be fixed first.
+        # Use the latest exception. If starts have failed since the outage began, their reason must be fixed first.
         source, latest = sorted(found, key=lambda pair: pair[1]["at"] or "")[-1]
         text, where = str(latest["message"]), location(latest)
         place = latest.get("place") or {}
@@ -130,7 +130,7 @@ def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
-    """Return the rungs that only start the service, if systemd has repeatedly done that since it last served."""
+    """Return the rungs that only start the service, if systemd has repeatedly started it without success."""
     return ONLY_START if facts.process.gone and facts.process.falls >= LOOP_FALLS else ()
 
 
@@ -176,7 +176,7 @@ def _useless(facts: Facts, item: Mapping[str, Any], *, proved: bool) -> Sequence
 
 
 def syntax_errors(facts: Facts) -> List[Tuple[str, Mapping[str, Any]]]:
-    """Return (source, exception) of the errors because of which Node could not read a file of the application."""
+    """Return (source, exception) of the errors that prevented Node from reading a file of the application."""
     return [
         pair
         for pair in facts.errors.exceptions()
@@ -185,7 +185,7 @@ def syntax_errors(facts: Facts) -> List[Tuple[str, Mapping[str, Any]]]:
 
 
 def location(item: Mapping[str, Any]) -> str:
-    """Return the place of an exception as file:line, or an empty text if the log does not name it."""
+    """Return the position of an exception as file:line, or an empty text if the log does not name it."""
     found = item.get("place") or {}
     return f"{found['file']}:{found['line']}" if found.get("line") else str(found.get("file") or "")
 

@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 
 FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "wal_pending")
 
-# The causes that a mismatch explains, by the part of the service that it affects. See mismatches.py.
+# The causes that a mismatch explains, by the effect of the mismatch on the service. See mismatches.py.
 OF_MISFITS: Dict[str, Tuple[str, ...]] = {
     mismatches.START: FALLS,
     mismatches.MODULES: ("modules_broken",),
@@ -22,7 +22,7 @@ OF_MISFITS: Dict[str, Tuple[str, ...]] = {
 
 LOOP_FALLS = 3
 
-# Number of failed starts in a row, with nothing changed, that prove that the next start fails too.
+# If this many starts in a row failed and nothing was changed, the next start fails too.
 PROOF = 2
 
 

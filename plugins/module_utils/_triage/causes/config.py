@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Why systemd could not run a program: exit codes of systemd.exec(5) and the step that failed.
+# The exit codes of systemd.exec(5) for a program that systemd could not run, with the step that failed.
 _STEPS = {200: "CHDIR", 203: "EXEC", 209: "STDOUT", 216: "GROUP", 217: "USER", 226: "NAMESPACE"}
 
 _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")
@@ -153,7 +153,7 @@ def exec_failed(facts: Facts) -> Optional[Finding]:
         confidence=0.93,
         summary=message("finding.exec_failed.now", unit=name, status=_step(status), reason=reason),
         remedy=message("remedy.exec_failed.journal"),
-        # A restart shows if the unit still fails. The higher rungs change nothing that systemd needs.
+        # A restart shows whether the unit still fails. The higher rungs change nothing that systemd needs.
         useless_rungs=RUNGS if len(again) >= PROOF else ABOVE_THE_FIRST,
         details={"status": status, "program": start.program, "reason": messages.english(reason)},
         **common,

@@ -77,16 +77,16 @@ def db_unchecked(facts: Facts) -> Optional[Finding]:
 
 
 def db_locked(facts: Facts) -> Optional[Finding]:
-    """Another process holds the database's lock."""
+    """Another process has locked the database."""
     database = facts.database
     problems = [item for item in database.problems if item["code"] == "locked"]
     words = facts.errors.signature("db_locked") if facts.troubled else []
     main = facts.unit.main_pid
     blocking = [item for item in database.holders if item.get("role") in sqlite_holders.BLOCKING]
     strangers = [item for item in blocking if not item.get("ours")]
-    # Under systemd, another process of the service than its main process is left over from an earlier start.
+    # Under systemd, a process of the service that is not its main process is left over from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
-    # The service seems healthy, but its writes wait.
+    # The service seems healthy, but its writes are blocked.
     lasting = [item for item in strangers if item.get("blocks_for")]
     if not facts.troubled:
         strangers, stale = lasting, []
@@ -134,7 +134,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
 
 
 def migration_pending(facts: Facts) -> Optional[Finding]:
-    """The schema is not the one that the code expects."""
+    """The schema does not match the code."""
     if not facts.down:
         return None
     migrations = facts.migrations
@@ -142,7 +142,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     locked, missing = facts.errors.signature("migration_locked"), facts.errors.signature("migration_missing")
     ahead = "migration directory is corrupt" in facts.errors.text()
     migrators = list(migrations.migrators)
-    # The service itself migrates only before it listens, with its database open.
+    # The service itself applies migrations only before it listens, while it has its database open.
     if facts.ports.unserved and not facts.ports.waiting and migrations.lock_stale is False:
         migrators += [{**item, "command": " ".join(item.get("argv") or ())[:80]} for item in facts.process.processes]
     evidence = [says("knex", f"the migration lock is set; migrating: {_names(migrators) or 'nobody'}")] if held else []
@@ -182,7 +182,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
         else message("finding.migration_pending.missing"),
         evidence=evidence + missing,
         remedy=message("remedy.migration_pending.migrate" if pending else "remedy.migration_pending.compare"),
-        # Only the clean start migrates.
+        # Only the clean start applies migrations.
         useless_rungs=() if known and not pending else KEEP_SCHEMA,
         **common,
     )
@@ -191,9 +191,9 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
 def _migration_lock(
     held: Optional[bool], *, words: Sequence[Any], evidence: List[Dict[str, str]], **common: Any
 ) -> Finding:
-    """Return the finding of a migration lock that was left behind by a migration. words: log lines about the lock."""
+    """Return the finding for a migration lock that a migration left behind. words: log lines about the lock."""
     stands = held is not False
-    # If no log line reports the lock, the service may start in spite of it. Only migrations cannot run.
+    # If no log line reports the lock, the service may start nevertheless. Only migrations cannot run.
     useless = RUNGS if words else MIGRATE
     return Finding(
         confidence=(0.95 if held else 0.9 if stands else 0.5) if words else 0.6,
@@ -244,7 +244,7 @@ def database_owner(facts: Facts) -> Optional[Finding]:
 
 
 def wal_pending(facts: Facts) -> Optional[Finding]:
-    """Committed rows are only in the WAL. This is not the cause of the outage, but these rows must not be lost."""
+    """Committed rows are only in the WAL. They are not the cause of the outage, but must not be lost."""
     wal = facts.database.wal
     pending = wal.get("pages_pending") or 0
     if not facts.process.gone or not pending:

@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Places that the service writes to. It may continue if other places are full.
+# Purposes of the file systems that the service writes to. It may continue if other file systems are full.
 _WRITTEN_TO = ("application", "database", "log")
 
 

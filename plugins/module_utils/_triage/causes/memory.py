@@ -69,12 +69,12 @@ def _may_be_node(name: Optional[str]) -> bool:
 
 
 def heap_oom(facts: Facts) -> Optional[Finding]:
-    """The heap reached V8's own limit, not the kernel's."""
+    """The heap reached the limit of V8, and not a limit of the kernel."""
     words = facts.errors.signature("heap_oom")
     if not words or not facts.troubled:
         return None
     aborted = facts.unit.exit_status in _ABORTED
-    # Log lines prove nothing if it is a fact that something else ended the process: anybody may cause such lines.
+    # If a fact shows that something else ended the process, log lines prove nothing, because anybody may cause them.
     refuted = facts.process.ended_by_others and not any("status=6/ABRT" in item["text"] for item in facts.process.exits)
     lines = [*facts.log.lines, *facts.journal.lines]
     heaps = [int(size) << 20 for line in lines for size in _HEAP.findall(line)]
@@ -92,7 +92,7 @@ def heap_oom(facts: Facts) -> Optional[Finding]:
 def _sizes(
     facts: Facts, *, rss: Optional[int] = None, heap: Optional[int] = None, bounded: bool = False
 ) -> Dict[str, Any]:
-    """Return the measured memory, and the limits to propose, see Memory.limits.
+    """Return the measured memory, and the limits to propose. See Memory.limits.
 
     rss: bytes of the process when it was killed.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes between the service and its users: a port that is taken, a certificate."""
+"""Causes between the service and its users: a port in use, a certificate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
     for listener in facts.ports.listeners:
         where = f"{listener['address']} port {listener['port']}"
         ours = [owner for owner in listener["owners"] if owner["ours"]]
-        # If the service also holds the socket, the socket was passed to it.
+        # If the service also has the socket open, the socket was passed to it.
         for owner in ours or listener["owners"]:
             text = f"pid {owner['pid']}, user {owner['user']}: {owner['command']}"
             if not owner["ours"]:
@@ -71,14 +71,15 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
         # Every rung stops an older process of the service before it starts the service.
         useless_rungs=RUNGS if strangers else (),
         details={"processes": [process_details(owner, port=port) for port, owner in strangers + stale]},
-        # A process of the service that hangs also holds the port. A stranger does not affect how the service answers.
+        # A process of the service that hangs also has the port open. Another program does not affect how the service
+        # answers.
         explains=(*FALLS, "hung") if stale else FALLS,
         past=not strangers and not stale,
     )
 
 
 def _program(process: Mapping[str, Any]) -> str:
-    """Return the name of a process's program: the whole command line is evidence, and too long for a sentence."""
+    """Return the name of a process's program. The whole command line is evidence, but too long for a sentence."""
     words = str(process.get("command") or "").split()
     return posixpath.basename(process.get("exe") or (words[0] if words else "")) or "unknown program"
 
@@ -98,7 +99,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if outdated and not fault:
         reason = "expired" if served.expired else "not_yet_valid"
         reason = "served_expired" if file.expired is False else reason
-    # True if certificate and key were checked and are valid: then the service only has to read them again.
+    # True if certificate and key were checked and are valid. Then the service only has to read them again.
     well = not fault and file.readable_by_service is True and key.matches is True
     read_again = well or reason == "served_expired"
     if reason in _OUTDATED:
@@ -110,7 +111,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if serving:
         confidence = 0.95 if fault or outdated else 0.6 if well else 0.8
     elif words:
-        # If everything is valid here, the log lines may be about the certificate of another server.
+        # If certificate and key are valid, the log lines may be about the certificate of another server.
         confidence = 0.9 if fault else 0.45 if well else 0.6
     else:
         # This is not why the service is down, but HTTPS would be missing after a start.
@@ -139,7 +140,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
 
 
 def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
-    """Return the summary for certificates that are not valid now: on disk, or served."""
+    """Return the summary for certificates, on disk or served, that are not valid now."""
     late = any(item.expired for item in outdated)
     when = outdated[0].not_after if late else outdated[0].not_before
     newer = "_newer" if reason == "served_expired" else ""

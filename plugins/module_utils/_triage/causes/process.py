@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.p
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Causes because of which a process ends itself by a signal.
+# Causes that make a process end itself with a signal.
 _CRASHES = ("heap_oom", "modules_broken", "db_corrupt", "disk_full", "config_mismatch", "unhandled_exception")
 
 
@@ -82,7 +82,7 @@ def killed(facts: Facts) -> Optional[Finding]:
     result, hard = unit.result, unit.exit_code in ("killed", "dumped")
     name = SIGNALS.get(unit.exit_status or 0, str(unit.exit_status))
     ended = says("journal", facts.process.exits[-1]["text"]) if facts.process.exits else None
-    # For systemd, an end by SIGTERM is clean, even if systemd did not send the signal.
+    # systemd treats an end by SIGTERM as clean, even if systemd did not send the signal.
     sent = facts.process.gone and hard and result == "success" and ended is not None and not facts.process.asked
     if result in ("signal", "core-dump", "watchdog") or (result == "timeout" and not facts.process.asked) or sent:
         return Finding(
@@ -117,7 +117,7 @@ def _sends(signal: str) -> Sequence[str]:
 
 
 def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
-    """Return a finding about a plain process: nothing records how such a process ends."""
+    """Return a finding, or None, for a service without systemd whose process is gone and whose log shows no error."""
     service, log = facts.service, facts.log
     if service.manager != "process" or not facts.process.gone or facts.errors.exceptions() or facts.errors.last_word():
         return None
@@ -129,7 +129,7 @@ def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
         return Finding(
             confidence=0.85 if sure else 0.7,
             summary=message("finding.killed.silent" if sure else "finding.killed.silent_or_host"),
-            # With an earlier error, that error would be the last log line.
+            # If an error had occurred, it would be the last log line.
             only_by=("oom_kill", "disk_full", "disk_read_only", "config_mismatch"),
             evidence=[
                 says("pid file", "it is there, the process is not, and the log ends without an error"),
@@ -166,12 +166,12 @@ def _no_out_of_memory(facts: Facts) -> List[Dict[str, str]]:
 
 
 def _lived(facts: Facts) -> bool:
-    """Return True if the log says that the service ran within the window."""
+    """Return True if, by its log, the service ran within the window."""
     return bool(facts.window.since) and facts.log.written_at >= facts.window.since
 
 
 def stopped(facts: Facts) -> Optional[Finding]:
-    """Somebody stopped the service normally."""
+    """A person or a program stopped the service normally."""
     unit, service = facts.unit, facts.service
     if not facts.process.gone:
         return None

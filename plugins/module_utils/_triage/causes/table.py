@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the facts of a triage mean: the causes of an outage, ranked.
+"""Derive the ranked causes of an outage from the facts of a triage.
 
 One cause is one function in the file of its subject and one row of the table below. A rule gets the Facts and returns
 a Finding, or None. To add a cause, write its rule, add it to the table, and add a test.
 
 A rule reports only what is true now or was true within the window. On a healthy host it reports nothing. It calls a
-rung of the ladder useless only if facts, not log lines alone, show that the cause is still there: a fault that was
-fixed meanwhile must not delay the recovery.
+rung of the ladder useless only if facts, and not only log lines, show that the cause still exists. A fault that has
+been fixed must not delay the recovery.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _LIKELY = 0.5
 
 
 class Cause(NamedTuple):
-    """A row of the table: the rule, and the causes that are its consequences if both are found.
+    """A row of the table, with the rule, and the causes that are its consequences if both are found.
 
-    symptom: its useless rungs count only if no other cause explains it.
+    symptom: True if its useless rungs count only if no other cause explains it.
     """
 
     rule: Callable[[Facts], Optional[Finding]]
@@ -81,7 +81,7 @@ CAUSES: Dict[str, Cause] = {
     "wal_pending": Cause(database.wal_pending),
 }
 
-# The patterns by which an error names its cause.
+# The error patterns that name a cause.
 _WORDS = {
     "disk_full": ("disk_full",),
     "port_conflict": ("port_taken",),
@@ -146,7 +146,7 @@ def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> b
     """Return True if a past cause still explains another one. An error is explained only if it names the cause."""
     error = found.get("unhandled_exception")
     if other == "killed":
-        # systemd waited too long for the process. The wait may have had that cause.
+        # systemd waited too long for the process, and that cause may be the reason.
         return found[other].only_by is None
     if other not in ("unhandled_exception", "crash_loop", "wal_pending"):
         return False

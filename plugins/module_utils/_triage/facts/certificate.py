@@ -22,12 +22,12 @@ class Validity(Part):
 
     @property
     def outdated(self) -> bool:
-        """True if it is not valid now."""
+        """True if the certificate is not valid now."""
         return bool(self.expired or self.not_yet_valid)
 
 
 class Key(Part):
-    """The file of the key. readable: by the service's user. matches: the certificate."""
+    """The key file. readable: True if the service's user can read it. matches: True if it matches the certificate."""
 
     path: Optional[str] = None
     exists: Optional[bool] = None
@@ -42,7 +42,7 @@ def _unusable(file: Union[Certificate, Key]) -> bool:
 
 
 class Certificate(Validity):
-    """The file of the certificate."""
+    """The certificate file."""
 
     path: Optional[str] = None
     exists: Optional[bool] = None

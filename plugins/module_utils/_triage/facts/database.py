@@ -10,7 +10,7 @@ from typing import Any, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
-# Problems of the database that have their own causes, or are not damage.
+# Problems of the database that are no damage, or that have their own causes.
 _NO_DAMAGE = ("locked", "schema_too_new")
 # Problems that prevent reading the database. They do not concern its content.
 _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")
@@ -30,7 +30,7 @@ class Database(Part):
 
     @property
     def unread(self) -> List[Mapping[str, Any]]:
-        """The reasons why the database was not opened. They do not concern its content."""
+        """The problems that prevented opening the database. They do not concern its content."""
         return [
             item
             for item in self._errors
@@ -40,7 +40,7 @@ class Database(Part):
 
     @property
     def damages(self) -> List[Mapping[str, Any]]:
-        """The damages of its content."""
+        """The problems that mean damage of the content."""
         unread = self.unread
         return [item for item in self._errors if item not in unread]
 

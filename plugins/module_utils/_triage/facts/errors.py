@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The errors that the service wrote to its log and to the journal, and what they say about its end."""
+"""The errors that the service wrote to its log and to the journal, and the reasons in them for its end."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Errors(NamedTuple):
         """Return (source, line) if the service is gone and its log ends with an error."""
         since, started = self.process.window.since, self.process.unit.started_at
         for source in self._sources:
-            # The message stands above its stack.
+            # The message is above its stack.
             lines = [
                 text for text in source.lines if text.strip() and not _OF_MANAGER.match(text) and not _FRAME.match(text)
             ]
@@ -74,7 +74,7 @@ class Errors(NamedTuple):
         return "\n".join([*(item["message"] for _source, item in self.exceptions()), *(word[1:] if word else ())])
 
     def modules_missed(self) -> Tuple[Set[str], bool]:
-        """Return the packages that Node cannot find or load, and whether packages are missing at all.
+        """Return the packages that Node cannot find or load, and whether any package is missing.
 
         The second value is False if only files of the application itself were not found.
         """

@@ -32,7 +32,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.s
 
 
 class Facts(NamedTuple):
-    """The facts of one pass by subject. paths and settings are lists as RETURN of triage_info documents them."""
+    """The facts of one triage by subject. RETURN of the module triage_info documents the lists paths and settings."""
 
     window: Window
     service: Service
@@ -59,7 +59,7 @@ class Facts(NamedTuple):
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Facts:
-        """Return the facts that a pass collected, by part. A part that was not reached is unknown."""
+        """Return the facts from the collected parts. The facts of a part that could not be collected are unknown."""
         window, service = Window.of(facts.get("window")), Service.of(facts.get("service"))
         unit = Unit.of(facts.get("unit"))
         log, journal = Log.of(facts.get("log")), Journal.of(facts.get("journal"))

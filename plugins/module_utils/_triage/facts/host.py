@@ -10,12 +10,12 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
-# Free space below which writes are about to fail. For bytes it is the smaller one of a share and an amount, so that
-# neither a small nor a large file system raises a false alarm.
+# Limit of free space below which writes will soon fail. For bytes, the smaller of a share and an amount counts, so that
+# neither a small nor a large file system causes a false alarm.
 _FULL_SHARE = 0.01
 _FULL_BYTES = 8 * 1024 * 1024
 _FULL_INODES = 16
-# Free space that ends the danger. The service reports ready only if a tenth of its disk is free.
+# Free space that is enough again. The service reports ready only if a tenth of its disk is free.
 _ROOM_SHARE = 0.1
 _ROOM_BYTES = 1024**3
 _ROOM_INODES = 10000
@@ -28,7 +28,7 @@ _LEAST_MEMORY = 128 * 1024 * 1024
 
 
 class Window(Part):
-    """The instants between which logs were read (older lines do not count), and the start of the host."""
+    """The period for which logs were read (older lines do not count), and the start time of the host."""
 
     since: str = ""
     until: str = ""
@@ -52,12 +52,12 @@ class Memory(Part):
     control_group: Mapping[str, Any] = NOTHING
 
     def limits(self, *, used: int, unit_max: Optional[int], heap: Optional[int], bounded: bool) -> Dict[str, Any]:
-        """Return memory_max (bytes) and max_old_space_size (MiB) with which both the service and the host can live.
+        """Return memory_max (bytes) and max_old_space_size (MiB) that suit both the service and the host.
 
         used: memory that the service uses, in bytes. unit_max: the limit of the unit. heap: size of V8's heap in bytes
-        when it was full. bounded: True if the limit of the unit was reached, not that of the host.
+        when it was full. bounded: True if the limit of the unit was reached, and not the limit of the host.
         """
-        # Memory that the other processes leave free now.
+        # Memory that other processes do not use now.
         room = min(self.total * _SERVICE_SHARE, ((self.available or 0) + used) * 0.9)
         memory_max: Optional[int] = None
         if bounded and unit_max:
@@ -77,7 +77,7 @@ def _inside(path: str, folder: str) -> bool:
 
 
 class Disks(NamedTuple):
-    """The file systems of the places that matter, and the deleted files that the service holds open."""
+    """The file systems of the service's folders, and the deleted files that the service has open."""
 
     mounts: Sequence[Mapping[str, Any]]
     deleted_files: Sequence[Mapping[str, Any]]
@@ -87,10 +87,10 @@ class Disks(NamedTuple):
         return [item for item in self.mounts if item.get("read_only") and item.get("use") in ("database", "log")]
 
     def short_of_room(self) -> List[Dict[str, Any]]:
-        """Return the full file systems, and how much must be freed on each so that it lasts for a while.
+        """Return the full file systems, and the space to free on each of them so that it lasts for a while.
 
-        what: bytes or inodes; wanted: how many to free; uses: purposes of the file system; held: bytes of deleted
-        files that the service holds open there.
+        what: bytes or inodes; wanted: how many to free; uses: purposes of the file system; held: bytes of deleted files
+        that the service has open there.
         """
         short: Dict[str, Dict[str, Any]] = {}
         for mount in self.mounts:
@@ -114,7 +114,7 @@ class Disks(NamedTuple):
         return list(short.values())
 
     def _held(self, point: str) -> int:
-        """Return the bytes of deleted files that the service holds open on the mount point."""
+        """Return the bytes of deleted files that the service has open on the mount point."""
         points = {str(mount["mount"]) for mount in self.mounts if mount.get("mount")}
         return sum(
             item["size"] or 0

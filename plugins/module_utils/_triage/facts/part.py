@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The base of all plain facts: a part of a triage as the collector of the part returned it."""
+"""The base of all plain facts, which are a part of a triage in the format of its collector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Part(types.SimpleNamespace):
     """The facts of one part. The fields have the names that RETURN of the module triage_info documents.
 
     A field is an annotated class attribute, and its value there is the default. Data classes would take a millisecond
-    for each class, and the module imports all of them. error: why the part was not reached, or None.
+    for each class, and the module imports all of them. error: why the part could not be collected, or None.
     """
 
     error: Optional[str] = None
@@ -33,5 +33,5 @@ class Part(types.SimpleNamespace):
 
 
 def entries(facts: Any) -> Sequence[Mapping[str, Any]]:
-    """Return the facts of a part that is a list, or an empty list if it was not reached."""
+    """Return the facts of a part that is a list. It is empty if the part could not be collected."""
     return facts if isinstance(facts, list) else []

@@ -13,12 +13,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.c
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import Service
 
-# A TLS peer that answers with an alert or in plain text does answer.
+# An alert or plain text from a TLS peer is an answer.
 _TLS_ANSWER = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
 
 
 class Answer(Part):
-    """The answer of one port. certificate: the served one."""
+    """The answer of one port. certificate: the served certificate."""
 
     port: int = 0
     listening: Optional[bool] = None
@@ -32,7 +32,7 @@ class Answer(Part):
 
 
 class Health(Part):
-    """The answer to the health request on one port. status: of HTTP, or 0 if there was no answer."""
+    """The answer to the health request on one port. status: the HTTP status, or 0 if there was no answer."""
 
     name: str = ""
     ok: Optional[bool] = None
@@ -58,12 +58,12 @@ class Ports(NamedTuple):
 
     @property
     def waiting(self) -> List[Answer]:
-        """The ports that matter, have a listener, and give no answer."""
+        """The configured ports that have a listener but give no answer."""
         return [answer for answer in (self.https, self.http) if answer.waiting]
 
     @property
     def silent(self) -> bool:
-        """True if the process exists and a port that matters gives no answer."""
+        """True if the process exists and a configured port with a listener gives no answer."""
         return not self.gone and bool(self.waiting)
 
     @property
@@ -84,18 +84,18 @@ class Ports(NamedTuple):
 
     @property
     def main_port(self) -> int:
-        """The port of the users: the HTTPS port if there is one."""
+        """The port that users reach, which is the HTTPS port if there is one."""
         return int(self.service.https_port or self.service.http_port)
 
     @property
     def proven(self) -> bool:
-        """True if the listener of that port is known to be the service."""
+        """True if the listener of the main port is known to be the service."""
         there = [item for item in self.listeners if item["port"] == self.main_port]
         return bool(there) and all(any(owner["ours"] for owner in item["owners"]) for item in there)
 
     @property
     def health(self) -> Health:
-        """The answer to the health request on that port; unknown if it was not sent."""
+        """The answer to the health request on the main port. It is unknown if no request was sent."""
         name = "https" if self.service.https_port else "http"
         return next((item for item in self.answers if item.name == name), Health())
 
@@ -109,8 +109,8 @@ class Ports(NamedTuple):
     def elsewhere(self) -> List[int]:
         """The ports that the service uses instead of the users' port.
 
-        Each port is judged by itself. If the service listens on the other configured port, an additional port may serve
-        any purpose. Only a port with TLS is then HTTPS in the wrong place, which rules out an unusable certificate.
+        Each port is judged separately. If the service listens on the other configured port, an additional port may have
+        any purpose. Only a port with TLS is then HTTPS on the wrong port, which rules out an unusable certificate.
         """
         ours, configured = self.own_ports, {self.service.https_port, self.service.http_port}
         if self.main_port in ours:

@@ -29,7 +29,7 @@ _MOST_EXITS = 20
 
 
 class Process(NamedTuple):
-    """The service's processes, and the ends of its main process.
+    """The service's processes, and the times when its main process ended.
 
     served_at: the time of the last successful request, or an empty text if it is unknown.
     """
@@ -43,7 +43,7 @@ class Process(NamedTuple):
 
     @property
     def deleted_files(self) -> List[Mapping[str, Any]]:
-        """The deleted files that the processes hold open."""
+        """The deleted files that the processes have open."""
         return [item for process in self.processes for item in process.get("deleted_files") or ()]
 
     @property
@@ -59,13 +59,13 @@ class Process(NamedTuple):
 
     @property
     def exits(self) -> Sequence[Mapping[str, Any]]:
-        """The ends of the main process within the window, from systemd's lines; requested stops are left out."""
+        """The ends of the main process within the window, from systemd's lines, without requested stops."""
         journal = self.journal
         asked = [item["at"] for item in journal.stops if item["text"].startswith("Stopping ")]
         started = [item["at"] for item in journal.starts]
         found, before = [], ""
         for item in journal.exits:
-            # An ordered stop has no line for the end of the process. The next start closes that request.
+            # A requested stop has no line for the end of the process. The next start completes that request.
             before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
@@ -95,7 +95,7 @@ class Process(NamedTuple):
 
     @property
     def ended_by_others(self) -> bool:
-        """True if somebody ended the process, so that its own errors are not the reason."""
+        """True if something else ended the process, so that its own errors are not the reason."""
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:
@@ -108,7 +108,8 @@ class Process(NamedTuple):
     def last_exit(self) -> Tuple[str, int, str]:
         """The last end of the main process: code, status and time, or "" and 0 if they are unknown.
 
-        The journal is used if the unit has no value: systemd forgets an end when somebody stops or starts the unit.
+        The journal is used if the unit has no value, because systemd forgets an end when the unit is stopped or
+        started.
         """
         unit = self.unit
         code, status = unit.exit_code, unit.exit_status
@@ -132,7 +133,7 @@ class Process(NamedTuple):
         return count
 
     def changed_since(self, changed_at: Optional[str]) -> bool:
-        """Return True if something was changed after the service last ended: the next start may differ."""
+        """Return True if something was changed after the service last ended, so that the next start may succeed."""
         ends = [self.unit.exited_at, self.last_exit[2], *(item["at"] for item in self.exits[-1:])]
         return bool(changed_at) and str(changed_at) > max((str(end) for end in ends if end), default="9")
 

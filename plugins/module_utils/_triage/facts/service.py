@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of the service: what was configured, its unit, the start of it, the code that it runs."""
+"""Facts of the service: its configuration, its unit, its start, and its code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Service(Part):
 
 
 class Unit(Part):
-    """The unit as systemd describes it; all unknown if the service has none."""
+    """The unit as systemd describes it. All facts are unknown if the service has no unit."""
 
     name: Optional[str] = None
     load_state: Optional[str] = None
@@ -71,7 +71,7 @@ class Unit(Part):
 
 
 class Environment(Part):
-    """The service's environment. required_missing is empty as well if it is unknown."""
+    """The service's environment. required_missing is also empty if it is unknown."""
 
     required_missing: Sequence[str] = ()
     problems: Sequence[str] = ()
@@ -79,7 +79,7 @@ class Environment(Part):
 
 
 class Start(Part):
-    """What a start needs, as it is now. A fault is the reason why systemd cannot run the unit."""
+    """The current state of what a start needs. A fault is the reason why systemd cannot run the unit."""
 
     environment_files: Sequence[Mapping[str, Any]] = ()
     program: Optional[str] = None
@@ -115,7 +115,7 @@ class Dependencies(Part):
 
 
 class Hold(Part):
-    """The hold in force, and the reason why it stays in force."""
+    """The current hold, and the reason why it cannot be released."""
 
     held: Mapping[str, Any] = NOTHING
     kept_by: str = ""
