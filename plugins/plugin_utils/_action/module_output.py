@@ -32,7 +32,7 @@ def _plain_part(match: Match[str]) -> str:
     character = chr(int(match["code"], 16)) if match["code"] else match["raw"] or _SHORT.get(match["short"], "")
     if not character or not sanitize.ACTIVE.match(character):
         return match.group()
-    # One more backslash, since the JSON parser removes one.
+    # Add one more backslash, because the JSON parser removes one.
     return "\\" + sanitize.text(character)
 
 

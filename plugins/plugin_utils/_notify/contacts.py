@@ -13,12 +13,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 
 # Stands for a value that could not be evaluated.
 UNREADABLE = object()
-# The same in the words of a problem.
+# The same as a text for a problem.
 UNREADABLE_REASON = "cannot be evaluated; check if it uses an undefined variable"
 
 
 class Channel(NamedTuple):
-    """A channel of a contact: the contact, the number among the contact's channels, the type, and its displayed name.
+    """A channel of a contact, with the contact, its number among the contact's channels, its type and its displayed
+    name.
 
     error: why the channel cannot be used.
     """
@@ -37,7 +38,7 @@ def name_of(contacts: Mapping[str, Any], key: str) -> str:
 
 
 def channels(contacts: Mapping[str, Any], key: str) -> Iterator[Channel]:
-    """Return the channels of a contact; a contact that is only a name has none."""
+    """Return the channels of a contact. A contact that is only a name has none."""
     contact = contacts.get(key)
     configured = contact.get("channels") if isinstance(contact, Mapping) else None
     seen: Dict[str, int] = {}
@@ -60,7 +61,7 @@ def is_unreadable(value: Any) -> bool:
 
 
 def _label(channel: Mapping[str, Any]) -> str:
-    """Return a name without secrets: the host of a URL, the program of a command."""
+    """Return a name without secrets, such as the host of a URL or the program of a command."""
     kind = str(channel.get("type"))
     if channel.get("name"):
         return str(channel["name"])
@@ -75,7 +76,7 @@ def _label(channel: Mapping[str, Any]) -> str:
 
 
 def listed(value: Any) -> List[Any]:
-    """Return a value that may be a list, one value or None as a list."""
+    """Return a list for a value that may be a list, a single value or None."""
     return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 

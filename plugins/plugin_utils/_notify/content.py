@@ -11,10 +11,10 @@ from typing import Any, Dict, Mapping
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import kinds
 
-# The services whose incoming webhooks a body can be made for.
+# The chat services for whose incoming webhooks a body can be made.
 SHAPES = ("mattermost", "slack", "teams")
 
-# Maximum characters of a text: Teams accepts 28 KB for the whole card, Mattermost 16383 characters for a message.
+# Maximum length of a text. Teams accepts 28 KB for the whole card, Mattermost 16383 characters for a message.
 _TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
@@ -34,15 +34,16 @@ def _fit(value: Any) -> Any:
 
 
 def body(message: Mapping[str, Any], shape: str) -> Dict[str, Any]:
-    """Return the JSON for an incoming webhook of that shape: a subject, and the text below it.
+    """Return the JSON body for the chat service that shape names (a key of _BODIES): the subject, with the text below
+    it.
 
-    The text contains output of hosts: nothing in it may become a mention, a link or a heading.
+    The text contains output of hosts. So nothing in it may become a mention, a link or a heading.
     """
     return _BODIES[shape](str(message["subject"]), str(message["text"]))
 
 
 def _slack(subject: str, text: str) -> Dict[str, Any]:
-    """Blocks of plain text, without interpretation; text appears in notifications, with < > & escaped."""
+    """Return blocks of plain text. The key text is for Slack's notifications, with < > & escaped."""
     escaped = subject.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return {
         "text": escaped,
@@ -54,7 +55,7 @@ def _slack(subject: str, text: str) -> Dict[str, Any]:
 
 
 def _teams(subject: str, text: str) -> Dict[str, Any]:
-    """An Adaptive Card for the Workflows app. TextBlocks interpret Markdown, TextRuns do not."""
+    """Return an Adaptive Card for the Workflows app. TextRuns are used, because TextBlocks interpret Markdown."""
 
     def line(words: str, **look: str) -> Dict[str, Any]:
         return {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": words, **look}]}
@@ -82,7 +83,7 @@ def _teams(subject: str, text: str) -> Dict[str, Any]:
 
 
 def _mattermost(subject: str, text: str) -> Dict[str, Any]:
-    """A code block with a fence longer than any in the text: Markdown and mentions (@all) have no effect in it."""
+    """Return a code block with a fence longer than any in the text, so that Markdown and mentions have no effect."""
     words = _cut(f"{subject}\n\n{text}", _MATTERMOST_TEXT)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", words)), default=0))
     return {"text": f"{fence}text\n{words}\n{fence}"}

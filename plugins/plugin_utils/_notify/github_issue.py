@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A postmortem as an issue of GitHub or of a GitHub Enterprise Server: created once, then commented on changes.
+"""A postmortem as an issue on GitHub or a GitHub Enterprise Server. It is created once, and changes become comments.
 
-GitHub has no idempotency key. So the text carries two hidden marks. The mark of the incident is used to find its issue
-again. The mark of the document shows that it is posted already. Issues are listed, not searched: the search index
-lags behind. (https://docs.github.com/en/rest/issues)
+GitHub has no idempotency key. So the text contains two hidden marks. The mark of the incident is used to find its issue
+again. The mark of the document shows that it was already posted. Issues are listed and not searched, because the search
+index is updated late. (https://docs.github.com/en/rest/issues)
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Transport = Callable[[str, str, Mapping[str, str], Optional[bytes]], Tuple[int, 
 
 
 class IssueError(Exception):
-    """The postmortem could not be published; the text holds nothing secret."""
+    """The postmortem could not be published. The text contains no secret."""
 
 
 class _PassingError(Exception):
-    """A temporary error. A retry may succeed, after the seconds that the server gives, if any."""
+    """A temporary error. A retry may succeed, after the number of seconds that the server may give."""
 
     def __init__(self, text: str, *, after: Optional[float] = None) -> None:
         super().__init__(text)
@@ -49,7 +49,7 @@ class _PassingError(Exception):
 
 
 class UnreachedError(Exception):
-    """A request got no answer; passing says whether a retry may help."""
+    """A request got no answer. passing is True if a retry may help."""
 
     def __init__(self, text: str, *, passing: bool) -> None:
         """Set the error message."""
@@ -59,7 +59,7 @@ class UnreachedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The place of the issues; api: the REST API, repository: owner/name."""
+    """The repository of the issues. api: URL of the REST API. repository: owner/name."""
 
     api: str
     repository: str
@@ -70,7 +70,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """The result: created, commented or unchanged; the issue; warnings about parts that failed."""
+    """The result (created, commented or unchanged), the issue, and warnings about parts that failed."""
 
     state: str
     url: str
@@ -81,11 +81,12 @@ class Published:
 def body(document: str, *, incident: str, where: str) -> str:
     """Return document (Markdown) as the body of an issue, with its hidden marks, within GitHub's size limit.
 
-    If it is too long, whole sections are left out: the last ones first, unless a single section is too long. Each
-    one is replaced by the place of the full document.
+    If it is too long, whole sections are left out, beginning with the last one. A single section that is too long goes
+    first. A reference to the full document replaces each of them.
     """
     marks = f"{marker(incident)}\n{_digest_mark(document)}\n"
-    # The marks identify an issue. A host could write such a mark into a text, so marks in the document are broken up.
+    # The marks identify an issue. A host could write such a mark into a text, so marks in the document are made
+    # invalid.
     document = document.replace("<!--", "<!- -")
     room = LONGEST - len(marks)
     if _length(document) <= room:
@@ -105,12 +106,12 @@ def body(document: str, *, incident: str, where: str) -> str:
 
 
 def _length(text: str) -> int:
-    """Return the length of text as GitHub counts it: characters beyond the basic plane count twice."""
+    """Return the length of text as GitHub counts it. Characters beyond the basic plane count twice."""
     return len(text) + sum(character > "\uffff" for character in text)
 
 
 def marker(incident: str) -> str:
-    """Return the hidden mark of an incident; characters that could end the mark are replaced."""
+    """Return the hidden mark of an incident. Characters that could end the mark are replaced."""
     return f"<!-- incident: {re.sub(r'[^A-Za-z0-9._-]', '_', incident)} -->"
 
 
@@ -151,7 +152,7 @@ def publish(
     waited = 0.0
     for attempt in range(_RETRIES):
         try:
-            # Start again at the search each time: a request without an answer may have succeeded.
+            # Search for the issue again each time, because a request without an answer may have succeeded.
             return _publish(client, title=title, text=text, document=document, incident=incident, since=since)
         except _PassingError as error:
             wait = error.after if error.after is not None else float(2**attempt)
@@ -183,7 +184,7 @@ class _Client:
         self._base = f"{target.api.rstrip('/')}/repos/{target.repository}"
 
     def find(self, mark: str, *, since: str) -> Optional[Dict[str, Any]]:
-        """Return the issue with mark, searched by label, and by time in case the label was removed."""
+        """Return the issue with mark. Search by label, and then by time in case the label was removed."""
         queries = [{"since": since}]
         if self.target.labels:
             queries.insert(0, {"labels": self.target.labels[0]})
@@ -207,7 +208,7 @@ class _Client:
         except _RefusedError as error:
             if not any(extras.values()):
                 raise
-            # Publish also if an assignee has left the company.
+            # Publish the issue even if an assignee has left the company.
             made = self.call("POST", "/issues", wanted)
             return made, [f"labels and assignees were refused: {error}"]
         got = {
@@ -281,7 +282,7 @@ class _RefusedError(IssueError):
 
 
 def _message(content: bytes) -> str:
-    """Return the short error message of the API: it quotes the values sent, never the token."""
+    """Return the short error message of the API. It quotes the sent values, but never the token."""
     try:
         answer = json.loads(content)
     except ValueError:
@@ -299,8 +300,8 @@ def _message(content: bytes) -> str:
 
 
 def _after(answered: Mapping[str, str]) -> Optional[float]:
-    """Return the seconds that the server asks to wait, or None if it gives none."""
-    # Retry-After may also be a date; GitHub sends seconds.
+    """Return the number of seconds that the server asks to wait, or None."""
+    # Retry-After may also be a date, but GitHub sends seconds.
     with contextlib.suppress(ValueError):
         if "retry-after" in answered:
             return max(float(answered["retry-after"]), 0.0)
@@ -310,7 +311,7 @@ def _after(answered: Mapping[str, str]) -> Optional[float]:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuse redirects: the token would go to another server."""
+    """Refuses redirects, because the token would go to another server."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None

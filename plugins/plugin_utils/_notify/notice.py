@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The statements of a notification in a language: the same words as in the documents and on the screen.
+"""The statements of a notification in a language, in the same words as in the documents and on the screen.
 
 The templates of the escalation role only lay them out. facts: see content.facts.
 """
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 Words = catalogue.Words
 _Facts = Mapping[str, Any]
 
-# The rules after which a person who was notified is asked for something although the service is back.
+# The rule whose notification asks for an action even if the service is healthy again.
 _ASKED_LATER = "repeated_restarts"
 
 
@@ -63,7 +63,7 @@ def _done(words: Words, facts: _Facts) -> List[str]:
 
 
 def _held(rung: _Facts) -> str:
-    """Return the result of a rung: the last part of its key."""
+    """Return the result of a rung as the last part of its key."""
     known = next((name for name in ("held", "serves", "restored") if rung.get(name)), None)
     return known or ("unknown" if rung.get("held", False) is None else "not")
 
@@ -79,7 +79,7 @@ def _data_loss(words: Words, facts: _Facts) -> str:
 
 
 def _asked(words: Words, facts: _Facts) -> str:
-    """Return what the notified person shall do next. An acknowledgement asks for nothing."""
+    """Return the next step for the notified person. An acknowledgement asks for none."""
     rule, suspected = str(facts["rule"]), facts["data_loss"] == "suspected"
     by_rule = f"asked.{rule}"
     if facts["event"] == "acknowledged":

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who is notified about what through which channel: decided from rules, contacts and earlier notifications.
+"""Decide, from rules, contacts and earlier notifications, which contacts get which message through which channel.
 
-Pure functions over plain data. Their results hold no secret of a channel.
+These are pure functions of plain data. Their results contain no secret of a channel.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.contact
     why_not_type,
 )
 
-# Levels without a rule: the outage has ended; somebody works on it.
+# Levels without a rule: the outage has ended, and somebody is working on it.
 RESOLVED = "resolved"
 ACKNOWLEDGED = "acknowledged"
 
-# Types of channels that get a message when somebody works on the outage. For others it is only one more message to
-# read.
+# Types of channels that get a message when somebody is working on the outage. In other channels, it would only be one
+# more message to read.
 _ACKNOWLEDGING = ("pagerduty",)
 
 # Level, contact and channel of a message that was accepted.
@@ -46,14 +46,14 @@ def plan(
     acknowledged: bool,
     types: Sequence[str] = (),
 ) -> Dict[str, Any]:
-    """Return the verdict of the first rule that applies, and deliveries: the contacts to notify now, with the channels.
+    """Return the verdict of the first rule that applies, and deliveries (the contacts to notify now, with channels).
 
     A level is sent once to the contacts of its rule, through each channel that has not accepted it yet. It is not sent
     if a higher level was sent before. The most severe rule is first, so the first rule of a level defines the rank of
     the level. When the service has recovered, the channels that accepted a message are notified once, unless they get a
-    higher level now. A place that two contacts share (a room, an address) is one channel: same_as is the delivery, by
-    contact and channel, that serves for this one. If types lists the channel types, a channel of another type has an
-    error.
+    higher level now. If two contacts share a destination (a room, an address), only one message is sent. same_as of the
+    other delivery is the contact and channel of that message. If types lists the channel types, a channel of another
+    type has an error.
     """
     rule = next(each for each in rules if applies(each["when"]))
     level = level_of(rule)
@@ -91,7 +91,7 @@ def plan(
 def _due_by_rule(
     rules: Sequence[Mapping[str, Any]], rule: Mapping[str, Any], *, contacts: Mapping[str, Any], taken: _Taken
 ) -> _Due:
-    """Return the messages of the level of rule that were not accepted yet; none if a graver level was sent before."""
+    """Return the messages of rule's level that were not accepted yet, or none if a higher level was sent before."""
     level = level_of(rule)
     gravity = {name: -number for number, name in reversed(list(enumerate(map(level_of, rules))))}
     highest = max((gravity[name] for name, _contact, _channel in taken if name in gravity), default=None)
@@ -122,10 +122,10 @@ def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], take
 def _each_once(
     due: _Due, *, contacts: Mapping[str, Any], taken: _Taken
 ) -> List[Tuple[str, Channel, Optional[Channel]]]:
-    """Return due, each with the earlier one in it that goes to the same place, if any.
+    """Return due, each with the earlier message in it that has the same destination, if any.
 
-    A message that this place has already accepted is left out. The message about the end is also left out if the place
-    gets a higher level now.
+    A message that this destination has already accepted is left out. The message that the outage is over is also left
+    out if the destination gets a higher level now.
     """
     every = [each for key in contacts for each in channels(contacts, key)]
     kept: List[Tuple[str, Channel, Optional[Channel]]] = []
@@ -140,7 +140,7 @@ def _each_once(
 
 
 def _is_same(contacts: Mapping[str, Any], one: Channel, other: Channel) -> bool:
-    """Return True if two channels lead to the same place, even if their names differ."""
+    """Return True if two channels have the same destination, even if their names differ."""
 
     def way(channel: Channel) -> Dict[str, Any]:
         settings = contacts[channel.contact]["channels"][channel.number]
@@ -155,5 +155,5 @@ def _why_it_is_not_there(kind: str, types: Sequence[str]) -> str:
 
 
 def level_of(rule: Mapping[str, Any]) -> str:
-    """Return the level of a rule: its own name if it has none."""
+    """Return the level of a rule. If none is set, it is the name of the rule."""
     return str(rule.get("level") or rule["name"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The validation of the settings of notifications, before an outage: contacts, channels, rules, mail server."""
+"""Validate the settings of notifications before an outage: contacts, channels, rules and mail server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CHANNEL_KEYS = {
 # Type of a channel -> its optional keys.
 _MAY_HAVE = {"command": ["input"], "pagerduty": ["url"]}
 
-# The minimum length by the Standard Webhooks, in bytes.
+# The minimum length of a secret in bytes, as required by Standard Webhooks.
 _SHORTEST_SECRET = 24
 
 _SECURITIES = ("none", "starttls", "tls")
@@ -50,7 +50,7 @@ def problems(
     languages: Iterable[str],
     settings: Mapping[str, Any],
 ) -> List[str]:
-    """Return one sentence for each invalid setting: the variable, its value unless secret, and the allowed values.
+    """Return one sentence for each invalid setting, with variable, value (if it is no secret) and allowed values.
 
     types: the existing channel types. settings: the other variables, by their names.
     """

@@ -4,8 +4,8 @@
 
 """Send one message through one channel: JSON over HTTPS, mail, or a local command. Independent of Ansible.
 
-The address of a channel (a webhook's URL, a key, a password) is a secret. So an error message has its own words,
-and names the host at most.
+The address of a channel (a webhook's URL, a key, a password) is a secret. So an error message never quotes another one
+and contains at most the host.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
 
 
 class DeliveryError(Exception):
-    """A channel did not accept the message; passing says whether a retry may help."""
+    """A channel did not accept the message. passing is True if a retry may help."""
 
     def __init__(self, text: str, *, passing: bool) -> None:
         """Set the error message, without secrets."""
@@ -54,7 +54,7 @@ class DeliveryError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Delivered:
-    """The result: time of the last attempt, whether the message was accepted, number of attempts, error."""
+    """The result: the time of the last attempt, whether the message was accepted, the number of attempts, the error."""
 
     ok: bool
     at: str
@@ -70,10 +70,10 @@ def deliver(
     delay: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Delivered:
-    """Call send until it succeeds, with at most retries repetitions, delay seconds apart.
+    """Call send until it succeeds, with at most retries repetitions and a delay in seconds between them.
 
-    An attempt that has not ended after timeout seconds counts as failed. Raises nothing: an undeliverable message must
-    not stop the following ones.
+    An attempt that has not ended after timeout seconds counts as failed. Raises no error, because an undeliverable
+    message must not stop the following ones.
     """
     attempts = 0
     while True:
@@ -100,7 +100,7 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
             # The text of a library's exception may quote a secret. Only its type is reported.
             outcome.append(DeliveryError(f"it failed ({type(error).__name__})", passing=False))
 
-    # Timeouts of sockets limit single steps only, and name lookups not at all. The thread limits the whole attempt.
+    # Timeouts of sockets limit only single steps, and no name lookups. The thread limits the whole attempt.
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(timeout)
@@ -108,7 +108,7 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
 
 
 def trust(ca_path: Optional[str]) -> ssl.SSLContext:
-    """Return a TLS context that verifies servers (certificate and name) by ca_path or the system's authorities."""
+    """Return a TLS context that verifies servers (certificate and name) with ca_path or the system's own CAs."""
     try:
         if ca_path and os.path.isdir(ca_path):
             return ssl.create_default_context(capath=ca_path)
@@ -156,7 +156,7 @@ def why_not_url(url: object) -> str:
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the HMAC key in secret: base64 after whsec_, else the bytes of the text. Raises ValueError."""
+    """Return the HMAC key in secret, which is base64 after whsec_, or any other text as bytes. Raises ValueError."""
     if not secret.startswith(_BASE64_SECRET):
         return secret.encode()
     try:
@@ -181,7 +181,7 @@ def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> D
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuse redirects: the POST would become a GET, and a secret URL would go to another server."""
+    """Refuses redirects, because the POST would become a GET, and a secret URL would go to another server."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
@@ -220,7 +220,7 @@ def post(
     if reason:
         raise DeliveryError(reason, passing=False)
     data = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-    # Later ones win, in upper or lower case.
+    # Later headers replace earlier ones, regardless of case.
     sent = {"Content-Type": "application/json", "User-Agent": "itsm_nexus.runbook", **(headers or {})}
     if secret is not None:
         signed = signature(secret, message_id=message_id, timestamp=int(clock()), body=data)
@@ -251,7 +251,7 @@ def post(
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """The mail server. security is tls from the first byte, starttls, or none."""
+    """The mail server. security is tls (from the first byte), starttls, or none."""
 
     host: str
     port: int
@@ -273,13 +273,13 @@ def why_not_address(address: object) -> str:
 def compose(
     *, sender: str, to: Sequence[str], subject: str, text: str, message_id: str, thread: str
 ) -> email.message.EmailMessage:
-    """Return the email. thread is the id of the incident: mail programs group the emails of an incident."""
+    """Return the email. thread is the id of the incident, with which mail programs group its emails."""
     domain = email.utils.parseaddr(sender)[1].rpartition("@")[2]
-    # 7bit: every server accepts it.
+    # 7bit, because every server accepts it.
     message = email.message.EmailMessage(policy=email.policy.SMTP.clone(cte_type="7bit"))
     message["From"] = sender
     message["To"] = ", ".join(to)
-    # Remove line breaks from headers: the text may come from a host.
+    # Remove line breaks from headers, because the text may come from a host.
     message["Subject"] = " ".join("".join(c if c.isprintable() else " " for c in subject).split())
     message["Date"] = email.utils.formatdate(localtime=True)
     message["Message-ID"] = f"<{_atom(message_id)}@{domain}>"

@@ -4,8 +4,8 @@
 
 """The decisions of a database recovery: the outcome, the cause, the next step.
 
-The playbook passes the results of its roles (see of_run). The functions here only decide: they look at nothing and
-change nothing. The result has the keys of verdict.of_run that close an incident.
+The playbook passes the results of its roles (see of_run). The functions here only decide. They check nothing and change
+nothing. The result has the keys of verdict.of_run that close an incident.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         cause_summary=summary.text,
         rung=str(tried[0]["rung"]) if held else None,
         halted="",
-        # Without a recovery nobody has counted the rows.
+        # Without a recovery, nobody has counted the rows.
         loss_suspected=recovery.get("data_loss", statements.UNKNOWN) != statements.NONE,
         error=error or None,
         next_step=with_stop(catalogue.english(next_step)),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts that the decisions of a recovery rest on, from the results of its roles.
+"""The facts for the decisions of a recovery, from the results of its roles.
 
 An instant is a string in UTC (ISO 8601).
 """
@@ -33,7 +33,7 @@ class Facts:
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # True if the open incident had data in doubt before this run.
     was_in_doubt: bool = False
-    # The results of the latest triage, and of the triage that found why the service was down.
+    # The results of the last triage, and of the triage that found why the service was down.
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
     in_doubt: bool = False
@@ -49,7 +49,7 @@ class Facts:
     lost: str = ""
     error: str = ""
     halted_before: str = ""
-    # The same as messages, if a message is known.
+    # The same reasons as messages, if a message is known.
     messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     first_healthy_at: Optional[str] = None
     # Data about the previous run, from the incident's record.
@@ -70,7 +70,7 @@ class Facts:
 
     @property
     def restored(self) -> List[Reason]:
-        """The reasons of failed rungs after which the service was started again in its previous state, and runs."""
+        """The reasons of failed rungs after which the service was started in its previous state and is running."""
         return [Reason.read(each, "reason") for each in self.tried if each.get("restored")]
 
     def why(self, name: str) -> Reason:

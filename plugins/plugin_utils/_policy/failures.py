@@ -4,7 +4,7 @@
 
 """Why a step of a run failed, as messages for other languages. The English text stays with the playbooks.
 
-A result of a host may hold anything: see reasons.messages_of.
+A result of a host may contain anything. See reasons.messages_of.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def messages(
 ) -> List[Dict[str, Any]]:
     """Return the messages of a failed task as plain data.
 
-    result: of the failed task. hidden: the task hides its output. undefined: the name of a variable that is not
-    defined. results: of roles that end with a task that fails with their problems, but has no messages.
+    result: the result of the failed task. hidden: True if the task hides its output. undefined: the name of a variable
+    that is not defined. results: the results of roles whose last task fails with the problems, but has no messages.
     task: the name of the task, if the reason names it.
     """
     if hidden:
@@ -50,9 +50,9 @@ def _failed_with(of_role: _Data, result: _Data) -> bool:
 
 
 def later(before: Optional[Sequence[_Data]], after: Optional[Sequence[_Data]], how: str) -> List[Dict[str, Any]]:
-    """Return the messages of a rung that failed, and failed again.
+    """Return the messages of a rung that failed twice.
 
-    before, after: the messages of the two failures, if they have any. how: then (the rung was checked once more), or
+    before, after: the messages of the two failures, if they have any. how: then (the rung was checked again), or
     restored (the service was started in its previous state).
     """
     why = messages_of({"messages": {"after": list(after or ())}}, "after")
@@ -64,8 +64,8 @@ def of_verification(seen: _Data) -> Dict[str, Any]:
     """Return the problems that a verification found, as texts and as messages.
 
     seen: answer, watch, database (results of its probes and of its check of the database, or empty if they did not
-    run), login_failed (only the login failed), serves (the service stayed up). After the first failed check, the
-    later ones are skipped. Exception: if only the login failed, the stability check and the row count still run.
+    run), login_failed (only the login failed), serves (the service stayed up). After the first failed check, the later
+    checks are skipped. But if only the login failed, the stability check and the row count are run nevertheless.
     """
     answer, watch = seen["answer"], seen.get("watch") or {}
     login_failed = bool(seen.get("login_failed"))

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The outcome of an incident as every playbook publishes it: one structure, for artifacts, postmortem and workflows.
+"""The outcome of an incident, which every playbook publishes in one structure for artifacts, postmortem and workflows.
 
-The timeline lets through exactly these fields. See allowlist.OUTCOME.
+The timeline records exactly these fields. See allowlist.OUTCOME.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNREACHABLE = unreachable.UNREACHABLE
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """An incident at the end of a run. None is unknown; if a field is absent, the earlier value stays valid."""
+    """An incident at the end of a run. None means unknown. If a field is absent, the earlier value stays valid."""
 
     incident: str
     host: str
@@ -82,11 +82,11 @@ def of_run(seen: _Data) -> Dict[str, Any]:
 
 
 def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
-    """Return the outcome of a run that did not reach the host, as plain data.
+    """Return the outcome of a run that could not reach the host, as plain data.
 
     seen: host, service, language, timezone, reason, ticket, record (kept on the controller), seconds (of the outage so
-    far), escalation, why (the host is not reached), why_message (the same as a message), halted (why an earlier step of
-    a workflow ended the ladder).
+    far), escalation, why (why the host could not be reached), why_message (the same as a message), halted (why an
+    earlier step of a workflow ended the ladder).
     """
     why = [
         each.to_dict() for each in messages_of({"why": seen["why"], "messages": {"why": seen["why_message"]}}, "why")
@@ -119,14 +119,14 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
 
 
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
-    """Return the outcome of an incident that this run found ended and has closed, as plain data.
+    """Return the outcome of an incident that ended before this run and that this run has closed, as plain data.
 
-    It has no statement about the data: an earlier statement stays valid.
+    It has no statement about the data, so that an earlier statement stays valid.
     seen: host, service, language, timezone, record, closed_at, cause (if the record has none), escalation (or None if
-    nobody was notified of the end).
+    nobody was notified that the outage is over).
     """
     record = seen["record"]
-    # If nobody was notified of the incident, nobody is notified of its end.
+    # If nobody was notified of the incident, nobody is notified that it is over.
     escalation: _Data = {"to": [], "contacts": [], "notified": record["notified"]}
     if record["notified"] and seen.get("escalation"):
         escalation = {**seen["escalation"], "rule": None, "level": None, "reason": None}
@@ -164,7 +164,7 @@ def without_documents(outcome: _Data, failure: str, settings: Sequence[str]) -> 
 
 
 def error_message(outcome: _Data) -> str:
-    """Return the error message of a run that has not brought the service back."""
+    """Return the error message of a run that did not recover the service."""
     states = {UNREACHABLE: "in an unknown state, its host was lost", "login_failed": "serving, login failed"}
     if outcome["rungs_tried"] and str(outcome["rungs_tried"][-1]["rung"]).startswith("database_recovery"):
         why = outcome["error"] or "the service did not stay up"
@@ -189,7 +189,7 @@ def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict
         mitigated_estimated=bool(record.get("mitigated_estimated")),
         **decided,
     )
-    # Not asdict: it would copy objects of Ansible, which cannot be copied.
+    # asdict is not used, because it would copy objects of Ansible, which cannot be copied.
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
 
 

@@ -33,7 +33,7 @@ class Reason:
 
     @classmethod
     def read(cls, texts: Mapping[str, Any], name: str) -> Reason:
-        """Return the reason that a result has as text and as messages. See messages_of."""
+        """Return the reason from the text and the messages in a result. See messages_of."""
         return cls(str(texts.get(name) or ""), messages_of(texts, name))
 
     def plain(self) -> List[Dict[str, Any]]:
@@ -42,9 +42,10 @@ class Reason:
 
 
 def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
-    """Return the messages of a text in a result: under messages, one or a list. Without a message the text is quoted.
+    """Return the messages of a text in a result, from its key messages. If there is no message, the text is quoted.
 
-    A result of a host may hold anything. If a message or one in its values is not of the catalogue, the text is quoted.
+    A result of a host may contain anything. If a message, or a message in its values, is not in the catalogue, the text
+    is quoted.
     """
     told = texts.get("messages")
     known = told.get(name) if isinstance(told, Mapping) else None

@@ -15,15 +15,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import reclaim_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
 
-# This is longer than any renewal takes. A consent for a longer time is not meant for an outage.
+# This is longer than any renewal takes. A longer time is not meant for an outage.
 MOST_DAYS_WITHOUT_HTTPS = 30
 
 _MIB = 1 << 20
-# Numbers: the minimum, and the meaning of 0 if 0 is also allowed.
+# For each number, the minimum, and the meaning of 0 if 0 is also allowed.
 _NUMBERS: Dict[str, Any] = {
     "remediation_stop_timeout": (0.1, ""),
     "remediation_tls_renew_timeout": (0.1, ""),
-    # The service could not even start with less.
+    # With less memory, the service could not even start.
     "remediation_memory_max": (64 * _MIB, "what was proposed"),
     "remediation_max_old_space_size": (32, "what was proposed"),
     "remediation_rollback_after_falls": (1, ""),
@@ -94,7 +94,7 @@ def summaries(findings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
 
 
 def wanted(mounts: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
-    """Return as messages what must be freed on full file systems: bytes or inodes."""
+    """Return the number of bytes or inodes to free on full file systems, as messages."""
     return [
         message(
             "deed.disk_inodes" if mount["what"] == "inodes" else "deed.disk_bytes", number=str(mount["wanted"])
@@ -106,7 +106,8 @@ def wanted(mounts: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
 def problems(settings: Mapping[str, Any], *, causes: Sequence[str], now: datetime.datetime) -> List[str]:
     """Return a sentence for each invalid setting.
 
-    settings: the variables of the remediation role by name. causes: those that have a remedy. now: in UTC.
+    settings: the variables of the remediation role by name. causes: the causes that have a remedy. now: the time in
+    UTC.
     """
     found: List[str] = []
     for name in _NUMBERS:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The settings of a recovery: the variables outage_recover_*, how each is read, and which values are valid.
+"""The settings of a recovery (the variables outage_recover_*), their conversion and their valid values.
 
-On a command line a value is a string, in an inventory it has its type; both are read. An invalid value is refused
-before any action: a recovery that continues with a default does something that nobody has asked for.
+On a command line, a value is a string. In an inventory, it has its type. Both are accepted. An invalid value is refused
+before any action, because a recovery with a default would do something that nobody has requested.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PREFIX = "outage_recover_"
 SEVERITIES = ("none", "warning", "critical", "emergency")
 STRATEGIES = ("free", "host_pinned", "linear", "debug")
 
-# Number of characters of an invalid value that are shown.
+# Maximum number of characters to show of an invalid value.
 _SHOWN = 80
 # These variables are read directly by the play and are not settings.
 _OF_THE_PLAY = ("hosts",)
@@ -39,7 +39,7 @@ _REFUSED_LIMIT = (
     "{why}: nothing was done. outage_recover_single_host is true, so --limit must be the name of one host of {hosts}; "
     "a group, a pattern or a list is not allowed."
 )
-# Similarity of two names above which one of them is a typing error: one or two letters differ.
+# If the similarity of two names is higher than this (one or two letters differ), one of them is a typing error.
 _ALIKE = 0.85
 
 
@@ -51,7 +51,7 @@ def ladder(highest: Any = None) -> List[str]:
 
 
 def setting(value: Any, name: str) -> Any:
-    """Return the value of outage_recover_<name> as it is used; its default if the value is None or invalid."""
+    """Return the converted value of outage_recover_<name>, or its default if the value is None or invalid."""
     known = SETTINGS[name]
     if value is None:
         return known.default
@@ -64,8 +64,8 @@ def setting(value: Any, name: str) -> Any:
 def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
     """Return a sentence for each invalid setting. given: values by name without PREFIX.
 
-    names: the names of variables. A name that begins with PREFIX and is nearly that of a setting is refused, because
-    the intended setting is not set. Other names are ignored.
+    names: the names of variables. A name that begins with PREFIX and is similar to the name of a setting is refused,
+    because the intended setting is not set. Other names are ignored.
     """
     known = (*SETTINGS, *_OF_THE_PLAY)
     found: List[str] = []
@@ -100,7 +100,7 @@ def partial(options: Mapping[str, Any]) -> str:
 
 
 def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
-    """Return why a run that may work on one host only is refused, or an empty text if it may start.
+    """Return why a run that may work on only one host is refused, or an empty text if it may start.
 
     wanted is the value of outage_recover_single_host and limit the value of --limit. hosts is the pattern of the play,
     members are the names of the hosts that it selects. groups maps each group of the inventory to its hosts.
@@ -135,7 +135,7 @@ def _shown(value: Any) -> str:
 
 
 def _listed(value: Any) -> List[Any]:
-    """Return the members of a list; for a string, the list in it, or its parts between commas."""
+    """Return the members of a list. A string may contain a list, or parts separated by commas."""
     if isinstance(value, str):
         try:
             read = yaml.safe_load(value)
@@ -232,7 +232,7 @@ def _path(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Setting:
-    """A setting. read: returns a value as it is used, and raises _Refused for a value that is not among allowed."""
+    """A setting. read: converts a value, and raises _Refused for a value that is not allowed."""
 
     default: Any
     read: Callable[[Any], Any]

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The result of a module if its host cannot be reached, or gives no answer.
+"""The result of a module whose host cannot be reached or does not answer.
 
-If the connection drops while a module runs, the module goes on to its end on the host. The controller connects again
-within a limit, and calls the module again under the name of the first call. That call returns the result of the first
-call (module_utils/_incident/repeated_call.py).
+If the connection drops while a module is running, the module continues to its end on the host. The controller connects
+again within a time limit, and calls the module again under the name of the first call. That call returns the result of
+the first call (module_utils/_incident/repeated_call.py).
 
-Ansible drops an unreachable host at once, with every rescue and always of its play, so nobody would be notified. Here
-it is a failure of the task, with unreachable_host, that a playbook can handle.
+Ansible removes an unreachable host from the play at once and runs no rescue and no always, so nobody would be notified.
+Here, the task fails with unreachable_host instead, and a playbook can handle that.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 UNREACHABLE = "unreachable"
 
-# Maximum number of lost connections of one task, and of times that its module ends without an answer.
+# Maximum number of lost connections of one task, and of calls of its module that end without an answer.
 _LOSSES = 5
 _DEATHS = 1
 # Interval between two tries to reach the host again, in seconds.
 _PAUSE = 0.5
-# The exit codes of a shell for a program that a signal ended, and of ssh for its own failure.
+# The first exit code of a shell for a program that a signal ended, and the exit code of ssh for its own failure.
 _SIGNALLED = 128
 # Messages of ssh if it never reached the host. In this case, no module has begun there.
 _NEVER_REACHED = re.compile(
@@ -53,8 +53,8 @@ _NEVER_REACHED = re.compile(
 # and these messages contain nothing of the task.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-# What to check if the host is reachable but refuses the login, by the message of ssh or Ansible: last part of the
-# step's id.
+# What to check if the host is reachable but refuses the login, as last part of the step's id, by the message of ssh or
+# Ansible.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
@@ -68,7 +68,7 @@ _LET_IN = (
         re.compile(r"permission denied(?: \(|, please)|authentication fail(?:ed|ure)|failed to auth", re.IGNORECASE),
         "login",
     ),
-    # Last: sudo prints this message, too, on a host that was reached.
+    # This is the last one, because sudo also prints this message on a host that was reached.
     (
         re.compile(r"could not resolve hostname|name or service not known|name resolution", re.IGNORECASE),
         "name",
@@ -79,13 +79,13 @@ _REFUSED = _LET_IN[:3]
 
 
 class OnHost(ActionModule):  # type: ignore[misc]
-    """Runs the module of the same name on the host, and returns a result if the host gives none."""
+    """Runs the module of the same name on the host, and returns a result itself if the host returns none."""
 
     # The reason for a lost connection.
     _lost: Optional[Message] = None
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result, or that of without_answer."""
+        """Return the module's result, or the result of without_answer."""
         host = str((task_vars or {}).get("inventory_hostname"))
         try:
             return self._run(tmp, task_vars or {}, host=host)
@@ -101,7 +101,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return failure(host, str(self._task.action).rsplit(".", 1)[-1], why)
 
     def _run(self, tmp: Any, task_vars: Dict[str, Any], *, host: str) -> Dict[str, Any]:
-        """Call the module until it answers, or the host is not reached again. Raises the errors of the call."""
+        """Call the module until it answers or the host cannot be reached again. Raises the errors of the call."""
         given_up = _marker(host)
         is_remote = self._connection.transport != "local"
         if is_remote:
@@ -125,7 +125,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
             if waited is None:
                 if result is not None:
                     return result
-                # The tasks that follow do not wait again.
+                # Later tasks must not wait again.
                 with contextlib.suppress(OSError), open(given_up, "w", encoding="ascii"):
                     pass
                 return self.without_answer(host, why)
@@ -149,19 +149,19 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return result
 
     def _bound(self, task_vars: Mapping[str, Any]) -> float:
-        """Return the time within which the host must be reached again, in seconds."""
+        """Return the time limit in seconds for reaching the host again."""
         given = self._templar.template(task_vars.get("outage_recover_reconnect"))
         return float(recovery_settings.setting(given, "reconnect"))
 
     def _has_begun(self, why: Message) -> bool:
-        """Return True if the module may run on the host, or if the run had reached the host before this task."""
+        """Return True if the module may be running on the host, or if the run reached the host before this task."""
         said = str(why.values.get("why") or "")
         if any(pattern.search(said) for pattern, _step in _REFUSED):
             return False
         return bool(self._task.args.get("run")) or not _NEVER_REACHED.search(said)
 
     def _reach(self) -> bool:
-        """Try once to reach the host by a new connection."""
+        """Try once to reach the host with a new connection."""
         self._connection.close()
         # A connection without its own reset only prints a warning.
         if type(self._connection).reset is not ConnectionBase.reset:
@@ -179,7 +179,7 @@ def reached_again(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Optional[float]:
-    """Try to reach the host for bound seconds. Return how many seconds it took, or None if it was not reached."""
+    """Try to reach the host for bound seconds. Return the time that it took in seconds, or None if it failed."""
     begun = clock()
     if bound <= 0:
         return None
@@ -202,7 +202,7 @@ def died(result: Mapping[str, Any]) -> Optional[Message]:
 
 
 def _of_host(host: str) -> str:
-    """Return a name for this run of Ansible on a host, which no other run has."""
+    """Return a unique name for this run of Ansible on a host."""
     return hashlib.sha256(f"{constants.DEFAULT_LOCAL_TMP}\0{host}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
@@ -229,7 +229,7 @@ def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
 
 
 def reach(why: str) -> Message:
-    """Return the next step for a host that cannot be reached, by the message of ssh or Ansible."""
+    """Return the next step for an unreachable host, by the message of ssh or Ansible."""
     known = next((known for pattern, known in _LET_IN if pattern.search(why)), "other")
     return message(f"next_step.reach.{known}")
 
@@ -254,7 +254,7 @@ def silent(result: Mapping[str, Any]) -> bool:
 def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
     """Return the result of module on a host that gave none."""
     told = message("reason.failure.not_run", module=module, host=host, why=why)
-    # With `invocation`, as in the results of modules: it marks the text as our own.
+    # With `invocation`, as in the results of modules, which marks the text as our own.
     return {
         "failed": True,
         "unreachable_host": True,
@@ -265,7 +265,7 @@ def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
 
 
 def look(why: Message) -> Dict[str, Any]:
-    """Return the result of itsm_nexus.runbook.health_probe for a host that gives no answer, without assumptions."""
+    """Return the result of itsm_nexus.runbook.health_probe for a host that does not answer, without assumptions."""
     return {
         "changed": False,
         "healthy": False,

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decisions of a recovery: may a rung be taken, has the ladder ended, which outcome, who is notified.
+"""The decisions of a recovery: whether to try a rung, whether the ladder has ended, the outcome, and the notifications.
 
-The playbook passes the results of its roles (see facts.py). The functions here only decide: they look at nothing and
+The playbook passes the results of its roles (see facts.py). The functions here only decide. They check nothing and
 change nothing.
 """
 
@@ -23,19 +23,19 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts i
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
-# The outcomes after which the service does not serve its users as it should. The playbook ends with an error.
+# The outcomes after which the service does not work as it should. The playbook then ends with an error.
 FAILED = ("login_failed", "data_in_doubt", "not_recovered", "unreachable")
 # All outcomes of a run, as its summary lists them.
 OUTCOMES = (
     *("recovered", "recovered_by_systemd", "would_recover", "warning", "data_in_doubt", "login_failed"),
     *("not_recovered", "unreachable"),
 )
-# The severities at the first probe after which the run acts, independent of outage_recover_act_on.
+# The severities at the first probe that the run reports, independent of outage_recover_act_on.
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
-# The outcomes after which no later step may take a rung if something has ended the ladder.
+# The outcomes after which no later step may try a rung if something has ended the ladder.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
-# The next steps by the last part of their id. If none of those before the outcomes applies, the outcome decides.
+# The next steps by the last part of their id. If none of the first ones applies, the outcome decides.
 NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each in OUTCOMES if each != "login_failed"))
 
 
@@ -43,8 +43,8 @@ NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each
 class Rung:
     """The decision about the next rung.
 
-    useless: why it cannot help, or an empty text if it may help. useless_messages: the same as messages. A useless rung
-    is skipped.
+    useless: why the rung cannot help, or an empty text if it may help. useless_messages: the same as messages. A
+    useless rung is skipped.
     """
 
     climb: bool
@@ -67,17 +67,18 @@ class Verdict:
     loss_suspected: bool
     error: Optional[str]
     next_step: str
-    # cause_summary, error, halted and next_step for other languages: a list of messages each.
+    # cause_summary, error, halted and next_step for other languages, each as a list of messages.
     messages: Dict[str, List[Dict[str, Any]]]
     held_by: str
-    # Time since which users were served again, and its source, or None if this run did not see the end of the outage.
+    # Time when the service started to serve again, and its source, or None if this run did not see the end of the
+    # outage.
     mitigated_at: Optional[str]
     mitigated_from: Optional[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """The decision after the first probe. idle: the run ends there. acting: rungs may be taken."""
+    """The decision after the first probe. idle: True if the run ends there. acting: True if rungs may be tried."""
 
     idle: bool
     acting: bool
@@ -86,7 +87,7 @@ class Course:
 def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: str = "") -> Dict[str, Any]:
     """Return the Course of a run as plain data.
 
-    A service that systemd has restarted is not stopped or started again, however severe the outage was.
+    A service that systemd has restarted is not stopped or started again, even if the outage was severe.
     """
     severity = detection["severity"]
     open_matter = halted_before or detection.get("data_in_doubt") or detection.get("hold")
@@ -99,7 +100,7 @@ def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: s
 
 
 def obstacles(facts: Facts) -> List[Reason]:
-    """Return why no rung may be taken: a start would do harm, or no rung can help."""
+    """Return why no rung may be tried, because a start would do harm or because no rung can help."""
     found = [facts.why("halted_before")] if facts.halted_before else []
     found += [_summary(each) for each in facts.standing if each.get("blocks_start")]
     found += [_summary(each) for each in facts.standing if not each.get("rungs_help")]
@@ -133,7 +134,7 @@ def _looping(crash_loop: Mapping[str, Any]) -> Reason:
 
 
 def rung(facts: Facts, name: str) -> Rung:
-    """Decide whether a rung may be taken. A rung that succeeded, restored the service or was halted is the last one."""
+    """Decide whether to try a rung. No rung follows one that succeeded, restored the service or was halted."""
     ended = any(each.get("held") or each.get("halted") or each.get("restored") for each in facts.tried)
     reasons = useless(facts, name)
     return Rung(
@@ -182,7 +183,8 @@ def judge(facts: Facts) -> Verdict:
 def _outcome(facts: Facts) -> str:
     """Return the outcome. The first rule that applies decides."""
     nothing_before = not facts.halted_before
-    # An earlier run stopped it because its database is in doubt, and nothing was tried since: the same verdict.
+    # An earlier run stopped the service because its database is in doubt. If nothing was tried since, the verdict is
+    # the same.
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
     rules = (
         ("would_recover", facts.check_mode and bool(facts.held)),
@@ -198,7 +200,7 @@ def _outcome(facts: Facts) -> str:
 
 
 def _halted(facts: Facts, outcome: str) -> Reason:
-    """Return why no later step may take a rung, or an empty text if it may."""
+    """Return why no later step may try a rung, or an empty text if it may."""
     if outcome not in _ENDED:
         return _NONE
     if facts.halted_before:
@@ -210,13 +212,13 @@ def _halted(facts: Facts, outcome: str) -> Reason:
 
 
 def _kept_down(facts: Facts) -> Reason:
-    """Return why a rung failed after which the previous state was started again, else why no rung was taken."""
+    """Return why a rung failed after which the previous state was started, or else why no rung was tried."""
     restored = next(iter(facts.restored), _NONE)
     return restored if restored.text else why_no_rung(facts)
 
 
 def why_no_rung(facts: Facts) -> Reason:
-    """Return why no rung was taken, or an empty text if one was."""
+    """Return why no rung was tried, or an empty text if a rung was tried."""
     if facts.tried:
         return _NONE
     if facts.severity in ("critical", "emergency") and facts.severity not in facts.act_on:
@@ -249,7 +251,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
     seen: the keys of facts.of_run, and also rung (the name of the next rung, or empty if there is none), stopped (true
     if this run stopped the service because of its data), policy_problem (why the policy of the remedies cannot be
-    used), and continued (true if a later step of a workflow may take one of the rungs).
+    used), and continued (true if a later step of a workflow may try one of the rungs).
     """
     facts = recovery_facts.of_run(seen)
     verdict = judge(facts)
@@ -281,7 +283,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "later": bool(seen.get("continued")),
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),
-        # Only the first triage shows when the outage began: later ones see the service down again after each rung.
+        # Only the first triage shows when the outage began. Later ones see the service down again after each rung.
         "signs": (seen.get("first") or {}).get("signs") or [],
         "said": said,
         "remediation": remedies,
@@ -291,7 +293,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def notified_next_step(verdict: Verdict) -> str:
-    """Return the next step for a notification: with the hold, which no other line of it names."""
+    """Return the next step for a notification, together with the hold, which no other line names."""
     held = [with_stop(catalogue.english(_held(verdict)))] if verdict.held_by else []
     return " ".join([verdict.next_step, *held])
 
@@ -310,7 +312,7 @@ def _held(verdict: Verdict) -> Message:
 
 
 def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return how many hosts a run had, and their names by outcome.
+    """Return the number of hosts of a run, and their names by outcome.
 
     ended: hosts (all names), outcomes (each with host and outcome), failed (names of hosts that ended with an
     error). A host without an outcome and without an error was healthy.
@@ -325,12 +327,12 @@ def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
-    """Return the invalid settings if the policy of the remedies cannot be used, although nothing had a remedy."""
+    """Return the invalid settings if the policy for remedies is invalid, even if no cause had a remedy."""
     if not problem or facts.severity not in facts.act_on:
         return []
     return [{"cause": facts.finding["cause"], "reason": problem}]
 
 
 def _once(reasons: Sequence[Reason]) -> List[Reason]:
-    """Return the reasons without those whose text occurred before."""
+    """Return the reasons without duplicates of the same text."""
     return list({each.text: each for each in reversed(reasons)}.values())[::-1]

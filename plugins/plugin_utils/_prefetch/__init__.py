@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Modules packed before their turn. It saves time and changes no result.
+"""Pack modules before they are needed. This saves time and changes no result.
 
 Put code here if a recovery would be slower, but not different, without it.
 It imports from _timeline only.

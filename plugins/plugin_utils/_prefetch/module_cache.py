@@ -4,12 +4,13 @@
 
 """Packed modules, kept on the controller from one run of Ansible to the next.
 
-Ansible packs a module with all its imports once a run, and discards it at the end of the run. A packed module stays
-valid as long as neither the collection nor ansible-core changes. So modules packed in an earlier run are put into
-Ansible's cache. A module that is missing, damaged or writable by other users is packed again as usual.
+Ansible packs a module with all its imports once per run, and discards it at the end of the run. A packed module stays
+valid until the collection or ansible-core changes. So modules packed in an earlier run are put into Ansible's cache. A
+module that is missing, damaged or writable by other users is packed again as usual.
 
-If all hosts have the same Python, and the controller has it too, the kept modules are compiled, so that the hosts need
-not compile them for every task. A host with another Python ignores the compiled code and uses the source next to it.
+If all hosts have the same Python, and the controller has it too, the cached modules are compiled, so that the hosts
+need not compile them for every task. A host with another Python ignores the compiled code and uses the source next to
+it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _COLLECTION = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 _PREFIX = f"ansible_collections.{allowlist.COLLECTION}.plugins.modules."
-# Generations that are kept: one user may alternate between versions of the collection and of ansible-core.
+# Number of generations to keep, because a user may alternate between versions of the collection and of ansible-core.
 _GENERATIONS = 4
 _LARGEST = 8 << 20
 _COMPILED = "compiled-"
@@ -49,7 +50,7 @@ _Source = Tuple[str, bytes]
 
 _COMPILE_SECONDS = 20.0
 _OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
-# Marks the folder of a Python that failed to compile: it is not tried again.
+# Marks the folder of a Python that failed to compile, so that it is not tried again.
 _FAILED = "failed"
 
 # Run by the Python that will load the code. Input: names and sources. Output: compiled files in the same order, which
@@ -73,7 +74,7 @@ def home() -> str:
 
 
 def lay() -> List[str]:
-    """Copy modules packed in earlier runs into Ansible's cache; return the names of these modules."""
+    """Copy modules packed in earlier runs into Ansible's cache. Return the names of these modules."""
     generation = os.path.join(home(), _fingerprint())
     laid = []
     try:
@@ -125,7 +126,7 @@ def keep(pythons: Iterable[str] = ()) -> None:
 
 
 def here() -> str:
-    """Return the name of this Python's compiled code, like cpython-313."""
+    """Return the tag of this Python's compiled code, such as cpython-313."""
     return str(sys.implementation.cache_tag)
 
 
@@ -161,7 +162,7 @@ def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
 
 
 def _program(python: str) -> Optional[str]:
-    """Return the program of a Python named like cpython-313, or None if this machine has none."""
+    """Return the program of the Python with a tag such as cpython-313, or None if this machine does not have it."""
     if python == here():
         return sys.executable
     release = re.fullmatch(r"cpython-3(\d+)", python)
@@ -170,7 +171,7 @@ def _program(python: str) -> Optional[str]:
 
 
 def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Optional[Dict[_Source, bytes]]:
-    """Return the compiled code of each source, or None if program is not python."""
+    """Return the compiled code of each source, or None if program is not the Python with the tag python."""
     given = json.dumps([[name, base64.b64encode(source).decode("ascii")] for name, source in sources])
     try:
         done = subprocess.run(
@@ -184,7 +185,7 @@ def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Option
         )
         answer = json.loads(done.stdout)
         made = {source: base64.b64decode(code) for source, code in zip(sources, answer["made"])}
-    # The program may be missing, or be no Python at all.
+    # The program may be missing, or may not be a Python.
     except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return made if answer.get("python") == python and len(made) == len(sources) else None
@@ -225,7 +226,7 @@ def _compiled(generation: str) -> List[str]:
 
 
 def _kept(generation: str) -> Dict[str, str]:
-    """Return the files of a generation by Ansible's names for them, or none if other users may write there."""
+    """Return the files of a generation by the names that Ansible uses, or none if other users may write there."""
     if not all(_private(folder) for folder in (home(), generation)):
         return {}
     names = (name for name in os.listdir(generation) if name.startswith(_PREFIX))

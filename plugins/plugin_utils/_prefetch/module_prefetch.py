@@ -6,8 +6,8 @@
 
 Ansible packs a module, with all its imports, when the first task that uses it is about to run. That takes 0.2 to 0.4 s
 per module, during which the outage continues. A module that an earlier run has packed comes from module_cache.
-A module that is packed here goes into Ansible's own cache of the run, as if an earlier host had needed it. If that
-fails or comes too late, only the saved time is lost.
+A module that is packed here is put into Ansible's own cache of the run, as if an earlier host had needed it. If that
+fails or is too late, the run only takes longer.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "sqlite_backup": ("sqlite_wal",),
     "sqlite_wal": ("knex_migrate",),
 }
-# What the workers of the tasks after the first module import, and the seconds after which it is imported here: by then
-# the worker of the first module waits for the host.
+# Modules that the workers of the tasks after the first module import, and the time in seconds after which they are
+# imported here. At that time, the worker of the first module is waiting for the host.
 _LATER = ("_messages.en", "_policy.database_verdict", "_policy.failures", "_policy.outcome")
 _PAUSE = 0.1
 # Plugins that nearly every task needs. Loading one filter and one test loads those of ansible-core too.
@@ -72,14 +72,14 @@ _PLUGINS = (
         ),
     ),
 )
-# In earlier versions the locks of the cache are shared only by Ansible's own workers.
+# In earlier versions, only Ansible's own workers share the locks of the cache.
 _SUPPORTED = tuple(int(part) for part in ansible_version.split(".")[:2]) >= (2, 19)
 
 _TRUSTED: Dict[str, bool] = {"trusted_as_template": True} if _SUPPORTED else {}
 
 
 class Packer:
-    """Packs each module once; one process at a time."""
+    """Packs each module once, with one process at a time."""
 
     def __init__(self) -> None:
         self._known: Set[str] = set()
@@ -98,7 +98,8 @@ class Packer:
         recovers = _GROUP in (source.get("module_defaults") or {})
         if recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
             _read(loader, source.get("vars_files") or [])
-            # Container images often set it. Python then reads a module from a pipe byte by byte: 0.3 s each.
+            # Container images often set it. Python then reads a module from a pipe byte by byte, which takes 0.3 s per
+            # module.
             os.environ.pop("PYTHONUNBUFFERED", None)
             _load()
             # Loaded objects stay in memory. Freezing keeps the garbage collector of each worker from scanning them.
@@ -119,7 +120,7 @@ class Packer:
         self._pack(FOLLOWERS.get(module, ()))
 
     def ended(self, module: str, fields: Mapping[str, Any]) -> None:
-        """Note the Python of a host. Stop if no module follows, since the service is healthy.
+        """Record the Python of a host. Stop if no module follows, because the service is healthy.
 
         Call it with the successful result of a module of this collection.
         """
@@ -151,7 +152,7 @@ class Packer:
 
 
 def _load() -> None:
-    """Load plugins once that each worker would load for itself: 0.02 s and more for each of dozens of tasks."""
+    """Load plugins once that each worker would otherwise load itself, in 0.02 s or more for each of dozens of tasks."""
     for loader, names in _PLUGINS:
         for name in names:
             loader.get(name, class_only=True)
@@ -189,7 +190,7 @@ def _fork(names: Sequence[str]) -> int:
 
 
 def _pack(name: str) -> None:
-    """Let Ansible pack a module as its worker does; the result is not needed."""
+    """Let Ansible pack a module as its worker does. The result is not needed."""
     path = module_loader.find_plugin_with_context(name).plugin_resolved_path
     module_common.modify_module(
         module_name=name,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The data of a chart of an incident, without its drawing: when each part ran, and its place on the axis.
+"""The data for a chart of an incident: the time of each part, and its position on the axis.
 
 Instants are seconds since the epoch here.
 """
@@ -24,7 +24,7 @@ LANES = (
 
 GOOD, BAD, UNSURE, WORK = "good", "bad", "unsure", "work"
 
-# A gap without work is cut out of the axis if it is longer than this share of the time with work.
+# A gap without work is shortened on the axis if it is longer than this share of the time with work.
 _LONG_GAP = 0.4
 _SHORTEST_GAP = 15.0
 # Width of a cut, as a share of the axis.
@@ -33,7 +33,7 @@ _CUT = 0.07
 
 @dataclasses.dataclass
 class Bar:
-    """A stretch of time in a lane. tone: how it ended."""
+    """A period in a lane. tone: its result."""
 
     lane: str
     begin: float
@@ -43,7 +43,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A piece of the axis: its time, and its place as shares of the width. cut: drawn shorter than its time."""
+    """A piece of the axis, with its time, and its position as shares of the width. cut: True if it is shortened."""
 
     begin: float
     end: float
@@ -104,7 +104,7 @@ def service(incident: incident_model.Incident) -> List[Bar]:
     good, back = instant(times.last_good_at), instant(times.mitigated_at)
     until = max([begin, *(end for _begin, end in _runs(incident)), back or begin, instant(times.resolved_at) or begin])
     bars = [Bar("service", good, begin, UNSURE)] if good is not None and good < begin else []
-    # If a host gives no answer, nobody knows whether its service is down.
+    # If a host does not answer, nobody knows whether its service is down.
     tone = UNSURE if incident.outcome == "unreachable" else BAD
     bars.append(Bar("service", begin, back if back is not None and back > begin else until, tone))
     if back is not None and back < until:
@@ -160,7 +160,7 @@ def _merged(spans: Sequence[Tuple[float, float]]) -> List[Tuple[float, float]]:
 
 
 def place(pieces: Sequence[Piece], at: float) -> float:
-    """Return the place of an instant on the axis, as a share of its width."""
+    """Return the position of an instant on the axis, as a share of its width."""
     for piece in pieces:
         if at <= piece.end:
             inside = max(at - piece.begin, 0.0) / (piece.end - piece.begin)

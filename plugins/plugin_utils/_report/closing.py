@@ -34,7 +34,7 @@ class Closing:
     """Writes the documents of one run and shows its summary."""
 
     def __init__(self, run: str, *, folder: str, check: bool, wording: run_wording.Wording, screen: Screen) -> None:
-        """Prepare it. folder: of timelines and documents. check: check mode, nothing is written."""
+        """folder: the folder of timelines and documents. check: True in check mode, in which nothing is written."""
         self._run = run
         self._folder = folder
         self._check = check
@@ -85,7 +85,7 @@ class Closing:
                 yield incident
 
     def _write(self, incident: incident_model.Incident) -> Optional[str]:
-        """Write the documents of an incident; return the path of the first one, or None if there is none."""
+        """Write the documents of an incident. Return the path of the first document, or None if there is none."""
         if self._check:
             return None
         words = self._wording.of(incident.language, incident.timezone)

@@ -31,7 +31,7 @@ Field = Tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """An instant of the incident. after: the time since the outage began; missing: the text if there is no instant."""
+    """An instant of the incident. after: time since the outage began. missing: the text if there is no instant."""
 
     name: str
     at: Optional[str]
@@ -41,7 +41,7 @@ class Mark:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The rows of a table, before and after. fewer: rows are missing afterwards."""
+    """The row counts of a table before and after. fewer: True if rows are missing afterwards."""
 
     table: str
     before: str
@@ -52,7 +52,7 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A cause or a note. evidence: source and text; the source may be empty."""
+    """A cause or a note. evidence: source and text. The source may be empty."""
 
     name: str
     sure: str
@@ -62,7 +62,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """The changes on a rung, or outside of the rungs. name: may be empty; held and took: empty without a rung."""
+    """The changes on a rung, or outside of the rungs (then held and took are empty). name may be empty."""
 
     name: str
     on_rung: bool
@@ -74,7 +74,7 @@ class Climb:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """A row of the timeline. kind: moment, run, or the weight of the step. moment: an instant that is not a step."""
+    """A row of the timeline. kind: moment (an instant that is not a step), run, or the weight of the step."""
 
     at: str
     kind: str
@@ -177,7 +177,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
 
 
 def chronological(*events: Sequence[Event]) -> List[Event]:
-    """Return events by time. Events of the same instant keep their order."""
+    """Return events sorted by time. Events of the same instant keep their order."""
     return sorted((event for each in events for event in each), key=lambda event: event.at)
 
 

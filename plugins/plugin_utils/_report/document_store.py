@@ -5,7 +5,7 @@
 """The folder of the postmortems on the controller.
 
 Files: timelines (<run>.jsonl), documents (<incident>.md, .json and .html), and index.html. Nothing is written outside
-of the folder for any id of an incident: ids come from the managed hosts.
+of the folder, even for an invalid id of an incident, because ids come from the managed hosts.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _INDEX = "index"
 # Number of postmortems in the index, the latest ones.
 _LISTED = 200
 
-# The maximum difference (seconds) between the clocks of controller and host. Beyond it, earlier runs are overlooked.
+# Maximum difference in seconds between the clocks of controller and host. If it is larger, earlier runs are overlooked.
 _CLOCK_SKEW = 86400.0
 
 
 def _renderer(name: str) -> Any:
-    """Return a module that makes documents. It is loaded late, because a run on a healthy service makes none."""
+    """Return a module that makes documents. It is loaded late, because a run on a healthy service does not need it."""
     return import_module(f"ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.{name}")
 
 
@@ -56,12 +56,12 @@ class Document:
             return None
 
     def write(self) -> None:
-        """Write the file, readable by its owner only. Raises OSError."""
+        """Write the file, so that only its owner can read it. Raises OSError."""
         atomic_files.write_atomically(self.path, self.text.encode("utf-8", "replace"))
 
 
 def safe_name(identity: str) -> str:
-    """Return identity if it is a valid file name, else a name made from it that no other identity gets."""
+    """Return identity if it is a valid file name, or else a unique name made from it."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", identity) and identity != _INDEX:
         return identity
     digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]
@@ -79,12 +79,12 @@ def documents(folder: str, words: Words, incident: incident_model.Incident) -> L
 
 
 def write(made: Sequence[Document]) -> None:
-    """Write all documents at once: this takes hardly longer than writing one. Raises OSError."""
+    """Write all documents in parallel, which takes hardly longer than one document. Raises OSError."""
     try:
         with ThreadPoolExecutor() as pool:
             for _written in pool.map(Document.write, made):
                 pass
-    # The system has no free thread: write one after the other.
+    # The system has no free thread, so write the documents one by one.
     except RuntimeError:
         for document in made:
             document.write()
@@ -123,8 +123,8 @@ def read(
 ) -> List[timeline_events.Event]:
     """Return the events of all timelines in folder, or of those that mention one of incidents.
 
-    since: an instant; timelines last written a day or more before it are not opened. besides: the run whose timeline
-    is not opened. Raises OSError.
+    since: an instant. Timelines that were last written a day or more before it are not opened. besides: the run whose
+    timeline is not opened. Raises OSError.
     """
     wanted = None if incidents is None else [identity.encode() for identity in incidents]
     oldest = _oldest(since)

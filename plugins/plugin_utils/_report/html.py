@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The postmortem of an incident as one HTML page without other files, and the index of several postmortems."""
+"""The postmortem of an incident as one HTML page that needs no other files, and the index of several postmortems."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Entry:
 
 
 def _render(words: Words, template: str, **values: Any) -> str:
-    # Compiled when it is first needed: most runs write no page.
+    # Compiled when it is first needed, because most runs write no page.
     if template not in _TEMPLATES:
         _TEMPLATES[template] = _ENVIRONMENT.from_string(template)
     return _TEMPLATES[template].render(language=words.language, policy=_POLICY, style=_STYLE, say=words.say, **values)
@@ -93,7 +93,7 @@ def _times(words: Words, at: Optional[str]) -> List[str]:
 
 def _mark_times(words: Words, mark: composed.Mark) -> List[str]:
     times = _times(words, mark.at)
-    # On a narrow page only the last column is shown.
+    # On a narrow page, only the last column is shown.
     return times if mark.at else [*[""] * (len(times) - 1), mark.missing]
 
 

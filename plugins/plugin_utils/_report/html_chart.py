@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _WIDTH, _LEFT, _RIGHT = 960, 150, 24
 _LANE, _BAR = 30, 18
 _MARK_ROW = 17
-# Width (units) of a character of a label, and of a wide character.
+# Width in units of a character of a label, and of a wide character.
 _CHARACTER, _WIDE = 6.6, 12.5
 _TICK = 78
 _STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
@@ -112,7 +112,7 @@ def _bar(
     told = down if span.lane == "service" and span.tone == chart.BAD else took
     if _long(told) + 12 < wide:
         return _group([shape, _tag("text", told, class_="in", x=left + wide / 2, y=middle + 4, text_anchor="middle")])
-    # Right of a bar that is too short for the text, if that place is free.
+    # Write it to the right of a bar that is too short for the text, if there is free space.
     if span.lane != "service" and left + wide + 6 + _long(took) < free:
         return _group([shape, _tag("text", took, class_="beside", x=left + wide + 6, y=middle + 4)])
     return shape
@@ -121,7 +121,7 @@ def _bar(
 def _marks(
     words: Words, incident: incident_model.Incident, pieces: Sequence[chart.Piece]
 ) -> Tuple[List[Tuple[str, float, int]], int]:
-    """Return name, place and row of each instant, so that no two labels overlap, and the number of rows."""
+    """Return name, position and row of each instant, so that no two labels overlap, and the number of rows."""
     placed: List[Tuple[str, float, int]] = []
     free: List[float] = []
     for name, at in prose_times.marks(words, incident):
@@ -193,7 +193,7 @@ def _breaks(pieces: Sequence[chart.Piece], top: float) -> List[Markup]:
 
 
 def _cut_labels(words: Words, pieces: Sequence[chart.Piece], bottom: float) -> List[Markup]:
-    """Return the length of each cut, one per line: next to each other they would not fit."""
+    """Return the length of each cut, one per line, because they would not fit next to each other."""
     cuts = [piece for piece in pieces if piece.cut]
     labels = []
     for row, piece in enumerate(cuts):
@@ -213,7 +213,7 @@ _SIGNS: Mapping[str, str] = {"held": "M-5 0l4 4 7-9", "not": "M-5-5l10 10M5-5l-1
 
 
 def ladder(words: Words, incident: incident_model.Incident) -> Markup:
-    """Return the ladder: its first rung at the bottom, each with its result."""
+    """Return the ladder with the result of each rung. The first rung is at the bottom."""
     tried = {each.rung.partition(" ")[0]: each for each in incident.rungs_tried}
     skipped = {each.rung for each in incident.rungs_skipped}
     rungs = [*recovery_ladder.RUNGS, *(name for name in tried if name not in recovery_ladder.RUNGS)]

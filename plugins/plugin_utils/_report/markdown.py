@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The postmortem of an incident as GitHub-flavoured Markdown: the runbook's seven fields (7.1), the details folded."""
+"""The postmortem of an incident as GitHub-flavoured Markdown.
+
+It has the seven fields of the runbook (7.1) and collapsed details.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _ACTIVE = re.compile(r"[\\`*\[\]~|$]")
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
-# Text that GitHub turns into links even if it is rendered already, so neither a backslash nor an entity helps:
-# mentions, references (owner/name#1 adds a note to that issue), addresses.
+# Text that GitHub turns into links even after rendering, so that neither a backslash nor an entity helps: mentions,
+# references (owner/name#1 adds a note to that issue), addresses.
 _REFERENCE = re.compile(r"(?i)(?<!\w)@(?=\w)|#(?=\w)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)")
-_NOTHING = "&#8203;"  # a space without width
+_NOTHING = "&#8203;"  # a zero-width space
 
 
 def escape(text: object) -> str:
-    """Return text of a host as inert Markdown on one line: markup, HTML, mentions and references have no effect."""
+    """Return text of a host as Markdown on one line, in which markup, HTML, mentions and references have no effect."""
     line = " ".join(str(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _ACTIVE.sub(lambda found: "\\" + found.group(), line)
@@ -33,7 +36,7 @@ def escape(text: object) -> str:
 
 
 def code(text: object) -> str:
-    """Return text of a host as a code span on one line, also valid in a table."""
+    """Return text of a host as a code span on one line, which is also valid in a table."""
     line = " ".join(str(text).split()).replace("|", "\\|")
     fence = "`" * (max((len(run) for run in re.findall(r"`+", line)), default=0) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""
@@ -163,7 +166,7 @@ def _climb(words: Words, climb: composed.Climb) -> str:
 
 
 def _prevention(words: Words, document: composed.Document) -> List[str]:
-    # A tick would mean that somebody has done it.
+    # A tick would mean that somebody has completed the item.
     lines = []
     for action in document.actions:
         title = action.title if action.wanted else words.say("action.not_needed", title=action.title)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The recovery as a Mermaid gantt chart, which GitHub draws: only names of parts and times, no text of a host."""
+"""The recovery as a Mermaid gantt chart, which GitHub draws. It has names of parts and times, but no text of a host."""
 
 from __future__ import annotations
 

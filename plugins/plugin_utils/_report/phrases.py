@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Parts of texts that all documents share: one line of a text, the language of a message."""
+"""Helpers for texts in all documents: one line of a text, the language of a message."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catal
 
 
 def bare(text: object) -> str:
-    """Return text on one line, without the punctuation at its end. The caller adds its own."""
+    """Return text on one line, without the punctuation at its end. The caller adds its own punctuation."""
     return " ".join(str(text or "").split()).rstrip(" .;")
 
 
 def upper(text: str) -> str:
-    """Return text with a capital at its beginning."""
+    """Return text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 

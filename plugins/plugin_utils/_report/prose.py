@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An incident's model in sentences: plain text, shared by the documents and the summary on screen.
+"""An incident's model as sentences in plain text, for the documents and the summary on the screen.
 
-This file has the texts on the incident as a whole. Each prose_*.py has those of its subject.
+This file has the texts about the incident as a whole. Each prose_*.py has the texts about its subject.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def outcome(words: Words, incident: incident_model.Incident) -> str:
 
 
 def logged_in(incident: incident_model.Incident) -> Tuple[Optional[str], Optional[str], object]:
-    """Return the state of the login, why it failed, and this as a message, as service_state.login does."""
+    """Return the state of the login, why it failed, and this reason as a message, as service_state.login does."""
     return incident.login, incident.login_error, incident.messages.get("login_error")
 
 
 def login(words: Words, state: Optional[str], error: Optional[str], message: object) -> str:
-    """Return the result of the login, or an empty text if there was no verification. For the rest, see logged_in."""
+    """Return the result of the login, or an empty text if there was no verification. See logged_in."""
     if state not in ("checked", "rate_limited", "no_password", "no_answer", "failed"):
         return ""
     told = words.say(f"login.{state}")
@@ -57,7 +57,7 @@ def next_step(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _next_step(words: Words, incident: incident_model.Incident) -> str:
-    """Return the playbook's text, or the same in a language that the playbook does not have."""
+    """Return the playbook's text or, in a language that the playbook does not have, its translation."""
     if incident.outcome == "unfinished":
         return words.name("next", "unfinished")
     if incident.outcome == "login_failed" and incident.data_loss != "suspected":
@@ -80,7 +80,7 @@ def _next_step(words: Words, incident: incident_model.Incident) -> str:
 
 
 def facts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
-    """Return the facts at the top of the documents: name and value of each."""
+    """Return the name and value of each fact at the top of the documents."""
     told = [
         ("doc.severity", words.name("severity", incident.severity or "unknown")),
         ("doc.cause_label", prose_causes.cause(words, incident)),
@@ -108,7 +108,7 @@ def notes(words: Words, incident: incident_model.Incident) -> List[str]:
             )
         elif not run.complete:
             told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))
-    # If the error is the cause itself, it is shown already.
+    # If the error is the cause itself, it is already shown.
     if incident.error and bare(incident.error) != bare(incident.cause_summary):
         error = words.message(incident.messages.get("error"), incident.error)
         told.append(error if incident.outcome in incident_model.BACK else words.say("doc.stopped_by", error=error))

@@ -17,9 +17,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# Time in seconds after which an outage counts as noticed late.
+# If an outage is noticed after more than this many seconds, it was noticed late.
 _LATE = 60
-# Size in bytes above which a log is not rotated, or not often enough.
+# If a log is larger than this many bytes, it is not rotated often enough.
 _LARGE = 1 << 30
 # A share of free memory or disk below this may not last until the next night.
 _SCARCE = 0.1
@@ -29,7 +29,7 @@ _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "di
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """An item of the runbook's checklist (7.2) or a remedy: true if there is something to do, and why."""
+    """An item of the runbook's checklist (7.2) or a remedy, with the reason, and whether there is something to do."""
 
     title: str
     wanted: bool
@@ -37,9 +37,9 @@ class Action:
 
 
 def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
-    """Return the items, those of the runbook first."""
+    """Return the items. The items of the runbook come first."""
     causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
-    # A cause that is unlikely, or follows from another finding, is not an item to complete.
+    # A cause that is unlikely, or that another finding explains, is not an item to complete.
     settled = [each for each in incident.findings if prose_causes.likely(each)]
     to_do = [
         Action(

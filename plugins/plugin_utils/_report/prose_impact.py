@@ -50,7 +50,7 @@ def _unmeasured(incident: incident_model.Incident) -> bool:
 
 
 def users(words: Words, incident: incident_model.Incident) -> str:
-    """Return how many users were affected, or why that is not known."""
+    """Return the number of affected users, or why it is unknown."""
     impact = incident.impact
     if _unmeasured(incident):
         return words.say("unmeasured")
@@ -60,7 +60,7 @@ def users(words: Words, incident: incident_model.Incident) -> str:
 
 
 def requests(words: Words, incident: incident_model.Incident) -> str:
-    """Return how many requests failed, or why that is not known."""
+    """Return the number of failed requests, or why it is unknown."""
     impact = incident.impact
     if _unmeasured(incident):
         return words.say("unmeasured")
@@ -77,6 +77,6 @@ def requests(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _unknown(words: Words, impact: incident_model.Impact, name: str) -> str:
-    """Return that a number is unknown, and why."""
+    """Return a sentence that a number is unknown, with the reason."""
     why = words.message(impact.messages.get(name), getattr(impact, name))
     return words.say("unknown_why", why=why) if why else words.say("unknown")

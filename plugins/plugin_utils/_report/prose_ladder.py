@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rungs and remedies of a recovery in words: tried, skipped, and the changes of each."""
+"""The rungs and remedies of a recovery in words, with the tried and skipped ones and the changes of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 class Climb:
     """The changes on one rung, as plain facts. rung: None for changes outside of the rungs.
 
-    name: of the rung, or of the other part of the recovery.
+    name: the name of the rung or of the other part of the recovery.
     """
 
     rung: Optional[incident_model.Rung]
@@ -101,7 +101,7 @@ def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str
             continue
         if step.weight != incident_model.CHANGE or run not in (None, step.run):
             continue
-        # A rung may say more than the role's name: the method.
+        # A rung may have a longer name than its role, with the method.
         of_role = [
             each
             for each in tried
@@ -157,7 +157,7 @@ def _details(words: Words, remedy: incident_model.Remedy) -> List[str]:
 
 
 def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
-    """Return the words for no rung and no remedy. A hold and a takeover are changes, too. See statements.py."""
+    """Return the text for a run without rungs or remedies. A hold and a takeover are changes too, see statements.py."""
     if (incident.statements.get("nothing_changed") or {}).get("value") != statements.NO:
         return words.say("screen.nothing_changed")
     return words.say("taken.only_held" if incident.held_by else "taken.none")

@@ -50,7 +50,7 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
 
 
 def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return who would be notified, and who if the recovery fails: for a run in check mode."""
+    """For a run in check mode, return who would be notified, and who would be notified if the recovery fails."""
     escalation: Mapping[str, Any] = incident.escalation
     if not escalation:
         return [words.say("notified.undecided")]
@@ -81,7 +81,7 @@ def _would_tell(words: Words, escalation: Mapping[str, Any]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Telling:
-    """One notification: when it ended, contact, channel, result, and whether it succeeded."""
+    """One notification, with its time, contact, channel, result, and whether it succeeded."""
 
     at: Optional[str]
     who: str
@@ -115,7 +115,7 @@ def escalation_reason(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _escalation_reason(words: Words, escalation: Mapping[str, Any]) -> str:
-    # Before version 0.2.0 the rule was called level.
+    # Before version 0.2.0, the rule was called level.
     rule = str(escalation.get("rule") or escalation.get("level") or "")
     if words.knows("escalation", rule):
         return words.name("escalation", rule)

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """A number of the headline: its name, its value, its definition."""
+    """A number of the headline, with its name, its value and its definition."""
 
     title: str
     value: str
@@ -25,7 +25,7 @@ class Measure:
 
 
 def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
-    """Return the durations of the incident, each with its definition. None of them is a mean: it is one incident."""
+    """Return the durations of the incident, each with its definition. None of them is a mean of several incidents."""
     spans, open_ends = incident.durations, _open_ends(incident)
     return [
         Measure(
@@ -50,7 +50,7 @@ def still_down(incident: incident_model.Incident) -> bool:
 
 
 def lasted(words: Words, incident: incident_model.Incident) -> str:
-    """Return the length of the outage in one or two words. If it has not ended, the length so far."""
+    """Return the length of the outage in one or two words. If it has not ended, return the length so far."""
     told = words.duration(incident.durations.outage)
     if incident.outcome == "unreachable":
         return words.say("outage.unreached", outage=told)
@@ -59,7 +59,7 @@ def lasted(words: Words, incident: incident_model.Incident) -> str:
 
 
 def outage(words: Words, incident: incident_model.Incident) -> str:
-    """Return the length of the outage, and by how much it may have been longer."""
+    """Return the length of the outage, and how much longer it may have been."""
     spans = incident.durations
     if spans.outage is None:
         return words.say("unknown")
@@ -77,7 +77,7 @@ def outage(words: Words, incident: incident_model.Incident) -> str:
 
 
 def sources(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the sources of the instants: source of the begin, an estimated end, different clocks."""
+    """Return notes on the instants: the source of the begin, an estimated end, different clocks."""
     times, told = incident.times, []
     if times.started_from:
         told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from)))
@@ -103,18 +103,18 @@ def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def no_instant(words: Words, incident: incident_model.Incident, name: str) -> str:
-    """Return the text for a missing instant of marks: it is not known, or it is still to come."""
+    """Return the text for a missing instant of marks, which is unknown or still to come."""
     later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]
     return words.say("none_yet" if _open_ends(incident) and name in later else "unknown")
 
 
 def begun(words: Words, incident: incident_model.Incident) -> str:
-    """Return the name of the first bad sign. If the host gives no answer, it is only a sign."""
+    """Return the name of the first bad sign. If the host does not answer, it is not called the begin of the outage."""
     return words.say("doc.mark.unreached" if incident.outcome == "unreachable" else "doc.mark.started")
 
 
 def marks(words: Words, incident: incident_model.Incident) -> List[Tuple[str, Optional[str]]]:
-    """Return the instants of the incident: name and time of each."""
+    """Return the name and time of each instant of the incident."""
     times = incident.times
     return [
         (words.say("doc.mark.last_good"), times.last_good_at),

@@ -20,7 +20,7 @@ _KINDS = {
     kinds.NUMBER: "number",
     kinds.FLAG: "boolean",
 }
-# Fields that hold results of modules, and the keys of them that the whitelist allows.
+# Fields that contain results of modules, and the keys of these results that the whitelist allows.
 _OF_WHITELIST: Mapping[str, Any] = {
     "findings": allowlist.RESULTS["triage_info"]["findings"],
     "resources": allowlist.RESULTS["triage_info"]["facts"],
@@ -28,7 +28,7 @@ _OF_WHITELIST: Mapping[str, Any] = {
     "database": allowlist.RESULTS["sqlite_info"],
     "escalation": allowlist.OUTCOME["escalation"],
 }
-# A kind that appears at several places of the document has one definition. A reference may have a narrower type.
+# A kind that occurs several times in the document has one definition. A reference may have a narrower type.
 _PREVIEW = allowlist.OUTCOME["escalation"]["would"]
 _INSTANT = {"type": ["string", "null"], "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
 _CHOICES = {

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The closing summary on screen: a few aligned lines with the answers that a person on call needs first."""
+"""The closing summary on the screen, which has a few aligned lines with what a person on call must know first."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import steps as timeline_steps
 
 _INDENT = 24
-# Outcomes of a run on many hosts that are not an error.
+# Outcomes that are not an error, for a run on several hosts.
 _FINE = ("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning")
 
 _TONES: Mapping[str, str] = {
@@ -47,7 +47,7 @@ _TONES: Mapping[str, str] = {
 
 
 def tone(incident: incident_model.Incident) -> str:
-    """Return the tone of the summary: good news, needs attention, or bad news."""
+    """Return the tone of the summary, which is good news, needs attention, or bad news."""
     return tone_of(incident.outcome, incident.data_loss)
 
 
@@ -95,12 +95,12 @@ def summary(
         fields.append(_counted(words))
     known = incident.incident or words.say("screen.none")
     head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)
-    # Without a postmortem, the screen is the only place of the text.
+    # Without a postmortem, the text is only on the screen.
     return [head, *aligned(words, fields, most=LINES - 1 if document else None)]
 
 
 def _skips(words: Words, incident: incident_model.Incident, *, shown: Union[str, List[str]]) -> List[str]:
-    """Return the rungs that the last run skipped, unless the screen has their reasons already: shown."""
+    """Return the rungs that the last run skipped, without those whose reasons are already on the screen (shown)."""
     known = [shown] if isinstance(shown, str) else shown
     run = incident.runs[-1].run
     repeated = all(prose_ladder.why(words, each) in known for each in incident.rungs_skipped if each.run == run)
@@ -108,7 +108,7 @@ def _skips(words: Words, incident: incident_model.Incident, *, shown: Union[str,
 
 
 def _kept(words: Words, name: str, path: str, *, inside: Optional[str]) -> str:
-    """Return the line for a file that was kept. inside: the folder of the evidence, which has a line of its own."""
+    """Return the line for a file that was kept. inside: the folder of the evidence, which has its own line."""
     if inside and path.startswith(f"{inside}/"):
         return words.say("screen.in_evidence", name=name, path=path[len(inside) + 1 :])
     return words.say("screen.on_host", name=name, path=path)
@@ -132,7 +132,7 @@ def _database(incident: incident_model.Incident) -> str:
 
 
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
-    """Return the fields of a run in check mode: only checks are facts, the rest would be done."""
+    """Return the fields of a run in check mode. Only its checks are facts. All other actions are only announced."""
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     return [
         ("next", prose.next_step(words, incident)),
@@ -148,12 +148,12 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
 
 
 def _counted(words: Words) -> Field:
-    """Return the line on changes in the recap: in check mode Ansible counts the changes that would be made."""
+    """Return the line about changes in the recap, because Ansible counts the changes that a run would make."""
     return "recap", words.say("screen.counted")
 
 
 def without_incident(words: Words, host: str, events: Sequence[timeline_events.Event]) -> Tuple[str, List[str]]:
-    """Return tone and lines for a host without an incident: no lines if there is nothing to say."""
+    """Return tone and lines for a host without an incident. There are no lines if there is nothing to report."""
     steps = [each for each in map(timeline_steps.step, events) if each]
     changed = [prose_steps.deed(words, each) for each in steps if each.status == "changed"]
     touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
@@ -207,7 +207,7 @@ def _ended(words: Words, name: str) -> str:
 
 
 def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, touched: str) -> Tuple[str, List[str]]:
-    """Return tone and lines for a host on which a step failed: first the reason."""
+    """Return tone and lines for a host on which a step failed. The first line is the reason."""
     for each in steps:
         if prose_steps.kept_out(each):
             return BAD, _kept_out(words, host, prose_steps.kept_out(each), touched=touched)
@@ -221,7 +221,7 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
         counted = words.count("problems", len(problems))
         head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
         return BAD, [head, *(f"  - {problem}" for problem in problems)]
-    # If a playbook fails after it found the service down, its own failure says the same.
+    # If a playbook found the service down, its own failure repeats that.
     lost = [each for each in steps if prose_steps.lost(each)]
     if lost:
         text = prose_steps.lost(lost[-1])
@@ -239,7 +239,7 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
 
 
 def _login_failed(words: Words, host: str, login: str, *, touched: str) -> List[str]:
-    """Return the lines of a run that found a service which answers but lets nobody log in."""
+    """Return the lines of a run that found a service which answers, but refuses the login."""
     head = words.say("screen.login_failed", host=host, login=login, touched=touched)
     return [head, *aligned(words, [("next", words.say("screen.check_login"))])]
 
@@ -250,7 +250,7 @@ def _unsound(step: incident_model.Step) -> bool:
 
 
 def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:
-    """Return the lines of a run that another run blocks: its name, start, place, and what to do."""
+    """Return the lines of a run that another run blocks, with that run's name, start and step, and what to do."""
     fields = [*_other(words, other), ("next", words.say("screen.wait_for_it", until=other.get("until")))]
     return [words.say("screen.kept_out", host=host, touched=touched), *aligned(words, fields)]
 
@@ -317,7 +317,7 @@ def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str
     failures = _reasons([step for step in incident.steps if step.run == last_run])
     if failures:
         return prose_steps.happened(words, failures[-1])
-    # The last run tried nothing: the reason is from the run before it.
+    # The last run tried nothing, so the reason is from the run before it.
     return _did_not_hold(words, incident, [each for each in tried if each.run == tried[-1].run]) or prose_causes.cause(
         words, incident
     )
@@ -333,8 +333,8 @@ def _did_not_hold(words: Words, incident: incident_model.Incident, tried: Sequen
 def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     """Return the failures that can be a reason.
 
-    The final failure of a playbook repeats another failure. A failed notification, or an invalid setting without which
-    a recovery continues, is not why a service is down.
+    The final failure of a playbook repeats another failure. A failed notification is no reason for an outage, and
+    neither is an invalid setting that does not stop a recovery.
     """
     return [
         step
@@ -348,7 +348,7 @@ def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
 
 def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
     last_run = incident.runs[-1].run
-    # A rung was running when the connection to its host was lost.
+    # A rung was in progress when the connection to its host was lost.
     if incident.outcome == "unreachable" and any(each.run == last_run for each in incident.rungs_tried):
         return words.say("screen.changes_unknown")
     name = prose_ladder.run_names(words, incident).get(last_run)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The layout of the summary on screen: lines of limited width, and fields with aligned values."""
+"""The layout of the summary on the screen, with lines of limited width and fields with aligned values."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ WIDTH = 100
 # A summary of one host fits on a small screen. The rest of a long field is in the postmortem.
 LINES = 24
 _CUT = " ..."
-# Fields that are never shortened: what to do, and where to look.
+# Fields that are never shortened, because they name the next step and the files.
 _WHOLE = ("next", "data_loss", "kept", "postmortem")
 _LABEL = 14
 
-# The last part of the key of a label, and its value: one line or several.
+# The last part of the key of a label, and its value, which has one or more lines.
 Field = Tuple[str, Union[str, List[str]]]
 
 
 def one_line(text: str) -> str:
-    """Return text on one line: a text of a host must not look like a line of this collection."""
+    """Return text on one line, because a text of a host must not look like a line of this collection."""
     return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+", " ", text)
 
 
 def columns(text: str) -> int:
-    """Return how many columns text has in a terminal: two for each wide character."""
+    """Return the number of columns of text in a terminal. A wide character has two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def wrap(text: str, width: int) -> List[str]:
     """Return text in lines of at most width columns. A long word, such as a path, is not broken."""
     text = one_line(text)
-    # Paths are not broken: they are copied from the screen.
+    # Paths are not broken, because people copy them from the screen.
     if columns(text) == len(text):
         return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
     lines = [""]
@@ -53,7 +53,7 @@ def wrap(text: str, width: int) -> List[str]:
 
 
 def _words(text: str) -> List[str]:
-    """Return the pieces between which a line may end: after a space or wide character, and not before punctuation."""
+    """Return the pieces between which a line may end, after a space or wide character, but not before punctuation."""
     pieces = [""]
     for character in text:
         ends = pieces[-1] and (pieces[-1][-1] == " " or unicodedata.east_asian_width(pieces[-1][-1]) in "WF")
@@ -64,7 +64,7 @@ def _words(text: str) -> List[str]:
 
 
 def aligned(words: Words, fields: Sequence[Field], *, most: Optional[int] = None) -> List[str]:
-    """Return the lines of the fields, most of them if that is given. A field without a value is left out."""
+    """Return the lines of the fields, at most most lines if it is given. A field without a value is left out."""
     texts: Dict[str, List[str]] = {}
     for key, value in fields:
         parts = [value] if isinstance(value, str) else value
@@ -80,7 +80,7 @@ def aligned(words: Words, fields: Sequence[Field], *, most: Optional[int] = None
 
 
 def _shortened(texts: Mapping[str, List[str]], *, most: int) -> Dict[str, List[str]]:
-    """Return the lines of the fields, without the ends of the longest ones if there are more than most."""
+    """Return the lines of the fields. If there are more than most, the longest fields lose their last lines."""
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:
         longest = max(shorter, key=lambda key: 0 if key in _WHOLE else len(shorter[key]))

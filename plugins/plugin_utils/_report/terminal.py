@@ -13,7 +13,7 @@ from ansible import constants
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue, late_import
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen_layout
 
-# Callbacks with machine-readable output: no other line may be in it.
+# Callbacks with machine-readable output, which must not contain other lines.
 _MACHINE_OUTPUT = ("json", "jsonl", "junit")
 _COLORS = {
     screen_layout.GOOD: constants.COLOR_OK,
@@ -23,10 +23,10 @@ _COLORS = {
 
 
 class Terminal:
-    """Shows lines with the display of Ansible, on stderr if a program reads stdout."""
+    """Shows lines with Ansible's display, on stderr if a program reads stdout."""
 
     def __init__(self, display: Any) -> None:
-        """Take the display of a callback."""
+        """display: the display of a callback."""
         self._display = display
 
     def title(self, text: str) -> None:
@@ -43,9 +43,9 @@ class Terminal:
         self._display.warning(text)
 
     def progress(self, words: catalogue.Words, action: str, task: str, hosts: List[str], seconds: float) -> None:
-        """Show that a task (and its module) still runs on some hosts, after this many seconds.
+        """Show that a task is still running on some hosts, and for how many seconds.
 
-        It is written to stderr: a program that reads stdout is not disturbed.
+        The line is written to stderr, so that it does not disturb a program that reads stdout.
         """
         facts = {
             "took": words.duration(seconds),

@@ -4,6 +4,6 @@
 
 """The timeline of a run: its events, their file, the incident built from them, and what may be recorded.
 
-Put code here if it records or decides what happened or what may be stated about it. Words are added later.
-It imports no other package of plugin_utils.
+Put code here if it records or decides what happened, or which statements are allowed. Other packages add words. It
+imports no other package of plugin_utils.
 """

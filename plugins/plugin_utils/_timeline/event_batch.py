@@ -5,8 +5,8 @@
 """Collects events for a short time and handles them together.
 
 Ansible forks a worker for every task on every host. After each fork, the first write to a page of memory copies that
-page, and in Python reading an object writes to its reference count. So handling one event between two forks costs
-several times as much as handling it together with twenty others.
+page. In Python, even reading an object writes to its reference count. So handling one event between two forks takes
+several times as long as handling it together with twenty others.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any, Callable, Deque, Iterator, Optional
 
 
 class Burst:
-    """Keeps items for a limited number of seconds. Adding an item does little work, for the same reason."""
+    """Keeps items for a limited number of seconds. For the same reason, adding an item does little work."""
 
     def __init__(self, handle: Callable[[], None], *, seconds: float) -> None:
-        """Prepare it. handle: takes the items with take; add or another thread calls it."""
+        """handle: gets the items with take(). It is called by add() or in another thread."""
         self._handle = handle
         self._seconds = seconds
         self._items: Deque[Any] = collections.deque()
-        # Time of the next call of handle. Without items, any time is right.
+        # Time of the next call of handle. If there are no items, any value is right.
         self._due = 0.0
         self._arrived = threading.Event()
         self._thread: Optional[threading.Thread] = None
@@ -57,7 +57,7 @@ class Burst:
         if self._thread is None:
             self._thread = threading.Thread(target=self._late, daemon=True)
             self._thread.start()
-            # If the run is interrupted.
+            # For an interrupted run.
             atexit.register(self._handle)
 
     def _late(self) -> None:

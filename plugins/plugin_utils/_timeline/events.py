@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The events of a run: their format in the timeline, and the incident and module of an event.
+"""The events of a run, with their format in the timeline, and the incident and module of an event.
 
 A timeline is a file of JSON objects, one per line, appended as things happen. Every event has the keys v (version of
 this format), at (UTC instant), run and kind. Kinds and their other keys:
@@ -67,7 +67,7 @@ def _with_new_names(event: Event) -> Event:
 
 
 def opened(events: Iterable[Event]) -> Dict[str, str]:
-    """Return the incident that each host has in the events of one run: host -> id, opened or continued."""
+    """Return the incident of each host in the events of one run (host -> id), whether opened or continued."""
     return {str(event["host"]): str(event["data"]["id"]) for event in events if opens(event)}
 
 
@@ -83,7 +83,7 @@ def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
 
 
 def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
-    """Return host -> events for hosts without an incident that one of our modules worked on, or should have."""
+    """Return host -> events for hosts without an incident on which one of our modules worked or should have worked."""
     told = list(events)
     with_incident = opened(told)
     told_of = (event for event in told if event["kind"] == "outcome" or module_of(event) or _fits_not(event))
@@ -100,7 +100,7 @@ def _fits_not(event: Event) -> bool:
 
 
 def module_of(event: Mapping[str, Any]) -> Optional[str]:
-    """Return the short name of the event's module if it is one of this collection, else None."""
+    """Return the short name of the event's module if it belongs to this collection, or else None."""
     return allowlist.own_module(str(event.get("action") or ""))
 
 

@@ -29,12 +29,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model
 
 
 def from_events(events: Iterable[Event]) -> List[Incident]:
-    """Return the incidents in the events of any number of runs: one for each incident and host."""
+    """Return the incidents in the events of any number of runs, one for each incident and host."""
     return list(each_from_events(events))
 
 
 def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
-    """Yield the same one by one, so that the incidents of many hosts need not be in memory together."""
+    """Yield the incidents one by one, so that the incidents of many hosts need not be in memory together."""
     runs: Dict[str, List[Event]] = {}
     for event in events:
         runs.setdefault(event["run"], []).append(event)
@@ -51,7 +51,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     """Return the model of an incident on a host from the events of its runs, oldest first."""
     events = [event for run in runs for event in run]
     outcomes = [event["data"] for event in events if event["kind"] == "outcome"]
-    # The verdict of an earlier run is not the verdict of a later run that was killed.
+    # The verdict of an earlier run does not apply to a later run that was killed.
     verdict = verdict_of(runs[-1])
     probes = list(results(events, "health_probe"))
     tried = [rung for run in runs for rung in timeline_runs.rungs(run)]
@@ -106,11 +106,11 @@ def _circumstances(outcomes: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
 def _causes(
     events: Sequence[Event], outcomes: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]
 ) -> Dict[str, Any]:
-    """Return the fields on the failed probe, the findings and the cause."""
+    """Return the fields about the failed probe, the findings and the cause."""
     failing = [probe for probe in results(events, "health_probe") if not probe.get("healthy")]
     checks = list(results(events, "sqlite_info"))
     triages = [result["findings"] for result in results(events, "triage_info") if result.get("findings")]
-    # The first triage saw the original state. If the verdict rests on a later triage, that one is used.
+    # The first triage saw the original state. If the verdict is based on a later triage, the later one is used.
     agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
     findings: List[Dict[str, Any]] = first_value(*agreeing, *triages) or []
     first = _first_cause(findings, verdict)
@@ -131,7 +131,7 @@ def _first_cause(findings: Sequence[Mapping[str, Any]], verdict: Mapping[str, An
 
 
 def _kept(events: Sequence[Event], verdict: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the fields on the files that the recovery left on the host."""
+    """Return the fields about the files that the recovery left on the host."""
     triages, backups = list(results(events, "triage_info")), list(results(events, "sqlite_backup"))
     records = list(results(events, *allowlist.OF_INCIDENT))
     copied: Dict[str, Any] = last_value(triages, "data_evidence") or {}

@@ -25,7 +25,7 @@ _CLOCKS_AGREE = 2.0
 
 
 def times(verdict: Mapping[str, Any], events: Sequence[Event]) -> Times:
-    """Return the instants of an incident. verdict: of its last run, or empty. events: of all its runs."""
+    """Return the instants of an incident. verdict: the verdict of its last run, or empty. events: all its events."""
     records = list(results(events, *allowlist.OF_INCIDENT))
     probes = list(results(events, "health_probe"))
     failing = [probe for probe in probes if not probe.get("healthy")]
@@ -82,7 +82,7 @@ def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[fl
 
 
 def _clocks_apart(events: Sequence[Event]) -> Optional[float]:
-    """Return how many seconds the clock of the host is ahead of the controller's, or None up to 2 seconds.
+    """Return the seconds by which the host's clock is ahead of the controller's, or None for at most 2 seconds.
 
     A probe's instant (clock of the host) lies between the begin and the end of its task (clock of the controller).
     """

@@ -38,7 +38,7 @@ _DROPPED = object()
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """A list whose members all have the kind given by of."""
+    """A list whose members all have the kind of."""
 
     of: Any
     limit: int = LIST_LIMIT
@@ -46,7 +46,7 @@ class Each:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """A mapping from any name (of a table, of a check) to the kind given by of."""
+    """A mapping from any name (of a table, of a check) to the kind of."""
 
     of: Any
     limit: int = COUNT_LIMIT
@@ -56,13 +56,15 @@ Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
 
 
 def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
-    """Return value for a file: no control characters, credentials masked, at most limit characters."""
-    # The same names of tasks, tables and parts come with every host.
+    """Return value for a file, without control characters, with masked credentials, and at most limit characters
+    long."""
+    # The same names of tasks, tables and parts occur on every host.
     return _clean(value, limit) if len(value) <= _OFTEN else _cleaned(value, limit)
 
 
 def _cleaned(value: str, limit: int) -> str:
-    # Cut first: the patterns need more time for long texts, and a secret that was cut is still masked.
+    # Cut the text first, because the patterns need more time for long texts. A secret that was cut is masked
+    # nevertheless.
     cleaned = _REDACTOR.text(sanitize.ACTIVE.sub(" ", sanitize.without_sequences(str(value[:limit]))))
     return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
 
@@ -73,8 +75,8 @@ _clean = functools.lru_cache(maxsize=4096)(_cleaned)
 def static(template: object) -> Optional[str]:
     """Return the constant part of a name or message of a playbook. Each template expression becomes an ellipsis.
 
-    A template expression in brackets at the end, for the screen, is left out. Return None if nothing readable is left:
-    values that are filled in at run time may be secrets.
+    A template expression in brackets at the end, for the screen, is left out. Return None if nothing readable is left.
+    Values that are filled in at run time may be secrets.
     """
     if not isinstance(template, str):
         return None

@@ -25,7 +25,8 @@ RUNGS = (*recovery_ladder.RUNGS, "database_recovery")
 # The reasons why a step is in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
-# The service is back: by a run, by systemd's automatic restart or our timer on the host, or by a person.
+# The service is healthy again because of a run, of systemd's automatic restart or our timer on the host, or of a
+# person.
 BACK = ("recovered", "recovered_by_systemd", "resolved_manually")
 # The service answers, but its database is not known to be sound.
 IN_DOUBT = "data_in_doubt"
@@ -139,7 +140,7 @@ class Times:
 
 @dataclasses.dataclass
 class Durations:
-    """Seconds, each counted from started_at."""
+    """Durations in seconds, each counted from started_at."""
 
     outage: Optional[float] = _says("To the first healthy answer. If there is none yet, to the verdict.")
     detect: Optional[float] = _says("Time to detect: to detected_at.")
@@ -227,7 +228,7 @@ class Incident:
 
 
 def to_json(incident: Incident) -> str:
-    """Return incident as JSON: one key per line, and one member of a list per line. See _report/schema.py."""
+    """Return incident as JSON, with one key or one member of a list per line. See _report/schema.py."""
     encode = json.JSONEncoder(default=vars, ensure_ascii=False).encode
 
     def told(value: Any) -> str:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reports tasks that take long while they run. The controller itself gets nothing from a task before it ends."""
+"""Report long tasks while they are running. The controller itself gets nothing from a task before it ends."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import threading
 import time
 from typing import Callable, Dict, Hashable, List, NamedTuple, Optional, Tuple
 
-# Called with a task's name, the hosts it still runs on, and the seconds since it began on the first of them.
+# Called with a task's name, the hosts on which it is still running, and the seconds since it began on the first of
+# them.
 Say = Callable[[str, List[str], float], None]
 
-# How long the thread sleeps at a time, as a share of the interval.
+# Sleep time of the thread, as a share of the interval.
 _NAP = 0.1
 
 
 class Moment(NamedTuple):
-    """The current time: seconds since the epoch, and seconds of a clock that nobody sets."""
+    """The current time, in seconds since the epoch and in seconds of a monotonic clock."""
 
     time: float
     steady: float
@@ -31,7 +32,7 @@ class Moment(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """When a task began (seconds since the epoch) and how many seconds it took."""
+    """The time when a task began (seconds since the epoch), and its duration in seconds."""
 
     began: float
     seconds: float
@@ -39,7 +40,7 @@ class Clock(NamedTuple):
 
 class _Running(NamedTuple):
     host: str
-    # None: the task is not reported.
+    # None if the task is not reported.
     task: Optional[str]
     since: Moment
 
@@ -48,7 +49,7 @@ class Watch:
     """Keeps the start of each running task, and reports tasks that have run for an interval. Thread-safe."""
 
     def __init__(self, say: Say, *, before: Callable[[], None] = lambda: None) -> None:
-        """Make a watch that reports with say. Nothing runs before begin and the first task.
+        """Make a watch that reports with say. Its thread starts with the first task after begin.
 
         before: called before each check for long tasks, so that the tasks that have ended are removed first.
         """
@@ -61,24 +62,24 @@ class Watch:
         self._thread: Optional[threading.Thread] = None
 
     def begin(self, interval: float) -> None:
-        """Watch from now on, and report every interval seconds. If it is 0, report never."""
+        """Watch from now on, and report every interval seconds. If interval is 0, never report."""
         self.end()
         self._interval = interval
 
     def started(self, key: Hashable, host: str, task: Optional[str], now: Moment, *, reported: bool = True) -> None:
-        """Note that a task begins on a host. reported: False if no progress line may name it."""
+        """Record that a task begins on a host. reported: False if no progress line may name it."""
         running = _Running(host, (task or "…") if reported else None, now)
         with self._lock:
             self._running[key] = running
         if self._thread is None and self._interval > 0:
             self._done = threading.Event()
             self._thread = threading.Thread(target=self._tell, args=(self._done,), daemon=True)
-            # At the end of the process no new thread can start, and nothing is left to report.
+            # At the end of the process, no new thread can start, and nothing is left to report.
             with contextlib.suppress(RuntimeError):
                 self._thread.start()
 
     def ended(self, key: Hashable, now: Moment) -> Optional[Clock]:
-        """Record that the task ended there, and return its times, or None if it had not begun."""
+        """Record that the task ended, and return its times, or None if it had not begun."""
         with self._lock:
             running = self._running.pop(key, None)
         return Clock(running.since.time, now.steady - running.since.steady) if running else None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timeline of a run while it is written: first in memory, then in a file when the run opens an incident."""
+"""Write the timeline of a run. It is kept in memory until the run opens an incident, and then in a file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Recorder:
     """Records the events of one run. A run that opens no incident writes no file."""
 
     def __init__(self, run: str, *, folder: Optional[str], warn: Callable[[str], None]) -> None:
-        """Begin a timeline. folder: for its file, or None to write no file. warn: shows a warning."""
+        """Begin a timeline. folder: the folder for its file, or None to write no file. warn: shows a warning."""
         self.run = run
         self._folder = folder
         self._warn = warn
@@ -45,7 +45,7 @@ class Recorder:
         self._waiting.append(event)
 
     def write(self) -> None:
-        """Write the waiting entries. Raises OSError; later entries then stay in memory."""
+        """Write the waiting entries. Raises OSError. Later entries are then kept in memory."""
         events, self._waiting = self._waiting, []
         if not events:
             return
@@ -112,8 +112,8 @@ class TimelineFile:
     def append(self, data: bytes, *, durable: bool) -> None:
         """Write data at once, so that nothing is lost if this process ends. Raises OSError.
 
-        durable: sync it to disk, too, so that nothing is lost if this machine fails. There is at most one sync per
-        second: with fifty hosts, fifty syncs at once would delay their recovery.
+        durable: also sync it to disk, so that nothing is lost if this machine fails. There is at most one sync per
+        second, because with fifty hosts, fifty syncs at once would delay their recovery.
         """
         rest = data
         while rest:

@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.servi
 
 
 def _counts(told: Any) -> Dict[str, float]:
-    """Return the rows by table of an answer. A host may name a table without a number."""
+    """Return the row counts by table in an answer. A host may return a table without a number."""
     counted = told if isinstance(told, dict) else {}
     return {table: number for table, number in counted.items() if isinstance(number, (int, float))}
 
@@ -23,7 +23,7 @@ def _counts(told: Any) -> Dict[str, float]:
 def data_verdict(verdict: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the verdict that states whether data was lost, or an empty mapping if there is none.
 
-    An outage that ended without a run has no statement about the data: the earlier run's statement stays valid.
+    An outage that ended without a run has no statement about the data. The earlier run's statement stays valid.
     """
     judged = _judged(outcomes)
     return verdict if not verdict or "rows_before" in verdict else judged[-1] if judged else {}
@@ -32,15 +32,16 @@ def data_verdict(verdict: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any
 def fields(
     runs: Sequence[Sequence[Event]], *, verdict: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]
 ) -> Dict[str, Any]:
-    """Return the fields of model.Incident on the rows, the loss of data and the statements.
+    """Return the fields of model.Incident about the rows, the loss of data and the statements.
 
-    verdict: of the last run, or empty. outcomes: the verdicts of all runs, oldest first.
+    verdict: the verdict of the last run, or empty. outcomes: the verdicts of all runs, oldest first.
     """
     events = [event for run in runs for event in run]
     looks = [*results(events, "triage_info"), *results(events, "sqlite_info")]
     counts = [_counts(look["row_counts"]) for look in looks if look.get("row_counts")]
     of_data = data_verdict(verdict, outcomes)
-    # If a verdict has no rows from before or after, they could not be counted. Other triages are not a substitute.
+    # If a verdict has no row counts from before or after, the rows could not be counted. Other triages do not replace
+    # them.
     substitute = [] if _judged(outcomes) else counts[:1]
     rows_before = _counts(first_value(*(each.get("rows_before") for each in outcomes), *substitute))
     rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])

@@ -21,7 +21,7 @@ _LOOKS = ("detection", "verification")
 
 
 def rungs(run: Sequence[Event]) -> List[Rung]:
-    """Return the rungs of one run: from its verdict, else concluded from the roles of its tasks."""
+    """Return the rungs of one run, from its verdict or, if there is none, from the roles of its tasks."""
     verdict = verdict_of(run)
     if not verdict:
         return _concluded_rungs(run)
@@ -121,7 +121,7 @@ def remedies(run: Sequence[Event]) -> List[Remedy]:
 
 
 def summary(events: Sequence[Event]) -> Run:
-    """Return the data of one run itself: its playbook, begin and end."""
+    """Return the data of one run itself, such as its playbook, begin and end."""
     first = events[0]
     tasks = [event for event in events if event["kind"] in ("task", "started", "unreachable")]
     verdicts = [event for event in events if event["kind"] == "outcome"]

@@ -4,8 +4,8 @@
 
 """The statements that may be made about a service and its data, for screen, documents, notifications and artifacts.
 
-A statement needs a check that was made after the last event that could change the answer (docs/statements.md). Without
-one its value is UNKNOWN.
+A statement needs a check that was made after the last event that could change the answer (docs/statements.md). If there
+was no such check, its value is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Rows = Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """The results of checks. Without a check the value is None, or the mapping is empty."""
+    """The results of checks. If there was no check, the value is None, or the mapping is empty."""
 
     outcome: str = ""
     rows_before: Rows = dataclasses.field(default_factory=dict)
@@ -56,7 +56,7 @@ class Facts:
     # True if the service was started, or the database replaced, after rows_after was counted.
     started_since: bool = False
     suspected: bool = False
-    # True if the recovery of the database lost rows: counted and reported by it.
+    # True if the recovery of the database reported that rows were lost.
     lost: bool = False
     # True if the recovery of the database could not count the lost rows.
     uncounted: bool = False
@@ -64,7 +64,8 @@ class Facts:
     answers: Optional[bool] = None
     # True if the run has stopped the service and left it stopped.
     stopped: bool = False
-    # True if a run of this incident has started the service, and true if the last check saw a process of the service.
+    # True if a run of this incident started the service. The next one is true if the last check saw a process of the
+    # service.
     started: Optional[bool] = None
     running: Optional[bool] = None
     # True if the run has changed something on the host.
@@ -75,7 +76,7 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-    """A statement: its value of VALUES. why: the reason for UNKNOWN, if several are possible."""
+    """A statement with a value from VALUES. why: the reason for UNKNOWN, if several reasons are possible."""
 
     value: str
     why: str = ""
@@ -113,7 +114,7 @@ def _resolved(facts: Facts, *, healthy: Optional[bool], data: Statement) -> Opti
 
 
 def _nothing_started(facts: Facts) -> Optional[bool]:
-    """Return True if nobody has started the service: no run has, and the last check saw no process."""
+    """Return True if no run has started the service and the last check saw no process."""
     if facts.started or facts.running:
         return False
     return True if facts.started is False and facts.running is False else None
@@ -174,7 +175,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     attempts = seen.get("attempts") or []
     recovery = seen.get("recovery")
     if recovery and seen.get("outcome") == "not_recovered" and not recovery.get("replaced"):
-        # The recovery announced the rows of after, but failed before it replaced the database.
+        # The recovery announced the rows afterwards, but failed before it replaced the database.
         recovery = {"rows_before": recovery.get("rows_before")}
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
@@ -183,7 +184,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         since_start = (seen.get("clean_start") or {}).get("rows_after")
     rows_after = verified.get("row_counts") or since_start
     if by_itself and recovery is None:
-        # If the service answers by itself, only the last good count was made before its start.
+        # If the service was started without a run, only the last good count was made before its start.
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
     processes = ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(
@@ -217,5 +218,5 @@ def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Se
         return bool(verified.get("verified") or verified.get("serves"))
     if not seen.get("tried"):
         return None if seen.get("healthy") is None else bool(seen["healthy"])
-    # The rung failed before its verification. The triage after it saw whether there is a process.
+    # The rung failed before its verification. The triage after it checked whether there is a process.
     return False if processes is not None and not processes else None

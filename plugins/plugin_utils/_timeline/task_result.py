@@ -4,7 +4,7 @@
 
 """Tasks of Ansible and their results, as entries of the timeline.
 
-An entry is an event without version, time and run. It holds no argument, no loop item and no name that was filled in.
+An entry is an event without version, time and run. It contains no argument, no loop item and no filled-in name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PUBLISHING = ("ansible.builtin.set_stats", "set_stats")
 # Actions that compare the variables of a role with its specification.
 _VALIDATING = ("ansible.builtin.validate_argument_spec", "validate_argument_spec")
 
-# Actions whose message is a constant of the playbook, and the argument that holds it.
+# Actions whose message is a constant of the playbook, and the argument that contains it.
 _STATIC_MESSAGES = {
     "ansible.builtin.fail": "msg",
     "ansible.builtin.assert": "fail_msg",
@@ -48,7 +48,7 @@ class Task:
     action: str
     module: Optional[str]
     identity: Mapping[str, Optional[str]]
-    # Kept, because the task is known by the address of its parent in memory, which could be used again.
+    # Kept in memory, because the address of the parent identifies the task and must not be used again.
     parent: Any
 
     @classmethod
@@ -101,7 +101,7 @@ def unreachable(host: str, known: Task, clock: Optional[progress.Clock]) -> Entr
 
 
 def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iterator[Entry]:
-    """Yield the entries for a successful result: that of the task, or the outcome that the task publishes."""
+    """Yield the entries for a successful result, which are that of the task or the outcome that the task publishes."""
     host, task = host_and_task(result)
     if not known.module and known.action not in _PUBLISHING:
         # No key of this result is recorded, and reading the keys would cost more than all the rest.
@@ -140,7 +140,7 @@ def _ended(
     if _hidden(task, fields):
         yield {**entry, "hidden": True}
         return
-    # A loop over a module of this collection gets one entry per turn: only the turns contain the actions.
+    # A loop over a module of this collection gets one entry per item, because only the items contain the actions.
     for turn in _turns(known, fields):
         if turn.get("skipped"):
             continue
@@ -151,7 +151,7 @@ def _ended(
         if of_turn["status"] in _FAILURES:
             of_turn["msg"] = _reason(task, known, turn)
         yield of_turn
-        # The time is that of all turns together.
+        # The duration is that of all items together.
         entry.pop("duration", None)
 
 
@@ -161,7 +161,7 @@ def _times(clock: Optional[progress.Clock]) -> Dict[str, Any]:
 
 
 def _turns(task: Task, fields: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Return the results of a loop over a module of this collection, else the result of the task itself."""
+    """Return the results of a loop over a module of this collection, or else the result of the task itself."""
     turns = fields.get("results")
     if not task.module or not isinstance(turns, list) or not turns:
         return [fields]
@@ -175,7 +175,7 @@ def _status_of_turn(turn: Dict[str, Any], status: str) -> str:
 
 
 def _role(task: Any) -> Optional[str]:
-    """Return the outermost role that a task runs in: the step of the runbook it belongs to."""
+    """Return the outermost role of a task, which is the step of the runbook that it belongs to."""
     outermost: Optional[str] = None
     part = task
     while part is not None:
@@ -203,7 +203,7 @@ def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
-    """Return why a task failed, if it may be recorded: a message of our modules, or a constant of a playbook."""
+    """Return why a task failed, if that may be recorded. It is a message of our modules or a constant of a playbook."""
     if known.module:
         return kinds.pick(kinds.TEXT, fields.get("msg")) if _is_of_module(fields) else _undefined(fields)
     if known.action in _VALIDATING:
@@ -216,13 +216,13 @@ def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
 
 
 def _undefined(fields: Dict[str, Any]) -> Optional[str]:
-    """Return the name of the variable that ansible-core reports as undefined, and no other word of the message."""
+    """Return only the name of the variable that ansible-core reports as undefined."""
     name = re.search(r"'([A-Za-z_][A-Za-z0-9_]{0,99})' is undefined", str(fields.get("msg")))
     return f"the variable {name[1]} is not defined" if name else None
 
 
 def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the variables of our roles that do not match the specification: words of the role, never a value."""
+    """Return the names of our roles' variables that do not match the specification, but never a value."""
     role = getattr(task, "_role", None)
     if known.action not in _VALIDATING or role is None or not allowlist.own_module(str(role.get_name())):
         return {}

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A watch over services from the rulebooks' controller: it decides when to call a triage or a recovery.
+"""Watch services from the controller of the rulebooks, and decide when to call a triage or a recovery.
 
-It counts failures in a row, which no throttle of ansible-rulebook can do. An outage is reported once. The next failure
-is a new outage only after enough healthy answers in a row. It does not depend on ansible-rulebook.
+The watch counts failures in a row, which no throttle of ansible-rulebook can do. An outage is reported once. The next
+failure is a new outage only after enough healthy answers in a row. This module does not depend on ansible-rulebook.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
 _SEVERITIES = {TRIAGE: "warning", RECOVER: "critical", RESTORED: "none"}
-# Time for which an answer about the maintenance stays valid, and time limit for that answer, in seconds.
+# Time in seconds for which an answer about the maintenance stays valid, and time limit for that answer.
 _MAINTENANCE_AGE = 15.0
 _READ_TIMEOUT = 10.0
 # A word that every shell passes on unchanged.
@@ -36,11 +36,11 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class WatchError(Exception):
-    """A parameter is invalid; the message names it."""
+    """A parameter is invalid. The message names it."""
 
 
 class Thresholds(NamedTuple):
-    """Answers in a row that cause an event, and time in seconds after which a recovery is called again (0: never)."""
+    """Numbers of answers in a row that cause an event, and seconds until a recovery is called again (0: never)."""
 
     warning_after: int = 3
     critical_after: int = 5
@@ -51,8 +51,8 @@ class Thresholds(NamedTuple):
 class Target(NamedTuple):
     """One service to watch. host is its name in the inventory.
 
-    over: command prefix to run a command on that host, or empty if it is this machine. as_root: prefix there for the
-    command that reads in the state folder. Without process, the process is not checked. Without state_dir, the
+    over: command prefix to run a command on that host, or empty if it is this machine. as_root: further prefix for the
+    command that reads in the state folder. If process is None, the process is not checked. If state_dir is empty, the
     maintenance is not read.
     """
 
@@ -131,7 +131,7 @@ def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: fl
 
 
 class Outage:
-    """State of one service: its answers, and the calls made. It reads no clock: the time is an argument."""
+    """State of one service, with its answers and the calls made. It reads no clock, because the time is an argument."""
 
     def __init__(self, thresholds: Thresholds) -> None:
         """Start with a service of unknown state."""
@@ -142,9 +142,9 @@ class Outage:
         self._recovery_called_at = 0.0
 
     def see(self, *, good: bool, gone: bool, now: float) -> Optional[str]:
-        """Add one answer; return the action to call, or None for no action.
+        """Add one answer. Return the action to call, or None for no action.
 
-        The action stays due until called() confirms it. now is in seconds of any steady clock.
+        The action is returned again until called() confirms it. now is in seconds of any monotonic clock.
         """
         if good:
             self.failures = 0
@@ -179,14 +179,14 @@ class Watch:
         ok_statuses: Sequence[str],
         run: commands.Runner = commands.run,
     ) -> None:
-        """Use the target as it is; targets() has validated it."""
+        """Use the target without further validation, because targets() has validated it."""
         self.target = target
         self._outage = Outage(thresholds)
         self._timeout = timeout
         self._ok_statuses = ok_statuses
         self._run = run
         self._first_failure_at: Optional[str] = None
-        # The time in seconds since the epoch, and by the steady clock.
+        # The end of the maintenance in seconds since the epoch, and the time of that answer by the monotonic clock.
         self._maintenance_until = 0.0
         self._ask_maintenance_at = 0.0
 
@@ -215,7 +215,7 @@ class Watch:
                 "summary": sanitize.text("; ".join(wrong) or "answers"),
                 "first_failure_at": self._first_failure_at,
             },
-            # ansible-rulebook uses it as the limit of an action.
+            # ansible-rulebook uses it as the host limit of an action.
             "meta": {"hosts": self.target.host},
         }
 
@@ -255,7 +255,7 @@ class Watch:
         raise OSError(0, "no answer in time" if done.timed_out else done.stderr.strip() or f"rc {done.rc}")
 
     def _under_maintenance(self) -> bool:
-        """Return True if a maintenance is active. If that is unknown, it returns False and the recovery goes on."""
+        """Return True if a maintenance is active. If that is unknown, return False, so that the recovery continues."""
         if not self.target.state_dir:
             return False
         if time.monotonic() >= self._ask_maintenance_at:
