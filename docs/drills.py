@@ -5,7 +5,7 @@
 
 """Write docs/drills.md from the results of the drills: make matrix, after make molecule.
 
-With --check no result is read. It is an error if the page and the scenarios do not name the same drills.
+With --check, no result is read. It is an error if the page and the scenarios do not name the same drills.
 """
 
 from __future__ import annotations

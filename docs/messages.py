@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write build/docs/messages.html: every message in English and Japanese with sample values, to be read: make docs."""
+"""Write build/docs/messages.html, which shows every message in English and Japanese with sample values: make docs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 
 PAGE = ROOT / "build" / "docs" / "messages.html"
 LANGUAGES = ("en", "ja")
-# The families with what a person on call decides by come first.
+# The messages on which a person on call bases decisions come first.
 FIRST = (
     "outcome",
     "cause",
@@ -54,7 +54,7 @@ SAMPLES = {
 
 
 def sample(words: catalogue.Words, key: str) -> str:
-    """Return a text with a sample for each of its values. Without a text, a thing is called by its own name."""
+    """Return a text with a sample for each of its values. If there is no text, return the name itself."""
     if key not in words.sentences:
         return key.partition(".")[2]
     names = [name for _text, name, _format, _conversion in string.Formatter().parse(words.sentences[key]) if name]

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/summary.svg, the picture of the README: the closing summary of a recorded drill. --check only compares."""
+"""Write docs/summary.svg, the picture of the README, from the closing summary of a drill. --check only compares."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 
 PICTURE = ROOT / "docs" / "summary.svg"
 DRILL = "hang"
-# Of one character and one line, in pixels.
+# Width of one character, height of one line, and margin, in pixels.
 WIDTH, HEIGHT, MARGIN = 7.85, 19, 16
 PROMPT, LABEL, GOOD, PLAIN = "#7d8590", "#79c0ff", "#56d364", "#e6edf3"
 
 
 def picture() -> str:
-    """Return the drawing. The text is text, so that it can be searched and read aloud."""
+    """Return the drawing. Its text is not drawn as shapes, so that it can be searched and read aloud."""
     told = recorded.incident(DRILL)
     lines = screen.summary(
         recorded.SPOKEN["en"], told, document=f"~/.local/state/itsm-runbook/postmortems/{told.incident}.md"

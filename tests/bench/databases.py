@@ -19,8 +19,8 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "itsm-nexus-runbook" / "bench"
 
-# An ITSM system after some years. The indexes exist before the rows, so that their pages are scattered over the file,
-# as in a grown database.
+# An ITSM system after some years. The indexes are created before the rows, so that their pages are scattered over the
+# file, as in a database that has grown.
 SCHEMA = """
 CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT NOT NULL UNIQUE, email TEXT NOT NULL UNIQUE, role TEXT);
 CREATE TABLE assets (id INTEGER PRIMARY KEY, tag TEXT NOT NULL UNIQUE, owner_id INTEGER REFERENCES users (id));
@@ -50,7 +50,7 @@ WORDS += ["memory", "request", "approved", "rejected"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A database with so many incidents, other rows in proportion, and more until wal_mib MiB are only in the WAL."""
+    """A database with a number of incidents, other rows in proportion, and more rows until the WAL has wal_mib MiB."""
 
     name: str
     incidents: int
@@ -64,11 +64,11 @@ class Recipe:
 
     @property
     def database(self) -> Path:
-        """Return its database file; see made."""
+        """Return its database file. See made."""
         return self.folder / "itsm.db"
 
     def made(self) -> Path:
-        """Return its database, made now if it is not in the cache, and read once so that it is in memory."""
+        """Return its database. If it is not in the cache, it is made now. It is read once, so that it is in memory."""
         if not self.folder.is_dir():
             print(f"Making the database {self.name}, once", file=sys.stderr, flush=True)
             CACHE.mkdir(parents=True, exist_ok=True)
@@ -85,29 +85,29 @@ class Recipe:
 
 
 def number(value: int) -> int:
-    """Return a pseudo-random number, always the same for value."""
+    """Return a pseudo-random number, which is always the same for value."""
     value = value * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
     return (value ^ value >> 29) * 0xBF58476D1CE4E5B9 >> 20 & 0x7FFFFFFF
 
 
 def moment(value: int) -> str:
-    """Return a time within some years, later for a higher value."""
+    """Return a time within some years. A higher value yields a later time."""
     return (
         f"20{20 + value // 400_000:02d}-{value // 40_000 % 10 + 1:02d}-{value // 1500 % 27 + 1:02d}T{value % 1440:04d}Z"
     )
 
 
-# Built once, since there are millions of rows.
+# Built once, because there are millions of rows.
 SENTENCES = [" ".join(WORDS[number(value * 31 + place) % len(WORDS)] for place in range(30)) for value in range(1009)]
 
 
 def prose(value: int, length: int) -> str:
-    """Return a sentence of so many characters."""
+    """Return a sentence with length characters."""
     return SENTENCES[number(value) % len(SENTENCES)][:length]
 
 
 def incident(i: int) -> tuple[object, ...]:
-    """Return row i of the incidents; the other rows are derived from it."""
+    """Return row i of the incidents. The other rows are derived from it."""
     return (
         i,
         f"INC-{i:08d}",
@@ -146,10 +146,10 @@ def fill(connection: sqlite3.Connection, numbers: range) -> None:
 
 
 def make(work: Path, recipe: Recipe) -> None:
-    """Make the folder made in work. Raises sqlite3.Error, OSError."""
+    """Make the folder "made" in work. Raises sqlite3.Error, OSError."""
     source, target = work / "itsm.db", work / "made"
     connection = sqlite3.connect(source, isolation_level=None)
-    # Everything stays in memory until one write at the end: every other row changes a page of an index.
+    # Everything stays in memory until one write at the end, because every second row changes a page of an index.
     connection.execute("PRAGMA journal_mode=OFF")
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA cache_size=-1500000")
@@ -185,6 +185,6 @@ def make(work: Path, recipe: Recipe) -> None:
         fill(connection, range(start, start + 20))
         connection.execute("COMMIT")
         start += 20
-    for suffix in ("", "-wal"):  # as after a crash: the database was not closed
+    for suffix in ("", "-wal"):  # the database was not closed, as after a crash
         shutil.copy(f"{source}{suffix}", target / f"{source.name}{suffix}")
     connection.close()

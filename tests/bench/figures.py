@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The figures of all measurements: new ones replace those of the same name."""
+"""The figures of all measurements. New figures replace figures of the same name."""
 
 from __future__ import annotations
 

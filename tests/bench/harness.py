@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The definition of a measurement, and its run: the contenders take turns on the same machine in the same minutes."""
+"""The definition and the run of a measurement. The contenders take turns on the same machine in the same minutes."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _SAMPLE = 0.005  # seconds between two readings of the memory
 
 
 class BenchError(Exception):
-    """A contender did not do its work, so that its time means nothing."""
+    """A contender did not do its work, so its time has no meaning."""
 
 
 @dataclass(frozen=True)
 class Goal:
     """The limit of a figure.
 
-    against names the rival for the comparison: as a ratio, or with more as a difference in seconds, limited by at_most.
-    Without a rival the figure itself is compared, in unit. Seconds depend on the machine as much as on the program: a
-    missed goal in seconds is only reported. Ratios and counts (memory, shares, round trips) decide the exit code.
-    figure is the name of a contender's figure, rivals_figure that of the rival's if it differs.
+    against names the rival for the comparison, as a ratio or (with more) as a difference in seconds that at_most
+    limits. If there is no rival, the figure itself is compared, in unit. Seconds depend on the machine as much as on
+    the program, so a missed goal in seconds is only reported. Ratios and counts (memory, shares, round trips) decide
+    the exit code. figure is the name of a contender's figure, rivals_figure that of the rival's if it differs.
     """
 
     at_most: float
@@ -55,29 +55,30 @@ class Goal:
 
     @property
     def is_ratio(self) -> bool:
-        """Return True if it is a ratio."""
+        """Return True if the goal is a ratio."""
         return self.against is not None and not self.more
 
     @property
     def decides(self) -> bool:
-        """Return True if missing it is a failure."""
+        """Return True if it is a failure to miss the goal."""
         return self.is_ratio or self.unit != "s"
 
     @property
     def text(self) -> str:
-        """Return it in a few words."""
+        """Return the goal in a few words."""
         if self.against and self.more:
             return f"{self.against} + {self.at_most:g} {self.unit}"
         return f"at most {self.at_most:g} x {self.against}" if self.against else f"at most {self.at_most:g} {self.unit}"
 
 
-# The result of a contender in one round: figures by name, or a single one; None if it never happened.
+# The result of a contender in one round, as figures by name or as a single figure. A figure is None if its event did
+# not happen.
 Figures = Mapping[str, "float | None"]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures and steps: the second at which a step began, its duration, its name."""
+    """Figures and steps. A step has the second when it began, its duration and its name."""
 
     figures: Figures
     profile: Sequence[tuple[float, float, str]] = ()
@@ -88,12 +89,12 @@ Contender = Callable[[Any, Path], "float | Figures | Measured"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One entry of the benchmark: ours against its rivals, each a function that does the work once.
+    """One entry of the benchmark, which compares ours with its rivals. Each is a function that does the work once.
 
-    prepare makes the input, outside of all times. The functions get its result, and the path of an empty folder for
+    prepare makes the input, which is not measured. The functions get its result, and the path of an empty folder for
     their files. They return seconds, or a value in the unit of the goal, or several figures by name, and raise
-    BenchError if the work was not done. For seconds the median counts, for memory the maximum of all runs. headline
-    names the figure for the table of recoveries. needs_hosts is set for measurements in containers.
+    BenchError if the work was not done. For seconds, the median counts, and for memory, the maximum of all runs.
+    headline names the figure for the table of recoveries. needs_hosts is set for measurements in containers.
     """
 
     name: str
@@ -114,11 +115,11 @@ class Result:
 
     measurement: Measurement
     figures: dict[str, dict[str, list[float | None]]]
-    # The steps of our last round.
+    # The steps of ours in the last round.
     profile: Sequence[tuple[float, float, str]] = ()
 
     def values(self, contender: str, figure: str) -> list[float]:
-        """Return the figures of all rounds. Raises BenchError if one of them never happened."""
+        """Return the figures of all rounds. Raises BenchError if one of them is None."""
         values = self.figures[contender][figure]
         happened = [value for value in values if value is not None]
         if len(happened) != len(values):
@@ -154,7 +155,7 @@ class Result:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the result for JSON."""
         return {
             "name": self.measurement.name,
             "what": self.measurement.what,
@@ -170,7 +171,7 @@ class Result:
 
 
 def run(measurement: Measurement, *, work: Path) -> Result:
-    """Run all contenders in turns, each round starting with another one. Raises BenchError."""
+    """Run all contenders in turns. Each round starts with another contender. Raises BenchError."""
     subject = measurement.prepare()
     contenders = [measurement.ours, *measurement.rivals.items()]
     figures: dict[str, dict[str, list[float | None]]] = {name: {} for name, _function in contenders}
@@ -202,7 +203,7 @@ def _told(value: float | None) -> str:
 
 
 def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | None = None) -> float:
-    """Return the seconds that a command takes from its start to its end. Raises BenchError.
+    """Return the duration of a command in seconds. Raises BenchError.
 
     expect is the required standard output.
     """
@@ -224,7 +225,7 @@ def environment(**more: str) -> dict[str, str]:
 def timed_ansible(argv: Sequence[str], folder: Path, *, says: str = "") -> float:
     """Return the seconds of an Ansible command with its postmortems in folder. Raises BenchError.
 
-    says is text that must be on its screen.
+    says is a text that must be in its output.
     """
     started = time.monotonic()
     done = subprocess.run(
@@ -287,13 +288,13 @@ def on_host(logic: str, call: str, **arguments: Any) -> tuple[list[str], dict[st
 
 
 def timed_on_host(logic: str, call: str, *, expect: str, **arguments: Any) -> float:
-    """Return the seconds that the process of on_host takes; see timed."""
+    """Return the duration of the process of on_host in seconds. See timed."""
     argv, environment = on_host(logic, call, **arguments)
     return timed(argv, expect=expect, environment=environment)
 
 
 def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **arguments: Any) -> float:
-    """Return the maximum private memory, in MiB, of the process of on_host and its children together.
+    """Return the maximum private memory of the process of on_host and its children together, in MiB.
 
     This is resident memory without pages of files (RssAnon), read every few milliseconds. Memory that a child still
     shares with its parent counts twice. In addition each process runs under RLIMIT_DATA of limit bytes, so that no
@@ -316,7 +317,7 @@ def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **argument
 
 @contextmanager
 def _peak(process: psutil.Process) -> Iterator[list[int]]:
-    """Watch a process and its children inside the block; the list gets the maximum bytes."""
+    """Watch a process and its children inside the block. The list gets the maximum number of bytes."""
     most, done = [0], threading.Event()
 
     def private(one: psutil.Process) -> int:

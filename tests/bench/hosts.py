@@ -29,7 +29,7 @@ DATABASE = "/mnt/LinuxHDD/ITSM-System/backend/itsm.db"
 
 
 def run(*argv: str | Path, **options: Any) -> str:
-    """Run a command; return its output. Raises BenchError."""
+    """Run a command and return its output. Raises BenchError."""
     done = subprocess.run([str(each) for each in argv], capture_output=True, text=True, check=False, **options)
     if done.returncode != 0:
         what = " ".join(str(each) for each in argv[:2])
@@ -39,7 +39,7 @@ def run(*argv: str | Path, **options: Any) -> str:
 
 @functools.cache
 def service() -> Path:
-    """Make the files that the hosts get a copy of, and the login; return the folder. It is removed at the end."""
+    """Make the login and the files that are copied to the hosts. Return their folder, which is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-hosts-"))
     atexit.register(shutil.rmtree, folder)
     laid, login = folder / "service", folder / "login"
@@ -50,7 +50,7 @@ def service() -> Path:
     shutil.copytree(cache / "npm-cache", laid / "npm-cache")
     for name in ("itsm-system.service", "certificate"):
         shutil.copy(harness.ROOT / "demo" / name, laid / name)
-    # The sudo rule of the recovery's account there.
+    # The sudo rule of the recovery's account on the host.
     shutil.copy(harness.ROOT / "docs" / "sudoers", laid / "sudoers")
     for key in (laid / "ssh_host_ed25519_key", login / "id_ed25519"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key)
@@ -68,7 +68,7 @@ class Host(stand.Stand):
 
     @classmethod
     def new(cls, connection: str, *, name: str = NAME, restart_after: str = "1h") -> Host:
-        """Start a host; connection is ssh or podman. It is removed at the end of the benchmark."""
+        """Start a host, which is removed at the end of the benchmark. connection is ssh or podman."""
         folder = service()
         remove(name)
         atexit.register(remove, name)
@@ -121,7 +121,7 @@ class Host(stand.Stand):
         )
 
     def shell(self, script: str) -> str:
-        """Run a line of shell on the host, as root. Raises BenchError."""
+        """Run a shell command on the host, as root. Raises BenchError."""
         return run("podman", "exec", self.name, "sh", "-c", script)
 
     def begin(self) -> None:
@@ -145,7 +145,7 @@ class Host(stand.Stand):
 
 
 def remove(name: str) -> None:
-    """Remove a container. Twice: the remains of a killed run disappear only at the second try."""
+    """Remove a container. Try it twice, because the remains of a killed run disappear only at the second try."""
     for _time in range(2):
         removed = subprocess.run(
             ["podman", "rm", "--force", "--ignore", "--time", "0", name], capture_output=True, check=False
@@ -155,7 +155,7 @@ def remove(name: str) -> None:
 
 
 def enter(argv: Sequence[str]) -> None:
-    """Continue in an environment in which podman and systemd work; see molecule/hosts/with-cgroup-v2."""
+    """Continue in an environment in which podman and systemd work. See molecule/hosts/with-cgroup-v2."""
     if os.environ.get("BENCH_ENTERED") != "1":
         os.environ["BENCH_ENTERED"] = "1"
         wrapper = str(DRILLS / "hosts" / "with-cgroup-v2")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The figures for people: a table on the screen, and docs/benchmarks.md."""
+"""Write the figures to a table on the screen and to docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def document(told: dict[str, Any]) -> str:
 
 
 def _environments(entries: list[dict[str, Any]]) -> list[str]:
-    """Return the environment of the rows; if it differs, with the names of the rows."""
+    """Return the environment of the rows. If it differs, also return the names of the rows."""
     measured: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         facts = entry["machine"]
@@ -189,7 +189,7 @@ def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
 
 
 def _recoveries(told: dict[str, Any]) -> list[str]:
-    """Return the table of the recoveries; without their measurements, nothing."""
+    """Return the table of the recoveries, or nothing if they were not measured."""
     entries = [entry for entry in told["measurements"] if entry["headline"]]
     if not entries:
         return []
@@ -217,7 +217,7 @@ def _recoveries(told: dict[str, Any]) -> list[str]:
 
 
 def _seen(told: dict[str, Any]) -> list[str]:
-    """Return the table of detected outages; without its measurements, nothing."""
+    """Return the table of detected outages, or nothing if they were not measured."""
     entries = [entry for entry in told["measurements"] if entry["name"].startswith("seen-")]
     if not entries:
         return []

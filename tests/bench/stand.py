@@ -70,12 +70,13 @@ class Observer:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Callable[[], float]]:
-        """Wait for the first healthy answer meanwhile; the result is its time (time.time), set after the block."""
+        """Wait for the first healthy answer during the block. The result, set after the block, is its time
+        (time.time)."""
         first: list[float] = []
         over = threading.Event()
 
         def look() -> None:
-            # Once more at the end: the contender may have got its answer between two requests.
+            # Ask again at the end, because the contender may have got its answer between two requests.
             last = False
             while not first and not last:
                 last = over.is_set()
@@ -116,7 +117,7 @@ class Run:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def moment(self, task: str, *, end: bool = True) -> float:
-        """Return the time at which a task ended, or began, as time.time. Raises BenchError."""
+        """Return the time when a task ended or began, as time.time. Raises BenchError."""
         for event in self.events:
             if event["kind"] == "task" and event.get("task") == task:
                 began = _epoch(event["start"])
@@ -124,7 +125,7 @@ class Run:
         raise harness.BenchError(f"its timeline has no task {task!r}")
 
     def profile(self, *, until: float) -> list[tuple[float, float, str]]:
-        """Return its steps up to a moment; a skipped task is no step, only time in between."""
+        """Return the steps of the run up to a moment. A skipped task is no step, but its time is between two steps."""
         steps, over = [], self.started
         for event in self.events:
             if event["kind"] == "run_start":
@@ -153,14 +154,14 @@ def _epoch(text: str) -> float:
 
 @dataclass
 class Stand:
-    """A place with a service in it. Its methods return when the action is done."""
+    """A service on a machine. The methods return when the action is done."""
 
     observer: Observer
     inventory: Sequence[str]
     variables: dict[str, Any]
 
     def begin(self) -> None:
-        """Make it sound and new, without an incident on record."""
+        """Make the service sound and new, without a recorded incident."""
         raise NotImplementedError
 
     def crash(self) -> None:
@@ -168,11 +169,11 @@ class Stand:
         raise NotImplementedError
 
     def hang(self) -> None:
-        """Make it hang: it runs and does not answer."""
+        """Make the service hang, so that it runs but does not answer."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start it with the minimum of steps."""
+        """Start the service with as few steps as possible."""
         raise NotImplementedError
 
     def play(self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any) -> Run:
@@ -211,7 +212,7 @@ class Stand:
         )
 
     def recover(self, folder: Path, *, rung: str = "restart", program: str = "ansible-playbook", **changes: Any) -> Run:
-        """Recover it by rung. Raises BenchError if that rung did not bring it back."""
+        """Recover the service with rung. Raises BenchError if that rung did not recover it."""
         run = self.play("playbooks/outage_recover.yml", folder, program=program, outage_recover_rungs=[rung], **changes)
         if run.code != 0 or f"{rung} succeeded" not in run.screen:
             raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-600:]}")
@@ -220,13 +221,13 @@ class Stand:
 
 @dataclass
 class Local(Stand):
-    """The service on this machine, started by hand; connection local."""
+    """The service on this machine, started manually, with connection local."""
 
     service: Service
 
     @classmethod
     def new(cls) -> Local:
-        """Install a separate service; it is removed at the end of the benchmark."""
+        """Install a separate service, which is removed at the end of the benchmark."""
         folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-"))
         atexit.register(shutil.rmtree, folder)
         service = Service(folder / "service")

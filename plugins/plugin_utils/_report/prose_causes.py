@@ -25,8 +25,7 @@ def cause(words: Words, incident: incident_model.Incident) -> str:
 
 
 def original(words: Words, finding: Mapping[str, Any]) -> str:
-    """Return the English summary of a finding if the translation is only the cause (see summed_up), or an empty
-    text."""
+    """Return the English summary of a finding if the translation is only the cause (see summed_up), or ""."""
     told_less = not words.message(message_of(finding, "summary")) and words.knows("summary", finding.get("cause"))
     return words.quoted(finding.get("summary")) if told_less else ""
 

@@ -17,7 +17,7 @@ import yaml
 from harness import Goal, Measurement
 
 HOSTS, RESULTS = 50, 10_000
-# Number of consecutive tasks with the callback active, and then inactive.
+# Number of consecutive tasks with an active callback, and then with an inactive one.
 BLOCK = 5
 OWN = ("health_probe", "incident", "node_process", "sqlite_info", "triage_info")
 PLUGINS = harness.ROOT / "tests" / "bench" / "plugins"
@@ -28,7 +28,7 @@ def answering(module: str, **answer: Any) -> dict[str, Any]:
 
 
 def tasks() -> list[dict[str, Any]]:
-    """Return the tasks of a host: one of five is a module of the collection, whose answer is recorded."""
+    """Return the tasks of a host. One of five is a module of the collection, whose answer is recorded."""
     finding = {"cause": "killed", "confidence": 0.9, "summary": "It was killed.", "evidence": [{"text": "x" * 300}] * 3}
     rows = {f"table{number}": number for number in range(30)}
     look = answering("health_probe", healthy=False, severity="critical", endpoints=[{"name": "https", "ok": False}] * 2)
@@ -38,13 +38,13 @@ def tasks() -> list[dict[str, Any]]:
     told = [answering("incident", id="INC-{{ inventory_hostname }}", opened_at="2026-03-02T01:00:00.000Z")]
     for number in range(1, 2 * RESULTS // HOSTS):
         other = {"name": f"Say {number}", "ansible.builtin.debug": {"msg": "said"}}
-        # The same tasks with and without it.
+        # The same tasks with and without the callback.
         told.append(other if number % BLOCK else cycle[number // (2 * BLOCK) % len(cycle)])
     return told
 
 
 def run(folder: Path) -> dict[str, dict[str, float]]:
-    """Return the figures of one run with and without it, see ../plugins/timed.py. Raises BenchError."""
+    """Return the figures of one run with and without the callback. See ../plugins/timed.py. Raises BenchError."""
     collection = folder / harness.COLLECTION
     for part in ("callback", "plugin_utils", "module_utils", "doc_fragments"):
         shutil.copytree(harness.ROOT / "plugins" / part, collection / "plugins" / part)
@@ -90,7 +90,7 @@ def run(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def half(which: str) -> harness.Contender:
-    """Return a function for the figures of one half of a run; the first caller in a round runs it."""
+    """Return a function for the figures of one half of a run. The first call in a round does the run."""
 
     def measure(_subject: Any, folder: Path) -> dict[str, float]:
         if which not in _round:

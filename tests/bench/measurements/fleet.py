@@ -16,15 +16,15 @@ from measurements import triage
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 FORKS = "20"
 PING = "ansible -m ping"
-# The seconds that the goal allows in addition to the ratio: the cost of a playbook before its first task.
+# The seconds that the goal allows in addition to the ratio, for the start of a playbook before its first task.
 ALLOWED = 2.0
 FEW = 10
-# The allowed growth of the cost per host, from the first ten to the others: almost none, on two cores.
+# The allowed growth of the time per host, from the first ten to the other hosts.
 LINEAR = 1.5
 
 
 def hosts() -> Path:
-    """Start the service; return an inventory of sixty hosts with a local connection to it, a state folder for each."""
+    """Start the service. Return an inventory of sixty hosts with local connection, each with its own state folder."""
     variables = triage.running()
     described = yaml.safe_load(variables.read_text("utf-8"))
     described.update(
@@ -39,19 +39,19 @@ def hosts() -> Path:
 
 
 def look(inventory: Path, folder: Path, *, number: int) -> float:
-    """Probe so many of the hosts; return the seconds."""
+    """Probe a number of the hosts and return the duration in seconds."""
     argv = ["ansible-playbook", "-i", str(inventory), "-f", FORKS, "playbooks/outage_detect.yml"]
     says = f"{number} HOSTS: {number} healthy" if number > 1 else f"HEALTHY: {HOSTS[0]}"
     return harness.timed_ansible([*argv, "--limit", ",".join(HOSTS[:number])], folder, says=says)
 
 
 def sweep(inventory: Path, folder: Path) -> float:
-    """Probe all hosts; return the seconds beyond those that are allowed in addition to the ratio."""
+    """Probe all hosts. Return the duration in seconds minus the seconds that are allowed in addition to the ratio."""
     return look(inventory, folder, number=len(HOSTS)) - ALLOWED
 
 
 def growth(inventory: Path, folder: Path) -> Figures:
-    """Probe one, a few and all hosts; return the seconds of each, and the cost of one more host."""
+    """Probe one, a few and all hosts. Return the duration of each in seconds, and the time for one more host."""
     one, few, every = (look(inventory, folder, number=number) for number in (1, FEW, len(HOSTS)))
     first, others = (few - one) / (FEW - 1), (every - few) / (len(HOSTS) - FEW)
     return {

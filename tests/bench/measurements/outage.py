@@ -45,7 +45,7 @@ host = functools.cache(hosts.Host.new)
 
 
 def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
-    """Start it and poll every 20 ms: the lower limit of any recovery."""
+    """Start the service and poll it every 20 ms, which is the lower limit of any recovery."""
     place.begin()
     place.crash()
     with place.observer.watching() as first:
@@ -56,7 +56,7 @@ def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
 
 
 def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: object) -> harness.Contender:
-    """Return a function that crashes it and recovers it with the whole playbook, including its start."""
+    """Return a function that crashes the service and recovers it with the whole playbook, including Ansible's start."""
 
     def measure(place: Stand, folder: Path) -> harness.Measured:
         place.begin()
@@ -85,7 +85,7 @@ def cost(run: Run) -> dict[str, float | None]:
 
 
 def scripted(script: str, **more: str) -> harness.Contender:
-    """Return a function that crashes it and recovers it with one of the shell scripts in rivals/."""
+    """Return a function that crashes the service and recovers it with one of the shell scripts in rivals/."""
 
     def measure(place: stand.Local, _folder: Path) -> dict[str, float | None]:
         place.begin()
@@ -111,7 +111,7 @@ def scripted(script: str, **more: str) -> harness.Contender:
 
 
 def transcribed(place: stand.Local, folder: Path) -> dict[str, float | None]:
-    """Crash it, and recover it with the runbook as one task per command."""
+    """Crash the service, and recover it with the runbook as one task per command."""
     place.begin()
     place.crash()
     with place.observer.watching() as first:
@@ -129,7 +129,7 @@ def transcribed(place: stand.Local, folder: Path) -> dict[str, float | None]:
 
 
 def hang(place: Stand, folder: Path) -> dict[str, float | None]:
-    """Make it hang, and recover it."""
+    """Make the service hang, and recover it."""
     place.begin()
     place.hang()
     with place.observer.watching() as first:
@@ -176,7 +176,7 @@ def nothing(place: Stand, folder: Path) -> dict[str, float | None]:
 
 
 def round_trips(place: stand.Local, folder: Path) -> float:
-    """Count the modules that a run on a healthy host calls: at -vvv the connection prints every command."""
+    """Count the modules that a run on a healthy host calls. With -vvv, the connection prints every command."""
     place.begin()
     run = place.play("playbooks/outage_recover.yml", folder, program=str(RIVALS.parent / "plays" / "aloud"))
     if run.code != 0:
@@ -188,7 +188,7 @@ def round_trips(place: stand.Local, folder: Path) -> float:
 
 
 def stale(place: stand.Local, folder: Path) -> harness.Measured:
-    """Recover it while a package is missing: its modules are rebuilt."""
+    """Recover the service while a package is missing, so that its modules are rebuilt."""
     place.begin()
     shutil.rmtree(place.service.app / "node_modules" / "express")
     return crash("standard_recovery", **offline())(place, folder)
@@ -206,7 +206,7 @@ def offline() -> Mapping[str, object]:
 
 
 def stale_by_hand(place: stand.Local, folder: Path) -> dict[str, float | None]:
-    """Crash it, and do the steps of chapter 4.1 with that cache."""
+    """Crash the service, and take the steps of chapter 4.1 with that cache."""
     return scripted("standard-by-hand", NPM_CACHE=npm_cache())(place, folder)
 
 
@@ -225,7 +225,7 @@ def _fill(database: Path, rows: int) -> None:
 
 
 def filled(name: str, mib: int) -> Callable[[], stand.Local]:
-    """Return a function that installs a service whose database has mib MiB, a tenth of it indexes."""
+    """Return a function that installs a service whose database has mib MiB. A tenth of it are indexes."""
 
     @functools.cache
     def lay() -> stand.Local:

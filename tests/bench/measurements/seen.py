@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which outages each of these detects: the playbook, systemd's own restart, and monit with an HTTP check."""
+"""Measure which outages the playbook, systemd's own restart, and monit with an HTTP check detect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOTICED = "noticed"
 SYSTEMD = "systemd Restart=always"
 MONIT = "monit"
 LONGEST = 60.0  # seconds after which an outage counts as not detected
-SETTLED = 35.0  # seconds: for the first thirty, monit ignores a process that has just started
+SETTLED = 35.0  # seconds; monit ignores a process for the first thirty seconds after its start
 # The runbook's own rule: five failures in a row, a second apart, are an outage.
 MONITRC = """set daemon 1
 set log /var/log/monit.log
@@ -43,7 +43,7 @@ check process itsm matching "node backend/server.js"
 
 @functools.cache
 def package() -> Path:
-    """Download monit's Debian package; it is removed at the end."""
+    """Download monit's Debian package, which is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-monit-"))
     atexit.register(shutil.rmtree, folder)
     folder.chmod(0o755)
@@ -109,7 +109,7 @@ Works = Callable[[hosts.Host], bool]
 
 
 def serves(place: hosts.Host) -> bool:
-    """Return True if it answers over HTTPS and accepts a write."""
+    """Return True if the service answers over HTTPS and accepts a write."""
     if not place.observer.healthy():
         return False
     asked = subprocess.run(
@@ -124,7 +124,7 @@ def serves(place: hosts.Host) -> bool:
 
 
 def until_served(place: hosts.Host) -> float | None:
-    """Return the seconds until it serves again, None if it does not."""
+    """Return the seconds until the service serves again, or None if it does not."""
     begun = time.time()
     while time.time() - begun < LONGEST:
         if serves(place):
@@ -180,7 +180,7 @@ def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harnes
 
 
 def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Contender:
-    """Return a function that runs only the triage; it must name cause."""
+    """Return a function that runs only the triage, which must name cause."""
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
         cleared(place)

@@ -30,7 +30,7 @@ LOG = 200 << 20
 
 
 def running() -> Path:
-    """Start the service; return the file with its variables. It is stopped at the end of the run."""
+    """Start the service and return the file with its variables. The service is stopped at the end of the run."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-"))
     service = Service(folder / "service")
     service.install()
@@ -44,7 +44,7 @@ def running() -> Path:
 
 
 def play(playbook: str, variables: Path, folder: Path) -> float:
-    """Run a playbook; return its seconds."""
+    """Run a playbook and return its duration in seconds."""
     told = ["-e", f"@{variables}", "-e", "nexus_incident=INC-1"]
     return harness.timed_ansible(["ansible-playbook", "-i", "inventories/demo", playbook, *told], folder)
 
@@ -64,7 +64,7 @@ def crowded() -> Path:
 
 
 def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
-    """Return the seconds that one pass takes beyond those of its slowest part."""
+    """Return the seconds that one triage takes longer than its slowest part."""
     known = yaml.safe_load(variables.read_text(encoding="utf-8"))
     service = {
         "app_dir": known["nexus_app_dir"],
