@@ -70,8 +70,7 @@ class Observer:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Callable[[], float]]:
-        """Wait for the first healthy answer during the block. The result, set after the block, is its time
-        (time.time)."""
+        """Wait for the first healthy answer during the block. The result, set after the block, is its time."""
         first: list[float] = []
         over = threading.Event()
 
