@@ -158,6 +158,7 @@ def test_broken_hosts_are_recovered_without_waiting(fleet: Fleet) -> None:
         "would_recover": [],
         "warning": [],
         "data_in_doubt": [],
+        "login_failed": [],
         "not_recovered": [],
         "unreachable": [*UNREACHABLE, HANGING],
         "stopped": [],
