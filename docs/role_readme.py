@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def plain(text: str) -> str:
-    """Turn Ansible's documentation markup (C(), O(), V(), M(), RV()) into Markdown code spans."""
+    """Turn Ansible's documentation markup (C(), O(), V(), M(), P(), RV()) into Markdown code spans."""
+    text = re.sub(r"\bP\(([^)#]*)#(\w+)\)", r"the \2 `\1`", text)
     return re.sub(r"\b(?:RV|[COMV])\((?:ignore:)?([^)]*)\)", r"`\1`", text)
 
 

@@ -137,7 +137,8 @@ options:
     default: false
     version_added: 0.2.0
   maintenance_until:
-    description: End of a maintenance, as for M(itsm_nexus.runbook.incident). A maintenance does not change the verdict.
+    description:
+      - End of a maintenance window, as for M(itsm_nexus.runbook.incident). It does not change the verdict.
     type: str
     default: ""
     version_added: 0.2.0

@@ -17,7 +17,8 @@ description:
     run is killed, the lease expires after O(lease) seconds. A second run is refused, or it waits if O(wait) is set.
   - An unreadable record is renamed. While the record cannot be written to its folder (for example because the disk is
     full), it is kept in memory. Both problems are reported as warnings and never block the run.
-  - Records the maintenance of the host. During a maintenance, O(state=open) opens no incident and takes no lease.
+  - Records the maintenance of the host. During a maintenance window, O(state=open) opens no incident and takes no
+    lease.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -303,7 +304,7 @@ EXAMPLES = r"""
     state: closed
   when: detection.healthy and detection.open_incident
 
-- name: Start a maintenance of two hours
+- name: Start a maintenance window of two hours
   itsm_nexus.runbook.incident:
     state: maintenance_begun
     maintenance_until: +2h
@@ -436,7 +437,7 @@ signs:
 attempts:
   description:
     - All attempts of all runs on this incident, as given. Each attempt also has its C(run), C(started) (whether the
-      service was started during the attempt), and C(result), which is V(under way), V(held), V(did not hold), V(halted)
+      service was started during the attempt), and C(result), which is V(under way), V(succeeded), V(failed), V(halted)
       or V(unknown).
   returned: always
   type: list
@@ -477,7 +478,7 @@ waited:
 maintenance:
   description:
     - The current maintenance with C(until), C(reason) and C(source) (V(variable), or the path of its file), or V(null)
-      if there is none. During a maintenance, O(state=open) opens no incident, and RV(run) is V(null).
+      if there is none. During a maintenance window, O(state=open) opens no incident, and RV(run) is V(null).
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}

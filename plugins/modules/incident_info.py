@@ -159,7 +159,7 @@ signs:
 attempts:
   description:
     - All attempts of all runs on this incident, as given. Each attempt also has its C(run), C(started) (whether the
-      service was started during the attempt), and C(result), which is V(under way), V(held), V(did not hold), V(halted)
+      service was started during the attempt), and C(result), which is V(under way), V(succeeded), V(failed), V(halted)
       or V(unknown).
   returned: always
   type: list

@@ -12,7 +12,7 @@ version_added: 0.2.0
 description:
   - Stops processes that listen on a port of the service, or lock its database. Each process is identified by its
     process ID and start time. If another process has that process ID now, it is left alone.
-  - A process is stopped only if it verifiably belongs to this application, or if a row of O(policy) matches it. It
+  - A process is stopped only if it verifiably belongs to this application, or if an item of O(policy) matches it. It
     belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as O(service.user).
   - A process is also left alone if it no longer has the port or the lock, if it is the service itself, or if it is part
     of the connection of this run.
@@ -65,7 +65,7 @@ options:
         type: str
         required: true
       port:
-        description: If set, the row applies only to this port.
+        description: If set, this item applies only to this port.
         type: int
   ports:
     description: The TCP ports that the service listens on. V(0) means that there is no such port.

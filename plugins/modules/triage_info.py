@@ -327,9 +327,9 @@ facts:
       type: dict
     health:
       description: >-
-        The answer to the health request to O(health_path), which is sent in the same way as by
-        M(itsm_nexus.runbook.health_probe). It has C(name) (V(https), V(http)), C(url), C(ok), C(status) and C(error).
-        C(messages) contains the error for other languages.
+        The answers to the health requests to O(health_path), one for each port. The requests are the same as those of
+        M(itsm_nexus.runbook.health_probe). Each answer has C(name) (V(https), V(http)), C(url), C(ok), C(status) and
+        C(error). C(messages) contains the error for other languages.
       type: list
       elements: dict
     disk:

@@ -71,7 +71,7 @@ def explained(deed: str, /, *, failure: Type[MessageError], **values: str) -> It
 
 
 def why(error: Exception) -> Union[str, Message]:
-    """Return the reason of an error of the system."""
+    """Return the reason for a system error."""
     if isinstance(error, MessageError):
         return error.told
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

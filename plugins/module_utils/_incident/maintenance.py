@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""During a maintenance, an outage is only reported, and no action is taken. Every maintenance expires at its end.
+"""During a maintenance window, an outage is only reported, and no action is taken.
 
-It is defined in maintenance.json in the state folder (until, reason), which a person may write by hand, or in a
-variable.
+Every window expires at its end. It is defined in maintenance.json in the state folder (until, reason), which a person
+may write by hand, or in a variable.
 """
 
 from __future__ import annotations

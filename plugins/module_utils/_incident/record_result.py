@@ -65,7 +65,7 @@ def _result_of(attempt: Mapping[str, Any]) -> str:
     # The connection to the host was lost before the service was checked.
     if attempt.get("held") is None and attempt.get("reason"):
         return "unknown"
-    return {None: "under way", True: "held"}.get(attempt.get("held"), "did not hold")
+    return {None: "under way", True: "succeeded"}.get(attempt.get("held"), "failed")
 
 
 @dataclasses.dataclass

@@ -193,7 +193,7 @@ def is_imminent(properties: Mapping[str, str]) -> bool:
 
 
 def restarted_by_systemd(properties: Mapping[str, str]) -> bool:
-    """Return True if the present start of the unit is an automatic restart: a start by a person resets the counter."""
+    """Return True if the last start of the unit was an automatic restart. A manual start resets NRestarts."""
     return _number(properties.get("NRestarts", "")) > 0
 
 

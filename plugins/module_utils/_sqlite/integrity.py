@@ -238,7 +238,7 @@ def _take_check(done: Examination, answer: child_process.Message, *, shown: str)
         told = message("reason.sqlite.check_failed_more", check=name, path=shown, **shown_lines)
     if error and not error.startswith("interrupt"):
         code = _code_of(error)
-    # Rows without their parent are an error of the application, not damage of the file.
+    # Rows without their parent are an error of the application, not damage to the file.
     done.problems.append(
         Problem(
             code,

@@ -46,7 +46,7 @@ def _limits(text: str) -> Dict[str, Optional[int]]:
 
 
 def _open_files(pid: int) -> Tuple[int, List[Tuple[str, str]]]:
-    """Return the number of descriptors of a process, and (number, target) of the first ones."""
+    """Return how many file descriptors a process has open, and (descriptor, link target) of the first ones."""
     folder = f"/proc/{pid}/fd"
     numbers = sorted(os.listdir(folder), key=int)
     files = []

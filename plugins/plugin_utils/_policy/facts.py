@@ -70,7 +70,7 @@ class Facts:
 
     @property
     def restored(self) -> List[Reason]:
-        """The reasons of failed rungs after which the service was started in its previous state and is running."""
+        """The reasons why rungs failed after which the service was started in its previous state and is running."""
         return [Reason.read(each, "reason") for each in self.tried if each.get("restored")]
 
     def why(self, name: str) -> Reason:

@@ -100,7 +100,7 @@ def _of_kind(kind: Any) -> Dict[str, Any]:
 
 
 def _of_structure(kind: Any) -> Dict[str, Any]:
-    """Return the schema of a kind of the whitelist. Each value may be null, as modules return it."""
+    """Return the schema of a kind of the whitelist. Each value may be null, because modules may return null."""
     if isinstance(kind, str):
         return {"type": [_KINDS[kind], "null"]}
     if isinstance(kind, tuple):

@@ -36,7 +36,7 @@ def _message(depth: int) -> Mapping[str, Any]:
 _VALUES = 20
 MESSAGE = _message(3)
 # A text of several sentences has a message for each of them. Its reason may be the error of a step, and that error may
-# list the reasons of each method: two levels more.
+# list the reasons for each method: two levels more.
 _DEEP = _message(5)
 _TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))
 _REASON = {"reason": _TOLD}

@@ -255,7 +255,7 @@ class Watch:
         raise OSError(0, "no answer in time" if done.timed_out else done.stderr.strip() or f"rc {done.rc}")
 
     def _under_maintenance(self) -> bool:
-        """Return True if a maintenance is active. If that is unknown, return False, so that the recovery continues."""
+        """Return True if a maintenance window is active. If that is unknown, return False: the recovery continues."""
         if not self.target.state_dir:
             return False
         if time.monotonic() >= self._ask_maintenance_at:

@@ -218,7 +218,7 @@ def stopped(facts: Facts) -> Optional[Finding]:
 def start_held(facts: Facts) -> Optional[Finding]:
     """An earlier hold is in force, and nothing shows that it may be released."""
     held, kept = facts.hold.held, facts.hold.kept_by
-    # Damage of the database is more specific than the hold.
+    # Database damage is a more specific cause than the hold.
     if not held or not kept or facts.database.damages or facts.database.unread:
         return None
     told = facts.hold.messages.get("kept_by")

@@ -40,7 +40,7 @@ class Database(Part):
 
     @property
     def damages(self) -> List[Mapping[str, Any]]:
-        """The problems that mean damage of the content."""
+        """The problems that mean damaged content."""
         unread = self.unread
         return [item for item in self._errors if item not in unread]
 

@@ -101,7 +101,7 @@ class Facts(NamedTuple):
 
     @property
     def troubled(self) -> bool:
-        """True if the service does not serve, or ended within the window."""
+        """True if the service is down, or if systemd restarted it within the triage window."""
         return self.down or self.process.restarted
 
 

@@ -139,7 +139,7 @@ def test_run_from_open_to_close(call, note_start, time, tmp_path):
     assert closed["closed_at"] == time.at(10)
     assert closed["locked_by"] is None
     (tried,) = closed["attempts"]
-    assert (tried["held"], tried["result"], tried["started"], tried["seconds"]) == (True, "held", True, 5.0)
+    assert (tried["held"], tried["result"], tried["started"], tried["seconds"]) == (True, "succeeded", True, 5.0)
     assert closed["starts"] == [{"at": time.at(5), "run": opened["run"]}]
     assert closed["restarts_in_window"] == 1
 
@@ -446,7 +446,7 @@ def test_starts_are_counted_over_incidents_within_the_window(call, note_start, t
         ]
         last = call("closed", run=run, update={"attempts": tried, "outcome": "recovered"})
     assert [item["started"] for item in last["attempts"]] == [True, False, False]
-    assert [item["result"] for item in last["attempts"]] == ["held", "halted", "did not hold"]
+    assert [item["result"] for item in last["attempts"]] == ["succeeded", "halted", "failed"]
     assert (last["restarts_in_window"], last["blind_restarts_left"]) == (3, 0)
     assert last["crash_loop"] == {"looping": True, "restarts": 3, "fell": False, "limit": 3, "window": 3600.0}
     fewer = call("present", window=1500)
@@ -477,7 +477,7 @@ def test_attempt_is_recorded_before_it_is_made(call, note_start, time, tmp_path)
     assert note([{**first, "held": False, "reason": "fell"}, attempt(time, 2, rung="standard_recovery")]) is None
     seen = call("present", run=run)
     told = [(each["rung"], each["result"], each["started"]) for each in seen["attempts"]]
-    assert told == [("restart", "did not hold", True), ("standard_recovery", "under way", False)]
+    assert told == [("restart", "failed", True), ("standard_recovery", "under way", False)]
     assert seen["outage_started_at"] == time.at(-9)
     assert seen["locked_by"]["step"] == "standard_recovery"
 
