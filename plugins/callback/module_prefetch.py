@@ -17,9 +17,9 @@ description:
   - Packs the module that usually comes next while the current module is running. This needs ansible-core 2.19 or later.
   - Keeps packed modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. This needs ansible-core 2.19 or
     later.
-  - Loads once what every task needs, such as filters and the variable files of a play.
-  - List it after P(itsm_nexus.runbook.postmortem#callback). The closing summary is then shown before the packed modules
-    are stored.
+  - Loads only once the parts that every task needs, such as filters and the variable files of a play.
+  - List this callback after P(itsm_nexus.runbook.postmortem#callback). The closing summary is then shown before the
+    packed modules are stored.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:

@@ -7,22 +7,22 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: postmortem
 type: aggregate
-short_description: Writes the postmortem of an outage while the outage is still going on
+short_description: Records an outage while it lasts, and writes its postmortem
 version_added: 0.1.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Records the actions of a run on a host from the moment when M(itsm_nexus.runbook.incident) opens an incident there,
-    and the events before that moment. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file can be read at any
-    time, even if the controller was killed.
+  - Records the actions of a run on each host on which M(itsm_nexus.runbook.incident) opens an incident, including the
+    events before the incident was opened. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file can be read at
+    any time, even if the controller was killed.
   - At the end of the run, the postmortem of each host is written to C(<dir>/<incident>.md), C(.json) and C(.html), and
     a summary is shown on the screen. C(<dir>/index.html) lists all postmortems. One document contains all runs on the
     same incident.
-  - While a task is still running, a line on the error output reports it every O(progress) seconds.
+  - While a task is still running, a line on the standard error output reports that task every O(progress) seconds.
   - A run that opens no incident writes no file. In check mode nothing is written.
   - The timeline contains only named keys of the results of this collection's own modules. For tasks with C(no_log), it
-    contains only the name as it stands in the playbook, the status and the time. Arguments, loop items and filled-in
-    names are never recorded.
+    contains only the status, the time and the task's name as written in the playbook. Arguments, loop items and
+    filled-in names are never recorded.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:

@@ -24,7 +24,7 @@ options:
     required: true
   user:
     description:
-      - Account that runs knex. Only root may set another account than its own.
+      - Account that runs knex. Only root may set an account other than its own.
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   node_env:

@@ -14,7 +14,8 @@ class ModuleDocFragment:
 options:
   service:
     description:
-      - The service's process. Role P(itsm_nexus.runbook.nexus#role) builds it from its variables, as C(nexus_service).
+      - The service's process. The role P(itsm_nexus.runbook.nexus#role) builds this dictionary from its own variables,
+        as C(nexus_service).
       - A module ignores the suboptions that it does not need.
     type: dict
     required: true
