@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: disk_reclaim
-short_description: Free space on a full file system by removing no more files than needed
+short_description: Free space on a full file system, and remove no more files than needed
 version_added: 0.2.0
 description:
   - Removes files that match O(globs), the oldest first, until the file systems of O(targets) have the requested space.
     Files on other file systems are left alone.
-  - A file that a process has open is truncated. Removing it would free nothing.
+  - A file that a process has open is truncated, because removing it would free nothing.
   - Symbolic links are never followed, neither as files nor as folders of a path. Files with several names (hard links)
     are left alone.
   - Nothing in O(state_dir) is touched, because it holds the evidence.
@@ -162,8 +162,8 @@ duration:
   sample: 0.08
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
-      messages, and the C(values) in it.
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+      and the C(values) for that text.
   returned: failure
   type: dict
   version_added: 0.2.0

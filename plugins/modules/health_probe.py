@@ -52,12 +52,14 @@ options:
         default: ""
   mode:
     description:
-      - V(watch) ends healthy at the first healthy answer, V(critical) after O(critical_after) failures in a row, and
-        V(emergency) as soon as an answer is bad and the process is gone.
+      - V(watch) ends with the verdict healthy at the first healthy answer. It ends with the severity V(critical) after
+        O(critical_after) failures in a row, and with the severity V(emergency) as soon as an answer is bad and the
+        process is gone.
       - V(await) is for the time after a start. It probes until all endpoints are good, for at most O(deadline) seconds.
         It ends early if the process is gone and nothing is about to start it, or if the process ended again after
         systemd had restarted it.
-      - V(hold) probes O(count) times. It ends unhealthy at the first bad answer, or if the process IDs change.
+      - V(hold) probes O(count) times. It ends with the verdict unhealthy at the first bad answer, or if the process IDs
+        change.
       - With O(run), V(await) records the first healthy answer in the incident, and V(hold) removes it if the stability
         check fails. So the end of the outage is recorded even if the run is killed between these two checks.
     type: str
@@ -315,7 +317,7 @@ opened:
   type: dict
   sample: null
 signs:
-  description: The last good and the first bad answer, as O(itsm_nexus.runbook.incident#module:signs).
+  description: The last good and the first bad answer, in the format of O(itsm_nexus.runbook.incident#module:signs).
   returned: success
   type: list
   elements: dict

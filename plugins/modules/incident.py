@@ -10,15 +10,16 @@ module: incident
 short_description: Keep the record of an incident on its host, and let one run at a time work on it
 version_added: 0.1.0
 description:
-  - Records when the outage began, was detected and ended, the attempts, and the notifications. The next run continues
-    an open incident and does not change the recorded beginning.
-  - Reserves the host for the whole run with a lease. O(state=open) takes the lease, O(state=closed) releases it. Every
-    module of the collection that is called with O(run) keeps the lease while it works and renews it at the end. If the
-    run is killed, the lease expires after O(lease) seconds. A second run is refused, or it waits if O(wait) is set.
+  - Records when the outage began, when it was detected and when it ended. Also records the attempts and the
+    notifications. The next run continues an open incident and does not change the recorded beginning.
+  - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases it.
+    Every module of the collection that is called with O(run) keeps the lease while it works and renews it at the end.
+    If the run is killed, the lease expires after O(lease) seconds. A second run is refused, or it waits if O(wait) is
+    set.
   - An unreadable record is renamed. While the record cannot be written to its folder (for example because the disk is
     full), it is kept in memory. Both problems are reported as warnings and never block the run.
-  - Records the maintenance of the host. During a maintenance window, O(state=open) opens no incident and takes no
-    lease.
+  - Records the maintenance window of the host. During a maintenance window, O(state=open) opens no incident and takes
+    no lease.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -38,8 +39,8 @@ options:
   state:
     description:
       - V(open) opens an incident, or continues the open one, and takes the lease.
-      - V(attempt) records attempts, findings and notifications, and renews the lease. After the incident is closed, one
-        of its runs can record only O(notified).
+      - V(attempt) records attempts, findings and notifications, and renews the lease. After the incident is closed, its
+        runs can record only O(notified).
       - V(closed) records the outcome and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
         O(outcome=login_failed) the incident itself stays open, and the next run continues it.
       - Use V(closed) with an empty O(run) if the service was found healthy. The open incident is closed with
@@ -81,9 +82,9 @@ options:
   wait:
     description:
       - Maximum time in seconds to wait with O(state=open) until another run's lease ends.
-      - If the module waited (RV(waited)) and no incident is open afterwards, it opens none and takes no lease, because
-        the other run may have ended the outage. Probe the service again, and call the module again if the service is
-        still down.
+      - If the module waited (RV(waited)) and no incident is open afterwards, it opens no incident and takes no lease,
+        because the other run may have ended the outage. Probe the service again, and call the module again if the
+        service is still down.
       - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
     type: float
     default: 0.0
@@ -351,7 +352,7 @@ outage_seconds:
 lasted:
   description:
     - Duration of the outage in seconds, up to now or to RV(mitigated_at), by the clock of the host. Setting the clock
-      back does not make it shorter.
+      back does not make the duration shorter.
   returned: always
   type: float
   version_added: 0.2.0
@@ -502,8 +503,8 @@ warnings:
   elements: str
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
-      messages, and the C(values) in it.
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+      and the C(values) for that text.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -21,8 +21,8 @@ extends_documentation_fragment:
 options:
   wait:
     description:
-      - Maximum time in seconds to wait until another run's lease ends before the record is read. The module takes no
-        lease.
+      - Maximum time in seconds to wait until another run's lease ends. The record is read after that. The module takes
+        no lease.
       - If another run is still working on the host after that time, RV(locked_by) names it.
     type: float
     default: 0.0
@@ -86,7 +86,7 @@ outage_seconds:
 lasted:
   description:
     - Duration of the outage in seconds, up to now or to RV(mitigated_at), by the clock of the host. Setting the clock
-      back does not make it shorter.
+      back does not make the duration shorter.
   returned: always
   type: float
 severity:
@@ -215,8 +215,8 @@ warnings:
   elements: str
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
-      messages, and the C(values) in it.
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+      and the C(values) for that text.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -33,7 +33,7 @@ options:
     description:
       - V(latest) applies the pending migrations. It fails while another process has the database open.
       - V(unlocked) releases the migration lock that a killed migration left. It fails while a process of the
-        application is running knex, or while any process has the database open. Back up the database before.
+        application is running knex, or while any process has the database open. Back up the database first.
     type: str
     choices: [latest, unlocked]
     default: latest

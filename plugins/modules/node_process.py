@@ -10,14 +10,15 @@ module: node_process
 short_description: Start, stop or restart the service, under systemd or as a plain process
 version_added: 0.1.0
 description:
-  - Starts, stops or restarts the service with systemd or as a plain process, and returns as soon as its unit or process
-    runs. M(itsm_nexus.runbook.health_probe) checks whether it answers.
+  - Starts, stops or restarts the service with systemd or as a plain process, and returns as soon as the unit or the
+    process runs. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
   - Sends signals only to processes that verifiably belong to the service. Such a process runs the executable of
-    O(service.command) in O(service.app_dir). In addition, either O(service.pid_file) contains its process ID and start
-    time, or all its arguments are those of O(service.command) and it listens on one of O(ports) or belongs to
-    O(service.user). A suspended process (C(SIGSTOP)) is continued so that it can end.
+    O(service.command) in O(service.app_dir). In addition, it meets one of two conditions. Either O(service.pid_file)
+    contains its process ID and start time. Or all its arguments are those of O(service.command), and the process
+    listens on one of O(ports) or belongs to O(service.user). A suspended process (C(SIGSTOP)) is continued so that it
+    can end.
   - Processes of the service that a person started outside its unit are stopped before the unit is started or restarted,
-    and after it is stopped.
+    and after the unit is stopped.
   - Another process that listens on one of O(ports) is left alone and listed in RV(foreign). The service is then not
     started.
   - With O(run), every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.

@@ -40,8 +40,8 @@ options:
     type: int
     default: 25
   security:
-    description: V(tls) encrypts from the first byte. V(starttls) upgrades the connection, and the mail fails if the
-      server does not support it. V(none) does not encrypt.
+    description: V(tls) encrypts from the first byte. V(starttls) upgrades the connection, and the mail is not sent if
+      the server does not support this. V(none) does not encrypt.
     type: str
     choices: [none, starttls, tls]
     default: starttls

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: npm_ci
-short_description: Install C(node_modules) by the lock file, and keep the old modules until the new ones load
+short_description: Install C(node_modules) from the lock file, and keep the old modules until the new ones load
 version_added: 0.1.0
 description:
   - Checks whether the installed modules agree with the lock file and whether the native drivers load. If one of these
@@ -37,7 +37,7 @@ options:
     required: true
   user:
     description:
-      - Account that runs npm, the scripts of packages, and node. Only root may set another account than its own.
+      - Account that runs npm, the scripts of packages, and node. Only root may set an account other than its own.
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   mode:
@@ -53,8 +53,8 @@ options:
     type: bool
     default: true
   offline:
-    description: Whether npm may use only its cache. By default, npm takes packages from the registry that are not in
-      its cache.
+    description: Whether npm may use only its cache. By default, if a package is not in its cache, npm downloads the
+      package from the registry.
     type: bool
     default: false
   cache:
@@ -65,7 +65,7 @@ options:
   load_test:
     description:
       - Packages that node must be able to load before and after the swap. They must be in the lock file.
-      - Defaults to the packages C(better-sqlite3), C(sqlite3) and C(bcrypt), as far as they are in the lock file.
+      - Defaults to those of the packages C(better-sqlite3), C(sqlite3) and C(bcrypt) that are in the lock file.
     type: list
     elements: str
   timeout:
@@ -123,7 +123,7 @@ needed:
   type: bool
   sample: true
 reasons:
-  description: The problems, one per line. After twenty problems, a last line gives the number of further ones.
+  description: The problems, one per line. After twenty problems, a last line gives the number of further problems.
   returned: success
   type: list
   elements: str

@@ -32,7 +32,8 @@ options:
         type: str
         required: true
   retention_days:
-    description: Number of days after its last write when a document is removed. If V(0), all documents are kept.
+    description: Number of days after which a document is removed, counted from its last write. If V(0), all documents
+      are kept.
     type: float
     default: 365
 extends_documentation_fragment:

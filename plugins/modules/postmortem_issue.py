@@ -12,14 +12,14 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Creates an issue from a postmortem, on GitHub or a GitHub Enterprise Server, through its REST API. The text has a
-    hidden mark of the incident. If an issue with that mark exists, the postmortem is added to it as a comment. The same
-    document is not posted twice.
+  - Creates an issue from a postmortem, on GitHub or a GitHub Enterprise Server, through its REST API. The text of the
+    issue contains a hidden mark of the incident. If an issue with that mark exists, the postmortem is added to it as a
+    comment. The same document is not posted twice.
   - Runs in the process of ansible-playbook on the controller, independent of the task's host. The token is never passed
     to another process and never written to a file or a result. Redirects are not followed, and certificates are always
     verified.
-  - If the postmortem cannot be published, the module warns and returns RV(reason). It does not fail then, because a
-    missing report must not fail a recovery. The task fails only if the document cannot be read.
+  - If the postmortem cannot be published, the module warns and returns RV(reason). It does not fail, because a missing
+    report must not fail a recovery. The task fails only if the document cannot be read.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:

@@ -32,7 +32,7 @@ options:
     type: path
   incident:
     description:
-      - Id of the incident to write the documents of, even if they exist.
+      - Id of the incident whose documents are written, even if they exist.
       - If it is empty, the module writes the documents of every incident that has a timeline in the folder but lacks a
         document.
     type: str

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_rollback
-short_description: Roll back to an earlier release of the application, if it can use the database
+short_description: Roll back to an earlier release of the application, if that release can use the database
 version_added: 0.2.0
 description:
-  - Switches to the release before the current one, or to O(release), which may also be a later one.
+  - Switches to the release before the current one, or to O(release). O(release) may also be a later release.
   - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the link is replaced with one
     rename. With O(strategy=git), O(app_dir) is a git repository, and the tag before the current commit is checked out.
   - Changes nothing and returns the reason in RV(refused), if the database has migrations that the other release does
@@ -18,7 +18,8 @@ description:
     repository.
   - After a rollback, the module does not go back further unless O(release) names an older release.
   - The rollback is recorded in O(state_dir).
-  - Stop the service and back up the database before. Install the modules (M(itsm_nexus.runbook.npm_ci)) afterwards.
+  - Before the rollback, stop the service and back up the database. After the rollback, install the modules with
+    M(itsm_nexus.runbook.npm_ci).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -100,7 +101,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 from:
-  description: The previous release, by folder, branch, tag or commit. Null if it is unknown.
+  description: The previous release, named by its folder, branch, tag or commit. Null if it is unknown.
   returned: success
   type: str
   sample: v1.5.0

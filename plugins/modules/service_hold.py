@@ -13,7 +13,7 @@ description:
   - Under systemd, a hold is a drop-in of the unit. An automatic restart, a boot and C(systemctl start) are refused.
     C(systemctl status) shows the incident's id. The hold survives a reboot.
   - If the service is a plain process, only this collection honours the hold. The module then warns about it.
-  - With O(state=held), the data of the open incident are in doubt. The incident can be closed only after
+  - O(state=held) marks the data of the open incident as in doubt. The incident can be closed only after
     O(state=released) with O(statement=sound) or O(statement=accepted).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -56,7 +56,8 @@ options:
     choices: [sound, accepted]
     default: sound
   rows:
-    description: Rows by table of the database that was checked. They become the last good counts.
+    description: Number of rows of each table in the database that was checked. These numbers become the last good
+      counts.
     type: dict
     default: {}
   look:

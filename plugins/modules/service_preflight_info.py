@@ -11,7 +11,7 @@ short_description: Check whether the inventory's settings of the service are val
 version_added: 0.1.0
 description:
   - Compares the variables of role P(itsm_nexus.runbook.nexus#role) with the host, in one round trip, before any change.
-    The variable of a parameter, or of a suboption of O(service), has the same name after C(nexus_).
+    The variable is named C(nexus_) followed by the name of the parameter, or of the suboption of O(service).
   - An invalid value does not fail the module, but is returned in RV(problems). So a parameter may have any type.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
@@ -187,8 +187,8 @@ resolved:
       version_added: 0.2.0
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
-      messages, and the C(values) in it.
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+      and the C(values) for that text.
   returned: failure
   type: dict
   version_added: 0.2.0

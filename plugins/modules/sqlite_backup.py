@@ -133,7 +133,7 @@ size:
   sample: 1048576
 room_needed:
   description:
-    - Free space that the copy needs, in bytes. It is returned also with O(room_only=true) and in check mode. If less
+    - Free space that the copy needs, in bytes. It is also returned with O(room_only=true) and in check mode. If less
       space is free, the module fails.
   returned: success
   type: int

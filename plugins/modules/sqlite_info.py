@@ -14,7 +14,8 @@ description:
     module creates no file in the database's folder, opens none for writing, and keeps no lock after the check.
   - A file that is missing, empty or not a database is never opened with SQLite. If an empty file has a WAL, SQLite
     would delete that WAL.
-  - After a crash, the database is read together with its WAL. A database in use is read as by any other reader.
+  - After a crash, the database is read together with its WAL. A database in use is read in the same way as any other
+    reader would read it.
   - Problems are reported in RV(problems) with RV(healthy=false). The module fails only if its parameters are invalid.
 options:
   path:
@@ -105,7 +106,8 @@ healthy:
 conclusive:
   description:
     - True if the verdict is complete. A complete verdict covers the whole WAL and, if requested, the check of the pages
-      and the row counts. If the time was too short, it is false, and RV(healthy) covers only the checked part.
+      and the row counts. If the time was too short, RV(conclusive) is false, and RV(healthy) covers only the checked
+      part.
   returned: success
   type: bool
   sample: true

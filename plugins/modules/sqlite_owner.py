@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_owner
-short_description: Give a SQLite database back to its user after a command of root changed its owner
+short_description: Give a SQLite database back to its user after a command that ran as root changed its owner
 version_added: 0.2.0
 description:
   - Changes the owner of a database, of its -wal and of its -shm from root to O(user). Their group becomes the primary

@@ -211,7 +211,7 @@ plan:
       elements: str
       sample: []
 rows_before:
-  description: Number of rows of each table, as counted in the damaged database, or as expected.
+  description: Number of rows of each table, as counted in the damaged database or given in O(expected).
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}

@@ -14,7 +14,7 @@ description:
     both.
   - If a check fails, the module sets the given permissions of the key. If a check still fails, it runs O(command), sets
     the permissions again and repeats the checks. If no check fails, it changes nothing.
-  - If a check fails even then, the module does not fail. It returns RV(valid=false) and RV(problems).
+  - If a check still fails at the end, the module does not fail. It returns RV(valid=false) and RV(problems).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease

@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Collects in parallel all facts that a person would check during an outage. These are the process, the unit, the
     ports and their answers, the disk, the memory, the kernel's out-of-memory lines, the log file, the journal, the
-    certificate, the database, core dumps, Node, and the names of the environment variables. Each part has its own time
-    limit. RV(parts) lists the parts that could not be collected.
+    certificate, the database, core dumps, Node, and the names of the environment variables. Each of these parts has its
+    own time limit. RV(parts) lists the parts that could not be collected.
   - Names the causes in RV(findings). The first one is the most urgent. A healthy host has no findings.
   - With O(incident), the module saves the facts as the evidence bundle of that incident, in a folder that only its
     owner can read. Nothing else on the host is changed.
@@ -127,7 +127,8 @@ options:
     type: float
     default: 300.0
   window:
-    description: Length in seconds of the period for which logs are read. It ends when the service ended, or now.
+    description: Logs are read from this many seconds before the end of the unit, or before now if the unit has not
+      ended.
     type: int
     default: 600
   log_lines:
@@ -182,7 +183,7 @@ findings:
         V(database_owner), V(unhandled_exception), V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
       type: str
     confidence:
-      description: Number from 0 to 1. A value of at least 0.5 means a likely cause, a lower value only a hint.
+      description: Number from 0 to 1. A value of at least 0.5 means a likely cause. A lower value means only a hint.
       type: float
     summary:
       description: The cause in a sentence.
@@ -458,7 +459,7 @@ parts:
   type: dict
   sample: {unit: 0.02, log: 0.01, "disk:log": timed out}
 signs:
-  description: Times when the service was last healthy (V(good)), and when it had failed (V(bad)).
+  description: Instants at which the service was still healthy (V(good)) or had already failed (V(bad)).
   returned: always
   type: list
   elements: dict
@@ -524,8 +525,8 @@ duration:
   type: float
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
-      messages, and the C(values) in it.
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+      and the C(values) for that text.
   returned: failure
   type: dict
   version_added: 0.2.0

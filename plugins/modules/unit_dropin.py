@@ -14,8 +14,8 @@ description:
   - Writes a drop-in with its own name for a systemd unit, reloads systemd, and checks that the settings apply to the
     unit. If another drop-in or the unit's command overrides them, the module fails and names the drop-in or command.
   - The service is not restarted. The settings apply from its next start.
-  - With O(until), a timer removes the drop-in at that time. If the service is running then, the timer restarts it, so
-    that the earlier settings apply again. The timer survives a reboot.
+  - With O(until), a timer removes the drop-in at that time. If the service is running at that time, the timer restarts
+    the service, so that the earlier settings apply again. The timer survives a reboot.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -90,7 +90,7 @@ files:
   elements: str
   sample: [/etc/systemd/system/itsm-system.service.d/90-itsm-nexus-memory.conf]
 memory_max:
-  description: The unit's C(MemoryMax) in bytes, or null if there is no limit. In check mode, the value before.
+  description: The unit's C(MemoryMax) in bytes, or null if there is no limit. In check mode, the value before a run.
   returned: success
   type: int
   sample: 1073741824
