@@ -36,7 +36,7 @@ options:
     type: str
     required: true
   state:
-    description: Whether the drop-in must exist.
+    description: Whether the drop-in exists after the run.
     type: str
     choices: [present, absent]
     default: present
