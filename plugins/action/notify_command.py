@@ -10,7 +10,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 
 
 class ActionModule(notification_action.Telling):
-    """Runs a command on the controller. The module of this name has the documentation."""
+    """Runs a command on the controller. See the module of the same name for documentation."""
 
     # transports.command kills the command at its timeout.
     _grace = 5.0

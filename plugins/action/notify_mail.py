@@ -10,7 +10,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 
 
 class ActionModule(notification_action.Telling):
-    """Sends a mail. The module of this name has the documentation."""
+    """Sends a mail. See the module of the same name for documentation."""
 
     options: ClassVar[Mapping[str, Any]] = {
         "host": {"type": "str", "default": "localhost"},

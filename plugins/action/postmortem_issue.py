@@ -29,7 +29,7 @@ def _earlier(instant: str) -> str:
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Calls the API from the controller. The module of this name has the documentation."""
+    """Calls the API from the controller. See the module of the same name for documentation."""
 
     TRANSFERS_FILES = False
     _requires_connection = False

@@ -20,7 +20,7 @@ _CALLBACK = "itsm_nexus.runbook.postmortem"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Reads and writes on the controller only. The module of this name has the documentation."""
+    """Reads and writes on the controller only. See the module of the same name for documentation."""
 
     TRANSFERS_FILES = False
     _requires_connection = False

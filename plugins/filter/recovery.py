@@ -26,8 +26,8 @@ def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
 def whole(hosts: Any) -> Any:
     """Return the hosts of a play unchanged; raise AnsibleFilterError if options leave out some of its tasks.
 
-    Ansible evaluates the keywords of a play whatever the tags are. The options could also leave out a task that checks
-    them.
+    Use it in the keyword hosts: Ansible evaluates that keyword even if tags are given. Tags could skip a task that
+    checks the options.
     """
     reason = recovery_settings.partial(context.CLIARGS)
     if reason:

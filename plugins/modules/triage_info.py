@@ -196,7 +196,7 @@ findings:
       description: Action to take now.
       type: str
     prevention:
-      description: Action to prevent it in future.
+      description: Action to prevent the cause from recurring.
       type: str
     messages:
       description: >-

@@ -334,7 +334,7 @@ def pair(
 
 
 def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[str, Any]]:
-    """Return the record of the open incident, or None if none is open. It is cheap and changes nothing."""
+    """Return the record of the open incident, or None if none is open. This check is cheap and changes nothing."""
     return pair(state_dir, clock=host_lease.Clock(), memory=memory, writing=False)[0].open_incident()
 
 
@@ -356,5 +356,5 @@ def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memo
 
 
 def is_open(state_dir: str, *, memory: Optional[str] = None) -> bool:
-    """Return True if an incident is open. It is cheap and changes nothing."""
+    """Return True if an incident is open. This check is cheap and changes nothing."""
     return current(state_dir, memory=memory) is not None

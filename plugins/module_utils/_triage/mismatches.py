@@ -154,7 +154,7 @@ def _seems_well(facts: Facts, path: str) -> bool:
 
 
 def _of_paths(facts: Facts) -> List[Mismatch]:
-    """Return the files that differ from the configured files, and the files that the service may not use."""
+    """Return the paths (database, log, working directory) that the service uses instead of the configured ones."""
     found = []
     absent = [item["code"] for item in facts.database.damages if item["code"] in _ABSENT]
     for item in facts.paths:

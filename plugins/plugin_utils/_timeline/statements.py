@@ -4,8 +4,8 @@
 
 """The statements that may be made about a service and its data, for screen, documents, notifications and artifacts.
 
-A statement needs a check that was made after the last event that could change the answer (docs/statements.md). If there
-was no such check, its value is UNKNOWN.
+A statement must be based on a check that is later than the last event that could make it false (docs/statements.md). If
+there was no such check, its value is UNKNOWN.
 """
 
 from __future__ import annotations
