@@ -330,7 +330,7 @@ facts:
       description: >-
         The answers to the health requests to O(health_path), one for each port. The requests are the same as those of
         M(itsm_nexus.runbook.health_probe). Each answer has C(name) (V(https), V(http)), C(url), C(ok), C(status) and
-        C(error). C(messages) contains the error for other languages.
+        C(error). C(messages) contains the error as a message with the C(id) of its text, for other languages.
       type: list
       elements: dict
     disk:

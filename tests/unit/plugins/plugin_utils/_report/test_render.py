@@ -279,7 +279,7 @@ def test_measurements_are_shown_if_nothing_was_wrong():
     half = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk}))[2:4]
     assert [action.wanted for action in half] == [False, True]
     neither = prose_actions.actions(EN, incident(findings=[]))[2:4]
-    assert all(action.wanted and "recorded no finding" in action.why for action in neither)
+    assert all(action.wanted and "recorded neither a finding" in action.why for action in neither)
 
 
 def test_memory_and_disk_are_judged_by_the_free_amount():
