@@ -119,7 +119,7 @@ class MessageError(Exception):
     templates: ClassVar[Mapping[str, str]] = ENGLISH
 
     def __init__(self, told: Union[str, Message, MessageError]) -> None:
-        """told: the message, a plain text to quote, or the error that caused this one."""
+        """Take the message, a plain text to quote, or the error that caused this one."""
         if isinstance(told, MessageError):
             self.told: Message = told.told
         else:

@@ -132,7 +132,7 @@ def _readable_ranges(connection: sqlite3.Connection, name: str) -> List[Tuple[in
 
 
 def _next_readable(connection: sqlite3.Connection, name: str, *, after: int) -> Optional[int]:
-    """Return the lowest row number above after where the table can be read again, or None."""
+    """Return the lowest row number above after at which the table can be read again, or None."""
     query = f"SELECT rowid FROM damaged.{name} NOT INDEXED WHERE rowid >= ? ORDER BY rowid LIMIT 1"  # noqa: S608
 
     def readable(number: int) -> bool:
