@@ -50,11 +50,11 @@ ENGLISH: Dict[str, str] = {
     "reason.record.not_instant": "{name} is {value}: an instant is written like 2026-03-02T01:02:03.456Z (UTC)",
     "reason.record.not_word": "{name} is {value}: allowed is a word",
     # The maintenance.
-    "reason.maintenance.no_end": "maintenance_until is empty: a maintenance must have an end; {allowed}",
+    "reason.maintenance.no_end": "maintenance_until is empty: a maintenance window must have an end; {allowed}",
     "reason.maintenance.not_an_end": "maintenance_until is {until}: {allowed}",
     "reason.maintenance.allowed": "allowed is an instant with its time zone, like 2026-03-02T04:00:00Z or 2026-03-02 13:00+09:00, or a time from now, like +2h, +90m or +1d12h",
     "reason.maintenance.ended": "maintenance_until is {until}, which is {at}: that is over already",
-    "reason.maintenance.only_reason": "maintenance_reason is {reason}, but maintenance_until is empty: a maintenance must have an end",
+    "reason.maintenance.only_reason": "maintenance_reason is {reason}, but maintenance_until is empty: a maintenance window must have an end",
     "reason.maintenance.relative": "maintenance_until is {until}: counted from each run anew it would never end; give an instant with its time zone, like 2026-03-02T04:00:00Z",
     "reason.maintenance.not_written": "Cannot write {path}: {why}",
 }

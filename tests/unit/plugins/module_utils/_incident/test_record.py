@@ -1130,7 +1130,7 @@ def test_a_maintenance_of_a_variable(call, time):
         ({"state": "attempt"}, "run is empty"),
         ({"state": "closed", "run": "run-x"}, "no incident is open"),
         ({"state": "open", "restart_limit": -1}, "restart_limit is -1"),
-        ({"state": "open", "maintenance_reason": "x"}, "a maintenance must have an end"),
+        ({"state": "open", "maintenance_reason": "x"}, "a maintenance window must have an end"),
         (
             {"state": "open", "update": {"notified": [{"at": "2026-03-02T01:02:03.000Z"}]}},
             r"notified\[\].level is None",
