@@ -25,7 +25,7 @@ POINTS = [
     # This task opens the incident when it finds the outage.
     ("Probe the service's health", 0.4),
     ("Save the evidence and find the cause", 0.5),
-    ("Begin the rung", 0.0),
+    ("2.2 and 4 Ladder: try the rungs in order", 0.0),
     ("Check the database while the service is stopped", 0.3),
     ("Back up the database and verify the backup", 0.5),
     ("Checkpoint the WAL", 0.3),
