@@ -190,6 +190,13 @@ database:
       description: Number of unused pages.
       type: int
       sample: 0
+    first_migration_at:
+      description:
+        - When knex applied the first migration, or V(null) if it is unknown. A copy of the database has the same time.
+        - A database that the service created later has a later time.
+      returned: always
+      type: str
+      version_added: 0.2.0
     user_version:
       description: The application's own version number.
       type: int
@@ -424,7 +431,8 @@ def main() -> None:
                 busy_timeout=params["busy_timeout"],
             )
         if params["remember"] and result["healthy"] and not result["data_loss_suspected"] and not module.check_mode:
-            last_good.note_rows(params["state_dir"], path=result["database"]["path"], rows=result["row_counts"])
+            counted = last_good.Counted.of(result)
+            last_good.note_rows(params["state_dir"], path=result["database"]["path"], counted=counted)
     except SqliteError as error:
         module.fail_json(**failure(error))
     module.exit_json(changed=False, **sanitize.data(result))

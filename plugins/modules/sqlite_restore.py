@@ -66,6 +66,14 @@ options:
     description: Known row counts from before the damage, by table.
     type: dict
     default: {}
+  replaced:
+    description:
+      - Set this to true if the database is a new one that does not have the rows of the earlier one. See
+        RV(itsm_nexus.runbook.triage_info#module:database_replaced).
+      - Then O(method=auto) uses neither V(checkpoint) nor V(salvage).
+    type: bool
+    default: false
+    version_added: 0.2.0
   owner:
     description:
       - The user that the service runs as, and the owner of a new database. If users other than root can change a
@@ -327,6 +335,7 @@ def main() -> None:
             "backup_dirs": {"type": "list", "elements": "path", "default": []},
             "backup_patterns": {"type": "list", "elements": "str"},
             "expected": {"type": "dict", "default": {}},
+            "replaced": {"type": "bool", "default": False},
             "owner": {"type": "str"},
             "shell": {"type": "str", "default": "sqlite3"},
             "time_budget": {"type": "float", "default": 300.0},

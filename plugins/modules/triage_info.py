@@ -427,7 +427,8 @@ facts:
     hold:
       description: >-
         C(held) (the current hold with C(incident), C(cause), C(reason), C(at)), C(kept_by) (why it cannot be released,
-        also in C(messages)), C(rows_missing), C(rows_collapsed).
+        also in C(messages)), C(rows_missing), C(rows_collapsed), C(replaced) (see RV(database_replaced)),
+        C(created_at).
       type: dict
     cores:
       description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).
@@ -488,6 +489,21 @@ rows_missing:
   sample: {"users": [102, 0]}
 rows_collapsed:
   description: True if, since the last good count, a table or half of all rows has been lost.
+  returned: always
+  type: bool
+  version_added: 0.2.0
+created_before:
+  description:
+    - When the database with RV(rows_before) was created, that is, when knex applied its first migration. An empty text
+      if it is unknown.
+  returned: always
+  type: str
+  version_added: 0.2.0
+database_replaced:
+  description:
+    - True if the database was created later than RV(created_before), so that it is another database. For example, the
+      file was deleted, and the service created a new one at its next start.
+    - V(null) if it is unknown when the database was created.
   returned: always
   type: bool
   version_added: 0.2.0

@@ -28,14 +28,19 @@ from drills import STATE_DIR, Drill
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DAMAGES = ("zero", "pages", "deleted")
 DELAYS = (0, 3, 6, 9, 11)
-# The last delay is longer than systemd's: systemd has already started the service.
+# Longer than systemd's delay: systemd has already started the service.
+SYSTEMD_FIRST = 30
 ROUNDS = (
-    [*itertools.product(DAMAGES, DELAYS), ("pages", 30)] if THOROUGH else [("zero", 3), ("pages", 0), ("deleted", 6)]
+    [*itertools.product(DAMAGES, DELAYS), *((damage, SYSTEMD_FIRST) for damage in DAMAGES)]
+    if THOROUGH
+    else [("zero", 3), ("pages", 0), ("deleted", 6), ("deleted", SYSTEMD_FIRST)]
 )
 KILLS = range(10 if THOROUGH else 1)
 # How long systemd is watched after the kill: at least twice its delay and the pause before a start.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
+# A service that has run longer than this has worked, so that it had a database before.
+WORKED = 22.0
 # Seconds from the first task on the host until the run can have stopped a start in progress.
 TOO_LATE = 1.0
 FOLDER = "/mnt/LinuxHDD/ITSM-System/backend"
@@ -105,6 +110,7 @@ def put_in_doubt(drill: Drill, name: str, damage: str, acknowledged: set[str]) -
     outside.forget_restarts(drill)
     drill.host.check_output("/opt/drill/bin/rows-into-wal")
     runs.wait_for(lambda: drill.ask(URL)[0] == 200, "the service answers")
+    runs.wait_for(lambda: outside.active_for(drill) > WORKED, "the service has worked for a while")
     for number in range(20):
         title = f"Acknowledged before {name}, number {number}"
         post = f'curl -skf --max-time 5 https://localhost:6443/api/v1/incidents --json \'{{"title": "{title}"}}\''
@@ -194,6 +200,7 @@ def test_nobody_starts_the_service(drill: Drill, acknowledged: set[str], damage:
     assert runs.run(drill, this.name) == 2
     this = this.met(drill)
     opened = opened_by_node(drill, this.killed_at)
+    assert opened or delay != SYSTEMD_FIRST
     if opened:
         # The delay of systemd's start was over when the run reached the host.
         assert opened[0]["at"] < this.since

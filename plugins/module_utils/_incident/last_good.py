@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Dict, Mapping, Optional
+from types import MappingProxyType
+from typing import Any, Dict, Mapping, NamedTuple, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
@@ -27,25 +28,50 @@ def note_healthy(state_dir: str, *, at: str) -> None:
 _ROWS = "last_good_rows.json"
 
 
-def note_rows(state_dir: str, *, path: str, rows: Mapping[str, int], at: Optional[str] = None) -> None:
-    """Save the row counts of a database that was found sound. A write error is ignored."""
-    known = {"at": at or timestamps.now(), "path": os.path.realpath(path), "rows": dict(rows)}
+class Counted(NamedTuple):
+    """The last row counts of a sound database by table, and when it was created. Both are empty if unknown.
+
+    created_at: the time of the first migration, which identifies the database. See sqlite_schema.first_migration.
+    """
+
+    rows: Mapping[str, int] = MappingProxyType({})
+    created_at: str = ""
+
+    @classmethod
+    def of(cls, look: Mapping[str, Any]) -> Counted:
+        """Return what a result of the module sqlite_info counted."""
+        database = look.get("database") or {}
+        return cls(look.get("row_counts") or {}, database.get("first_migration_at") or "")
+
+    def is_replaced_by(self, created_at: str) -> Optional[bool]:
+        """Return True if a database created at that time is a later one, or None if its time is unknown."""
+        if not self.created_at:
+            return False
+        return created_at > self.created_at if created_at else None
+
+
+def note_rows(state_dir: str, *, path: str, counted: Counted) -> None:
+    """Save the row counts of a database that was found sound, and when it was created. A write error is ignored."""
+    known: Dict[str, Any] = {"at": timestamps.now(), "path": os.path.realpath(path)}
+    known.update(rows=dict(counted.rows), created_at=counted.created_at)
     data = json.dumps(known, sort_keys=True).encode()
     with contextlib.suppress(OSError):
         atomic_files.private_folder(state_dir)
         atomic_files.write_atomically(os.path.join(state_dir, _ROWS), data + b"\n")
 
 
-def last_good_rows(state_dir: str, *, path: str) -> Dict[str, int]:
-    """Return the last row counts by table of the sound database at path, or an empty mapping if they are unknown."""
+def last_good_rows(state_dir: str, *, path: str) -> Counted:
+    """Return the last row counts of the sound database at path."""
     try:
         known = json.loads(
             atomic_files.read_plain(os.path.join(state_dir, _ROWS), limit=incident_store.LARGEST).decode("utf-8")
         )
-        rows = known["rows"] if known["path"] == os.path.realpath(path) else {}
-        return {str(name): int(number) for name, number in rows.items()}
+        if known["path"] != os.path.realpath(path):
+            return Counted()
+        rows = {str(name): int(number) for name, number in known["rows"].items()}
+        return Counted(rows, str(known.get("created_at") or ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return Counted()
 
 
 def last_healthy(state_dir: str) -> Optional[str]:

@@ -15,10 +15,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, takeover
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
 
 # Age in seconds up to which a process has hardly done anything yet.
 _YOUNG = 20.0
@@ -90,6 +90,7 @@ def hold(
     cause: str,
     reason: str,
     rows: Optional[Mapping[str, int]] = None,
+    created_at: Optional[str] = None,
     data: bool = True,
     warn: Callable[[str], Any],
 ) -> Optional[Dict[str, Any]]:
@@ -101,7 +102,8 @@ def hold(
     except unit_hold.HoldError as error:
         warn(str(error))
     if data:
-        put_in_doubt(state_dir=state_dir, run=run, reasons=[reason], rows=rows, warn=warn)
+        where = {"state_dir": state_dir, "run": run}
+        put_in_doubt(**where, reasons=[reason], rows=rows, created_at=created_at, warn=warn)
     return unit_hold.read(place)
 
 
@@ -175,22 +177,30 @@ def put_in_doubt(
     run: str,
     reasons: List[str],
     rows: Optional[Mapping[str, int]] = None,
+    created_at: Optional[str] = None,
     warn: Callable[[str], Any],
 ) -> None:
-    """Record that the data of the open incident are in doubt. Earlier good row counts stay on record."""
+    """Record that the data of the open incident are in doubt. Earlier good row counts stay on record.
+
+    created_at: when the database with the good row counts was created. See last_good.Counted.
+    """
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
         "state": incident_store.IN_DOUBT,
         "reasons": list(dict.fromkeys([*known.get("reasons", ()), *reasons])),
         "rows": known.get("rows") or dict(rows or {}),
+        "created_at": (known if known.get("rows") else {"created_at": created_at}).get("created_at"),
         "checked_at": known.get("checked_at"),
     }
     note(incident_notes.note(state_dir=state_dir, run=run, data=noted), warn=warn)
 
 
-def note_rows(*, state_dir: str, run: str, rows: Mapping[str, int], warn: Callable[[str], Any]) -> None:
-    """Record the row counts of a sound database in the open incident."""
-    data = {"state": incident_store.SOUND, "reasons": [], "rows": dict(rows), "checked_at": timestamps.now()}
+def note_rows(
+    *, state_dir: str, run: str, rows: Mapping[str, int], created_at: str = "", warn: Callable[[str], Any]
+) -> None:
+    """Record the row counts of a sound database, and when it was created, in the open incident."""
+    data = {"state": incident_store.SOUND, "reasons": [], "rows": dict(rows), "created_at": created_at}
+    data["checked_at"] = timestamps.now()
     note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
 
 
@@ -204,6 +214,7 @@ def settle_doubt(
     reason: str,
     warn: Callable[[str], Any],
     rows: Optional[Mapping[str, int]] = None,
+    created_at: str = "",
     look: Optional[Mapping[str, Any]] = None,
 ) -> bool:
     """Release the service and record why its data are no longer in doubt; return True if it was held.
@@ -215,14 +226,20 @@ def settle_doubt(
     record = incident_store.current(state_dir)
     if record is not None and (was_held or record.get("data")):
         known = record.get("data") or {}
+        seen = last_good.Counted.of(look or {})
         noted = {
             "state": state,
             "reasons": [*known.get("reasons", ()), reason],
-            "rows": dict(rows or (look or {}).get("row_counts") or known.get("rows") or {}),
+            "rows": dict(rows or seen.rows or known.get("rows") or {}),
+            "created_at": created_at or seen.created_at,
             "checked_at": timestamps.now(),
         }
         if state == incident_store.ACCEPTED:
             noted["accepted"] = damage(look or {})
+            path = ((look or {}).get("database") or {}).get("path")
+            if path and seen.rows:
+                # The next incident compares with the state that the person has accepted.
+                last_good.note_rows(state_dir, path=str(path), counted=seen)
         note(incident_notes.note(state_dir=state_dir, run=run, data=noted), warn=warn)
     return was_held
 

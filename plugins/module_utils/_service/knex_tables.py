@@ -32,7 +32,6 @@ _MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
 _SHOWN = 80  # characters of a table's name
 
 # knex's tables may have any name (migrations.tableName), but always these columns.
-_MIGRATIONS_COLUMNS = {"id", "name", "batch", "migration_time"}
 _LOCK_COLUMNS = {"index", "is_locked"}
 
 
@@ -63,10 +62,6 @@ class Tables(NamedTuple):
     several: bool = False
 
 
-def _columns(connection: sqlite3.Connection, table: str) -> Set[str]:
-    return {str(row[1]) for row in connection.execute(f"PRAGMA table_info({sqlite_schema.quoted(table)})")}
-
-
 def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
     """Raise SqliteError if a table is too large for a table of knex. SQLite counts, so that no row is read."""
 
@@ -95,8 +90,8 @@ def _emit_tables(connection: sqlite3.Connection, emit: child_process.Emit, *, de
 def _emit_snapshot(connection: sqlite3.Connection, emit: child_process.Emit) -> None:
     connection.execute("BEGIN")
     for table in sqlite_schema.tables_of(connection):
-        columns = _columns(connection, table)
-        if columns not in (_MIGRATIONS_COLUMNS, _LOCK_COLUMNS):
+        columns = sqlite_schema.columns_of(connection, table)
+        if columns not in (sqlite_schema.MIGRATIONS_COLUMNS, _LOCK_COLUMNS):
             continue
         _refuse_too_large(connection, table, columns)
         name = sqlite_schema.quoted(table)

@@ -236,6 +236,7 @@ def _database(found: Look, done: integrity.Examination) -> Dict[str, Any]:
         "freelist_count": header.freelist_count if header is not None else None,
         "user_version": header.user_version if header is not None else None,
         "journal_mode": None,
+        "first_migration_at": timestamps.iso(done.first_migration) if done.first_migration is not None else None,
         "sqlite_version": sqlite_files.version_text(header.writer_version) if header is not None else None,
         "library_version": sqlite3.sqlite_version,
         "wal_reset_bug": header is not None

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sqlite3
@@ -47,6 +48,8 @@ class Examination:
     basics: Dict[str, Any] = dataclasses.field(default_factory=dict)
     checks: Dict[str, str] = dataclasses.field(default_factory=dict)
     row_counts: Dict[str, int] = dataclasses.field(default_factory=dict)
+    # Seconds since the epoch.
+    first_migration: Optional[float] = None
     problems: List[Problem] = dataclasses.field(default_factory=list)
     steady: bool = True
 
@@ -70,6 +73,8 @@ def examine(
         event = answer["event"]
         if event == "basics":
             done.basics = answer["basics"]
+        elif event == "first_migration":
+            done.first_migration = answer["at"]
         elif event == "check":
             _take_check(done, answer, shown=shown)
         elif event == "counts":
@@ -185,6 +190,8 @@ def _answer(
                 emit({"event": "counts", "counts": sqlite_schema.count_rows(connection, tables=row_counts)})
             except sqlite3.Error as error:
                 emit({"event": "check", "name": "row_counts", "lines": [], "error": str(error)})
+            with contextlib.suppress(sqlite3.Error):
+                emit({"event": "first_migration", "at": sqlite_schema.first_migration(connection)})
 
 
 def run_check(connection: sqlite3.Connection, name: str, *, table: Optional[str] = None) -> child_process.Message:

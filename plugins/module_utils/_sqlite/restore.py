@@ -44,6 +44,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
 
 METHODS = ("checkpoint", "salvage", "backup", "empty")
+_AFTER_REPLACEMENT = ("backup", "empty")
 
 
 class _Workspace(NamedTuple):
@@ -72,6 +73,7 @@ def restore(
     backup_dirs: Sequence[str] = (),
     backup_patterns: Sequence[str] = (),
     expected: Optional[Mapping[str, int]] = None,
+    replaced: bool = False,
     owner: Optional[str] = None,
     shell: str = "sqlite3",
     time_budget: float = 300.0,
@@ -80,6 +82,7 @@ def restore(
 ) -> Dict[str, Any]:
     """Find the methods for a sound database at path, apply one if act is true, and return the result for the module.
 
+    replaced: the database is a new one without the earlier rows, so auto neither checkpoints nor salvages it.
     If act is false, and in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
     """
@@ -103,7 +106,7 @@ def restore(
         )
         ways = restore_ways.ways(
             case,
-            wanted=(method,) if working and method != "auto" else METHODS,
+            wanted=(method,) if working and method != "auto" else _AFTER_REPLACEMENT if replaced else METHODS,
             every=not working,
             scratch=space.scratch,
             shell=shell,

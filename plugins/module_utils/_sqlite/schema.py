@@ -7,7 +7,12 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, List, Optional, Sequence, Set, Union
+
+# The columns of the table in which knex records migrations. Its name is configurable (migrations.tableName).
+MIGRATIONS_COLUMNS = {"id", "name", "batch", "migration_time"}
+# Times of a migration that are plausible, in milliseconds since the epoch: the years 2001 to 2286.
+_FIRST_TIME, _LAST_TIME = 10**12, 10**13 - 1
 
 
 def quoted(name: str) -> str:
@@ -41,3 +46,27 @@ def count_rows(
         else:
             counts[table] = None
     return counts
+
+
+def columns_of(connection: sqlite3.Connection, table: str) -> Set[str]:
+    """Return the names of a table's columns. Raises sqlite3.Error."""
+    return {str(row[1]) for row in connection.execute(f"PRAGMA table_info({quoted(table)})")}
+
+
+def first_migration(connection: sqlite3.Connection) -> Optional[float]:
+    """Return when knex applied the first migration, in seconds since the epoch, or None if that is unknown.
+
+    A copy of the database, a restored backup and a salvaged database have the same time. A database that the service
+    creates has a later one. knex binds a JavaScript Date, which the SQLite drivers store in milliseconds. Raises
+    sqlite3.Error.
+    """
+    tables = [name for name in tables_of(connection) if columns_of(connection, name) == MIGRATIONS_COLUMNS]
+    if len(tables) != 1:
+        return None
+    # The name comes from the schema and is quoted as an identifier.
+    first, strange = connection.execute(
+        "SELECT min(migration_time), sum(typeof(migration_time) NOT IN ('integer', 'real') "  # noqa: S608
+        f"OR migration_time NOT BETWEEN ? AND ?) FROM {quoted(tables[0])}",
+        (_FIRST_TIME, _LAST_TIME),
+    ).fetchone()
+    return float(first) / 1000 if strange == 0 else None

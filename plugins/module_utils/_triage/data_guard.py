@@ -32,8 +32,8 @@ def known(params: Params) -> Dict[str, Any]:
     record = incident_store.current(params["state_dir"])
     if record is None or not params["incident"]:
         record = None
-    rows = functools.partial(_last_good, params["state_dir"])
-    return {"record": record, "held": one_starter.held(**_place(params)), "last_good": rows}
+    counted = functools.partial(_last_good, params["state_dir"])
+    return {"record": record, "held": one_starter.held(**_place(params)), "last_good_of": counted}
 
 
 def _place(params: Params) -> Dict[str, str]:
@@ -49,7 +49,7 @@ def _holds_only_copy(facts: Mapping[str, Any]) -> bool:
     return bool(path) and any(procfs.holds_deleted(item["pid"], path) for item in processes)
 
 
-def _last_good(state_dir: str, path: str) -> Mapping[str, int]:
+def _last_good(state_dir: str, path: str) -> last_good.Counted:
     return last_good.last_good_rows(state_dir, path=path)
 
 
@@ -87,11 +87,13 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
     # "missing".
     of_data = [item for item in blocking if item["cause"] in DATA_CAUSES and not item["explained_by"]]
     record = known["record"] or {}
+    # If it is unknown now, the earlier time still identifies the database.
+    created_at = last_good.Counted.of(result["facts"]["database"]).created_at or result["created_before"]
     conclusive = bool(result["facts"]["database"].get("conclusive"))
     if blocking:
         first = blocking[0]
         about = {"cause": first["cause"], "reason": first["summary"], "data": bool(of_data)}
-        about.update(incident=params["incident"], rows=result["rows_before"])
+        about.update(incident=params["incident"], rows=result["rows_before"], created_at=result["created_before"])
         result["hold"] = one_starter.hold(**where, **about, warn=warn)
         if of_data:
             result["data_evidence"] = _keep_data(params, result["facts"]["database"])
@@ -101,15 +103,15 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
         if result["rows_collapsed"] and not (record.get("data") or {}).get("accepted"):
             lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
             reasons = [f"Fewer rows than at the last good count: {lost}"]
+            before = {"rows": result["rows_before"], "created_at": result["created_before"]}
             one_starter.put_in_doubt(
-                state_dir=params["state_dir"], run=params["run"], reasons=reasons, rows=result["rows_before"], warn=warn
+                state_dir=params["state_dir"], run=params["run"], reasons=reasons, **before, warn=warn
             )
         elif conclusive and not record.get("data"):
-            one_starter.note_rows(
-                state_dir=params["state_dir"], run=params["run"], rows=result["row_counts"], warn=warn
-            )
+            seen = {"rows": result["row_counts"], "created_at": created_at}
+            one_starter.note_rows(state_dir=params["state_dir"], run=params["run"], **seen, warn=warn)
         return
-    if not conclusive or result["rows_missing"] or not result["rows_before"]:
+    if not conclusive or result["rows_missing"] or result["database_replaced"] is None or not result["rows_before"]:
         return
     try:
         one_starter.settle_doubt(
@@ -117,6 +119,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
             state=incident_store.SOUND,
             reason="The database was checked: it is sound, and no row is missing",
             rows=result["row_counts"],
+            created_at=created_at,
             warn=warn,
         )
         result["hold"] = None

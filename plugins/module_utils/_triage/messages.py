@@ -38,6 +38,7 @@ ENGLISH: Dict[str, str] = {
     "prevention.heap_oom": "Look for a memory leak. Raise --max-old-space-size only if the load explains it",
     # Database.
     "finding.db_corrupt.unsound": "The database {path} is not sound: {reasons}",
+    "finding.db_corrupt.replaced": "The database {path} is a new one, created at {at}: it does not have the earlier rows",
     "finding.db_corrupt.rows": "Rows of the database {path} may be lost",
     "finding.db_corrupt.reported": "The service reported a damaged database, but {path} can be read",
     "remedy.db_corrupt": "Start nothing and change nothing. Leave the database, -wal and -shm as they are, and call the DBA",
@@ -213,6 +214,7 @@ ENGLISH: Dict[str, str] = {
     "finding.start_held": "The start is held by incident {incident}: {reason}",
     "reason.hold.no_counts": "there are no good row counts to compare with",
     "reason.hold.unchecked": "the database could not be checked",
+    "reason.hold.replaced": "the database is a new one, created at {at}",
     "reason.hold.rows_missing": "rows are missing: {tables}",
     "remedy.start_held": "Run database_recover.yml, or release the hold with outage_release.yml and a reason",
     "prevention.start_held": "Keep verified backups, so that a database in doubt can be replaced at once",

@@ -17,6 +17,7 @@ import time
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, message, redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import row_counts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
@@ -36,17 +37,23 @@ class TriageError(Exception):
     """The triage could not be made."""
 
 
-def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], rows: Mapping[str, int]) -> Dict[str, Any]:
+def _hold_facts(
+    facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], counted: last_good.Counted
+) -> Dict[str, Any]:
     """Return the rows compared with the last good count, and the hold with its reasons."""
-    database = facts.get("database") or {}
+    rows, database = counted.rows, facts.get("database") or {}
+    created_at = last_good.Counted.of(database).created_at
+    replaced = counted.is_replaced_by(created_at)
     counts = database.get("row_counts") or {}
     missing = row_counts.missing(rows, counts) if database.get("conclusive") else {}
     kept: Optional[message.Message] = None
     if held is not None and held.get("cause") in DATA_CAUSES:
         if not rows:
             kept = message.message("reason.hold.no_counts")
-        elif not database.get("conclusive"):
+        elif not database.get("conclusive") or replaced is None:
             kept = message.message("reason.hold.unchecked")
+        elif replaced:
+            kept = message.message("reason.hold.replaced", at=created_at)
         elif missing:
             tables = [f"{name} {now} of {before}" for name, (before, now) in sorted(missing.items())]
             kept = message.message("reason.hold.rows_missing", tables=tables)
@@ -54,6 +61,8 @@ def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], row
         "held": {name: held.get(name) for name in ("incident", "cause", "reason", "at")} if held is not None else None,
         "kept_by": messages.english(kept) if kept else "",
         "messages": {"kept_by": kept.to_dict()} if kept else {},
+        "replaced": replaced,
+        "created_at": created_at,
         "rows_missing": missing,
         "rows_collapsed": bool(database.get("conclusive")) and row_counts.collapsed(rows, counts),
     }
@@ -66,7 +75,8 @@ def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str
     """
     damages = Database.of(facts.get("database")).damages
     covered = {
-        "db_corrupt": {item["code"] for item in damages} <= set(accepted),
+        # A database that the service created later is not part of the accepted damage.
+        "db_corrupt": {item["code"] for item in damages} <= set(accepted) and not facts["hold"]["replaced"],
         "db_unchecked": incident_store.UNCHECKED in accepted,
         "start_held": True,
     }
@@ -93,13 +103,13 @@ def triage(
     evidence_keep_days: float = 0.0,
     record: Optional[Mapping[str, Any]] = None,
     held: Optional[Mapping[str, Any]] = None,
-    last_good: Callable[[str], Mapping[str, int]] = lambda path: {},
+    last_good_of: Callable[[str], last_good.Counted] = lambda path: last_good.Counted(),
     settings: Sequence[Mapping[str, Any]] = (),
 ) -> Dict[str, Any]:
     """Collect all facts once and return the result of the module triage_info.
 
-    record: the record of the open incident. held: the hold of the service. last_good returns the row counts by table
-    from when a database was last found sound. settings: problems of the service's variables that the preflight found.
+    record: the record of the open incident. held: the hold of the service. last_good_of returns the row counts of a
+    database from when it was last found sound. settings: problems of the service's variables, from the preflight.
 
     If the check of the database does not finish by the deadline, it gets database_timeout more seconds, because the
     service must not start on an unchecked database.
@@ -122,9 +132,11 @@ def triage(
     redactor = redact.Redactor(asking.done.secrets)
     facts = {**asking.facts(), "settings": list(settings)}
     on_record = (record or {}).get("data") or {}
-    rows = on_record.get("rows") or last_good(facts["database"]["path"])
-    facts["hold"] = _hold_facts(facts, held, rows)
-    result = _judge(redactor.value(facts), rows=rows, on_record=on_record)
+    counted = last_good.Counted(on_record.get("rows") or {}, on_record.get("created_at") or "")
+    if not counted.rows:
+        counted = last_good_of(facts["database"]["path"])
+    facts["hold"] = _hold_facts(facts, held, counted)
+    result = _judge(redactor.value(facts), counted=counted, on_record=on_record)
     result["parts"] = redactor.value(asking.done.reports)
     if incident:
         left = max(_LEAST_FOR_BUNDLE, deadline - asking.elapsed)
@@ -136,7 +148,7 @@ def triage(
     return result
 
 
-def _judge(facts: Dict[str, Any], *, rows: Mapping[str, int], on_record: Mapping[str, Any]) -> Dict[str, Any]:
+def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the findings. on_record: the data of the incident's record."""
     found = causes_table.evaluate(facts)
     if on_record.get("state") == incident_store.ACCEPTED:
@@ -150,10 +162,12 @@ def _judge(facts: Dict[str, Any], *, rows: Mapping[str, int], on_record: Mapping
         "warnings": [],
         "signs": outage_signs.signs(facts),
         "row_counts": facts["database"].get("row_counts") or {},
-        "data_loss_suspected": bool(facts["database"].get("data_loss_suspected")),
+        "data_loss_suspected": bool(facts["database"].get("data_loss_suspected") or facts["hold"]["replaced"]),
+        "database_replaced": facts["hold"]["replaced"],
         "rows_missing": facts["hold"]["rows_missing"],
         "rows_collapsed": facts["hold"]["rows_collapsed"],
-        "rows_before": dict(rows),
+        "rows_before": dict(counted.rows),
+        "created_before": counted.created_at,
     }
 
 

@@ -33,6 +33,7 @@ SENTENCES: Dict[str, str] = {
     "prevention.heap_oom": "メモリリークを調査する。負荷に見合う場合に限り --max-old-space-size を引き上げる",
     # データベース
     "finding.db_corrupt.unsound": "データベース {path} に問題があります：{reasons}",
+    "finding.db_corrupt.replaced": "データベース {path} は新しく作成されたものです（{at}）。以前の行は含まれていません",
     "finding.db_corrupt.rows": "データベース {path} の行が失われた疑いがあります",
     "finding.db_corrupt.reported": "サービスがデータベースの破損を報告しましたが、{path} は読み取れました",
     "remedy.db_corrupt": "何も起動・変更せず、データベース、-wal、-shm をそのまま残して DBA に連絡する（DB破損 Runbook）",
@@ -207,6 +208,7 @@ SENTENCES: Dict[str, str] = {
     "finding.start_held": "インシデント {incident} により起動が保留されています：{reason}",
     "reason.hold.no_counts": "比較できる正常時の行数がない",
     "reason.hold.unchecked": "データベースを確認できなかった",
+    "reason.hold.replaced": "新しく作成されたデータベース（{at}）",
     "reason.hold.rows_missing": "行の欠落（{tables}）",
     "remedy.start_held": "database_recover.yml を実行するか、理由を付けて outage_release.yml で保留を解除する",
     "prevention.start_held": "検証済みのバックアップを用意し、疑いのあるデータベースをすぐに置き換えられるようにする",

@@ -26,22 +26,27 @@ _REFUSED = re.compile(r"SQLITE_READONLY|SQLITE_CANTOPEN|readonly database|unable
 
 def db_corrupt(facts: Facts) -> Optional[Finding]:
     """The database is damaged, missing, or has lost rows."""
-    database = facts.database
+    database, replaced, created_at = facts.database, facts.hold.replaced, facts.hold.created_at
     problems = database.damages
     texts = [item["message"] for item in problems]
     lost = bool(database.data_loss_suspected)
     words = facts.errors.signature("db_corrupt") if facts.troubled else []
-    if not problems and not lost and not words:
+    if not problems and not lost and not words and not replaced:
         return None
     path = database.path
-    reasons = [_unsound(code) for code in dict.fromkeys(item["code"] for item in problems)]
+    if problems:
+        reasons = [_unsound(code) for code in dict.fromkeys(item["code"] for item in problems)]
+        summary = message("finding.db_corrupt.unsound", path=path, reasons=reasons)
+    elif replaced:
+        summary = message("finding.db_corrupt.replaced", path=path, at=created_at)
+    else:
+        summary = message("finding.db_corrupt.rows" if lost else "finding.db_corrupt.reported", path=path)
     return Finding(
-        confidence=0.98 if problems or lost else 0.6,
-        summary=message("finding.db_corrupt.unsound", path=path, reasons=reasons)
-        if problems
-        else message("finding.db_corrupt.rows" if lost else "finding.db_corrupt.reported", path=path),
+        confidence=0.98 if problems or lost or replaced else 0.6,
+        summary=summary,
         evidence=[says(path, f"{item['code']}: {item['message']}") for item in problems]
         + [says(path, text) for text in database.data_loss_reasons if text not in texts]
+        + ([says(path, f"the first migration was applied at {created_at}")] if replaced else [])
         + words,
         remedy=message("remedy.db_corrupt"),
         prevention=message("prevention.db_corrupt"),

@@ -115,8 +115,13 @@ class Dependencies(Part):
 
 
 class Hold(Part):
-    """The current hold, and the reason why it cannot be released."""
+    """The current hold, and the reason why it cannot be released.
+
+    replaced: True if the database was created at created_at, after the rows of an earlier one were counted.
+    """
 
     held: Mapping[str, Any] = NOTHING
     kept_by: str = ""
+    replaced: Optional[bool] = None
+    created_at: str = ""
     messages: Mapping[str, Any] = NOTHING

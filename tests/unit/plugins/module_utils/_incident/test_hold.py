@@ -265,12 +265,13 @@ def test_earlier_good_counts_stay_on_record(incident):
 
 def test_last_good_rows_are_those_of_this_database(tmp_path):
     state_dir = str(tmp_path)
-    last_good.note_rows(state_dir, path="/srv/a.db", rows={"users": 4})
-    assert last_good.last_good_rows(state_dir, path="/srv/a.db") == {"users": 4}
-    assert last_good.last_good_rows(state_dir, path="/srv/b.db") == {}
+    counted = last_good.Counted({"users": 4}, "2026-03-02T01:00:00.000Z")
+    last_good.note_rows(state_dir, path="/srv/a.db", counted=counted)
+    assert last_good.last_good_rows(state_dir, path="/srv/a.db") == counted
+    assert last_good.last_good_rows(state_dir, path="/srv/b.db") == last_good.Counted()
     for content in ("{", "[]", json.dumps({"path": "/srv/a.db", "rows": [1]}), ""):
         (tmp_path / "last_good_rows.json").write_text(content)
-        assert last_good.last_good_rows(state_dir, path="/srv/a.db") == {}
+        assert last_good.last_good_rows(state_dir, path="/srv/a.db") == ({}, "")
 
 
 @pytest.mark.parametrize(

@@ -1052,3 +1052,34 @@ def test_a_library_that_cannot_check_one_table(tmp_path: Path, monkeypatch: pyte
     _index_entry_changed(path)
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 26, 0))
     assert codes(check(path, checks=["integrity"])) == ["corrupt"]
+
+
+# --- when the database was created -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("times", "first_at"),
+    [
+        ([1772413273500, 1772413213000], "2026-03-02T01:00:13.000Z"),
+        # A driver may bind a number as a float. SQLite stores it as an integer in a numeric column.
+        ([1772413213000.0], "2026-03-02T01:00:13.000Z"),
+        (["2026-03-02 01:00:13", 1772413213000], None),
+        ([b"\xff" * 8], None),
+        ([None], None),
+        ([10**18], None),
+        ([float("inf")], None),
+        ([], None),
+    ],
+)
+def test_when_the_first_migration_was_applied(tmp_path: Path, times: List[Any], first_at: Any) -> None:
+    path = str(tmp_path / "itsm.db")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE knex_m (id INTEGER, name TEXT, batch INTEGER, migration_time datetime)")
+        connection.executemany("INSERT INTO knex_m (migration_time) VALUES (?)", [(each,) for each in times])
+    assert check(path)["database"]["first_migration_at"] == first_at
+    sqlite_backup.backup(path=path, dest=f"{path}.copy")
+    assert check(f"{path}.copy")["database"]["first_migration_at"] == first_at
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE other (id INTEGER, name TEXT, batch INTEGER, migration_time datetime)")
+        connection.execute("INSERT INTO other (migration_time) VALUES (1772413213000)")
+    assert check(path)["database"]["first_migration_at"] is None

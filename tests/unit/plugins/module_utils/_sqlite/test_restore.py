@@ -343,6 +343,20 @@ def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
     assert restore(path, method="salvage")["rows_after"]["users"] == 2
 
 
+def test_a_new_database_is_not_taken_for_the_earlier_one(path: str) -> None:
+    """It is sound, so that only the parameter says that a checkpoint does not bring the earlier rows back."""
+    sqlite_samples.closed(path, rows=300)
+    sqlite_backup.backup(path=path, dest=f"{path}.backup_1")
+    os.unlink(path)
+    sqlite_samples.closed(path, rows=0)
+    assert restore(path, act=False)["method"] == "checkpoint"
+    plan = restore(path, act=False, replaced=True)
+    assert (plan["method"], [each["method"] for each in plan["plan"]]) == ("backup", ["backup", "empty"])
+    assert plan["data_loss"] == "unknown"
+    assert restore(path, replaced=True)["rows_after"]["incidents"] == 300
+    assert rows(path)["incidents"] == 300
+
+
 def test_empty_needs_a_confirmation(path: str) -> None:
     Path(path).write_bytes(b"\xa5" * 8192)
     before = sqlite_samples.snapshot(os.path.dirname(path))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The copy of a database in doubt: one for each damage, not one for each look."""
+"""A database in doubt: its copy, and a new database in the place of an earlier one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ import os
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.last_good import Counted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import data_guard
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
 
 @pytest.fixture
@@ -64,3 +72,127 @@ def test_another_size_is_copied_although_its_time_is_old(database: Path, tmp_pat
     os.truncate(database, 0)
     age(database, seconds=60)
     assert keep(database, tmp_path) != first
+
+
+BEFORE, NEW = "2026-03-01T00:00:00.000Z", "2026-03-02T01:00:13.000Z"
+COUNTED = Counted({"users": 5}, BEFORE)
+
+
+def seen(created_at: str | None, *, rows: int = 5) -> dict[str, Any]:
+    """Return the facts of a sound database that was created at that time."""
+    facts: dict[str, Any] = dict.fromkeys(Facts._fields)
+    database = {"conclusive": True, "row_counts": {"users": rows}, "database": {"first_migration_at": created_at}}
+    return {**facts, "database": database}
+
+
+def judged(
+    created_at: str | None, *, counted: Counted = COUNTED, held: Any = None, on_record: Any = None
+) -> dict[str, Any]:
+    """Return the result of a triage that saw that database."""
+    facts = seen(created_at)
+    facts["hold"] = triage_run._hold_facts(facts, held, counted)
+    return triage_run._judge(facts, counted=counted, on_record=on_record or {})
+
+
+def causes(result: dict[str, Any]) -> list[str]:
+    return [each["cause"] for each in result["findings"] if each["blocks_start"]]
+
+
+def test_a_new_database_blocks_the_start_although_no_table_has_fewer_rows() -> None:
+    result = judged(NEW)
+    (finding,) = result["findings"]
+    assert finding["summary"] == (
+        f"The database the database is a new one, created at {NEW}: it does not have the earlier rows."
+    )
+    assert causes(result) == ["db_corrupt"]
+    assert (result["data_loss_suspected"], result["database_replaced"], result["rows_missing"]) == (True, True, {})
+
+
+@pytest.mark.parametrize(
+    ("created_at", "counted", "replaced"),
+    [
+        (BEFORE, COUNTED, False),
+        # A backup of an older database was restored.
+        ("2026-02-01T00:00:00.000Z", COUNTED, False),
+        # Nothing is known about the earlier database.
+        (NEW, Counted(), False),
+        (NEW, Counted({"users": 5}), False),
+        # The migrations cannot be read now.
+        (None, COUNTED, None),
+    ],
+)
+def test_a_database_that_is_not_known_to_be_new(created_at, counted, replaced) -> None:
+    result = judged(created_at, counted=counted)
+    assert (result["database_replaced"], causes(result)) == (replaced, [])
+
+
+def test_a_hold_stays_while_the_database_is_new_or_unknown() -> None:
+    held = {"incident": "INC-1", "cause": "db_corrupt", "reason": "x", "at": NEW}
+    kept = {at: judged(at, held=held)["facts"]["hold"]["kept_by"] for at in (BEFORE, NEW, None)}
+    assert kept == {
+        BEFORE: "",
+        NEW: f"the database is a new one, created at {NEW}",
+        None: "the database could not be checked",
+    }
+
+
+def test_a_database_created_after_a_person_accepted_damage_blocks_the_start() -> None:
+    accepted = {"state": "accepted", "accepted": ["empty_beside_wal"]}
+    assert causes(judged(NEW, on_record=accepted)) == ["db_corrupt"]
+    assert causes(judged(BEFORE, on_record=accepted)) == []
+
+
+@pytest.fixture
+def guard(tmp_path: Path, monkeypatch):
+    """Return a function that runs the guard with a real record and hold for a plain process; it returns the data."""
+    monkeypatch.setattr(data_guard, "_keep_data", lambda *given: None)
+    monkeypatch.setattr(host_lease, "memory_folder", lambda: str(tmp_path / "memory"))
+    state_dir = str(tmp_path / "state")
+    opened = incident_record.call(state_dir=state_dir, state="open")
+    service = {"manager": "process", "unit": "itsm-system", "user": ""}
+    params = {"state_dir": state_dir, "run": opened["run"], "incident": opened["id"], "service": service}
+
+    def run(created_at: str | None) -> dict[str, Any]:
+        known = data_guard.known(params)
+        on_record = (known["record"] or {}).get("data") or {}
+        counted = Counted(on_record.get("rows") or {}, on_record.get("created_at") or "")
+        counted = counted if counted.rows else known["last_good_of"]("/srv/itsm.db")
+        result = judged(created_at, counted=counted, held=known["held"], on_record=on_record)
+        data_guard._guard(params, result, known, warn=lambda text: None)
+        data: dict[str, Any] = incident_store.current(state_dir)["data"]
+        return data
+
+    run.state_dir, run.id = state_dir, opened["run"]
+    run.place = {"manager": "process", "unit": "itsm-system", "state_dir": state_dir}
+    return run
+
+
+def test_a_new_database_stays_in_doubt_for_each_later_run(guard) -> None:
+    last_good.note_rows(guard.state_dir, path="/srv/itsm.db", counted=COUNTED)
+    assert guard(NEW)["state"] == "in_doubt"
+    # The migrations cannot be read, or it was replaced again.
+    for later in (None, "2026-03-03T00:00:00.000Z", NEW):
+        data = guard(later)
+        assert (data["state"], data["rows"], data["created_at"]) == ("in_doubt", {"users": 5}, BEFORE)
+    # The earlier database is back.
+    data = guard(BEFORE)
+    assert (data["state"], data["created_at"]) == ("sound", BEFORE)
+    assert starter.held(**guard.place) is None
+
+
+def test_an_unknown_time_does_not_replace_a_known_one(guard) -> None:
+    last_good.note_rows(guard.state_dir, path="/srv/itsm.db", counted=COUNTED)
+    data = guard(None)
+    assert (data["state"], data["created_at"]) == ("sound", BEFORE)
+    assert guard(NEW)["state"] == "in_doubt"
+
+
+def test_a_person_who_accepts_a_new_database_makes_it_the_last_good_one(guard) -> None:
+    last_good.note_rows(guard.state_dir, path="/srv/itsm.db", counted=COUNTED)
+    guard(NEW)
+    look = {"database": {"path": "/srv/itsm.db", "first_migration_at": NEW}, "row_counts": {"users": 1}}
+    given = {"state": "accepted", "reason": "known", "look": look, "warn": pytest.fail}
+    starter.settle_doubt(**guard.place, run=guard.id, **given)
+    data = guard(NEW)
+    assert (data["state"], data["created_at"], starter.held(**guard.place)) == ("accepted", NEW, None)
+    assert last_good.last_good_rows(guard.state_dir, path="/srv/itsm.db") == ({"users": 1}, NEW)
