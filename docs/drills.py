@@ -65,7 +65,7 @@ def main() -> int:
     if parser.parse_args().check:
         named = set(re.findall(r"^\| `\w+` \| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
         for name in sorted(named ^ set(drills)):
-            what = "is no drill" if name in named else "is missing"
+            what = "is not a drill" if name in named else "is missing"
             print(f"{PAGE.relative_to(ROOT)}: {name} {what}: make molecule matrix")
         return int(named != set(drills))
     results = {path.parent.name: json.loads(path.read_text()) for path in ROOT.glob(".molecule/*/result.json")}

@@ -54,7 +54,7 @@ SAMPLES = {
 
 
 def sample(words: catalogue.Words, key: str) -> str:
-    """Return a text with a sample for each of its values. If there is no text, return the name itself."""
+    """Return the message of a key with a sample for each placeholder, or the end of the key if there is no message."""
     if key not in words.sentences:
         return key.partition(".")[2]
     names = [name for _text, name, _format, _conversion in string.Formatter().parse(words.sentences[key]) if name]
@@ -62,7 +62,7 @@ def sample(words: catalogue.Words, key: str) -> str:
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the page as HTML."""
     spoken = [catalogue.of(language) for language in LANGUAGES]
     keys = sorted(set().union(*(words.sentences for words in spoken)))
     families = {family: list(group) for family, group in itertools.groupby(keys, lambda key: key.split(".")[0])}

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/summary.svg, the picture of the README, from the closing summary of a drill. --check only compares."""
+"""Write docs/summary.svg, the picture of the README, from the closing summary of a drill. With --check, only compare."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROMPT, LABEL, GOOD, PLAIN = "#7d8590", "#79c0ff", "#56d364", "#e6edf3"
 
 
 def picture() -> str:
-    """Return the drawing. Its text is not drawn as shapes, so that it can be searched and read aloud."""
+    """Return the SVG. Its text is not drawn as shapes, so that programs can search it and read it aloud."""
     told = recorded.incident(DRILL)
     lines = screen.summary(
         recorded.SPOKEN["en"], told, document=f"~/.local/state/itsm-runbook/postmortems/{told.incident}.md"

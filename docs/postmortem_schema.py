@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/postmortem-schema.json, the JSON Schema of the postmortem; with --check only compare."""
+"""Write docs/postmortem-schema.json, the JSON Schema of the postmortem. With --check, only compare."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Settings of Sphinx for make docs, which makes pages from the documentation of modules, roles and plugins."""
+"""Sphinx settings for `make docs`, which makes HTML pages from the documentation of modules, roles and plugins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ html_use_index = False
 highlight_language = "yaml+jinja"
 
 ANSIBLE = "https://docs.ansible.com/ansible/latest"
-# Names of Ansible's own documentation that the pages use. Any other undefined name is an error.
+# Link targets in Ansible's own documentation that the pages use. Any other undefined target is an error.
 ELSEWHERE = {
     "action_plugins": "plugins/action.html",
     "ansible_configuration_settings": "reference_appendices/config.html",
@@ -35,11 +35,11 @@ ELSEWHERE = {
 
 
 def elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, label: nodes.Node) -> nodes.reference | None:
-    """Return the link for a name of Ansible's own documentation."""
+    """Return the link to a target in Ansible's own documentation, or None if the target is not listed."""
     page = ELSEWHERE.get(node["reftarget"])
     return page and nodes.reference("", label.astext(), refuri=f"{ANSIBLE}/{page}")
 
 
 def setup(app: Sphinx) -> None:
-    """Register the resolver of names that Sphinx does not find."""
+    """Register the function for link targets that Sphinx does not find."""
     app.connect("missing-reference", elsewhere)
