@@ -196,7 +196,7 @@ def test_objects_of_others_are_not_taken_over(controller: Controller) -> None:
     assert "AWX has job_templates of these names that were not made here: outage_recover." in done.stdout
     assert theirs == before and not awx.objects["teams"] and awx.refused == []
     left = controller.succeed(awx_state="absent")
-    assert "stays, for it was not made here" in left
+    assert "is kept, because this playbook did not create it" in left
     assert awx.names("job_templates") == ["outage_recover"] and awx.names("organizations") == [ORGANIZATION]
 
 

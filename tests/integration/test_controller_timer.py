@@ -67,7 +67,7 @@ def test_maintenance_excuses_an_outage_if_configured(laid: Service) -> None:
     assert laid.play("playbooks/outage_detect.yml").rc == 2
     told = laid.play("playbooks/outage_detect.yml", **excused)
     assert told.rc == 0
-    assert "is down (emergency: " in told.screen and ": that is no error" in told.screen
+    assert "is down (emergency: " in told.screen and ": this is not an error" in told.screen
     # A wrong value in a variable excuses nothing.
     assert laid.play("playbooks/outage_maintenance.yml", outage_maintenance_state="absent").rc == 0
     wrong = laid.play("playbooks/outage_detect.yml", nexus_maintenance_until="soon", **excused)

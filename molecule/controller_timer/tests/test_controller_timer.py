@@ -119,7 +119,7 @@ def test_nothing_is_started_during_a_maintenance_window(drill: Drill) -> None:
     )
     runs.kill_service(drill)
     for _ in range(2):
-        await_look(drill, "under maintenance until 2099-12-31T00:00:00.000Z (Release 4.2): that is no error")
+        await_look(drill, "under maintenance until 2099-12-31T00:00:00.000Z (Release 4.2): this is not an error")
     assert not serves(drill)
     assert (journal(drill, f"{RECOVER}.service"), alarms(drill)) == (recoveries, [])
     drill.host.check_output(f"rm {MAINTENANCE}")
