@@ -1,8 +1,7 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-#
-# All tasks of this project. `make demo` and `make test` each do all their own setup.
+# All tasks of this project. `make demo` and `make test` install everything that they need.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
@@ -17,18 +16,20 @@ BIN := $(VENV)/bin
 # For programs that call other programs of the environment.
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
-# Ruff finds the others by their suffix.
+# Python programs without the suffix .py, which Ruff does not find by itself.
 PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
-# Names of Python 3.9 that the code checks before use, and a field named like a function of Python 2.
+# Exceptions for vermin: names of Python 3.9 that the code checks before use, and a field with the name of a Python 2
+# function.
 GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
-# One more than the number of cores, since most tests wait sometimes.
+# One more than the number of cores, because most tests wait from time to time.
 TEST_PROCESSES = $$(($$(nproc) + 1))
 
-# Tests of minutes each, run by make nightly: one follows a page from its installation on, one has sixty hosts.
+# Tests that take minutes each, only for make nightly. The first runs all commands of docs/eda.md, the second has sixty
+# hosts.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
 
-# Drills that take minutes, or similar to another drill, for code that rarely changes: make nightly runs them, and SCENARIO=name one.
+# Drills that take minutes, or that resemble another drill and test code that rarely changes. make nightly runs them.
 LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom migration_pending modules_native \
   oom_kill other_service port_conflict_own tls_key_unreadable two_faults
 # Drills with more rounds in make nightly.
@@ -44,12 +45,13 @@ help: ## Show this list
 demo: $(VENV)/demo.stamp ## Break and recover the demo service on this machine
 	@$(WITH_PATH) demo/run
 
-# In parallel: tasks that use only one core. Their packages are installed before, since apt cannot run twice at once.
-test: $(VENV)/test.stamp ## Everything
+# Targets that use only one core run in parallel. Their packages are installed first, because apt cannot run twice at a
+# time.
+test: $(VENV)/test.stamp ## Run all tests
 	$(MAKE) --jobs=2 --output-sync=target lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 100 --seed 1'
 	$(MAKE) unit integration molecule
 
-lint: $(VENV)/test.stamp ## Style and types
+lint: $(VENV)/test.stamp ## Check style and types
 	$(BIN)/yamllint --strict .
 	$(BIN)/ruff check . $(PYTHON_PROGRAMS)
 	$(BIN)/ruff format --check . $(PYTHON_PROGRAMS)
@@ -64,41 +66,41 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/python docs/postmortem_schema.py --check
 	$(BIN)/antsibull-changelog lint
 	$(WITH_PATH) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
-	# Its syntax check has no inventory.
+	# The syntax check of ansible-lint has no inventory.
 	$(WITH_PATH) ANSIBLE_HOST_PATTERN_MISMATCH=warning $(BIN)/ansible-lint
 
-unit: $(VENV)/test.stamp ## Tests of the logic, a minute or two
+unit: $(VENV)/test.stamp ## Test the logic; a minute or two
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal tests/unit tests/fuzz
 
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a secret; minutes
 	FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
-# File by file: in some files a test continues after the previous one.
-integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the demo service, pages in a browser, minutes
+# Each process runs complete files, because in some files a test needs the previous test.
+integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Test playbooks and rulebooks with the demo service, and pages in a browser; minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--deselect=%) tests/integration
 
-molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
+molecule: $(VENV)/test.stamp ## Run drills on real systemd hosts; minutes; SCENARIO=name for one
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
-nightly: $(VENV)/eda.stamp coverage cores release ## Checks that take too long for every change: more gates, long drills with full waits, some on Debian 12
+nightly: $(VENV)/eda.stamp coverage cores release ## Run the checks that take too long for every change: more tests, long drills with full waits, some on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS)
 	molecule/hosts/install
 	$(MAKE) flip FLIP="--jobs $$(nproc)"
 	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run $(THOROUGH_DRILLS) $(LONG_DRILLS)
 	DRILL_SUITE=bookworm $(WITH_PATH) molecule/run crash clean_start
 
-coverage: $(VENV)/test.stamp ## Unit tests, with their coverage of the logic
+coverage: $(VENV)/test.stamp ## Run the unit tests and show their coverage
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto --cov --cov-report=term:skip-covered tests/unit
 
-cores: $(VENV)/demo.stamp ## Unit tests, a recovery and sanity on every supported version of ansible-core
+cores: $(VENV)/demo.stamp ## Run unit tests, a recovery and sanity tests on every supported version of ansible-core
 	tests/install sqlite3
 	tests/publish/cores
 
-sanity: $(VENV)/test.stamp ## ansible-test sanity
+sanity: $(VENV)/test.stamp ## Run ansible-test sanity
 	$(WITH_PATH) tests/publish/sanity
 
 release: $(VENV)/test.stamp $(VENV)/publish.stamp ## Build the tarball, check it, install it into an empty folder, run it from there
@@ -111,7 +113,7 @@ audit: $(VENV)/test.stamp $(VENV)/publish.stamp ## Check the tools and the demo 
 matrix: $(VENV)/test.stamp ## Write docs/drills.md: the results of make molecule
 	$(BIN)/python docs/drills.py
 
-torture: ## Kill writers and recoveries, count the rows that were lost; minutes
+torture: ## Kill writers and recoveries, and count lost rows; minutes
 	tests/install strace
 	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
 
@@ -137,7 +139,7 @@ docs: $(VENV)/test.stamp ## Write the pages generated from the code; those of mo
 clean: ## Remove the files that these targets made
 	rm -rf $(VENV) .demo build .mypy_cache .ruff_cache .pytest_cache .ansible
 
-# Ready when its requirements are installed; a changed list is installed again.
+# The stamp means that the requirements are installed. If the list changes, it is installed again.
 $(VENV)/%.stamp: requirements-%.txt
 	@demo/install
 	echo "Installing $(notdir $<) into $(VENV), a minute the first time"
@@ -145,7 +147,7 @@ $(VENV)/%.stamp: requirements-%.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-# Lists included by these lists.
+# requirements-test.txt includes this list.
 $(VENV)/test.stamp: requirements-unit.txt
 
 .PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release audit matrix torture flip bench docs clean

@@ -18,7 +18,7 @@ function section(filename) {
       max: 1,
       afterCreate(connection, done) {
         connection.pragma('journal_mode = WAL');
-        // An answered request is on the disk, not only in the kernel's cache.
+        // When a request is answered, its data is on the disk, not only in the kernel's cache.
         connection.pragma('synchronous = FULL');
         connection.pragma('foreign_keys = ON');
         done(null, connection);
@@ -28,7 +28,7 @@ function section(filename) {
 }
 
 module.exports = {
-  // The knex command uses this without NODE_ENV: it is not the database of the service.
+  // Without NODE_ENV, the knex command uses this section. Its database is not that of the service.
   development: section('backend/itsm_dev.db'),
   production: section(process.env.DATABASE_PATH || 'backend/itsm_nexus.db'),
 };

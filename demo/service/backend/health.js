@@ -30,7 +30,7 @@ module.exports = function health(knex) {
 
   async function disk() {
     const { bavail, bfree, blocks } = await fs.statfs(databaseFolder);
-    // Counted as by df: the blocks reserved for root count neither as used nor as free.
+    // As in df: the blocks reserved for root count neither as used nor as free.
     const free = bavail / (blocks - bfree + bavail);
     return { ok: free > MINIMUM_DISK_FREE, free: Number(free.toFixed(3)) };
   }
@@ -42,7 +42,7 @@ module.exports = function health(knex) {
 
   const router = express.Router();
 
-  // Like the real service's: these two say that the process answers, and nothing about the database.
+  // As in the real service, these two routes show that the process answers. They do not check the database.
   router.get('/', (request, response) => {
     response.json({ status: 'ok', timestamp: new Date().toISOString(), uptime: process.uptime() });
   });

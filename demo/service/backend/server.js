@@ -103,7 +103,7 @@ async function main() {
   if (settings.faults === 'peer') {
     throw new Error('connect ECONNREFUSED 127.0.0.1:389: NEXUS_DEMO_FAULTS=peer');
   }
-  // Always this section: without NODE_ENV the knex command uses another database than the service.
+  // Always use this section. Without NODE_ENV, the knex command uses another database than the service.
   const knex = createKnex(knexfile.production);
   const [, applied] = settings.migrate ? await knex.migrate.latest() : [0, []];
   log.info(`Database ${knex.client.config.connection.filename}: ${applied.length} migrations applied`);
@@ -111,7 +111,7 @@ async function main() {
   serve(createApp(knex));
 }
 
-// There is no handler for SIGTERM, as in the real service: the WAL is left behind at every stop.
+// As in the real service, there is no handler for SIGTERM. So the WAL remains after every stop.
 main().catch((error) => {
   log.error(error.stack);
   process.exit(1);

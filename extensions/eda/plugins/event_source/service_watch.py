@@ -20,7 +20,7 @@ description:
     for a single answer.
   - C(event.outage.act) is V(triage) after O(warning_after) failures in a row; V(recover) after O(critical_after), or as
     soon as a failure coincides with a process that is gone; V(restored) after O(restored_after) healthy answers in a
-    row. Until then no event is repeated.
+    row. During an outage, no event is repeated, except with O(again_after).
   - C(event.outage) also has C(host), C(severity), C(consecutive_failures), C(process), C(summary) and
     C(first_failure_at). C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to it.
 options:
@@ -28,8 +28,8 @@ options:
     description:
       - The services, each with C(host) (its name in the inventory) and C(endpoints) (C(name), C(url), and optionally
         C(required), C(validate_certs), C(ca_path), as for the module C(health_probe)).
-      - C(process) (C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file), C(ports)) also checks if the
-        process is gone. C(state_dir) also checks if there is a maintenance, during which no event is sent.
+      - C(process) (C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file), C(ports)) describes the process. With it, the
+        watch also checks if the process is gone. With C(state_dir), no event is sent during a maintenance window.
       - C(over) is the command prefix to run a command on that host, V([ssh, -o, BatchMode=yes, HOST]). Without it, this
         machine is checked. With it, C(process.manager) must be V(systemd).
       - C(as_root) is the prefix for the only command that needs root there, V([sudo, -n]). This command is C(cat --
@@ -59,7 +59,7 @@ options:
     type: int
     default: 5
   restored_after:
-    description: Healthy answers in a row after which a failure is another outage.
+    description: Healthy answers in a row after which the next failure is a new outage.
     type: int
     default: 5
   again_after:
@@ -86,8 +86,9 @@ EXAMPLES = r"""
         state_dir: /var/lib/itsm-runbook
 """
 
-# ansible-rulebook runs this file by its path and knows no `ansible_collections`: .../ansible_collections/<namespace>/
-# <name>/extensions/eda/plugins/event_source/<this file>. Not resolved, since a checkout is reached through a link.
+# ansible-rulebook runs this file by its path, so Python does not find the package `ansible_collections`, which contains
+# this file as <namespace>/<name>/extensions/eda/plugins/event_source/<this file>. The path is not resolved, because a
+# checkout is reached through a link.
 sys.path.append(str(Path(__file__).absolute().parents[7]))
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import service_watch
