@@ -52,7 +52,7 @@ class Drill:
         return json.loads(self.host.check_output("/opt/drill/bin/observe.py"))
 
     def rows_of(self, database: str) -> dict[str, int] | None:
-        """Return the rows per table of that file alone, None if the sqlite3 shell finds it unsound."""
+        """Return the rows per table of that file without its WAL, or None if the sqlite3 shell finds it unsound."""
         return json.loads(self.host.check_output(f"/opt/drill/bin/observe.py {database}"))
 
     def screen(self, run: str = "recover") -> str:
@@ -68,7 +68,7 @@ class Drill:
         return sorted((self.output / run).glob("*.md")) + sorted((self.output / run).glob("*.json"))
 
     def postmortem(self, run: str = "recover") -> dict[str, Any]:
-        """Return the JSON document; assert that the Markdown document has all that the runbook requires."""
+        """Return the JSON document. Assert that the Markdown document has every section that the runbook requires."""
         markdown, data = self.documents(run)
         told = json.loads(data.read_text(encoding="utf-8"))
         text = markdown.read_text(encoding="utf-8")
@@ -96,7 +96,7 @@ class Drill:
             assert (status, body and body["status"]) == (200, "ok"), url
 
     def assert_every_row_is_there(self, *, migrations: int = 0) -> None:
-        """Assert that no row is lost, in the files and over HTTP; only so many migrations may add rows."""
+        """Assert that no row is lost, in the files and over HTTP. `migrations` is the number of applied migrations."""
         before, after = self.observation("sound")["rows"], self.now()["rows"]
         assert before["incidents"] >= len(WRITTEN)
         assert after == {**before, "knex_migrations": before["knex_migrations"] + migrations}
@@ -105,10 +105,10 @@ class Drill:
         assert {incident["title"] for incident in answer["incidents"]} >= WRITTEN
 
     def assert_untouched(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Assert that only the recovery's own records and a live service's files changed between the states."""
+        """Assert that only the records of the recovery and the files of a running service changed between the states."""
         # systemd goes on to restart this unit until its start limit is reached.
         restarts = before["unit"]["SubState"] == "auto-restart"
-        # Whether it runs or waits at this instant means nothing.
+        # The scheduling state of a process at this instant does not matter.
         same = [
             [
                 {**process, "state": ""}
@@ -118,7 +118,8 @@ class Drill:
             for seen in (before, after)
         ]
         assert same[0] == same[1]
-        # A hold is the only change that a run makes to a service that nobody may start: then systemd does not continue.
+        # If nobody may start the service, the run holds it and changes nothing else. systemd does not restart a held
+        # unit.
         dropins = f"{UNIT_FOLDER}.d"
         held = any(path.startswith(f"{dropins}/zz-held-") for path in after["files"])
         if held:
@@ -172,9 +173,9 @@ class Drill:
         skipped: tuple[str, ...] = (),
         migrations: int = 0,
     ) -> dict[str, Any]:
-        """Assert that the service is back and the postmortem says how; return the postmortem.
+        """Assert that the service is back and that the postmortem describes the recovery. Return the postmortem.
 
-        `skipped`: the rungs that cannot help and were therefore not tried. `migrations`: how many were applied.
+        `skipped`: the rungs that were not tried because they cannot help. `migrations`: the number of applied migrations.
         """
         self.cause = cause
         self.assert_serves()
@@ -194,7 +195,7 @@ class Drill:
         for word in (severity, cause, f"{rung} succeeded"):
             assert word in closing, closing
         assert self.recap(run)["failed"] == 0
-        # No timer is left that would act if this run died.
+        # The run has removed its dead-man timer.
         assert self.host.check_output("systemctl list-units --all --plain --no-legend 'itsm-runbook-*'") == ""
         return told
 
@@ -207,9 +208,7 @@ class Drill:
         also: tuple[str, ...] = (),
         migrations: int = 0,
     ) -> dict[str, Any]:
-        """Assert that policy allowed the remedy of this cause (and of those in `also`), and that a restart was enough
-        after it.
-        """
+        """Assert that this cause and those in `also` were remedied, and that a restart was enough after that."""
         told = self.assert_recovered(severity=severity, cause=cause, rung="restart", run=run, migrations=migrations)
         applied = [each for each in self.of_last_run(told, "remedies") if each["changed"]]
         assert [(each["cause"], each["failed"]) for each in applied] == [(each, False) for each in (cause, *also)]
@@ -218,11 +217,11 @@ class Drill:
 
     @staticmethod
     def of_last_run(told: dict[str, Any], what: str) -> list[dict[str, Any]]:
-        """Return those of a postmortem's `rungs_tried`, `rungs_skipped` or `remedies` that the latest run added."""
+        """Return the entries of a list in a postmortem (such as `rungs_tried`) that the latest run added."""
         return [each for each in told[what] if each["run"] == told["runs"][-1]["run"]]
 
     def write_result(self, *, passed: bool) -> None:
-        """Save the result of the drill's postmortems for the table of all drills; nothing if the drill has no cause."""
+        """Save the result of the drill for the table of all drills. A drill without a cause has no row there."""
         told = [json.loads(path.read_text(encoding="utf-8")) for path in self.output.glob("*/INC-*.json")]
         told.sort(key=lambda each: each["runs"][-1]["started_at"])
         if self.cause is None or not told:

@@ -28,7 +28,7 @@ MESSAGES = {
 
 
 class Client:
-    """Polls the service's health every 50 ms from another machine, until it is closed."""
+    """Polls the service's health from another machine every 50 ms, until close() is called."""
 
     def __init__(self, drill: Drill) -> None:
         self._drill = drill
@@ -83,14 +83,14 @@ def unit_events(drill: Drill, since: float) -> list[str]:
 
 
 def first_probe(drill: Drill, since: float) -> float:
-    """Return the time at which a run's first task began on the host, after the given time."""
+    """Return the time of the first probe on the host after the given time, in seconds since the epoch."""
     asked = "journalctl --output=json SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.health_probe"
     line = drill.host.check_output(f"{asked} --since=@{since:.6f}").splitlines()[0]
     return int(json.loads(line)["__REALTIME_TIMESTAMP"]) / 1e6
 
 
 def seconds_of(instant: str) -> float:
-    """Return the time of a record by the clock of this machine."""
+    """Return a time of a record in seconds since the epoch."""
     return datetime.datetime.fromisoformat(instant.replace("Z", "+00:00")).timestamp()
 
 
@@ -100,18 +100,18 @@ def units_of_the_recovery(drill: Drill) -> str:
 
 
 def forget_restarts(drill: Drill) -> None:
-    """Let at most one outage of the last hour count: each round is a separate outage, not part of a crash loop."""
+    """Remove the records of all closed incidents except the latest, so that the rounds do not count as a crash loop."""
     drill.host.check_output(f"systemctl reset-failed {runs.UNIT}")
     drill.host.check_output(f"cd {STATE_DIR}/incidents 2>/dev/null && ls -t | tail -n +2 | xargs -r rm; true")
 
 
 def show(drill: Drill, *names: str) -> dict[str, Any]:
-    """Return properties of the service's unit."""
+    """Return the values of these properties of the service's unit, by name."""
     lines = drill.host.check_output(f"systemctl show --property={','.join(names)} {runs.UNIT}").splitlines()
     return dict(line.split("=", 1) for line in lines)
 
 
 def active_for(drill: Drill) -> float:
-    """Return for how many seconds the service has been active."""
+    """Return the number of seconds for which the service has been active."""
     since = int(show(drill, "ActiveEnterTimestampMonotonic")["ActiveEnterTimestampMonotonic"]) / 1e6
     return time.clock_gettime(time.CLOCK_MONOTONIC) - since

@@ -29,7 +29,7 @@ PATIENCE = 180.0
 
 
 class Run:
-    """A started run of a playbook; `shared/recover` describes the files that it leaves under its name."""
+    """A started run of a playbook. `shared/recover` describes the files that it writes under its name."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Run:
     def reach(self, task: str) -> None:
         """Wait until the run begins that task."""
         give_up = time.monotonic() + PATIENCE
-        # The run fills in the text in brackets after the name.
+        # Ansible may show a text in parentheses after the name of the task.
         begun = re.compile(re.escape(task) + r"(?: \([^()\n]*\))?\] \*\*")
         while not begun.search(self.screen()):
             assert self.running, f"it ended before {task!r}\n{self.screen()}"
@@ -65,13 +65,13 @@ class Run:
             time.sleep(0.02)
 
     def wait(self) -> int:
-        """Return the exit code."""
+        """Wait for the end of the run and return its exit code."""
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
-        """Kill ansible-playbook and all its child processes on this machine at once, as when a job's pod ends."""
+        """Kill ansible-playbook and all its child processes on this machine together, as when a job's pod ends."""
         family = {self.process.pid}
-        # This must include a process that another one is about to start.
+        # Repeat until all processes are frozen, because a running process may start another one.
         while new := _family(self.process.pid) - family or {pid for pid in family if not _is_frozen(pid)}:
             family |= new
             for pid in new:
@@ -119,12 +119,12 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 def run(drill: Drill, name: str, *arguments: str, playbook: str = "outage_recover", **environment: str) -> int:
-    """Run a playbook to its end; return its exit code."""
+    """Run a playbook to its end and return its exit code."""
     return Run(drill, name, *arguments, playbook=playbook, environment=environment).wait()
 
 
 def podman(*arguments: str) -> str:
-    """Run a podman command on this machine."""
+    """Run a podman command on this machine and return its output."""
     return subprocess.run(["podman", *arguments], check=True, capture_output=True, text=True).stdout
 
 
@@ -132,7 +132,8 @@ def kill_service(drill: Drill) -> None:
     """Kill the service as the kernel's OOM killer does, and wait until systemd has noticed."""
     drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {UNIT}")
     wait_for(
-        lambda: drill.host.check_output(f"systemctl show --property=MainPID --value {UNIT}") == "0", "the service falls"
+        lambda: drill.host.check_output(f"systemctl show --property=MainPID --value {UNIT}") == "0",
+        "systemd notices the end of the service",
     )
 
 
@@ -147,7 +148,7 @@ def repair_start(drill: Drill) -> None:
 
 
 def open_incident(drill: Drill) -> dict[str, Any] | None:
-    """Return the record of the open incident on the host."""
+    """Return the record of the open incident on the host, or None if no incident is open."""
     record = drill.host.run(f"cat {STATE_DIR}/incident.json")
     return json.loads(record.stdout) if record.rc == 0 else None
 
@@ -165,7 +166,7 @@ def lease(drill: Drill, *arguments: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def watched_arguments() -> Iterator[set[bytes]]:
-    """Collect the arguments of every process on this machine meanwhile, including those in the hosts."""
+    """Collect the arguments of every process on this machine during the block, including processes in the hosts."""
     seen: set[bytes] = set()
     ended = threading.Event()
 

@@ -19,7 +19,7 @@ die() {
     exit 1
 }
 
-# The image's name contains a hash of its input: another list or recipe gets another image.
+# The image's name contains a hash of its input. So a changed package list or recipe gets a new image.
 image_name() {
     local hosts=$1 hash
     hash=$(cat "$hosts"/packages.txt "$hosts"/finish "$hosts"/build-image | sha256sum)
@@ -33,6 +33,6 @@ mirror_of_debian() {
     # shellcheck disable=SC2016 # the fields are apt's
     found=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 'Origin: Debian' |
         awk '!found && $2 !~ /-/ { print $1; found = 1 }')
-    [ -n "$found" ] || die "apt of this machine knows no repository of Debian"
+    [ -n "$found" ] || die "apt on this machine has no Debian repository"
     printf '%s' "$found"
 }

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A clean start if every committed row is in the WAL only: no row is lost."""
+"""Every committed row is only in the WAL: a clean start loses no row."""
 
 from __future__ import annotations
 

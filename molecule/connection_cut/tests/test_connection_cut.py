@@ -4,8 +4,9 @@
 
 """The connection to the host is cut at a random moment of a run: the run continues with the result of the step.
 
-Three rounds of outage_recover.yml and two of outage_clean_start.yml. In one of them the host has no network for 15 s.
-With DRILL_THOROUGH (make nightly) there are 20 and 10 rounds. DRILL_SEED repeats the moments of an earlier drill.
+The drill has three rounds of outage_recover.yml and two of outage_clean_start.yml. In one round, the host has no
+network for 15 s. With DRILL_THOROUGH (make nightly), there are 20 and 10 rounds. DRILL_SEED repeats the moments of an
+earlier drill.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ ROUNDS = [
     *(("outage_recover", number) for number in range(20 if THOROUGH else 3)),
     *(("outage_clean_start", number) for number in range(10 if THOROUGH else 2)),
 ]
-# The round in which the host has no network, and for how long (seconds).
+# The round in which the host has no network, and the duration in seconds.
 AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
 # Both sshd processes of each session of the account. The pattern is anchored, so it does not match the shell that
 # searches.
 CUT = "pkill --signal KILL --full '^sshd[a-z-]*: itsm-runbook'"
-# Prints the process that listens on the service's port, ten times a second. It runs on the host, whose network may be
-# down.
+# Prints the process that listens on the service's port, ten times a second. The script runs on the host, because the
+# network may be down.
 WATCH = """
 touch /run/drill-watch
 while [ -e /run/drill-watch ]; do
@@ -48,7 +49,7 @@ HEALTH = "https://host:6443/api/v1/health"
 
 @contextlib.contextmanager
 def watched(drill: Drill) -> Iterator[list[int]]:
-    """Collect each process that serves meanwhile, once and in order. The list is complete at the end."""
+    """Collect the PIDs of the processes that serve during the block, each once. The list is filled after the block."""
     served: list[int] = []
     argv = ["podman", "exec", drill.container, "sh", "-c", WATCH]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watching:
@@ -67,14 +68,14 @@ def set_network(drill: Drill, state: str) -> None:
 
 
 def fail(drill: Drill) -> None:
-    """Make this the first failure on record: failures of earlier rounds would exclude rungs."""
+    """Remove the records of earlier rounds, which would exclude rungs, and kill the service."""
     drill.host.check_output(f"rm -rf {STATE_DIR}")
     runs.kill_service(drill)
 
 
 @pytest.fixture(scope="module")
 def lengths(drill: Drill) -> dict[str, float]:
-    """Return the seconds that a run of each playbook takes without a cut."""
+    """Return the duration of a run without a cut, in seconds, by playbook."""
     lengths = {}
     for playbook in dict(ROUNDS):
         fail(drill)
@@ -118,7 +119,7 @@ def share(playbook: str, number: int) -> float:
 @pytest.mark.parametrize(("playbook", "number"), ROUNDS)
 def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
     away = AWAY if (playbook, number) == AWAY_ROUND else 0.0
-    # A run that ended before its cut was faster than the measured one. Then its duration is used for the next moment.
+    # A run that ends before its cut was faster than the measured run. Then the next attempt uses the shorter duration.
     for attempt in range(4):
         moment = (0.1 + 0.8 * share(playbook, number)) * lengths[playbook]
         name = f"{playbook}-{number}-{attempt}"
@@ -141,7 +142,7 @@ def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], 
 
 
 def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
-    """The state of the service in the run's summary is the state that a client sees."""
+    """Assert that the run's summary reports the state of the service that a client sees."""
     serves = drill.ask(HEALTH)[0] == 200
     screen = drill.screen(name)
     closing = screen[screen.index("PLAY RECAP") :]

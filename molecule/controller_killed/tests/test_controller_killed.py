@@ -4,8 +4,8 @@
 
 """The controller is killed during a clean start: the next run continues the incident and closes it.
 
-Two kills. After the first, the drill waits for the end of the lease; after the second, it only moves the clock of the
-lease. With DRILL_THOROUGH (make nightly) there are ten kills, each with the wait.
+The controller is killed twice. After the first kill, the drill waits for the end of the lease. After the second kill,
+it only makes the lease older. With DRILL_THOROUGH (make nightly), there are ten kills, each with the wait.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import runs
 from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
-# The tasks during which it is killed, and how many seconds after their start.
+# The tasks during which the controller is killed, and the seconds from the start of the task to the kill.
 POINTS = [
     # This task opens the incident when it finds the outage.
     ("Probe the service's health", 0.4),
@@ -37,12 +37,12 @@ POINTS = [
 FEW = (5, 9)
 PATIENT = range(len(POINTS)) if THOROUGH else FEW[:1]
 LEASE = 60.0
-# Extra time for a busy machine: the next run checks the lease ten times a second.
+# Extra seconds for a busy machine. The next run checks the lease ten times a second.
 SLACK = 5.0
 
 
 def boot_clock() -> float:
-    """Return the clock of the lease, which is the same on all hosts."""
+    """Return the clock of the lease in seconds. It is the same for all hosts on this machine."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -66,7 +66,7 @@ def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None
     following = runs.Run(drill, name, "--extra-vars=outage_recover_wait=300")
     runs.wait_for(lambda: not following.running or runs.lease(drill)["lease"] != held, "it begins")
     if taken and following.running:
-        # The wait ends when the lease expires, not earlier and not much later.
+        # The wait must end when the lease expires, not earlier and not much later.
         begun_at = runs.lease(drill)["lease"]["renewed"]
         assert held["ends"] <= begun_at <= ended_at + LEASE + SLACK
     assert following.wait() == 0
@@ -87,7 +87,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
     time.sleep(delay)
     killed.kill()
     assert "PLAY RECAP" not in killed.screen()
-    # Nothing informs the module that runs on the host: it runs to its end.
+    # The module that runs on the host does not notice the kill, and runs to its end.
     runs.wait_for(
         lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "the killed run's last module ends"
     )
@@ -105,7 +105,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
 
 
 def assert_continued(drill: Drill, run: str, left: dict[str, Any], record: dict[str, Any]) -> None:
-    """The incident is the same, with the start time that the killed run recorded."""
+    """Assert that the incident is the same, with the start time that the killed run recorded."""
     assert (record["id"], record["opened_at"]) == (left["id"], left["opened_at"])
     assert len(record["runs"]) == 2
     assert record["outcome"] in ("recovered", "resolved_manually")

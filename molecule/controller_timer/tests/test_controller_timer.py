@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""systemd timers on a controller find the outage and recover from it, or raise an alarm if the recovery fails."""
+"""systemd timers on a controller detect the outage and recover the service, or raise an alarm if that fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAINTENANCE = f"{STATE_DIR}/maintenance.json"
 
 
 def install(drill: Drill, *arguments: str) -> str:
-    """Apply the role as a person does; return the number of changes by Ansible's count."""
+    """Apply the role as a person does, and return the number of changes that Ansible counts."""
     project = drill.output.parents[1]
     done = subprocess.run(
         ["ansible-playbook", "--inventory=molecule/inventory", "molecule/controller_timer/converge.yml", *arguments],
@@ -123,7 +123,7 @@ def test_nothing_is_started_during_a_maintenance_window(drill: Drill) -> None:
     assert not serves(drill)
     assert (journal(drill, f"{RECOVER}.service"), alarms(drill)) == (recoveries, [])
     drill.host.check_output(f"rm {MAINTENANCE}")
-    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "it is recovered after the maintenance window")
+    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the service is recovered after the maintenance window")
     assert alarms(drill) == []
 
 
@@ -132,7 +132,7 @@ def test_alarm_is_raised_once_if_the_service_stays_down(drill: Drill) -> None:
     runs.break_start(drill)
     runs.kill_service(drill)
     runs.wait_for(lambda: alarms(drill) != [], "the alarm is raised")
-    # The outage lasts, and several recoveries are tried. They raise no second alarm.
+    # During the outage, several recoveries are tried. They raise no second alarm.
     since = cursor(drill)
     for _ in range(3):
         await_look(drill, "DOWN: watched")

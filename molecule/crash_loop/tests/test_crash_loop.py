@@ -56,7 +56,7 @@ def test_every_outage_is_recovered(drill: Drill, story: Story) -> None:
     for name in FALLS:
         told = drill.postmortem(name)
         assert (told["outcome"], told["rung"], told["rungs_skipped"]) == ("recovered", "restart", [])
-    # Each was an outage of its own.
+    # Each outage was a separate incident.
     assert len({drill.postmortem(name)["incident"] for name in FALLS}) == len(FALLS)
 
 

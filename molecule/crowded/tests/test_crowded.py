@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host full of processes, with a long log and a full journal: one pass takes little longer than its slowest part."""
+"""A host has many processes, a long log and a full journal: triage takes little longer than its slowest part."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def seconds(result: dict[str, Any]) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def passes(drill: Drill) -> list[dict[str, Any]]:
-    """Run several passes, since other load on the machine can slow any of them down; stop after a fast one."""
+    """Run passes of triage until one is fast, because other load on the machine can slow down a pass."""
     found: list[dict[str, Any]] = []
     while len(found) < 5 and not any(beyond(result) < MOST for result in found):
         found.append(look(drill, f"pass-{len(found)}"))

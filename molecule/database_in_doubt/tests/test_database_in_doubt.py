@@ -4,8 +4,9 @@
 
 """The database is damaged during an outage: nothing starts the service, neither systemd nor a boot. No row is lost.
 
-Each damage with one delay between the kill and the run, and one run whose controller is killed. With DRILL_THOROUGH
-(make nightly), each damage with every delay, and ten kills.
+Each kind of damage is tried with one delay between the kill and the run. In addition, the controller of one run is
+killed. With DRILL_THOROUGH (make nightly), each kind of damage is tried with every delay, and ten controllers are
+killed.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ ROUNDS = (
     else [("zero", 3), ("pages", 0), ("deleted", 6), ("deleted", SYSTEMD_FIRST)]
 )
 KILLS = range(10 if THOROUGH else 1)
-# How long systemd is watched after the kill: at least twice its delay and the pause before a start.
+# Seconds for which systemd is watched after the kill: at least twice its delay and the pause before a start.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
-# A service that has run longer than this has worked, so that it had a database before.
+# Seconds. A service that has run longer than this counts as a service that had a working database.
 WORKED = 22.0
-# Seconds from the first task on the host until the run can have stopped a start in progress.
+# Seconds that a run may need, from its first task on the host, to stop a start in progress.
 TOO_LATE = 1.0
 FOLDER = "/mnt/LinuxHDD/ITSM-System/backend"
 DROP_INS = f"/etc/systemd/system/{runs.UNIT}.service.d"
@@ -61,7 +62,7 @@ class Round(NamedTuple):
     since: float = 0.0
 
     def met(self, drill: Drill) -> Round:
-        """The same time, after a run has found the damage."""
+        """Return this round with `since` set to the time from which a run has prevented every start."""
         return self._replace(since=outside.first_probe(drill, self.killed_at) + TOO_LATE)
 
 
@@ -106,7 +107,7 @@ def titles_in(drill: Drill, folder: str) -> list[str]:
 
 
 def put_in_doubt(drill: Drill, name: str, damage: str, acknowledged: set[str]) -> Round:
-    """Let the service acknowledge rows that are only in its WAL, then kill it and damage its database."""
+    """Let the service acknowledge rows that are only in its WAL. Then kill the service and damage its database."""
     outside.forget_restarts(drill)
     drill.host.check_output("/opt/drill/bin/rows-into-wal")
     runs.wait_for(lambda: drill.ask(URL)[0] == 200, "the service answers")
@@ -175,7 +176,7 @@ def reboot(drill: Drill) -> None:
 
 
 def recover_the_database(drill: Drill, this: Round) -> None:
-    """Run database_recover.yml. It has to restore every acknowledged row and release the hold."""
+    """Run database_recover.yml, and assert that it restores every acknowledged row and releases the hold."""
     name = f"{this.name}-database"
     assert runs.run(drill, name, playbook="database_recover") == 0
     assert drill.postmortem(name)["outcome"] == "recovered"
@@ -190,7 +191,7 @@ def recover_the_database(drill: Drill, this: Round) -> None:
     assert record["data"]["state"] == "sound"
     assert outside.units_of_the_recovery(drill) == ""
     drill.host.check_output(f"systemctl restart {runs.UNIT}")
-    runs.wait_for(lambda: drill.ask(URL)[0] == 200, "it can be started again")
+    runs.wait_for(lambda: drill.ask(URL)[0] == 200, "the service can be started again")
 
 
 @pytest.mark.parametrize(("damage", "delay"), ROUNDS)
@@ -224,7 +225,7 @@ def test_nobody_starts_the_service(drill: Drill, acknowledged: set[str], damage:
 
 
 def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
-    """The service opened the damaged database. That is no recovery: it must not continue to serve from it."""
+    """Assert that a service that has opened the damaged database does not count as recovered and cannot start again."""
     told = drill.postmortem(this.name)
     assert told["outcome"] == "data_in_doubt"
     assert told["data_loss"] == "suspected"
@@ -236,7 +237,7 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
     if this.name.startswith("pages"):
         recover_the_database(drill, this)
         return
-    # A person checked it: the rows are lost, and the drill continues without them.
+    # Like a person who has checked the database: the rows are lost, and the drill continues without them.
     reason = "--extra-vars={'outage_release_reason': 'The drill goes on'}"
     assert runs.run(drill, f"{this.name}-release", reason, playbook="outage_release") == 0
     drill.host.check_output(f"systemctl start {runs.UNIT}")
@@ -244,8 +245,8 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
 
 @pytest.mark.parametrize("number", KILLS)
 def test_killed_controller_does_not_allow_a_start(drill: Drill, acknowledged: set[str], number: int) -> None:
-    # The first run dies right after the takeover, before triage holds the service: the dead-man timer has to handle
-    # that.
+    # The first run is killed right after the takeover, before triage holds the service. So the dead-man timer must
+    # prevent the start.
     damage, delay = DAMAGES[number % len(DAMAGES)], secrets.SystemRandom().uniform(0, 5) if number else 0.0
     this = put_in_doubt(drill, f"kill-{number}-{damage}", damage, acknowledged)
     killed = runs.Run(drill, f"{this.name}-killed")
@@ -289,7 +290,7 @@ def test_person_releases_the_hold_with_a_reason(drill: Drill, acknowledged: set[
     assert (record["data"]["state"], record["data"]["accepted"]) == ("accepted", ["empty_beside_wal"])
     drill.host.check_output(f"systemctl start {runs.UNIT}")
 
-    # The person has accepted the lost rows, not damage that comes later while the incident is still open.
+    # The person has accepted the lost rows, but not damage that occurs later while the incident is still open.
     acknowledged.clear()
     later = put_in_doubt(drill, "after-release", "pages", acknowledged)
     assert runs.run(drill, later.name) == 2

@@ -4,7 +4,7 @@
 
 """The controller is killed right after a run cancelled systemd's restart: the host starts the service by itself.
 
-One kill. With DRILL_THOROUGH (make nightly), ten.
+The controller is killed once. With DRILL_THOROUGH (make nightly), it is killed ten times.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def test_service_recovers_without_a_controller(drill: Drill, client: outside.Cli
     died_at = time.time()
     assert "PLAY RECAP" not in dead.screen()
 
-    # systemd itself no longer restarts the service, and the host has a timer for it.
+    # systemd itself no longer restarts the service. A timer on the host will start it.
     assert outside.show(drill, "SubState") == {"SubState": "dead"}
     assert "itsm-runbook-dead-man" in outside.units_of_the_recovery(drill)
     left = runs.open_incident(drill)

@@ -24,7 +24,7 @@ def test_no_run_changes_anything(drill: Drill, run: str) -> None:
 
 
 def test_a_run_takes_at_most_three_round_trips(drill: Drill) -> None:
-    # Only these use sudo, once per module: the preparation of the load, both runs, and the triage.
+    # Only the preparation of the load, both runs and the triage use sudo, once per module.
     calls = drill.host.check_output("journalctl --no-pager SYSLOG_IDENTIFIER=sudo | grep -c COMMAND=")
     assert int(calls) <= 3 + 2 * 3 + 2
 

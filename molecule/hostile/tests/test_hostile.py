@@ -20,7 +20,7 @@ ACTIVE = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u
 
 
 def written(drill: Drill) -> list[Path]:
-    """Return all that the runs wrote on this machine: the screens at -vvv, timelines and documents."""
+    """Return all files that the runs wrote on this machine: the screens at -vvv, timelines and documents."""
     screens = [drill.output / f"{run}.log" for run in RUNS]
     return [*screens, *(path for run in RUNS for path in (drill.output / run).glob("*"))]
 
@@ -34,7 +34,7 @@ def test_the_service_is_back_with_every_row(drill: Drill) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_root_does_not_act_for_the_user(drill: Drill, attack: str) -> None:
-    """No file of root was created, changed, given away or removed."""
+    """Assert that no file of root was created, changed, given away or removed."""
     before, after = (
         json.loads((drill.output / name).read_text(encoding="utf-8")) for name in ("roots.json", f"roots-{attack}.json")
     )
@@ -47,10 +47,10 @@ def test_the_shell_salvages_as_the_user(drill: Drill) -> None:
 
 
 def test_each_attack_reached_its_target(drill: Drill) -> None:
-    """Without this check, a missed attack would look like a defended one."""
+    """Assert that each attack took place. Otherwise, a failed attack would count as a successful defence."""
     for run in ("schema-check", "schema"):
         assert "database_recovery by salvage" in drill.screen(run)
-    # Root does not act in a place that the user cannot write to.
+    # Root must not build in a folder that the user cannot write to.
     assert "Cannot make a folder to build in" in drill.screen("modules")
     assert "/backend" in (drill.output / "exchanged").read_text(encoding="utf-8")
 
@@ -66,12 +66,12 @@ def test_recovery_is_in_time(drill: Drill) -> None:
 def test_no_secret_leaves_the_host(drill: Drill) -> None:
     for path in written(drill):
         text = path.read_text(encoding="utf-8", errors="replace")
-        # The names of planted files may be shown, their content not.
+        # The names of planted files may be shown, but not their content.
         assert re.findall(r"canary-of-[\w-]+", text) == [], path
 
 
 def test_no_secret_stays_on_the_host(drill: Drill) -> None:
-    # Except the copies of the database, which are protected as a whole.
+    # Copies of the database are excluded, because their access rights protect them.
     places = f"{STATE_DIR} /run/itsm-runbook /tmp /var/tmp /root/.ansible /home/itsm-runbook /etc/systemd/system"
     found = drill.host.run(f"grep --recursive --files-with-matches --text canary-of- {places}")
     assert found.stdout == ""

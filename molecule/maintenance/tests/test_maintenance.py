@@ -27,7 +27,7 @@ def codes(drill: Drill) -> dict[str, int]:
         "--extra-vars={'outage_maintenance_until': '+1h', 'outage_maintenance_reason': 'Release 4.2'}",
         playbook="outage_maintenance",
     )
-    # As for a release: an outage that lasts, without any action. systemd would end an outage caused by a signal.
+    # Stop the unit, as for a release. After a signal, systemd would restart the service.
     drill.host.check_output(f"systemctl stop {runs.UNIT}")
     drill.host.check_output("/opt/drill/bin/observe.py >/opt/drill/output/broken.json")
     run("during")
@@ -70,7 +70,7 @@ def test_no_incident_is_opened(drill: Drill, codes: dict[str, int]) -> None:
 def test_screen_shows_the_reason_and_how_to_end_it(drill: Drill, codes: dict[str, int]) -> None:
     assert "(Release 4.2)" in closing(drill, "during")
     assert "playbooks/outage_maintenance.yml -e outage_maintenance_state=absent" in closing(drill, "during")
-    # In the time zone of the setting.
+    # The end of the window, which the setting gives with another time zone.
     assert "2099-12-31T00:00:00.000Z" in closing(drill, "variable")
     assert "nexus_maintenance_until" in closing(drill, "variable")
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""No unit: the process was started by hand and killed; it is started by hand again."""
+"""The service has no unit and its process was killed: the run starts the process again."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A rung cannot do all its steps: the service is no worse off, and every statement about it is true.
+"""A rung cannot do all its steps: the service is not worse than before, and every statement about it is true.
 
-The login fails or is not checked, the dependencies cannot be built or there is too little space, the state folder is
-read-only.
+The cases: the login fails or is not checked, the dependencies cannot be built, there is too little space, and the
+state folder is read-only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FALSE = ("still down", "brought the service back", "NOT RECOVERED", "DOWN:")
 
 
 def fail(drill: Drill) -> None:
-    """Make this the first failure on record: failures of earlier rounds would exclude rungs."""
+    """Remove the records of earlier rounds, which would exclude rungs, and kill the service."""
     drill.host.check_output(f"rm -rf {STATE_DIR}/*")
     runs.kill_service(drill)
 
@@ -102,7 +102,7 @@ def test_rate_limited_login_is_not_checked(drill: Drill, password: str) -> None:
 def assert_on_its_old_modules(
     drill: Drill, told: dict[str, Any], *, name: str, before: tuple[str, dict[str, int]], reason: str
 ) -> None:
-    """Assert that the clean start failed for that reason, and that the service is as before."""
+    """Assert that the clean start failed for that reason, and the service runs with its old modules and all rows."""
     drill.assert_serves()
     assert held(drill) == before
     assert drill.host.run(f"ls -d {APP}/.npm_ci-*").rc != 0
@@ -162,7 +162,7 @@ def test_read_only_state_folder_stops_no_recovery(drill: Drill) -> None:
 
 
 def test_build_without_space_keeps_the_old_modules(drill: Drill) -> None:
-    # From here on the application has its own file system, with less space than a second tree of modules needs.
+    # From now on, the application has its own file system, with less space than a second copy of the modules needs.
     drill.host.check_output("/opt/drill/bin/fill-disk --room 16")
     drill.host.check_output("systemctl start itsm-system")
     runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")

@@ -115,7 +115,7 @@ def test_incident_of_a_dead_run_is_closed_as_resolved_manually(drill: Drill, sto
     assert drill.now()["processes"] == running
     assert runs.open_incident(drill) is None
     closed = runs.past_incidents(drill)[-1]
-    # The dead run had not started the service, and its timer had not fired yet.
+    # The killed run had not started the service yet, and neither had its timer.
     assert (closed["id"], closed["outcome"], closed["cause"]) == (left["id"], "resolved_manually", "killed")
     assert closed["mitigated_at"]
     assert drill.recap("heir")["failed"] == 0

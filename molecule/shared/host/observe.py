@@ -4,8 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Usage: observe.py [DATABASE]. Prints the state of the service of a drill, or the rows of DATABASE, as JSON.
 
-It is the drills' second opinion, so it shares no code with the collection: the rows come from the sqlite3 shell on a
-copy, the unit from systemctl, the processes from /proc.
+The drills compare the recovery with this independent result, so this program shares no code with the collection. The
+rows come from the sqlite3 shell on a copy, the unit from systemctl, and the processes from /proc.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ APP_DIR = "/mnt/LinuxHDD/ITSM-System"
 SHARED_DATABASE = "/mnt/LinuxHDD/shared/itsm.db"
 DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else f"{APP_DIR}/backend/itsm.db"
 WATCHED = (APP_DIR, "/etc/itsm", "/etc/systemd/system", "/var/log/itsm", "/var/lib")
-# Files of the journal, of logins and of timers are no changes of the recovery.
+# The recovery does not change these files. They change through the journal, logins and timers.
 UNWATCHED = ("/var/lib/systemd", "/var/lib/sudo", "/var/lib/dpkg", "/var/lib/apt")
 
 
@@ -111,7 +111,7 @@ def unit():
 
 
 def ports():
-    """Return those of the service's ports that accept a connection."""
+    """Return the ports of the service that accept a connection."""
     found = []
     for port in (6443, 8080):
         with socket.socket() as client:

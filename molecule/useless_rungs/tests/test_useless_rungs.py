@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Five outages that no rung can end: each cause is named within 25 s, no rung is tried; the fix ends the outage."""
+"""Five outages that no rung can end: each cause is named within 25 s, no rung is tried, and a fix ends the outage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_verdict_is_in_time_and_states_the_next_step(drill: Drill, cause: str) -
 def test_service_stays_down_with_unchanged_files(drill: Drill, cause: str) -> None:
     before, after = drill.observation(f"{cause}-broken"), drill.observation(f"{cause}-after")
     assert after["rows"] == before["rows"]
-    # systemd continues to start it, so the unit can be active for a moment. The service is never healthy.
+    # systemd continues to start the unit, so it can be active for a moment. The service is never healthy.
     assert after["ports"] == []
     assert [path for path in after["files"] if path.startswith(APP)] == [
         path for path in before["files"] if path.startswith(APP)

@@ -28,8 +28,9 @@ options:
     description:
       - The services, each with C(host) (its name in the inventory) and C(endpoints) (C(name), C(url), and optionally
         C(required), C(validate_certs), C(ca_path), as for the module C(health_probe)).
-      - C(process) (C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file), C(ports)) describes the process. With it, the
-        watch also checks if the process is gone. With C(state_dir), no event is sent during a maintenance window.
+      - C(process) (C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file), C(ports)) describes the process.
+        With it, the watch also checks if the process is gone. With C(state_dir), no event is sent during a maintenance
+        window.
       - C(over) is the command prefix to run a command on that host, V([ssh, -o, BatchMode=yes, HOST]). Without it, this
         machine is checked. With it, C(process.manager) must be V(systemd).
       - C(as_root) is the prefix for the only command that needs root there, V([sudo, -n]). This command is C(cat --
