@@ -105,7 +105,7 @@ class Drill:
         assert {incident["title"] for incident in answer["incidents"]} >= WRITTEN
 
     def assert_untouched(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Assert that only the records of the recovery and the files of a running service changed between the states."""
+        """Assert that only records of the recovery and files of a running service changed between these states."""
         # systemd goes on to restart this unit until its start limit is reached.
         restarts = before["unit"]["SubState"] == "auto-restart"
         # The scheduling state of a process at this instant does not matter.
@@ -175,7 +175,7 @@ class Drill:
     ) -> dict[str, Any]:
         """Assert that the service is back and that the postmortem describes the recovery. Return the postmortem.
 
-        `skipped`: the rungs that were not tried because they cannot help. `migrations`: the number of applied migrations.
+        `skipped`: rungs that were not tried because they cannot help. `migrations`: number of applied migrations.
         """
         self.cause = cause
         self.assert_serves()
