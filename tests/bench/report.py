@@ -125,11 +125,11 @@ def document(told: dict[str, Any]) -> str:
         "",
         *_environments(told["measurements"]),
         "",
-        "Rivals do the same work in turns with ours, on the same machine in the same minutes. A ratio or a difference "
-        "is the median over the rounds, seconds are medians, memory is the maximum of all runs. *From run to run* "
+        "Our code and the rivals do the same work in turns, on the same machine and within minutes. Ratios, "
+        "differences and seconds are medians over the rounds. Memory is the maximum of all runs. *From run to run* "
         "gives the lowest and the highest value. Files are in memory before the first contender starts. Our code "
-        "runs as on a managed host: a new Python process each time, the logic in a zip file, nothing compiled "
-        "beforehand.",
+        "runs as on a managed host: in a new Python process each time, with the logic in a zip file and nothing "
+        "compiled in advance.",
         "",
         *_recoveries(told),
         "## Goals",
@@ -209,7 +209,7 @@ def _recoveries(told: dict[str, Any]) -> list[str]:
     return [
         "## From the failure to the first healthy answer",
         "",
-        "Medians. *Confirmed*: health and login are checked.",
+        "All values are medians. *Confirmed*: health and login are checked.",
         "",
         *_table(("outage", *contenders), body),
         "",
@@ -236,8 +236,8 @@ def _seen(told: dict[str, Any]) -> list[str]:
     return [
         "## Detected outages",
         "",
-        "Seconds from the failure until the service answers again and accepts a write. If no restart can help, "
-        "until its cause is named. `outage_triage.yml` only names it.",
+        "The values are the seconds from the failure until the service answers again and accepts a write. If no "
+        "restart can help, they end when the cause is named. `outage_triage.yml` only names the cause.",
         "",
         *_table(("outage", *contenders), body),
         "",
@@ -278,6 +278,6 @@ def _shares(profile: Sequence[tuple[float, float, str]]) -> str:
     starts, total, worked = profile[0][1], sum(took for _at, took, _step in profile), sum(modules.values())
     each = ", ".join(f"`{name}` {took:.2f} s" for name, took in sorted(modules.items(), key=lambda one: -one[1]))
     return (
-        f"{total:.2f} s, of which Ansible took {starts:.2f} s to start and {total - starts - worked:.2f} s for its way "
-        f"from one module to the next, the modules {worked:.2f} s ({each})"
+        f"{total:.2f} s. Of this time, Ansible took {starts:.2f} s to start and {total - starts - worked:.2f} s "
+        f"between modules, and the modules took {worked:.2f} s ({each})"
     )

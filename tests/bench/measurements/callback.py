@@ -102,11 +102,11 @@ def half(which: str) -> harness.Contender:
 
 _round: dict[str, dict[str, float]] = {}
 HOW = (
-    "an incident on each host, a fifth of the results of the collection, documents of all; tasks that answer from the "
-    "controller at once, as none on a host does, so that the share of the callback is as large as it can be; without "
-    f"it: as many results of the same kind in the same run, in turns of {BLOCK} tasks, while its methods return at "
-    "once; memory without it is that at the first task. In the callback: the time in its methods, other processes at "
-    "work on the same cores meanwhile"
+    "each host has an incident. A fifth of the results comes from modules of the collection, and documents are "
+    "written for all incidents. All tasks answer immediately from the controller, so that the share of the callback "
+    f"is as large as possible. The rival is the same run: the callback is active and inactive in turns of {BLOCK} "
+    "tasks. The memory without it is measured at the first task. `in the callback` is the time in its methods, while "
+    "other processes use the same cores"
 )
 WITH = "callback"
 WITHOUT = "without it"

@@ -73,8 +73,9 @@ def ping(inventory: Path, folder: Path) -> float:
 MEASUREMENTS = [
     Measurement(
         name="fleet-sweep",
-        what=f"A look at {len(HOSTS)} healthy hosts, {FORKS} forks, connection local",
-        how=f"outage_detect.yml, {ALLOWED:g} s taken off, against the same hosts and forks with {PING}",
+        what=f"Detection on {len(HOSTS)} healthy hosts, {FORKS} forks, connection local",
+        how=f"the time of outage_detect.yml minus {ALLOWED:g} s, compared with {PING} on the same hosts with the same "
+        "number of forks",
         prepare=hosts,
         ours=("outage_detect.yml", sweep),
         rivals={PING: ping},
@@ -82,9 +83,10 @@ MEASUREMENTS = [
     ),
     Measurement(
         name="fleet-growth",
-        what="What a healthy host more costs",
-        how=f"outage_detect.yml on 1, {FEW} and {len(HOSTS)} hosts, {FORKS} forks, connection local; growth is what a "
-        f"host more costs up to {len(HOSTS)} against what it costs up to {FEW}: 1 is linear",
+        what="Cost of one more healthy host",
+        how=f"outage_detect.yml on 1, {FEW} and {len(HOSTS)} hosts with {FORKS} forks, connection local. The growth is "
+        f"the cost of one more host between {FEW} and {len(HOSTS)} hosts, divided by the cost of one more host between "
+        f"1 and {FEW} hosts. A growth of 1 is linear",
         prepare=hosts,
         ours=("outage_detect.yml", growth),
         goals=[Goal(LINEAR, unit="x", figure="growth")],

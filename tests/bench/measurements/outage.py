@@ -254,7 +254,7 @@ def restarted(
     return Measurement(
         name=name,
         what=what,
-        how=f"{how}; the limit: the start alone, the observer asking every 20 ms",
+        how=f"{how}. The limit is the time of the start alone. The observer queries the service every 20 ms",
         prepare=prepare,
         ours=(OURS, crash()),
         rivals={LIMIT: limit},
@@ -268,11 +268,12 @@ MEASUREMENTS = [
     Measurement(
         name="crash-local",
         what="Crash, connection local",
-        how="the process is killed and outage_recover.yml started at this moment, as all the others; an observer "
-        "outside of it asks every 20 ms. The limit is the start alone. By hand: the runbook's 2.1, 2.2 and 5.1 as a "
-        "script, its sleep included. Transcribed: chapters 1, 2 and 5.1, one task a command. A run is confirmed when "
-        "the health check and the login succeed. The stability check, one minute for each method, comes after that. "
-        "Modules are packed by the first round, as by a controller that looks at the service now and then",
+        how="the process is killed, and all contenders start at this moment. An observer outside of the run queries "
+        "the service every 20 ms. The limit is the time of the start alone. By hand: chapters 2.1, 2.2 and 5.1 of the "
+        "runbook as a script, with its wait times. Transcribed: chapters 1, 2 and 5.1, with one task per command. A "
+        "run is confirmed when the health check and the login succeed. The stability check of one minute comes later "
+        "and is not measured. Modules are packed in the first round, as on a controller that checks the service "
+        "regularly",
         prepare=local,
         ours=(OURS, crash()),
         rivals={LIMIT: limit, BY_HAND: scripted("by-hand"), TRANSCRIBED: transcribed},
@@ -285,22 +286,23 @@ MEASUREMENTS = [
     ),
     restarted(
         "Crash, over SSH with sudo",
-        "a systemd host in a container, OpenSSH, an unprivileged user with sudo; the first connection included",
+        "a systemd host in a container, with OpenSSH and an unprivileged user with sudo. The first connection is "
+        "included",
         "crash-ssh",
         lambda: host("ssh"),
         more=3.0,
     ),
     restarted(
         "Crash, connection podman",
-        "the same host, connection containers.podman.podman, each call of which starts podman several times",
+        "the same host with the connection containers.podman.podman, which starts podman several times per call",
         "crash-podman",
         lambda: host("podman", name="itsm-nexus-bench-podman"),
     ),
     Measurement(
         name="hang-local",
         what="Hang, connection local",
-        how="SIGSTOP; 5 probes, one a second with one second to answer. Detection is the playbook's start and the five "
-        "probes",
+        how="the process gets SIGSTOP. Five probes follow, one per second, with a timeout of one second. The "
+        "detection is the start of the playbook and these probes",
         prepare=local,
         ours=(OURS, hang),
         rivals={LIMIT: limit},
@@ -319,7 +321,7 @@ MEASUREMENTS = [
     Measurement(
         name="healthy-ssh",
         what="Healthy host, over SSH with sudo",
-        how="the same, the host as for crash-ssh",
+        how="as healthy-local, on the host of crash-ssh",
         prepare=lambda: host("ssh"),
         ours=(OURS, healthy()),
         goals=[],
@@ -328,7 +330,7 @@ MEASUREMENTS = [
     Measurement(
         name="healthy-trips",
         what="Round trips to a healthy host",
-        how="modules that are run there, counted in what the connection tells at -vvv",
+        how="the number of modules that run on the host, counted in the output of the connection at -vvv",
         prepare=local,
         ours=(OURS, round_trips),
         goals=[Goal(2, unit="round trips")],
@@ -337,8 +339,8 @@ MEASUREMENTS = [
     Measurement(
         name="standard-intact",
         what="Standard recovery, modules intact",
-        how="a crash, with standard recovery as the only rung. By hand: the runbook's 4.1, whose npm ci builds all "
-        "of it anew, the native driver with it, as npm does by default",
+        how="a crash, with standard recovery as the only rung. By hand: chapter 4.1 of the runbook. Its npm ci "
+        "rebuilds all modules, including the native driver, as npm does by default",
         prepare=local,
         ours=(OURS, crash("standard_recovery")),
         rivals={LIMIT: limit, BY_HAND: scripted("standard-by-hand")},
@@ -351,8 +353,8 @@ MEASUREMENTS = [
     Measurement(
         name="standard-stale",
         what="Standard recovery, a package missing",
-        how="the same, express removed before; the modules are built beside the old ones and swapped. Both take "
-        "packages and the built driver from a cache on this machine",
+        how="as standard-intact, but express was removed before. The modules are built next to the old ones and "
+        "swapped. Both contenders take packages and the built driver from a cache on this machine",
         prepare=local,
         ours=(OURS, stale),
         rivals={BY_HAND: stale_by_hand},
@@ -362,8 +364,8 @@ MEASUREMENTS = [
     Measurement(
         name="clean-50",
         what="Clean start, database of 50 MiB",
-        how="a crash, with the clean start as the only rung: integrity, evidence, verified backup, WAL, migrations; "
-        "clean_start_recovery_modules is auto and no package is missing",
+        how="a crash, with the clean start as the only rung: integrity check, evidence, verified backup, WAL and "
+        "migrations. clean_start_recovery_modules is auto, and no package is missing",
         prepare=filled("clean-50", 50),
         ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
         rivals={LIMIT: limit},
@@ -373,7 +375,7 @@ MEASUREMENTS = [
     Measurement(
         name="clean-900",
         what="Clean start, database of 0.9 GiB",
-        how="the same; memory counts the pages of the database, which a module on this machine maps",
+        how="as clean-50. The memory includes the pages of the database that a module on this machine maps",
         prepare=filled("clean-900", 920),
         ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
         rivals={LIMIT: limit},
@@ -383,8 +385,8 @@ MEASUREMENTS = [
     Measurement(
         name="core-crash",
         what="Crash, ansible-core 2.21",
-        how="as crash-local, the playbook run by ansible-core 2.21 on a Python that it supports; the rival is the same "
-        "playbook under the ansible-core that all else is measured with",
+        how="as crash-local, but the playbook is run by ansible-core 2.21 with a Python that it supports. The rival "
+        "is the same playbook with the ansible-core of all other measurements",
         prepare=local,
         ours=("ansible-core 2.21", by_newest(crash)),
         rivals={f"ansible-core {core.here()}": crash()},

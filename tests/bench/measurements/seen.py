@@ -200,9 +200,10 @@ def seen(
     return Measurement(
         name=f"seen-{name}",
         what=what,
-        how=f"{how}. The playbook is started at the moment of the outage, as a monitoring system or a person does; "
-        "monit asks every second with one second to answer and acts after five failures, the unit has RestartSec=10; "
-        f"not seen means not within {LONGEST:.0f} s. One round each: the point is whether it is seen at all",
+        how=f"{how}. The playbook starts at the moment of the outage, as if started by a monitoring system or a "
+        "person. monit queries the service every second with a timeout of one second, and acts after five failures. "
+        f"The unit has RestartSec=10. 'Not seen' means not within {LONGEST:.0f} s. There is one round each, because "
+        "the only question is whether the outage is detected",
         prepare=host,
         ours=(OURS, by_playbook(outage, "" if recoverable else cause)),
         rivals={TRIAGE: by_triage(outage, cause), SYSTEMD: by_systemd(outage), MONIT: by_monit(outage)},
@@ -214,10 +215,10 @@ def seen(
 
 MEASUREMENTS = [
     seen("crash", "Crash", crash, "the process is killed", cause="killed"),
-    seen("hang", "Hang", hang, "SIGSTOP", cause="hung"),
+    seen("hang", "Hang", hang, "the process gets SIGSTOP", cause="hung"),
     seen("lock", "Hung database", locked, "another process holds the write lock", cause="db_locked", recoverable=False),
     seen(
-        *("http", "Silent HTTP fall-back", fallen_back, "the key can not be read, HTTPS is dead"),
+        *("http", "Silent HTTP fall-back", fallen_back, "the key cannot be read, so HTTPS does not answer"),
         cause="tls_expired",
         recoverable=False,
     ),

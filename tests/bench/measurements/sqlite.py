@@ -42,8 +42,8 @@ def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
     return Measurement(
         name=f"sqlite-{name}",
         what=f"WAL of {recipe.wal_mib} MiB analysed",
-        how="sqlite_info with no check of the database: header, every frame by salt and checksum, what is pending, "
-        "torn or lost",
+        how="sqlite_info without a check of the database. It analyses the header and every frame by salt and "
+        "checksum, and reports pending, torn and lost data",
         prepare=recipe.made,
         ours=("sqlite_info", lambda path, _: harness.timed_on_host(*ANALYSED, expect="[True, True]", path=str(path))),
         goals=[Goal(goal)],
@@ -61,8 +61,8 @@ def memory(name: str, what: str, prepare: databases.Recipe, call: tuple[str, str
     return Measurement(
         name=f"sqlite-{name}-memory",
         what=f"Private memory of {what}",
-        how="most of three runs, of all processes together, the interpreter included, pages of mapped files apart; "
-        f"each process under RLIMIT_DATA of {MEMORY.at_most:g} MiB",
+        how="the maximum of three runs, for all processes together, including the interpreter but without the pages "
+        f"of mapped files. Each process has an RLIMIT_DATA of {MEMORY.at_most:g} MiB",
         prepare=prepare.made,
         ours=(name, measure),
         goals=[MEMORY],
@@ -74,7 +74,7 @@ MEASUREMENTS = [
     Measurement(
         name="sqlite-integrity",
         what="Full integrity check of a database of 0.9 GiB",
-        how="sqlite_info with integrity: quick_check, all tables and indexes, and every table's rows counted; the "
+        how="sqlite_info with integrity: quick_check of all tables and indexes, and the row counts of all tables. The "
         "shell: PRAGMA integrity_check",
         prepare=LARGE.made,
         ours=(
@@ -91,8 +91,8 @@ MEASUREMENTS = [
     Measurement(
         name="sqlite-backup",
         what="Backup of a database of 0.9 GiB, verified",
-        how="sqlite_backup: copied in one snapshot, flushed to disk, integrity, row counts compared, SHA-256; the "
-        "shell: .backup, then PRAGMA integrity_check of the copy",
+        how="sqlite_backup: copied in one snapshot, flushed to disk, integrity checked, row counts compared, SHA-256 "
+        "computed. The shell: .backup, then PRAGMA integrity_check of the copy",
         prepare=LARGE.made,
         ours=(
             "sqlite_backup",

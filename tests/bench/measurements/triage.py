@@ -126,8 +126,8 @@ MEASUREMENTS = [
     Measurement(
         name="triage-evidence",
         what="Evidence of an outage collected and saved, connection local",
-        how="outage_triage.yml with its check of the configuration; the rival: the runbook's commands and what else "
-        "triage collects, 40 tasks of one command each; the start of ansible-playbook apart",
+        how="outage_triage.yml with its check of the configuration. The rival: the commands of the runbook and of all "
+        "other parts of triage, as 40 tasks with one command each. The start of ansible-playbook is not counted",
         prepare=running,
         ours=("outage_triage.yml", collect("playbooks/outage_triage.yml", "evidence", complete)),
         rivals={
@@ -140,7 +140,7 @@ MEASUREMENTS = [
     Measurement(
         name="triage-crowded",
         what="Triage beyond its slowest part, of 500 processes and a log of 200 MiB",
-        how="one pass with its bundle saved, everything looked at and nothing wrong found; the drill crowded does the "
+        how="one pass that saves its evidence, checks all parts and finds nothing wrong. The drill crowded does the "
         "same with a full journal",
         prepare=crowded,
         ours=("triage_info", beyond_the_slowest_part),
