@@ -34,7 +34,7 @@ LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom migra
   oom_kill other_service port_conflict_own tls_key_unreadable two_faults
 # Drills with more rounds in make nightly.
 THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man systemd_restarts_first
-# The longest drills start first, so that none of them is left to run alone at the end.
+# The longest drills start first, so that no long drill runs alone at the end.
 FIRST_DRILLS := database_in_doubt useless_rungs connection_cut rung_fails controller_killed crash_loop
 OTHER_DRILLS = $(filter-out $(FIRST_DRILLS) $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 DRILLS = $(FIRST_DRILLS) $(OTHER_DRILLS)
@@ -117,7 +117,7 @@ torture: ## Kill writers and recoveries, and count lost rows; minutes
 	tests/install strace
 	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
 
-flip: $(VENV)/test.stamp ## Replace files right before each system call that uses one, as a hostile user could; all of it takes hours
+flip: $(VENV)/test.stamp ## Replace files right before each system call that uses one, as a hostile user could; a full run takes hours
 	$(BIN)/python tests/flip/flip.py $(FLIP)
 
 bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md, an hour; ONLY=name for some
@@ -125,7 +125,7 @@ bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, writ
 	molecule/hosts/install
 	$(WITH_PATH) $(BIN)/python tests/bench/run $(ONLY)
 
-docs: $(VENV)/test.stamp ## Write the pages generated from the code; those of modules and roles as HTML into build/docs
+docs: $(VENV)/test.stamp ## Generate pages from the code; the HTML pages of modules and roles are in build/docs
 	$(BIN)/python docs/role_readme.py
 	$(BIN)/python docs/postmortem_schema.py
 	$(BIN)/python docs/picture.py

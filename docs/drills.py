@@ -24,7 +24,7 @@ HEAD = """# Results of the drills
 
 Each row is a drill: a real fault on a real systemd host in a container, recovered by `outage_recover.yml` over OpenSSH
 and checked from outside. `make matrix` writes this table from the postmortems of these runs. The seconds were measured
-on the machine of the drills, with two drills at once. An outage includes the time that the drill needs to break the
+on the machine of the drills, with two drills in parallel. An outage includes the time that the drill needs to break the
 service. If the drill ran twice, it also includes the time until policy allowed the remedy.
 
 | cause | drill | what happens | found first? | if policy forbids the remedy | recovered by | outage, s |
