@@ -185,7 +185,7 @@ def test_alerts_launch_a_triage_and_one_recovery(awx: Awx, service: Service, tmp
             "template": "outage_recover",
             "limit": "localhost",
             "outage_recover_single_host": "true",
-            "outage_recover_reason": "An alert of Prometheus",
+            "outage_recover_reason": "A Prometheus alert",
         },
     ]
 
