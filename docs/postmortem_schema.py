@@ -34,7 +34,7 @@ def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
     if isinstance(value, dict):
         parts = [laid_out(each, before=f"{json.dumps(name)}: ", margin=deeper) for name, each in value.items()]
         return f"{before}{{\n{deeper}" + f",\n{deeper}".join(parts) + f"\n{margin}}}"
-    # Lists in the schema that are longer than a line contain names.
+    # In the schema, only lists of names are longer than a line.
     names = textwrap.fill(json.dumps(value)[1:-1], WIDTH, initial_indent=deeper, subsequent_indent=deeper)
     return f"{before}[\n{names}\n{margin}]"
 

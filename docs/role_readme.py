@@ -34,7 +34,7 @@ def paragraphs(value: str | list[str]) -> list[str]:
 
 
 def cell(option: dict[str, Any]) -> str:
-    """Return the default of an option, or that it is required."""
+    """Return the table cell for the default of an option: the default, "required", or an empty text."""
     if option.get("required"):
         return "required"
     return f"`{json.dumps(option['default'], ensure_ascii=False)}`" if "default" in option else ""

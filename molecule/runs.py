@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs of the playbooks for tests that act during a run, and observations during these runs."""
+"""Helpers for tests that act during a run of a playbook and observe the host and this machine."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import urllib.parse
 import pytest
 from drills import STATE_DIR, Drill
 
-# The same lines as in plant-secrets.
+# The same list as in plant-secrets.
 PLACES = (
     *("environment", "url", "dotenv", "log", "header", "journal", "option", "database", "statement", "command_line"),
     *("phrase", "bytes", "next_line", "split", "encoded"),

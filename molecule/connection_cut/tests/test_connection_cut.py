@@ -86,7 +86,7 @@ def lengths(drill: Drill) -> dict[str, float]:
 
 
 def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: float) -> tuple[int, float | None]:
-    """Run a playbook and cut its connection after so many seconds.
+    """Run a playbook and cut its connection after `moment` seconds.
 
     Returns its exit code, and its duration in seconds if it ended before the cut.
     """

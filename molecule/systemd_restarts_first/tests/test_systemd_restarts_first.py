@@ -21,8 +21,8 @@ from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DELAYS = [number / 2 for number in range(31)] if THOROUGH else [0.0, 9.0, 12.5]
-# Seconds by which the recorded outage may differ from the outage that the client saw. A run probes the service one task
-# after its start, and later if parallel drills share the cores.
+# Seconds by which the recorded outage may differ from the outage that the client saw. The first probe of a run comes
+# shortly after its start, and later if parallel drills share the cores.
 AGREES = 1.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
