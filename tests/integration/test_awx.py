@@ -173,7 +173,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
     left = controller.succeed(awx_state="absent")
-    assert "stays, with login" in left
+    assert "is kept, with login" in left
     kept = {kind: awx.names(kind) for kind, things in awx.objects.items() if things and kind != "approvals"}
     assert kept == {
         "organizations": ["Default", ORGANIZATION],
