@@ -302,7 +302,7 @@ def test_everybody_is_notified_although_one_channel_is_down(desk: Desk) -> None:
         assert "Cause: hung: {{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com\n" in text
         assert "Since: 2026-03-02 01:02:03 UTC (0 s)\n" in text
         assert "Done: restart failed: no answer\n" in text
-        assert "Asked of you: Fix the cause, then run the playbook again.\n" in text
+        assert "Next step: Fix the cause, then run the playbook again.\n" in text
         assert "Evidence: node1:/var/lib/itsm-runbook/evidence/INC\n" in text
 
 

@@ -672,7 +672,7 @@ def test_a_host_without_a_copy_does_not_end_the_run(publishing):
     state.write_text("a file in the way")
     rc, output = controller.run(playbook)
     assert rc == 0, output
-    assert "Not all of the postmortem was published" in output
+    assert "The postmortem was not published completely" in output
     assert len(api.issues) == 1
 
 

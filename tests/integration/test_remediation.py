@@ -116,7 +116,7 @@ def test_a_stale_process_of_the_service_is_stopped(service: Service) -> None:
     )
     assert result["changed"] and result["refused"] == [] and entry["seconds"] > 0
     assert not service.pids() and not service.listens()
-    assert f"Will be done about port_conflict: stop pid {pid} node backend/server.js" in run.screen
+    assert f"Will remediate port_conflict: stop pid {pid} node backend/server.js" in run.screen
     _run, again = remedy(service, "port_conflict", **found)
     assert again["changed"] is False
 
@@ -360,7 +360,7 @@ def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Servic
     entry = only(result)
     assert (entry["changed"], entry["failed"], entry["detail"][0]) == (True, False, "certificate renewed")
     assert entry["detail"][1].startswith("valid until 20")
-    assert "Will be done about tls_expired: run " in run.screen
+    assert "Will remediate tls_expired: run " in run.screen
 
 
 def test_a_consequence_or_an_unlikely_cause_is_not_remedied(service: Service) -> None:

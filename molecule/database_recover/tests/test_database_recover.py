@@ -52,7 +52,7 @@ def test_checkpoint_loses_nothing_and_notifies_nobody(drill: Drill) -> None:
 
 def test_dry_run_reports_the_loss_and_changes_nothing(drill: Drill) -> None:
     screen = drill.screen("dry_run")
-    assert "salvage (this one is taken)" in screen
+    assert "salvage (selected)" in screen
     assert "Lost: " in screen
     assert drill.documents("dry_run") == []
     recap = drill.recap("dry_run")
