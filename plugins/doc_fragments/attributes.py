@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Attributes that every module states: C(check_mode), C(diff_mode), C(idempotent), C(platform)."""
+    """Attributes that every module declares: C(check_mode), C(diff_mode), C(idempotent), C(platform)."""
 
     DOCUMENTATION = r"""
 options: {}
@@ -16,8 +16,8 @@ attributes:
   check_mode:
     description: In C(check_mode), the module changes nothing on the host and returns what a run would do.
   diff_mode:
-    description: In diff mode, the module returns C(diff) with its changes. In check mode, these are the changes that a
-      run would make.
+    description: In diff mode, the module returns its changes as C(diff). With check mode, C(diff) contains the changes
+      that a run would make.
   idempotent:
     description: A second run with the same parameters reports C(changed=false).
   platform:
@@ -34,8 +34,8 @@ attributes:
     description: In C(check_mode), the module changes nothing on the host and returns what a run would do.
     support: full
   diff_mode:
-    description: In diff mode, the module returns C(diff) with its changes. In check mode, these are the changes that a
-      run would make.
+    description: In diff mode, the module returns its changes as C(diff). With check mode, C(diff) contains the changes
+      that a run would make.
     support: N/A
     details: This module changes nothing.
   idempotent:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documentation of how knex is run, shared by the modules that run it."""
+"""Documentation of the options for knex, shared by the modules that run knex."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ options:
       - knex gets these variables in its environment. Their values are removed from the output of knex.
     type: path
   timeout:
-    description: Time limit of one run of knex, in seconds.
+    description: Time limit for one run of knex, in seconds.
     type: float
     default: 120
   node:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documentation of the lease options, which every module that works on the managed host has."""
+"""Documentation of the lease options, shared by all modules that run on the managed host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ options:
     description:
       - The run that calls this module, as returned in RV(itsm_nexus.runbook.incident#module:run). No other run can take
         over the host while the module is working. When the module ends, it renews the run's lease. If another run has
-        already taken the lease, the module fails and does nothing.
+        already taken the lease, the module fails without changing anything.
       - If it is empty, the lease is not checked.
       - The playbooks set O(run) and O(state_dir) for all modules, with C(module_defaults) for
         C(group/itsm_nexus.runbook.host).
@@ -24,12 +24,12 @@ options:
     default: ""
     version_added: 0.2.0
   state_dir:
-    description: The folder for the incident's record, its lease and the evidence.
+    description: The folder for the incident records, the lease and the evidence.
     type: path
     default: /var/lib/itsm-runbook
   call:
     description:
-      - The name of this call. Do not set it, because the action plugin does.
+      - The name of this call. The action plugin sets this option. Do not set it in a task.
       - If the connection is lost, the controller repeats the call under the same name. The repeated call waits for the
         first one and returns its result. Nothing is done twice.
     type: str

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documentation of the service's process, shared by the modules that look for it, start it or stop it."""
+"""Documentation of the option service, shared by the modules that find, start or stop the service's process."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ options:
         description:
           - File with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=). Its values are never returned
             or saved.
-          - With O(service.manager=process), the service is started with these variables. Then neither group nor others
-            may read the file.
+          - With O(service.manager=process), the service is started with these variables. In this case, neither group
+            nor others may read the file.
         type: str
         default: ""
       log_file:

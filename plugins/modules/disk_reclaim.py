@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: disk_reclaim
-short_description: Free space on a full file system, and remove no more files than needed
+short_description: Free space on a full file system by removing as few files as possible
 version_added: 0.2.0
 description:
   - Removes files that match O(globs), the oldest first, until the file systems of O(targets) have the requested space.
     Files on other file systems are left alone.
   - A file that a process has open is truncated, because removing it would free nothing.
-  - Symbolic links are never followed, neither as files nor as folders of a path. Files with several names (hard links)
-    are left alone.
-  - Nothing in O(state_dir) is touched, because it holds the evidence.
+  - Symbolic links are never followed, whether they are files or folders on a path. Files with several hard links are
+    left alone.
+  - Nothing in O(state_dir) is touched, because this folder contains the evidence.
   - Databases in use and their C(-wal), C(-shm) and C(-journal) are never touched. If a glob matches copies of a
-    database, the newest copy always stays.
+    database, the newest copy is always kept.
   - Fails only if a parameter is invalid. RV(skipped) lists the files that were left alone.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -56,8 +56,8 @@ options:
     suboptions:
       glob:
         description:
-          - An absolute pattern of files. C(*), C(?) and C([...]) match within one name. They match a leading dot only
-            if the pattern has one. C(**) matches any number of folders.
+          - An absolute path with wildcards. C(*), C(?) and C([...]) match within one name, but never a leading dot.
+            C(**) matches any number of folders.
           - A pattern is refused if it names no folder. It is also refused if it matches system files (below V(/etc),
             V(/usr) and similar folders), or all folders in a folder that several applications share (V(/home), V(/var),
             V(/var/lib) and similar).
@@ -65,8 +65,8 @@ options:
         required: true
       keep:
         description:
-          - Number of newest files to keep. For copies of a database, only complete copies count. Incomplete copies are
-            kept in addition.
+          - Number of newest files to keep. For copies of a database, only complete copies are counted. Incomplete
+            copies are kept in addition.
         type: int
         default: 0
   protect:
@@ -120,7 +120,7 @@ truncated:
   elements: dict
   sample: []
 skipped:
-  description: Files that match a glob but were left alone, each with the reason. The list has at most fifty files.
+  description: Files that match a glob but were left alone, each with the reason. At most 50 files are listed.
   returned: success
   type: list
   elements: dict
@@ -131,7 +131,7 @@ skipped_count:
   type: int
   sample: 1
 freed:
-  description: Freed space in bytes, counted in the blocks of the files.
+  description: Freed space in bytes, computed from the disk blocks of the files.
   returned: success
   type: int
   sample: 52428800

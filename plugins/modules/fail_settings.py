@@ -13,8 +13,8 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Fails if O(problems) is not empty. The callback P(itsm_nexus.runbook.postmortem#callback) records the problems and
-    shows them in the closing summary, which it does not do for C(ansible.builtin.fail) and C(ansible.builtin.assert).
-    So a problem must not contain a secret.
+    shows them in the closing summary. It does not do this for C(ansible.builtin.fail) and C(ansible.builtin.assert). A
+    problem must not contain a secret.
   - The module runs on the controller and needs no connection.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes

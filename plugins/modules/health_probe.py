@@ -10,8 +10,8 @@ module: health_probe
 short_description: Check whether the service answers, and determine the severity of an outage
 version_added: 0.1.0
 description:
-  - Probes all endpoints of the service at once, checks its process, and repeats until the verdict is clear. An
-    unhealthy service is a result, not a failure of the module.
+  - Probes all endpoints of the service in parallel and checks its process. It repeats this until the verdict is clear.
+    An unhealthy service is a result, not a failure of the module.
   - An endpoint is good if it answers 200 with a JSON body whose C(status) is one of O(ok_statuses), or 429 (a rate
     limit proves that the service works). Each request ends after O(timeout), even if the server accepts the connection
     and sends nothing or only single bytes. Proxy settings in the environment are ignored.
@@ -39,7 +39,7 @@ options:
         type: str
         required: true
       required:
-        description: Whether the service is unhealthy if this endpoint is not good.
+        description: Whether the service is unhealthy if this endpoint is bad.
         type: bool
         default: true
       validate_certs:
@@ -56,7 +56,7 @@ options:
         O(critical_after) failures in a row, and with the severity V(emergency) as soon as an answer is bad and the
         process is gone.
       - V(await) is for the time after a start. It probes until all endpoints are good, for at most O(deadline) seconds.
-        It ends early if the process is gone and nothing is about to start it, or if the process ended again after
+        It ends early if the process is gone and no start is pending, or if the process ended again after
         systemd had restarted it.
       - V(hold) probes O(count) times. It ends with the verdict unhealthy at the first bad answer, or if the process IDs
         change.
@@ -71,7 +71,7 @@ options:
     elements: str
     default: [ok]
   timeout:
-    description: Time limit of a request, in seconds.
+    description: Time limit for a request, in seconds.
     type: float
     default: 5.0
   interval:
@@ -79,15 +79,15 @@ options:
     type: float
     default: 1.0
   warning_after:
-    description: Number of failures in a row that mean V(warning).
+    description: Number of failures in a row for the severity V(warning).
     type: int
     default: 3
   critical_after:
-    description: Number of failures in a row that mean V(critical). It must not be less than O(warning_after).
+    description: Number of failures in a row for the severity V(critical). It must not be less than O(warning_after).
     type: int
     default: 5
   deadline:
-    description: Time limit of O(mode=await), in seconds.
+    description: Time limit for O(mode=await), in seconds.
     type: float
     default: 60.0
   count:
@@ -102,7 +102,7 @@ options:
     type: dict
     suboptions:
       url:
-        description: URL to post a JSON object with C(username) and C(password) to.
+        description: URL to which a JSON object with C(username) and C(password) is posted.
         type: str
         required: true
       username:
@@ -133,8 +133,8 @@ options:
   open:
     description:
       - Whether O(mode=watch) opens an incident, or continues the open one, in the same round trip if the service is
-        down. Then pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened), so that the next task reports the
-        incident.
+        down. In this case, pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened), so that the next task
+        reports the incident.
     type: bool
     default: false
     version_added: 0.2.0
@@ -262,8 +262,8 @@ max_consecutive_failures:
 process:
   description:
     - The service's process. C(state) is V(running), V(gone), or V(unknown) if this user may not see the process.
-      C(restarts) is the number of automatic restarts that systemd counts, or V(null) if systemd does not manage the
-      service.
+      C(restarts) is the number of automatic restarts that systemd has counted, or V(null) if systemd does not manage
+      the service.
   returned: success
   type: dict
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
@@ -365,7 +365,8 @@ data_in_doubt:
   type: bool
   version_added: 0.2.0
 open_incident:
-  description: True if an incident was open in O(state_dir). If the service is healthy, it was resolved manually.
+  description: True if an incident was open in O(state_dir). If the service is healthy as well, the outage ended without
+    this run.
   returned: success
   type: bool
   sample: false
@@ -392,8 +393,8 @@ answers_since:
 serving_said_at:
   description:
     - Time of the log line in which the process reports that it serves on O(ports), or V(null). The module searches for
-      this line only if the service is healthy and no probe saw the end of its outage (because an incident is open, or
-      because systemd restarted the service).
+      this line only if the service is healthy and no probe saw the end of the outage. This is the case if an incident
+      is open, or if systemd restarted the service.
   returned: success
   type: str
   sample: null

@@ -30,7 +30,8 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: With O(state=open) and an empty O(run), every call is a new run. Renewing a lease is not a change.
+    details: With O(state=open) and an empty O(run), every call is a new run. The renewal of a lease is not reported as
+      a change.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
@@ -51,8 +52,8 @@ options:
         before that call, the next run notifies the contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. It does not fail if another run
         has taken the lease. See RV(locked_by).
-      - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance of the host. They do not affect a
-        run that is in progress.
+      - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance window of the host. They do not
+        affect a run that is in progress.
     type: str
     choices: [open, attempt, closed, resolved, renewed, maintenance_begun, maintenance_ended]
     required: true
@@ -132,22 +133,22 @@ options:
     description: The program or person that detected the outage.
     type: str
   signs:
-    description: Instants that show when the outage began.
+    description: Observations that show when the outage began.
     type: list
     elements: dict
     default: []
     suboptions:
       at:
-        description: The instant.
+        description: Time of the observation.
         type: str
         required: true
       kind:
-        description: Whether the service was healthy at that instant.
+        description: Whether the service was healthy at that time.
         type: str
         required: true
         choices: [good, bad]
       source:
-        description: Source of the sign.
+        description: Source of the observation.
         type: str
         required: true
   attempts:
@@ -171,7 +172,7 @@ options:
             was lost before the service was checked. In the second case, O(attempts[].reason) is set.
         type: bool
       halted:
-        description: True if the attempt stopped before any change, because continuing would have done harm.
+        description: True if the attempt stopped before any change, because a change would have done harm.
         type: bool
         default: false
       fell:
@@ -194,7 +195,8 @@ options:
         type: str
         default: ""
       messages:
-        description: The reason for other languages. Each message has the C(id) of its text and its C(values).
+        description: The reason as messages, for other languages. Each message has the C(id) of its text and its
+          C(values).
         type: dict
         default: {}
         version_added: 0.2.0
@@ -238,14 +240,14 @@ options:
     choices: [recovered, recovered_by_systemd, not_recovered, warning, data_in_doubt, login_failed]
   unit:
     description:
-      - The service's unit under systemd, for O(state=open). If systemd is about to restart it, the restart is
-        cancelled, and a timer on the host starts the unit if this run dies. The closing call starts the unit if it was
-        taken over and has not been started since.
+      - The service's unit under systemd, for O(state=open). If systemd is about to restart the unit, the module cancels
+        the restart. A timer on the host then starts the unit if this run is killed. The call with O(state=closed)
+        starts the unit if it was taken over and has not been started since.
     type: str
     default: ""
     version_added: 0.2.0
   notified:
-    description: The notifications, as role P(itsm_nexus.runbook.escalation#role) returns them.
+    description: The notifications, as the role P(itsm_nexus.runbook.escalation#role) returns them.
     type: list
     elements: dict
     default: []
@@ -319,7 +321,7 @@ id:
   type: str
   sample: INC-20260302T010203Z-1f3a
 run:
-  description: The run, which you pass to the next call, or V(null) if none was given or created.
+  description: The run, to be passed to the next call, or V(null) if none was given or created.
   returned: always
   type: str
   sample: run-20260302T010203Z-5c0ffee1
@@ -361,11 +363,11 @@ severity:
   returned: always
   type: str
 detected_at:
-  description: The first recorded value.
+  description: The first recorded time of detection.
   returned: always
   type: str
 detected_by:
-  description: The first recorded value.
+  description: The first recorded time of detection.
   returned: always
   type: str
 answered_at:
@@ -431,15 +433,15 @@ handed_back:
   type: bool
   version_added: 0.2.0
 signs:
-  description: All recorded instants.
+  description: All recorded signs, in the format of O(signs).
   returned: always
   type: list
   elements: dict
 attempts:
   description:
-    - All attempts of all runs on this incident, as given. Each attempt also has its C(run), C(started) (whether the
-      service was started during the attempt), and C(result), which is V(under way), V(succeeded), V(failed), V(halted)
-      or V(unknown).
+    - All attempts of all runs on this incident, in the format of O(attempts). Each attempt also has its C(run),
+      C(started) (whether the service was started during the attempt), and C(result), which is V(under way),
+      V(succeeded), V(failed), V(halted) or V(unknown).
   returned: always
   type: list
   elements: dict
@@ -490,7 +492,8 @@ locked_by:
   returned: always
   type: dict
 taken_by:
-  description: The run that has taken the lease from this run, in the format of RV(locked_by). Nothing was recorded.
+  description: The run that has taken the lease from this run, in the format of RV(locked_by). In this case, nothing was
+    recorded.
   returned: when this run has lost the lease
   type: dict
   version_added: 0.2.0

@@ -10,7 +10,8 @@ module: incident_info
 short_description: Read the record of the open incident, and wait for another run if requested
 version_added: 0.2.0
 description:
-  - Returns the record of the incident that is open on this host, the run that is working on it, and the maintenance.
+  - Returns the record of the incident that is open on this host, the run that is working on it, and the maintenance
+    window.
   - The module does not change the record. Use M(itsm_nexus.runbook.incident) for that.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -152,7 +153,7 @@ data:
   returned: always
   type: dict
 signs:
-  description: All recorded instants.
+  description: All recorded signs.
   returned: always
   type: list
   elements: dict

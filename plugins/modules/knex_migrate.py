@@ -38,7 +38,7 @@ options:
     choices: [latest, unlocked]
     default: latest
 notes:
-  - A killed migration does not release knex's migration lock. The module reports that, and releases the lock only with
+  - A killed migration does not release knex's migration lock. The module reports such a lock, and releases it only with
     O(state=unlocked), which was added in 0.2.0.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate_info
@@ -79,7 +79,7 @@ pending:
 applied:
   description:
     - Names of the migrations that this run applied. Empty in check mode.
-    - If a migration failed, the list holds the migrations that were applied before it.
+    - If a migration failed, the list contains the migrations that were applied before it.
   returned: always
   type: list
   elements: str
@@ -92,7 +92,7 @@ batch:
 locked:
   description:
     - True if knex's migration lock is taken. With O(state=latest) and pending migrations, the module then fails.
-    - In check mode with O(state=unlocked), the state before a release.
+    - In check mode with O(state=unlocked), the state before a run.
   returned: always
   type: bool
   sample: false

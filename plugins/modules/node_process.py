@@ -11,12 +11,11 @@ short_description: Start, stop or restart the service, under systemd or as a pla
 version_added: 0.1.0
 description:
   - Starts, stops or restarts the service with systemd or as a plain process, and returns as soon as the unit or the
-    process runs. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
+    process is running. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
   - Sends signals only to processes that verifiably belong to the service. Such a process runs the executable of
-    O(service.command) in O(service.app_dir). In addition, it meets one of two conditions. Either O(service.pid_file)
-    contains its process ID and start time. Or all its arguments are those of O(service.command), and the process
-    listens on one of O(ports) or belongs to O(service.user). A suspended process (C(SIGSTOP)) is continued so that it
-    can end.
+    O(service.command) in O(service.app_dir). It must also be recorded in O(service.pid_file) with its process ID and
+    start time, or have exactly the arguments of O(service.command). In the second case, it must also listen on one of
+    O(ports) or belong to O(service.user). A suspended process (C(SIGSTOP)) is continued so that it can end.
   - Processes of the service that a person started outside its unit are stopped before the unit is started or restarted,
     and after the unit is stopped.
   - Another process that listens on one of O(ports) is left alone and listed in RV(foreign). The service is then not
@@ -52,13 +51,13 @@ options:
   db_path:
     description:
       - The SQLite database of the service, absolute or relative to O(service.app_dir).
-      - If the database is missing or empty and its C(-wal) is not empty, nothing is started, because the start would
-        delete that C(-wal).
+      - If the database is missing or empty and its C(-wal) is not empty, the service is not started, because the start
+        would delete that C(-wal).
     type: str
     default: ""
   stop_timeout:
     description:
-      - Time in seconds after which a process that did not stop on C(SIGTERM) gets C(SIGKILL).
+      - Time in seconds between C(SIGTERM) and C(SIGKILL) for a process that does not stop.
       - systemd kills a unit's main process after the unit's own C(TimeoutStopSec).
     type: float
     default: 30.0

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: notify_command
-short_description: Send a notification by a command on the controller
+short_description: Send a notification with a command on the controller
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Runs a command on the controller, without a shell, with the message as its input. Its output is discarded. Exit code
-    0 means success. The command gets the environment of ansible-playbook, without E(ITSM_NEXUS_GITHUB_TOKEN) and
-    E(GITHUB_TOKEN).
+  - Runs a command on the controller, without a shell, with the message as its input. The output of the command is
+    discarded. Exit code 0 means success. The command gets the environment of ansible-playbook, without
+    E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
   - The module runs in the process of ansible-playbook on the controller. It ignores the connection, the interpreter and
     the privilege escalation that the inventory sets for the host.
   - If the message is not accepted, the result is RV(ok=false), not a failure. Set C(no_log=true) for the task, because
@@ -29,7 +29,7 @@ attributes:
     support: none
   idempotent:
     support: none
-    details: Every call notifies again.
+    details: Every call sends the notification again.
 options:
   argv:
     description:
@@ -42,7 +42,7 @@ options:
     type: str
     default: ""
   timeout:
-    description: Time limit of an attempt, in seconds.
+    description: Time limit for an attempt, in seconds.
     type: float
     default: 10.0
   retries:
@@ -56,7 +56,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Ring the bell
+- name: Notify with an alarm program
   itsm_nexus.runbook.notify_command:
     argv:
       - /usr/local/bin/ring

@@ -27,7 +27,7 @@ attributes:
     support: none
   idempotent:
     support: none
-    details: Every call notifies again.
+    details: Every call sends the notification again.
 options:
   url:
     description:
@@ -65,7 +65,7 @@ options:
       - File or folder of CA certificates to trust instead of the system's own. Certificates are always verified.
     type: path
   timeout:
-    description: Time limit of an attempt, in seconds.
+    description: Time limit for an attempt, in seconds.
     type: float
     default: 10.0
   retries:
@@ -88,9 +88,9 @@ EXAMPLES = r"""
       event: raised
   no_log: true
 
-- name: Notify a room of Matrix
+- name: Notify a Matrix room
   itsm_nexus.runbook.notify_http:
-    # The URL contains the room and an id of the message.
+    # The URL contains the room and the id of the message.
     url: "{{ vault_matrix_url }}"
     method: PUT
     headers:

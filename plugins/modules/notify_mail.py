@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: notify_mail
-short_description: Send a notification by mail
+short_description: Send a notification by email
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Sends a plain text mail in UTF-8. With TLS, the module verifies the server's certificate and name, which
+  - Sends a plain text email in UTF-8. With TLS, the module verifies the server's certificate and name, which
     M(community.general.mail) does not do. Line breaks are removed from the headers.
-  - No password is sent over an unprotected connection, unless the server is this machine.
+  - The password is sent only over TLS. If the server is this machine, TLS is not required.
   - The module runs in the process of ansible-playbook on the controller. It ignores the connection, the interpreter and
     the privilege escalation that the inventory sets for the host.
   - If the message is not accepted, the result is RV(ok=false), not a failure. Set C(no_log=true) for the task, because
@@ -29,7 +29,7 @@ attributes:
     support: none
   idempotent:
     support: none
-    details: Every call notifies again.
+    details: Every call sends the notification again.
 options:
   host:
     description: The mail server.
@@ -40,13 +40,13 @@ options:
     type: int
     default: 25
   security:
-    description: V(tls) encrypts from the first byte. V(starttls) upgrades the connection, and the mail is not sent if
-      the server does not support this. V(none) does not encrypt.
+    description: V(tls) uses TLS from the start of the connection. V(starttls) upgrades the connection to TLS. If the
+      server does not support this, the email is not sent. V(none) does not encrypt.
     type: str
     choices: [none, starttls, tls]
     default: starttls
   username:
-    description: The account to log in with. If it is empty, there is no login.
+    description: The account to log in with. If it is empty, the module does not log in.
     type: str
     default: ""
   password:
@@ -83,7 +83,7 @@ options:
       - File or folder of CA certificates to trust instead of the system's own. Certificates are always verified.
     type: path
   timeout:
-    description: Time limit of an attempt, in seconds.
+    description: Time limit for an attempt, in seconds.
     type: float
     default: 10.0
   retries:

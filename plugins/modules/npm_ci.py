@@ -12,10 +12,10 @@ version_added: 0.1.0
 description:
   - Checks whether the installed modules agree with the lock file and whether the native drivers load. If one of these
     checks fails, the modules are installed again.
-  - C(npm ci) deletes C(node_modules) before it downloads. This module therefore runs it in a temporary folder below
-    O(app_dir), loads the native drivers from there, and then renames the new tree into place. After a failure, the old
-    tree is still in place.
-  - The replaced tree is kept as C(node_modules.previous). Only the last one is kept.
+  - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs it in a temporary folder
+    below O(app_dir), loads the native drivers from there, and then renames the new tree into place. If this fails, the
+    old tree is still in place.
+  - The replaced tree is kept as C(node_modules.previous). Only the last replaced tree is kept.
   - If a run is killed, the next run puts the old tree back if necessary and removes temporary files.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -37,13 +37,14 @@ options:
     required: true
   user:
     description:
-      - Account that runs npm, the scripts of packages, and node. Only root may set an account other than its own.
+      - Account that runs npm, the install scripts of packages, and node. Only root may set an account other than its
+        own.
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   mode:
     description:
-      - V(auto) installs if RV(needed) is true.
-      - V(always) always installs.
+      - V(auto) installs the modules if RV(needed) is true.
+      - V(always) always installs the modules.
     type: str
     choices: [auto, always]
     default: auto
@@ -74,9 +75,10 @@ options:
     default: 600
   build_only:
     description:
-      - Whether to only build and load a new tree, if one is needed. The new tree is kept next to the current one. The
-        next call without this option puts it in place, if C(package.json) and C(package-lock.json) have not changed.
-      - Use it if the service must be stopped only after the build has succeeded.
+      - Whether to only build and load a new tree, if one is needed. The new tree is kept next to the current one. If
+        C(package.json) and C(package-lock.json) have not changed, the next call without this option puts the new tree
+        in place.
+      - Use this option to stop the service only after the build has succeeded.
     type: bool
     default: false
     version_added: 0.2.0
@@ -96,7 +98,8 @@ options:
 notes:
   - If the lock file links folders of the application (workspaces, C(file:) folders), the modules are checked but not
     installed, because C(npm ci) would change these folders in place.
-  - Scripts of the application's own C(package.json) find the other files of the application through links.
+  - The temporary folder has links to the other files of the application, because scripts in its C(package.json) may
+    read them.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate
 """
@@ -123,7 +126,7 @@ needed:
   type: bool
   sample: true
 reasons:
-  description: The problems, one per line. After twenty problems, a last line gives the number of further problems.
+  description: The problems, one per line. After 20 problems, a last line gives the number of further problems.
   returned: success
   type: list
   elements: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: postmortem_archive
-short_description: Keep copies of postmortems on the host, and remove old ones
+short_description: Save copies of postmortems on the host, and remove old copies
 version_added: 0.2.0
 description:
   - Writes the documents into a folder that only its owner can read, and removes old documents, in one call. Each
@@ -87,7 +87,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                # The content is not secret, but the system's log must not contain it.
+                # The content is not secret. no_log only keeps it out of the system's log.
                 "options": {
                     "name": {"type": "str", "required": True},
                     "content": {"type": "str", "required": True, "no_log": True},

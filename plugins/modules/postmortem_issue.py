@@ -13,11 +13,11 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Creates an issue from a postmortem, on GitHub or a GitHub Enterprise Server, through its REST API. The text of the
-    issue contains a hidden mark of the incident. If an issue with that mark exists, the postmortem is added to it as a
-    comment. The same document is not posted twice.
-  - Runs in the process of ansible-playbook on the controller, independent of the task's host. The token is never passed
-    to another process and never written to a file or a result. Redirects are not followed, and certificates are always
-    verified.
+    issue contains a hidden mark with the incident's id. If an issue with that mark exists, the postmortem is added to
+    it as a comment. The same document is not posted twice.
+  - Runs in the process of ansible-playbook on the controller, independently of the task's host. The token is never
+    passed to another process and never written to a file or a result. Redirects are not followed, and certificates are
+    always verified.
   - If the postmortem cannot be published, the module warns and returns RV(reason). It does not fail, because a missing
     report must not fail a recovery. The task fails only if the document cannot be read.
 extends_documentation_fragment:
@@ -43,19 +43,19 @@ options:
     default: ""
   api_url:
     description:
-      - URL of the REST API. For a GitHub Enterprise Server, it is V(https://HOST/api/v3). Plain HTTP is allowed only to
+      - URL of the REST API. For GitHub Enterprise Server, it is V(https://HOST/api/v3). Plain HTTP is allowed only to
         this machine.
     type: str
     default: https://api.github.com
   labels:
     description:
-      - Labels of a new issue. An existing issue is found by the first label, or by the time of the incident, because
-        GitHub silently drops labels that the token may not set.
+      - Labels of a new issue. An existing issue is searched by the first label, then by the time of the incident. Both
+        are needed, because GitHub silently drops labels that the token may not set.
     type: list
     elements: str
     default: []
   assignees:
-    description: Logins of the people to assign a new issue to.
+    description: GitHub login names of the people to whom a new issue is assigned.
     type: list
     elements: str
     default: []
@@ -83,11 +83,11 @@ options:
     type: str
     required: true
   patience:
-    description: Maximum time to wait for a server that answers with 5xx or asks to retry later, in seconds.
+    description: Maximum time in seconds to wait for a server that answers with 5xx or asks the client to retry later.
     type: float
     default: 60
   timeout:
-    description: Time limit of each request, in seconds.
+    description: Time limit for each request, in seconds.
     type: float
     default: 15
   ca_path:

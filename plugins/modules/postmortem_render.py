@@ -13,8 +13,8 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Reads the timelines that the callback P(itsm_nexus.runbook.postmortem#callback) wrote to a folder on the controller,
-    including those of killed runs. Writes the Markdown, JSON and HTML documents of their incidents to the same folder,
-    and an index.
+    including those of killed runs. Writes the Markdown, JSON and HTML documents of their incidents, and an index, to
+    the same folder.
   - Runs on the controller and writes nothing outside of that folder.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes

@@ -16,8 +16,8 @@ description:
     belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as O(service.user).
   - A process is also left alone if it no longer has the port or the lock, if it is the service itself, or if it is part
     of the connection of this run.
-  - A process gets C(SIGTERM), and C(SIGCONT) in case it is suspended. If it has not ended after O(timeout), it gets
-    C(SIGKILL).
+  - A process gets C(SIGTERM), and also C(SIGCONT) in case it is suspended. If it has not ended after O(timeout), it
+    gets C(SIGKILL).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -84,7 +84,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Stop an older process of the service, or a proxy that the policy names, on the service's port
+- name: Stop an old process of the service, or an allowed proxy, that uses the service's port
   itsm_nexus.runbook.process_stop:
     processes:
       - pid: 4711

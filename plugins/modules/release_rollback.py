@@ -13,10 +13,10 @@ description:
   - Switches to the release before the current one, or to O(release). O(release) may also be a later release.
   - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the link is replaced with one
     rename. With O(strategy=git), O(app_dir) is a git repository, and the tag before the current commit is checked out.
-  - Changes nothing and returns the reason in RV(refused), if the database has migrations that the other release does
-    not have, if the database or a file of O(protect) belongs to a release, or if a person has changed files of the
-    repository.
-  - After a rollback, the module does not go back further unless O(release) names an older release.
+  - Changes nothing and returns the reason in RV(refused) if the database has migrations that the other release does not
+    have. The same applies if the database or a file of O(protect) is part of a release, or if a person has changed
+    files of the repository.
+  - After a rollback, the module goes back further only if O(release) names an older release.
   - The rollback is recorded in O(state_dir).
   - Before the rollback, stop the service and back up the database. After the rollback, install the modules with
     M(itsm_nexus.runbook.npm_ci).
@@ -59,7 +59,7 @@ options:
     type: path
     required: true
   protect:
-    description: Other files that must survive, such as the environment file. Absolute paths.
+    description: Absolute paths of other files that must not be replaced, such as the environment file.
     type: list
     elements: path
     default: []
@@ -71,13 +71,13 @@ options:
     default: ""
     version_added: 0.2.0
   timeout:
-    description: Time limit of one git command, in seconds.
+    description: Time limit for one git command, in seconds.
     type: float
     default: 60.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 notes:
-  - git runs without the hooks of the repository, and with the rights of the owner of the first folder on the path to
+  - git runs without the hooks of the repository. It has the rights of the owner of the first folder on the path to
     O(app_dir) that does not belong to root. It runs as root only if nobody else can change any folder on that path.
 seealso:
   - module: itsm_nexus.runbook.npm_ci

@@ -10,9 +10,9 @@ module: service_hold
 short_description: Hold a service so that nobody starts it by accident, or release it
 version_added: 0.2.0
 description:
-  - Under systemd, a hold is a drop-in of the unit. An automatic restart, a boot and C(systemctl start) are refused.
-    C(systemctl status) shows the incident's id. The hold survives a reboot.
-  - If the service is a plain process, only this collection honours the hold. The module then warns about it.
+  - Under systemd, a hold is a drop-in of the unit. systemd then refuses automatic restarts, starts at boot and
+    C(systemctl start). C(systemctl status) shows the incident's id. The hold survives a reboot.
+  - If the service is a plain process, only this collection honours the hold. In this case, the module shows a warning.
   - O(state=held) marks the data of the open incident as in doubt. The incident can be closed only after
     O(state=released) with O(statement=sound) or O(statement=accepted).
 extends_documentation_fragment:
@@ -56,7 +56,7 @@ options:
     choices: [sound, accepted]
     default: sound
   rows:
-    description: Number of rows of each table in the database that was checked. These numbers become the last good
+    description: Number of rows of each table in the database that was checked. These numbers become the last good row
       counts.
     type: dict
     default: {}
@@ -80,7 +80,7 @@ EXAMPLES = r"""
     unit: itsm-system
     reason: The database has 0 bytes next to a full WAL
 
-- name: Look at the database that was restored by hand
+- name: Check the database that was restored manually
   itsm_nexus.runbook.sqlite_info:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
   register: look
@@ -126,7 +126,7 @@ _EMPTY_REASON = "reason is empty: it must say why the service is held or release
 
 
 def _set(module: AnsibleModule, service: dict) -> None:
-    """Hold or release the service. Raises HoldError."""
+    """Hold or release the service, as the parameters of module say. Raises HoldError."""
     params = module.params
     if params["state"] == "held":
         incident = (incident_store.current(params["state_dir"]) or {}).get("id") or ""

@@ -10,8 +10,9 @@ module: service_preflight_info
 short_description: Check whether the inventory's settings of the service are valid on this host
 version_added: 0.1.0
 description:
-  - Compares the variables of role P(itsm_nexus.runbook.nexus#role) with the host, in one round trip, before any change.
-    The variable is named C(nexus_) followed by the name of the parameter, or of the suboption of O(service).
+  - Compares the variables of the role P(itsm_nexus.runbook.nexus#role) with the host, in one round trip, before any
+    change. The name of each variable is C(nexus_) followed by the name of the parameter or of the suboption of
+    O(service).
   - An invalid value does not fail the module, but is returned in RV(problems). So a parameter may have any type.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
@@ -31,7 +32,7 @@ options:
         required: true
       user:
         description: The user that the service runs as. It must exist. If this module does not run as root, it must be
-          the user of this run.
+          the user that runs the module.
         type: str
         required: true
       manager:
@@ -138,7 +139,7 @@ mismatches:
       message: the service uses another database, by DATABASE_PATH in its environment
       messages: {message: {id: reason.setting.other_database, values: {name: DATABASE_PATH}}}
 silent:
-  description: The variables whose path is on a disk that does not answer.
+  description: The variables that contain a path on a disk that does not answer.
   returned: success
   type: list
   elements: str
@@ -167,7 +168,7 @@ resolved:
       type: int
       sample: 990
     gid:
-      description: The group ID of that user's group.
+      description: The group ID of that user's primary group.
       type: int
       sample: 990
     environment_names:
@@ -203,7 +204,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
 
-# The suboptions of the documentation fragment "service". They accept any value, because an invalid one is a result.
+# The suboptions of the documentation fragment "service". They accept any value, because an invalid value is a result
+# and not an error.
 _SERVICE = {
     "app_dir": {"type": "str", "required": True},
     "user": {"type": "str", "required": True},

@@ -53,7 +53,8 @@ options:
     version_added: 0.2.0
   keep:
     description:
-      - With O(dest_dir), number of backups with this O(prefix) to keep, including the new one. If V(0), all are kept.
+      - With O(dest_dir), number of backups with this O(prefix) to keep, including the new one. If V(0), all backups are
+        kept.
       - Old backups are removed only after the new one has been verified.
     type: int
     default: 0
@@ -69,7 +70,7 @@ options:
     type: float
     default: 5.0
   timeout:
-    description: Time limit of the copy and its verification, in seconds.
+    description: Time limit for the copy and its verification, in seconds.
     type: float
     default: 600.0
 notes:

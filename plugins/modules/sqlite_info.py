@@ -56,7 +56,8 @@ options:
     type: str
     version_added: 0.2.0
   time_budget:
-    description: Time limit of all checks, in seconds. Checks without time left are skipped, and RV(checks) says so.
+    description: Time limit for all checks, in seconds. Checks for which no time is left are skipped and marked in
+      RV(checks).
     type: float
     default: 30.0
   busy_timeout:

@@ -13,8 +13,8 @@ description:
   - Checks four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into the database.
     V(salvage) creates a new database from all rows that can be read from the damaged one, with C(.recover) of the
     sqlite3 shell or, if the shell is missing, with a dump that skips the damage. V(backup) uses the latest sound
-    backup. V(empty) creates a database without tables, in which the migrations then create them, and requires a
-    confirmation.
+    backup. V(empty) creates a database without tables and requires a confirmation. The migrations then create the
+    tables.
   - O(method=auto) uses the first possible method, but prefers V(backup) to V(salvage) if the backup has more rows than
     can be salvaged.
   - O(state=planned) and check mode change nothing. They salvage into a temporary folder, so that the lost rows are
@@ -24,7 +24,7 @@ description:
   - Before the new database is renamed into place, it is complete, checked (C(integrity_check)), counted and synced to
     disk. It gets the owner and the mode of the old database. The new database is never in the same folder as the WAL of
     the old one. If the module is killed, the path is the old database, the new database, or a link that no process can
-    open. The next run continues from there.
+    open. The next run continues from this state.
 options:
   path:
     description: Absolute path of the database file.
@@ -44,8 +44,8 @@ options:
     default: auto
   confirm_empty:
     description:
-      - Confirms that all rows may be lost. Otherwise, neither V(empty) nor a V(salvage) that restores no row is
-        applied.
+      - Confirms that all rows may be lost. If false, V(empty) is not used, and V(salvage) is used only if it restores
+        at least one row.
     type: bool
     default: false
   evidence_dir:
@@ -54,7 +54,7 @@ options:
     type: path
     required: true
   backup_dirs:
-    description: Folders to search for backups, in addition to the folder of the database.
+    description: Folders to search for backups, in addition to the database's folder.
     type: list
     elements: path
     default: []
@@ -85,11 +85,11 @@ options:
     type: str
     default: sqlite3
   time_budget:
-    description: Time limit of each check of a database, in seconds.
+    description: Time limit for each check of a database, in seconds.
     type: float
     default: 300.0
   timeout:
-    description: Time limit of the whole module, in seconds.
+    description: Time limit for the whole module, in seconds.
     type: float
     default: 1800.0
 notes:
@@ -251,7 +251,7 @@ statement:
   type: str
   sample: "12 rows: incidents 12 of 340"
 source:
-  description: The backup that was taken.
+  description: Path of the backup that was used.
   returned: success
   type: str
   sample: null

@@ -39,7 +39,7 @@ options:
     type: float
     default: 5.0
   time_budget:
-    description: Time limit of each check, and of all steps up to the end of the checkpoint, in seconds.
+    description: Time limit for each check, and of all steps up to the end of the checkpoint, in seconds.
     type: float
     default: 120.0
 attributes:

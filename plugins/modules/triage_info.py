@@ -108,15 +108,15 @@ options:
     type: int
     default: 50
   evidence_keep_days:
-    description: Number of days for which the evidence of an incident is kept. If V(0), it is kept for ever.
+    description: Number of days for which the evidence of an incident is kept. If V(0), it is never removed.
     type: float
     default: 365.0
   deadline:
-    description: Time limit of the whole triage, in seconds.
+    description: Time limit for the whole triage, in seconds.
     type: float
     default: 10.0
   part_timeout:
-    description: Time limit of each part, in seconds.
+    description: Time limit for each part, in seconds.
     type: float
     default: 5.0
   database_timeout:
@@ -127,12 +127,11 @@ options:
     type: float
     default: 300.0
   window:
-    description: Logs are read from this many seconds before the end of the unit, or before now if the unit has not
-      ended.
+    description: Logs are read from this many seconds before the unit ended, or before now if the unit has not ended.
     type: int
     default: 600
   log_lines:
-    description: Number of last lines of the log file and of the journal to return.
+    description: Number of lines to return from the end of the log file and of the journal.
     type: int
     default: 100
   kernel_log_command:
@@ -311,7 +310,7 @@ facts:
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
         C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
         C(more_groups) (true if the unit adds groups), C(confined) (true if the unit has its own root folder or its own
-        user), C(needed_folder), C(environment_files) (the files that a start needs), C(load_error), and the instants
+        user), C(needed_folder), C(environment_files) (the files that a start needs), C(load_error), and the times
         C(active_enter_at), C(active_exit_at), C(inactive_enter_at), C(started_at), C(exited_at).
       type: dict
     ports:
@@ -385,8 +384,8 @@ facts:
     dependencies:
       description: >-
         C(ok), the names of the packages that are C(missing), C(invalid) (their version or content differs from the lock
-        file) or C(unloadable) (Node cannot load them), and the C(reasons) as text. If the files gave no answer, C(npm
-        ls) was run, and C(npm_ls) has its C(ok), C(problems) and C(error).
+        file) or C(unloadable) (Node cannot load them), and the C(reasons) as text. If the files were not enough to
+        decide this, C(npm ls) was run, and C(npm_ls) has its C(ok), C(problems) and C(error).
       type: dict
     node:
       description: >-
@@ -409,9 +408,9 @@ facts:
     ownership:
       description: >-
         The owners of the C(database), its -wal, its -shm and their C(folder). C(denied) lists paths that the C(user) of
-        the service may not use, each with C(path), C(owner), C(group) and C(mode). C(foreign) lists these files, and
-        C(others) other entries of the folder, that belong to another user. C(read_only) is true if the file system is
-        read-only.
+        the service may not use, each with C(path), C(owner), C(group) and C(mode). C(foreign) lists the database files
+        that belong to another user, and C(others) the other entries of the folder that belong to another user.
+        C(read_only) is true if the file system is read-only.
       type: dict
     settings:
       description: The variables of O(settings), each with C(variable), C(value), C(message), C(messages).
@@ -460,7 +459,7 @@ parts:
   type: dict
   sample: {unit: 0.02, log: 0.01, "disk:log": timed out}
 signs:
-  description: Instants at which the service was still healthy (V(good)) or had already failed (V(bad)).
+  description: Times at which the service was still healthy (V(good)) or had already failed (V(bad)).
   returned: always
   type: list
   elements: dict
@@ -488,7 +487,7 @@ rows_missing:
   version_added: 0.2.0
   sample: {"users": [102, 0]}
 rows_collapsed:
-  description: True if, since the last good count, a table or half of all rows has been lost.
+  description: True if a table or more than half of all rows has been lost since the last good count.
   returned: always
   type: bool
   version_added: 0.2.0
@@ -509,8 +508,8 @@ database_replaced:
   version_added: 0.2.0
 only_copy:
   description:
-    - True if a process of the service has the database open and the file was deleted. If this process is stopped, the
-      only copy is lost.
+    - True if a process of the service has the database open although the file was deleted. If this process is stopped,
+      the only copy is lost.
   returned: always
   type: bool
   version_added: 0.2.0

@@ -73,7 +73,7 @@ EXAMPLES = r"""
     memory_max: 1073741824
     max_old_space_size: 768
 
-- name: Serve plain HTTP until the certificate is renewed, at the latest until five o'clock
+- name: Serve plain HTTP until 05:00 UTC
   itsm_nexus.runbook.unit_dropin:
     unit: itsm-system
     name: https
