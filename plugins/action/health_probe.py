@@ -14,12 +14,12 @@ class ActionModule(unreachable.OnHost):
     """Runs the module of this name. An unreachable host is a result, not a failure."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result. A service on a disk that does not answer is reported like an unreachable host."""
+        """Return the module's result. A disk that does not answer has the same result as an unreachable host."""
         result = super().run(tmp, task_vars)
         return unreachable.look(quoted(result.get("msg"))) if unreachable.silent(result) else result
 
     def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
-        """Return a severity in mode watch. The other modes fail, because they wait for a started service."""
+        """Return the severity unreachable in mode watch and a failure in the other modes, which follow a start."""
         if self._task.args.get("mode", "watch") == "watch":
             return unreachable.look(why)
         return super().without_answer(host, why)

@@ -13,9 +13,9 @@ class ActionModule(unreachable.OnHost):
     """Runs the module of this name, unless the health probe has already opened the incident."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result, or the result that the task passes in."""
+        """Return the module's result, or the value of the option opened if the task sets it."""
         opened = self._task.args.get("opened")
         if not opened or self._task.args.get("state") != "open":
             return super().run(tmp, task_vars)
-        # The result of a module has the key `invocation`.
+        # Other code recognizes the result of a module by its key `invocation`.
         return {**opened, "invocation": {}}

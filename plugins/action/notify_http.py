@@ -10,7 +10,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 
 
 class ActionModule(notification_action.Telling):
-    """Posts JSON. See the module of the same name for documentation."""
+    """Posts a JSON document. See the module of the same name for documentation."""
 
     options: ClassVar[Mapping[str, Any]] = {
         "url": {"type": "str", "required": True, "no_log": True},

@@ -10,7 +10,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 
 
 class ActionModule(notification_action.Telling):
-    """Sends a mail. See the module of the same name for documentation."""
+    """Sends an email. See the module of the same name for documentation."""
 
     options: ClassVar[Mapping[str, Any]] = {
         "host": {"type": "str", "default": "localhost"},
@@ -28,7 +28,7 @@ class ActionModule(notification_action.Telling):
     }
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
-        """Return a function that sends the mail once. Every attempt has the same id, so a duplicate is recognized."""
+        """Return a function that sends the email once. The id is the same each time, so a duplicate is recognized."""
         server = transports.Server(
             **{name: options[name] for name in ("host", "port", "security", "username", "password")}
         )

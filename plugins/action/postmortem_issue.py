@@ -24,18 +24,18 @@ _CLOCK_SKEW = 86400.0
 
 
 def _earlier(instant: str) -> str:
-    """Return instant minus the tolerance for wrong clocks. Raises ValueError if instant is invalid."""
+    """Return the time instant, minus the tolerance for wrong clocks. Raises ValueError if instant is invalid."""
     return timestamps.iso(timestamps.epoch(instant) - _CLOCK_SKEW)
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Calls the API from the controller. See the module of the same name for documentation."""
+    """Calls the GitHub API from the controller. See the module of the same name for documentation."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Publish, and return the module's result."""
+        """Publish the postmortem and return the module's result."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
         _spec, options = self.validate_argument_spec(
             argument_spec={

@@ -20,7 +20,7 @@ _CALLBACK = "itsm_nexus.runbook.postmortem"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Reads and writes on the controller only. See the module of the same name for documentation."""
+    """Reads and writes files on the controller only. See the module of the same name for documentation."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -55,7 +55,7 @@ def _configured(option: str) -> str:
 
 
 def _words(told: incident_model.Incident, options: Mapping[str, str]) -> catalogue.Words:
-    """Return the texts in the language of the task or, if it has none, of the incident or of the configuration."""
+    """Return the texts in the language of the task or, if it sets none, of the incident or the configuration."""
     language = options["language"] or told.language or _configured("language")
     return catalogue.of(language, options["timezone"] or told.timezone or _configured("timezone"))
 

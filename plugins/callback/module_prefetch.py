@@ -12,14 +12,14 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Makes a recovery some seconds shorter and does not change its result. If the callback fails, the run continues
+  - Makes a recovery a few seconds shorter and does not change its result. If the callback fails, the run continues
     without it.
   - Packs the module that usually comes next while the current module is running. This needs ansible-core 2.19 or later.
   - Keeps packed modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. This needs ansible-core 2.19 or
     later.
-  - Loads only once the parts that every task needs, such as filters and the variable files of a play.
+  - Loads the parts that every task needs, such as filters and the variable files of a play, only once per run.
   - List this callback after P(itsm_nexus.runbook.postmortem#callback). The closing summary is then shown before the
-    packed modules are stored.
+    packed modules are saved.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:
@@ -41,7 +41,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 try:
     from ansible.plugins.callback import CallbackBase
-# If a plugin cannot be imported, Ansible ends the run. If its class is of another kind, Ansible only warns.
+# An import error would end the run. A callback class with another base only causes a warning.
 except ImportError:
     CallbackBase = object
 
@@ -49,13 +49,13 @@ _Method = TypeVar("_Method", bound=Callable[..., None])
 
 
 def _guarded(method: _Method) -> _Method:
-    """Switch the plugin off at the first error, for example if ansible-core has renamed something."""
+    """Return a method that runs method and disables the callback at the first error."""
 
     @functools.wraps(method)
     def guarded(self: CallbackModule, *args: Any) -> None:
         try:
             method(self, *args)
-        # The outermost guard: the recovery must continue after any error here.
+        # Catch every error, because a fault in this callback must not end the recovery.
         except Exception as error:
             self.disabled = True
             self._display.v(f"Modules are not packed before their turn, so this run takes longer: {error!r}")
@@ -99,7 +99,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
         module = _own_module(task_result.host_and_task(result)[1])
-        # ansible-core copies a result when its fields are read. So read them only if needed.
+        # Read the fields of a result only if they are needed, because ansible-core copies the result for each read.
         if module and module == self._probe:
             self._packer.ended(module, task_result.fields_of(result))
 

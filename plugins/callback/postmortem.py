@@ -21,8 +21,8 @@ description:
   - While a task is still running, a line on the standard error output reports that task every O(progress) seconds.
   - A run that opens no incident writes no file. In check mode nothing is written.
   - The timeline contains only named keys of the results of this collection's own modules. For tasks with C(no_log), it
-    contains only the status, the time and the task's name as written in the playbook. Arguments, loop items and
-    filled-in names are never recorded.
+    contains only the status, the time and the task's name as written in the playbook. Arguments, loop items, and the
+    values of variables in names are never recorded.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:
@@ -98,28 +98,29 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
-# Maximum delay in seconds before the event of a started or successful task is written. Events are written together.
+# Maximum delay in seconds before the events of started and successful tasks are written together.
 _TOGETHER = 0.2
 
-# Tasks that ask a question. A progress line would disturb the person who answers.
+# Actions that wait for input from a person. A progress line would disturb that person.
 _ASKING = ("ansible.builtin.pause", "pause")
 
-# Modules that read the timeline of the run that calls them.
+# Modules that read the timeline of the current run.
 _READING = ("postmortem_render",)
 
 
 def _guarded(method: _Method) -> _Method:
-    """Turn an error of this callback into a warning. Handle one event at a time, because retries use another thread."""
+    """Return a method that runs method, turns its errors into warnings, and handles one event at a time."""
 
     @functools.wraps(method)
     def guarded(self: CallbackModule, *args: Any, **kwargs: Any) -> None:
+        # Retries are reported by another thread.
         with self.lock:
             try:
                 method(self, *args, **kwargs)
-            # The outermost guard: the recovery must continue after any error here.
+            # Catch every error, because a fault in this callback must not end the recovery.
             except Exception as error:
                 place = traceback.extract_tb(error.__traceback__)[-1]
-                # The text of other errors may quote a result.
+                # Show the text of an OSError only. The text of other errors may quote a result.
                 reason = str(error) if isinstance(error, OSError) else error.__class__.__name__
                 where = f"{method.__name__} failed in {place.name}, line {place.lineno}"
                 self._display.warning(f"The postmortem misses something: {where}: {reason}")
@@ -142,7 +143,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._recorder: Optional[recorder.Recorder] = None
         self._tasks: Dict[Tuple[str, int], task_result.Task] = {}
         self._wording = wording.Wording(language="en", timezone="UTC")
-        # The module of each task, by the task's name. The Japanese documents call a task by its module.
+        # The module of each task, by the task's name. The Japanese documents show the module instead of the task's
+        # name.
         self._actions: Dict[str, str] = {}
         self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
         self._burst = event_batch.Burst(self._catch_up, seconds=_TOGETHER)
@@ -170,13 +172,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._record(kind="play_start", name=kinds.static(source.get("name") if isinstance(source, dict) else None))
         self._tasks = {}
 
-    # A large run has thousands of these events. They are only stored here and processed together later.
+    # A large run has thousands of these events. The following methods only store them for later processing.
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         now = time.monotonic()
         self._burst.add((self._began, now, host, task), now)
         if allowlist.own_module(task_result.action_of(task)) in _READING:
-            # The worker of the task has not been started yet.
+            # The module has not been started yet, so the stored events can still be written before it reads the
+            # timeline.
             self._catch_up()
 
     def v2_runner_on_ok(self, result: Any) -> None:
@@ -219,7 +222,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def _conclude(self, timeline: recorder.Recorder) -> None:
         """Write the documents and show the summary."""
-        # Imported here so that the first task does not wait for it.
+        # Import this module late, so that the first task starts sooner.
         from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing  # noqa: PLC0415
 
         try:
@@ -247,12 +250,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._note(now.time, *task_result.succeeded(result, known, clock))
 
     def _ended(self, now: task_progress.Moment, result: Any) -> Tuple[task_result.Task, Optional[task_progress.Clock]]:
-        """Record that a task has ended on a host; return the task and its times."""
+        """Record that a task has ended on a host. Return the task and its times."""
         host, task = task_result.host_and_task(result)
         return self._known(task), self._watch.ended((host, str(task._uuid)), now)
 
     def _known(self, task: Any) -> task_result.Task:
-        """Return the data of a task that are the same on every host. If a role is used twice, its tasks occur twice."""
+        """Return the data of a task that are the same on every host. Each use of a role has its own tasks."""
         key = (str(task._uuid), id(task._parent))
         known = self._tasks.get(key)
         if known is None:
@@ -265,13 +268,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._write()
 
     def _settle(self) -> None:
-        """Turn the kept events into entries."""
+        """Turn the stored events into entries of the timeline."""
         apart = time.time() - time.monotonic()
         for handle, steady, *arrived in self._burst.take():
             handle(task_progress.Moment(steady + apart, steady), *arrived)
 
     def _record(self, **entry: Any) -> None:
-        """Write an entry, after the entries of earlier events."""
+        """Write an entry to the timeline, after the entries of earlier events."""
         self._settle()
         self._note(time.time(), entry)
         self._write()

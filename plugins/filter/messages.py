@@ -22,9 +22,10 @@ def _message(identity: str, **values: Any) -> Dict[str, Any]:
 
 
 def _each(items: Sequence[Any], identity: str, name: str = "", **values: Any) -> List[Dict[str, Any]]:
-    """Return a message for each item. The item is the value name or, if name is empty, its keys are the values.
+    """Return a message for each item of items.
 
-    If an item also has a value as a message, in its key messages, that message is used as the value.
+    If name is set, each item is the value with that name. If name is empty, each item is a dictionary of values. If the
+    key messages of an item contains a message for a value, that message is used as the value.
     """
     wanted = catalogue.places(identity)
     found = []

@@ -18,16 +18,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
     """Return the invalid settings and, if command_line is true, the misspelled variable names of this run."""
-    # Ansible keeps the variables of the command line in extra_vars.
+    # load_extra_vars saves the variables of the command line in this attribute.
     names = getattr(load_extra_vars, "extra_vars", None) or {}
     return recovery_settings.problems(given, names=names if command_line else ())
 
 
 def whole(hosts: Any) -> Any:
-    """Return the hosts of a play unchanged; raise AnsibleFilterError if options leave out some of its tasks.
+    """Return the hosts of a play unchanged. Raise AnsibleFilterError if options leave out some of its tasks.
 
-    Use it in the keyword hosts: Ansible evaluates that keyword even if tags are given. Tags could skip a task that
-    checks the options.
+    Use it in the keyword hosts, because Ansible always evaluates this keyword. A task for this check could be skipped
+    by tags.
     """
     reason = recovery_settings.partial(context.CLIARGS)
     if reason:
@@ -36,9 +36,10 @@ def whole(hosts: Any) -> Any:
 
 
 def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
-    """Return the hosts of a play unchanged. Raise AnsibleFilterError if wanted is true and --limit is not one of them.
+    """Return the hosts of a play unchanged.
 
-    A group name as --limit would start the play on each host of the group.
+    If wanted is true and --limit is not the name of one of these hosts, raise AnsibleFilterError. A group name, for
+    example, would start the play on each host of the group.
     """
     members = lookup_loader.get("ansible.builtin.inventory_hostnames").run([hosts], variables={"groups": groups})
     limit = context.CLIARGS.get("subset")
@@ -55,7 +56,7 @@ class FilterModule:
     """
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
-        """Return the filters by their names. Ansible imports all files of filters before the first task."""
+        """Return the filters by their names. Their code is imported late, to start the first task sooner."""
         return {
             "recovery_closed_outcome": function("_policy.outcome", "of_closed_incident"),
             "recovery_course": function("_policy.verdict", "course"),

@@ -12,8 +12,8 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Takes the names of variables and returns the value of the first one that can be evaluated.
-  - If a variable, or a filter in it, fails, the next one is taken. The error is not shown, because it may quote a
-    secret.
+  - If a variable cannot be evaluated, for example because a filter fails, the next variable is tried. The error is not
+    shown, because it may quote a secret.
 options:
   _terms:
     description: The names of the variables. The first one is preferred.
@@ -58,6 +58,6 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _value(self, name: str, variables: Mapping[str, Any]) -> Any:
         try:
             return self._templar.template(variables[name])
-        # A filter may raise anything if the settings are of the wrong kind.
+        # A filter may raise any exception if a setting has the wrong type.
         except Exception:
             return _NO_VALUE
