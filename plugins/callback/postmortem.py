@@ -123,7 +123,7 @@ def _guarded(method: _Method) -> _Method:
                 # Show the text of an OSError only. The text of other errors may quote a result.
                 reason = str(error) if isinstance(error, OSError) else error.__class__.__name__
                 where = f"{method.__name__} failed in {place.name}, line {place.lineno}"
-                self._display.warning(f"The postmortem misses something: {where}: {reason}")
+                self._display.warning(f"The postmortem is incomplete: {where}: {reason}")
 
     return guarded  # type: ignore[return-value]
 

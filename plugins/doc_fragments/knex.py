@@ -13,7 +13,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   app_dir:
-    description: Folder of the application, with its knexfile and C(node_modules). An absolute path.
+    description: Absolute path of the application's folder, which contains the knexfile and C(node_modules).
     type: path
     required: true
   db_path:
@@ -24,7 +24,7 @@ options:
     required: true
   user:
     description:
-      - Account that runs knex. Only root may set an account other than its own.
+      - Account that runs knex. If the module does not run as root, it must be the account that runs the module.
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   node_env:
@@ -41,7 +41,7 @@ options:
     type: float
     default: 120
   node:
-    description: The node program of the service, as an absolute path or a name that is looked up on C(PATH).
+    description: The node program of the service, as an absolute path or a name to be found in E(PATH).
     type: str
     default: node
 """

@@ -31,7 +31,7 @@ options:
     description:
       - The name of this call. The action plugin sets this option. Do not set it in a task.
       - If the connection is lost, the controller repeats the call under the same name. The repeated call waits for the
-        first one and returns its result. Nothing is done twice.
+        first call and returns its result. No action is repeated.
     type: str
     default: ""
     version_added: 0.2.0

@@ -16,7 +16,7 @@ def _body(message: Dict[str, Any], shape: str) -> Dict[str, Any]:
     try:
         return late_import.module("_notify.content").body(message, shape)
     except KeyError as error:
-        raise AnsibleFilterError(f"There is no body of the shape {shape!r}") from error
+        raise AnsibleFilterError(f"There is no message body for the webhook shape {shape!r}") from error
 
 
 def _readable(value: Any) -> Any:

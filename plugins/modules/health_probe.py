@@ -60,8 +60,8 @@ options:
         systemd had restarted it.
       - V(hold) probes O(count) times. It ends with the verdict unhealthy at the first bad answer, or if the process IDs
         change.
-      - With O(run), V(await) records the first healthy answer in the incident, and V(hold) removes it if the stability
-        check fails. So the end of the outage is recorded even if the run is killed between these two checks.
+      - With O(run), V(await) records the first healthy answer in the incident, and V(hold) removes this record if the
+        stability check fails. So the end of the outage is recorded even if the run is killed between these two checks.
     type: str
     default: watch
     choices: [watch, await, hold]
@@ -96,8 +96,8 @@ options:
     default: 6
   login:
     description:
-      - A login to try once after all endpoints are good, with O(mode=await) and O(mode=hold). If the login fails, the
-        service is unhealthy. The answer to the login is discarded.
+      - A login that is tried once when all endpoints are good, with O(mode=await) and O(mode=hold). If the login fails,
+        the service is unhealthy. The answer to the login is discarded.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
     type: dict
     suboptions:
@@ -110,7 +110,7 @@ options:
         type: str
         required: true
       password:
-        description: The password.
+        description: Password of the account.
         type: str
         required: true
       validate_certs:
@@ -123,24 +123,25 @@ options:
         default: ""
   remember:
     description:
-      - Whether to record in O(state_dir) the time when the service was last healthy, with O(mode=watch) and
-        O(mode=hold). M(itsm_nexus.runbook.incident) uses this time as the last good sign before an outage. An error
-        while recording is not reported.
-      - In check mode nothing is recorded.
+      - Whether to save the time when the service was last healthy in O(state_dir), with O(mode=watch) and O(mode=hold).
+        M(itsm_nexus.runbook.incident) uses this time as the last good sign before an outage. If the time cannot be
+        saved, no error is reported.
+      - In check mode, nothing is saved.
     type: bool
     default: false
     version_added: 0.2.0
   open:
     description:
-      - Whether O(mode=watch) opens an incident, or continues the open one, in the same round trip if the service is
-        down. In this case, pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened), so that the next task
-        reports the incident.
+      - Whether O(mode=watch) opens or continues an incident in the same round trip if the service is down. In this
+        case, pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened), so that the next task reports the
+        incident.
     type: bool
     default: false
     version_added: 0.2.0
   maintenance_until:
     description:
-      - End of a maintenance window, as for M(itsm_nexus.runbook.incident). It does not change the verdict.
+      - End of a maintenance window, in the format of O(itsm_nexus.runbook.incident#module:maintenance_until). It does
+        not change the verdict.
     type: str
     default: ""
     version_added: 0.2.0
@@ -151,10 +152,10 @@ options:
     version_added: 0.2.0
   preflight:
     description:
-      - Further options of M(itsm_nexus.runbook.service_preflight_info), in addition to O(service) and O(state_dir). If
-        they are set, both checks are done in one round trip. An invalid value fails the module only if the service is
-        healthy, or if its state is unknown. If the service is down, the module succeeds, and RV(preflight) lists the
-        invalid values. Only endpoints with valid settings are probed.
+      - Additional options of M(itsm_nexus.runbook.service_preflight_info). O(service) and O(state_dir) are passed as
+        well. If this option is set, both checks are done in one round trip. An invalid value fails the module only if
+        the service is healthy, or if its state is unknown. If the service is down, the module succeeds, and
+        RV(preflight) lists the invalid values. Only endpoints with valid settings are probed.
       - While HTTPS is switched off by M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
     type: dict
     version_added: 0.2.0

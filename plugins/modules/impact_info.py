@@ -26,9 +26,9 @@ options:
     default: ""
   user:
     description:
-      - The user that the service runs as. If users other than root can change a folder, the database in it is read
-        with the rights of this user, never with those of root.
-      - Defaults to the owner of such a folder.
+      - The user that the service runs as. If users other than root can change the database's folder, the database is
+        read with the rights of this user, never with those of root.
+      - Defaults to the owner of that folder.
     type: str
     default: ""
     version_added: 0.2.0

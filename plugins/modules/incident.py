@@ -11,7 +11,7 @@ short_description: Keep the record of an incident on its host, and let one run a
 version_added: 0.1.0
 description:
   - Records when the outage began, when it was detected and when it ended. Also records the attempts and the
-    notifications. The next run continues an open incident and does not change the recorded beginning.
+    notifications. The next run continues an open incident and does not change the recorded start of the outage.
   - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases it.
     Every module of the collection that is called with O(run) keeps the lease while it works and renews it at the end.
     If the run is killed, the lease expires after O(lease) seconds. A second run is refused, or it waits if O(wait) is
@@ -44,7 +44,7 @@ options:
         runs can record only O(notified).
       - V(closed) records the outcome and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
         O(outcome=login_failed) the incident itself stays open, and the next run continues it.
-      - Use V(closed) with an empty O(run) if the service was found healthy. The open incident is closed with
+      - Use V(closed) with an empty O(run) if a probe found the service healthy. The open incident is closed with
         RV(outcome=resolved_manually), unless a run is working on it. If a start by an earlier run or by systemd ended
         the outage, RV(outcome) is different. See O(serving_since) and O(serving_restarts).
       - Use V(resolved) before V(closed) if contacts have to be notified that the outage is over. It returns a run,
@@ -95,15 +95,15 @@ options:
     default: 3600.0
   restart_limit:
     description: If the service was started this many times within O(window), RV(crash_loop) reports that another start
-      does not help.
+      would not help.
     type: int
     default: 3
     version_added: 0.2.0
   opened:
     description:
       - With O(state=open), the value of RV(itsm_nexus.runbook.health_probe#module:opened) from a probe that has already
-        opened the incident. The task then returns that result, or fails with it, without a connection to the host. If
-        it is empty, the module runs on the host.
+        opened the incident. The task then returns that result, or fails if the result is a failure, without a
+        connection to the host. If this option is empty, the module runs on the host.
     type: dict
     default: {}
     version_added: 0.2.0
@@ -122,7 +122,7 @@ options:
     default: ""
     version_added: 0.2.0
   severity:
-    description: Severity of the outage. The record of an unreachable host is kept on the controller.
+    description: Severity of the outage. If the host is V(unreachable), the playbooks save the record on the controller.
     type: str
     choices: [warning, critical, emergency, unreachable]
   detected_at:
@@ -224,7 +224,7 @@ options:
     version_added: 0.2.0
   serving_restarts:
     description:
-      - With O(serving_since), the number of times that systemd restarted the unit after a person last started it
+      - With O(serving_since), the number of times that systemd has restarted the unit since a person last started it
         (C(NRestarts)). If it is more than 0, systemd ended the outage (RV(outcome=recovered_by_systemd)).
     type: int
     version_added: 0.2.0
@@ -334,7 +334,7 @@ opened_at:
   returned: always
   type: str
 closed_at:
-  description: Time of the closing, or V(null) while the incident is open.
+  description: Time when the incident was closed, or V(null) while it is open.
   returned: always
   type: str
 outage_started_at:
@@ -367,7 +367,7 @@ detected_at:
   returned: always
   type: str
 detected_by:
-  description: The first recorded time of detection.
+  description: The first recorded name of the program or person that detected the outage.
   returned: always
   type: str
 answered_at:
@@ -393,8 +393,8 @@ mitigated_estimated:
   version_added: 0.2.0
 record_in_memory:
   description:
-    - The folder in memory with the record, if O(state_dir) cannot be written to. A reboot deletes this folder. V(null)
-      if the record is in O(state_dir) or was not written.
+    - The folder in memory that contains the record if O(state_dir) cannot be written to. A reboot deletes this folder.
+      V(null) if the record is in O(state_dir) or was not written.
   returned: always
   type: str
   sample: null
@@ -466,7 +466,7 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start does not help. Either the service was started too often within C(window)
+    - C(looping) is true if another start would not help. Either the service was started too often within C(window)
       (C(restarts) times, the limit is C(limit)), or it failed again during the stability check after a start (C(fell)).
   returned: always
   type: dict

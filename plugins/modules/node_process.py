@@ -18,8 +18,8 @@ description:
     O(ports) or belong to O(service.user). A suspended process (C(SIGSTOP)) is continued so that it can end.
   - Processes of the service that a person started outside its unit are stopped before the unit is started or restarted,
     and after the unit is stopped.
-  - Another process that listens on one of O(ports) is left alone and listed in RV(foreign). The service is then not
-    started.
+  - Other processes that listen on one of O(ports) are left alone and listed in RV(foreign). If there are any, the
+    service is not started.
   - With O(run), every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.
   - With O(service.manager=process), the service becomes a daemon that appends its output to O(service.log_file). Its
     environment contains the standard E(PATH), E(HOME) and E(LANG), and the variables of O(service.environment_file).
@@ -58,7 +58,7 @@ options:
   stop_timeout:
     description:
       - Time in seconds between C(SIGTERM) and C(SIGKILL) for a process that does not stop.
-      - systemd kills a unit's main process after the unit's own C(TimeoutStopSec).
+      - For the main process of a unit, the unit's own C(TimeoutStopSec) applies instead.
     type: float
     default: 30.0
   attempts:

@@ -32,13 +32,13 @@ attributes:
     details: With O(mode=always), every run installs the modules.
 options:
   app_dir:
-    description: Folder of the application, with C(package.json) and C(package-lock.json). An absolute path.
+    description: Absolute path of the application's folder, which contains C(package.json) and C(package-lock.json).
     type: path
     required: true
   user:
     description:
-      - Account that runs npm, the install scripts of packages, and node. Only root may set an account other than its
-        own.
+      - Account that runs npm, the install scripts of packages, and node. If the module does not run as root, it must be
+        the account that runs the module.
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   mode:
@@ -60,7 +60,7 @@ options:
     default: false
   cache:
     description:
-      - Folder of npm's cache, an absolute path that O(user) can write to.
+      - Absolute path of the folder of npm's cache. O(user) must have permission to write to it.
       - Defaults to the cache in the home of O(user), or to a temporary folder if there is no such home.
     type: path
   load_test:
@@ -88,11 +88,11 @@ options:
     default: 0
     version_added: 0.2.0
   node:
-    description: The node program of the service, as an absolute path or a name that is looked up on C(PATH).
+    description: The node program of the service, as an absolute path or a name to be found in E(PATH).
     type: str
     default: node
   npm:
-    description: The npm program, as an absolute path or a name that is looked up on C(PATH).
+    description: The npm program, as an absolute path or a name to be found in E(PATH).
     type: str
     default: npm
 notes:
@@ -175,7 +175,7 @@ messages:
   description:
     - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
-    - On success, C(reasons) and C(restored) are RV(reasons) and RV(restored) as messages.
+    - On success, C(reasons) and C(restored) contain RV(reasons) and RV(restored) as messages, for other languages.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

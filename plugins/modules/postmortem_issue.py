@@ -55,7 +55,7 @@ options:
     elements: str
     default: []
   assignees:
-    description: GitHub login names of the people to whom a new issue is assigned.
+    description: GitHub login names of the assignees of a new issue.
     type: list
     elements: str
     default: []

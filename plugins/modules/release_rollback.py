@@ -37,7 +37,7 @@ options:
     choices: [symlink, git]
     required: true
   app_dir:
-    description: The application's folder, or the link to it. An absolute path.
+    description: Absolute path of the application's folder, or of the link to it.
     type: path
     required: true
   release:
@@ -55,7 +55,7 @@ options:
     type: str
     default: backend/migrations
   db_path:
-    description: The database, an absolute path.
+    description: Absolute path of the database.
     type: path
     required: true
   protect:
@@ -124,7 +124,8 @@ messages:
   description:
     - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
-    - On success, C(refused) is RV(refused) as a message, unless it is empty.
+    - On success, C(refused) contains RV(refused) as a message, for other languages. It is missing if RV(refused) is
+      empty.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

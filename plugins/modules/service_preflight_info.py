@@ -27,7 +27,7 @@ options:
     version_added: 0.2.0
     suboptions:
       app_dir:
-        description: The service's folder. It must be an absolute path and exist.
+        description: The service's folder. It must exist and be given as an absolute path.
         type: str
         required: true
       user:
@@ -62,13 +62,13 @@ options:
         type: str
         default: ""
   db_path:
-    description: The database, as a path that is absolute or relative to O(service.app_dir). It must not be a folder.
+    description: Path of the database, absolute or relative to O(service.app_dir). It must not be a folder.
     type: str
     required: true
   db_path_variable:
     description:
-      - The variable of the service's environment that names its database and has priority over O(db_path), or V("") if
-        there is none. Its name must consist of letters, digits and C(_).
+      - Environment variable of the service that contains the path of its database, or V("") if there is none. This path
+        has priority over O(db_path). The variable's name must consist of letters, digits and C(_).
     type: str
     default: DATABASE_PATH
     version_added: 0.2.0

@@ -50,9 +50,9 @@ options:
     type: str
   user:
     description:
-      - The user that the service runs as. If users other than root can change a folder, files in it are read and
-        written with the rights of this user, never with those of root.
-      - Defaults to O(owner) or, if O(owner) is empty, to the owner of such a folder.
+      - The user that the service runs as. If users other than root can change a folder, the module uses files in that
+        folder with the rights of this user, never with those of root.
+      - Defaults to O(owner) or, if O(owner) is empty, to the owner of that folder.
     type: str
     version_added: 0.2.0
   time_budget:

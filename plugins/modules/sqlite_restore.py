@@ -23,8 +23,8 @@ description:
     O(evidence_dir). The files themselves are then moved to a folder next to the new database.
   - Before the new database is renamed into place, it is complete, checked (C(integrity_check)), counted and synced to
     disk. It gets the owner and the mode of the old database. The new database is never in the same folder as the WAL of
-    the old one. If the module is killed, the path is the old database, the new database, or a link that no process can
-    open. The next run continues from this state.
+    the old database. If the module is killed, the path is the old database, the new database, or a link that no process
+    can open. The next run continues from this state.
 options:
   path:
     description: Absolute path of the database file.
@@ -77,11 +77,11 @@ options:
   owner:
     description:
       - The user that the service runs as, and the owner of a new database. If users other than root can change a
-        folder, files in it are read and written with the rights of this user, never with those of root.
-      - Defaults to the owner of such a folder.
+        folder, the module uses files in that folder with the rights of this user, never with those of root.
+      - Defaults to the owner of that folder.
     type: str
   shell:
-    description: The sqlite3 shell, as an absolute path or a name that is looked up in the usual folders.
+    description: The sqlite3 shell, as an absolute path or a name to be found in the usual folders.
     type: str
     default: sqlite3
   time_budget:
@@ -146,7 +146,7 @@ needed:
   type: bool
   sample: true
 healthy_before:
-  description: True if the database was sound before.
+  description: True if the database was sound before the run.
   returned: success
   type: bool
   sample: false
@@ -174,11 +174,11 @@ plan:
       type: bool
       sample: true
     reason:
-      description: Why the method can, or cannot, be applied.
+      description: Why the method can or cannot be applied.
       type: str
       sample: the latest good backup is /srv/itsm.db.backup_20260302T010203Z, 3 hours older than the last write
     rows:
-      description: Number of rows of each table after the method.
+      description: Number of rows of each table after the method is applied.
       type: dict
       sample: {users: 12, incidents: 331}
     lost:
@@ -186,7 +186,7 @@ plan:
       type: dict
       sample: {incidents: 9}
     statement:
-      description: The losses, in words.
+      description: The lost rows, as text.
       type: str
       sample: "9 rows: incidents 9 of 340; changes to rows since 2026-03-02T01:02:03.000Z"
     messages:
@@ -194,7 +194,7 @@ plan:
       type: dict
       sample: {reason: [{id: reason.restore.sound, values: {}}], statement: [{id: reason.loss.nothing, values: {}}]}
     source:
-      description: The backup.
+      description: Path of the backup.
       type: str
       sample: /srv/itsm.db.backup_20260302T010203Z
     source_at:
@@ -214,7 +214,7 @@ plan:
       type: int
       sample: 0
     refused:
-      description: Statements of the salvage that failed, each with its reason.
+      description: SQL statements that failed during the salvage, each with its reason.
       type: list
       elements: str
       sample: []
@@ -246,7 +246,7 @@ data_loss:
   type: str
   sample: known
 statement:
-  description: The losses, in words.
+  description: The lost rows, as text.
   returned: success
   type: str
   sample: "12 rows: incidents 12 of 340"
@@ -277,7 +277,7 @@ orphans_file:
   type: str
   sample: null
 problems_after:
-  description: Remaining problems of the database in place, for example rows whose parent is lost.
+  description: Remaining problems of the database after the recovery, for example rows whose parent is lost.
   returned: success
   type: list
   elements: dict
@@ -302,7 +302,8 @@ messages:
   description:
     - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
-    - On success, C(reason) and C(statement) are RV(reason) and RV(statement), each as a list of messages.
+    - On success, C(reason) and C(statement) contain RV(reason) and RV(statement) as lists of messages, for other
+      languages.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

@@ -29,9 +29,9 @@ options:
     default: checkpointed
   user:
     description:
-      - The user that the service runs as. If users other than root can change a folder, files in it are read and
-        written with the rights of this user, never with those of root.
-      - Defaults to the owner of such a folder.
+      - The user that the service runs as. If users other than root can change a folder, the module uses files in that
+        folder with the rights of this user, never with those of root.
+      - Defaults to the owner of that folder.
     type: str
     version_added: 0.2.0
   busy_timeout:

@@ -27,7 +27,7 @@ attributes:
     support: full
 options:
   cert_path:
-    description: The certificate, a PEM file. An absolute path.
+    description: Absolute path of the certificate, a PEM file.
     type: path
     required: true
   key_path:
@@ -135,7 +135,7 @@ messages:
   description:
     - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
-    - On success, C(problems) are RV(problems) as messages.
+    - On success, C(problems) contains RV(problems) as messages, for other languages.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

@@ -38,7 +38,7 @@ options:
     type: str
     default: backend/itsm.db
   db_path_variable:
-    description: The variable of the service's environment that names its database, or V("") if there is none.
+    description: Environment variable of the service that contains the path of its database, or V("") if there is none.
     type: str
     default: DATABASE_PATH
     version_added: 0.2.0

@@ -218,7 +218,7 @@ def controller(tmp_path, collection):
 def test_recovery_is_recorded_and_shown(controller):
     rc, output = controller.run(controller.playbook("recover.yml", RECOVERY))
     assert rc == 0, output
-    assert "misses something" not in output
+    assert "postmortem is incomplete" not in output
     assert {path.name for path in controller.files()} >= {"INC-1.md", "INC-1.json", "INC-1.html", "index.html"}
     assert [stat.S_IMODE(path.stat().st_mode) for path in controller.files()] == [0o600] * 5
     assert stat.S_IMODE(controller.postmortems.stat().st_mode) == 0o700
@@ -341,7 +341,7 @@ def test_secrets_of_every_kind_stay_out(controller):
     )
     rc, output = controller.run(playbook)
     assert rc == 0, output
-    assert "misses something" not in output
+    assert "postmortem is incomplete" not in output
     assert "CANARY" not in controller.everything()
     assert "CANARY" not in output
     assert "OUTAGE SUMMARY" in output and "... " in output
@@ -377,7 +377,7 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_reports_both(con
 
     rc, output = controller.run(controller.playbook("recover.yml", RECOVERY))
     assert rc == 0, output
-    assert "misses something" not in output
+    assert "postmortem is incomplete" not in output
     model = json.loads((controller.postmortems / "INC-1.json").read_text())
     assert [run["complete"] for run in model["runs"]] == [False, True]
     assert model["runs"][0]["last_task"] == "Rebuild the modules"
@@ -416,7 +416,7 @@ def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
     rc, output = controller.run("-f", "10", controller.playbook("recover.yml", tasks, strategy="free"))
     assert rc == 4, output
     assert len(controller.files("INC-node?.md")) == 4
-    assert "misses something" not in output
+    assert "postmortem is incomplete" not in output
     for number in range(4):
         assert f"NOT RECOVERED: node{number}" in output
     assert output.count("Call the DBA") == 4
@@ -430,7 +430,7 @@ def test_a_folder_that_cannot_be_written_is_reported_and_does_not_stop_the_run(c
     controller.postmortems.write_text("a file in the way")
     rc, output = controller.run(controller.playbook("recover.yml", RECOVERY))
     assert rc == 0, output
-    assert "The postmortem misses something" in output
+    assert "The postmortem is incomplete" in output
     assert "Cannot write the postmortem" in " ".join(output.split())
     assert "RECOVERED: node1" in output
     assert "not written" in output
@@ -484,7 +484,7 @@ def test_every_strategy_records_the_same(controller, strategy):
     ]
     rc, output = controller.run("-f", "10", controller.playbook("recover.yml", tasks, strategy=strategy))
     assert rc == 0, output
-    assert "misses something" not in output
+    assert "postmortem is incomplete" not in output
     events = controller.events()
     for host in hosts:
         mine = [event for event in events if event.get("host") == host and event["kind"] != "started"]
@@ -616,7 +616,7 @@ def test_the_role_publishes_the_outcome(publishing):
     controller, api, state, playbook = publishing
     rc, output = controller.run(playbook, "-vvv")
     assert rc == 0, output
-    assert "misses something" not in output
+    assert "postmortem is incomplete" not in output
     assert TOKEN not in output and TOKEN not in controller.everything()
     (made,) = api.issues
     assert made["title"] == "Postmortem: node1, incident INC-1"

@@ -116,5 +116,5 @@ def test_an_error_is_a_warning_that_does_not_quote_a_result(plugin: Any) -> None
     begin(plugin)
     plugin.v2_runner_on_failed(SimpleNamespace(host=HOST, task="secret"))
     (warning,) = plugin._display.warnings
-    assert warning.startswith("The postmortem misses something: v2_runner_on_failed failed in ")
+    assert warning.startswith("The postmortem is incomplete: v2_runner_on_failed failed in ")
     assert "secret" not in warning
