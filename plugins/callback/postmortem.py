@@ -12,9 +12,9 @@ version_added: 0.1.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Records the actions of a run on each host on which M(itsm_nexus.runbook.incident) opens an incident, including the
-    events before the incident was opened. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file can be read at
-    any time, even if the controller was killed.
+  - Records the actions of a run on each host with an incident, including the events before
+    M(itsm_nexus.runbook.incident) opened the incident. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file can
+    be read at any time, even if the controller was killed.
   - At the end of the run, the postmortem of each host is written to C(<dir>/<incident>.md), C(.json) and C(.html), and
     a summary is shown on the screen. C(<dir>/index.html) lists all postmortems. One document contains all runs on the
     same incident.

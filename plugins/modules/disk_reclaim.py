@@ -58,8 +58,8 @@ options:
         description:
           - An absolute path with wildcards. C(*), C(?) and C([...]) match within one name, but never a leading dot.
             C(**) matches any number of folders.
-          - A pattern is refused if it names no folder. It is also refused if it matches system files (below V(/etc),
-            V(/usr) and similar folders), or all folders in a folder that several applications share (V(/home), V(/var),
+          - A pattern is refused if it names no folder, or if it matches system files (below V(/etc), V(/usr) and
+            similar folders). It is also refused if it matches all folders in a shared folder (V(/home), V(/var),
             V(/var/lib) and similar).
         type: str
         required: true

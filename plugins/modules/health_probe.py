@@ -12,9 +12,9 @@ version_added: 0.1.0
 description:
   - Probes all endpoints of the service in parallel and checks its process. It repeats this until the verdict is clear.
     An unhealthy service is a result, not a failure of the module.
-  - An endpoint is good if it answers 200 with a JSON body whose C(status) is one of O(ok_statuses), or 429 (a rate
-    limit proves that the service works). Each request ends after O(timeout), even if the server accepts the connection
-    and sends nothing or only single bytes. Proxy settings in the environment are ignored.
+  - An endpoint is good if it answers 200 with a JSON body whose C(status) is one of O(ok_statuses). It is also good if
+    it answers 429, because a rate limit proves that the service works. Each request ends after O(timeout), even if the
+    server accepts the connection and sends nothing or only single bytes. Proxy settings in the environment are ignored.
   - The module is not named C(health_info) because it can change the host. With O(open=true), it opens the incident, and
     it may take over a pending restart from systemd.
 extends_documentation_fragment:
@@ -53,7 +53,7 @@ options:
   mode:
     description:
       - V(watch) ends with the verdict healthy at the first healthy answer. It ends with the severity V(critical) after
-        O(critical_after) failures in a row, and with the severity V(emergency) as soon as an answer is bad and the
+        O(critical_after) failures in a row. It ends with the severity V(emergency) as soon as an answer is bad and the
         process is gone.
       - V(await) is for the time after a start. It probes until all endpoints are good, for at most O(deadline) seconds.
         It ends early if the process is gone and no start is pending, or if the process ended again after

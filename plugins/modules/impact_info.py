@@ -48,7 +48,7 @@ options:
     type: str
     required: true
   time_budget:
-    description: Time limit in seconds for the query and the log together.
+    description: Time limit in seconds for both the query and the log.
     type: float
     default: 5.0
 extends_documentation_fragment:

@@ -83,9 +83,8 @@ options:
   wait:
     description:
       - Maximum time in seconds to wait with O(state=open) until another run's lease ends.
-      - If the module waited (RV(waited)) and no incident is open afterwards, it opens no incident and takes no lease,
-        because the other run may have ended the outage. Probe the service again, and call the module again if the
-        service is still down.
+      - After a wait (RV(waited)), the other run may have ended the outage. So if no incident is open, the module opens
+        no incident and takes no lease. Probe the service again, and call the module again if the service is still down.
       - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
     type: float
     default: 0.0

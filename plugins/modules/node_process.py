@@ -16,8 +16,8 @@ description:
     O(service.command) in O(service.app_dir). It must also be recorded in O(service.pid_file) with its process ID and
     start time, or have exactly the arguments of O(service.command). In the second case, it must also listen on one of
     O(ports) or belong to O(service.user). A suspended process (C(SIGSTOP)) is continued so that it can end.
-  - Processes of the service that a person started outside its unit are stopped before the unit is started or restarted,
-    and after the unit is stopped.
+  - If a person started the service outside its unit, these processes are stopped before the unit is started or
+    restarted, and after the unit is stopped.
   - Other processes that listen on one of O(ports) are left alone and listed in RV(foreign). If there are any, the
     service is not started.
   - With O(run), every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.
@@ -51,8 +51,8 @@ options:
   db_path:
     description:
       - The SQLite database of the service, absolute or relative to O(service.app_dir).
-      - If the database is missing or empty and its C(-wal) is not empty, the service is not started, because the start
-        would delete that C(-wal).
+      - If the database is missing or empty and its C(-wal) is not empty, the service is not started. The start would
+        delete that C(-wal).
     type: str
     default: ""
   stop_timeout:

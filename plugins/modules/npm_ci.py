@@ -97,7 +97,7 @@ options:
     default: npm
 notes:
   - If the lock file links folders of the application (workspaces, C(file:) folders), the modules are checked but not
-    installed, because C(npm ci) would change these folders in place.
+    installed. C(npm ci) would change these folders in place.
   - The temporary folder has links to the other files of the application, because scripts in its C(package.json) may
     read them.
 seealso:

@@ -14,8 +14,8 @@ description:
     process ID and start time. If another process has that process ID now, it is left alone.
   - A process is stopped only if it verifiably belongs to this application, or if an item of O(policy) matches it. It
     belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as O(service.user).
-  - A process is also left alone if it no longer has the port or the lock, if it is the service itself, or if it is part
-    of the connection of this run.
+  - A process is also left alone if it no longer has the port or the lock. The same applies to the processes of the
+    service itself and of this run's connection.
   - A process gets C(SIGTERM), and also C(SIGCONT) in case it is suspended. If it has not ended after O(timeout), it
     gets C(SIGKILL).
 extends_documentation_fragment:

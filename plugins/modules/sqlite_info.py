@@ -11,15 +11,15 @@ short_description: Check whether a SQLite database is sound and complete, withou
 version_added: 0.1.0
 description:
   - Reads the database and its companion files first as bytes, then with SQLite, in a process that cannot write. The
-    module creates no file in the database's folder, opens none for writing, and keeps no lock after the check.
+    module creates no file in the database's folder, opens no file for writing, and keeps no lock after the check.
   - A file that is missing, empty or not a database is never opened with SQLite. If an empty file has a WAL, SQLite
     would delete that WAL.
-  - After a crash, the database is read together with its WAL. A database in use is read in the same way as any other
-    reader would read it.
+  - After a crash, the database is read together with its WAL. A database in use is read in the same way as by any other
+    reader.
   - Problems are reported in RV(problems) with RV(healthy=false). The module fails only if its parameters are invalid.
 options:
   path:
-    description: Absolute path of the database file. A symbolic link is followed, as SQLite would.
+    description: Absolute path of the database file. A symbolic link is followed, as SQLite does.
     type: path
     required: true
   checks:

@@ -11,10 +11,9 @@ short_description: Report the losses of each recovery method, and replace a dama
 version_added: 0.1.0
 description:
   - Checks four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into the database.
-    V(salvage) creates a new database from all rows that can be read from the damaged one, with C(.recover) of the
-    sqlite3 shell or, if the shell is missing, with a dump that skips the damage. V(backup) uses the latest sound
-    backup. V(empty) creates a database without tables and requires a confirmation. The migrations then create the
-    tables.
+    V(salvage) creates a new database from all readable rows of the damaged database. It uses C(.recover) of the sqlite3
+    shell or, if the shell is missing, a dump that skips the damage. V(backup) uses the latest sound backup. V(empty)
+    creates a database without tables and requires a confirmation. The migrations then create the tables.
   - O(method=auto) uses the first possible method, but prefers V(backup) to V(salvage) if the backup has more rows than
     can be salvaged.
   - O(state=planned) and check mode change nothing. They salvage into a temporary folder, so that the lost rows are

@@ -10,10 +10,10 @@ module: tls_certificate
 short_description: Check whether the service can use its certificate and key, and renew them if it cannot
 version_added: 0.2.0
 description:
-  - Checks whether the certificate is valid now, whether the key matches it, and whether the service's user may read
-    both.
+  - Checks whether the certificate is valid now, whether the key matches the certificate, and whether the service's user
+    may read both.
   - If a check fails, the module sets the given permissions of the key. If a check still fails, it runs O(command), sets
-    the permissions again and repeats the checks. If no check fails, it changes nothing.
+    the permissions again and repeats the checks. If no check fails, the module changes nothing.
   - If a check still fails at the end, the module does not fail. It returns RV(valid=false) and RV(problems).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -27,12 +27,12 @@ attributes:
     support: full
 options:
   cert_path:
-    description: Absolute path of the certificate, a PEM file.
+    description: Absolute path of the certificate file (PEM).
     type: path
     required: true
   key_path:
     description:
-      - The key of the certificate, a PEM file. Defaults to the file of the same name in the certificate's folder
+      - Path of the certificate's key file (PEM). Defaults to the file of the same name in the certificate's folder
         (C(server.key) for C(server.crt)). If that file does not exist, no key is checked.
     type: path
     default: ""

@@ -32,9 +32,9 @@ author:
 options:
   db_path:
     description:
-      - The database. A relative path, here and in O(tls_cert_path), is relative to O(service.app_dir).
-      - If the running process has a different database open, or O(db_path_variable) names a different one, that
-        database is checked, and the difference is reported as a finding.
+      - Path of the database. A relative path is relative to O(service.app_dir), as it is in O(tls_cert_path).
+      - If the running process has a different database open, or the variable O(db_path_variable) contains a different
+        path, the module checks that database and reports the difference as a finding.
     type: str
     default: backend/itsm.db
   db_path_variable:
@@ -64,9 +64,9 @@ options:
   health_path:
     description:
       - Path of the health request. If it is empty, no request is sent.
-      - The path is considered wrong if everything else is healthy, but the service refuses the request (a status from
-        300 to 499, except 408 and 429) or answers with an HTML page. The finding is then V(config_mismatch), and no
-        rung is tried.
+      - O(health_path) is considered wrong if everything else is healthy, but the service refuses the request (a status
+        from 300 to 499, except 408 and 429) or answers with an HTML page. The finding is then V(config_mismatch), and
+        no rung is tried.
     type: str
     default: ""
     version_added: 0.2.0
@@ -78,8 +78,8 @@ options:
     version_added: 0.2.0
   silent:
     description:
-      - Whether all earlier probes timed out. See RV(itsm_nexus.runbook.health_probe#module:silent). The service then
-        gets half a second to answer instead of a large part of O(part_timeout).
+      - Whether all earlier probes timed out. See RV(itsm_nexus.runbook.health_probe#module:silent). If true, the
+        service gets 0.5 seconds to answer instead of a large part of O(part_timeout).
     type: bool
     default: false
     version_added: 0.2.0
@@ -123,7 +123,7 @@ options:
     description:
       - Time limit in seconds for a check of the database that does not finish within O(deadline).
       - If the check does not finish within this time either, the finding is V(db_unchecked), and the service is not
-        started. If the disk of the database does not answer, there is no extra time.
+        started. If the disk of the database does not answer, O(database_timeout) is not used.
     type: float
     default: 300.0
   window:
@@ -161,7 +161,7 @@ EXAMPLES = r"""
     incident: INC-20260302T010203Z-1f3a
   register: triage
 
-- name: Start nothing if rows may be lost
+- name: Fail if the service must not be started
   ansible.builtin.assert:
     that: not triage.blocks_start
     fail_msg: "{{ triage.findings[0].summary }} {{ triage.findings[0].remedy }}"
