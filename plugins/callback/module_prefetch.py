@@ -81,7 +81,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if not self.get_option("enabled"):
             self.disabled = True
         elif self._packer is None:
-            # Imported here because it uses private names of ansible-core.
+            # Import this module inside the guard, because it uses private names of ansible-core, which may change.
             from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_prefetch  # noqa: PLC0415
 
             self._packer, self._probe = module_prefetch.Packer(), module_prefetch.FIRST

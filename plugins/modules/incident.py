@@ -89,7 +89,7 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length in seconds of the period before now for RV(restarts_in_window).
+    description: Length in seconds of the period for RV(restarts_in_window). The period ends now.
     type: float
     default: 3600.0
   restart_limit:

@@ -28,12 +28,12 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length in seconds of the period before now for RV(restarts_in_window).
+    description: Length in seconds of the period for RV(restarts_in_window). The period ends now.
     type: float
     default: 3600.0
   restart_limit:
     description: If the service was started this many times within O(window), RV(crash_loop) reports that another start
-      does not help.
+      would not help.
     type: int
     default: 3
 seealso:
@@ -186,7 +186,7 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start does not help. Either the service was started too often within C(window)
+    - C(looping) is true if another start would not help. Either the service was started too often within C(window)
       (C(restarts) times, the limit is C(limit)), or it failed again during the stability check after a start (C(fell)).
   returned: always
   type: dict
