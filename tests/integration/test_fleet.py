@@ -237,6 +237,16 @@ def test_next_batches_run_after_a_batch_of_lost_hosts(fleet: Fleet, strategy: st
     assert fleet.services[BROKEN[1]].healthy()
 
 
+def test_hosts_of_a_linear_run_try_a_rung_at_the_same_time(fleet: Fleet) -> None:
+    for name in BROKEN[2:4]:
+        fleet.services[name].kill()
+    run = fleet.play("outage_recover", "--limit", ",".join(BROKEN[2:4]), outage_recover_strategy="linear")
+    assert run.rc == 0
+    assert published(run)["outage_summary"]["recovered"] == BROKEN[2:4]
+    # One task for both hosts. If each host had its own, one would wait for the other.
+    assert run.screen.count(": Start or stop the service] ***") == 1
+
+
 def test_detection_lists_hosts_that_are_down_and_hosts_that_are_unreachable(fleet: Fleet, tmp_path: Path) -> None:
     fleet.services[BROKEN[0]].kill()
     if HangingDisk.REAL:
