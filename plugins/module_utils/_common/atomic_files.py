@@ -29,7 +29,7 @@ def fsync_folder(path: str) -> None:
 def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
     """Remove a folder (relative to an opened one) and its content. Raises OSError if an entry cannot be removed.
 
-    It follows no link and waits for no FIFO, because the owner of the folder may replace its entries at any time.
+    It does not follow links or open FIFOs, because the owner of the folder may replace its entries at any time.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)
@@ -46,7 +46,7 @@ def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -
         with os.scandir(opened) as entries:
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         for entry_name, is_folder in found:
-            with contextlib.suppress(OSError):  # the caller gets the error of the folder that remains
+            with contextlib.suppress(OSError):  # rmdir below then fails, and the caller gets that error
                 if is_folder:
                     _remove_tree(entry_name, opened, depth=depth + 1, device=device)
                 else:
@@ -65,8 +65,7 @@ def discard_tree(path: str) -> None:
 def private_folder(path: str) -> None:
     """Create path and its missing parents. path itself gets mode 0700. Raises OSError.
 
-    The parents get mode 0755 at most. Some init scripts set a umask of 0, and then other users could replace the
-    folder.
+    The parents get mode 0755 at most. Some init scripts set a umask of 0, with which other users could write to them.
     """
     _folder(os.path.abspath(path), 0o700)
 
@@ -83,7 +82,7 @@ def _folder(path: str, mode: int) -> None:
 
 
 def read_plain(path: str, *, limit: int) -> bytes:
-    """Return the content of path, a plain file. Does not wait for a pipe that nobody writes to.
+    """Return the content of path, a plain file. Does not block on a pipe that has no writer.
 
     Raises OSError if it cannot be read, and ValueError if it is not a plain file or has more than limit bytes.
     """

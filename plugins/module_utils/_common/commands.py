@@ -46,7 +46,7 @@ class Completed(NamedTuple):
         return self.rc is None
 
 
-# Maximum length of a program's output. Of a longer output, only the beginning and the end are kept.
+# Maximum length of a program's output in bytes. If it is longer, only the beginning and the end are kept.
 LONGEST_OUTPUT = 16 << 20
 _LEFT_OUT = b"\n[the middle is left out]\n"
 # Time in seconds to wait if children of a finished program still have its output open.
@@ -59,13 +59,13 @@ Runner = Callable[..., Completed]
 
 
 def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
-    """Return a function with which the child becomes user, or None if we are already that user.
+    """Return a function that switches the child process to user, or None if this process already runs as user.
 
-    Raises CommandError if there is no such user, or if we may not become it.
+    Raises CommandError if the user does not exist, or if this process may not switch to it.
     """
     real, effective, _saved = os.getresuid()
     if not user:
-        # In a block that acts as a user, a program permanently gets the rights of that user.
+        # If this process acts as a user now (safe_open.acting), the child gets the rights of that user permanently.
         rights = (effective, os.getegid()) if effective != real else None
     else:
         try:
@@ -91,7 +91,7 @@ class _Output:
         room = half - len(self._head)
         self._head += chunk[:room]
         self._tail += chunk[room:] if room else chunk
-        # Do not do this for every chunk, because it moves half of the data each time.
+        # Each deletion moves half of the data, so it is not done for every chunk.
         if len(self._tail) > LONGEST_OUTPUT:
             self._dropped = True
             del self._tail[: len(self._tail) - half]
@@ -104,8 +104,8 @@ class _Output:
 class _Streams:
     """The pipes of a child, read until their end or a deadline.
 
-    A program's children may leave its process group and keep its output open for ever, and the output may be larger
-    than the memory. In both cases, the caller must not be blocked.
+    A program's children may leave its process group and keep its output open forever. The output may also be larger
+    than the memory. The caller must not be blocked in either case.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], stdin: Optional[bytes]) -> None:
@@ -125,7 +125,7 @@ class _Streams:
         while self._selector.get_map() or self._process.poll() is None:
             now = time.monotonic()
             if now >= until:
-                # A program that ended by itself in time must not be reported as killed.
+                # A program that ended before the deadline must not be reported as killed.
                 return self._process.poll() if ended is not None else None
             if ended is None and self._process.poll() is not None:
                 ended = now
@@ -154,7 +154,7 @@ class _Streams:
             self._process.stdin.close()
 
     def close(self) -> Tuple[str, str]:
-        """Close the pipes; return the data that came through them."""
+        """Close the pipes; return the standard output and the standard error output as text."""
         self._selector.close()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
@@ -180,9 +180,9 @@ def run(
 ) -> Completed:
     """Run argv (never through a shell) for at most timeout seconds and return its result.
 
-    env is the whole environment of the child. If it is None, the child gets our environment. stdin is the input of the
-    child, which is empty by default. Output is decoded as UTF-8, and invalid bytes are replaced. Raises CommandError if
-    the command cannot be started.
+    env: the complete environment of the child, or None for the environment of this process. stdin: the input of the
+    child, empty by default. Output is decoded as UTF-8, and invalid bytes are replaced. Raises CommandError if the
+    command cannot be started.
     """
     started = time.monotonic()
     try:
@@ -191,7 +191,7 @@ def run(
         become = drop_to(user)
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
-            # Enter the folder as the user, if one is given. root would follow a link of this user to any path.
+            # If a user is given, enter the folder as that user. root would follow a link of the user to any path.
             cwd=cwd if become is None else None,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -208,7 +208,7 @@ def run(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         streams.follow(until=time.monotonic() + _GRACE)
-        # Do not wait for a process that hangs in the kernel.
+        # Do not wait longer, because the process may hang in the kernel.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE)
     stdout, stderr = streams.close()

@@ -4,7 +4,7 @@
 
 """Regular expressions that are compiled when they are first used.
 
-Every module that a run calls on a host imports this code again. Most runs use only a few of the patterns.
+Each module call on a host imports this code again, and most calls use only a few of the patterns.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class _Lazy:
 
 def lazy(text: str, flags: int = 0) -> Pattern[str]:
     """Return an object with the methods and attributes of a compiled pattern. An error in text is raised at first use.
+
     The functions of the module re do not accept this object as a pattern.
     """
     return cast("Pattern[str]", _Lazy(text, flags))

@@ -4,8 +4,8 @@
 
 """A statement as an id with values. A catalogue per language turns it into text.
 
-A module puts the English text into its result. So the English templates of its ids are in its own package, as in
-_triage/messages.py. Code may evaluate an id, but must never search for words in a text.
+A module puts the English text into its result. The English templates of its ids are therefore in its own package, for
+example in _triage/messages.py. Code may evaluate an id, but must never search for words in a text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 QUOTED = "quoted"
 # A name and a statement about it, such as "https: no answer within 5 s".
 LABEL = "label"
-# A value that is missing. A missing reason must not stop a decision.
+# Replaces a missing value, because a missing reason must not raise an error.
 UNKNOWN = "unknown"
 ENGLISH: Mapping[str, str] = {QUOTED: "{text}", LABEL: "{name}: {text}", UNKNOWN: "unknown"}
 
@@ -81,7 +81,7 @@ def _plain(value: Value) -> Any:
 
 
 class Listed:
-    """The texts of a value for str.format, joined with commas, or with semicolons for {name:;} (clauses)."""
+    """A list of texts for str.format: {name} joins them with commas, {name:;} joins clauses with semicolons."""
 
     def __init__(self, texts: Sequence[str], *, comma: str = ", ", clauses: str = "; ") -> None:
         """Set the texts and the separators of the language."""
@@ -128,15 +128,16 @@ class MessageError(Exception):
 
 
 def failure(error: Exception) -> Dict[str, Any]:
-    """Return the text of an error for fail_json, and its message for other languages if it has one."""
+    """Return the arguments of fail_json for an error: its text, and its message for other languages if it has one."""
     told = {"messages": plain(msg=error.told)} if isinstance(error, MessageError) else {}
     return {"msg": sanitize.text(error), **told}
 
 
 def plain(**told: Any) -> Dict[str, Any]:
-    """Return the messages of a result as plain data, by the names of their texts. Each is a message, a list or None.
+    """Return the messages of a result as plain data, by the names of their texts.
 
-    Like the texts, they are sanitized, because a value may come from the host.
+    Each argument is a message, a list of messages, or None (left out). The values are sanitized, because they may come
+    from the host.
     """
     return {
         name: sanitize.data([one.to_dict() for one in each] if isinstance(each, (list, tuple)) else each.to_dict())

@@ -4,9 +4,9 @@
 
 """Run questions in parallel, each in a separate process with its own deadline.
 
-It uses processes and not threads. A thread that hangs in the kernel (because of a dead mount) cannot be stopped, and
-would keep the whole module from exiting. If a child process crashes (because of a mapped file on a failing disk), only
-its answer is lost.
+It uses processes instead of threads. A thread that hangs in the kernel (for example on a dead mount) cannot be stopped,
+and the module could not exit. If a child process crashes (for example on a mapped file on a failing disk), only its
+answer is lost.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
-        # The reader of our output waits until no process has it open. So a child that hangs must not have it open.
+        # The controller reads the module's output until no process has it open. A child that hangs must not delay this.
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         for name in os.listdir("/proc/self/fd"):
@@ -95,7 +95,7 @@ def _finish(child: _Child) -> Answer:
 def _give_up(child: _Child) -> Answer:
     with contextlib.suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGKILL)
-    # Do not wait for a child that hangs in the kernel. It ends later, and init collects it.
+    # Do not wait for a child that hangs in the kernel. When it ends later, init removes it.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(child.pid, os.WNOHANG)
     return Answer(seconds=time.monotonic() - child.started, error=TIMED_OUT)
@@ -108,11 +108,11 @@ def ask(
     after: Optional[Mapping[str, str]] = None,
     until: float = float("inf"),
 ) -> Dict[str, Answer]:
-    """Answer all questions at once, each for at most timeout seconds; return their answers by name.
+    """Answer all questions in parallel, each for at most timeout seconds; return the answers by name.
 
-    after: maps a question to another question that must be answered first. If the other question times out, the
-    question is not asked. The time of a question begins when it is asked. At until (time.monotonic seconds), all
-    questions end. Call this only if no other threads run: a question is a copy of this process (fork).
+    after: maps a question to another question that must be answered first. If that question times out, the first one
+    is not asked. The time of a question begins when it is asked. All questions end at until (time.monotonic seconds).
+    Call this only if no other threads run, because each question runs in a forked copy of this process.
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}

@@ -7,14 +7,14 @@
 Three filters:
 
 - redact_known removes known values (the secrets in the service's own environment), in every spelling.
-- redact_values removes values after the name of a secret, up to their end, which may be on the next line.
+- redact_values removes each value after the name of a secret, even if the value continues on the next line.
 - redact_shapes removes secrets with a known shape (keys, tokens of services, long random strings), in any context.
 
-A mask keeps the line breaks of the text that it covers, so a text has the same lines before and after.
+A mask keeps the line breaks of the text that it covers, so the number of lines does not change.
 
-Anybody may have written the text. So every pattern must take time in proportion to the length of the text. To ensure
-that, a repetition is bounded, or the rest after it cannot fail, or the pattern can begin at only one position in a run
-of characters.
+An attacker may have written the text, so the time of every pattern must be proportional to the length of the text.
+Each pattern ensures this in one of three ways: its repetitions are bounded, the part after a repetition cannot fail, or
+a match can begin at only one position in a run of characters.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MASK = redact_shapes.MASK
 _SECRET_NAME = lazy(values.TELLING + r"\Z")
 # Maximum distance of a word such as "password" from the end of a name.
 _END_OF_NAME = 64
-# Variables about a secret that contain no secret. Their values are ordinary words and paths.
+# Endings of names that only describe a secret, such as PASSWORD_FILE. The values are ordinary words and paths.
 _ABOUT = lazy(
     r"(?i:_(?:file|path|dir|directory|url|uri|ttl|name|domain|host|port|age|length|rounds|algorithm|issuer|type|secure|"
     r"samesite|same_site|enabled|mode|store|header|prefix|version|audience|provider))\Z"
@@ -111,8 +111,8 @@ _RULES: Tuple[_Rule, ...] = (
     ),
     # Cookies that a program has parsed already.
     _Rule(("cookies",), r"(?i)(cookies" + values.QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+", r"\1" + MASK),
-    # URLs with credentials: the password, or the whole part if there is no password. Passwords may contain @ and /
-    # unescaped; digits and a slash are a port.
+    # URLs with credentials: the password, or everything before @ if there is no password. A password may contain
+    # unescaped @ and /. Digits and a slash after the colon are a port.
     _Rule(
         ("://",),
         r"""(://[^\s/:@"'?#\[]{0,200}:)(?!\[redacted\]|\d{1,5}[/?#])[^\s"'<>]{1,1000}@""",
@@ -158,7 +158,7 @@ _RULES: Tuple[_Rule, ...] = (
         r"(?!\[redacted\])(?=[^\s\d]{0,40}\d)(?=\S{0,40}?[A-Z!@#$%^&*])[^\s\"']{6,}",
         r"\1" + MASK,
     ),
-    # A pair: ("password", "x"), as Python and Map of JavaScript print one.
+    # A pair such as ("password", "x"), as Python and a JavaScript Map print it.
     _Rule(
         _NAME_WORDS,
         r"([\[(][ ]?[\"'][\w.-]{0,40}?" + values.TELLING + r"[\"'],[ ]{0,4}b?)(?![\"']value)(?:" + values.QUOTED + r")",
@@ -211,7 +211,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def secret_values(environment: Mapping[str, str]) -> List[str]:
-    """Return the values that must not appear anywhere: those of secret names, and passwords within URLs."""
+    """Return the values to remove everywhere: the values of variables with secret names, and passwords in URLs."""
     found = [
         value
         for name, value in environment.items()
@@ -227,7 +227,7 @@ def secret_values(environment: Mapping[str, str]) -> List[str]:
 
 
 def secret_arguments(arguments: Sequence[str]) -> List[str]:
-    """Return the values on a command line that must not appear anywhere: those of options with secret names."""
+    """Return the values to remove everywhere: the values of options with secret names on a command line."""
     found: Dict[str, str] = {}
     for number, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
@@ -241,7 +241,7 @@ def secret_arguments(arguments: Sequence[str]) -> List[str]:
 
 
 def _after_a_letter(arguments: Sequence[str], number: int) -> str:
-    """Return the part before the secret, if the program takes a secret as a one-letter option here, else nothing."""
+    """Return the text before the secret if this argument is the secret of a one-letter option, otherwise ""."""
     argument, before = arguments[number], arguments[number - 1] if number else ""
     program = arguments[0].rsplit("/", 1)[-1]
     if (program, before) in (("sshpass", "-p"), ("redis-cli", "-a")):
@@ -257,12 +257,12 @@ def _hides_next(argument: str) -> bool:
     return argument.startswith("-") and "=" not in argument and is_secret_name(argument.lstrip("-"))
 
 
-# Lines for people are shorter. The text after this many characters is masked if the line has the name of a secret.
+# If a line contains the name of a secret, the text after this many characters is masked. Most lines are shorter.
 _LONGEST_LINE = 64 * 1024
 
 
 def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]:
-    """Return lines without the matches of rules and names. words: those of the rules that are in any of the lines."""
+    """Return lines without the secrets that rules and names find. words: the words of rules that occur in the lines."""
     carry: Optional[values.Carry] = None
     for number, whole in enumerate(lines):
         line = whole
@@ -299,7 +299,7 @@ class Redactor:
     def text(self, text: str) -> str:
         """Return a text without secrets and without colours (a name and its value may each have a colour).
 
-        It has as many lines as before.
+        The number of lines does not change.
         """
         text = redact_shapes.without_private_keys(self._known.mask(sanitize.without_sequences(text)))
         lowered = text.lower()
@@ -337,7 +337,7 @@ class Redactor:
         return value
 
     def _member(self, name: str, item: Any) -> Any:
-        """Return a member of an object without secrets."""
+        """Return the value of an object's member without secrets."""
         if name == "argv" and isinstance(item, list):
             return self.argv(item)
         if isinstance(name, str) and is_secret_name(name):

@@ -6,7 +6,7 @@
 
 Escapes (URL, JSON, JavaScript, Python, shell, HTML) and line breaks are removed in a copy of the text, up to four
 times. The plain value is searched in each copy, and a match is masked at its position in the text. Base64, hex and
-lists of bytes do not contain the letters, so these spellings are searched directly.
+lists of bytes do not contain the letters of the value, so these spellings are searched directly.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _SHORTEST_LINE = 16
 # JSON in a string of JSON in a string of JSON has its backslashes escaped three times.
 _LEVELS = 4
 
-# Runs of escapes of the same length, so that a position in the copy yields the position in the text. The search for the
-# first character alone is fast.
+# Each match is a run of escapes of equal length, so a position in the copy can be converted to a position in the text.
+# Every match begins with one of five characters, which makes the search fast.
 _ESCAPES = lazy(
     r"[%\\&'\"](?:(?P<percent>(?<=%)[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2})*)|"
     r"(?<=\\)(?:(?P<unicode>u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*)|(?P<byte>x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2})*)|"
@@ -111,7 +111,7 @@ class _Copy:
         return self._starts[bisect.bisect_left(self._starts, max(begin, 1)) : bisect.bisect_right(self._starts, end)]
 
     def origin(self, begin: int, end: int) -> Tuple[int, int]:
-        """Return the part of the text for a part of the copy."""
+        """Return the part of the text (begin, end) that corresponds to a part of the copy."""
         if self._parent is None:
             return begin, end
         first = bisect.bisect_right(self._starts, begin) - 1
@@ -123,7 +123,7 @@ class _Copy:
 
 
 def _copies(text: str) -> Iterator[_Copy]:
-    """Return the text itself, and its copies, each with one more level decoded."""
+    """Return the text itself and its copies. In each copy, one more level of escapes is decoded."""
     copy: Optional[_Copy] = _Copy(text)
     for _level in range(_LEVELS):
         if copy is None:
@@ -136,7 +136,7 @@ def _copies(text: str) -> Iterator[_Copy]:
 
 
 def _folded(text: str) -> str:
-    """Return the text in lower case with unchanged positions. One letter would become two in lower case."""
+    """Return the text in lower case with unchanged positions. lower() would turn one letter (U+0130) into two."""
     return text.replace("\u0130", "i").lower().replace("\u03c2", "\u03c3")
 
 
@@ -150,7 +150,7 @@ def _plain_spellings(value: str) -> Set[str]:
         while copy is not None:
             values.add(copy.text)
             copy = copy.without_escapes()
-    # "+" in a URL, bytes of UTF-8 that are escaped one by one, and halves of a surrogate pair in UTF-16.
+    # Spaces written as "+" in a URL, bytes of UTF-8 escaped one by one, and halves of a surrogate pair in UTF-16.
     values.update([item.replace(" ", "+") for item in values])
     values.update([item.encode("utf-8", "surrogatepass").decode("latin-1") for item in values])
     units = value.encode("utf-16-be", "surrogatepass")
@@ -168,7 +168,7 @@ def _byte_spellings(value: str) -> Set[str]:
 
 
 def _base64_spellings(value: str) -> Set[str]:
-    """Return the value in base64, as it looks after 0, 1 and 2 other bytes."""
+    """Return the spellings of the value in base64 if 0, 1 or 2 other bytes precede it."""
     found = set()
     for text in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
         data = text.encode("utf-8", "surrogatepass")

@@ -4,7 +4,7 @@
 
 """Secrets with a known shape: private keys, tokens of known services, long strings of high entropy.
 
-Every pattern takes time in proportion to the length of the text: see redact.
+The time of every pattern is proportional to the length of the text. redact.py explains why.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _IN_JSON = r'\{"(?:level|time|timestamp|severity)"[^{}\n]{0,300}?"(?:msg|message
 PREFIX = rf"(?:{_IN_JSON}|(?:[\w.-]{{1,64}}[ ]{{1,8}}\|[ ]?)?(?:{_STAMP}(?:{_WHO})?[ ]{{1,2}})?(?:{_LEVEL}[ ]{{1,2}})?)"
 # The end of a line, and the prefix of the text of the next one.
 _LINE_BREAK = rf"(?:\"\}}\r?\n{_IN_JSON}|\\?\r?\n[ \t]{{0,200}}{PREFIX})"
-# The same between two parts of a value. Two strings that are joined with + count as one.
+# A line break and a prefix between two parts of a value. Two strings that are joined with + count as one value.
 BREAK = rf"\n(?:[ \t]{{0,200}}\\?\r?\n){{0,50}}(?:(?<=\}}\n){_IN_JSON}|[ \t]{{0,200}}{PREFIX})[\"']?"
 BEFORE_BREAK = r"(?:[\"']?[ ]?\+?[ ]?\\?|\"\})\r?\Z"
 

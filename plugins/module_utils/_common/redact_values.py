@@ -4,8 +4,9 @@
 
 """Values after the name of a secret: find the beginning and the end of such a value.
 
-A value in quotes ends at its quote. A value in a URL or on a command line ends with its word. Every other value ends
-with the line or before the next name. If a value continues on the next line, its rest is masked there.
+A value in quotes ends at its closing quote. A value in a URL or on a command line ends at the end of the word. Every
+other value ends at the end of the line or before the next name. If a value continues on the next line, its rest is
+masked there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 MASK = shapes.MASK
 
-# Names of secrets such as DB_PASSWORD, clientSecret, x-api-key and SESSION_KEY, beginning with the significant word.
+# Names of secrets such as DB_PASSWORD, clientSecret, x-api-key and SESSION_KEY. A match begins at the significant word.
 JAPANESE = ("パスワード", "暗証番号", "秘密鍵", "認証キー", "シークレット", "トークン")
 TELLING = (
     r"(?:(?i:passw(?:or)?[dt]|pass[ ]?phrase|passcode|secret|token|credential|creds|cookie|session_?id|sessid|"
@@ -52,7 +53,7 @@ def _pattern(text: str) -> Pattern[str]:
     return re.compile(text)
 
 
-# "Unexpected token" is a message of parsers.
+# "Unexpected token" is an error message of parsers and not the name of a secret.
 _NAME = rf"(?<![uU]nexpected ){TELLING}"
 _NAMED = rf"{_NAME}{QUOTE}[\]'\"`]{{0,2}}(?:\[\d{{0,20}}\])?(?:[ \t](?:is|was))?{_SEPARATOR}({_ESCAPED_QUOTE})?"
 # {"name": "Authorization", "value": "x"}, <add key="password" value="x"/>.
@@ -124,10 +125,10 @@ _ALONE = lazy(r"""[^\s"'{}<>]{4,}(?=["'}\]),;\r]{0,8}\Z)""")
 
 
 class Carry(NamedTuple):
-    """The state at the end of a line, for the next one.
+    """The state at the end of a line, which is needed for the next line.
 
-    kind: "value" (a value follows), "rest" (a value may continue), "quote" (it continues to its quote), "block" (it
-    continues as long as lines are indented), "pair" (its name was there).
+    kind: "value" (the value is on the next line), "rest" (the value may continue), "quote" (the value continues to its
+    closing quote), "block" (the value continues as long as lines are indented), "pair" (the value of a pair follows).
     """
 
     kind: str
@@ -205,7 +206,7 @@ def _closed(line: str, start: int, end: int) -> int:
 
 
 def _ends_line(line: str, at: int) -> str:
-    """Return the carry of a value in a line. The value may continue if only brackets and quotes follow."""
+    """Return "rest" if only brackets and quotes follow in the line, because the value may continue, otherwise ""."""
     return "rest" if _ONLY_CLOSING.match(line, at) else ""
 
 
@@ -241,7 +242,7 @@ def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
 
 
 def _made_by_a_program(word: str) -> bool:
-    """Return True if a word is a whole value, and never the first of several words."""
+    """Return True if a program made the word: it is then a complete value, and not the first of several words."""
     return shapes.opaque(word) or (len(word) >= 24 and any(map(str.isdigit, word)))
 
 

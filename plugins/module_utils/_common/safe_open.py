@@ -7,8 +7,8 @@
 The service's user owns the application's folder and its logs. It may replace any file there by a link to a file that
 only root may read, by a pipe that never ends, or by a device. So root walks a path step by step without following
 links. A link that only root could have made is followed. A link in a folder of another account is followed with the
-rights of that account. So it reaches only what that account can reach itself. A process that is not root has no rights
-to lend.
+rights of that account, so it leads only to files that the account itself can open. A process that is not root has no
+additional rights that such a link could use.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
 
 
 def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
-    """Return the account behind an entry. Raises PermissionError if that could be root or any other account."""
+    """Return uid and gid of the account that may have made an entry. Raises PermissionError if it is not certain."""
     for status in (folder, entry):
         if status.st_uid not in (0, os.geteuid()):
             return status.st_uid, status.st_gid
@@ -61,19 +61,19 @@ def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
 
 
 class _Way:
-    """The path from the root down, with the entered folders, and whether an entry of the last folder can be ours."""
+    """The folders that are entered on the way down from the root, and whether each one can only be ours."""
 
     def __init__(self) -> None:
         self._folders = [os.open("/", _FOLDER)]
         self._trusted = [True]
 
     def close(self) -> None:
-        """Leave all folders."""
+        """Close the descriptors of all folders."""
         for opened in self._folders:
             os.close(opened)
 
     def back(self, *, to_root: bool = False) -> None:
-        """Go up one folder, or all the way."""
+        """Go up one folder, or to the root if to_root is true."""
         while len(self._folders) > 1:
             os.close(self._folders.pop())
             self._trusted.pop()
@@ -93,7 +93,7 @@ class _Way:
 
     @property
     def depth(self) -> int:
-        """The number of folders below the root."""
+        """Return the number of folders below the root."""
         return len(self._folders) - 1
 
     def status(self) -> os.stat_result:
@@ -101,7 +101,7 @@ class _Way:
         return os.fstat(self._folders[-1])
 
     def follow(self, name: str) -> List[str]:
-        """Go to the folder in which a link starts, and return the steps from there in reverse order."""
+        """Go to the folder in which the target of a link begins; return the steps of the target in reverse order."""
         target = os.readlink(name, dir_fd=self._folders[-1])
         if target.startswith("/"):
             self.back(to_root=True)
@@ -118,7 +118,7 @@ def _steps(path: str) -> List[str]:
 
 
 def _down(way: _Way, path: str, flags: int, mode: int) -> int:
-    """Open path; a link in a folder of another account raises _LentError. Raises OSError."""
+    """Open path and return its descriptor. Raises _LentError for a link in a folder of another account, and OSError."""
     todo = _steps(path)
     links = 0
     while todo:
@@ -144,7 +144,7 @@ def _down(way: _Way, path: str, flags: int, mode: int) -> int:
         else:
             descriptor = way.open(name, flags, mode)
             opened = os.fstat(descriptor)
-            # A hard link to a file that the owner of the file did not create.
+            # The folder's owner may have created a hard link to a file of another account.
             linked = stat.S_ISREG(opened.st_mode) and opened.st_nlink > 1 and opened.st_uid != folder.st_uid
             if linked and not safe:
                 os.close(descriptor)
@@ -409,5 +409,5 @@ def become(uid: int, gid: int, *, new_privileges: bool = False) -> None:
     os.setresuid(uid, uid, uid)
     if new_privileges:
         return
-    with contextlib.suppress(OSError, AttributeError):  # this C library does not have it
+    with contextlib.suppress(OSError, AttributeError):  # some C libraries have no prctl
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -41,12 +41,12 @@ def _whole(numbers: List[int]) -> _Version:
 
 
 def _after(numbers: List[int]) -> Optional[_Version]:
-    """Return the first version after all versions of 20, 20.1 or 20.1.2, or None for *, which has no such version."""
+    """Return the first version after all versions that 20, 20.1 or 20.1.2 matches, or None for * (matches all)."""
     return _whole([*numbers[:-1], numbers[-1] + 1]) if numbers else None
 
 
 def _caret(numbers: List[int]) -> Optional[_Version]:
-    """Return the end of a range with ^, which does not change the leftmost number that is not 0."""
+    """Return the upper limit of a range with ^, in which the leftmost number that is not 0 stays the same."""
     for index, number in enumerate(numbers):
         if number:
             return _after(numbers[: index + 1])

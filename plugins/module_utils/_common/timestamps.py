@@ -17,7 +17,7 @@ def iso(seconds: float) -> str:
 
 
 def now() -> str:
-    """Return the current instant in the same format."""
+    """Return the current instant in the format of iso()."""
     return iso(time.time())
 
 

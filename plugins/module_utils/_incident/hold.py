@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hold: nobody starts a service if the start would do harm, for example on a database in doubt.
+"""A hold blocks the start of a service if the start could do harm, for example if the database is in doubt.
 
-Under systemd a hold is a drop-in of the unit. Two of its lines are needed (measured with systemd 257): an automatic
-restart does not evaluate AssertPathExists=, and a manual start that ExecCondition= skips ends with exit code 0.
-The name of the drop-in and the description of the unit carry the incident's id, for systemctl status. A file in the
-state folder gives the same information to this collection. For a plain process, this file is the only hold.
+Under systemd, a hold is a drop-in of the unit. It needs two conditions (measured with systemd 257): an automatic
+restart does not evaluate AssertPathExists=, and systemctl start exits with 0 if ExecCondition= skips the start.
+The name of the drop-in and the description of the unit contain the incident's id, which systemctl status shows. A file
+in the state folder gives the same information to this collection. For a plain process, this file is the only hold.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Place(NamedTuple):
     manager: str
     unit: str
     state_dir: str
-    # The folder of the lease in memory, for a state folder that cannot be written to.
+    # The folder of the lease in memory. It is used if the state folder cannot be written to.
     spare: str = ""
     folder: str = FOLDER
     runtime_folder: str = RUNTIME_FOLDER
@@ -95,8 +95,9 @@ def place(*, manager: str, unit: str, state_dir: str) -> Place:
 def read(where: Place) -> Optional[Dict[str, Any]]:
     """Return the hold that is in force, or None if there is none.
 
-    Keys: incident, reason, cause, unit, at (UTC), enforced (whether systemd itself refuses the start). A drop-in
-    without its record counts: the record may have been lost. A record without its drop-in was released by a person.
+    Keys: incident, reason, cause, unit, at (UTC), enforced (True if systemd itself refuses the start). A drop-in
+    without a record is a hold, because the record may have been lost. A record without a drop-in is not: a person has
+    removed the drop-in.
     """
     dropins = where.dropins()
     for path in where.records():
@@ -134,9 +135,9 @@ def set_hold(
     reason: str,
     run: commands.Runner = commands.run,
 ) -> List[str]:
-    """Hold the service; return what limits the hold. An existing hold stays as it is. Raises HoldError.
+    """Hold the service; return texts about the limits of the hold. Raises HoldError.
 
-    A restart that systemd has scheduled is cancelled. A running process is left alone.
+    An existing hold stays unchanged. A restart scheduled by systemd is cancelled. A running process is not stopped.
     """
     limits: List[str] = []
     held = read(where)
@@ -211,7 +212,7 @@ def _cancel(where: Place, *, run: commands.Runner) -> None:
 
 
 def release(where: Place, *, run: commands.Runner = commands.run) -> bool:
-    """Release the service; return whether it was held. Raises HoldError."""
+    """Release the service; return True if it was held. Raises HoldError."""
     dropins = where.dropins()
     held = bool(dropins) or read(where) is not None
     try:
@@ -231,7 +232,7 @@ def release(where: Place, *, run: commands.Runner = commands.run) -> bool:
 
 
 def refusal(held: Mapping[str, Any]) -> Message:
-    """Return why a start is refused, and what releases the hold. The reason is a person's, or that of a check."""
+    """Return a message with the reason of the hold and the playbooks that release it."""
     incident = str(held.get("incident") or "") or message("reason.holding.no_incident")
     if not held.get("reason"):
         return message("reason.holding.held", incident=incident)

@@ -4,7 +4,8 @@
 
 """The rungs of the ladder, the gentlest first. Each rung is the role of that name.
 
-A cause selects the rungs that cannot help by their actions and not by their position. See the groups below.
+Each cause names the rungs that cannot fix it. They are selected by their actions, not by their position. See the groups
+below.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ LADDER: Tuple[Rung, ...] = (
 )
 RUNGS: Tuple[str, ...] = tuple(rung.name for rung in LADDER)
 
-# Rungs by their actions. The rungs above the first one start the service in the same way. So they cannot help if the
-# first one does not and only a start can fix the cause.
+# Groups of rungs by their actions. All rungs start the service in the same way. If only a start can fix the cause and
+# the first rung has failed, the rungs above it cannot help.
 ABOVE_THE_FIRST: Tuple[str, ...] = RUNGS[1:]
 ONLY_START: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.repairs_modules)
 KEEP_MODULES: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.renews_modules)

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 
 def note_healthy(state_dir: str, *, at: str) -> None:
-    """Save the time when the service was healthy. A write error is ignored, because a recovery works without it."""
+    """Save the time when the service was healthy. A write error is ignored: a recovery does not need this file."""
     with contextlib.suppress(OSError):
         atomic_files.private_folder(state_dir)
         path = os.path.join(state_dir, "last_healthy")

@@ -2,18 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lease of the host: one run at a time, although no process of a run lives from its first task to its last.
+"""The lease of the host: it allows one run at a time. A lock is not enough, because each task is a separate process.
 
 The lease is kept per state folder in a separate folder in memory (below /run for root). So it works if the state
 folder is full or missing, and a reboot frees it. Files:
 
 - lock: locked with flock(2) for the milliseconds of one transaction;
 - lease.json: the current or last holder of the lease, and its end;
-- work: every module of the run holds a shared fcntl(2) lock on it while it works. The lock ends with its process, and
-  children do not inherit it. So neither a killed module nor a service that it started keeps the host.
+- work: every module of the run holds a shared fcntl(2) lock on this file while the module works. The lock ends with the
+  process of the module, and child processes do not inherit it. So neither a killed module nor a service that it started
+  blocks the host.
 
-Another run may take over when the lease has ended and nobody holds work. The lease is measured on the kernel's clock
-since boot: a step of the wall clock neither frees nor extends it.
+Another run may take over when the lease has ended and no process holds a lock on work. The lease is measured with the
+kernel's clock since boot: a change of the wall clock neither ends nor extends it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-# Time for which a run keeps the host after its last sign of life, in seconds.
+# Time in seconds for which a run keeps the lease after its last call.
 SECONDS = 60.0
 # Upper limit of a lease in seconds, whatever its file says.
 LONGEST = 3600.0
@@ -54,7 +55,7 @@ ARGUMENTS: Dict[str, Dict[str, str]] = {
 
 # Maximum size of a lease file in bytes. A larger file is not a lease.
 _LARGEST = 1 << 16
-# A call holds the lock for milliseconds. A process that holds it for this many seconds hangs.
+# A call holds the lock for milliseconds. If a process holds it for this many seconds, the process hangs.
 _LOCK_TIMEOUT = 10.0
 # struct flock of fcntl(2): type, whence, start, length, pid.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -141,7 +142,7 @@ class Seat:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the lease. Raises OSError, or LeaseError if another call keeps the lock."""
+        """Hold the lock of the lease. Raises OSError, or LeaseError if another call does not release the lock."""
         path = self._path("lock")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -199,7 +200,7 @@ class Seat:
         return _named(last or {"run": "unknown", "since": "", "step": "", "until": ""}, pid=pid)
 
     def take(self, *, run: str, step: str = "", seconds: float = SECONDS) -> None:
-        """Give the lease to run, or renew it. Within one step it never becomes shorter. Raises OSError."""
+        """Give the lease to run, or renew it. A renewal in the same step never shortens the lease. Raises OSError."""
         wall, boot = self.clock.wall(), self.clock.boot()
         last = self.last()
         old = last if last is not None and last["run"] == run and self._runs(last) else None
@@ -285,9 +286,9 @@ def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int
             if last is None or not last["released"]:
                 seat.take(run=run)
     except OSError as error:
-        # Without the lease the run goes on: a host that cannot even write this file needs its recovery all the more.
+        # Continue without the lease, because a host that cannot even write this file needs a recovery.
         warn(
-            f"The lease of run {run} cannot be kept in {seat.folder}: {error.strerror}; another run may come in between"
+            f"Cannot write the lease of run {run} to {seat.folder}: {error.strerror}; another run may start meanwhile"
         )
     for warning in seat.warnings:
         warn(warning)
@@ -304,10 +305,10 @@ def _end(seat: Seat, *, run: str) -> None:
 
 @contextlib.contextmanager
 def _outliving_the_connection() -> Iterator[None]:
-    """Continue to the end if the terminal of the connection hangs up.
+    """Complete the work even if the connection is lost and its terminal sends SIGHUP.
 
-    A module that ended there would leave its changes half done, and its child processes running without a parent that
-    waits for them. The signal is caught, not ignored: a service started here would inherit an ignored signal for good.
+    Otherwise, the signal would end the module in the middle of its changes, while its child processes continue. The
+    signal is caught and not ignored, because a service that the module starts would always ignore it too.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -329,10 +330,10 @@ def held(
     memory: Optional[str] = None,
     clock: Optional[Clock] = None,
 ) -> Iterator[None]:
-    """Work under the lease of run: it cannot end during the work, and is renewed at the end. Without run do nothing.
+    """Work under the lease of run. The lease cannot end during the work, and is renewed afterwards.
 
-    If another run has taken the lease, the call ends before any change: it calls fail with msg and messages (fail does
-    not return). Without fail, it raises LeaseError. Smaller problems go to warn.
+    If run is empty, there is no lease. If another run has taken the lease, fail is called with msg and messages before
+    any change, and must not return. If fail is None, LeaseError is raised. Smaller problems are reported with warn.
     """
     if not run:
         yield

@@ -4,8 +4,8 @@
 
 """During a maintenance window, an outage is only reported, and no action is taken.
 
-Every window expires at its end. It is defined in maintenance.json in the state folder (until, reason), which a person
-may write by hand, or in a variable.
+Every window has an end. It is defined in a variable, or in maintenance.json in the state folder (until, reason), which
+a person may also edit.
 """
 
 from __future__ import annotations
@@ -106,10 +106,10 @@ def current(
     reason: str = "",
     read: Callable[[str], bytes] = _contents,
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the current maintenance and warnings. If both file and variable define one, the longer one counts.
+    """Return the current maintenance and warnings. If both file and variable define one, the later end counts.
 
-    read returns the content of a file or raises OSError. The file may be on another host. Raises MaintenanceError if
-    the variables are invalid.
+    read: returns the content of a file, which may be on another host, or raises OSError. Raises MaintenanceError if the
+    variables are invalid.
     """
     said = _of_variable(until, reason, now=now)
     noted, warnings = _of_file(state_dir, now=now, read=read)

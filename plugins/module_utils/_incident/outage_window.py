@@ -17,7 +17,7 @@ RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_
 
 # Source of a sign: a probe of this collection.
 PROBE = "health probe"
-# Sources of an end that no probe saw.
+# Sources of the end of an outage if no probe saw it.
 PROCESS_LOG = "the log of the process that serves"
 PROCESS_START = "start of the process that serves"
 LATER_LOOK = "first health probe after the run had ended"
@@ -50,9 +50,9 @@ class Ending(NamedTuple):
 def start(record: Mapping[str, Any]) -> Dict[str, str]:
     """Return the period in which the outage began, from earliest to latest, each with its source.
 
-    The earliest is the last good sign, the latest is the first bad sign after it. Good signs count only up to the
-    failure, because a service that answers again before its incident is opened was down nevertheless. Signs after the
-    opening do not count. If one instant is needed, use the latest, because the service had certainly failed by then.
+    The earliest is the last good sign, the latest is the first bad sign after it. Good signs after the first failure do
+    not count: a service that answers again before its incident is opened was down nevertheless. Signs after the opening
+    do not count. If one instant is needed, use the latest, because the service had certainly failed by then.
     """
     opened = str(record["opened_at"])
     signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= opened]
@@ -77,9 +77,9 @@ def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
 
 
 def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
-    """Return an instant when the service was down, which is the first failed probe of this collection.
+    """Return an instant when the service was down: the time of the first failed probe of this collection.
 
-    If already the first probe succeeded, it is the last bad sign before that probe.
+    If the first probe succeeded, return the time of the last bad sign before that probe.
     """
     bad = [str(item["at"]) for item in signs if item["kind"] == "bad"]
     own_bad = [str(item["at"]) for item in signs if item["kind"] == "bad" and item["source"] in _OWN]
@@ -166,7 +166,7 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
     answered = record["answered_at"]
     proved = bool(answered and serving_since <= answered)
     if not proved and _was_there(serving_since, failed):
-        return BY_HAND  # the process was not restarted, but answers again
+        return BY_HAND  # the same process answers again
     if restarts:
         return BY_SYSTEMD
     if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):
@@ -181,7 +181,7 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
     The timer waits for the end of the run's lease. The run ends the takeover when it starts the service or ends.
     """
     taken = str((record.get("takeover") or {}).get("at") or "")
-    # The timer does not check before the lease can have ended. So somebody else made an earlier start.
+    # The timer does not check before the lease can have ended. So the timer did not make an earlier start.
     first_look = timestamps.iso(timestamps.epoch(taken) + _TIMER) if taken else ""
     if not taken or serving_since < first_look or any(item["at"] >= taken for item in record["starts"]):
         return False
@@ -189,7 +189,7 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
 
 
 def _was_there(serving_since: str, failed: str) -> bool:
-    """Return True if the process did not answer although its start had had enough time."""
+    """Return True if the process was running at the failure and had already had enough time to start."""
     return timestamps.epoch(failed) - timestamps.epoch(serving_since) > _STARTING
 
 

@@ -5,10 +5,9 @@
 """The incident's record on the host.
 
 Files below the state folder: incident.json (the open incident), incidents/<id>.json (closed incidents) and
-last_healthy (empty; its modification time is when the service was last found healthy). A record is replaced as a
-whole, so a power cut leaves the old or the new one. An unreadable record is renamed and does not block the run.
-If the state folder cannot be written to (for example on a full disk), records are kept in the folder of the lease
-until it can.
+last_healthy (empty; its modification time is when the service was last found healthy). A write replaces the complete
+file, so a power cut leaves either the old or the new record. An unreadable record is renamed and does not block the
+run. While the state folder cannot be written to (for example on a full disk), records are in the folder of the lease.
 
 Only the run that has the lease of the host may write. Every call here takes or renews the lease.
 """
@@ -60,12 +59,12 @@ def _step(record: Mapping[str, Any], call: Call) -> str:
 
 
 def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return the part of a record that counts as a change."""
+    """Return the fields of a record that count as a change if they differ."""
     return {name: value for name, value in (record or {}).items() if name != "revision"}
 
 
 def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
-    """Return the record to continue. Close one that was mitigated but never closed by its run; return None then."""
+    """Return the record to continue, or None after closing a record that an earlier run mitigated but did not close."""
     kept = record["outcome"] in incident_store.UNFINISHED or incident_store.in_doubt(record)
     if not record["mitigated_at"] or run in record["runs"] or kept:
         return record
@@ -98,7 +97,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
         store.tidy()
     record = store.open_incident()
     if call.state == "present":
-        # A lookup only renews the lease of the run that has it.
+        # A lookup renews the lease only for the run that has it.
         last = seat.last() if writing else None
         if last is not None and last["run"] == run and not last["released"]:
             seat.take(run=run, step=call.step, seconds=call.lease)
@@ -155,7 +154,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # A process that was running by then did not end the outage by its start.
+            # A process that was already running at this time did not end the outage.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )
@@ -199,7 +198,7 @@ def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Se
         store.tidy()
     record = store.open_incident()
     before = copy.deepcopy(_public(record))
-    # If its data are in doubt, the caller has to check the database first.
+    # If the data of the incident are in doubt, the caller has to check the database first.
     if record is None or seat.holder() is not None or incident_store.in_doubt(record):
         return record_result.result(record, call, store=store, seat=seat), before, before
     run = call.run = _new_run(store.clock) if store.writing else ""
@@ -219,7 +218,7 @@ def _new_run(clock: host_lease.Clock) -> str:
 
 
 def _check_numbers(*, lease: float, wait: float, window: float, restart_limit: int) -> None:
-    """Raise IncidentError if a number is not allowed."""
+    """Raise IncidentError if a number is outside its range."""
     for name, value, fits in (
         ("lease", lease, 0 < lease <= host_lease.LONGEST),
         ("wait", wait, wait >= 0),
@@ -250,9 +249,9 @@ def call(
 ) -> Dict[str, Any]:
     """Open, continue, close or look up the incident of this host; return the result of the module incident.
 
-    wait is for state=open and for the lookup state=present: how many seconds to wait for another run's lease. In
-    check mode nothing is written or locked. memory is the folder of the leases, by default the folder of this
-    account. Raises IncidentError.
+    wait: maximum seconds to wait for another run's lease, for state=open and for the lookup state=present. memory: the
+    folder of the leases, by default the folder of this account. In check mode, nothing is written or locked. Raises
+    IncidentError.
     """
     clock, update = clock or host_lease.Clock(), update or Update()
     host: Dict[str, Any] = {"clock": clock, "memory": memory}
@@ -321,7 +320,8 @@ def _try_once(
 ) -> Optional[_Outcome]:
     """Do a call under the lock of the lease. Return None if another run has the lease and until is not reached.
 
-    maintenance returns the current maintenance. It is called late: one that began during the wait counts too.
+    maintenance: returns the current maintenance. It is called for each attempt, because a maintenance window may begin
+    while the call waits.
     """
     warnings: List[str] = []
     if maintenance is not None:

@@ -28,7 +28,7 @@ class Update(NamedTuple):
     mitigated_from: Optional[str] = None
     outcome: Optional[str] = None
     notified: Sequence[Mapping[str, Any]] = ()
-    # Start of the process that serves now, and the number of restarts by systemd. They are compared and not recorded.
+    # Start of the process that serves now, and the number of restarts by systemd. They are not recorded.
     serving_since: Optional[str] = None
     serving_restarts: Optional[int] = None
     said_at: Optional[str] = None

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Calls of a module that act only once, even if the connection is lost and the controller repeats the call.
+"""Let a module act only once if the connection is lost and the controller repeats the call.
 
-A module on the host continues to its end if its connection is cut. Its answer is lost, so the controller repeats the
-call under the same name. The repeated call waits for the first one and returns its answer. It does the work itself only
-if the first call never arrived, or was killed before its answer.
+If the connection is lost, the module on the host continues to its end. Its answer is lost, so the controller repeats
+the call with the same name. The repeated call waits for the first one and returns its answer. It does the work itself
+only if the first call never arrived, or was killed before it answered.
 
 The answers are files below the folder of the lease, in memory, owned by this account. The first line is the start of
 the call in seconds since boot. The rest is the printed answer, unchanged. While a call works, it has a fcntl(2) lock on
@@ -31,15 +31,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-# The options of the documentation fragment "lease" that are not those of the lease itself.
+# The option of the documentation fragment "lease" that names the call. The other options are in lease.py.
 ARGUMENTS: Dict[str, Dict[str, str]] = {"call": {"type": "str", "default": ""}}
 
 _FOLDER = "calls"
 # The run on the controller and its host, then the call.
 _NAME = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
-# Maximum size of a kept answer in bytes. After a larger answer, the repeated call does the work again.
+# Maximum size of a saved answer in bytes. If the answer is larger, the repeated call does the work again.
 _LARGEST = 1 << 20
-# Age in seconds when an unused answer is removed.
+# Age in seconds at which an unused answer is removed.
 _KEPT = 3600.0
 # Time limit for waiting for the first call, in seconds.
 _PATIENCE = 3600.0
@@ -63,10 +63,11 @@ def once(
     memory: Optional[str] = None,
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
 ) -> Optional[float]:
-    """Return if the call named in params has to do its work. Otherwise, print its existing answer and exit.
+    """Return to the caller if the call named in params has to do the work; else print its saved answer and exit.
 
-    Removes call from params. If an earlier call of this name was killed before its answer, returns its start in seconds
-    since boot, otherwise None. If the name is invalid, fail is called with msg and messages and does not return.
+    The key call is removed from params. Returns the start of an earlier call of this name that was killed before its
+    answer (seconds since boot), or None. If the name is invalid, fail is called with msg and messages; it must not
+    return.
     """
     name = params.pop("call")
     if not name or check_mode or not _acts(params):
@@ -92,14 +93,14 @@ def once(
     except _CallError as error:
         fail(**failure(error))
         return None
-    # Continue without the file, because a host that cannot keep an answer in memory needs a recovery even more.
+    # Continue without the file, because a host that cannot save an answer in memory needs a recovery.
     except OSError:
         return None
     if answer is not None:
         sys.stdout.write(answer)
         sys.stdout.flush()
         sys.exit(1 if json.loads(answer).get("failed") else 0)
-    # Without a terminal, a lost connection sends no signal. With a terminal, the work must also continue to its end.
+    # If the connection has a terminal, its loss sends SIGHUP. The work must continue to its end nevertheless.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, lambda number, frame: None)
     sys.stdout = cast(TextIO, _Kept(sys.stdout, descriptor))
@@ -121,7 +122,7 @@ def _locked(path: str, *, clock: Callable[[], float]) -> int:
                 if clock() > give_up:
                     raise _CallError(message("reason.call.busy", seconds=f"{_PATIENCE:.0f}"))
                 time.sleep(_POLL)
-            # Another call may have removed the file between the two steps.
+            # Another call may have removed the file before it was locked.
             if os.fstat(descriptor).st_nlink:
                 return descriptor
         except BaseException:
@@ -172,7 +173,7 @@ def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
 
 
 class _Kept:
-    """The standard output of a module. It writes the answer to the call's file before it sends it to the controller."""
+    """The standard output of a module. It saves the answer in the call's file before it sends it to the controller."""
 
     def __init__(self, stream: TextIO, descriptor: int) -> None:
         self._stream = stream
@@ -180,7 +181,7 @@ class _Kept:
 
     def write(self, text: str) -> int:
         data = text.encode("utf-8", "replace")
-        # If the memory is full, the answer is not kept and a repeated call does the work again.
+        # If the memory is full, the answer is not saved, and a repeated call does the work again.
         with contextlib.suppress(OSError):
             if len(data) <= _LARGEST:
                 os.pwrite(self._descriptor, data, os.fstat(self._descriptor).st_size)

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who starts the service while an incident is open. Handles systemd's restarts and the hold, and records both.
+"""Control who starts the service while an incident is open: prevent restarts by systemd, hold the service, record both.
 
-_incident/takeover.py implements the takeover, _incident/hold.py the hold. This file decides when each is due.
+_incident/takeover.py implements the takeover, _incident/hold.py the hold. This file decides when to use them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-# Age in seconds up to which a process has hardly done anything yet.
+# A process that is younger than this many seconds can be killed, because it has hardly done anything yet.
 _YOUNG = 20.0
 
 
@@ -37,9 +37,9 @@ def take_over(
 ) -> Optional[Dict[str, Any]]:
     """Take a unit over from systemd if systemd is about to start it; return the recorded takeover, else None.
 
-    reason: why a pending start must not happen. Such a start is cancelled too, and the unit is held.
-    database_path: the file that the dead-man timer checks with the rights of user before it starts the unit. A failed
-    takeover leaves the unit to systemd and is a warning.
+    reason: why the service must not start, or empty. If it is set, a start that is already in progress is stopped too.
+    database_path: the file that the dead-man timer checks with the rights of user before it starts the unit. If the
+    takeover fails, systemd keeps control of the unit, and warn is called.
     """
     seat = host_lease.Seat(state_dir=state_dir)
     try:
@@ -62,7 +62,7 @@ def take_over(
 
 
 def _may_be_ended(properties: Mapping[str, str], *, database_path: str) -> bool:
-    """Return True if the main process may be killed although its database is in doubt: it has just started."""
+    """Return True if the main process may be killed: it has just started, and does not use a deleted database file."""
     pid = properties.get("ExecMainPID", "")
     young = takeover.started_within(properties, seconds=_YOUNG)
     return young and not (pid.isdecimal() and procfs.holds_deleted(int(pid), database_path))
@@ -94,7 +94,7 @@ def hold(
     data: bool = True,
     warn: Callable[[str], Any],
 ) -> Optional[Dict[str, Any]]:
-    """Hold the service, and record that its data are in doubt if data is set; return the hold."""
+    """Hold the service and return the hold. If data is true, also record that the service's data are in doubt."""
     place = unit_hold.place(manager=manager, unit=unit, state_dir=state_dir)
     try:
         for limit in unit_hold.set_hold(place, incident=incident, cause=cause, reason=reason):
@@ -125,7 +125,7 @@ def follow(
 ) -> Dict[str, Any]:
     """Take the unit over if an incident was opened; hand it back if one was closed and the unit was not started.
 
-    result: the result of the module incident for state. Return its changes.
+    result: the result of the module incident for state. Returns the keys of result to change.
     """
     if state == "open" and unit and result["run"]:
         taken = take_over(unit=unit, state_dir=state_dir, run=result["run"], warn=warn)
@@ -150,7 +150,7 @@ def arm(
     user: str = "",
     command: commands.Runner = commands.run,
 ) -> Optional[str]:
-    """Arm the dead-man timer before run stops the unit, unless it is held. Return the error message if that failed."""
+    """Arm the dead-man timer before run stops the unit, unless the unit is held. Return the error message or None."""
     if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
         return None
     try:
@@ -180,7 +180,7 @@ def put_in_doubt(
     created_at: Optional[str] = None,
     warn: Callable[[str], Any],
 ) -> None:
-    """Record that the data of the open incident are in doubt. Earlier good row counts stay on record.
+    """Record that the data of the open incident are in doubt. Earlier good row counts remain in the record.
 
     created_at: when the database with the good row counts was created. See last_good.Counted.
     """
@@ -219,8 +219,8 @@ def settle_doubt(
 ) -> bool:
     """Release the service and record why its data are no longer in doubt; return True if it was held.
 
-    state: SOUND after a check, ACCEPTED by the statement of a person. look: result of sqlite_info at that moment. A
-    person accepts the damage and the rows that it shows, and no later damage. Raises HoldError.
+    state: SOUND after a check, ACCEPTED if a person accepts the damage. look: the result of sqlite_info at that time. A
+    person accepts only the damage and the rows in this result, and no later damage. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
     record = incident_store.current(state_dir)

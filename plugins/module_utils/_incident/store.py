@@ -21,12 +21,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-# Outcomes that leave the incident open, for the next run to continue: the service does not serve, nobody can
-# log in, or its data are in doubt.
+# Outcomes that leave the incident open, for the next run to continue: the service does not answer, its data are in
+# doubt, or nobody can log in.
 UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
 # States of the data of an incident. Nobody may close it while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED = "in_doubt", "sound", "accepted"
-# Accepted by a person together with the codes of damage: the database could not be checked completely.
+# A code that a person accepts in addition to the codes of damage: the database could not be checked completely.
 UNCHECKED = "unchecked"
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # Maximum size of a record in bytes. The record of an outage of a week is smaller.
@@ -103,7 +103,7 @@ class IncidentError(MessageError):
     taken_by: Optional[Dict[str, Any]] = None
 
     def held(self) -> Dict[str, Any]:
-        """Return who has the lease and who took it, as module incident returns it."""
+        """Return who has the lease and who took it, in the format of the module incident."""
         return {"locked_by": self.locked_by, **({"taken_by": self.taken_by} if self.taken_by else {})}
 
 
@@ -162,7 +162,7 @@ _HISTORY = "incidents"
 
 @dataclasses.dataclass
 class Store:
-    """The records of one state folder. If writing is false, it changes nothing."""
+    """The records of one state folder. If writing is false, no file is changed."""
 
     # The state folder, and the folder for records while the state folder cannot be written to.
     home: str
@@ -341,7 +341,7 @@ def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[st
 def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memory: Optional[str] = None) -> None:
     """Move a record that was kept in memory to state_dir, if state_dir can be written to again.
 
-    While a run is working on the host, it does nothing: the calls of that run move the record.
+    Does nothing while a run is working on the host, because the calls of that run move the record.
     """
     store, seat = pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
     if not any(os.path.exists(os.path.join(store.spare, name)) for name in (_CURRENT, _HISTORY)):

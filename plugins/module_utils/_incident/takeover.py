@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One starter: during an incident the run starts the service, and systemd does not.
+"""Take a unit over from systemd: during an incident, only the run starts the service.
 
 If systemd is about to restart the unit, the run records the last exit, arms a timer on the host, and cancels the
 pending restart. The timer (dead-man timer) starts the unit if the run dies: it checks the lease of the host and
-acts once nobody holds it. If somebody is already starting the unit, the run waits for the result.
+acts when no run holds the lease. If the unit is already being started, the run waits for the result.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ PROPERTIES = (
 
 # The values of wait(2) that systemd reports as ExecMainCode (siginfo CLD_EXITED, CLD_KILLED, CLD_DUMPED).
 EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
-# Interval between two checks of the dead-man timer once the lease should have ended, in seconds.
+# Interval in seconds between two checks of the dead-man timer. The first check is at the expected end of the lease.
 POLL = 5
-# The run that finds the service healthy again reports a start by systemd up to this many seconds ago.
+# A run that finds the service healthy reports an automatic restart by systemd if it was at most this many seconds ago.
 RECENT = 60.0
 # An automatic restart that is due within this many seconds is no longer cancelled: it would have begun by then, and
 # the cancellation would stop the new process. A restart that is overdue by this many seconds will not happen.
@@ -152,7 +152,7 @@ class TakeoverError(MessageError):
 
 
 class Takeover(NamedTuple):
-    """A takeover: the unit, its time, the state before, the timer that gives the unit back, and the last exit."""
+    """A takeover: the unit, the time, the earlier state, the timer that starts the unit again, and the last exit."""
 
     unit: str
     at: str
@@ -183,7 +183,7 @@ def phase(properties: Mapping[str, str]) -> str:
 
 
 def is_imminent(properties: Mapping[str, str]) -> bool:
-    """Return True if the automatic restart is so near that it must be waited for; False if that is unknown."""
+    """Return True if the automatic restart is so near that the run must wait for it; False if its time is unknown."""
     changed = _number(properties.get("StateChangeTimestampMonotonic", "")) / 1e6
     delay = procfs.timespan(properties.get("RestartUSecNext", "") or properties.get("RestartUSec", ""))
     if phase(properties) != PENDING or not changed or delay is None:
@@ -198,7 +198,7 @@ def restarted_by_systemd(properties: Mapping[str, str]) -> bool:
 
 
 def started_within(properties: Mapping[str, str], *, seconds: float) -> bool:
-    """Return True if the main process was started within the last seconds."""
+    """Return True if the main process was started at most this many seconds ago."""
     started = _number(properties.get("ExecMainStartTimestampMonotonic", "")) / 1e6
     return started > 0 and time.clock_gettime(time.CLOCK_MONOTONIC) - started <= seconds
 
@@ -242,10 +242,10 @@ _NO_GUARD = Guard()
 
 
 def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard = _NO_GUARD) -> str:
-    """Arm the dead-man timer of unit, unless it is armed; return its name. Raises TakeoverError.
+    """Arm the dead-man timer of unit, unless it is already armed; return its name. Raises TakeoverError.
 
-    Its first check is at the end of the lease of seat, then every POLL seconds. It acts once and ends: it starts the
-    unit, or holds it if the database of guard is damaged.
+    The timer checks at the end of the lease of seat, then every POLL seconds. It acts once and ends: it starts the
+    unit, or holds the unit if the database of guard is damaged.
     """
     name = timer_name(unit)
     if is_armed(unit):
@@ -268,7 +268,7 @@ def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard 
 
 
 def is_armed(unit: str) -> bool:
-    """Return True if the dead-man timer of a unit exists. It is cheap."""
+    """Return True if the dead-man timer of a unit exists. This check is cheap."""
     return os.path.exists(f"{_TRANSIENT}/{timer_name(unit)}.timer")
 
 
@@ -290,8 +290,8 @@ def take(
 ) -> Takeover:
     """Take the unit over: arm the timer first, then cancel the pending action of systemd. Raises TakeoverError.
 
-    properties are those before the takeover: a stop resets the result, the exit and the restart counter. kill: kill the
-    unit's processes with SIGKILL, so that none of them does anything more.
+    properties: the properties before the takeover, because a stop resets the result, the exit and the restart counter.
+    kill: kill the unit's processes immediately with SIGKILL.
     """
     timer = arm(unit, seat=seat, run=run, guard=guard)
     try:
@@ -312,7 +312,7 @@ def take(
 
 
 def hand_back(unit: str, *, run: commands.Runner = commands.run) -> bool:
-    """Start a unit that was taken over and that this run does not start; return True if it had to be handed back."""
+    """Let systemd start a unit that is still taken over; return True if it was taken over."""
     if not is_armed(unit):
         return False
     with contextlib.suppress(commands.CommandError):
@@ -339,15 +339,15 @@ def settle(
     poll: float = 0.1,
     doubt: Optional[Any] = None,
 ) -> Dict[str, str]:
-    """Wait until nobody starts or stops the unit any more, for limit seconds at most; return its properties.
+    """Wait at most limit seconds until the unit is neither starting nor stopping; return its properties.
 
-    doubt is called at each check. If it returns true, the wait ends at once, since the start must not happen.
-    Raises ProcfsError if systemd does not answer.
+    doubt: called at each check. If it returns true, the start must not happen, and the wait ends immediately. Raises
+    ProcfsError if systemd does not answer.
     """
     give_up, soon = time.monotonic() + limit, True
     while True:
         properties = procfs.unit_properties(unit, PROPERTIES, run=run)
-        # Wait only once for a due restart: a service that fails again and again never comes to rest.
+        # Wait only once for a restart that is due, because a service in a crash loop is restarted again and again.
         soon = soon and is_imminent(properties)
         busy = soon or phase(properties) in (STARTING, STOPPING)
         if not busy or time.monotonic() >= give_up or (doubt is not None and doubt()):

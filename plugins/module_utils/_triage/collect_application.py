@@ -87,7 +87,7 @@ def database(question: Question) -> Dict[str, Any]:
 def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> None:
     """Check repeatedly, and record for how many seconds each of strangers blocked all writes.
 
-    A short transaction does no harm. A forgotten one blocks every write of a service that seems healthy.
+    A short transaction does no harm. A forgotten transaction blocks every write of a service that seems healthy.
     """
     begun = time.monotonic()
     for holder in strangers:
@@ -154,10 +154,10 @@ def migrations_listed(question: Question) -> Dict[str, Any]:
 
 
 def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
-    """Return True if knex must be asked, because the usual folder does not contain exactly the completed migrations of
-    facts.
+    """Return True if knex must be asked for the application's migrations.
 
-    If the folder contains exactly these, nothing is pending. Otherwise, the knexfile may name another folder.
+    If the usual folder contains exactly the completed migrations in facts, nothing is pending and knex is not needed.
+    Otherwise, the knexfile may name another folder.
     """
     if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
         return False
@@ -165,7 +165,7 @@ def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
 
 
 def migrations(question: Question) -> Dict[str, Any]:
-    """Return the completed migrations, and whether a live process holds their lock."""
+    """Return the completed migrations, and whether a running process holds the migration lock."""
     path = question.known.database_path
     facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
     facts["migrators"] = _migrators(question)
@@ -185,7 +185,7 @@ def migrations(question: Question) -> Dict[str, Any]:
 
 
 def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts of migrations with the pending ones, which are in migrations_shipped and not completed."""
+    """Return the facts with the pending migrations added: those in shipped that are not completed."""
     if facts.get("error") or facts.get("pending") is not None:
         return dict(facts)
     if shipped.get("names") is None:
@@ -211,7 +211,7 @@ def node(question: Question) -> Dict[str, Any]:
         "dependencies": 0,
     }
     if path:
-        # Run it as the service's user, who may own the program. The owner of a program in that folder is unknown.
+        # Run the program as the service's user and never as root, because this user may be able to replace it.
         with contextlib.suppress(run_as.IdentityError, commands.CommandError):
             done = question.run_as(
                 [path, "--version"],
@@ -245,7 +245,7 @@ def _native(wanted: Mapping[str, Dict[str, Any]]) -> List[str]:
 
 
 def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tuple[Dict[str, str], str, str]:
-    """Return the error of each native package that does not load, and the platform and architecture of that Node."""
+    """Return the error of each native package that does not load, and the platform and architecture of Node."""
     service = question.service
     report = npm_load.ask_node(
         service.app_dir,
@@ -259,7 +259,7 @@ def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tup
 
 @contextlib.contextmanager
 def _as_service(question: Question) -> Iterator[None]:
-    """Read files of the service's user with the rights of that user, as far as this process may take them on."""
+    """Run the block with the rights of the service's user if this process can switch to that user."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(run_as.IdentityError):
             account = run_as.resolve(question.service.user or None, folder=question.service.app_dir)
@@ -295,7 +295,7 @@ def _read_tree(question: Question) -> Dict[str, Any]:
     facts["unloadable"] = sorted(set(failures) - set(facts["missing"]))
     reasons = [item.reason for item in differences] + [f"{name}: {failures[name]}" for name in facts["unloadable"]]
     facts["reasons"] = reasons[:_MOST_REASONS]
-    # Without npm's own record, nothing was compared. Another program or an older npm may have installed it correctly.
+    # Without npm's own record, nothing was compared. Another program or an older npm may have installed the packages.
     broken = bool(told or facts["unloadable"])
     facts["ok"] = False if broken else None if unfinished or facts["error"] else True
     return facts
@@ -341,8 +341,8 @@ def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
 def dependencies(question: Question) -> Dict[str, Any]:
     """Check whether the dependencies are installed and load.
 
-    Reading the files is much faster than npm ls. So npm ls runs only if the files give no answer. If it hangs, only its
-    own answer is lost.
+    Reading the files is much faster than npm ls, so npm ls runs only if the files give no answer. If npm ls hangs, only
+    its own answer is lost.
     """
     if not os.path.exists(question.service.path("package.json")):
         return found({"ok": None, "error": "There is no package.json", "npm_ls": None})
@@ -351,8 +351,8 @@ def dependencies(question: Question) -> Dict[str, Any]:
     reports: Dict[str, Any] = {}
     if facts["ok"] is None:
         asked = question.begun_with(question.left * 0.8)
-        # TemporaryDirectory is not used, because older Pythons change modes through links, and the user can write to
-        # the folder.
+        # TemporaryDirectory is not used: its cleanup in older Pythons changes modes through links, and the service's
+        # user can create links in the folder.
         with contextlib.ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
             stack.callback(atomic_files.discard_tree, folder)

@@ -35,8 +35,8 @@ _OOM = re.compile(r"out of memory|oom-kill|oom_kill|oom_reaper|invoked oom-kille
 _SECONDS_SINCE_BOOT = re.compile(r"^\[\s*(\d{1,10}\.\d{1,9})\]")
 _SECONDS_SINCE_EPOCH = re.compile(r"^(\d{9,10}\.\d{1,9}) ")
 
-# TIME PID UID GID SIG COREFILE EXE, in every version. TIME begins with the day of the week. Some versions end with
-# SIZE.
+# A line of coredumpctl list: TIME PID UID GID SIG COREFILE EXE, and SIZE in some versions. TIME begins with the day of
+# the week.
 _CORE_DUMP = re.compile(
     r"^\w{3} (?P<day>\d{4}-\d\d-\d\d) (?P<clock>\d\d:\d\d:\d\d) UTC\s+(?P<pid>\d+)\s+\d+\s+\d+\s+(?P<signal>\S+)\s+"
     r"(?P<file>\S+)\s+(?P<exe>\S+)"
@@ -105,7 +105,7 @@ def disk(question: Question, *, path: str, use: str) -> Dict[str, Any]:
 def _pressure(path: str) -> Optional[Dict[str, Any]]:
     """Return pressure stall information (proc_pressure(5)), such as: some avg10=0.00 avg60=0.00 avg300=0.00 total=0."""
     facts: Dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):  # EOPNOTSUPP if the kernel was started without it
+    with contextlib.suppress(OSError, ValueError):  # EOPNOTSUPP if the kernel was started without psi
         for line in read(path).splitlines():
             kind, *pairs = line.split()
             facts[kind] = {
@@ -171,7 +171,7 @@ def _kernel_journal(question: Question) -> List[str]:
 
 
 def _crowded_out(question: Question, text: str) -> str:
-    """Return lines about the killer that are older than the last lines of a log that other programs have filled."""
+    """Search the full log for lines about the killer if other lines fill the part that was read. Return the lines."""
     if question.kernel_log_command or text.count("\n") < _KERNEL_LINES:
         return ""
     # A lower-case pattern ignores case. A journalctl without grep support reports an error and finds nothing.
@@ -183,7 +183,7 @@ def _crowded_out(question: Question, text: str) -> str:
 
 
 def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[str, Any]]:
-    """Return the last lines, and earlier lines that may be about the service (others may be killed more often)."""
+    """Return the last lines, and earlier lines that may be about the service (other processes may have more lines)."""
     unit = re.sub(r"\.service\Z", "", question.service.unit)
     last_pid = question.known.unit.get("last_pid")
     before = [

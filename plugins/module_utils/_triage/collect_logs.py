@@ -138,8 +138,8 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
 def journal(question: Question) -> Dict[str, Any]:
     """Read the unit's journal.
 
-    Lines of systemd about the unit come from a separate query for the fields that the journal itself sets, because the
-    service could claim to be systemd. So these lines are found even if the service logs very much.
+    The lines of systemd about the unit come from a separate query for the fields that the journal itself sets, because
+    the service could claim to be systemd. The separate query finds these lines even if the service logs a lot.
     """
     unit = question.service.unit
     try:

@@ -29,7 +29,7 @@ _MOST_FILES = 500
 
 _DATABASE_NAMES = (".db", ".sqlite", ".sqlite3")
 _DELETED = " (deleted)"
-# Devices and similar, and temporary files without a name (open(2), O_TMPFILE).
+# Paths of devices, of files in memory, and of temporary files without a name (open(2), O_TMPFILE).
 _NO_NAME = re.compile(r"/(?:dev|proc)/|/memfd:|.*/#\d+\Z")
 
 OWN_FILES = (".env", "backend/.env")
@@ -100,7 +100,7 @@ def _look_at(item: procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List[
     texts = {}
     for name in ("wchan", "limits", "oom_score", "stack"):
         texts[name] = ""
-        with contextlib.suppress(OSError):  # this account may lack the right to read it
+        with contextlib.suppress(OSError):  # this account may not be allowed to read the file
             texts[name] = read(f"{folder}/{name}")
     count: Optional[int] = None
     files: List[Tuple[str, str]] = []
@@ -155,7 +155,7 @@ def process(question: Question) -> Dict[str, Any]:
     for item in service_processes(question):
         values = procfs.environment(item.pid) or {}
         secrets += redact.secret_values(values) + redact.secret_arguments(item.argv)
-        with contextlib.suppress(OSError):  # it may end while it is read
+        with contextlib.suppress(OSError):  # the process may end during the reading
             facts_of_it, files = _look_at(item, keep=question.keep)
             facts.append(facts_of_it)
             evidence.extend(files)

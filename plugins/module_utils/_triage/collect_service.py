@@ -66,7 +66,7 @@ _UNIT_PROPERTIES = (
 _PROGRAM = re.compile(r"\{ path=(\S+) ;")
 # The number that systemd writes for "not set".
 _UNSET = (1 << 64) - 1
-# In microseconds. No host runs longer than this.
+# A century in microseconds. systemd's times since boot are smaller.
 _CENTURY = 100 * 366 * 86400 * 1_000_000
 
 _HEAP = re.compile(r"--max[-_]old[-_]space[-_]size[= ](\d{1,9})")
@@ -117,9 +117,9 @@ def unit(question: Question) -> Dict[str, Any]:
             "user": raw.get("User") or None,
             "group": raw.get("Group") or None,
             "more_groups": bool(raw.get("SupplementaryGroups")),
-            # True if its paths or its user exist only inside the unit.
+            # True if the paths or the user in the unit do not exist on the host.
             "confined": bool(raw.get("RootDirectory") or raw.get("RootImage")) or raw.get("DynamicUser") == "yes",
-            # For an optional folder and a home folder, systemd writes another first character.
+            # The value begins with another character if the folder is optional or is a home folder.
             "needed_folder": raw.get("WorkingDirectory") if raw.get("WorkingDirectory", "").startswith("/") else None,
             "environment_files": env_file.required_files(raw.get("EnvironmentFiles", "")),
             "active_enter_at": at("ActiveEnter"),
@@ -188,7 +188,7 @@ def environment(question: Question) -> Dict[str, Any]:
         unit_sources, unit_files = _unit_environment(question)
         sources = [*sources, *unit_sources]
         files.extend(path for path in unit_files if path not in files)
-    # Many applications read this file themselves (dotenv). Variables that are already set have priority.
+    # Many applications read a .env file themselves (dotenv). Variables that are already set have priority.
     own = [path for path in map(service.path, collect_process.OWN_FILES) if path not in files]
     file_sources, problems = _read_files(files, optional=own, timeout=question.left * 0.8)
     sources = [*sources, *file_sources]
@@ -207,7 +207,7 @@ def environment(question: Question) -> Dict[str, Any]:
 
     database = path_of(lambda name: name == service.db_path_variable)
     names = {name for _source, values in sources for name, value in values.items() if value}
-    # A variable may be set in a file that could not be read. Then nothing is reported as missing.
+    # If a file could not be read, no variable is reported as missing, because that file may set it.
     told = bool(running) or (bool(sources) and not problems)
     heap = _HEAP.search(first(lambda name: name == "NODE_OPTIONS")[0] or "")
     return found(

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the next start: check whether systemd can run the unit's program, and the service can use its database.
+"""Triage of the next start: check if systemd can run the unit's program, and if the service can use its database.
 
-Each fact describes the current state of the host. An exit code only describes the last start.
+Each fact describes the current state of the host, while an exit code only describes the last start.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _account(user: str) -> Optional[pwd.struct_passwd]:
 
 @contextlib.contextmanager
 def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
-    """Act as the service's user. The value is True if that was possible."""
+    """Run the block as the service's user. Yields True if that is possible."""
     if account is None or os.geteuid() not in (0, account.pw_uid):
         yield False
         return
@@ -49,7 +49,7 @@ def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
 
 
 def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optional[bool]:
-    """Return whether the service's user may use a path, including access control lists, or None if unknown."""
+    """Return True if the service's user may access a path (access control lists count), or None if that is unknown."""
     with _rights(account) as acting:
         return os.access(path, mode, effective_ids=True) if acting else None
 
@@ -100,7 +100,7 @@ def start(question: Question) -> Dict[str, Any]:
         needed = [service.path(service.environment_file)] if service.environment_file else []
     facts["environment_files"] = [{"path": path, "exists": _exists(path)} for path in needed]
     used = [*needed, unit.get("file"), unit.get("program"), *(unit.get("drop_ins") or ())]
-    # The removal of a drop-in changes its folder.
+    # The removal of a drop-in changes the time of its folder.
     facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())])
     # If the unit has its own root folder or a dynamic user, paths and accounts of the host do not apply.
     if service.manager != "systemd" or unit.get("load_state") != "loaded" or unit.get("confined"):
@@ -152,7 +152,7 @@ def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
 
 
 def _exists(path: str) -> Optional[bool]:
-    """Return whether a file exists, or None if that cannot be checked."""
+    """Return True if a file exists, False if it does not, or None if that cannot be checked."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -163,7 +163,7 @@ def _exists(path: str) -> Optional[bool]:
 
 
 def ownership(question: Question) -> Dict[str, Any]:
-    """Check whether the service's user can write to its database, -wal, -shm and their folder. List other owners."""
+    """Check if the service's user can write to the database, -wal, -shm and their folder. List other owners' files."""
     account = _account(str(question.known.unit.get("user") or question.service.user))
     path = os.path.realpath(question.known.database_path)
     folder = os.path.dirname(path)

@@ -82,7 +82,7 @@ class Question:
     budget: float
     log_lines: int
     kernel_log_command: Sequence[str]
-    # Whether to return files for the evidence bundle.
+    # True to return files for the evidence bundle.
     keep: bool
     # True if earlier probes timed out.
     silent: bool = False
@@ -108,7 +108,7 @@ class Question:
         return redact.Redactor(self.known.secrets)
 
     def begun_with(self, budget: float) -> Question:
-        """Return the question with a time of budget seconds that starts now."""
+        """Return a copy of the question that has budget seconds from now."""
         return dataclasses.replace(self, budget=budget, asked_at=time.monotonic())
 
     def command(self, argv: Sequence[str], **_ignored: Any) -> commands.Completed:
@@ -172,7 +172,7 @@ def end_of(text: str, *, limit: int) -> Tuple[str, bool]:
 
 
 def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> Dict[str, Any]:
-    """Return the identity of a process, with which a person recognizes it and a remedy stops exactly this process."""
+    """Return facts by which a person can recognize a process, and a remedy can stop exactly this process."""
     return {
         "pid": item.pid,
         "start_ticks": item.start_ticks,
@@ -184,7 +184,7 @@ def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> 
 
 
 def service_processes(question: Question) -> List[procfs.Process]:
-    """Return the service's processes, which are those with its command, and the unit's main process."""
+    """Return the service's processes: those with the service's command, and the unit's main process."""
     service = question.service
     if question.known.app_dir_answers:
         processes = procfs.service_processes(app_dir=service.app_dir, command=service.command)

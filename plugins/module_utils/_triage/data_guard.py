@@ -4,7 +4,7 @@
 
 """Hold the service if its data are in doubt after a triage, and release it if a check finds them sound.
 
-A mapping "params" below holds the parameters of the module triage_info.
+The argument params of each function contains the parameters of the module triage_info.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ def _last_good(state_dir: str, path: str) -> last_good.Counted:
 
 
 def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
-    """Copy the files of a database in doubt to the evidence, if not done before. Return the result or the reason."""
+    """Copy the files of a database in doubt to the evidence, unless an up-to-date copy exists.
+
+    Returns path (of the copy, or None) and not_copied (the error, or an empty text).
+    """
     path = database["path"]
     folder = f"{params['state_dir']}/evidence/{params['incident']}"
     prefix = f"{os.path.basename(path)}.evidence_"
@@ -69,9 +72,10 @@ def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> bool:
-    """Return True if a copy made at made (UTC, as 20260302T010203Z) has the same sizes and no file changed later.
+    """Return True if the copy in folder has files of the same sizes, and no original was changed after the copy.
 
-    The -shm does not count, because it contains no data, and every reader of the database creates it.
+    made: time of the copy (UTC, 20260302T010203Z). The -shm does not count, because it contains no data, and every
+    reader of the database creates it.
     """
     there = {os.path.basename(each["path"]): each for each in files if not each["path"].endswith("-shm")}
     copied = {name: os.path.getsize(f"{folder}/{name}") for name in os.listdir(folder) if not name.endswith("-shm")}
@@ -128,7 +132,10 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
 
 
 def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, guarded: bool, warn: Warn) -> None:
-    """Add the state of the hold and of the data to the result of a triage. With guarded, hold or release."""
+    """Add the state of the hold and of the data to the result of a triage.
+
+    guarded: True to hold or release the service first.
+    """
     result.update(hold=known["held"], data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
     if guarded:
         _guard(params, result, known, warn=warn)

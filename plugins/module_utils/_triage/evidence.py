@@ -37,7 +37,7 @@ LIMIT = 20 * 1024 * 1024
 
 # Space in bytes that must stay free on the bundle's file system, because the recovery writes there too.
 _SPARE = 4 * 1024 * 1024
-# Minimum size of a bundle in bytes. If no folder has room for the whole bundle, a part of at least this size is kept.
+# Minimum size of a bundle in bytes. If no folder has space for the whole bundle, a part of at least this size is saved.
 _LEAST = 256 * 1024
 # Size of the manifest without its entries, and of one entry.
 _MANIFEST, _ENTRY = 1024, 512
@@ -45,8 +45,8 @@ _MANIFEST, _ENTRY = 1024, 512
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _MANIFEST_NAME = "manifest.json"
 
-# Folders for the bundle if the state folder has no room. Anyone may write there. So the bundle's folder gets a name
-# that nobody can guess, and an existing folder is used only if this account owns it.
+# Folders for the bundle if the state folder has no space. Every account can write there. So the bundle's folder gets a
+# name that cannot be guessed, and an existing folder is used only if this account owns it.
 _ELSEWHERE = ("/var/tmp", "/tmp", "/dev/shm")  # noqa: S108
 _ELSEWHERE_PREFIX = "itsm-runbook-evidence-"
 
@@ -86,7 +86,7 @@ def _room(path: str) -> int:
 
 
 def _ours(path: str) -> bool:
-    """Return True if a folder may be written to, because it does not exist or is a real folder of this account."""
+    """Return True if path does not exist, or is a folder (not a link) that only this account may write to."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def _ours(path: str) -> bool:
 
 
 def _place_in(parent: str) -> str:
-    """Return the folder in parent that an earlier triage made, or else a new path that nobody can have created."""
+    """Return the folder in parent that an earlier triage made, or else a new path that cannot be guessed."""
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(parent)):
             path = os.path.join(parent, name)
@@ -105,7 +105,7 @@ def _place_in(parent: str) -> str:
 
 
 def _next_folder(path: str) -> str:
-    """Return the folder for this triage, which is the incident's own, or the next one within it."""
+    """Return the folder for this triage: path itself, or a new folder in it if path already contains a bundle."""
     if not os.path.exists(os.path.join(path, _MANIFEST_NAME)):
         return path
     number = 2
@@ -123,7 +123,7 @@ def _manifest(folder: str) -> Dict[str, Any]:
 
 
 def _folders(top: str) -> Iterator[str]:
-    """Return the folders of an incident that may contain a bundle, which are its own and those of later triages."""
+    """Return the folders of an incident that may contain a bundle: its own folder, and those of later triages."""
     yield top
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(top)):
@@ -154,7 +154,7 @@ def _shorten(data: bytes, *, limit: int) -> bytes:
     return data[len(data) - limit :].partition(b"\n")[2] if limit > 0 else b""
 
 
-# Content of a bundle: (item, its redacted content, whether it is complete).
+# Content of a bundle: pairs of an item and its redacted content.
 _Content = List[Tuple[Mapping[str, Any], bytes]]
 
 
@@ -214,7 +214,7 @@ def _prune(place: str, *, spared: Sequence[str], keep: Keep) -> None:
         for top in tops
         if _is_incident(top) and os.path.basename(top) not in spared
     }
-    # The bundle of this incident counts as one of the kept ones.
+    # The bundle of this incident is number 1.
     for number, (top, written) in enumerate(sorted(ages.items(), key=lambda pair: -pair[1]), start=2):
         if (keep.days and now - written > keep.days * 86400) or (keep.incidents and number > keep.incidents):
             _remove(top)
@@ -231,7 +231,7 @@ def _remove(top: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Bundle:
-    """The content of a bundle, and what an attempt to write it needs.
+    """The content of a bundle, and the settings for writing it.
 
     spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why earlier folders were not
     usable.
@@ -248,11 +248,11 @@ class _Bundle:
 
     @property
     def home(self) -> str:
-        """The folder in which bundles belong."""
+        """The usual folder for bundles."""
         return os.path.join(self.state_dir, "evidence")
 
     def size(self, *, limit: int) -> int:
-        """Return the bytes that the bundle takes, at most limit."""
+        """Return the size of the bundle in bytes, at most limit."""
         return min(limit, _MANIFEST + sum(_ENTRY + len(data) for _item, data in self.contents))
 
     def _attempt(self, place: str, *, limit: int, wanted: int) -> Dict[str, Any]:
@@ -305,10 +305,10 @@ def save(
     Texts are redacted if they are not redacted yet.
 
     All triages of one incident together stay below limit bytes. The first files have priority. The bundle is written to
-    another folder if state_dir has no room, cannot be written to, or does not answer within timeout seconds (if
-    home_answers is False, it is known not to answer). The first usable folder of elsewhere is used. If no folder has
-    room for the whole bundle, the one with the most room gets a part. In both cases, there is a warning and a note in
-    the manifest. about: further content of the manifest. Raises EvidenceError.
+    the first usable folder of elsewhere if state_dir has no space, cannot be written to, or does not answer within
+    timeout seconds (home_answers=False: it is known not to answer). If no folder has space for the whole bundle, a part
+    is written to the folder with the most space. In both cases, there is a warning and a note in the manifest. about:
+    further content of the manifest. Raises EvidenceError.
     """
     if not _NAME.match(incident):
         raise EvidenceError(
@@ -354,7 +354,7 @@ def _spared(state_dir: str, *, timeout: float) -> Optional[Sequence[str]]:
 
 
 def _save_in_first(places: Sequence[str], bundle: _Bundle, *, limit: int, timeout: float) -> Saved:
-    """Write the bundle to the first folder with room for it, or a part to the folder with the most room.
+    """Write the bundle to the first folder with enough space, or a part to the folder with the most space.
 
     Raises EvidenceError.
     """

@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# A database that only has another path, or does not exist yet.
+# Problem codes of a database that may only have another path, or does not exist yet.
 _ABSENT = ("missing", "empty", "no_tables")
 
 # Answers that may differ at another time: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
@@ -31,7 +31,7 @@ class Mismatch(NamedTuple):
     """One difference between configuration and host.
 
     hinders: True if no start can succeed before it is fixed. serves: True if the service is running and answers, and
-    only our checks use another path or port. A stop of the service would then be the outage.
+    only our checks use another path or port. A stop of the service would then cause an outage.
     """
 
     what: str
@@ -84,7 +84,7 @@ def _of_host(facts: Facts) -> List[Mismatch]:
             Mismatch("command", told, 0.95 if said else 0.85, node.script, None, hinders=said, explains=(START,))
         )
     if facts.process.gone and node.modules_exist is not None and node.path is None:
-        # A unit may use another path to the program than the configured command.
+        # The path of the program in a unit may differ from the path in the configured command.
         hinders = service.manager == "process"
         told = message("reason.mismatch.program")
         found.append(Mismatch("command", told, 0.95 if hinders else 0.6, hinders=hinders, explains=(START,)))
@@ -110,7 +110,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     - Everything that the service needs (database, schema, dependencies, free space) was checked and is available.
 
     If one of these is unknown, the ladder runs as for any unhealthy service. If all are true and there is an outage
-    nevertheless, contacts are notified at once, and nothing that works was stopped. This is the smaller mistake.
+    nevertheless, contacts are notified immediately, and no working service was stopped. This is the smaller risk.
     """
     path, health = facts.service.health_path, facts.ports.health
     status = health.status
@@ -127,10 +127,10 @@ def _of_question(facts: Facts) -> List[Mismatch]:
 
 
 def _seems_well(facts: Facts, path: str) -> bool:
-    """Return True if a service that answers shows no problem. An earlier healthy answer for path counts as one."""
+    """Return True if a service that answers shows no problem. An earlier healthy answer for path is a problem too."""
     if facts.process.restarted or facts.ports.silent or facts.unit.active_state not in (None, "active"):
         return False
-    # A path that once gave a healthy answer is the right one.
+    # A path that gave a healthy answer before is correct, so the service is unhealthy.
     answered = re.compile(
         rf"""\b(?:GET|HEAD)[\s"']+{re.escape(path)}(?:\?\S*)?(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?2\d\d\b"""
     )

@@ -14,8 +14,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.f
 
 # If the unit stays active for this many seconds after a start, the service counts as having served.
 _SERVES_AFTER = 30.0
-# A process that has run for longer than this many seconds has served. An end before its start belongs to no current
-# outage.
+# A process that has run for longer than this many seconds has served. An end before the start of such a process is not
+# part of the current outage.
 _YOUNG = 90.0
 # A process may have written its fatal error up to this many seconds before its end.
 _LAST_WORDS = 5.0

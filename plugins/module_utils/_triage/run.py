@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage. It collects all facts that a person would check during an outage, in one pass with limited time and size.
+"""Collect all facts that a person would check during an outage, in one pass with limited time and size.
 
 triage_pass runs the parts. This process itself accesses no path of the service. The package causes interprets the
 facts.
@@ -34,7 +34,7 @@ _LEAST_FOR_BUNDLE = 2.0
 
 
 class TriageError(Exception):
-    """The triage could not be made."""
+    """The triage failed."""
 
 
 def _hold_facts(
@@ -114,8 +114,8 @@ def triage(
     If the check of the database does not finish by the deadline, it gets database_timeout more seconds, because the
     service must not start on an unchecked database.
 
-    With incident, the evidence is written below service.state_dir. With save=False, only its planned path is returned.
-    Raises TriageError if the evidence cannot be written anywhere.
+    If incident is set, the evidence is written below service.state_dir. If save is False, only the planned path is
+    returned. Raises TriageError if the evidence cannot be written anywhere.
     """
     base = Question(
         service=service,

@@ -104,7 +104,7 @@ def _sign_of_life(path: str) -> None:
 
 
 def _run(part: Part, question: Question) -> Dict[str, Any]:
-    """Run in the part's own process. Its time begins now."""
+    """Run a part; called in the part's own process. The time of the part begins now."""
     return part(question.begun_with(question.budget))
 
 
@@ -183,7 +183,7 @@ class Triage:
     def _late(self) -> None:
         """Run all other parts."""
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
-        # One process reads the migrations and knows the database's readers. Two processes would report each other.
+        # If both parts ran at the same time, each would report the other as a process that has the database open.
         self._ask(self._late_parts(), timeout=max(0.1, min(self._part_timeout, left)), after={"migrations": "database"})
         if collect_application.to_be_listed(self.done.of("migrations"), self.done.of("migrations_shipped")):
             left = self._deadline * (1 - _LAST_SHARE) - self.elapsed

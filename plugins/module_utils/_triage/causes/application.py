@@ -19,12 +19,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Errors of another server, which may answer the next time.
+# Errors of a connection to another server, which may answer at the next attempt.
 _OF_PEERS = re.compile(r"\b(?:ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPIPE)\b")
 
 
 def modules_broken(facts: Facts) -> Optional[Finding]:
-    """Dependencies are missing or do not load."""
+    """Report dependencies that are missing or do not load."""
     if not facts.troubled:
         return None
     packaged, node = facts.dependencies, facts.node
@@ -34,13 +34,13 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
     broken = bool(missing or unloadable or nothing_there)
     named, of_packages = facts.errors.modules_missed()
     words = facts.errors.signature("module_missing") if of_packages else []
-    # The service may work with another version than the one in the lock file.
+    # The service may also work with a version that differs from the lock file.
     if not broken and not words and not packaged.invalid:
         return None
     repaired = packaged.ok is True and not broken
     evidence = [says("node_modules", "is not there")] if nothing_there else []
     evidence += [says("node_modules", text) for text in (packaged.reasons or missing + unloadable)[:5]]
-    # The facts are exact. The log may contain lines of an earlier start.
+    # The facts come first, because the log may contain lines of an earlier start.
     packages = missing + unloadable or sorted(named)
     reason = "missing" if missing or nothing_there else "unloadable" if unloadable else "invalid"
     if not broken and words:
@@ -72,10 +72,10 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
 
 
 def unhandled_exception(facts: Facts) -> Optional[Finding]:
-    """An unhandled exception ended the process, or the process exited because of an error."""
+    """Report an unhandled exception that ended the process, or an error after which the process exited."""
     if not facts.troubled:
         return None
-    # If somebody else ended the process, an exception that was only logged is not the reason.
+    # If something else ended the process, an exception that was only logged is not the reason.
     errors = [item for _source, item in syntax_errors(facts)]
     by_others = facts.process.ended_by_others
     found = [
@@ -121,7 +121,8 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
 def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
     """Return the rungs that cannot help against an exception that ended several starts in a row.
 
-    A clean start also rebuilds the dependencies and migrates, so it may help if one of these is the reason.
+    A clean start also rebuilds the dependencies and migrates, so it may help if the dependencies or the schema are the
+    reason.
     """
     if not repeated(facts, item):
         return _useless_in_a_loop(facts)
@@ -135,7 +136,7 @@ def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
 
 
 def syntax_error(facts: Facts) -> Optional[Finding]:
-    """Node cannot read a file of the application."""
+    """Report a file of the application that Node cannot read because of its syntax."""
     found = [pair for pair in syntax_errors(facts) if pair[1]["fatal"] or not facts.process.ended_by_others]
     if not found or not facts.troubled:
         return None
@@ -196,7 +197,7 @@ def in_dependency(item: Mapping[str, Any]) -> bool:
 
 
 def repeated(facts: Facts, item: Mapping[str, Any]) -> bool:
-    """Return True if several starts in a row ended with this error, and nothing was changed since the last one."""
+    """Return True if several starts in a row ended with this error, and nothing has changed since the last one."""
     text = "\n".join([str(item["message"]), *item["stack"]])
     return (
         facts.process.gone

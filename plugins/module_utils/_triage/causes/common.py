@@ -22,7 +22,7 @@ OF_MISFITS: Dict[str, Tuple[str, ...]] = {
 
 LOOP_FALLS = 3
 
-# If this many starts in a row failed and nothing was changed, the next start fails too.
+# If this many starts in a row have failed and nothing has changed, the next start fails too.
 PROOF = 2
 
 

@@ -28,7 +28,7 @@ _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")
 
 
 def config_mismatch(facts: Facts) -> Optional[Finding]:
-    """The configuration does not match the host, or the service uses other files."""
+    """Report a configuration that does not match the host or the files that the service uses."""
     found = mismatches.mismatches_of(facts)
     if not found:
         return None
@@ -50,7 +50,7 @@ def config_mismatch(facts: Facts) -> Optional[Finding]:
 
 
 def environment_missing(facts: Facts) -> Optional[Finding]:
-    """An environment file that the start needs does not exist."""
+    """Report an environment file that the start needs and that does not exist."""
     missing = [item["path"] for item in facts.start.environment_files if item.get("exists") is False]
     if not missing or not facts.unwell:
         return None
@@ -69,7 +69,7 @@ def environment_missing(facts: Facts) -> Optional[Finding]:
 
 
 def unit_masked(facts: Facts) -> Optional[Finding]:
-    """Somebody masked the unit."""
+    """Report a masked unit."""
     unit = facts.unit
     if unit.load_state != "masked" or not facts.unwell:
         return None
@@ -85,7 +85,7 @@ def unit_masked(facts: Facts) -> Optional[Finding]:
 
 
 def unit_invalid(facts: Facts) -> Optional[Finding]:
-    """systemd cannot read the unit."""
+    """Report a unit that systemd cannot load."""
     unit = facts.unit
     state = unit.load_state
     if state not in ("bad-setting", "error") or not facts.unwell:
@@ -108,7 +108,7 @@ def _settings(facts: Facts, *names: str) -> List[Dict[str, str]]:
 
 
 def exec_failed(facts: Facts) -> Optional[Finding]:
-    """Systemd cannot run the unit's program."""
+    """Report a unit whose program systemd cannot run."""
     unit, start = facts.unit, facts.start
     if unit.load_state not in (None, "loaded") or facts.service.manager != "systemd":
         return None

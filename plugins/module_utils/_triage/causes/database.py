@@ -62,7 +62,7 @@ def _unsound(code: str) -> Message:
 
 
 def db_unchecked(facts: Facts) -> Optional[Finding]:
-    """The database could not be checked completely."""
+    """Report a database that could not be checked completely."""
     database = facts.database
     unread = [item["message"] for item in database.unread]
     if not facts.troubled or (database.conclusive and not unread):
@@ -82,7 +82,7 @@ def db_unchecked(facts: Facts) -> Optional[Finding]:
 
 
 def db_locked(facts: Facts) -> Optional[Finding]:
-    """Another process has locked the database."""
+    """Report a lock of another process on the database."""
     database = facts.database
     problems = [item for item in database.problems if item["code"] == "locked"]
     words = facts.errors.signature("db_locked") if facts.troubled else []
@@ -111,7 +111,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
         seconds = f"{holders[0]['blocks_for']:.1f}"
         summary = message("finding.db_locked.writes_wait", seconds=seconds, **first)
     elif holders:
-        # A process may be writing at the instant of the check without doing any harm.
+        # A process that only writes at the instant of the check does no harm.
         confidence = 0.93 if words else 0.9 if silent else 0.45
         summary = message("finding.db_locked.holder", **first)
     elif problems:
@@ -139,7 +139,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
 
 
 def migration_pending(facts: Facts) -> Optional[Finding]:
-    """The schema does not match the code."""
+    """Report a schema that does not match the code."""
     if not facts.down:
         return None
     migrations = facts.migrations
@@ -156,7 +156,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     prevention = message("prevention.migration_pending")
     common: Dict[str, Any] = {"prevention": prevention, "details": {"pending": pending, "lock_held": left_behind}}
     if held and migrators:
-        # There is nothing to remedy.
+        # A running migration needs no remedy.
         common["details"] = {"pending": [], "lock_held": False}
         return Finding(
             confidence=0.9,
@@ -198,7 +198,7 @@ def _migration_lock(
 ) -> Finding:
     """Return the finding for a migration lock that a migration left behind. words: log lines about the lock."""
     stands = held is not False
-    # If no log line reports the lock, the service may start nevertheless. Only migrations cannot run.
+    # If no log line reports the lock, the service may start nevertheless. The lock then only blocks migrations.
     useless = RUNGS if words else MIGRATE
     return Finding(
         confidence=(0.95 if held else 0.9 if stands else 0.5) if words else 0.6,
@@ -217,7 +217,7 @@ def _names(processes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def database_owner(facts: Facts) -> Optional[Finding]:
-    """The service's user may not write its database."""
+    """Report a database that the service's user cannot write to."""
     owned = facts.ownership
     denied = list(owned.denied)
     if not denied or owned.read_only or not (facts.unwell or facts.troubled):
@@ -249,7 +249,7 @@ def database_owner(facts: Facts) -> Optional[Finding]:
 
 
 def wal_pending(facts: Facts) -> Optional[Finding]:
-    """Committed rows are only in the WAL. They are not the cause of the outage, but must not be lost."""
+    """Report committed rows that are only in the WAL. They did not cause the outage, but must not be lost."""
     wal = facts.database.wal
     pending = wal.get("pages_pending") or 0
     if not facts.process.gone or not pending:

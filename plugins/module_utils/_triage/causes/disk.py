@@ -18,7 +18,7 @@ _WRITTEN_TO = ("application", "database", "log")
 
 
 def disk_full(facts: Facts) -> Optional[Finding]:
-    """A file system is full."""
+    """Report a full file system."""
     full = facts.disks.short_of_room()
     words = facts.errors.signature("disk_full") if facts.troubled or full else []
     if not full and not words:
@@ -59,7 +59,7 @@ def disk_full(facts: Facts) -> Optional[Finding]:
 
 
 def disk_read_only(facts: Facts) -> Optional[Finding]:
-    """A file system that the service must write to is read-only."""
+    """Report a read-only file system that the service must write to."""
     closed = facts.disks.read_only()
     if not closed or not facts.troubled:
         return None

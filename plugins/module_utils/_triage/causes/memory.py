@@ -25,7 +25,7 @@ _HEAP = re.compile(r"(?:Mark-[Cc]ompact|Mark-sweep|Scavenge)[^\d\n]*(\d+)(?:\.\d
 
 
 def oom_kill(facts: Facts) -> Optional[Finding]:
-    """The kernel's out-of-memory killer killed the process."""
+    """Report that the kernel's out-of-memory killer killed the process."""
     if not facts.troubled:
         return None
     unit, kernel = facts.unit, facts.kernel
@@ -69,12 +69,12 @@ def _may_be_node(name: Optional[str]) -> bool:
 
 
 def heap_oom(facts: Facts) -> Optional[Finding]:
-    """The heap reached the limit of V8, and not a limit of the kernel."""
+    """Report that the heap reached the limit of V8, and not a limit of the kernel."""
     words = facts.errors.signature("heap_oom")
     if not words or not facts.troubled:
         return None
     aborted = facts.unit.exit_status in _ABORTED
-    # If a fact shows that something else ended the process, log lines prove nothing, because anybody may cause them.
+    # If a fact shows that something else ended the process, log lines prove nothing: a request may have caused them.
     refuted = facts.process.ended_by_others and not any("status=6/ABRT" in item["text"] for item in facts.process.exits)
     lines = [*facts.log.lines, *facts.journal.lines]
     heaps = [int(size) << 20 for line in lines for size in _HEAP.findall(line)]

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.c
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# A process this young may still be starting.
+# A process that is younger than this many seconds may still be starting.
 _START_SECONDS = 20.0
 
 # Faults of a certificate or key that have a message.
@@ -29,7 +29,7 @@ _OUTDATED = ("expired", "not_yet_valid", "served_expired")
 
 
 def port_conflict(facts: Facts) -> Optional[Finding]:
-    """Somebody else listens on the service's port."""
+    """Report another process that listens on the service's port."""
     unit = facts.unit
     evidence, strangers, stale = [], [], []
     for listener in facts.ports.listeners:
@@ -85,7 +85,7 @@ def _program(process: Mapping[str, Any]) -> str:
 
 
 def tls_expired(facts: Facts) -> Optional[Finding]:
-    """The certificate has expired, or it is the reason why HTTPS is not offered."""
+    """Report a certificate that has expired, or that is the reason why the service does not offer HTTPS."""
     file, served, ports = facts.certificate, facts.ports.served_certificate, facts.ports
     key, fault = Key.of(file.key), file.fault()
     outdated = [item for item in (file, served) if item.outdated]
@@ -99,7 +99,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if outdated and not fault:
         reason = "expired" if served.expired else "not_yet_valid"
         reason = "served_expired" if file.expired is False else reason
-    # True if certificate and key were checked and are valid. Then the service only has to read them again.
+    # True if certificate and key were checked and are valid. In this case, the service only has to read them again.
     well = not fault and file.readable_by_service is True and key.matches is True
     read_again = well or reason == "served_expired"
     if reason in _OUTDATED:
@@ -114,11 +114,11 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
         # If certificate and key are valid, the log lines may be about the certificate of another server.
         confidence = 0.9 if fault else 0.45 if well else 0.6
     else:
-        # This is not why the service is down, but HTTPS would be missing after a start.
+        # This is not the cause of the outage, but the service would not offer HTTPS after a start.
         confidence = 0.45
     useless: Sequence[str] = ()
     if serving and read_again:
-        useless = ABOVE_THE_FIRST  # the higher rungs help no more than a restart
+        useless = ABOVE_THE_FIRST  # the higher rungs do not help more than a restart
     elif serving or (fault and words and facts.process.gone):
         # A restart would interrupt the HTTP that is still served, and would not bring HTTPS back.
         useless = RUNGS

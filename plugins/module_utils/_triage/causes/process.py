@@ -16,12 +16,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.p
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Causes that make a process end itself with a signal.
+# Causes that make a process abort, which systemd reports as an end by a signal.
 _CRASHES = ("heap_oom", "modules_broken", "db_corrupt", "disk_full", "config_mismatch", "unhandled_exception")
 
 
 def hung(facts: Facts) -> Optional[Finding]:
-    """The process exists but does not answer."""
+    """Report a process that exists but does not answer."""
     stopped_ones = [item for item in facts.process.processes if item["state"] in ("T", "t")]
     dead = [item for item in facts.process.processes if item["state"] == "D"]
     waiting = [answer for answer in facts.ports.waiting if answer.listening]
@@ -54,7 +54,7 @@ def hung(facts: Facts) -> Optional[Finding]:
 
 
 def crash_loop(facts: Facts) -> Optional[Finding]:
-    """The service fails again and again."""
+    """Report a service that fails repeatedly."""
     unit, journal = facts.unit, facts.journal
     # Outages from which the service has recovered do not count. systemd resets its counter at each start by a person.
     limit = unit.result == "start-limit-hit" or any(
@@ -75,14 +75,14 @@ def crash_loop(facts: Facts) -> Optional[Finding]:
 
 
 def killed(facts: Facts) -> Optional[Finding]:
-    """A signal ended the process."""
+    """Report a signal that ended the process."""
     unit = facts.unit
     if not facts.troubled:
         return None
     result, hard = unit.result, unit.exit_code in ("killed", "dumped")
     name = SIGNALS.get(unit.exit_status or 0, str(unit.exit_status))
     ended = says("journal", facts.process.exits[-1]["text"]) if facts.process.exits else None
-    # systemd treats an end by SIGTERM as clean, even if systemd did not send the signal.
+    # systemd reports an end by SIGTERM as success, even if systemd did not send the signal.
     sent = facts.process.gone and hard and result == "success" and ended is not None and not facts.process.asked
     if result in ("signal", "core-dump", "watchdog") or (result == "timeout" and not facts.process.asked) or sent:
         return Finding(
@@ -110,7 +110,7 @@ def killed(facts: Facts) -> Optional[Finding]:
 
 
 def _sends(signal: str) -> Sequence[str]:
-    """Return the causes that end a process by this signal. A signal that a person sent has no other cause."""
+    """Return the causes that can end a process by this signal. A signal that a person sent has no other cause."""
     if signal == "KILL":
         return ("oom_kill",)
     return () if signal in SENT else _CRASHES
@@ -122,14 +122,14 @@ def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
     if service.manager != "process" or not facts.process.gone or facts.errors.exceptions() or facts.errors.last_word():
         return None
     if service.pid_file_exists:
-        # It can be ruled out that the host went down or that the kernel killed the process. The process may still have
-        # exited without a message, which only its parent could know.
+        # The evidence can rule out that the host went down or that the kernel killed the process. It cannot rule out
+        # that the process exited without a message, because only the parent process gets the exit code.
         ruled_out = _host_stayed_up(facts) + _no_out_of_memory(facts)
         sure = len(ruled_out) == 2
         return Finding(
             confidence=0.85 if sure else 0.7,
             summary=message("finding.killed.silent" if sure else "finding.killed.silent_or_host"),
-            # If an error had occurred, it would be the last log line.
+            # Other causes would have left an error at the end of the log.
             only_by=("oom_kill", "disk_full", "disk_read_only", "config_mismatch"),
             evidence=[
                 says("pid file", "it is there, the process is not, and the log ends without an error"),
@@ -166,12 +166,12 @@ def _no_out_of_memory(facts: Facts) -> List[Dict[str, str]]:
 
 
 def _lived(facts: Facts) -> bool:
-    """Return True if, by its log, the service ran within the window."""
+    """Return True if the log shows that the service ran within the window."""
     return bool(facts.window.since) and facts.log.written_at >= facts.window.since
 
 
 def stopped(facts: Facts) -> Optional[Finding]:
-    """A person or a program stopped the service normally."""
+    """Report that a person or a program stopped the service normally."""
     unit, service = facts.unit, facts.service
     if not facts.process.gone:
         return None
@@ -216,7 +216,7 @@ def stopped(facts: Facts) -> Optional[Finding]:
 
 
 def start_held(facts: Facts) -> Optional[Finding]:
-    """An earlier hold is in force, and nothing shows that it may be released."""
+    """Report an earlier hold that is still in force and that no check allows to release."""
     held, kept = facts.hold.held, facts.hold.kept_by
     # Database damage is a more specific cause than the hold.
     if not held or not kept or facts.database.damages or facts.database.unread:
@@ -239,7 +239,7 @@ def start_held(facts: Facts) -> Optional[Finding]:
 
 
 def unknown(facts: Facts) -> Optional[Finding]:
-    """The service is down and no cause is known. Used only if no other rule applies."""
+    """Report a service that is down without a known cause. This rule is used only if no other rule applies."""
     if not facts.down:
         return None
     if facts.process.gone and facts.unit.exited:

@@ -7,9 +7,9 @@
 One cause is one function in the file of its subject and one row of the table below. A rule gets the Facts and returns
 a Finding, or None. To add a cause, write its rule, add it to the table, and add a test.
 
-A rule reports only what is true now or was true within the window. On a healthy host it reports nothing. It calls a
-rung of the ladder useless only if facts, and not only log lines, show that the cause still exists. A fault that has
-been fixed must not delay the recovery.
+A rule reports only what is true now or was true within the window. On a healthy host, it returns None. It marks a rung
+of the ladder as useless only if facts, and not only log lines, show that the cause still exists. A fault that has been
+fixed must not delay the recovery.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _LIKELY = 0.5
 
 
 class Cause(NamedTuple):
-    """A row of the table, with the rule, and the causes that are its consequences if both are found.
+    """A row of the table: the rule, and the causes that are consequences of this cause if they are found too.
 
-    symptom: True if its useless rungs count only if no other cause explains it.
+    symptom: True if the useless rungs of the finding count only when no other cause explains the finding.
     """
 
     rule: Callable[[Facts], Optional[Finding]]
@@ -107,9 +107,10 @@ def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
 
 
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
-    """Order by confidence, past causes after current ones. No finding comes before one that explains it.
+    """Return the findings ordered by confidence, past causes after current ones.
 
-    The finding for no known cause comes before mere notes, because a note explains nothing.
+    A finding comes after the finding that explains it. The finding "unknown" comes before notes, because a note
+    explains nothing.
     """
     explained_by = {name: [other for other in found if _explains(other, name, found=found)] for name in found}
     ranked: List[Finding] = []
@@ -143,10 +144,10 @@ def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
 
 
 def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
-    """Return True if a past cause still explains another one. An error is explained only if it names the cause."""
+    """Return True if a past cause still explains another cause. An error is explained only if it names the cause."""
     error = found.get("unhandled_exception")
     if other == "killed":
-        # systemd waited too long for the process, and that cause may be the reason.
+        # If systemd killed the process after a timeout, the past cause may be the reason.
         return found[other].only_by is None
     if other not in ("unhandled_exception", "crash_loop", "wal_pending"):
         return False

@@ -36,7 +36,7 @@ class Key(Part):
 
 
 def _unusable(file: Union[Certificate, Key]) -> bool:
-    """Return True if nobody can use a file. This account may fail on a file that the service's user can read."""
+    """Return True if no account can use the file. Errors that only this account may get do not count."""
     error = file.error or "" if file.exists else ""
     return bool(error) and not any(words in error for words in ("Permission denied", "passphrase"))
 

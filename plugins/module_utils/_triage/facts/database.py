@@ -10,7 +10,7 @@ from typing import Any, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
-# Problems of the database that are no damage, or that have their own causes.
+# Problem codes of the database that do not mean damage, or that have their own causes.
 _NO_DAMAGE = ("locked", "schema_too_new")
 # Problems that prevent reading the database. They do not concern its content.
 _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")

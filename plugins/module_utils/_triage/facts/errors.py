@@ -57,7 +57,7 @@ class Errors(NamedTuple):
         """Return (source, line) if the service is gone and its log ends with an error."""
         since, started = self.process.window.since, self.process.unit.started_at
         for source in self._sources:
-            # The message is above its stack.
+            # Leave out the stack, because the message is above it.
             lines = [
                 text for text in source.lines if text.strip() and not _OF_MANAGER.match(text) and not _FRAME.match(text)
             ]

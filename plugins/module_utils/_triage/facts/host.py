@@ -10,17 +10,17 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
-# Limit of free space below which writes will soon fail. For bytes, the smaller of a share and an amount counts, so that
+# Writes will soon fail if less than this is free. For bytes, the smaller of a share and an amount counts, so that
 # neither a small nor a large file system causes a false alarm.
 _FULL_SHARE = 0.01
 _FULL_BYTES = 8 * 1024 * 1024
 _FULL_INODES = 16
-# Free space that is enough again. The service reports ready only if a tenth of its disk is free.
+# Space to have free after a cleanup. The service reports ready only if a tenth of its disk is free.
 _ROOM_SHARE = 0.1
 _ROOM_BYTES = 1024**3
 _ROOM_INODES = 10000
 
-# Share of the host's memory for the service, and share of that for V8's old space. The rest is memory outside the heap.
+# The service's share of the host's memory, and V8's old space as a share of that. The rest is memory outside the heap.
 _SERVICE_SHARE = 0.75
 _HEAP_SHARE = 0.75
 _MORE = 1.5
@@ -87,7 +87,7 @@ class Disks(NamedTuple):
         return [item for item in self.mounts if item.get("read_only") and item.get("use") in ("database", "log")]
 
     def short_of_room(self) -> List[Dict[str, Any]]:
-        """Return the full file systems, and the space to free on each of them so that it lasts for a while.
+        """Return the full file systems, and how much space to free on each of them.
 
         what: bytes or inodes; wanted: how many to free; uses: purposes of the file system; held: bytes of deleted files
         that the service has open there.

@@ -18,8 +18,8 @@ NOTHING: Mapping[str, Any] = {}
 class Part(types.SimpleNamespace):
     """The facts of one part. The fields have the names that RETURN of the module triage_info documents.
 
-    A field is an annotated class attribute, and its value there is the default. Data classes would take a millisecond
-    for each class, and the module imports all of them. error: why the part could not be collected, or None.
+    A field is an annotated class attribute. The value of the attribute is the default. Data classes would take a
+    millisecond for each class, and the module imports all of them. error: why the part could not be collected, or None.
     """
 
     error: Optional[str] = None

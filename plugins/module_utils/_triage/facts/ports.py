@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.c
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import Service
 
-# An alert or plain text from a TLS peer is an answer.
+# An alert or plain text from a TLS peer also counts as an answer.
 _TLS_ANSWER = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
 
 
@@ -109,8 +109,9 @@ class Ports(NamedTuple):
     def elsewhere(self) -> List[int]:
         """The ports that the service uses instead of the users' port.
 
-        Each port is judged separately. If the service listens on the other configured port, an additional port may have
-        any purpose. Only a port with TLS is then HTTPS on the wrong port, which rules out an unusable certificate.
+        If the service listens on none of the configured ports, all its ports count. If it listens on the other
+        configured port, an additional port may have any purpose, so only ports with TLS count: they show that the
+        certificate can be used and that HTTPS is on the wrong port.
         """
         ours, configured = self.own_ports, {self.service.https_port, self.service.http_port}
         if self.main_port in ours:

@@ -79,7 +79,7 @@ class Environment(Part):
 
 
 class Start(Part):
-    """The current state of what a start needs. A fault is the reason why systemd cannot run the unit."""
+    """The current state of the files and accounts that a start needs. A fault is why systemd cannot run the unit."""
 
     environment_files: Sequence[Mapping[str, Any]] = ()
     program: Optional[str] = None
