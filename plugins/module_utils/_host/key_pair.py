@@ -4,8 +4,8 @@
 
 """Check whether a certificate and a key belong together. OpenSSL does the check, on private copies only.
 
-OpenSSL opens files by their paths, and waits for ever if a path is a FIFO. The certificate and the key may belong to
-the service's user, who can replace a file after our check. So callers read both through descriptors and pass their
+OpenSSL opens files by their paths, and waits forever if a path is a FIFO. The certificate and the key may belong to the
+service's user, who can replace a file after our check. So callers read both files through descriptors and pass the
 content. OpenSSL opens copies in memory that have no name.
 """
 
@@ -19,7 +19,7 @@ from typing import IO, Iterator, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
 
-# Time limit in seconds. A crafted certificate keeps some versions of OpenSSL busy for ever (CVE-2022-0778).
+# Time limit in seconds. A crafted certificate keeps some versions of OpenSSL busy forever (CVE-2022-0778).
 _TIMEOUT = 10.0
 MISMATCH = "KEY_VALUES_MISMATCH"
 PASSPHRASE = "it needs a passphrase"  # noqa: S105 - a message
@@ -44,7 +44,7 @@ def _load(certificate: bytes, key: bytes) -> str:
         raise ValueError(PASSPHRASE)
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with contextlib.suppress(ssl.SSLError):  # the service decides whether they are strong enough
+    with contextlib.suppress(ssl.SSLError):  # accept weak keys: the service decides about them
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     try:
         with _private_copy(certificate) as certificate_path, _private_copy(key) as key_path:

@@ -142,7 +142,7 @@ def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[Lis
             yield pid, [f"{folder}/{name}" for name in os.listdir(folder)]
         except PermissionError:
             yield pid, None
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
 
 
@@ -214,7 +214,7 @@ def find_program(name: str, *, app_dir: str, path: str = STANDARD_PATH) -> Optio
 
 
 def _program_names(command: Sequence[str], *, app_dir: str) -> Set[str]:
-    """Return the possible names of the running executable, which are the command's own name and its link's target."""
+    """Return the possible names of the running executable: the command's own name, and the target of its link."""
     found = find_program(command[0], app_dir=app_dir, path=f"{STANDARD_PATH}:{os.environ.get('PATH', '')}")
     names = {os.path.basename(command[0])}
     if found:
@@ -261,7 +261,7 @@ def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = 
 
 
 def _address(text: str) -> str:
-    """Return the address of a line of /proc/net/tcp or tcp6: 32-bit words in the order of this machine's bytes."""
+    """Return the address of a line of /proc/net/tcp or tcp6: 32-bit words in the byte order of this machine."""
     raw = b"".join(int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8))
     address = ipaddress.ip_address(raw)
     mapped = getattr(address, "ipv4_mapped", None)
@@ -307,7 +307,7 @@ def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
 
 
 def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listener]:
-    """Return the listening TCP sockets on ports (IPv4 and IPv6), without the clients of these ports.
+    """Return the listening TCP sockets on ports (IPv4 and IPv6), without connected sockets.
 
     Raises ProcfsError.
     """
@@ -341,7 +341,7 @@ def holds_deleted(pid: int, path: str) -> bool:
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                 if os.readlink(f"{folder}/{name}") == lost:
                     return True
-    except FileNotFoundError:  # it has ended meanwhile
+    except FileNotFoundError:  # the process has ended meanwhile
         return False
     except OSError:
         return True

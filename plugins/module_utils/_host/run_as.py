@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rights for work in a folder that the service user may write to. They are the user's, never root's."""
+"""Work in a folder that the service user may write to with the rights of that user, never with root's."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 
 
 class IdentityError(MessageError):
-    """There is no such user, or we may not act as it."""
+    """The user does not exist, or this process may not act as that user."""
 
     templates = messages.ENGLISH
 
 
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
-    """Return the account to act as: the user if one is given, the owner of folder if we are root, otherwise ourselves.
+    """Return the account to act as: the given user, or the owner of folder if this is root, or this account.
 
-    Raises IdentityError if there is no such account, or if we may not become it.
+    Raises IdentityError if there is no such account, or if this process may not switch to it.
     """
     ours = os.geteuid()
     try:
@@ -62,7 +62,7 @@ def name_of(uid: int) -> str:
 def explained(deed: str, /, *, failure: Type[MessageError], **values: str) -> Iterator[None]:
     """Convert an error of the system to failure, with the message "Cannot ...: reason".
 
-    deed is the last part of the message's id reason.cannot.*, values are the values for its text except why.
+    deed: the last part of the message's id reason.cannot.*. values: the values for its text except why.
     """
     try:
         yield

@@ -287,9 +287,7 @@ def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int
                 seat.take(run=run)
     except OSError as error:
         # Continue without the lease, because a host that cannot even write this file needs a recovery.
-        warn(
-            f"Cannot write the lease of run {run} to {seat.folder}: {error.strerror}; another run may start meanwhile"
-        )
+        warn(f"Cannot write the lease of run {run} to {seat.folder}: {error.strerror}; another run may start meanwhile")
     for warning in seat.warnings:
         warn(warning)
     return descriptor

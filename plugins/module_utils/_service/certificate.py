@@ -68,7 +68,7 @@ def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> Optional[Messa
 
 
 def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
-    """Return True if the service's user may read a file, or if we may not test it."""
+    """Return True if the service's user may read a file, or if this process cannot test that."""
     if not user or os.geteuid() != 0:
         return os.access(path, os.R_OK)
     try:
@@ -160,7 +160,7 @@ def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
     if not pair.key:
         raise CertificateError(message("reason.certificate.no_key_path"))
     try:
-        # Do not follow a link of another account. Otherwise, a different key of that name would get these permissions.
+        # Do not follow a link of another account, because another file would then get these permissions.
         descriptor = safe_open.open_file(pair.key, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
     except OSError as error:
         raise CertificateError(
@@ -220,8 +220,7 @@ def ensure(
     check_mode: bool = False,
     run: commands.Runner = commands.run,
 ) -> Dict[str, Any]:
-    """If the service cannot use its certificate, fix the key's permissions. If that does not help, renew the
-    certificate.
+    """If the service cannot use its certificate, fix the key's permissions, or renew it if that does not help.
 
     Returns the result that the module tls_certificate documents. Raises CertificateError.
     """
@@ -250,7 +249,7 @@ def ensure(
         else:
             done = _renew(command, timeout=timeout, run=run)
             last, after = after, look(pair, run=run)
-            # A change of the key alone counts too. If the certificate was not renewed with it, the two do not match.
+            # A change of the key alone counts too, because the key may then not match the certificate.
             renewed = last != after
             # Files that were renewed as root belong to root.
             if after["problems"] and wanted is not None:

@@ -45,8 +45,8 @@ def _refuse_foreign(look: Look) -> None:
 def _refuse_lost_database(service: Service) -> None:
     """Raise NodeProcessError if a start would destroy data that are only in the WAL of the database.
 
-    If a database file is empty or new, SQLite deletes the WAL next to it when it opens the file. Services do that when
-    they start.
+    When SQLite opens an empty or new database file, it deletes the WAL next to it. A service opens its database when it
+    starts.
     """
     if not service.database_path:
         return
@@ -136,11 +136,11 @@ def ensure(
 ) -> Dict[str, Any]:
     """Make the service started, stopped or restarted, and return the result of the module.
 
-    Returns once the process or unit is up, without waiting for an answer.
-    on_start: called just before the start, when everything is ready. The start may then still fail.
-    on_stop: called before the service is stopped to stay stopped.
-    refused: why the service may not be started. since: start of an earlier call with the same purpose that was killed
-    before it returned (seconds of the clock since boot). If that call restarted the service, the service is not
+    Returns when the process or unit is up, without waiting for an answer.
+    on_start: called just before the start, when everything is ready. The start may still fail.
+    on_stop: called before a stop if state is stopped.
+    refused: why the service may not be started, or None. since: start of an earlier call with the same purpose that was
+    killed before it returned (seconds of the clock since boot). If that call restarted the service, the service is not
     restarted again. Raises NodeProcessError.
     """
     begun = time.monotonic()
@@ -196,7 +196,7 @@ def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
 
 
 def _change(before: Look, after: Look, *, state: str, would: bool) -> Dict[str, Any]:
-    """Return the service before and after in the module's format. would: check mode, and a run would change it."""
+    """Return the service before and after in the module's format. would: True if check mode prevented a change."""
     final = "stopped" if state == "stopped" else "started"
     return {
         "state": final,

@@ -4,7 +4,7 @@
 
 """The first checks of a run: preflight, health, the open incident, and who may start the service from now on.
 
-A mapping "values" below holds the parameters of the module health_probe.
+The argument values of each function contains the parameters of the module health_probe.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
     for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
         warn(sanitize.text(warning))
     wrong = _wrong_settings(checked)
-    # The disk does not answer. Do not wait for it, because neither the service nor a folder for the record can be
-    # checked.
+    # If only disks that do not answer make the settings invalid, do not wait for these disks: neither the service nor a
+    # folder for the record can be checked.
     silent = bool(wrong) and wrong <= set(checked["silent"])
     if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["service"]["command"]:
         raise SettingsError(checked)
@@ -147,7 +147,7 @@ def _is_busy(values: Values) -> bool:
 
 
 def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
-    """Return the active maintenance. If it is invalid, only warn, so that an outage is still detected."""
+    """Return the active maintenance. If its definition is invalid, only warn, so that an outage is still detected."""
     given = {name: values[f"maintenance_{name}"] for name in ("until", "reason")}
     try:
         found, warnings = host_maintenance.current(state_dir=values["state_dir"], now=time.time(), **given)
@@ -226,13 +226,13 @@ def take_over(
         **where, reason=doubt or "", database_path=_database_path(result.get("preflight")), user=service["user"]
     )
     if doubt:
-        # The cause is only two words, because triage reports the details a moment later.
+        # This cause is enough for now, because triage reports the details a moment later.
         one_starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
     return taken
 
 
 class Detection:
-    """One call of the module health_probe: ask() runs under the run's lease, report() after it."""
+    """One call of the module health_probe. Call ask() under the run's lease, and report() after the lease ends."""
 
     def __init__(self, values: Values, *, check_mode: bool, warn: Warn) -> None:
         self._values = {**values, "service": service_process.settings(values)}
@@ -277,7 +277,7 @@ class Detection:
         owner = opened or ({"run": values["run"], "id": (before or {}).get("id")} if values["mode"] == "await" else {})
         result["takeover"] = None if self._check_mode else take_over(values, result, owner, warn=self._warn)
         if opened and result["supervisor"]["restarted"] and not self._check_mode:
-            # An outage that this run reports is not reported again by the next run.
+            # This run reports the outage, so the next run must not report it again.
             last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
         service = values["service"]
         held = one_starter.held(manager=service["manager"], unit=service["unit"], state_dir=values["state_dir"])

@@ -36,7 +36,7 @@ _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 @dataclasses.dataclass
 class _Room:
-    """A file system with its requested free space, its free space before, and the freed space by our own count."""
+    """A file system: the requested free space, the free space before, and the sum of the removed files' sizes."""
 
     target: reclaim_patterns.Target
     device: int
@@ -49,10 +49,10 @@ class _Room:
         return self.before.f_bavail * self.before.f_frsize
 
     def enough(self, *, measured: bool) -> bool:
-        """Return True if there is enough space, by our count or by the file system's current figures.
+        """Return True if there is enough space, by our sum or by the file system's current figures.
 
-        Some file systems report freed space only later, and other programs may write at the same time. So either is
-        accepted.
+        Some file systems report freed space only later, and other programs may write at the same time. So one of the
+        two is enough.
         """
         counted = (self.available_before + self.bytes_freed, self.before.f_favail + self.inodes_freed)
         now = counted
@@ -97,7 +97,7 @@ def _protect(paths: Sequence[str], folders: Sequence[str]) -> _Protected:
 
 
 def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
-    """Return the file systems to free, by device. If targets are on the same device, the largest request counts.
+    """Return the file systems that need space, by device. If targets share a device, the largest request counts.
 
     Raises DiskReclaimError.
     """
@@ -159,7 +159,7 @@ def _head(candidate: Candidate, folder: int, *, size: int = len(sqlite_files.MAG
 
 
 def _why_database(candidate: Candidate, folder: int, *, is_open: bool) -> Optional[str]:
-    """Return why a file is, or may be, part of a database in use, or None if it is not."""
+    """Return why a file may be part of a database in use, or None if it is not."""
     name = candidate.name
     if name.endswith(_SIDE_FILES):
         return "it may be part of a database"
@@ -243,7 +243,7 @@ class _Reclaim:
             self.skipped.append(entry)
 
     def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[Candidate]:
-        """Return the files that the rules allow it to remove on the file systems that need space, oldest first."""
+        """Return the files that the rules allow to remove on the file systems that need space, oldest first."""
         walk = reclaim_patterns.Walk(skip=self.skip)
         found: Dict[Identity, Candidate] = {}
         kept: Set[Identity] = set()
@@ -265,7 +265,7 @@ class _Reclaim:
         return candidate.identity in self._open or unseen
 
     def take(self, candidate: Candidate) -> None:
-        """Remove or truncate one file, or record why it was left alone."""
+        """Remove or truncate one file, or record why it was skipped."""
         if self._protected.holds(candidate.path, candidate.identity):
             self.skip(candidate.path, "it is protected")
             return
@@ -304,7 +304,7 @@ def reclaim(
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Free the file systems of targets; return the result that the module disk_reclaim documents.
+    """Free space on the file systems of targets; return the result that the module disk_reclaim documents.
 
     protect: databases (their side files are protected too) or folders. state_dir is always protected.
     Raises DiskReclaimError.

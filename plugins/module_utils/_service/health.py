@@ -4,7 +4,7 @@
 
 """Check whether the service answers. Its endpoints and its process are checked until there is a verdict.
 
-See probe_plan (the questions) and http_probe (one request).
+See probe_plan (targets and limits) and http_probe (one request).
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
 )
 
 # Time in seconds that a unit may have no process in addition to its RestartSec, and number of times that it may end
-# after a start, before we give up. Two ends are allowed, because systemd's own restart may succeed after the first
-# start failed.
+# after a start. One end is allowed, because systemd's own restart may succeed after the first start failed.
 _RESTART_GRACE = 3.0
 _ENDS_ALLOWED = 1
-# If somebody starts the service, we wait at most _SETTLE seconds until its unit is up and, while its process is younger
-# than _YOUNG seconds, until it answers. During this time, it is probed every _YOUNG_INTERVAL seconds. A longer wait
+# If systemd or a person is starting the service, wait at most _SETTLE seconds until its unit is up. While the process
+# is younger than _YOUNG seconds, also wait for an answer, with a probe every _YOUNG_INTERVAL seconds. A longer wait
 # would exceed the deadline of the detection role, which would then report the host as unreachable.
 _SETTLE = 25.0
 _YOUNG = 20.0
@@ -97,17 +96,17 @@ class _Watch:
         self.service = service
         self.targets = targets
         self.plan = plan
-        # Called before we wait for a start by somebody else. The argument says whether there is time for a detailed
-        # check.
+        # Called before the wait for a start that this run did not make. The argument is True if there is time for a
+        # detailed check.
         self.doubt = doubt
-        # Returns True if another run is working on the host. The start then belongs to that run, and we do not wait for
-        # it.
+        # Returns True if another run is working on the host. In this case, that run makes the start, and this run does
+        # not wait for it.
         self.busy = busy
         self.doubted: Optional[str] = None
-        # The unit's phase at the first probe, and the time in seconds that we waited for its start.
+        # The unit's phase at the first probe, and the time in seconds that the check has waited for the start.
         self.first_phase: Optional[str] = None
         self.waited = 0.0
-        # True if we waited for an automatic restart that was about to happen.
+        # True if the check has waited for an automatic restart that was about to happen.
         self.restart_awaited = False
         self.endpoints: List[Dict[str, Any]] = []
         self.silent = False
@@ -166,7 +165,7 @@ class _Watch:
         """
         if healthy:
             return "warning" if self.most_failures >= self.plan.warning_after and self.plan.mode == "watch" else "none"
-        # Nobody may start the service on a database in doubt. So it counts as down, even if a process is still running.
+        # The service may not be started on a database in doubt. So it counts as down, even if a process is running.
         if (self.gone or self.doubted) and not self.good:
             return "emergency"
         return "critical" if self.failures >= self.plan.critical_after else "warning"
@@ -184,7 +183,7 @@ class _Watch:
         return takeover.phase(self.properties) if self.properties else None
 
     def is_young(self) -> bool:
-        """Return True if the unit's process may still be starting, because it is young and nobody listens yet."""
+        """Return True if the unit's process may still be starting, because it is young and does not listen yet."""
         begun = any(endpoint["ok"] or endpoint["silent"] for endpoint in self.endpoints)
         return bool(
             self.phase == takeover.UP
@@ -233,7 +232,7 @@ def _watch_until_verdict(watch: _Watch) -> bool:
     while not watch.probe():
         phase = watch.phase
         watch.first_phase = watch.first_phase or phase
-        # Do this only once. If the service fails again after that start, the run handles it.
+        # Wait for an automatic restart only once. If the service fails again after that restart, the run handles it.
         soon = not watch.restart_awaited and takeover.is_imminent(watch.properties)
         comes = phase == takeover.STARTING or soon
         watch.doubted = watch.doubt(comes)
@@ -265,7 +264,7 @@ def _wait_until_good(watch: _Watch) -> bool:
         if watch.gone and watch.plan.sole_starter:
             return False
         if restarts - restarts_at_first + int(watch.gone) > _ENDS_ALLOWED:
-            return False  # it ended again after each restart
+            return False  # the service ended again after each restart
         if not watch.gone:
             gone_since = None
         elif gone_since is None:
@@ -279,14 +278,14 @@ def _wait_until_good(watch: _Watch) -> bool:
 
 
 def _grace(watch: _Watch) -> float:
-    """Return for how many seconds the process may be missing. It is 0, unless systemd is about to start it again."""
+    """Return for how many seconds the process may be missing, or 0 if systemd is not about to start it again."""
     if not service_process.waits_for_restart(watch.properties):
         return 0.0
     return (procfs.timespan(watch.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE
 
 
 def _hold_good(watch: _Watch) -> bool:
-    """Probe count times. Fail at the first bad answer, or if the process changes."""
+    """Probe count times. Return False at the first bad answer, or if the process changes."""
     pids: Optional[List[int]] = None
     while watch.probe():
         pids = watch.process["pids"] if pids is None else pids
@@ -320,9 +319,9 @@ def ask(
 ) -> Dict[str, Any]:
     """Check the service's health in the plan's mode, and return the result of the module.
 
-    If no endpoints are given and none are needed, only the process is checked, and the service is never called healthy.
-    doubt: returns why the service must not be started on its database, or None if it may be started. Its argument says
-    whether there is time for a detailed check. busy: returns True if another run is working on the host. Raises
+    If no endpoints are given and none are needed, only the process is checked, and the result is never healthy.
+    doubt: returns why the service must not be started on its database, or None if it may be started. Its argument is
+    True if there is time for a detailed check. busy: returns True if another run is working on the host. Raises
     HealthError.
     """
     if targets or endpoints_needed:

@@ -79,8 +79,8 @@ def _certificate(der: Optional[bytes]) -> Optional[Dict[str, Any]]:
 class _Request:
     """One request in its own thread, with one time limit for name lookup, connection, handshake, headers and body.
 
-    The timeout of a socket starts again with each byte. A server that sends single bytes would never reach it. So the
-    socket is shut down when the time is over.
+    The timeout of a socket starts again with each byte, so a server that sends single bytes would never reach it.
+    Therefore, the socket is shut down when the time limit is reached.
     """
 
     def __init__(self, target: Target, *, timeout: float, body: Optional[bytes] = None) -> None:
@@ -90,7 +90,7 @@ class _Request:
         self.error: Optional[Message] = None
         self.certificate: Optional[Dict[str, Any]] = None
         self.latency = 0.0
-        # True if the time passed without any answer.
+        # True if there was no answer within the time limit.
         self.silent = False
         self._timeout = timeout
         self._body = body
@@ -114,7 +114,9 @@ class _Request:
                 self.latency = time.monotonic() - self._begun
             for each in self._sockets:
                 with contextlib.suppress(OSError):
-                    socket.socket.shutdown(each, socket.SHUT_RDWR)  # not TLS's own shutdown: the thread may be using it
+                    socket.socket.shutdown(
+                        each, socket.SHUT_RDWR
+                    )  # TLS's own shutdown could disturb the thread
         return self
 
     def _run(self) -> None:
@@ -208,7 +210,7 @@ def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[Message]:
 
 
 def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[str]) -> List[Dict[str, Any]]:
-    """Probe all targets at once and return the answer of each; takes at most timeout seconds."""
+    """Probe all targets in parallel for at most timeout seconds; return the answer of each."""
     requests = [_Request(target, timeout=timeout) for target in targets]
     answers = []
     for request in requests:
@@ -234,7 +236,7 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
     """Try to log in. The answer (a token) is discarded.
 
-    Rate limiting is not a failure of the service. Because the password was not tested, checked is then false.
+    Rate limiting is not a failure of the service, but the password is not tested. The result then has checked: false.
     """
     body = json.dumps({"username": login.username, "password": login.password}).encode()
     request = _Request(login.target, timeout=timeout, body=body).result()

@@ -5,9 +5,8 @@
 """The schema's migrations. They are listed and applied with the service's own knex.
 
 knex changes a database that it opens. It creates a missing database, and it creates its tables in an empty one. When it
-closes the database, SQLite writes the WAL into it. So to list migrations, knex gets a temporary database with only the
-rows of knex's own tables. Those rows were read without changing any file. knex opens the real database only to migrate
-it.
+closes the database, SQLite copies the WAL into it. So to list migrations, knex gets a temporary database that contains
+only knex's own tables. Their rows were read without changing any file. knex opens the real database only to migrate it.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_t
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
-# The options of the documentation fragment "knex", which Migrator takes, except timeout.
+# The options of the documentation fragment "knex" except timeout. They are the parameters of Migrator.
 ARGUMENTS: Dict[str, Dict[str, Any]] = {
     "app_dir": {"type": "path", "required": True},
     "db_path": {"type": "path", "required": True},
@@ -76,7 +75,7 @@ def _explained(deed: str, /, **values: str) -> ContextManager[None]:
 
 
 class Migrator:
-    """Runs the application's own knex as the service user. Raises KnexError if it cannot."""
+    """Runs the application's own knex as the service user. The methods raise KnexError if they fail."""
 
     def __init__(
         self,
@@ -90,7 +89,7 @@ class Migrator:
         timeout: float = 120.0,
         run: commands.Runner = commands.run,
     ) -> None:
-        """db_path may be relative to app_dir. node_env overrides the environment file's NODE_ENV."""
+        """Set the parameters. db_path may be relative to app_dir. node_env overrides the environment file's NODE_ENV."""
         if not os.path.isabs(app_dir) or not os.path.isdir(app_dir):
             raise KnexError(f"app_dir is {app_dir!r}: must be the absolute path of an existing folder")
         if timeout <= 0:
@@ -200,7 +199,7 @@ class Migrator:
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)
 
     def shipped(self) -> List[str]:
-        """Return the application's migrations in order. If none is applied, knex lists all of them as pending."""
+        """Return the application's migrations in order. knex lists them as pending for an empty database."""
         _completed, pending = self._list(Tables())
         return pending
 
@@ -243,7 +242,7 @@ def _apply_pending(migrator: Migrator, before: Status) -> Status:
 
 
 def running_migrations(migrator: Migrator) -> List[procfs.Process]:
-    """Return the processes of this application that run knex, whatever they have open."""
+    """Return the processes of this application that run knex, even if the database is not open in them."""
     folder = os.path.realpath(migrator.app_dir)
 
     def runs_knex(process: procfs.Process) -> bool:

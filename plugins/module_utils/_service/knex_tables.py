@@ -63,7 +63,7 @@ class Tables(NamedTuple):
 
 
 def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
-    """Raise SqliteError if a table is too large for a table of knex. SQLite counts, so that no row is read."""
+    """Raise SqliteError if a table is too large for a table of knex. SQLite counts, so this process reads no row."""
 
     def number(sql: str, *values: Any) -> int:
         return int(connection.execute(sql, values).fetchone()[0])

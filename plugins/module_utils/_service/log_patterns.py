@@ -208,7 +208,7 @@ def _place(lines: Sequence[Line], number: int, stack: Sequence[str]) -> Optional
 
 
 def _alike(item: Dict[str, Any]) -> Tuple[str, ...]:
-    """Return the key that equal errors share, which is message and stack without times and numbers."""
+    """Return the key that equal errors share: message and stack without times and numbers."""
     error = _ERROR.search(item["message"])
     text = item["message"][error.start() :] if error else item["message"]
     return (re.sub(r"\d+", "0", text), *item["stack"])
@@ -251,10 +251,10 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     """Return the findings in lines.
 
     exceptions and signatures contain only events after since. If the log has no times, they contain the events near its
-    end, provided that the log was written to (written_at) after since. An event that ends a process counts only if no
-    request succeeded after it (last_success_at), because a process that served later is another process. Each exception
-    has place (file, line), compiling (True if Node was reading a file and not running it) and times (number of times
-    that it occurs).
+    end, if the log was written to (written_at) after since. An event that ends a process counts only if no request
+    succeeded after it (last_success_at), because a process that served later is another process. Each exception has
+    place (file, line), compiling (True if Node was reading a file and not running it) and times (number of times that
+    the exception occurs).
     """
     fresh = written_at is not None and written_at >= since
     success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)

@@ -27,7 +27,7 @@ _HEADING = re.compile(r"(?i)(?:found (?P<count>\d+)|no) (?P<kind>completed|pendi
 def parse_list(output: str) -> Tuple[List[str], List[str]]:
     """Return the completed and the pending migrations in the output of knex migrate:list or migrate:status (2.x, 3.x).
 
-    Raises KnexError if the output has another format, or lists another number of files than it announces.
+    Raises KnexError if the output has another format, or if the number of files differs from the announced number.
     """
     names: Dict[str, List[str]] = {}
     announced: Dict[str, int] = {}

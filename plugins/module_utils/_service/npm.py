@@ -59,8 +59,8 @@ def npm_ci(
 ) -> Dict[str, Any]:
     """Make node_modules agree with the lock file; return the result that the module npm_ci documents.
 
-    If build_only is set, the new tree stays in its build folder, and the next call puts it in place. reserve bytes must
-    stay free on the file system. Raises NpmError. The old tree is then still in place.
+    build_only: True to leave the new tree in its build folder; the next call puts it in place. reserve: bytes that must
+    stay free on the file system. Raises NpmError. After an error, the old tree is still in place.
     """
     if cache and not os.path.isabs(cache):
         raise NpmError(f"cache is {cache!r}: must be an absolute path")
@@ -73,7 +73,7 @@ def npm_ci(
             result["restored"] = [npm_swap.told(source, target) for source, target in moves]
             litter = application.litter()
             found, _report = application.look()
-            # If a tree must first be put back, it can be compared only after that.
+            # A tree that must be put back first can only be compared after that.
             if found and moves and moves[0][1] == npm_lock.TREE:
                 found = [found[0]._replace(told=message("reason.npm.half_swapped"))]
             result["changed"] = bool(found or always or moves or litter)
@@ -121,7 +121,7 @@ def _install(
     fingerprint = application.fingerprint(report)
     build = npm_build.finished(application, fingerprint=fingerprint) if found or always else None
     is_new = False
-    # Remove them before the build, because the new tree needs their space.
+    # Remove old build folders before the build, because the new tree needs their space.
     removed = [path for path in application.litter() if path != build and npm_application.remove(path)]
     if found or always:
         if build is None:

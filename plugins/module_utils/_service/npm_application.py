@@ -92,7 +92,7 @@ class Application:
             # Root's rights are used only if no other account could replace the folder.
             self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
             if self.rights and user and not self._may_write(self.rights):
-                # The folder belongs to another account. The rights of that account are used.
+                # The folder belongs to another account, so use the rights of that account.
                 self.rights, user = safe_open.rights_on(app_dir), None
             name = user or (run_as.name_of(self.rights[0]) if self.rights else None)
             self.account = run_as.resolve(name, folder=self.app_dir)

@@ -119,7 +119,7 @@ def _lay_out(application: Application) -> str:
 
 
 def _home(application: Application, build: str) -> str:
-    """Return a home for npm's cache. It is the user's own, or else a folder that is removed with the build."""
+    """Return a home for npm's cache: the user's own home, or else a folder that is removed with the build."""
     home = application.account.pw_dir
     with run_as.acting_as(application.account):
         cache = os.path.join(home, ".npm")
@@ -168,7 +168,7 @@ def _refuse_absolute_links(application: Application, build: str) -> None:
 
 
 def _hand_over(application: Application, build: str) -> None:
-    """Give a built tree to the owner of the old one, if the user may not write in the application's folder."""
+    """Give a built tree to the owner of the old tree if the user may not write to the application's folder."""
     if application.theirs:
         return
     old = application.path(npm_lock.TREE)
@@ -197,7 +197,7 @@ def _give(application: Application, name: str, folder: int, owner: os.stat_resul
 def build(
     application: Application, *, fingerprint: str, offline: bool, cache: Optional[str], timeout: float, reserve: int = 0
 ) -> str:
-    """Build a tree, load it and flush it to disk. Return its folder, which the caller removes. Old trees are kept."""
+    """Build a tree, load it, and flush it to disk. Return its folder, which the caller removes. Old trees remain."""
     _refuse_links(application)
     _check_room(application, reserve=reserve)
     build = _lay_out(application)

@@ -15,15 +15,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages
 
-# Time limit for a disk in seconds. A disk that does not answer in time is not read, because the reader would wait for
-# ever.
+# Time limit for a disk in seconds. If a disk does not answer in time, it is not read, because a read would never end.
 _DISK_TIMEOUT = 3.0
 SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 
 
 class Config(NamedTuple):
-    """The inventory's settings of the service, unchecked. The variable of a field has the same name after nexus_."""
+    """The inventory's settings of the service, unchecked. The variable of a field is nexus_ and the field's name."""
 
     app_dir: str
     user: str
@@ -79,7 +78,7 @@ class Findings:
         self.mismatches.append({"variable": f"nexus_{name}", "value": value, "found": found, **_in_words(why)})
 
     def ask_disks(self) -> None:
-        """Record the paths on disks that do not answer. Call this before there are threads."""
+        """Record the paths on disks that do not answer. Call this before any thread is started."""
         paths = {name: getattr(self.config, name) for name in _PATHS}
         probes = {
             name: functools.partial(os.path.exists, absolute(path, app_dir=self.config.app_dir))

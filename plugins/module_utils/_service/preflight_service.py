@@ -114,7 +114,7 @@ def database_path(look: Findings) -> Optional[str]:
 def _may_be_theirs(look: Findings, path: str) -> bool:
     """Return True if the service's user can work on a file, or if that is unknown.
 
-    The service's user may control the service's settings, and must not make us work on the files of others.
+    The service's user may control the service's settings. It must not make root work on files of other accounts.
     """
     account = look.account
     if account is None or os.geteuid() != 0:

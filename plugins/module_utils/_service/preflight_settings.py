@@ -23,12 +23,6 @@ _NODE_TIMEOUT = 10.0
 _NUMBER = re.compile(r"[0-9]{1,5}\Z")
 _EXPORT = re.compile(r"^[ \t]*export[ \t]+([A-Za-z_]\w*)=", re.MULTILINE)
 
-# Each setting of the inventory on its own
-
-# The unit's settings, compared with the inventory
-
-# The settings that the service really uses
-
 
 def check_user(look: Findings) -> None:
     try:

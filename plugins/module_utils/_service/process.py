@@ -36,7 +36,7 @@ class NodeProcessError(ServiceError):
 
 
 def arguments(*, starts: bool = False) -> Dict[str, Any]:
-    """Return the option of the documentation fragment "service". With starts, the files for a start are required."""
+    """Return the option of the documentation fragment "service". starts: True if the files for a start are required."""
     needed = [("manager", "systemd", ["unit"])]
     if starts:
         needed.append(("manager", "process", ["log_file", "pid_file"]))
@@ -54,7 +54,7 @@ def arguments(*, starts: bool = False) -> Dict[str, Any]:
 
 
 def settings(params: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the option "service" of a module's parameters. A text that is not set is empty."""
+    """Return the option "service" of a module's parameters. A text option that is not set is an empty text."""
     return {name: "" if value is None else value for name, value in params["service"].items()}
 
 
@@ -155,7 +155,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
 
 
 def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) -> List[Dict[str, Any]]:
-    """Return the listeners on the service's ports that are not the service, its children or in its unit."""
+    """Return the listeners on the service's ports that are neither the service nor its children, nor in its unit."""
     found: List[Dict[str, Any]] = []
     try:
         listeners = procfs.listeners(service.ports, proc_root=proc_root)

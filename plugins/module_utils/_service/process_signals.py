@@ -70,10 +70,10 @@ def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[in
 def stop_processes(
     processes: Sequence[procfs.Process], *, timeout: float, proc_root: str = "/proc"
 ) -> List[Dict[str, Any]]:
-    """Stop processes with TERM and CONT (a suspended process must run to receive TERM), and after timeout seconds with
-    KILL.
+    """Stop processes with TERM and CONT, and after timeout seconds with KILL.
 
-    Returns pid, signal (the last one sent) and seconds of each. Raises NodeProcessError.
+    CONT is sent because a suspended process must run to receive TERM. Returns pid, signal (the last one sent) and
+    seconds for each process. Raises NodeProcessError.
     """
     begun = time.monotonic()
     pending = list(processes)

@@ -106,7 +106,7 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
 
 
 def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:
-    """Become the service, in its own session, without parent or inherited descriptors. An error goes to report."""
+    """Become the service, in its own session, without parent or inherited descriptors. Write an error to report."""
     try:
         os.setsid()
         if os.fork():
@@ -136,7 +136,7 @@ def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoRetur
 
 
 def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process:
-    """Start the service as a process that outlives us, and record it in the pid file."""
+    """Start the service as a process that outlives this module, and record it in the pid file."""
     log = _open_log(service.log_file, account=launch.account)
     outcome, report = os.pipe()
     child = os.fork()

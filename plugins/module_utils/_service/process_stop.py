@@ -25,8 +25,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 
-# Roles of processes that prevent other processes from writing. Readers do not prevent this.
-
 
 class ProcessStopError(messages.ServiceError):
     """A parameter is invalid, the host could not be checked, or a process could not be stopped."""
@@ -75,7 +73,7 @@ def _ancestors(proc_root: str) -> Set[int]:
 
 
 class _Judge:
-    """Returns for a process why it may not be stopped."""
+    """Decides whether a process may be stopped."""
 
     def __init__(
         self,
@@ -128,7 +126,7 @@ class _Judge:
         )
 
     def why_not(self, process: procfs.Process, wanted: Wanted) -> Optional[Message]:
-        """Return why this process is left alone, or None if it may be stopped."""
+        """Return why this process may not be stopped, or None if it may be stopped."""
         port = wanted.port
         checks: Sequence[Tuple[Callable[[], bool], Message]] = (
             (lambda: process.start_ticks != wanted.start_ticks, message("reason.stop.other_process")),
@@ -182,7 +180,7 @@ def _told(process: procfs.Process) -> Dict[str, Any]:
 def _remaining(
     ports: Sequence[int], db_path: Optional[str], *, user: str, ended: Set[int], proc_root: str
 ) -> List[Dict[str, Any]]:
-    """Return the processes that block now, without the ended ones. Processes may be new, or started again."""
+    """Return the processes that block now, without those in ended. They may be new, or may have been started again."""
     pairs = {(port, pid) for port in ports for pid in _listening(port, proc_root=proc_root)}
     if db_path:
         pairs |= {(0, pid) for pid in _blocking(db_path, user=user, proc_root=proc_root)}

@@ -38,7 +38,7 @@ def _systemctl(verb: str, service: Service, *, run: commands.Runner, timeout: fl
 
 
 def _unit_error(end: str, service: Service, why: Message, properties: Mapping[str, str]) -> NodeProcessError:
-    """Return an error. end: the last part of its id."""
+    """Return an error. end: the last part of the message's id."""
     state = " ".join(f"{name}={properties.get(name, '')}" for name in ("ActiveState", "Result", "ExecMainStatus"))
     return NodeProcessError(message(f"reason.process.{end}", unit=service.unit, why=why, state=state))
 
@@ -83,7 +83,7 @@ def require_up(service: Service, look: Look) -> None:
 def _unit_stopped(
     service: Service, look: Look, verb: str, *, run: commands.Runner, timeout: float
 ) -> List[Dict[str, Any]]:
-    """Run systemctl verb. Return the processes that it stopped, which is the unit's main process."""
+    """Run systemctl verb. Return the processes that it stopped: the unit's main process, or none."""
     begun = time.monotonic()
     _systemctl(verb, service, run=run, timeout=timeout)
     seconds = round(time.monotonic() - begun, 3)

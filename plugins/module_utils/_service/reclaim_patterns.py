@@ -34,7 +34,7 @@ class DiskReclaimError(Exception):
 
 
 class Rule(NamedTuple):
-    """Files that may be removed, which are those that match an absolute pattern, except the newest keep files."""
+    """Files that may be removed: those that match an absolute pattern, except the newest ones (keep: their number)."""
 
     pattern: str
     keep: int = 0
@@ -69,7 +69,7 @@ class Candidate(NamedTuple):
 
 
 def why_not_pattern(pattern: str) -> str:
-    """Return the requirement that a pattern breaks, or an empty text if the pattern is valid."""
+    """Return the requirement that a pattern does not meet, or an empty text if the pattern is valid."""
     parts = [part for part in pattern.split("/") if part]
     if not pattern.startswith("/") or pattern.endswith("/") or "\0" in pattern or {".", ".."} & set(parts):
         return "must be an absolute pattern of files, without . and .. and not ending with /"

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Roll back to an earlier release of the application, if that release knows the current schema, and forward again.
+"""Roll back to an earlier release of the application if that release knows the current schema, and go forward again.
 
 If releases are folders, the application's folder is a link to one of them, and one rename replaces the link. With git,
-another commit is checked out. If that is killed midway, the next run finishes it. release.json in the state folder
-records the last step. After one rollback, a run does not roll back further by itself. Otherwise, each new outage would
-go back by one release.
+another commit is checked out. If the checkout is killed midway, the next run finishes it. release.json in the state
+folder records the last step. After one rollback, a run does not roll back further by itself, because each new outage
+would otherwise go back by one release.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _checked(releases: Releases) -> None:
 
 
 def _refuse_lost_migrations(releases: Releases, step: Step, there: Set[str]) -> None:
-    """Refuse a release that does not know the current schema."""
+    """Raise Refused if the release does not know the current schema."""
     try:
         applied = knex_tables.read_tables(releases.db_path, user=releases.user).names
     except knex_tables.KnexError as error:

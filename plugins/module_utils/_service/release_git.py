@@ -37,8 +37,8 @@ class Git:
         self._account: pwd.struct_passwd = run_as.resolve(run_as.name_of(uid), folder=releases.app_dir)
 
     def _git(self, *arguments: str, timeout: Optional[float] = None) -> commands.Completed:
-        # Run as the owner of the folder, without its hooks and helpers, because an account that may write there
-        # controls them.
+        # Run as the owner of the folder. Do not run hooks and helpers of the repository, because every account that may
+        # write to the folder controls them.
         settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "advice.detachedHead=false")
         argv = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
         environment = {

@@ -103,7 +103,7 @@ class Symlink:
         target = self.path(step.target)
         if not os.path.isabs(os.readlink(link)):
             target = os.path.relpath(target, os.path.realpath(folder))
-        # Use a new folder, so that nobody can have used the name before.
+        # Use a new folder, so that no other account can have created a file with the name of the link.
         made = tempfile.mkdtemp(prefix=".itsm-nexus-release-", dir=folder)
         try:
             os.symlink(target, f"{made}/link")

@@ -23,7 +23,7 @@ class ReleaseError(ServiceError):
 
 
 class Refused(ServiceError):
-    """The step is not made. The message is the reason."""
+    """The step is refused. The message is the reason."""
 
 
 class Releases(NamedTuple):
@@ -59,7 +59,7 @@ class Step(NamedTuple):
 
 
 def natural(name: str) -> List[Tuple[int, int, str]]:
-    """Sort key that compares numbers as numbers: v1.9 before v1.10."""
+    """Return a sort key that compares numbers as numbers: v1.9 before v1.10."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", name)]
 
 
@@ -68,7 +68,7 @@ def inside(path: str, folder: str) -> bool:
 
 
 def rights(path: str, user: str) -> safe_open.Rights:
-    """Return the rights (uid, gid) for changing entries at a path, or None if only root's suffice. Raises OSError."""
+    """Return the rights (uid, gid) for changing entries at a path, or None if root's are needed. Raises OSError."""
     return safe_open.rights_on(path, user=safe_open.account_rights(user))
 
 

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find out when a process began to serve, from its journal or its log. This is for an outage whose end no run saw.
+"""Find out when a process began to serve, from its journal or its log, if no run saw the end of the outage.
 
-This is read only if an incident is open on a healthy host. A line of the log must begin with an instant in ISO 8601.
-The journal has an instant for each line.
+The journal or the log is read only if an incident is open on a healthy host. A line of the log must begin with an
+instant in ISO 8601. The journal has an instant for each line.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 """Settings that a unit gets from a drop-in (a memory limit, a heap size, variables), permanently or until an instant.
 
 Variables are in a separate file that the drop-in names with EnvironmentFile=. Such files override every Environment=
-(systemd.exec(5)), and the last file overrides earlier ones. A drop-in's file comes after the unit's files. Afterwards
-the code checks that systemd uses the settings.
+(systemd.exec(5)), and the last file overrides earlier ones. A drop-in's file comes after the unit's files. After each
+change, the code checks that systemd uses the settings.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Dropin:
 
     @property
     def wants_variables(self) -> bool:
-        """True if it sets any variables."""
+        """True if the drop-in sets any variables."""
         return bool(self.environment or self.max_old_space_size)
 
 
@@ -186,7 +186,7 @@ def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Di
 
 
 def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
-    """Return the units that remove all the files when the time is over, and restart the service without them."""
+    """Return the units that remove all files of the drop-in at its end and restart the service without them."""
     systemctl = shutil.which("systemctl", path=procfs.STANDARD_PATH) or "/usr/bin/systemctl"
     moment = datetime.datetime.fromtimestamp(_ends(dropin.until), tz=datetime.timezone.utc)
     # One shell runs all commands: systemd no longer knows this unit after the reload.
@@ -244,7 +244,7 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
 def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
     """Put the files in place and let systemd read them.
 
-    The timer is started first, so that every active setting has an end, even if this is killed at any instant.
+    The timer is started first, so that every active setting has an end even if this process is killed at any instant.
     """
     if paths.timer in before and paths.timer not in after:
         systemd.tell("disable", "--now", "--", paths.timer_name)
@@ -276,7 +276,7 @@ def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str
     """Raise UnitDropinError unless the settings of the drop-in are effective in the unit."""
     wrong: List[Message] = []
     if dropin.memory_max and properties.get("MemoryMax") != str(dropin.memory_max):
-        # The kernel counts in pages, and so does systemd once the unit runs.
+        # The kernel counts in pages, and so does systemd while the unit runs.
         found = properties.get("MemoryMax", "")
         page = os.sysconf("SC_PAGE_SIZE")
         if not found.isdecimal() or int(found) // page != dropin.memory_max // page:

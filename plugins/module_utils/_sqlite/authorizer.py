@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Optional
 
-# https://www.sqlite.org/c3ref/c_alter_table.html: the kinds of statements. Python 3.8 does not name all of them.
+# Action codes (https://www.sqlite.org/c3ref/c_alter_table.html). Python 3.8 does not name all of them.
 _MAKES = (1, 2, 3, 4, 5, 6, 7, 8, 29)  # indexes, tables, triggers, views, virtual tables
 _REMOVES = (10, 11, 12, 13, 14, 15, 16, 17, 30)
 _PRAGMA, _ATTACH, _DETACH, _ALTER, _REINDEX, _ANALYZE, _FUNCTION = 19, 24, 25, 26, 27, 28, 31
@@ -32,7 +32,7 @@ _SIDE_EFFECTS = frozenset(("edit", "fts3_tokenizer", "load_extension", "readfile
 def only_reads(
     action: int, first: Optional[str], second: Optional[str], _database: Optional[str], _trigger: Optional[str]
 ) -> int:
-    """For Connection.set_authorizer: allow a statement that only reads, and deny anything else.
+    """Return SQLITE_OK for a statement that only reads, otherwise SQLITE_DENY. For Connection.set_authorizer.
 
     INSERT, UPDATE and DELETE are not denied, because the file is opened for reading only, and because a virtual table
     prepares INSERT and DELETE even if it is only read.

@@ -4,8 +4,8 @@
 
 """Copy a database, either as a consistent, verified copy of a live or crashed database, or as files byte for byte.
 
-A backup gets its name only after it is complete, reopened, checked as sound, compared row by row count with its source,
-and flushed to disk. A killed run leaves its files in a separate folder. The next run removes that folder.
+A backup gets its name only after it is complete, was reopened and found sound, has the row counts of its source, and is
+flushed to disk. A killed run leaves its files in a separate folder. The next run removes that folder.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _MARGIN = 8 << 20  # space left free on the destination, in bytes
 class _Order(NamedTuple):
     """One copy to make.
 
-    target: its name. exact: if that name is taken, the copy gets no other name. deadline: in time.monotonic seconds.
+    target: the name of the copy. exact: True if the copy must not get another name when that name is taken. deadline:
+    in time.monotonic seconds.
     """
 
     path: str
@@ -72,10 +73,10 @@ def backup(
 ) -> Dict[str, Any]:
     """Copy a database and return the result of the module sqlite_backup.
 
-    dest is the whole file name. Otherwise the name is prefix and the current instant, in dest_dir. If accounts other
-    than root may change the folders, everything is read and written with the rights of the user. See sqlite_files.look.
-    room_only: only check whether there is enough space. Raises SqliteError if no good copy could be made. Then no file
-    has that name.
+    dest: the complete path of the copy. If it is None, the copy is named prefix and the current instant, in dest_dir.
+    If accounts other than root may change the folders, everything is read and written with the rights of user. See
+    sqlite_files.look. room_only: True to only check the free space. Raises SqliteError if no good copy could be made.
+    After such an error, there is no file with the name of the copy.
     """
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
@@ -229,7 +230,7 @@ def _names(
 
 
 def _room(found: Look, folder: str) -> int:
-    """Return the space for a copy in bytes, with a margin. Raises SqliteError if that space is not free."""
+    """Return the bytes that a copy needs, with a margin. Raises SqliteError if they are not free."""
     there = folder
     while not os.path.isdir(there):
         there = os.path.dirname(there)
@@ -263,7 +264,7 @@ def _partial(folder: str) -> Iterator[str]:
 
 
 def _lock(descriptor: int, folder: str) -> None:
-    """Lock a new folder. Raises SqliteError if another process keeps it locked, which its owner could do for ever."""
+    """Lock a new folder. Raises SqliteError if another process keeps it locked; there is no longer wait."""
     for _attempt in range(backup_copy.ATTEMPTS):
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -293,7 +294,7 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
         except FileExistsError:
             continue
         except OSError as error:
-            # It is a folder, or the file system has no hard links.
+            # Hard links do not work for folders and on some file systems.
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                 raise
             if os.path.lexists(name):
@@ -305,10 +306,10 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
 
 
 def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]:
-    """Return the surplus backups of this prefix, oldest first. The new backup is not among them.
+    """Return the surplus backups of this prefix, oldest first, without the new backup.
 
-    The new backup is always kept, because only this one has just been verified. The time in its name may be older if
-    the clock was set back.
+    The new backup always stays, because it has just been verified. The time in its name may be earlier than those of
+    the other backups if the clock was set back.
     """
     pattern = re.compile(re.escape(prefix) + r"(\d{8}T\d{6}Z)(?:-(\d+))?")
     backups = []

@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
-ATTEMPTS = 10  # attempts, if the service starts and stops meanwhile
+ATTEMPTS = 10  # maximum number of attempts if the service starts or stops during an attempt
 _PAGES = 4096  # pages copied between two checks of the clock
 _CHUNK = 1 << 20
 
@@ -48,7 +48,7 @@ def survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -
             _may_back_up(found)
             break
         except SqliteError:
-            # If the service starts during the check, its WAL seems damaged.
+            # If the service starts during the check, the WAL may seem damaged.
             if attempt == ATTEMPTS - 1 or sqlite_files.stamps_of(found.path, rights=found.rights) == found.stamps:
                 raise
     return found, holders
@@ -65,7 +65,7 @@ def copy(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> Dict[str, Any]:
-    """Make target, verify it, and return its facts. Raises OSError, SqliteError."""
+    """Copy the database to target, verify the copy, and return its facts. Raises OSError, SqliteError."""
     shown = printable(found.path)
     for _attempt in range(ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
@@ -74,7 +74,7 @@ def copy(
             messages = child_process.in_child(
                 functools.partial(_copy_pages, way=way, target=target, deadline=deadline, rights=rights),
                 deadline=deadline,
-                read_only=False,  # until the copy is open
+                read_only=False,  # the child gives up writing when the copy is open
             )
             steady = way.steady
         end = messages[-1]
@@ -121,7 +121,7 @@ def _copy_pages(
     with safe_open.acting(rights):
         copy = sqlite3.connect(target, isolation_level=None)
         copy.execute("PRAGMA journal_mode=OFF")
-        copy.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
+        copy.execute("PRAGMA synchronous=OFF")  # the finished file is flushed once
     if way.read_only:
         child_process.give_up_writing(way.rights)
     connection = way.connect()

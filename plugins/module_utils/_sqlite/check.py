@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether the database is sound and complete and which processes have it open, without changing anything."""
+"""Check if the database is sound and complete, and which processes have it open, without changing anything."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 )
 
 CHECKS = ("quick", "foreign_keys", "integrity")
-_ATTEMPTS = 10  # attempts, if the service starts and stops meanwhile
+_ATTEMPTS = 10  # maximum number of attempts if the service starts or stops during an attempt
 UNREAD = "skipped: the database cannot be read"
 
 
@@ -102,7 +102,7 @@ def _attempt(
                 integrity.examine(done, way, checks=asked, row_counts=row_counts, deadline=deadline, holders=holders)
                 done.steady = done.steady and way.steady
         except private_copy.OutOfTime:
-            pass  # nothing was read, because every check was skipped
+            pass  # every check is reported as skipped
         except SqliteError as error:
             done.problems.append(Problem("unreadable", error.told))
     for name in asked:
@@ -112,7 +112,7 @@ def _attempt(
         problems += [*file_problems.side_problems(found, holders), *done.problems]
         problems += _losses(done.row_counts, baseline, counted=done.checks.get("row_counts") == "ok")
     else:
-        # Nothing that was read at such a moment is reliable.
+        # The files changed during the read, so the answers are not reliable.
         problems.append(Problem("changing", message("reason.sqlite.changing", path=printable(found.path))))
         done = integrity.Examination(steady=False)
         done.checks = dict.fromkeys([*asked, "row_counts"], "skipped: written to meanwhile")
@@ -160,7 +160,7 @@ def _result(
 
 
 def tables_wanted(value: Any) -> Union[bool, List[str]]:
-    """Return the parameter row_counts, which is a boolean or a list of names. Raises SqliteError."""
+    """Return the parameter row_counts as a boolean or a list of names. Raises SqliteError."""
     if isinstance(value, bool):
         return value
     if isinstance(value, list) and all(isinstance(name, str) for name in value):

@@ -4,8 +4,8 @@
 
 """Empty a WAL without any loss. SQLite copies it into the database while no other process has the database open.
 
-No file is ever removed here. SQLite removes the WAL and its index itself when its last connection closes, and only
-after every committed frame is in the database and on disk.
+This file removes no file. SQLite itself removes the WAL and its index when its last connection closes, and only after
+every committed frame is in the database and on disk.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _check(
 
 
 def _refuse(before: Dict[str, Any], *, shown: str) -> None:
-    """Raise SqliteError if nothing may be copied into the database."""
+    """Raise SqliteError if the WAL must not be copied into the database."""
 
     def refused(why: Message) -> SqliteError:
         return SqliteError(message("reason.sqlite.not_checkpointed", path=shown, why=why))
@@ -183,7 +183,7 @@ def _prove(before: Dict[str, Any], after: Dict[str, Any], *, shown: str) -> None
     if not after["holders"] and after["wal"]["size"]:
         raise SqliteError(message("reason.sqlite.wal_remains", path=shown, bytes=after["wal"]["size"]))
     if after["holders"]:
-        return  # the service was started in between and may have changed the database
+        return  # the service was started meanwhile and may have changed the database
     if not after["healthy"]:
         problems = [of(problem, "message") for problem in after["problems"]]
         raise SqliteError(message("reason.sqlite.not_sound_after", path=shown, problems=problems))

@@ -4,9 +4,12 @@
 
 """Run work in child processes that cannot harm the host, and receive their messages.
 
-Every read happens in a child process, for three reasons. If the disk cannot deliver a mapped page, only the child ends.
-The child gives up the right to write before it opens anything. And it ends without closing its connection, so that
-SQLite's clean-up at the last close (checkpoint, removal of the WAL) never runs.
+Every read happens in a child process, for three reasons:
+
+- If the disk cannot deliver a mapped page, only the child ends.
+- The child gives up the right to write before it opens any file.
+- The child ends without closing its connection, so SQLite's clean-up at the last close (checkpoint, removal of the WAL)
+  never runs.
 """
 
 from __future__ import annotations
@@ -42,13 +45,12 @@ _GRACE = 2.0  # time that a child gets beyond its deadline to report that it was
 
 
 def bounded(*, deadline: float, read_only: bool) -> None:
-    """Let the kernel limit this process, so that it cannot harm the host; for child processes only.
+    """Set the kernel's limits for this process, so that it cannot harm the host. For child processes only.
 
-    The deadline is in time.monotonic seconds. A limit is never raised. The kernel counts only private memory, so a
-    mapped database may be larger than the limit (Linux 4.7 and later).
+    deadline: in time.monotonic seconds. A limit is never raised. The kernel counts only private memory, so a mapped
+    database may be larger than the limit (Linux 4.7 and later).
     """
-    # Usually the parent kills the process earlier. This limit is for the case that it cannot. Two busy threads use
-    # twice the time.
+    # Usually the parent kills the process before this limit is reached. Two busy threads use twice the CPU time.
     seconds = 2 * int(max(deadline - time.monotonic(), 0) + _GRACE) + 1
     wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds}
     # Without /proc there is no memory limit.
@@ -58,7 +60,7 @@ def bounded(*, deadline: float, read_only: bool) -> None:
                 held = int(line.split()[1]) << 10
                 wanted[resource.RLIMIT_DATA] = held + (_MEMORY if read_only else _MEMORY_TO_WRITE)
     if read_only:
-        # Python ignores the signal of this limit. With the user's own rights, SQLite could write next to the database.
+        # With the user's own rights, SQLite could write next to the database. Python ignores the signal of this limit.
         wanted[resource.RLIMIT_FSIZE] = 0
     for kind, most in wanted.items():
         hard = resource.getrlimit(kind)[1]
@@ -67,9 +69,9 @@ def bounded(*, deadline: float, read_only: bool) -> None:
 
 
 def give_up_writing(rights: safe_open.Rights = None) -> None:
-    """Permanently take on the rights of a user, if rights are given.
+    """Permanently switch to the rights of a user, if rights are given.
 
-    If none are given (the folder belongs to root alone), a process that runs as root keeps only the right to read
+    If rights is None (the folder belongs to root alone), a process that runs as root keeps only the right to read
     everything. As root, SQLite would open the WAL for writing and give it to the database's owner. The kernel refuses
     both to an account that owns no file and does not have these capabilities.
     """
@@ -80,7 +82,7 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
         os.seteuid(os.getuid())
     if os.geteuid() != 0:
         return
-    with contextlib.suppress(OSError, AttributeError):  # this C library does not have these calls
+    with contextlib.suppress(OSError, AttributeError):  # some C libraries do not have these calls
         library = ctypes.CDLL(None)
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
         data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, for capabilities 0-31 and then 32-63
@@ -88,7 +90,7 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
             return
         library.setfsuid(_NOBODY)
         wanted = 1 << _CAP_DAC_READ_SEARCH
-        if not data[1] & wanted:  # as in most containers
+        if not data[1] & wanted:  # most containers do not have these capabilities
             wanted = data[1] & (1 << _CAP_DAC_OVERRIDE)
         kept = (ctypes.c_uint32 * 6)(wanted, wanted, 0, 0, 0, 0)
         library.capset(header, kept)
@@ -114,7 +116,7 @@ class _Child:
     status: int = 0
 
     def messages(self) -> List[Message]:
-        """Return its messages. The last one is {"event": "end", ...}."""
+        """Return the messages of the child. The last one is {"event": "end", ...}."""
         messages: List[Message] = [json.loads(line) for line in self.said.split(b"\n")[:-1]]
         if not messages or messages[-1]["event"] != "end":
             end: Message = {"event": "end"}
@@ -137,9 +139,9 @@ def in_child(
 ) -> List[Message]:
     """Run work in a child process and return the messages that it emitted. The last one is {"event": "end", ...}.
 
-    end has error (text) if an exception ended the work, signal if a signal ended it, timeout if the child was killed at
-    deadline (time.monotonic seconds) plus a short grace. If rights are given, the child permanently has only these. A
-    read_only child can write to no file. Raises SqliteError if no child can be started.
+    The end has error (text) if an exception ended the work, signal if a signal ended it, and timeout if the child was
+    killed a short time after deadline (time.monotonic seconds). If rights are given, the child permanently has only
+    these. A read_only child cannot write to any file. Raises SqliteError if no child can be started.
     """
     return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
 
@@ -151,7 +153,7 @@ def in_children(
     read_only: bool = True,
     rights: safe_open.Rights = None,
 ) -> List[List[Message]]:
-    """Run each of works in a separate child process, all at once. See in_child."""
+    """Run each of works in a separate child process, in parallel; return the messages of each. See in_child."""
     children: List[_Child] = []
     try:
         for work in works:
@@ -200,7 +202,7 @@ def _child(
     read_only: bool,
     rights: safe_open.Rights,
 ) -> None:
-    """Run in the child. Never return, and never run the parent's clean-up."""
+    """Run work in the child and exit. This never returns, and never runs the parent's clean-up."""
     status = 1
     try:
         os.close(reading)
@@ -210,7 +212,7 @@ def _child(
         elif rights:
             safe_open.become(*rights)
         die_with_parent()
-        if os.getppid() != parent:  # the parent ended before we asked
+        if os.getppid() != parent:  # the parent had already ended
             os._exit(1)
 
         def emit(message: Message) -> None:
@@ -251,7 +253,7 @@ def _listen(children: Sequence[_Child], *, deadline: float) -> None:
 
 
 def _reap(pid: int) -> int:
-    """Wait for the child. A child that hangs in the kernel on a dead disk is left after a moment."""
+    """Wait for the child. If the child hangs in the kernel on a dead disk, wait only for a moment."""
     until = time.monotonic() + _GRACE
     while time.monotonic() < until:
         done, status = os.waitpid(pid, os.WNOHANG)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy the files of a database byte for byte, while nobody has them open."""
+"""Copy the files of a database byte for byte, while no process has them open."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def patiently(work: Callable[[], _Made], *, until: float) -> _Made:
 
 
 def closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Look:
-    """Check the files of a database that nobody has open. Raises SqliteError."""
+    """Check the files of a database. Raises SqliteError, also if a process has them open."""
     found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
     shown = printable(found.path)
     if holders.found:

@@ -31,8 +31,8 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
 
     If accounts other than root may change the folder, files are read with the rights of the user or, if no user is
     given, of the folder's owner. The result lists the problems of the files. Raises SqliteError if the path cannot be
-    checked, or if another account made it lead to a file of somebody else. Raises FileNotFoundError if a file appeared
-    or vanished during the check.
+    checked, or if an account has redirected the path to a file of another account. Raises FileNotFoundError if a file
+    appeared or vanished during the check.
     """
     if not os.path.isabs(path) or "\0" in path:
         raise SqliteError(f"path must be an absolute path, not {sqlite_files.printable(path)!r}")
@@ -60,17 +60,17 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
 
 
 def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
-    """Raise SqliteError if an account that may change a part of path made it lead to a file of somebody else.
+    """Raise SqliteError if an account that may change a part of path has redirected it to a file of another account.
 
-    That account would get copies of the file, and could have it replaced. facts are those of the earlier target, and
-    only that target is judged. Raises FileNotFoundError if the path leads elsewhere now.
+    The first account would get copies of the file, and could have the file replaced. facts: the facts of the file that
+    was found at path before, or None. Raises FileNotFoundError if path leads to another file now.
     """
     try:
         with safe_open.acting(None):
             status = safe_open.look_up(path)
     except OSError as error:
         if facts is not None and not facts.regular:
-            return  # such a path is not used; a link to itself leads nowhere
+            return  # for example a link to itself; such a path is not used
         raise sqlite_files.cannot("work_on", path=sqlite_files.printable(path), why=str(error.strerror)) from error
     there = None if facts is None else (facts.device, facts.inode)
     if there != (None if status is None else (status.st_dev, status.st_ino)):
@@ -117,7 +117,7 @@ def _look_at_side_files(found: Look) -> None:
             shown, kind = sqlite_files.printable(facts.path), sqlite_files.kind_of(facts)
             told = message("reason.sqlite.side_not_a_file", path=shown, kind=kind)
             found.problems.append(Problem("not_a_file", told))
-            found.header = None  # SQLite would follow it or fail on it
+            found.header = None  # so that SQLite does not open the database: it would follow the link or fail
             return
     if "journal" in found.files:
         with _reported(found):
@@ -138,10 +138,10 @@ def _reported(found: Look) -> Iterator[None]:
 
 
 def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> None:
-    """Read the WAL of found into it. Raises FileNotFoundError if SQLite removed it meanwhile.
+    """Read the WAL of found and add its content to found. Raises FileNotFoundError if SQLite removed it meanwhile.
 
-    A live WAL is written to while it is read. Then the index says how many frames are valid, and whether the WAL was
-    restarted meanwhile.
+    A process may write to a live WAL during the read. The index then shows how many frames are valid, and whether the
+    WAL was restarted meanwhile.
     """
     side = found.files.get("wal")
     if side is None or not side.regular:
@@ -158,9 +158,9 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
             index = _index_of(found)
             if index is not None and index.salts == found.wal.salts:
                 found.backfilled = min(index.backfilled, found.wal.frames_committed)
-                # A commit is entered in the index before it is acknowledged. If a process rebuilt the index later, the
-                # index knows only the frames that this process could read. An index from before a crash may be older
-                # than the WAL.
+                # A commit is recorded in the index before it is acknowledged. If a process rebuilt the index later, the
+                # index contains only the frames that this process could read. An index from before a crash of the host
+                # may be older than the WAL.
                 booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
                 if index.commits and side.mtime_ns / 1e9 > booted:
                     found.acknowledged = index.max_frame

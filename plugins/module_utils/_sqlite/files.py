@@ -4,9 +4,9 @@
 
 """A database file and the files next to it, read as bytes before SQLite opens them.
 
-If SQLite opens a database of zero bytes, it deletes the WAL. If it opens a missing database, it creates it. So sizes,
-kinds and headers are checked first. Format: "Database File Format" (https://www.sqlite.org/fileformat2.html), section
-1.3.
+If SQLite opens a database of zero bytes, it deletes the WAL. If SQLite opens a missing database, it creates a new one.
+So the sizes, kinds and headers of the files are checked first. Format: "Database File Format", section 1.3
+(https://www.sqlite.org/fileformat2.html).
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class NoRoomError(SqliteError):
 def clear_errors(deed: str, /, **values: str) -> Iterator[None]:
     """Convert an unexpected error of the operating system to a SqliteError, "Cannot ...: why".
 
-    deed is the last part of the message's id reason.sqlite.cannot.*, values are the values for its text except why. The
-    owner of a folder can cause such an error at any moment, by removing a file in it or the right to it.
+    deed: the last part of the message's id reason.sqlite.cannot.*. values: the values for its text except why. The
+    owner of a folder can cause such an error at any moment, for example by removing a file or changing permissions.
     """
     try:
         yield
@@ -83,7 +83,7 @@ class Problem(NamedTuple):
         return messages.english(self.told)
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return it as modules return it."""
+        """Return the problem in the format of the modules' results."""
         return {"code": self.code, "message": self.message, "level": self.level, "messages": plain(message=self.told)}
 
 
@@ -266,7 +266,7 @@ def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator
 
 
 def facts_of(path: str, *, rights: safe_open.Rights) -> Optional[FileFacts]:
-    """Return the facts of lstat for a path, or None if it does not exist. Raises OSError if that is not allowed."""
+    """Return the facts of lstat for a path, or None if the path does not exist. Raises OSError if lstat fails."""
     try:
         with safe_open.acting(rights):
             found = os.lstat(path)
@@ -314,7 +314,7 @@ def free_bytes(folder: str) -> int:
 
 
 def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:
-    """Return the rights for work on a database, which are the user's. If no user is given, see safe_open.rights_on.
+    """Return the rights (uid, gid) for work on a database: the user's, or those of safe_open.rights_on if user is None.
 
     Raises SqliteError.
     """

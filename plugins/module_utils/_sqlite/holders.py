@@ -43,7 +43,7 @@ class Holder:
     files: List[str] = dataclasses.field(default_factory=list)
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return it as modules return it."""
+        """Return the holder in the format of the modules' results."""
         return {"pid": self.pid, "command": self.command, "role": self.role, "files": self.files}
 
 
@@ -60,7 +60,7 @@ class Holders(NamedTuple):
         return any("shm" in holder.files for holder in self.found)
 
     def named(self) -> str:
-        """Return them for a message: pid 12 (node backend/server.js)."""
+        """Return the holders as text for a message, for example pid 12 (node backend/server.js)."""
         return ", ".join(f"pid {holder.pid} ({holder.command})" for holder in self.found)
 
 
@@ -100,7 +100,7 @@ def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
             try:
                 target = os.readlink(os.fsencode(link))
                 if not target.startswith(b"/"):
-                    continue  # a socket, pipe or the like
+                    continue  # for example a socket or a pipe
                 seen = os.stat(link)
             except OSError:
                 continue
@@ -136,7 +136,7 @@ def _command_of(proc_root: str, pid: int) -> str:
 
 
 def role_of_lock(*, name: str, kind: str, start: int, end: int, wal_mode: bool) -> str:
-    """Return the role that a lock of kind (READ, WRITE) on bytes start to end gives its owner."""
+    """Return the role of the process that has a lock of kind (READ, WRITE) on bytes start to end."""
     if name == "shm":
         for byte, role in ((120, "writer"), (121, "checkpointer"), (122, "recovering")):
             if start <= byte <= end and kind == "WRITE":
@@ -168,7 +168,7 @@ def _add_roles(
         name, device = by_inode.get(int(inode), ("", 0))
         pid = int(words[4])
         same_device = os.makedev(int(major, 16), int(minor, 16)) == device
-        # Some file systems show another device here than in stat. Then the open descriptor decides.
+        # Some file systems show a device number that differs from stat. In this case, the open descriptor decides.
         if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
             continue
         end = 1 << 62 if words[7] == "EOF" else int(words[7])
@@ -193,7 +193,7 @@ def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, 
 
 
 def _hidden(files: Mapping[str, sqlite_files.FileFacts]) -> Dict[int, Holder]:
-    """Return the owner of a lock that no visible process has."""
+    """Return a holder with pid 0 if a lock exists that no visible process has, otherwise an empty mapping."""
     for name, start, length in (("shm", 120, 9), ("database", _PENDING, 2 + _SHARED_SIZE)):
         if name not in files:
             continue

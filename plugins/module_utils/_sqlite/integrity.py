@@ -24,8 +24,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 _LONGEST_LINE = 1000  # characters; names in it may be of any length
 _SHOWN = 10  # lines of a check's answer that a message quotes
-_PROCESSES = 4  # at most, for one check
-LARGE = 32 << 20  # size of a database from which a second process saves time, in bytes
+_PROCESSES = 4  # maximum number of processes for one check
+LARGE = 32 << 20  # if a database has at least this many bytes, several processes are faster than one
 _MAP = 1 << 40  # SQLite maps as much of the database as its build allows
 # Errors about modules, functions and collations of the application, about functions that are not allowed here, and
 # about values that need more memory than is allowed.
@@ -94,7 +94,7 @@ def examine(
         if quick == "ok":
             _check_tables(done, way, deadline=deadline, holders=holders)
         else:
-            done.checks["integrity"] = quick  # because the quick check is part of it
+            done.checks["integrity"] = quick  # the quick check is part of the integrity check
     if "quick" not in checks and done.checks.get("integrity") != SKIPPED:
         done.checks.pop("quick", None)
 
@@ -169,7 +169,7 @@ def _answer(
     row_counts: Union[bool, Sequence[str]],
     deadline: float,
 ) -> None:
-    """Run in the child. All answers are from one snapshot, and the quick ones come first."""
+    """Run in the child. All answers come from one snapshot, and the quick ones come first."""
     with sqlite_reader.interrupted_at(connection, deadline):
         connection.execute("BEGIN")
         basics = {
@@ -182,7 +182,7 @@ def _answer(
         emit({"event": "basics", "basics": basics})
         connection.execute(f"PRAGMA mmap_size={_MAP}")
         for name in ("quick", "foreign_keys"):
-            # The quick check is part of the full one, and it is an answer if there is no time for the full one.
+            # The quick check is part of the full check. Its answer counts if there is no time for the full check.
             if name in checks or (name == "quick" and "integrity" in checks):
                 emit(run_check(connection, name))
         if row_counts:

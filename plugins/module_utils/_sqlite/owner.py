@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Give a database back to the service's user, after a command of root changed its owner.
+"""Give a database back to the service's user after a command of root changed its owner.
 
 The service's user may replace these files at any instant. So each file is opened without following links, in a folder
 that was opened in the same way, and is checked and changed through its descriptor.

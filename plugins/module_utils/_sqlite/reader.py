@@ -8,15 +8,15 @@ Every read happens in a child process (child_process).
 
 The way to open the database depends on the processes that have it open:
 
-- alone: the WAL has no content, and no process has it open. immutable=1 needs no locks and no files next to it.
+- alone: the WAL has no content, and no process has the database open. immutable=1 needs no locks and no other files.
 - still: a crashed service left a WAL. vfs=unix-none with locking_mode=EXCLUSIVE keeps the WAL index in the child's
   memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory). So nothing is created, copied or locked.
   The service may be started at the same time, so the caller compares the files' stamps afterwards.
-- live: a service has it open. An ordinary reader is used, with the index mapped read-only.
-- locked: it has a rollback journal, and a process has it open. An ordinary reader is used, which has a lock while it
-  reads.
+- live: a service has the database open. An ordinary reader is used, with the index mapped read-only.
+- locked: the database has a rollback journal, and a process has the database open. An ordinary reader is used, which
+  has a lock while it reads.
 - copy: a hot rollback journal can only be undone by writing. So this happens on a private copy, with the rights of
-  the journal's writer. A journal may name another file, which SQLite removes after the database is restored, see
+  the journal's writer. These rights matter, because a journal may name another file, which SQLite then removes. See
   https://www.sqlite.org/fileformat2.html#the_rollback_journal. This way is also used if a file belongs to root and the
   acting user may not read it.
 """
@@ -48,7 +48,7 @@ def uri_of(path: str, query: str) -> str:
 
 
 def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str:
-    """Return the way (see above) for a database that may be opened."""
+    """Return the way to open a database that may be opened. The top of this file lists the ways."""
     header = found.header
     if not _all_readable(found):
         return "copy"
@@ -64,7 +64,7 @@ def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str
 
 
 def _all_readable(found: sqlite_files.Look) -> bool:
-    """Return True if the reading user may read all files of the database. A file that root created may prevent that."""
+    """Return True if the reading user may read all files of the database. Root may have created one of them."""
     if found.rights is None:
         return True
     with safe_open.acting(found.rights):
@@ -78,8 +78,8 @@ def _all_readable(found: sqlite_files.Look) -> bool:
 def vanished(error: str, *, found: sqlite_files.Look) -> bool:
     """Return True if an error of SQLite means that the service ended between the check and the connection.
 
-    The service's last close removes the WAL and its index. A reader that may not create them gets one of two errors,
-    that it may not write, or that the file cannot be opened. The second error counts only if the files have changed
+    The service's last close removes the WAL and its index. A reader that may not create them gets one of two errors:
+    the database is read-only, or the file cannot be opened. The second error counts only if the files have changed
     since the check.
     """
     if "readonly" in error or "read-only" in error:
@@ -88,7 +88,7 @@ def vanished(error: str, *, found: sqlite_files.Look) -> bool:
 
 
 class WayIn(NamedTuple):
-    """The way to read a database (see above), and the file that is opened, which may be a copy."""
+    """The way to read a database (see the top of this file), and the file that is opened, which may be a copy."""
 
     found: sqlite_files.Look
     way: str
@@ -96,9 +96,9 @@ class WayIn(NamedTuple):
     busy_timeout: float
 
     def connect(self) -> sqlite3.Connection:
-        """Open the database for reading, and keep only the rights for that. For child processes only.
+        """Open the database for reading, and give up all other rights. For child processes only.
 
-        Raises sqlite3.Error, and SqliteError if another file has its name now.
+        Raises sqlite3.Error, and SqliteError if another file has the name of the database now.
         """
         if self.way == "copy" and self.rights:
             safe_open.become(*self.rights)
@@ -188,7 +188,7 @@ def interrupted_at(connection: sqlite3.Connection, deadline: float) -> Iterator[
 
     def interrupt() -> None:
         # A thread is used because older libraries do not call a progress handler during a check of the b-trees. The
-        # interruption is repeated, because a statement that begins at this moment forgets an earlier one.
+        # interruption is repeated, because it has no effect on a statement that begins immediately after it.
         wait = max(deadline - time.monotonic(), 0)
         while not done.wait(wait):
             connection.interrupt()

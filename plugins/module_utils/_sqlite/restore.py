@@ -2,23 +2,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replace a damaged database with a sound one, by the method that loses the fewest rows, and first report the loss.
+"""Replace a damaged database with a sound one. Use the method that loses the fewest rows, and report the loss first.
 
 A new file replaces the old one in these steps. Each step is on disk before the next one begins:
 
 1. The old files are copied as evidence. The new file is complete and checked, in a work folder next to the database.
 2. The database gets a second name in the work folder.
-3. A guard is renamed over the database: a symbolic link into a folder that does not exist. SQLite follows it, finds
-   nothing, and refuses to open or create anything. A WAL belongs to the target of a link, so SQLite ignores the WAL
-   next to the guard.
+3. A guard is renamed over the database: a symbolic link into a folder that does not exist. SQLite follows the link,
+   finds no database, and cannot create one. A WAL belongs to the target of a link, so SQLite ignores the WAL next to
+   the guard.
 4. The WAL, its index and the journal move into the work folder.
-5. The new file is renamed over the guard. The old files are kept in a separate folder next to it.
-
-If the folder is not root's, all of this happens with the rights of its owner. Otherwise, an account that may rename the
-work folder could redirect files that root creates to any other path.
+5. The new file is renamed over the guard. The old files are kept in a separate folder next to the new database.
 
 So at every instant, SQLite sees either the old database with its WAL, or no database, or the new database without a
 WAL. If a run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
+
+If the folder does not belong to root, all steps are done with the rights of its owner. If root did them, an account
+that may rename the work folder could redirect root's new files to any other path.
 """
 
 from __future__ import annotations
@@ -135,9 +135,9 @@ def _workspace(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> _Workspace:
-    """Find the database and make the folders; stack removes them. With working, put back a killed run's files first.
+    """Find the database and make the folders, which stack removes. Raises SqliteError.
 
-    Raises SqliteError.
+    If working is true, first put back the files that a killed run moved away.
     """
     place = restore_swap.locate(path)
     restore_swap.require_a_way(path, place, rights=rights)
@@ -270,7 +270,7 @@ def _take(
 
 
 def _expect(new: str, way: restore_ways.Way, *, user: Optional[str], time_budget: float) -> None:
-    """Check, before the swap, that the new database holds the announced rows. Raises SqliteError."""
+    """Check before the swap that the new database contains the announced rows. Raises SqliteError."""
     check = sqlite_check.check(path=new, checks=["quick"], user=user, time_budget=max(time_budget, 1.0))
     codes = {problem["code"] for problem in check["problems"] if problem["level"] == "error"}
     if codes - ({"no_tables"} if way.method == "empty" else set()) or check["checks"].get("quick") != "ok":

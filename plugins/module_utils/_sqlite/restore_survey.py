@@ -51,10 +51,11 @@ def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Ow
 def _survey(
     path: str, *, user: Optional[str], deadline: float, proc_root: str
 ) -> Tuple[Look, sqlite_holders.Holders, Optional[Message]]:
-    """Check the files until the whole WAL was read. Also return why it could not be read, or None if it was read.
+    """Check the files, and try again until the WAL is read completely.
 
-    A salvage without a part of the WAL would lose rows that nobody has counted. While a process has the database open,
-    even to copy it, the WAL is read as a live one. For a damaged database that does not work.
+    Returns the files, the holders, and why the WAL could not be read (None if it was read). A salvage without a part of
+    the WAL would lose rows that were not counted. While a process has the database open, even to copy it, the WAL is
+    read as a live WAL. This does not work for a damaged database.
     """
     give_up = min(deadline, time.monotonic() + _PATIENCE)
     while True:
@@ -149,7 +150,7 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
 
 @contextlib.contextmanager
 def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[str]:
-    """Make an image of the damaged database for the time of the block."""
+    """Make an image of the damaged database; yield its path. The image is removed at the end of the block."""
     folder = f"{scratch}/image"
     restore_ways.own_folder(folder, case.owner)
     try:
@@ -161,7 +162,7 @@ def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[s
 
 
 def _room(case: restore_ways.Case, folder: str) -> None:
-    """Check that an image and a new database fit. Raises SqliteError."""
+    """Check that folder has space for an image and a new database. Raises SqliteError."""
     wal = case.found.wal
     size = sum(facts.size for name, facts in case.found.files.items() if name != "shm")
     needed = 2 * max(size, wal.database_pages * wal.page_size) + restore_ways.MARGIN

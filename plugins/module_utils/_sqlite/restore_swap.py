@@ -55,14 +55,14 @@ def locate(path: str) -> str:
 def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
     facts = None
     with sqlite_files.clear_errors("look_at", path=printable(path)):
-        with contextlib.suppress(PermissionError):  # its owner may not see the target, which the next lines report
+        with contextlib.suppress(PermissionError):  # the owner may not access the target; require_a_way reports this
             facts = None if guarded(place) else sqlite_files.facts_of(place, rights=rights)
         file_survey.require_a_way(path, facts)
 
 
 @contextlib.contextmanager
 def work_folder(place: str) -> Iterator[str]:
-    """Lock the work folder next to the database. Raises SqliteError if another run uses it."""
+    """Make and lock the work folder next to the database; yield its path. Raises SqliteError if another run uses it."""
     work = _work_of(place)
     try:
         with contextlib.suppress(FileExistsError):
@@ -79,7 +79,7 @@ def work_folder(place: str) -> Iterator[str]:
             raise SqliteError(message("reason.sqlite.recovery_running", path=printable(place))) from None
         os.fchmod(descriptor, 0o711)  # the owner of the database works in a folder below
         yield work
-        # Remove the folder only if no file of the old database is left in it. After an error in a swap, it is kept.
+        # Keep the folder after an error in a swap, because it contains files of the old database.
         if not guarded(place) and not os.path.lexists(f"{work}/old"):
             atomic_files.discard_tree(work)
     except BaseException:
@@ -91,7 +91,7 @@ def work_folder(place: str) -> Iterator[str]:
 
 
 def settle(place: str, work: str, *, owner: Owner) -> bool:
-    """Undo or finish the swap of a killed run; return whether the old database was put back."""
+    """Undo or finish the swap of a killed run; return True if the old database was put back."""
     put_back = False
     with sqlite_files.clear_errors("clear_up", path=printable(place)):
         if guarded(place):
@@ -140,7 +140,7 @@ def _put_back(place: str, work: str) -> None:
 
 
 def _finish(place: str, work: str, *, owner: Owner) -> str:
-    """Move the old files into a folder of their own next to the new database; return it. Raises OSError."""
+    """Move the old files into a separate folder next to the new database; return its path. Raises OSError."""
     target = f"{place}.damaged_{timestamps.compact(time.time())}"
     number = 1
     while os.path.lexists(target):
@@ -155,7 +155,7 @@ def _finish(place: str, work: str, *, owner: Owner) -> str:
 
 @contextlib.contextmanager
 def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
-    """Make a folder for trial runs, away from the database."""
+    """Make a folder for trial runs, away from the database; yield its path."""
     needed = _size_of(place, rights=rights) * 2 + restore_ways.MARGIN
     for parent in dict.fromkeys([tempfile.gettempdir(), "/var/tmp"]):  # noqa: S108 - mkdtemp makes it private
         with contextlib.suppress(OSError):
@@ -199,7 +199,7 @@ def _copy_file(source: str, target: str, *, rights: safe_open.Rights) -> None:
 def copy_opened(source: int, target: str) -> None:
     with open(source, "rb") as reader, open(target, "xb") as writer:
         os.fchmod(writer.fileno(), 0o600)
-        left = os.fstat(source).st_size  # not the size that its owner may change meanwhile
+        left = os.fstat(source).st_size  # the owner may append to the file without end
         while left > 0:
             chunk = reader.read(min(left, 1 << 20))
             if not chunk:
@@ -211,7 +211,7 @@ def copy_opened(source: int, target: str) -> None:
 
 
 def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
-    """Put new in place of the old database (see above); return the folder of the old files. Raises OSError."""
+    """Replace the old database with new (steps: see restore.py); return the folder of the old files. Raises OSError."""
     place, old = case.path, f"{work}/old"
     _guard(case, work)
     try:
@@ -251,7 +251,8 @@ def _guard(case: restore_ways.Case, work: str) -> None:
 def _behind_the_guard(case: restore_ways.Case, new: str, old: str, *, proc_root: str) -> None:
     place, work = case.path, os.path.dirname(old)
     folder, name = os.path.split(place)
-    # From now on no process can open the database. One that opened it since the check would write to the old files.
+    # From now on, no process can open the database. A process that has opened it since the check would write to the old
+    # files.
     came = sqlite_holders.find_holders(case.found, proc_root=proc_root)
     if came.found or came.deleted:
         _put_back(place, work)

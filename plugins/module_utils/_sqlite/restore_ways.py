@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The methods for a sound database: the rows that each would restore, and those that it would lose."""
+"""The methods to get a sound database, with the rows that each method would restore and lose."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Way:
         return joined(self.losses)
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return it as the module returns it."""
+        """Return the method in the format of the module's result."""
         plain = {name: value for name, value in vars(self).items() if name not in ("salvaged", "reasons", "losses")}
         plain.update(reason=self.reason, statement=self.statement)
         plain["messages"] = message_plain(reason=self.reasons, statement=self.losses)
@@ -71,7 +71,7 @@ class Case:
 
     path: str
     found: Look
-    # Why the WAL could not be read to its end, or None if it was.
+    # Why the WAL could not be read to its end, or None if it was read.
     unread: Optional[Message]
     holders: sqlite_holders.Holders
     check: Dict[str, Any]
@@ -201,7 +201,7 @@ def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way
 
 
 def checked(path: str, *, user: Optional[str], time_budget: float) -> List[Message]:
-    """Return the problems of a new database, or nothing if it is sound."""
+    """Return the problems of a new database, or an empty list if it is sound."""
     check = sqlite_check.check(path=path, checks=["quick", "integrity"], user=user, time_budget=max(time_budget, 1.0))
     errors = [of(problem, "message") for problem in check["problems"] if problem["level"] == "error"]
     errors += [
@@ -217,7 +217,7 @@ def backups(
 ) -> List[Tuple[float, str]]:
     """Return (time of the last change, path) of the backups next to the database and in folders, newest first.
 
-    Backups are recognized by their names. Each folder is read with the rights that belong to it.
+    Backups are recognized by their names. Each folder is read with the rights that safe_open.rights_on returns for it.
     """
     found: Dict[str, float] = {}
     for folder in dict.fromkeys([os.path.dirname(place), *dirs]):
@@ -278,7 +278,7 @@ def _by_backup(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget:
 
 
 def _span(seconds: float) -> Tuple[str, str]:
-    """Return a unit of time and a number in that unit."""
+    """Return the duration as a unit of time (days, hours, minutes, seconds) and the number of units."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return unit, f"{seconds / size:.0f}"

@@ -94,8 +94,8 @@ def salvage(
 ) -> Salvaged:
     """Make a new database in the empty folder, which belongs to the owner, from the readable content of image.
 
-    Uses .recover of the sqlite3 shell, if shell names one that has it. If that restores no row, copies table by table
-    around the damage. Raises SqliteError if not even a table could be saved.
+    Uses .recover of the sqlite3 shell if shell names a shell that has it. If that restores no row, copies table by
+    table around the damage. Raises SqliteError if no table could be saved.
     """
     reasons: List[Union[str, Message]] = []
     without_rows: Optional[Salvaged] = None
@@ -138,7 +138,7 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
     """Run the statements of .recover one by one; return those that were refused. Raises OSError."""
     connection = salvage_tables.make_new(made)
     refused: List[str] = []
-    # Rows on free pages are deleted rows.
+    # Ignore free pages, because their rows were deleted.
     argv = [shell, "-batch", image, f".recover --ignore-freelist --lost-and-found {_ORPHANS}"]
     # AnsibleModule.run_command would keep the whole output in memory before the first statement.
     with open(f"{folder}/shell.err", "wb") as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function

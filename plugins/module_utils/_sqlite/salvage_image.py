@@ -28,7 +28,7 @@ def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITT
     """Write the database with its WAL applied to target, and its hot journal next to it. Raises OSError.
 
     reading: the part of the WAL to use. COMMITTED is the part that SQLite reads. BEYOND adds the frames after a damaged
-    frame, if their own checksums are right. ALONE ignores the WAL.
+    frame if their own checksums are correct. ALONE ignores the WAL.
     """
     with open(target, "xb") as image:
         if "database" in found.files:
@@ -71,7 +71,7 @@ def _frames_beyond(descriptor: int, wal: sqlite_wal.Wal) -> Tuple[Dict[int, int]
     """Return the newest frame of each page after the valid prefix, up to the last commit, and the page count after it.
 
     The checksums form a chain, and each frame contains the link to the next one. So the chain can continue after a
-    damaged frame. The damaged frame is used too, because it is the newest state of its page, except for some bytes.
+    damaged frame. The damaged frame is used too, because most of its bytes are the newest state of its page.
     """
     size = sqlite_wal.FRAME_HEADER_SIZE + wal.page_size
     header = os.pread(descriptor, 4, 0)

@@ -30,7 +30,7 @@ def open_image(path: str) -> sqlite3.Connection:
 
 def make_new(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(sqlite_reader.uri_of(path, "mode=rwc"), uri=True, isolation_level=None)
-    connection.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
+    connection.execute("PRAGMA synchronous=OFF")  # the finished file is flushed once
     connection.execute("PRAGMA journal_mode=MEMORY")
     return connection
 
@@ -97,7 +97,7 @@ def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
         try:
             connection.execute(f"{whole} NOT INDEXED WHERE rowid BETWEEN ? AND ?", (first, last))
         except sqlite3.OperationalError:
-            raise  # interrupted, disk full
+            raise  # for example interrupted, or disk full
         except sqlite3.DatabaseError:
             if first < last:
                 middle = (first + last) // 2

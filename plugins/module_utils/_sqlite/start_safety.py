@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 _MAGIC = b"SQLite format 3\0"
-# Time limit in seconds for checking a database while somebody starts the service on it.
+# Time limit in seconds for checking a database during a start of the service.
 _QUICK = 1.5
 # Codes of problems that a start would make worse.
 _HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign")
@@ -23,7 +23,7 @@ _HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal
 def doubt(path: str) -> Optional[str]:
     """Check the database path within a millisecond. Return why the service must not start on it, or None.
 
-    If a database is missing or empty, SQLite deletes the WAL next to it when it opens the database.
+    When SQLite opens a missing or empty database, it deletes the WAL next to it.
     """
     if not path:
         return None

@@ -65,7 +65,7 @@ class Wal:
 
 
 class WalIndex(NamedTuple):
-    """The head of a -shm file: the frames that it knows, the frames already copied into the database, its WAL's salts.
+    """The header of a -shm file: its number of frames, the number already copied into the database, the WAL's salts.
 
     commits: number of transactions that were committed since the index was rebuilt.
     """
