@@ -159,7 +159,7 @@ restored:
   returned: success
   type: list
   elements: str
-  sample: ["put node_modules.previous back as node_modules"]
+  sample: ["move node_modules.previous back to node_modules"]
 leftovers:
   description: Folders of earlier runs that could not be removed.
   returned: success

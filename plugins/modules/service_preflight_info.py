@@ -136,7 +136,7 @@ mismatches:
     - variable: nexus_db_path
       value: backend/itsm.db
       found: /srv/itsm/data/itsm.db
-      message: the service uses another database, by DATABASE_PATH in its environment
+      message: the service uses another database, set by DATABASE_PATH in its environment
       messages: {message: {id: reason.setting.other_database, values: {name: DATABASE_PATH}}}
 silent:
   description: The variables that contain a path on a disk that does not answer.

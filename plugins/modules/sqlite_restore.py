@@ -138,7 +138,7 @@ reason:
   description: Why this method was chosen, or why none is possible.
   returned: success
   type: str
-  sample: "the sqlite3 shell's .recover brings back 328 rows in 2 tables"
+  sample: "the sqlite3 shell's .recover restores 328 rows in 2 tables"
 needed:
   description: True if a change is needed. V(false) if the database is sound and has no WAL.
   returned: success

@@ -507,7 +507,7 @@ host_lease.Seat(state_dir={str(state)!r}).take(run="run-other")
     before = desk.counts()["slack"]
     run = desk.play(**at_once(desk, "lost", thief, slack))
     assert run.rc != 0
-    assert "Another run works on this host: run-other" in run.screen
+    assert "Another run is working on this host: run-other" in run.screen
     assert desk.counts()["slack"] == before
     assert open_record(desk, "lost")["notified"] == []
 

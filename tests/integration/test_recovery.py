@@ -209,7 +209,7 @@ def test_verification_names_a_failed_login(service: Service) -> None:
         ({"nexus_https_port": 1, "nexus_http_port": 2}, "the configuration names 1 and 2"),
         ({"nexus_https_port": 1}, "the configuration names 1,"),
         ({"nexus_health_path": "/health"}, "nexus_health_path is /health, which answers with status 404"),
-        ({"nexus_health_path": "/api/v1/incidents"}, "which answers with status 200 but without its health"),
+        ({"nexus_health_path": "/api/v1/incidents"}, "which answers with status 200 but does not report health"),
     ],
     ids=["ports", "https_port", "health_path", "page"],
 )

@@ -13,9 +13,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 ENGLISH: Dict[str, str] = {
     **message.ENGLISH,
     "reason.host.no_user": "There is no user {user} on this host",
-    "reason.host.not_acting": "Cannot act as user {user}: only root may, and this runs with uid {uid}",
+    "reason.host.not_acting": "Cannot act as user {user}: only root can do this, and this process has uid {uid}",
     "reason.host.owner_unnamed": "The owner of {path} has no name on this host",
-    "reason.host.uid_unnamed": "Our own uid {uid} has no name on this host",
+    "reason.host.uid_unnamed": "The uid {uid} of this process has no name on this host",
     "reason.host.owner_unknown": "Cannot look up the owner of {path}: {why}",
     "reason.host.not_run": "Cannot run {program}: {why}",
     "reason.host.processes_unread": "Cannot list processes in {path}: {why}",
@@ -27,6 +27,6 @@ ENGLISH: Dict[str, str] = {
     "reason.host.not_utf8": "byte {byte} is not UTF-8",
     "reason.host.nul_byte": "it contains a NUL byte",
     "reason.host.not_x509": "not an X.509 certificate: {why}",
-    "reason.host.no_pem": "no certificate in PEM form in it",
-    "reason.host.not_pem": "not a certificate in PEM form: {why}",
+    "reason.host.no_pem": "it contains no certificate in PEM format",
+    "reason.host.not_pem": "not a certificate in PEM format: {why}",
 }

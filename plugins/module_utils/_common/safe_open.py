@@ -57,7 +57,7 @@ def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
     for status in (folder, entry):
         if status.st_uid not in (0, os.geteuid()):
             return status.st_uid, status.st_gid
-    raise _AnybodyError(errno.EPERM, "it is reached by a link in a folder that others may write to")
+    raise _AnybodyError(errno.EPERM, "it is reached through a link in a folder that other accounts may write to")
 
 
 class _Way:
@@ -148,7 +148,7 @@ def _down(way: _Way, path: str, flags: int, mode: int) -> int:
             linked = stat.S_ISREG(opened.st_mode) and opened.st_nlink > 1 and opened.st_uid != folder.st_uid
             if linked and not safe:
                 os.close(descriptor)
-                raise PermissionError(errno.EPERM, "it has a second name elsewhere", path)
+                raise PermissionError(errno.EPERM, "it has a second name in another folder", path)
             return descriptor
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
 
@@ -217,7 +217,7 @@ def open_any(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600, lend: bo
     except _LentError as lent:
         if not lend:
             raise PermissionError(
-                errno.EPERM, "it is reached by a symbolic link in a folder of somebody else", path
+                errno.EPERM, "it is reached through a symbolic link in a folder of another account", path
             ) from None
         with acting((lent.uid, lent.gid)):
             return os.open(path, flags | _FLAGS, mode)
@@ -389,7 +389,7 @@ def _first_stranger(path: str) -> Rights:
         if folder.st_uid not in (0, os.geteuid()):
             return folder.st_uid, folder.st_gid
         if folder.st_mode & 0o022:
-            raise _AnybodyError(errno.EPERM, "others may write to its folder")
+            raise _AnybodyError(errno.EPERM, "other accounts may write to its folder")
         return None
     finally:
         way.close()

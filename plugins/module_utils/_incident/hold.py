@@ -161,7 +161,7 @@ def _write_record(where: Place, held: Mapping[str, str], *, limits: List[str]) -
             atomic_files.private_folder(os.path.dirname(path))
             atomic_files.write_atomically(path, data)
         except OSError as error:
-            limits.append(f"The record of the hold cannot be written to {path}: {error.strerror}")
+            limits.append(f"Cannot write the record of the hold to {path}: {error.strerror}")
         else:
             return
 

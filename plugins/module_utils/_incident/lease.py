@@ -138,7 +138,7 @@ class Seat:
             atomic_files.private_folder(folder)
             status = os.lstat(folder)
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-                raise PermissionError(errno.EPERM, "it is not a folder of this account alone", folder)
+                raise PermissionError(errno.EPERM, "it is not a folder that only this account can write to", folder)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -168,7 +168,7 @@ class Seat:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
-            self.warnings.append(f"The lease {path} cannot be read ({error}); it counts as over")
+            self.warnings.append(f"The lease {path} cannot be read ({error}); it counts as ended")
             return None
 
     def worker(self) -> Optional[int]:

@@ -42,7 +42,7 @@ def _instant(text: str) -> float:
     """Return an instant with a time zone as seconds since the epoch. Raises ValueError."""
     moment = datetime.datetime.fromisoformat(re.sub(r"Z\Z", "+00:00", text.strip()))
     if moment.tzinfo is None:
-        raise ValueError("it names no time zone")
+        raise ValueError("it has no time zone")
     return moment.timestamp()
 
 
@@ -94,7 +94,7 @@ def _of_file(
         return None, []
     except (OSError, ValueError, OverflowError, RecursionError) as error:
         what = error.strerror if isinstance(error, OSError) else error
-        return None, [f"The maintenance in {path} does not count: {what}"]
+        return None, [f"The maintenance in {path} is ignored: {what}"]
     return {"until": until, "reason": reason, "source": path}, []
 
 

@@ -157,7 +157,7 @@ def arm(
         guard = _guard(unit=unit, state_dir=state_dir, database_path=database_path, user=user)
         timer = takeover.arm(unit, seat=host_lease.Seat(state_dir=state_dir), run=command, guard=guard)
     except takeover.TakeoverError as error:
-        return f"If this run dies, nobody starts {unit}: {error}"
+        return f"If this run dies, {unit} is not started: {error}"
     taken = {"unit": unit, "at": timestamps.now(), "sub_state": "stopped by the run", "timer": timer}
     known = (incident_store.current(state_dir) or {}).get("takeover")
     return None if known else incident_notes.note(state_dir=state_dir, run=run, takeover=taken)

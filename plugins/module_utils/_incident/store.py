@@ -133,11 +133,11 @@ def _decode(data: bytes) -> Dict[str, Any]:
     record = {**copy.deepcopy(EMPTY), **read}
     for name, kind in (*((name, dict) for name in _KINDS_WITHIN), ("runs", str)):
         if not isinstance(record[name], list) or not all(isinstance(item, kind) for item in record[name]):
-            raise ValueError(f"its {name} are of another kind")
+            raise ValueError(f"its {name} have the wrong type")
     _check_kinds(record, _KINDS, where="its")
     for name, kinds in _KINDS_WITHIN.items():
         for item in record[name]:
-            _check_kinds(item, kinds, where=f"of its {name}, one's")
+            _check_kinds(item, kinds, where=f"in an item of its {name},")
     instants = [record.get("opened_at")]
     instants += [record[name] for name in _INSTANTS if record[name] is not None]
     instants += [item.get("at") for item in (*record["signs"], *record["starts"], *record["notified"])]
@@ -153,7 +153,7 @@ def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Tuple[type, ...]
         value = values.get(name)
         fits = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
         if not fits or (isinstance(value, float) and not math.isfinite(value)):
-            raise ValueError(f"{where} {name} is of another kind")
+            raise ValueError(f"{where} {name} has the wrong type")
 
 
 _CURRENT = "incident.json"
@@ -201,7 +201,7 @@ class Store:
                 if folder == self.spare:
                     raise
                 self.warnings.append(
-                    f"The incident's record cannot be kept in {self.home} ({error.strerror}). Until it can, it is kept "
+                    f"The incident's record cannot be kept in {self.home} ({error.strerror}). For now, it is "
                     f"in {self.spare}, where a reboot loses it"
                 )
             else:

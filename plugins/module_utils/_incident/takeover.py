@@ -84,7 +84,7 @@ def damage():
     if not database:
         return ""
     if not size(database):
-        return "it is missing or empty beside its WAL" if size(database + "-wal") else ""
+        return "it is missing or empty, but has a WAL" if size(database + "-wal") else ""
     needed = 2 * (size(database) + size(database + "-wal"))
     if needed > shutil.disk_usage(scratch).free // 2:
         return ""

@@ -108,7 +108,7 @@ def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
             before = os.statvfs(target.path)
         except OSError as error:
             raise DiskReclaimError(
-                f"targets: cannot look at the file system of {target.path}: {error.strerror}"
+                f"targets: cannot check the file system of {target.path}: {error.strerror}"
             ) from error
         known = rooms.get(device)
         if known is not None:
@@ -166,7 +166,7 @@ def _why_database(candidate: Candidate, folder: int, *, is_open: bool) -> Option
     for suffix in _SIDE_FILES:
         with contextlib.suppress(OSError):
             os.stat(name + suffix, dir_fd=folder, follow_symlinks=False)
-            return f"it is a database with {name}{suffix} beside it"
+            return f"it is a database with {name}{suffix} next to it"
     if is_open and _head(candidate, folder) == sqlite_files.MAGIC:
         return "it is a database that a process has open"
     return None
@@ -270,7 +270,7 @@ class _Reclaim:
             self.skip(candidate.path, "it is protected")
             return
         if candidate.status.st_nlink > 1:
-            self.skip(candidate.path, f"it has {candidate.status.st_nlink} names: removing one frees nothing")
+            self.skip(candidate.path, f"it has {candidate.status.st_nlink} names: removing one frees no space")
             return
         is_open = self._is_open(candidate)
         truncated = is_open or candidate.path in self._truncate_only

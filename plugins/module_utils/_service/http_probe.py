@@ -114,9 +114,8 @@ class _Request:
                 self.latency = time.monotonic() - self._begun
             for each in self._sockets:
                 with contextlib.suppress(OSError):
-                    socket.socket.shutdown(
-                        each, socket.SHUT_RDWR
-                    )  # TLS's own shutdown could disturb the thread
+                    # TLS's own shutdown is not used, because the thread may be using the TLS layer.
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)
         return self
 
     def _run(self) -> None:

@@ -62,7 +62,7 @@ def may_migrate(argv: Sequence[str]) -> bool:
 
 
 class Status(NamedTuple):
-    """The names of completed and pending migrations, the number of the last batch, and whether the lock is taken."""
+    """The names of completed and pending migrations, the number of the last batch, and whether the migration lock is set."""
 
     completed: List[str]
     pending: List[str]
@@ -89,7 +89,7 @@ class Migrator:
         timeout: float = 120.0,
         run: commands.Runner = commands.run,
     ) -> None:
-        """Set the parameters. db_path may be relative to app_dir. node_env overrides the environment file's NODE_ENV."""
+        """Set the parameters. db_path may be relative to app_dir. node_env overrides NODE_ENV in environment_file."""
         if not os.path.isabs(app_dir) or not os.path.isdir(app_dir):
             raise KnexError(f"app_dir is {app_dir!r}: must be the absolute path of an existing folder")
         if timeout <= 0:

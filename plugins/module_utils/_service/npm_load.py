@@ -107,7 +107,9 @@ def ask_node(
     failures = {line["name"]: str(line["error"]) for line in lines if "error" in line and "name" in line}
     last = lines[-1]
     if "name" in last:
-        failures[last["name"]] = "node hangs loading it" if done.timed_out else f"node died loading it (code {done.rc})"
+        failures[last["name"]] = (
+            "node hangs while loading it" if done.timed_out else f"node ended while loading it (code {done.rc})"
+        )
     return NodeReport(platform=lines[0]["platform"], arch=lines[0]["arch"], abi=str(lines[0]["abi"]), failures=failures)
 
 

@@ -93,19 +93,19 @@ def check(targets: Sequence[Target], plan: Plan, *, login: Optional[Login] = Non
     if plan.count < 1:
         raise HealthError(f"count: {plan.count} must be at least 1")
     if not plan.ok_statuses:
-        raise HealthError("ok_statuses: at least one word must be good")
+        raise HealthError("ok_statuses: must contain at least one word")
     if login is not None:
         _check_login(login, plan)
 
 
 def _check_login(login: Login, plan: Plan) -> None:
     if plan.mode == "watch":
-        raise HealthError("login: can be tried with mode=await or mode=hold, not with mode=watch")
+        raise HealthError("login: is possible with mode=await or mode=hold, not with mode=watch")
     _check_target(login.target, parameter="login")
     parts = urllib.parse.urlsplit(login.target.url)
     proved = parts.scheme == "https" and login.target.validate_certs
     if not proved and not _is_loopback(parts.hostname or ""):
         raise HealthError(
-            f"login: a password goes to {parts.hostname} only over https with validate_certs=true; "
+            f"login: a password is sent to {parts.hostname} only over https with validate_certs=true; "
             "without it, only to a loopback address"
         )

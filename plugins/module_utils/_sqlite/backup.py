@@ -81,7 +81,7 @@ def backup(
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
     if timeout <= 0 or busy_timeout < 0:
-        raise SqliteError(f"timeout must be above 0 and busy_timeout not below, not {timeout} and {busy_timeout}")
+        raise SqliteError(f"timeout must be above 0 and busy_timeout at least 0, not {timeout} and {busy_timeout}")
     try:
         rights = safe_open.rights_on(folder, user=sqlite_files.rights_on(path, user))
     except OSError as error:

@@ -40,7 +40,7 @@ _NOBODY = 65534
 # Memory in addition to that of the process at its start, in bytes. A writing process salvages rows, which may be large.
 _MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
 _MOST_SAID = 16 << 20  # maximum size of the messages of one child, in bytes
-_OUT_OF_MEMORY = "out of memory: reading it takes more than is allowed"
+_OUT_OF_MEMORY = "out of memory: the read needs more than is allowed"
 _GRACE = 2.0  # time that a child gets beyond its deadline to report that it was interrupted, in seconds
 
 
@@ -121,13 +121,13 @@ class _Child:
         if not messages or messages[-1]["event"] != "end":
             end: Message = {"event": "end"}
             if self.said_too_much:
-                end["error"] = f"the reading process said more than {_MOST_SAID} bytes"
+                end["error"] = f"the reading process sent more than {_MOST_SAID} bytes"
             elif self.timeout or (os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGXCPU):
                 end["timeout"] = True
             elif os.WIFSIGNALED(self.status):
                 end["signal"] = signal.Signals(os.WTERMSIG(self.status)).name
             else:
-                end["error"] = "the reading process ended without a word"
+                end["error"] = "the reading process ended without a message"
             messages.append(end)
         if messages[-1].get("error") == MemoryError.__name__:
             messages[-1]["error"] = _OUT_OF_MEMORY

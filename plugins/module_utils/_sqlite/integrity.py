@@ -205,7 +205,7 @@ def run_check(connection: sqlite3.Connection, name: str, *, table: Optional[str]
         for row in connection.execute(f"PRAGMA {pragma}"):
             if name == "foreign_keys":
                 child, parent = (str(name)[:_LONGEST_LINE] for name in (row[0], row[2]))
-                lines.append(f"row {row[1]} of {child} refers to a row of {parent} that is not there")
+                lines.append(f"row {row[1]} of {child} refers to a row of {parent} that does not exist")
             else:
                 lines.extend(line[:_LONGEST_LINE] for line in str(row[0]).splitlines())
             if len(lines) >= 1000:

@@ -30,9 +30,9 @@ def doubt(path: str) -> Optional[str]:
     try:
         sizes = [_size(path), _size(f"{path}-wal")]
         if sizes[0] == 0 and sizes[1] > 0:
-            return f"The database {path} is missing or empty, and its WAL holds {sizes[1]} bytes"
+            return f"The database {path} is missing or empty, and its WAL has {sizes[1]} bytes"
         if sizes[0] > 0 and _beginning(path) != _MAGIC:
-            return f"The database {path} does not begin like a database"
+            return f"The database {path} does not begin with a SQLite header"
     except OSError:
         return None
     return None

@@ -258,7 +258,7 @@ class _Bundle:
     def _attempt(self, place: str, *, limit: int, wanted: int) -> Dict[str, Any]:
         """Write the bundle to the folder place. Return its path, or the error and the free space there."""
         if place != self.home and not _ours(place):
-            return {"reason": f"{place} belongs to somebody else"}
+            return {"reason": f"{place} belongs to another account"}
         if not self.dry_run and self.spared is not None:
             with contextlib.suppress(OSError):  # a failed pruning must not prevent a new bundle
                 _prune(place, spared=[*self.spared, self.incident], keep=self.keep)
@@ -311,9 +311,7 @@ def save(
     further content of the manifest. Raises EvidenceError.
     """
     if not _NAME.match(incident):
-        raise EvidenceError(
-            f"incident is {incident!r}: it names a folder, allowed are letters, digits, '.', '_' and '-'"
-        )
+        raise EvidenceError(f"incident is {incident!r}: must be a folder's name of letters, digits, '.', '_' and '-'")
     bundle = _Bundle(
         incident=incident,
         state_dir=state_dir,
@@ -369,7 +367,7 @@ def _save_in_first(places: Sequence[str], bundle: _Bundle, *, limit: int, timeou
     place, room = max(rooms.items(), key=lambda item: item[1], default=("", 0))
     part = room - _SPARE
     if part >= _LEAST:
-        bundle.reasons.append("nowhere is room for all of it: only a part is kept")
+        bundle.reasons.append("no folder has space for all of it: only a part is saved")
         found = bundle.attempt(place, limit=part, wanted=room, timeout=timeout)
         if "path" in found:
             return Saved(path=found["path"], warnings=_warnings(found["path"], bundle.reasons))

@@ -150,7 +150,9 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     # The service itself applies migrations only before it listens, while it has its database open.
     if facts.ports.unserved and not facts.ports.waiting and migrations.lock_stale is False:
         migrators += [{**item, "command": " ".join(item.get("argv") or ())[:80]} for item in facts.process.processes]
-    evidence = [says("knex", f"the migration lock is set; migrating: {_names(migrators) or 'nobody'}")] if held else []
+    evidence = (
+        [says("knex", f"the migration lock is set; migrating: {_names(migrators) or 'no process'}")] if held else []
+    )
     evidence += [says("knex", f"pending: {', '.join(pending[:5])}")] if pending else []
     left_behind = bool(held if held is not None else locked)
     prevention = message("prevention.migration_pending")

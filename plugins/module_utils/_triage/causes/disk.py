@@ -40,7 +40,7 @@ def disk_full(facts: Facts) -> Optional[Finding]:
         where = f"{room['mount']} ({', '.join(room['uses'])})"
         evidence.append(says(where, f"{free.format(**room)} {room['what']} free"))
         if room["held"]:
-            evidence.append(says(where, f"the service holds {room['held']} bytes of removed files open"))
+            evidence.append(says(where, f"the service has {room['held']} bytes of removed files open"))
     matters = bool(words) or any(set(room["uses"]).intersection(_WRITTEN_TO) for room in full)
     # A removed file uses its space until it is closed.
     freed_by_restart = all(room["what"] == "bytes" and room["held"] >= room["wanted"] for room in full)

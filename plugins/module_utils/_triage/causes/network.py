@@ -46,7 +46,7 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
                 evidence.append(says(where, f"{text} (of this service, started outside the unit)"))
         if not listener["owners"] and facts.process.gone:
             strangers.append((listener["port"], {}))
-            evidence.append(says(where, "listened on by a process this user may not see"))
+            evidence.append(says(where, "a process that this user may not see listens on it"))
     words = facts.errors.signature("port_taken") if facts.troubled else []
     if not strangers and not stale and not (words and not facts.process.processes):
         return None
@@ -159,7 +159,7 @@ def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[s
         if item.outdated
     ]
     if fallen_back:
-        evidence.append(says("listening sockets", "HTTP is served, nobody listens on the HTTPS port"))
+        evidence.append(says("listening sockets", "HTTP is served, but no process listens on the HTTPS port"))
     if fault in _TLS_FAULTS and fault not in ("expired", "not_yet_valid"):
         path, error = (key.path, key.error) if fault.startswith("key_") else (file.path, file.error)
         evidence.append(says(path or "certificate", error or messages.english(message(f"reason.tls.{fault}"))))

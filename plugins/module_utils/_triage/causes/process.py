@@ -39,7 +39,7 @@ def hung(facts: Facts) -> Optional[Finding]:
     for name, values in (pressure if isinstance(pressure, dict) else {}).items():
         stalled = ((values or {}).get("full") or {}).get("avg10") or 0
         if stalled >= 20:
-            evidence.append(says(f"/proc/pressure/{name}", f"everything waited for {name} {stalled} % of the time"))
+            evidence.append(says(f"/proc/pressure/{name}", f"all processes waited for {name} {stalled} % of the time"))
     return Finding(
         confidence=0.97 if stopped_ones else 0.85,
         # Only a signal that somebody sends suspends a process.
@@ -132,7 +132,7 @@ def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
             # Other causes would have left an error at the end of the log.
             only_by=("oom_kill", "disk_full", "disk_read_only", "config_mismatch"),
             evidence=[
-                says("pid file", "it is there, the process is not, and the log ends without an error"),
+                says("pid file", "the file exists, the process does not, and the log ends without an error"),
                 *ruled_out,
             ],
             remedy=message("remedy.start"),

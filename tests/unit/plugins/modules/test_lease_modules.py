@@ -113,7 +113,7 @@ def test_with_a_lost_lease_a_module_does_nothing(seat, monkeypatch, capsys, name
         importlib.import_module(f"{NAMESPACE}.{name}").main()
     result = json.loads(capsys.readouterr().out)
     assert result["failed"]
-    kept_out = "Another run works on this host: another" if name == "incident" else "Run mine has lost the lease"
+    kept_out = "Another run is working on this host: another" if name == "incident" else "Run mine has lost the lease"
     assert result["msg"].startswith(kept_out)
 
 
@@ -148,7 +148,7 @@ def test_a_killed_module_frees_the_host_when_the_lease_ends(seat, tmp_path):
         probe = begin("health_probe", run=run, state_dir=seat.state_dir, **SERVICE, **asked)
         while seat.worker() is None:
             assert probe.poll() is None
-        with pytest.raises(incident_store.IncidentError, match=f"process {probe.pid} of it is running"):
+        with pytest.raises(incident_store.IncidentError, match=f"its process {probe.pid} is running"):
             incident_record.call(state_dir=seat.state_dir, state="open")
         probe.kill()
         probe.wait()
@@ -240,7 +240,7 @@ def test_a_probe_that_finds_an_outage_opens_its_incident(seat, tmp_path):
     # Another run has it now.
     kept_out = probe()["opened"]
     assert kept_out["failed"] and kept_out["locked_by"]["run"] == opened["run"]
-    assert kept_out["msg"].startswith(f"Another run works on this host: {opened['run']}")
+    assert kept_out["msg"].startswith(f"Another run is working on this host: {opened['run']}")
 
 
 def test_a_probe_opens_no_incident_during_a_maintenance_or_if_healthy(seat, tmp_path, endpoint):

@@ -161,7 +161,7 @@ def test_no_other_key_of_that_name_is_given_to_the_service(host):
     key.chmod(0o600)
     planted = link_of_user(host / "app" / "ssl", host / "private") / "server.key"
     pair = service_certificate.Pair(certificate=str(host / "app" / "none.crt"), key=str(planted), user="nobody")
-    with pytest.raises(service_certificate.CertificateError, match="folder of somebody else"):
+    with pytest.raises(service_certificate.CertificateError, match="folder of another account"):
         service_certificate._repair(
             pair, service_certificate.Permissions(owner="nobody", mode="0400"), check_mode=False
         )

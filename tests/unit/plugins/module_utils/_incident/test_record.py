@@ -489,7 +489,7 @@ def test_attempt_is_recorded_before_it_is_made(call, note_start, time, tmp_path)
     assert note([{**first, **texts, "seconds": "long"}]) is None
     assert call("present", run=run)["attempts"][0]["seconds"] is None
 
-    assert "Another run works on this host" in note([attempt(time, 3)], run="another")
+    assert "Another run is working on this host" in note([attempt(time, 3)], run="another")
     assert "attempts[].rung is None" in note([{"started_at": time.at(3)}])
 
 
@@ -541,7 +541,7 @@ def test_a_start_without_an_incident_is_not_recorded(call, note_start, tmp_path)
     assert call("present")["id"] is None
     (tmp_path / "file").write_text("")
     said = incident_notes.note_start(state_dir="/x", run="run-x", memory=str(tmp_path / "file"))
-    assert said.startswith("The start was not recorded: Cannot keep the incident of /x")
+    assert said.startswith("The start was not recorded: Cannot save the incident of /x")
 
 
 def test_a_repeated_call_is_no_change(call, time):
@@ -870,7 +870,7 @@ def test_if_no_place_can_be_used_the_error_is_one_line(tmp_path):
     (tmp_path / "state").write_text("a file")
     kept = incident_record.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), state="open")
     assert "cannot be kept" in kept["warnings"][0]
-    with pytest.raises(IncidentError, match=r"Cannot keep the incident of .*, neither there nor in .*: ") as failed:
+    with pytest.raises(IncidentError, match=r"Cannot save the incident of .*, neither there nor in .*: ") as failed:
         incident_record.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "state"), state="open")
     assert "\n" not in str(failed.value)
 

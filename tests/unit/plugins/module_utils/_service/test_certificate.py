@@ -130,7 +130,7 @@ def test_the_command_sees_nothing_of_our_environment(pair, monkeypatch):
         (lambda crt, key: crt.unlink(), "the certificate {crt} cannot be read: No such file or directory"),
         (
             lambda crt, key: crt.write_text("x"),
-            "the certificate {crt} cannot be used: no certificate in PEM form in it",
+            "the certificate {crt} cannot be used: it contains no certificate in PEM format",
         ),
         (lambda crt, key: key.unlink(), "the key {key} cannot be read: No such file or directory"),
         (lambda crt, key: key.write_text("x"), "the key {key} cannot be used: "),
@@ -173,7 +173,7 @@ def closed(made):
 
 def test_permissions_of_an_unreadable_key_are_changed_only_if_asked(closed):
     left = service_certificate.ensure(closed)
-    assert (left["changed"], left["problems"]) == (False, [f"nobody may not read {closed.key}"])
+    assert (left["changed"], left["problems"]) == (False, [f"nobody cannot read {closed.key}"])
     wanted = Permissions(owner="nobody", mode="0400")
     told = service_certificate.ensure(closed, permissions=wanted, command=["false"], check_mode=True)
     assert (told["changed"], told["repaired"], told["renewed"]) == (True, True, False)
@@ -253,7 +253,7 @@ def test_the_key_in_the_same_folder_is_the_key_of_the_certificate(pair, made):
 
 def test_permissions_need_a_key(pair):
     os.unlink(pair.key)
-    with pytest.raises(CertificateError, match="key_path: must be given"):
+    with pytest.raises(CertificateError, match="key_path: must be set if"):
         service_certificate.ensure(Pair(certificate=pair.certificate), permissions=Permissions(owner=ME))
 
 

@@ -321,7 +321,7 @@ def test_a_file_with_a_hard_link_is_left(logs, tmp_path, truncate_only):
     os.link(path, tmp_path / "passwd")
     result = reclaim(logs, logs / "*", truncate_only=[str(path)] if truncate_only else [])
     assert (result["changed"], path.stat().st_size) == (False, MIB)
-    assert reasons(result) == {"app.log": "it has 2 names: removing one frees nothing"}
+    assert reasons(result) == {"app.log": "it has 2 names: removing one frees no space"}
 
 
 def test_only_regular_files_are_deleted(logs):
@@ -452,12 +452,12 @@ def test_what_people_mean_is_no_pattern_too_wide(pattern):
         ("/[a-z]*/*", 0, "must name a folder below the root"),
         ("//[!x]*/log/*", 0, "must name a folder below the root"),
         ("/*/log/app.log", 0, "must name a folder below the root"),
-        ("/etc/passwd", 0, "must not name files of the system, as all below /etc are"),
+        ("/etc/passwd", 0, "must not name files of the system, which all files below /etc are"),
         ("/etc/cron.d/*", 0, "must not name files of the system"),
         ("/usr/lib/**", 0, "must not name files of the system"),
         ("/usr/local/*", 0, "must not name files of the system"),
         ("/usr/local/**/*.log", 0, "must not name files of the system"),
-        ("/home/**", 0, "must name the folder in /home that is meant, as /home/name/** does"),
+        ("/home/**", 0, "must name one folder in /home, for example /home/name/**"),
         ("/var/**/*.log", 0, "as /var/name/**/*.log does"),
         ("/var/?og/*", 0, "as /var/name/?og/* does"),
         ("/var/lib/*/*", 0, "as /var/lib/name/*/* does"),
@@ -475,7 +475,7 @@ def test_invalid_rules(logs, pattern, keep, message):
     [
         (Target(path="relative"), "targets: 'relative' must be an absolute path"),
         (Target(path="/", available=-1), "0 or more bytes"),
-        (Target(path="/nowhere/at/all"), "targets: cannot look at the file system of /nowhere/at/all: No such file"),
+        (Target(path="/nowhere/at/all"), "targets: cannot check the file system of /nowhere/at/all: No such file"),
     ],
 )
 def test_invalid_targets(target, message):

@@ -323,7 +323,7 @@ def test_process_started_by_hand_is_found_although_its_unit_is_dead(service, run
 
 
 def test_missing_unit_is_named_and_silent_systemd_is_unknown(unit_service):
-    with pytest.raises(HealthError, match=r"^unit: 'itsm-system' must be a loaded unit; there is no such unit"):
+    with pytest.raises(HealthError, match=r"^unit: 'itsm-system' must be a loaded unit; this host has no such unit"):
         service_health.look_at_process(unit_service, run=Unit({"LoadState": "not-found"}))
 
     def refuse(argv, **_more):
@@ -356,7 +356,7 @@ def test_hold_ends_if_the_process_is_another(unit_service, running):
         finally:
             other.kill()
     assert (result["healthy"], result["severity"], result["attempts"]) == (False, "warning", 3)
-    assert result["summary"] == "a different process answers than at first"
+    assert result["summary"] == "the answers come from a different process than at first"
 
 
 # Login
@@ -440,7 +440,7 @@ def test_invalid_parameters(service, target, plan, said):
 
 
 def test_login_during_a_stability_check_is_refused(service):
-    with Server() as server, pytest.raises(HealthError, match=r"^login: can be tried with mode=await or mode=hold"):
+    with Server() as server, pytest.raises(HealthError, match=r"^login: is possible with mode=await or mode=hold"):
         ask(service, [server.target()], login=login(server))
 
 

@@ -205,7 +205,7 @@ def test_the_list_is_understood(output, completed, pending):
     ],
 )
 def test_a_list_of_another_form_is_not_guessed_at(output):
-    with pytest.raises(knex_tables.KnexError, match="not of the form"):
+    with pytest.raises(knex_tables.KnexError, match="does not have the format"):
         migration_names.parse_list(output)
 
 
@@ -274,9 +274,9 @@ def empty_beside_wal(path: Path) -> None:
     [
         (lambda path: None, "There is no database"),
         (Path.touch, "has 0 bytes"),
-        (empty_beside_wal, "has 0 bytes beside a WAL of 1000 bytes"),
+        (empty_beside_wal, "has 0 bytes, but its WAL has 1000 bytes"),
         (Path.mkdir, "is a folder"),
-        (lambda path: path.write_text("SQL dump\n" * 100), "does not begin like a SQLite database"),
+        (lambda path: path.write_text("SQL dump\n" * 100), "does not begin with a SQLite header"),
     ],
 )
 @pytest.mark.parametrize("latest", [False, True])
@@ -313,7 +313,7 @@ def test_a_taken_lock_is_reported_and_left_alone(site):
     site.make(lock=1)
     assert site.migrate()["locked"] is True
     before = site.traces()
-    with pytest.raises(knex_tables.KnexError, match="the migration lock is taken") as caught:
+    with pytest.raises(knex_tables.KnexError, match="the migration lock is set") as caught:
         site.migrate(latest=True)
     assert caught.value.locked is True
     assert site.traces() == before
@@ -510,7 +510,7 @@ def test_knex_of_another_application_is_ignored(site, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "message"), [("0", "succeeded, but the lock of .* is still taken"), ("1", "unlock in .* failed")]
+    ("code", "message"), [("0", "succeeded, but the lock of .* is still set"), ("1", "unlock in .* failed")]
 )
 def test_an_unlock_without_effect_is_reported(site, code, message):
     site.make(lock=1)

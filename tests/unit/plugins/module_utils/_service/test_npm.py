@@ -257,19 +257,19 @@ def nested_package_missing(site: Site) -> None:
         (lambda site: shutil.rmtree(site.app / "node_modules"), ["node_modules is missing"]),
         (
             lambda site: (site.app / "node_modules/.package-lock.json").unlink(),
-            ["node_modules/.package-lock.json is missing or broken: no npm install was finished there"],
+            ["node_modules/.package-lock.json is missing or broken: the last npm install there did not finish"],
         ),
         (
             lambda site: (site.app / "node_modules/.package-lock.json").write_text("{"),
-            ["node_modules/.package-lock.json is missing or broken: no npm install was finished there"],
+            ["node_modules/.package-lock.json is missing or broken: the last npm install there did not finish"],
         ),
         (
             lambda site: locked(site, "node_modules/express", {"version": "5.0.0"}),
-            ["express: the lock file wants version 5.0.0, 4.0.0 is installed"],
+            ["express: the lock file requires version 5.0.0, but 4.0.0 is installed"],
         ),
         (
             lambda site: locked(site, "node_modules/@scope/new", {"version": "1.0.0"}),
-            ["@scope/new 1.0.0 is in the lock file, not installed"],
+            ["@scope/new 1.0.0 is in the lock file, but not installed"],
         ),
         (
             lambda site: shutil.rmtree(site.app / "node_modules/express"),
@@ -281,24 +281,24 @@ def nested_package_missing(site: Site) -> None:
         ),
         (
             lambda site: (site.app / "node_modules/express/package.json").write_text('{"version": "4.0.1"}'),
-            ["express: node_modules/express holds version 4.0.1, the lock file wants 4.0.0"],
+            ["express: node_modules/express contains version 4.0.1, but the lock file requires 4.0.0"],
         ),
         (optional_package_lost, ["fast: node_modules/fast/package.json is missing or unreadable"]),
-        (package_of_another_platform, ["fsevents: node_modules was installed for another platform than linux-x64"]),
+        (package_of_another_platform, ["fsevents: node_modules was installed for a platform other than linux-x64"]),
         (
             other_content_of_same_version,
             ["express 4.0.0: another package of the same version is installed (integrity differs)"],
         ),
-        (dangling_link, ["local: its link node_modules/local leads nowhere"]),
+        (dangling_link, ["local: its link node_modules/local is broken"]),
         (nested_package_too_much, ["qs: node_modules/express/node_modules/qs is installed, but not in the lock file"]),
-        (nested_package_missing, ["qs 1.0.0 is in the lock file, not installed"]),
+        (nested_package_missing, ["qs 1.0.0 is in the lock file, but not installed"]),
         (
             lambda site: (site.app / "node_modules/better-sqlite3/broken").touch(),
             ["better-sqlite3 does not load: wrong ELF class"],
         ),
         (
             lambda site: (site.app / "node_modules/better-sqlite3/deadly").touch(),
-            ["better-sqlite3 does not load: node died loading it (code -9)"],
+            ["better-sqlite3 does not load: node ended while loading it (code -9)"],
         ),
         # Reported once, not both as missing and as not loading.
         (
@@ -321,14 +321,14 @@ def test_broken_modules_are_reported_with_a_reason(site, change, reasons):
 def test_dev_packages_count_if_they_are_required(site):
     agree(site)
     dev_package(site)
-    assert found_in(site, application={"omit_dev": False}) == ["prettier 3.0.0 is in the lock file, not installed"]
+    assert found_in(site, application={"omit_dev": False}) == ["prettier 3.0.0 is in the lock file, but not installed"]
 
 
 def test_many_reasons_are_bounded(site):
     site.lock({f"p{number:02}": "1.0.0" for number in range(50)})
     reasons = found_in(site)
     assert len(reasons) == 21
-    assert reasons[-1] == "and 30 packages more"
+    assert reasons[-1] == "and 30 more packages"
 
 
 def test_an_application_without_dependencies_needs_nothing(site):
@@ -340,7 +340,7 @@ def test_an_application_without_dependencies_needs_nothing(site):
 def test_the_shrinkwrap_counts_before_the_lock_file(site):
     agree(site)
     (site.app / "npm-shrinkwrap.json").write_text(json.dumps(lock_of({"express": "9.9.9"})))
-    assert found_in(site) == ["express: the lock file wants version 9.9.9, 4.0.0 is installed"]
+    assert found_in(site) == ["express: the lock file requires version 9.9.9, but 4.0.0 is installed"]
 
 
 def test_checking_a_big_tree_is_quick(site):
@@ -449,9 +449,9 @@ def use_workspaces(site: Site) -> None:
             r"npm ci for .* did not finish within 0.2 s; the old node_modules is still in place",
         ),
         (break_driver, {}, "does not load; the old one is still in place: better-sqlite3: wrong ELF class"),
-        (link_into_the_build, {}, "node_modules/absolute is a link to an absolute path in it"),
-        (fill_the_disk, {}, "it takes about 1048576 bytes, 4096 are free"),
-        (run_out_of_inodes, {}, "it takes about .* inodes, 1 are free"),
+        (link_into_the_build, {}, "node_modules/absolute in it is a link to an absolute path"),
+        (fill_the_disk, {}, "it needs about 1048576 bytes, but 4096 are free"),
+        (run_out_of_inodes, {}, "it needs about .* inodes, but 1 are free"),
         (use_workspaces, {}, r"links folders of the application itself \(packages/mine;"),
         (lambda site: os.unlink(site.npm), {}, "Cannot find the program .*/npm"),
     ],
@@ -642,7 +642,7 @@ def test_killed_at_any_step_the_next_run_recovers(site):
             gaps += 1
             assert site.version("node_modules.previous") == "4.0.0", step
             told = site.install(check_mode=True)
-            assert told["restored"][0] == "put node_modules.previous back as node_modules"
+            assert told["restored"][0] == "move node_modules.previous back to node_modules"
             assert told["reasons"] == ["node_modules is missing: an earlier swap was killed midway"]
         swapped = site.version() == "5.1.0"
         result = site.install()
@@ -661,7 +661,7 @@ def test_the_previous_tree_comes_back_after_a_kill_between_the_renames(site):
     agree(site)
     lay_tree(site.app / "node_modules.older", lock_of({"express": "3.0.0"}))
     result = site.install()
-    assert result["restored"] == ["put node_modules.older back as node_modules.previous"]
+    assert result["restored"] == ["move node_modules.older back to node_modules.previous"]
     assert (result["changed"], result["swapped"]) == (True, False)
     assert (site.version(), site.version("node_modules.previous")) == ("4.0.0", "3.0.0")
     assert site.names() == ["backend", "node_modules", "node_modules.previous"]
@@ -865,7 +865,7 @@ def test_without_root_and_write_permission_nothing_is_tried(public_site):
     os.waitpid(child, 0)
     with os.fdopen(reading) as stream:
         said = stream.read()
-    assert said == f"Cannot install in {public_site.app}: user 'nobody' may not write there"
+    assert said == f"Cannot install in {public_site.app}: user 'nobody' cannot write there"
 
 
 # With the real programs

@@ -162,8 +162,8 @@ def test_node_is_really_run(config):
         ({"log_file": "/etc"}, "nexus_log_file", "must be the absolute path of a file"),
         ({"log_file": "/nowhere/server.log"}, "nexus_log_file", "must be in a folder that exists; /nowhere does not"),
         ({"state_dir": "state"}, "nexus_state_dir", "must be an absolute path"),
-        ({"state_dir": "/etc/passwd"}, "nexus_state_dir", "must be a folder, or one that can be created"),
-        ({"state_dir": "/etc/passwd/state"}, "nexus_state_dir", "must be a folder, or one that can be created"),
+        ({"state_dir": "/etc/passwd"}, "nexus_state_dir", "must be a folder, or the path for a new folder"),
+        ({"state_dir": "/etc/passwd/state"}, "nexus_state_dir", "must be a folder, or the path for a new folder"),
         ({"pid_file": ""}, "nexus_pid_file", "must be the absolute path of a file"),
         ({"https_port": 65536}, "nexus_https_port", "must be a port, a whole number from 1 to 65535, or 0 for none"),
         ({"https_port": -1}, "nexus_https_port", "must be a port"),
@@ -171,7 +171,7 @@ def test_node_is_really_run(config):
         ({"http_port": True}, "nexus_http_port", "must be a port"),
         ({"http_port": 8080.5}, "nexus_http_port", "must be a port"),
         ({"http_port": "²"}, "nexus_http_port", "must be a port"),
-        ({"https_port": 0, "http_port": 0}, "nexus_https_port", "must be a port, since nexus_http_port is 0 as well"),
+        ({"https_port": 0, "http_port": 0}, "nexus_https_port", "must be a port, because nexus_http_port is also 0"),
         ({"http_port": "6443"}, "nexus_http_port", "must not be the port of nexus_https_port (6443)"),
     ],
 )
@@ -223,9 +223,12 @@ def test_no_secret_in_the_result(config):
 @pytest.mark.parametrize(
     ("node", "said"),
     [
-        ({"rc": 127, "stderr": "node: error while loading shared libraries\nmore"}, "said: node: error while loading"),
-        ({"rc": None}, "said: no version"),
-        ({"stdout": "hello\n"}, "said: no version"),
+        (
+            {"rc": 127, "stderr": "node: error while loading shared libraries\nmore"},
+            "printed: node: error while loading",
+        ),
+        ({"rc": None}, "printed: no version"),
+        ({"stdout": "hello\n"}, "printed: no version"),
     ],
 )
 def test_node_that_does_not_run(config, node, said):
@@ -292,7 +295,7 @@ def test_another_service_names_its_database_by_another_variable_or_by_none(confi
     result = examine(config, db_path_variable=variable)
     assert result["resolved"]["database_path"] == path.format(app_dir=config.app_dir)
     assert [mismatch["message"] for mismatch in result["mismatches"]] == (
-        ["the service uses another database, by DESK_DATABASE in its environment"] if variable else []
+        ["the service uses another database, set by DESK_DATABASE in its environment"] if variable else []
     )
 
 
@@ -324,7 +327,7 @@ def test_invalid_folder_of_the_inventory_is_always_a_problem(config):
 def test_missing_node_env_is_reported(config):
     result = examine(config, environment_file="", command=["/bin/sh", "backend/server.js"])
     assert [mismatch["message"] for mismatch in result["mismatches"]] == [
-        "NODE_ENV is not set for the service: knex takes it for development"
+        "NODE_ENV is not set for the service, so knex uses development"
     ]
 
 
@@ -380,7 +383,7 @@ def test_unit_that_is_not_loaded(managed, load_state):
 def test_host_without_systemd(managed):
     (problem,) = examine(managed, host=Host(systemd={"rc": 1, "stderr": "System has not been booted"}))["problems"]
     assert problem["variable"] == "nexus_manager"
-    assert ": systemd must answer on this host, or the manager be process: " in problem["message"]
+    assert ": systemd must answer on this host, or the manager must be process: " in problem["message"]
 
 
 @pytest.mark.parametrize(

@@ -671,7 +671,7 @@ def test_workers_of_the_unit_belong_to_it(managed):
 @pytest.mark.parametrize(
     ("load_state", "said"),
     [
-        ("not-found", r"^unit: 'itsm-system' must be a loaded unit; there is no such unit on this host$"),
+        ("not-found", r"^unit: 'itsm-system' must be a loaded unit; this host has no such unit$"),
         ("masked", r"^unit: 'itsm-system' must be a loaded unit; it is masked$"),
     ],
 )
@@ -696,7 +696,9 @@ def test_failed_start_job_gives_the_reason_and_the_place_to_look(managed):
     [unit("failed", "failed", Result="exit-code", ExecMainStatus="1"), WAITING, DEAD, unit(pid=2**22 + 1)],
 )
 def test_unit_that_does_not_stay_up_is_an_error(managed, after):
-    with pytest.raises(NodeProcessError, match=r"^Unit itsm-system did not stay up: it ended at once \(ActiveState="):
+    with pytest.raises(
+        NodeProcessError, match=r"^Unit itsm-system did not stay up: it ended immediately \(ActiveState="
+    ):
         ensure(managed, "started", run=Systemd(DEAD, after))
 
 

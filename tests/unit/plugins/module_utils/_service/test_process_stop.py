@@ -229,7 +229,7 @@ def test_the_service_itself_is_left_if_the_pid_file_names_it(service, port):
         start = wanted(child).start_ticks
         Path(service.pid_file).write_text(f"{child.pid}\n{start}\n")
         result = stop(service, wanted(child, port), policies=[Policy(user=ME, command=".*")])
-        assert why(result) == "it is the service itself: that is restarted, not stopped"
+        assert why(result) == "it is the service itself, which is restarted and not stopped"
         assert child.poll() is None
         Path(service.pid_file).write_text(f"{child.pid}\n{start - 1}\n")
         assert stop(service, wanted(child, port))["changed"]
@@ -251,7 +251,7 @@ def test_the_service_itself_is_left_if_it_runs_in_the_unit(service, port, monkey
         result = stop(service, wanted(child, port), run=systemctl)
         assert result["changed"] != left
         if left:
-            assert why(result) == "it is the service itself: that is restarted, not stopped"
+            assert why(result) == "it is the service itself, which is restarted and not stopped"
 
 
 def test_our_ancestors_and_the_first_process_are_left(service):

@@ -133,19 +133,19 @@ def test_it_goes_back_only_one_step_by_itself(site):
         make_older.execute("DELETE FROM knex_migrations WHERE name = '2_assets.js'")
     go(site)
     assert "already rolled back" in refusal(site)
-    assert refusal(site).endswith("to go further, name the release")
+    assert refusal(site).endswith("to roll back further, name the release")
     assert version(site) == "2"
     assert go(site, "v1")["changed"] and version(site) == "1"
 
 
 def test_a_newer_schema_prevents_the_return(site):
-    assert refusal(site, "v1") == "the schema has gone forward since v1: it knows nothing of 2_assets.js"
+    assert refusal(site, "v1") == "the schema is newer than v1, which does not have 2_assets.js"
     assert version(site) == "10"
 
 
 def test_a_release_without_migrations_keeps_a_schema_with_migrations(site):
     site = site._replace(migrations_dir="elsewhere")
-    assert refusal(site).endswith("it knows nothing of 1_users.js, 2_assets.js")
+    assert refusal(site).endswith("which does not have 1_users.js, 2_assets.js")
 
 
 def test_the_database_is_not_touched(site):
@@ -227,15 +227,15 @@ def test_a_folder_that_is_no_link_is_refused(linked, tmp_path):
 def test_a_database_in_a_release_is_not_left_behind(linked, tmp_path):
     make_database(tmp_path / "releases" / "v10" / "backend" / "itsm.db", "1_users.js")
     inside = linked._replace(db_path=f"{linked.app_dir}/backend/itsm.db")
-    assert "belongs to release v10 alone" in refusal(inside)
+    assert "belongs only to release v10" in refusal(inside)
     inside = linked._replace(db_path=str(tmp_path / "releases" / "v10" / "backend" / "itsm.db"))
-    assert "belongs to release v10 alone" in refusal(inside)
+    assert "belongs only to release v10" in refusal(inside)
     # A release that links to the shared file is accepted; one with its own file is refused.
     for name, target in (("v10", "shared"), ("v2", "other")):
         link = tmp_path / "releases" / name / "backend" / "shared.db"
         link.symlink_to(tmp_path / target / "itsm.db")
     through = linked._replace(db_path=f"{linked.app_dir}/backend/shared.db")
-    assert "belongs to release v10 alone" in refusal(through)
+    assert "belongs only to release v10" in refusal(through)
     link.unlink()
     link.symlink_to(tmp_path / "shared" / "itsm.db")
     assert go(through)["changed"]
@@ -243,7 +243,7 @@ def test_a_database_in_a_release_is_not_left_behind(linked, tmp_path):
 
 def test_an_environment_file_in_a_release_is_not_left_behind(linked, tmp_path):
     (tmp_path / "releases" / "v10" / ".env").touch()
-    assert ".env belongs to release v10 alone" in refusal(
+    assert ".env belongs only to release v10" in refusal(
         linked._replace(protect=[str(tmp_path / "releases" / "v10" / ".env")])
     )
 
@@ -282,7 +282,7 @@ def test_an_untracked_file_is_not_overwritten_by_a_release(repository, tracked, 
         git(folder, "checkout", "--quiet", "main")
         if kept is not None:
             (folder / tracked).write_bytes(kept)
-    assert "is part of the release: going to another would write over it" in refusal(site, "v2")
+    assert "is part of the release: a switch to another release would overwrite it" in refusal(site, "v2")
 
 
 def test_a_folder_within_a_repository_is_refused(repository):
@@ -357,7 +357,7 @@ def test_git_does_not_run_as_root_in_a_tree_with_files_of_the_user():
         os.chown(app / "backend", nobody.pw_uid, nobody.pw_gid)
         head = (app / ".git" / "HEAD").read_text()
         site = Releases(app_dir=str(app), db_path=f"{base}/shared/itsm.db", state_dir=f"{base}/state", user="nobody")
-        with pytest.raises(ReleaseError, match=r"others can change .*/app/backend"):
+        with pytest.raises(ReleaseError, match=r"other accounts can change .*/app/backend"):
             go(site, strategy="git")
         assert (app / ".git" / "HEAD").read_text() == head
 

@@ -147,7 +147,9 @@ def test_an_override_by_another_dropin_is_reported(systemd):
     later = systemd.folder / "itsm.service.d" / "99-local.conf"
     later.parent.mkdir()
     later.write_text("[Service]\nMemoryMax=5\n")
-    with pytest.raises(UnitDropinError, match=r"has no effect, another one comes after it: MemoryMax is 5, not 4096"):
+    with pytest.raises(
+        UnitDropinError, match=r"has no effect, because another one overrides it: MemoryMax is 5, not 4096"
+    ):
         ensure(systemd, memory_max=4096)
     (systemd.folder / "later.env").write_text("ENABLE_HTTPS=true\n")
     later.write_text(f"[Service]\nEnvironmentFile={systemd.folder}/later.env\n")
@@ -171,7 +173,7 @@ def test_memory_is_counted_in_pages(systemd, monkeypatch):
 def test_a_heap_size_in_the_command_itself_is_reported(systemd, value):
     systemd.unit = systemd.unit.replace("node server", f"node {value} server")
     systemd.read()
-    with pytest.raises(UnitDropinError, match="sets --max-old-space-size itself, and wins over NODE_OPTIONS"):
+    with pytest.raises(UnitDropinError, match="sets --max-old-space-size itself, which overrides NODE_OPTIONS"):
         ensure(systemd, max_old_space_size=512)
     assert files(systemd) == []
 

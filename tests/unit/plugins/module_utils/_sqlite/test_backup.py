@@ -123,7 +123,7 @@ def test_named_destination(app: str, tmp_path: Path) -> None:
     target = tmp_path / "here" / "copy.db"
     assert backup(app, dest=str(target))["backup_file"] == str(target)
     content = target.read_bytes()
-    with pytest.raises(SqliteError, match="is there already"):
+    with pytest.raises(SqliteError, match="already exists"):
         backup(app, dest=str(target))
     assert target.read_bytes() == content
 

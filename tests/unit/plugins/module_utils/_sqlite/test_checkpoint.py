@@ -140,9 +140,9 @@ def _corrupt(path: str) -> None:
         (_zero_bytes, "would delete that WAL"),
         (_corrupt, "not sound"),
         (lambda path: flip(path, 2), "not sound"),
-        (lambda path: flip(f"{path}-wal", 0), "WAL of .* is damaged at the header"),
+        (lambda path: flip(f"{path}-wal", 0), "WAL of .* is damaged in its header"),
         (lambda path: flip(f"{path}-wal", frame_offset(9) + 500), "is damaged at frame 10"),
-        (lambda path: new_salts(f"{path}-wal"), "bear other salts"),
+        (lambda path: new_salts(f"{path}-wal"), "have salts that differ"),
     ],
     ids=["missing", "zero bytes", "corrupt", "no database", "WAL header", "WAL frame", "WAL salts"],
 )
@@ -184,7 +184,7 @@ def test_rows_that_went_missing_are_an_error(app: str, monkeypatch: pytest.Monke
         return result
 
     monkeypatch.setattr(sqlite_check, "check", lacking)
-    with pytest.raises(SqliteError, match="has other row counts after"):
+    with pytest.raises(SqliteError, match="has different row counts after"):
         checkpoint(app)
 
 

@@ -167,7 +167,7 @@ def test_a_child_that_says_too_much_is_ended() -> None:
             emit({"event": "word", "text": "x" * MEBIBYTE})
 
     messages = child_process.in_child(work, deadline=time.monotonic() + 60)
-    assert messages[-1]["error"] == "the reading process said more than 16777216 bytes"
+    assert messages[-1]["error"] == "the reading process sent more than 16777216 bytes"
     assert sum(len(json.dumps(message)) for message in messages) < 17 * MEBIBYTE
 
 

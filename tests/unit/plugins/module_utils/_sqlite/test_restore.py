@@ -339,7 +339,7 @@ def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
     plan = restore(path, act=False)
     assert way(plan, "salvage")["possible"]
     assert plan["method"] == "backup"
-    assert "salvage brings back 2 rows, the backup has 1002" in plan["reason"]
+    assert "salvage restores 2 rows, but the backup has 1002" in plan["reason"]
     assert restore(path, method="salvage")["rows_after"]["users"] == 2
 
 
@@ -386,7 +386,7 @@ def test_tables_without_a_row_are_no_salvage(path: str) -> None:
     assert (plan["method"], way(plan, "salvage")["rows"]) == (None, {"incidents": 0, "users": 0})
     for method in ("auto", "salvage"):
         with pytest.raises(
-            SqliteError, match="0 rows in 2 tables, everything would be lost, so a confirmation is required"
+            SqliteError, match="0 rows in 2 tables; everything would be lost, so a confirmation is required"
         ):
             restore(path, method=method)
     assert Path(path).read_bytes() == damaged

@@ -51,7 +51,7 @@ def test_a_deleted_database_with_a_wal(database):
 
 def test_something_else_in_its_place(database):
     database.write_bytes(b"x" * 8192)
-    assert "does not begin like a database" in start_safety.doubt(str(database))
+    assert "does not begin with a SQLite header" in start_safety.doubt(str(database))
 
 
 def test_damaged_pages_are_found_by_the_full_check(database):

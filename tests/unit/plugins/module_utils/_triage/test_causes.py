@@ -499,7 +499,7 @@ CASES = [
     ("disk_full", [FULL], "/var"),
     ("disk_full", [NO_INODES], "/var"),
     ("disk_full", [FULL_TMP], "/tmp"),
-    ("disk_full", [GONE, signature("disk_full", "SQLITE_FULL: database or disk is full")], "there is room again"),
+    ("disk_full", [GONE, signature("disk_full", "SQLITE_FULL: database or disk is full")], "there is free space again"),
     (
         "port_conflict",
         [GONE, {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}],
@@ -583,7 +583,7 @@ CASES = [
     # The lock belongs to the service itself.
     ("hung", [SILENT, signature("db_locked", "SQLITE_BUSY"), holders({**NODE, "role": "writer"})], "does not answer"),
     ("db_locked", [SILENT, STALE_WRITER], "process 90"),
-    ("db_locked", [holders({**WRITER, "blocks_for": 0.5})], "Writes wait: process 7"),
+    ("db_locked", [holders({**WRITER, "blocks_for": 0.5})], "Writes are blocked: process 7"),
     ("db_locked", [GONE, problem("locked")], "is locked"),
     ("db_locked", [GONE, signature("db_locked", "SQLITE_BUSY")], "no other process holds"),
     ("oom_kill", [GONE, {"unit": {"result": "oom-kill", "exit_code": "killed", "exit_status": 9}}], "out of memory"),
@@ -599,7 +599,7 @@ CASES = [
         "its own heap limit",
     ),
     ("modules_broken", [GONE, UNASKED, signature("module_missing", "Error: Cannot find module 'express'")], "express"),
-    ("modules_broken", [GONE, {"node": {"modules_exist": False}}, EXIT_1], "no node_modules"),
+    ("modules_broken", [GONE, {"node": {"modules_exist": False}}, EXIT_1], "node_modules does not exist"),
     ("modules_broken", [GONE, EXIT_1, {"dependencies": {"ok": False, "missing": ["express"]}}], "missing: express"),
     (
         "modules_broken",
@@ -610,7 +610,7 @@ CASES = [
     (
         "modules_broken",
         [GONE, MISSING_EXPRESS, exception(message="Error: Cannot find module 'express'")],
-        "in order now",
+        "all dependencies load now",
     ),
     ("migration_pending", [GONE, LOCKED, exception(), {"migrations": None}], "lock is still set"),
     ("migration_pending", [GONE, LOCKED, exception(), HELD], "lock is still set"),
@@ -750,7 +750,7 @@ CASES = [
         (
             "config_mismatch",
             [shown(body)],
-            "nexus_health_path is /health, which answers with status 200 but without its health",
+            "nexus_health_path is /health, which answers with status 200 but does not report health",
         )
         for body in (b"<!doctype html>", b'{"name": "itsm"}')
     ),
@@ -1724,7 +1724,7 @@ def test_damage_is_reported_once():
 def test_pressure_explains_a_hang():
     pressure = {"io": {"some": {"avg10": 99.0}, "full": {"avg10": 80.5}}, "cpu": None, "memory": {"full": {"avg10": 1}}}
     said = [item["text"] for item in evaluate(SILENT, {"memory": {"pressure": pressure}})[0].evidence]
-    assert [text for text in said if "waited for" in text] == ["everything waited for io 80.5 % of the time"]
+    assert [text for text in said if "waited for" in text] == ["all processes waited for io 80.5 % of the time"]
 
 
 # Each cause that has ended, with the words that identify it, and the cause that is still present.

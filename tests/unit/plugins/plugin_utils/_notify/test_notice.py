@@ -25,7 +25,7 @@ FACTS: dict[str, Any] = {
     "reason": "Data loss is suspected.",
     "severity": "critical",
     "cause": "disk_full",
-    "cause_summary": "There is no room left on /srv.",
+    "cause_summary": "No space is left on /srv.",
     "remedies": [],
     "rungs_tried": [],
     "nothing_changed": "no",
@@ -42,10 +42,10 @@ def texts(language: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_cause_has_the_words_of_the_documents() -> None:
-    assert texts("en")["cause"] == "disk_full: There is no room left on /srv"
+    assert texts("en")["cause"] == "disk_full: No space is left on /srv"
     assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量がありません"
     # Without a message, the English text is quoted.
-    assert texts("ja", messages={})["cause"] == "ディスク容量不足：「There is no room left on /srv」"
+    assert texts("ja", messages={})["cause"] == "ディスク容量不足：「No space is left on /srv」"
     assert texts("en", cause_summary="", messages={})["cause"] == "disk_full"
 
 

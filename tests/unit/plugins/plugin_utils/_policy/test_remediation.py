@@ -82,7 +82,7 @@ def test_a_valid_policy(changes):
         ("remediation_disk_globs", [{"glob": "/var/../etc/*"}], "without . and .."),
         ("remediation_disk_globs", [{"glob": "/*/*"}], "must name a folder below the root"),
         ("remediation_disk_globs", [{"glob": "/[a-z]*/log/*"}], "must name a folder below the root"),
-        ("remediation_disk_globs", [{"glob": "/home/**"}], "must name the folder in /home that is meant"),
+        ("remediation_disk_globs", [{"glob": "/home/**"}], "must name one folder in /home"),
         ("remediation_stop_policy", [{"user": "root"}], "each must be a dictionary with user and command"),
         ("remediation_stop_policy", [{"user": "root", "command": "("}], "'(': must be a regular expression, but"),
         ("remediation_stop_policy", [{"user": "root", "command": "x", "port": "http"}], "port must be a whole number"),
