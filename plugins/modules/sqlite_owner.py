@@ -13,7 +13,7 @@ description:
   - Changes the owner of a database, of its -wal and of its -shm from root to O(user). Their group becomes the primary
     group of that user. Nothing else is changed.
   - Fails without any change if one of these files is a link, has a second name, belongs to neither root nor O(user), or
-    does not begin with the header of a SQLite file. It also fails if the folder, or anything else in it, does not belong to O(user).
+    does not begin like a SQLite file. It also fails if the folder, or anything else in it, does not belong to O(user).
 options:
   path:
     description: Absolute path of the database file.

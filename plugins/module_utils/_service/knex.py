@@ -62,7 +62,7 @@ def may_migrate(argv: Sequence[str]) -> bool:
 
 
 class Status(NamedTuple):
-    """The names of completed and pending migrations, the number of the last batch, and whether the migration lock is set."""
+    """The names of completed and pending migrations, the number of the last batch, and the state of the lock."""
 
     completed: List[str]
     pending: List[str]

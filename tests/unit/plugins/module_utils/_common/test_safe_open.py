@@ -106,7 +106,7 @@ def test_a_folder_that_others_may_write_to_has_no_owner(host):
     (host / "shared").mkdir()
     (host / "shared").chmod(0o777)
     (host / "shared" / "link").symlink_to(host / "secret")
-    with pytest.raises(PermissionError, match="others may write"):
+    with pytest.raises(PermissionError, match="other accounts may write"):
         safe_open.read(str(host / "shared" / "link"))
 
 

@@ -458,9 +458,9 @@ def test_what_people_mean_is_no_pattern_too_wide(pattern):
         ("/usr/local/*", 0, "must not name files of the system"),
         ("/usr/local/**/*.log", 0, "must not name files of the system"),
         ("/home/**", 0, "must name one folder in /home, for example /home/name/**"),
-        ("/var/**/*.log", 0, "as /var/name/**/*.log does"),
-        ("/var/?og/*", 0, "as /var/name/?og/* does"),
-        ("/var/lib/*/*", 0, "as /var/lib/name/*/* does"),
+        ("/var/**/*.log", 0, "for example /var/name/**/*.log"),
+        ("/var/?og/*", 0, "for example /var/name/?og/*"),
+        ("/var/lib/*/*", 0, "for example /var/lib/name/*/*"),
         ("/var/log/*", -1, "keep of '/var/log/*' is -1: must be 0 or more"),
     ],
 )
