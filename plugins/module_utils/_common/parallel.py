@@ -110,8 +110,8 @@ def ask(
 ) -> Dict[str, Answer]:
     """Answer all questions in parallel, each for at most timeout seconds; return the answers by name.
 
-    after: maps a question to another question that must be answered first. If that question times out, the first one
-    is not asked. The time of a question begins when it is asked. All questions end at until (time.monotonic seconds).
+    after: maps a question to an earlier question that must be answered before. If the earlier question times out, the
+    later one is not asked. The time of a question begins when it is asked. All questions end at until (time.monotonic).
     Call this only if no other threads run, because each question runs in a forked copy of this process.
     """
     later = dict(after or {})

@@ -132,7 +132,7 @@ _NO_LETTER = lazy(r"(?<!\d)\d{8}T\d{4,9}Z?|[^A-Za-z0-9]+")
 
 
 def opaque(token: str) -> bool:
-    """Return True if a token is as long and as random as a secret that a program generated."""
+    """Return True if a token is long and random enough to be a secret that a program generated."""
     if len(token) < _SHORTEST:
         return False
     letters = _NO_LETTER.sub("", token)

@@ -5,10 +5,10 @@
 """Open files in folders that another account may write to, without letting that account use our rights.
 
 The service's user owns the application's folder and its logs. It may replace any file there by a link to a file that
-only root may read, by a pipe that never ends, or by a device. So root walks a path step by step without following
-links. A link that only root could have made is followed. A link in a folder of another account is followed with the
-rights of that account, so it leads only to files that the account itself can open. A process that is not root has no
-additional rights that such a link could use.
+only root may read, by a pipe that never ends, or by a device. So root walks a path step by step and checks each link. A
+link that only root could have made is followed with root's rights. A link in a folder of another account is followed
+with the rights of that account, so it leads only to files that the account itself can open. A process that is not root
+has no additional rights that such a link could use.
 """
 
 from __future__ import annotations

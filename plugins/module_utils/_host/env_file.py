@@ -156,8 +156,8 @@ def read_environment_file(path: str) -> Dict[str, str]:
 def read_text(path: str) -> str:
     """Return the text of an environment file.
 
-    The values are passed to processes of the service's user. So a file that this user may not read is not read here
-    either.
+    The values are passed to processes of the service's user. So a file that this user may not read is not read with
+    root's rights either.
 
     Raises EnvironmentFileError if the file cannot be read or is not a text. The error is one line and does not quote
     the file.

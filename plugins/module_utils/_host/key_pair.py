@@ -57,7 +57,7 @@ def _load(certificate: bytes, key: bytes) -> str:
 
 
 def why_unlike(certificate: bytes, key: bytes, *, timeout: Optional[float] = None) -> str:
-    """Return why a certificate and a key (PEM) cannot be used together, or an empty text if they can.
+    """Return why a certificate and a key (PEM) cannot be used together, or an empty string if they can.
 
     The result is MISMATCH if the key belongs to another certificate, PASSPHRASE if it is encrypted, otherwise OpenSSL's
     reason. OpenSSL runs in a separate process, for at most timeout seconds.

@@ -44,7 +44,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 # Time in seconds for which a run keeps the lease after its last call.
 SECONDS = 60.0
-# Upper limit of a lease in seconds, whatever its file says.
+# Upper limit of a lease in seconds, even if its file contains a later end.
 LONGEST = 3600.0
 
 # The options of the documentation fragment "lease".

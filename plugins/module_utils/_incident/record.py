@@ -9,7 +9,7 @@ last_healthy (empty; its modification time is when the service was last found he
 file, so a power cut leaves either the old or the new record. An unreadable record is renamed and does not block the
 run. While the state folder cannot be written to (for example on a full disk), records are in the folder of the lease.
 
-Only the run that has the lease of the host may write. Every call here takes or renews the lease.
+Only the run that has the lease of the host may write. Every call that writes takes or renews the lease.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ EMPTY: Dict[str, Any] = {
     "outcome": None,
     "notified": [],
     "runs": [],
-    # Time of the opening on the clock since boot, which nobody can set, and the id of that boot.
+    # Time of the opening on the clock since boot, which cannot be set, and the id of that boot.
     "opened_boot": None,
     "boot_id": None,
     # Number of writes. Of two copies, the one with the higher number is newer.
@@ -62,7 +62,7 @@ EMPTY: Dict[str, Any] = {
 _INSTANTS = ("detected_at", "answered_at", "mitigated_at", "closed_at")
 UNSEEN = ("runs", "opened_boot", "boot_id", "revision")
 _NUMBER = (int, float)
-# Allowed types of the fields of a record other than its instants, and of the items of its lists.
+# Allowed types of a record's fields (without its instants), and of the fields of the items in its lists.
 _KINDS: Dict[str, Tuple[type, ...]] = {
     **dict.fromkeys(("severity", "detected_by", "cause", "mitigated_from", "outcome", "boot_id"), (str, type(None))),
     **dict.fromkeys(("last_exit", "takeover", "data"), (dict, type(None))),

@@ -168,8 +168,8 @@ class Takeover(NamedTuple):
 def phase(properties: Mapping[str, str]) -> str:
     """Return the phase of a unit with these properties: UP, DOWN, PENDING, STARTING or STOPPING.
 
-    PENDING: an automatic restart is scheduled. STARTING: somebody is already starting it (start-pre, start, or a
-    queued job). STOPPING: it is being stopped, and may be started again afterwards.
+    PENDING: an automatic restart is scheduled. STARTING: the unit is already being started (start-pre, start, or a
+    queued job). STOPPING: the unit is being stopped, and may be started again afterwards.
     """
     active, sub = properties.get("ActiveState", ""), properties.get("SubState", "")
     queued = properties.get("Job", "") not in ("", "0")
@@ -273,7 +273,7 @@ def is_armed(unit: str) -> bool:
 
 
 def disarm(unit: str, *, run: commands.Runner = commands.run) -> None:
-    """Remove the dead-man timer of a unit: the run has started the service, or nobody may start it."""
+    """Remove the dead-man timer of a unit: the run has started the service, or the service must not start."""
     if is_armed(unit):
         with contextlib.suppress(commands.CommandError):
             run(["systemctl", "--no-ask-password", "stop", "--", f"{timer_name(unit)}.timer"], timeout=_TIMEOUT)

@@ -128,7 +128,7 @@ def _login(values: Dict[str, Any]) -> Login:
 
 
 def _database_path(checked: Optional[Dict[str, Any]]) -> str:
-    """Return the path of the service's database that the preflight found, or an empty text if it is unknown."""
+    """Return the path of the service's database that the preflight found, or an empty string if it is unknown."""
     return str(((checked or {}).get("resolved") or {}).get("database_path") or "")
 
 
@@ -184,7 +184,7 @@ def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) 
 
 
 def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
-    """Return when the answering process logged that it serves: the end of an outage that no run saw."""
+    """Return when the answering process logged that it serves. This is the end of an outage if no run saw the end."""
     service, started_at = values["service"], seen["process"]["started_at"]
     if not started_at:
         return None

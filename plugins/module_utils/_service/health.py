@@ -255,7 +255,7 @@ def _watch_until_verdict(watch: _Watch) -> bool:
 
 
 def _wait_until_good(watch: _Watch) -> bool:
-    """Probe until everything is good, the deadline passes, or the process is gone for good."""
+    """Probe until everything is good, the deadline passes, or the process is gone and will not come back."""
     gone_since: Optional[float] = None
     restarts_at_first: Optional[int] = None
     while not watch.probe():

@@ -133,7 +133,7 @@ class Migrator:
         return environment
 
     def run_knex(self, command: str, *, database: str) -> commands.Completed:
-        # Name the database here, so that knex uses the database that was checked, whatever the knexfile says.
+        # Name the database, so that knex uses the checked database even if the knexfile names another one.
         with _explained("run_knex", command=command, folder=self.app_dir):
             return self._run(
                 [self._knex, command, "--connection", database],

@@ -54,7 +54,7 @@ def arguments(*, starts: bool = False) -> Dict[str, Any]:
 
 
 def settings(params: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the option "service" of a module's parameters. A text option that is not set is an empty text."""
+    """Return the option "service" of a module's parameters. A text option that is not set is an empty string."""
     return {name: "" if value is None else value for name, value in params["service"].items()}
 
 
@@ -74,7 +74,7 @@ class Service(NamedTuple):
 
     @property
     def database_path(self) -> str:
-        """The path of the database, or an empty text if none is configured."""
+        """The path of the database, or an empty string if none is configured."""
         return os.path.join(self.app_dir, self.db_path) if self.db_path else ""
 
 

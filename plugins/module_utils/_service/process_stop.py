@@ -4,8 +4,8 @@
 
 """Stop only those processes that block the service and belong to this application or are named by the policy.
 
-Earlier findings are checked again here. The process must have the same pid, start and owner, and must still use that
-port or that database.
+The findings of triage are checked again before a stop. The process must have the same pid, start and owner, and must
+still use the port or the database.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Candidate(NamedTuple):
 
 
 def why_not_pattern(pattern: str) -> str:
-    """Return the requirement that a pattern does not meet, or an empty text if the pattern is valid."""
+    """Return the requirement that a pattern does not meet, or an empty string if the pattern is valid."""
     parts = [part for part in pattern.split("/") if part]
     if not pattern.startswith("/") or pattern.endswith("/") or "\0" in pattern or {".", ".."} & set(parts):
         return "must be an absolute pattern of files, without . and .. and not ending with /"
@@ -125,7 +125,7 @@ class Walk:
         except OSError as error:
             with contextlib.suppress(OSError):
                 if stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                    return None  # the pattern has a folder here, so this file does not match
+                    return None  # the pattern requires a folder of this name, so the file does not match
             linked = "it is reached by a symbolic link; name its real path"
             is_link = _is_link(name, descriptor)
             self._skip(f"{path}/{name}", linked if is_link else f"cannot be entered: {error.strerror}")

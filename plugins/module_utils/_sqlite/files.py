@@ -129,7 +129,7 @@ class Header(NamedTuple):
 
 @dataclasses.dataclass
 class Look:
-    """Everything that the bytes alone show about a database.
+    """Everything that the files of a database show before SQLite opens it.
 
     acknowledged: frames of the WAL whose transactions were acknowledged, or None if the index does not show this.
     """

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The content of a write-ahead log and its index, read from their bytes alone.
+"""The content of a write-ahead log and its index, read without SQLite.
 
 Formats: "WAL-mode File Format" (https://www.sqlite.org/walformat.html) and section 4 of "Database File Format"
-(https://www.sqlite.org/fileformat2.html#walformat). Nothing here opens a database or takes a lock.
+(https://www.sqlite.org/fileformat2.html#walformat). This code opens no database and takes no lock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FRAME_HEADER_SIZE = 24
 _MAGIC = 0x377F0682  # the lowest bit says that checksums take big-endian words
 _VERSION = 3007000
 _MASK = 0xFFFFFFFF
-_BLOCK = 2 << 20  # size of the frames whose checksums are computed at once, in bytes
+_BLOCK = 2 << 20  # size in bytes of the frames whose checksums are computed together
 _PAIRS = 20  # number of words until 64 bits may overflow, since each word makes the sums at most 2.62 times as large
 
 

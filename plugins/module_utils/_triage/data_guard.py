@@ -56,7 +56,7 @@ def _last_good(state_dir: str, path: str) -> last_good.Counted:
 def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
     """Copy the files of a database in doubt to the evidence, unless an up-to-date copy exists.
 
-    Returns path (of the copy, or None) and not_copied (the error, or an empty text).
+    Returns path (of the copy, or None) and not_copied (the error, or an empty string).
     """
     path = database["path"]
     folder = f"{params['state_dir']}/evidence/{params['incident']}"

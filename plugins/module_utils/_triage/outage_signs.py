@@ -14,10 +14,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.f
 
 # If the unit stays active for this many seconds after a start, the service counts as having served.
 _SERVES_AFTER = 30.0
-# A process that has run for longer than this many seconds has served. An end before the start of such a process is not
+# A process that has run for longer than this many seconds has served. An exit before the start of such a process is not
 # part of the current outage.
 _YOUNG = 90.0
-# A process may have written its fatal error up to this many seconds before its end.
+# A process may have written its fatal error up to this many seconds before its exit.
 _LAST_WORDS = 5.0
 
 
@@ -37,7 +37,7 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
     if unit.active_state not in (None, "active", "reloading"):
         sign(unit.exited_at or unit.active_exit_at, "bad", f"unit {unit.name}: main process ended")
     ends = _ends(facts)
-    # The first end began the outage. If the service may have served in between, the last end began it.
+    # The outage began with the first exit or, if the service may have served after that exit, with the last one.
     started = [item["at"] for item in facts.journal.starts]
     again = ends[-1:] if any(ends[0]["at"] <= at <= ends[-1]["at"] for at in started if ends) else []
     for item in [*ends[:1], *again]:
@@ -52,11 +52,11 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
 
 
 def _ends(facts: Facts) -> List[Mapping[str, Any]]:
-    """Return the ends and stops of the unit that belong to this outage, oldest first.
+    """Return the exits and stops of the unit that belong to this outage, oldest first.
 
     The counter NRestarts is not used, because it also counts restarts of earlier weeks, and a stop resets it to 0. Two
-    ends belong together if the service ran only for seconds between them. If the unit has been active for minutes, the
-    outage did not begin with an end.
+    exits belong together if the service ran only for seconds between them. If the unit has been active for minutes, the
+    outage did not begin with an exit.
     """
     unit, journal, until = facts.unit, facts.journal, facts.window.until
     if unit.active_state is None:
@@ -75,7 +75,7 @@ def _ends(facts: Facts) -> List[Mapping[str, Any]]:
 
 
 def _belong(earlier: Mapping[str, Any], later: Mapping[str, Any], *, starts: Sequence[str], gap: float) -> bool:
-    """Return True if two ends belong to one outage, because the start between them was too short to serve."""
+    """Return True if two exits belong to one outage, because the service ran too briefly between them to serve."""
     between = [at for at in starts if earlier["at"] <= at <= later["at"]]
     if between:
         return timestamps.epoch(later["at"]) - timestamps.epoch(max(between)) <= _SERVES_AFTER

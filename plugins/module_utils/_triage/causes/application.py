@@ -186,7 +186,7 @@ def syntax_errors(facts: Facts) -> List[Tuple[str, Mapping[str, Any]]]:
 
 
 def location(item: Mapping[str, Any]) -> str:
-    """Return the position of an exception as file:line, or an empty text if the log does not name it."""
+    """Return the position of an exception as file:line, or an empty string if the log does not name it."""
     found = item.get("place") or {}
     return f"{found['file']}:{found['line']}" if found.get("line") else str(found.get("file") or "")
 

@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.p
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Causes that make a process abort, which systemd reports as an end by a signal.
+# Causes that make a process abort. systemd reports this as an exit by a signal.
 _CRASHES = ("heap_oom", "modules_broken", "db_corrupt", "disk_full", "config_mismatch", "unhandled_exception")
 
 
@@ -42,7 +42,7 @@ def hung(facts: Facts) -> Optional[Finding]:
             evidence.append(says(f"/proc/pressure/{name}", f"all processes waited for {name} {stalled} % of the time"))
     return Finding(
         confidence=0.97 if stopped_ones else 0.85,
-        # Only a signal that somebody sends suspends a process.
+        # A process is suspended only by a signal from outside, so few causes can explain it.
         only_by=("port_conflict",) if stopped_ones else None,
         summary=message("finding.hung.stopped", pid=stopped_ones[0]["pid"])
         if stopped_ones
@@ -82,7 +82,7 @@ def killed(facts: Facts) -> Optional[Finding]:
     result, hard = unit.result, unit.exit_code in ("killed", "dumped")
     name = SIGNALS.get(unit.exit_status or 0, str(unit.exit_status))
     ended = says("journal", facts.process.exits[-1]["text"]) if facts.process.exits else None
-    # systemd reports an end by SIGTERM as success, even if systemd did not send the signal.
+    # systemd reports an exit by SIGTERM as success, even if systemd did not send the signal.
     sent = facts.process.gone and hard and result == "success" and ended is not None and not facts.process.asked
     if result in ("signal", "core-dump", "watchdog") or (result == "timeout" and not facts.process.asked) or sent:
         return Finding(

@@ -14,24 +14,24 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.h
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.log import Journal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS, Unit
 
-# Signals that somebody sends. A process causes the other signals itself.
+# Signals that are sent to a process. A process causes the other signals itself.
 SENT = ("HUP", "INT", "QUIT", "KILL", "TERM")
 _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
-# Maximum time between a line of the kernel and a line of systemd about the same end, in seconds.
+# Maximum time in seconds between a line of the kernel and a line of systemd about the same exit.
 _SAME_END = 30.0
 
 _ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
 # A process that ends within this many seconds has failed to start.
 _START_SECONDS = 20.0
 
-# Maximum number of the unit's ends that triage collects.
+# Maximum number of exits of the unit that triage collects.
 _MOST_EXITS = 20
 
 
 class Process(NamedTuple):
     """The service's processes, and the times when its main process ended.
 
-    served_at: the time of the last successful request, or an empty text if it is unknown.
+    served_at: the time of the last successful request, or an empty string if it is unknown.
     """
 
     gone: bool
@@ -59,13 +59,13 @@ class Process(NamedTuple):
 
     @property
     def exits(self) -> Sequence[Mapping[str, Any]]:
-        """The ends of the main process within the window, from systemd's lines, without requested stops."""
+        """The exits of the main process within the window, from systemd's lines, without requested stops."""
         journal = self.journal
         asked = [item["at"] for item in journal.stops if item["text"].startswith("Stopping ")]
         started = [item["at"] for item in journal.starts]
         found, before = [], ""
         for item in journal.exits:
-            # A requested stop has no line for the end of the process. The next start completes that request.
+            # The journal has no line about the exit after a requested stop. The next start completes that request.
             before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
@@ -74,12 +74,12 @@ class Process(NamedTuple):
 
     @property
     def last_fall(self) -> str:
-        """The journal's text about the latest end of the main process, if systemd has started it again."""
+        """The journal's text about the latest exit of the main process, if systemd has started it again."""
         return str(self.exits[-1]["text"]) if self.exits and self.restarted else ""
 
     @property
     def signal(self) -> str:
-        """The signal that ended the main process last, or an empty text if there was none, or if it is unknown."""
+        """The signal that ended the main process last, or an empty string if there was none, or if it is unknown."""
         if self.gone:
             status = self.unit.exit_status or 0
             return SIGNALS.get(status, str(status)) if self.unit.exit_code in ("killed", "dumped") else ""
@@ -99,16 +99,16 @@ class Process(NamedTuple):
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:
-        """Return True if the main process may have ended at that instant, or if the time of its end is unknown."""
+        """Return True if the main process may have ended at that instant, or if the time of its exit is unknown."""
         known = [self.unit.exited_at, *(item["at"] for item in self.exits)]
         ends = [timestamps.epoch(end) for end in known if end]
         return not at or not ends or any(abs(timestamps.epoch(at) - end) <= _SAME_END for end in ends)
 
     @property
     def last_exit(self) -> Tuple[str, int, str]:
-        """The last end of the main process: code, status and time, or "" and 0 if they are unknown.
+        """The last exit of the main process: code, status and time, or "" and 0 if they are unknown.
 
-        The journal is used if the unit has no value, because systemd forgets an end when the unit is stopped or
+        The journal is used if the unit has no value, because systemd forgets an exit when the unit is stopped or
         started.
         """
         unit = self.unit
