@@ -134,7 +134,7 @@ def ensure(
     run: commands.Runner = commands.run,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Make the service started, stopped or restarted, and return the result of the module.
+    """Start, stop or restart the service if needed, and return the result of the module node_process.
 
     Returns when the process or unit is up, without waiting for an answer.
     on_start: called just before the start, when everything is ready. The start may still fail.

@@ -159,7 +159,7 @@ def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
 
 
 def mark_restart(values: Values, result: Dict[str, Any]) -> None:
-    """Report an outage that systemd ended a short time ago as a past emergency, unless a run has reported it."""
+    """If systemd ended an outage a short time ago, report a past emergency, unless a run has reported the outage."""
     restarted, last = result["supervisor"]["restarted"], last_good.last_healthy(values["state_dir"])
     started = result["supervisor"]["started_at"] or ""
     if restarted and values["open"] and result["severity"] != "warning" and not (last and last >= started):

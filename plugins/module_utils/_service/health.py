@@ -317,7 +317,7 @@ def ask(
     doubt: Callable[[bool], Optional[str]] = lambda closely: None,
     busy: Callable[[], bool] = lambda: False,
 ) -> Dict[str, Any]:
-    """Check the service's health in the plan's mode, and return the result of the module.
+    """Check the service's health in the plan's mode, and return the result of the module health_probe.
 
     If no endpoints are given and none are needed, only the process is checked, and the result is never healthy.
     doubt: returns why the service must not be started on its database, or None if it may be started. Its argument is

@@ -146,7 +146,7 @@ class _Request:
 
     def _wrap(self, connected: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
         wrapped = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
-        with self._lock:  # wrapping moves the descriptor: shutting down the old object would have no effect
+        with self._lock:  # TLS moves the descriptor to a new object, and the old one can no longer shut it down
             self._sockets[-1] = wrapped
             if self._over:
                 raise socket.timeout

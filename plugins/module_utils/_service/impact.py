@@ -56,7 +56,7 @@ def measure(
     user: str = "",
     busy_timeout: float = 1.0,
 ) -> Dict[str, Any]:
-    """Return users, requests and requests_failed between two instants, and the reason for each unknown number.
+    """Return users, requests and requests_failed between two instants, and why a number is unknown.
 
     query: one statement that returns a number, in which :start and :end are the instants. An empty query or an empty
     access_log is skipped. The database is read with the rights of user. See sqlite_files.look. Raises ImpactError.

@@ -140,7 +140,7 @@ class Application:
             yield
 
     def require_rights(self) -> None:
-        """Raise NpmError, before any work, if neither the user nor we may write to the folder."""
+        """Raise NpmError, before any work, if neither the user nor this process may write to the folder."""
         if not self.theirs and os.geteuid() != 0:
             raise NpmError(message("reason.npm.not_writable", folder=self.app_dir, user=repr(self.account.pw_name)))
 

@@ -58,7 +58,7 @@ def _measure(tree: str) -> Tuple[int, int]:
 
 
 def finished(application: Application, *, fingerprint: str) -> Optional[str]:
-    """Return the folder of a tree that a killed run built completely but did not swap in."""
+    """Return the folder of a tree that a killed run built completely but did not put in place, or None."""
     for folder in application.litter():
         with run_as.acting_as(application.account), contextlib.suppress(OSError):
             complete = npm_lock.read(os.path.join(folder, _COMPLETE)).decode("ascii", "replace")

@@ -139,7 +139,7 @@ class _Systemd:
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
-    """Return the drop-in with the sizes that it set before, so that the remedies of several causes are kept."""
+    """Return the drop-in plus the sizes that its file already sets, so that the remedies of several causes are kept."""
 
     def given(pattern: str, path: str) -> int:
         found = re.search(pattern, before.get(path, ""))
@@ -304,7 +304,7 @@ def ensure(
     run: commands.Runner = commands.run,
     folder: str = FOLDER,
 ) -> Dict[str, Any]:
-    """Make the drop-in present or absent; return the result that the module unit_dropin documents.
+    """Create, change or remove the drop-in; return the result that the module unit_dropin documents.
 
     The service itself is not restarted. Raises UnitDropinError.
     """

@@ -22,7 +22,7 @@ class OutOfTime(sqlite_files.SqliteError):
 
 
 def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
-    """Return user and group of the first file of the database that is not root's, or those of the folder."""
+    """Return uid and gid of the first file of the database that does not belong to root, or those of the folder."""
     for name in ("journal", "wal", "shm", "database"):
         facts = found.files.get(name)
         if facts is not None and facts.uid != 0:

@@ -34,7 +34,7 @@ _ORPHANS = "itsm_nexus_lost_and_found"
 
 @dataclasses.dataclass
 class Salvaged:
-    """path is a new database with the saved rows. orphans is the number of rows without a table, in orphans_path."""
+    """The result of a salvage. path: the new database. orphans: the number of rows without a table, in orphans_path."""
 
     path: str
     tool: str

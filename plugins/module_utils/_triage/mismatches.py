@@ -47,7 +47,7 @@ class Mismatch(NamedTuple):
 
 
 def mismatches_of(facts: Facts) -> List[Mismatch]:
-    """Return all differences, with the most certain ones first."""
+    """Return all differences, the most certain ones first."""
     found = [*_of_host(facts), *_of_question(facts), *_of_paths(facts), *_of_environment(facts), *_of_settings(facts)]
     return sorted(found, key=lambda item: -item.confidence)
 
