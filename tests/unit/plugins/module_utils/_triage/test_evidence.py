@@ -304,7 +304,7 @@ def test_a_folder_that_others_could_have_prepared_is_not_used(save, tmp_path, mo
     else:
         place.mkdir()
         place.chmod(0o777)
-    with pytest.raises(EvidenceError, match="somebody else"):
+    with pytest.raises(EvidenceError, match="another account"):
         save(evidence(), elsewhere=(str(place),))
 
 
