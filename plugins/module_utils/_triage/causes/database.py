@@ -25,7 +25,7 @@ _REFUSED = re.compile(r"SQLITE_READONLY|SQLITE_CANTOPEN|readonly database|unable
 
 
 def db_corrupt(facts: Facts) -> Optional[Finding]:
-    """The database is damaged, missing, or has lost rows."""
+    """Report a database that is damaged, is missing, or has lost rows."""
     database, replaced, created_at = facts.database, facts.hold.replaced, facts.hold.created_at
     problems = database.damages
     texts = [item["message"] for item in problems]
