@@ -59,7 +59,7 @@ def test_issue_is_created_once_and_then_commented_if_there_is_news(api):
 
 def test_issue_is_found_without_its_label_or_on_a_later_page(api):
     api.drops_labels = True
-    assert publish(api).warnings == ["o/r did not take label postmortem"]
+    assert publish(api).warnings == ["o/r did not set label postmortem"]
     for _ in range(250):
         api.add(body="Something else that quotes <!-- incident: INC-1 -->", labels=["postmortem"])
     api.add(

@@ -200,7 +200,7 @@ def test_space_is_freed_on_a_full_disk(laid: Service) -> None:
         _run, result = remedy(laid, "disk_full", mounts=[{**mount, "wanted": 99 << 20}])
         entry = only(result)
         assert (entry["changed"], entry["failed"]) == (True, True)
-        assert f"There is still not room enough on {laid.log.parent}" in entry["detail"][-1]
+        assert f"There is still not enough space on {laid.log.parent}" in entry["detail"][-1]
         assert [(path.name, path.stat().st_size) for path in laid.log.parent.iterdir()] == [("server.log", 0)]
 
 
@@ -340,7 +340,7 @@ def test_a_release_without_its_modules_is_not_kept(released: Service) -> None:
     _run, result = remedy(released, "crash_loop", nexus_release_strategy="git", falls=5, exception="", **empty)
     entry = only(result)
     assert (entry["changed"], entry["failed"], lock.exists()) == (True, True, True)
-    assert "was restored, because the modules of v1 could not be had" in entry["detail"][-1]
+    assert "was restored, because the modules of v1 could not be installed" in entry["detail"][-1]
     assert "broken release" in (released.app / "backend" / "server.js").read_text(encoding="utf-8")
 
 

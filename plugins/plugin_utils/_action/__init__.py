@@ -4,6 +4,6 @@
 
 """Helpers that the action plugins of this collection share.
 
-Put code here if it handles what a host sends to the controller.
-It imports no other package of plugin_utils.
+Put code here if it handles data that a host sends to the controller.
+This package imports no other package of plugin_utils.
 """

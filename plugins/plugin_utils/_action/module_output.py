@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The output of a module before ansible-core reads it, without control characters for a terminal.
+"""Removes terminal control characters from the output of a module, before ansible-core reads it.
 
-The modules answer in plain text, but a host may run a manipulated Python. ansible-core prints parts of an answer
-unchanged: warnings, deprecations, diffs, lines around the JSON, and the value of each key "_ansible_*" that it removes.
-So the text is cleaned before ansible-core parses it, independent of the keys that ansible-core knows.
+The modules return plain text, but a host may run a manipulated Python. ansible-core prints parts of a result unchanged:
+warnings, deprecations, diffs, lines around the JSON, and the value of each key "_ansible_*" that it removes. So all of
+the output is cleaned before ansible-core parses it, not only the keys that ansible-core prints today.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Match
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 
 _LINE_ENDS = re.compile(r"\r+\n")
-# Escapes of JSON (RFC 8259; a character beyond U+FFFF is a pair of them), and unescaped control characters.
+# JSON escapes (RFC 8259) and unescaped control characters. JSON writes a character beyond U+FFFF as a pair of escapes.
 _PARTS = re.compile(
     r"(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|\\(?:u(?P<code>[0-9a-fA-F]{4})|(?P<short>.))"

@@ -5,5 +5,5 @@
 """The catalogues of words, one per language.
 
 Put every text that a document or the screen shows here.
-It imports no other package of plugin_utils.
+This package imports no other package of plugin_utils.
 """

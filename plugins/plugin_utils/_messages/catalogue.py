@@ -25,10 +25,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 
 LANGUAGES = ("en", "ja")
 
-# Levels of messages in messages.
+# Maximum depth of nested messages.
 _DEEPEST = 6
 
-# Families of names: without an entry, the name itself is shown; in the family module, the name of the task.
+# Families of names. If the catalogue has no entry for a name, the name itself is shown. In the family module, the name
+# of the task is shown instead.
 OPEN = (
     *(
         "cause",
@@ -47,7 +48,7 @@ OPEN = (
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """A language, and the time zone for times next to UTC; see of."""
+    """A language, and the time zone in which times are shown in addition to UTC. Use of() to make one."""
 
     language: str
     sentences: Mapping[str, str]
@@ -63,9 +64,9 @@ class Words:
         return self.say(key, **values) if key in self.sentences else str(value or "")
 
     def message(self, told: object, text: object = "") -> str:
-        """Return a message in this language; without one, text as a quotation.
+        """Return a message in this language, or text as a quotation if the message is missing or unknown.
 
-        told: a message as plain data (id and values) from a timeline, or a list of them, one for each sentence.
+        told: a message as plain data (id and values) from a timeline, or a list of messages, one for each sentence.
         It may come from a hostile host, or from a version with other ids.
         """
         known = [self._message(each, depth=_DEEPEST) for each in (told if isinstance(told, (list, tuple)) else [told])]
@@ -93,12 +94,12 @@ class Words:
         return Listed(texts, comma=self.sentences["list.comma"], clauses=self.sentences["list.clauses"])
 
     def quoted(self, text: object) -> str:
-        """Return a text that is not ours, or older than the ids of messages, as a quotation."""
+        """Return a text without a message as a quotation, for example the text of a host or of an old timeline."""
         whole = " ".join(str(text or "").split()).rstrip(" .;")
         return self.say("quoted", text=whole) if whole else ""
 
     def knows(self, family: str, value: Optional[str]) -> bool:
-        """Return True if the catalogue has its own word for value."""
+        """Return True if the catalogue has an entry for value."""
         return f"{family}.{value}" in self.sentences
 
     def part(self, name: Optional[str]) -> str:
@@ -173,7 +174,7 @@ class Words:
         return f"{local} {self.zone_name(at)} ({self.utc(at)})" if local else self.utc(at)
 
     def short(self, at: Optional[str]) -> str:
-        """Return an instant if there is space for one time only: in the service's zone, else in UTC."""
+        """Return an instant as a single time: in the zone of the service if there is one, else in UTC."""
         local = self.local(at)
         return f"{local} {self.zone_name(at)}" if local else self.utc(at)
 
@@ -195,14 +196,14 @@ def places(identity: str) -> List[str]:
 
 
 def of(language: Optional[str], timezone: Optional[str] = None) -> Words:
-    """Return the words of a language, or of English if the language has no catalogue. An unknown zone is left out."""
+    """Return the words of a language, or of English if the language has no catalogue. An unknown zone is ignored."""
     known = language if language in LANGUAGES else "en"
     return Words(language=str(known), sentences=sentences(str(known)), zone=_zone(timezone))
 
 
 @functools.lru_cache(maxsize=None)
 def sentences(language: str) -> Mapping[str, str]:
-    """Return the catalogue of one of LANGUAGES: the template of each key. It is imported when it is first needed."""
+    """Return the catalogue of one of LANGUAGES: the template of each key. A catalogue is imported at its first use."""
     known: Mapping[str, str] = late_import.module(f"_messages.{language}").SENTENCES
     return known
 

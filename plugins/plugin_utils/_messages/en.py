@@ -225,7 +225,7 @@ SENTENCES: Dict[str, str] = {
     "action.automation.unfinished": "the run ended early, without a verdict: find out what ended it",
     "action.automation.unreachable": "no playbook can act on a host that does not answer",
     "action.automation.person": "a person has to decide: with {causes} the service must not be started",
-    "action.automation.left": "nothing was done about the cause ({why}); decide whether a playbook may do it next time",
+    "action.automation.left": "nothing was done about the cause ({why}); decide whether a playbook may fix it next time",
     "action.rotation": "Check log rotation",
     "action.rotation.full": "a file system was full: find out what grew, and check that logs are rotated and compressed",
     "action.rotation.large": "the log has grown large",

@@ -26,7 +26,7 @@ SENTENCES: Dict[str, str] = {
     "reason.failure.restored": "started again in its previous state: {why}",
     "reason.failure.not_run": "Cannot run {module} on {host}: {why}",
     "reason.failure.not_written": "Postmortem not written: {why}",
-    "reason.failure.not_usable": "{names} cannot be used",
+    "reason.failure.not_usable": "invalid settings: {names}",
     "reason.verification.fell": "failed again: {why}",
     "reason.verification.login": "{why} (the service answers: check nexus_login_username and nexus_login_password)",
     "reason.recovery.no_method": "{path} was not changed because no method is possible: {why:;}. To use an empty database, set database_recovery_confirm_empty",

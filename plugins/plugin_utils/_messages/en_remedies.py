@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English for remedies: what a remedy does, and why there is none. A template does not end with a full stop."""
+"""English for remedies: what a remedy does, and why no remedy was applied. A template does not end with a full stop."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.process_hidden": "this user is not allowed to see the process",
     "reason.remedy.process_unlocked": "no process locks the database any more",
     "reason.remedy.process_off_port": "no process listens on the port any more",
-    "reason.remedy.tls_no_way": "the policy names neither a command to renew the certificate, nor permissions for its key, nor a future time until which HTTPS may be off",
+    "reason.remedy.tls_no_way": "the policy allows no remedy: it sets no command to renew the certificate, no permissions for its key, and no future time until which HTTPS may be off",
     # Why a remedy failed.
     "reason.remedy.not_stopped": "The service was not stopped for this remedy, because it could not be started again: {why:;}",
-    "reason.remedy.disk_short": "There is still not room enough on {mounts}: {freed} bytes were freed",
-    "reason.remedy.disk_would_be_short": "There is still not room enough on {mounts}: {freed} bytes would be freed",
+    "reason.remedy.disk_short": "There is still not enough space on {mounts}: {freed} bytes were freed",
+    "reason.remedy.disk_would_be_short": "There is still not enough space on {mounts}: {freed} bytes would be freed",
     "reason.remedy.migration_left": "After the migrations the schema is not up to date: {names}",
-    "reason.remedy.release_refused": "Release {release} was not put in place: {why}",
-    "reason.remedy.release_restored": "Release {old} was restored, because the modules of {new} could not be had: {why:;}",
+    "reason.remedy.release_refused": "Release {release} was not activated: {why}",
+    "reason.remedy.release_restored": "Release {old} was restored, because the modules of {new} could not be installed: {why:;}",
     "reason.remedy.process_replaced": "New processes replaced the stopped ones: pid {pids}",
     "reason.remedy.tls_not_served": "The service cannot serve HTTPS: {why:;}",
     "reason.remedy.tls_unknown": "the certificate is not known",

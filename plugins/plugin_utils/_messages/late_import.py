@@ -5,8 +5,8 @@
 """Imports a module when it is first needed, so that the first task starts earlier.
 
 Ansible forks a worker for each task. If another thread imports a module at that moment, the worker inherits the lock of
-that module without the thread that releases it, and waits forever if it imports the module too. So a fork waits until
-the import has ended.
+that module, but not the thread that would release it. A worker that imports the same module would then wait forever. So
+a fork waits until the import has ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_i
 
 
 def module(name: str) -> ModuleType:
-    """Return a module of plugin_utils, by its name below plugin_utils. It may be called on any thread."""
+    """Return a module of plugin_utils. name: its name below plugin_utils. Any thread may call this function."""
     with _LOCK:
         return importlib.import_module(f"{_PLUGIN_UTILS}.{name}")
 

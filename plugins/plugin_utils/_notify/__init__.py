@@ -5,5 +5,5 @@
 """Notifications: the contacts, the messages, and the ways to send them.
 
 Put a new transport here.
-It imports from _timeline, _messages and _action only.
+This package imports only from _timeline, _messages and _action.
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The contacts of a service and their channels. No name of a channel has a secret in it."""
+"""The contacts of a service and their channels. The displayed name of a channel contains no secret."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 
 # Stands for a value that could not be evaluated.
 UNREADABLE = object()
-# The same as a text for a problem.
+# Why a channel with such a value cannot be used.
 UNREADABLE_REASON = "cannot be evaluated; check if it uses an undefined variable"
 
 
 class Channel(NamedTuple):
-    """A channel of a contact, with the contact, its number among the contact's channels, its type and its displayed
-    name.
+    """A channel of a contact.
 
-    error: why the channel cannot be used.
+    number: its index in the contact's list of channels. label: its displayed name. error: why it cannot be used.
     """
 
     contact: str
@@ -61,7 +60,7 @@ def is_unreadable(value: Any) -> bool:
 
 
 def _label(channel: Mapping[str, Any]) -> str:
-    """Return a name without secrets, such as the host of a URL or the program of a command."""
+    """Return the displayed name of a channel without secrets, such as the host of a URL or the program of a command."""
     kind = str(channel.get("type"))
     if channel.get("name"):
         return str(channel["name"])
@@ -81,5 +80,5 @@ def listed(value: Any) -> List[Any]:
 
 
 def why_not_type(kind: Any, types: Sequence[str]) -> str:
-    """Return why kind is not one of the types of channels, or an empty text if it is."""
+    """Return why kind is not a valid channel type, or an empty text if it is valid."""
     return "" if kind in types else f"type is {kind!r}, allowed are {', '.join(types)}"

@@ -11,7 +11,7 @@ from typing import Any, Dict, Mapping
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import kinds
 
-# The chat services for whose incoming webhooks a body can be made.
+# The supported chat services.
 SHAPES = ("mattermost", "slack", "teams")
 
 # Maximum length of a text. Teams accepts 28 KB for the whole card, Mattermost 16383 characters for a message.
@@ -19,7 +19,7 @@ _TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
 def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts of a message for sending: each text is one line of limited length, with credentials masked."""
+    """Return the facts of a message, ready to send: each text is one short line, with masked credentials."""
     return {name: _fit(value) for name, value in values.items()}
 
 
@@ -34,10 +34,10 @@ def _fit(value: Any) -> Any:
 
 
 def body(message: Mapping[str, Any], shape: str) -> Dict[str, Any]:
-    """Return the JSON body for the chat service that shape names (a key of _BODIES): the subject, with the text below
-    it.
+    """Return the JSON body of a message: the subject, with the text below it.
 
-    The text contains output of hosts. So nothing in it may become a mention, a link or a heading.
+    shape: the chat service, a key of _BODIES. The text contains output of hosts, so nothing in it may become a mention,
+    a link or a heading.
     """
     return _BODIES[shape](str(message["subject"]), str(message["text"]))
 

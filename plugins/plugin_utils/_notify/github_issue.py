@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A postmortem as an issue on GitHub or a GitHub Enterprise Server. It is created once, and changes become comments.
+"""A postmortem as an issue on GitHub or a GitHub Enterprise Server. Later versions of the postmortem become comments.
 
 GitHub has no idempotency key. So the text contains two hidden marks. The mark of the incident is used to find its issue
-again. The mark of the document shows that it was already posted. Issues are listed and not searched, because the search
-index is updated late. (https://docs.github.com/en/rest/issues)
+again. The mark of the document shows that this version was already posted. Issues are listed instead of searched,
+because GitHub updates its search index with a delay. (https://docs.github.com/en/rest/issues)
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Transport = Callable[[str, str, Mapping[str, str], Optional[bytes]], Tuple[int, 
 
 
 class IssueError(Exception):
-    """The postmortem could not be published. The text contains no secret."""
+    """The postmortem could not be published. The error message contains no secret."""
 
 
 class _PassingError(Exception):
-    """A temporary error. A retry may succeed, after the number of seconds that the server may give."""
+    """A temporary error, after which a retry may succeed. after: seconds to wait, or None if the server gives none."""
 
     def __init__(self, text: str, *, after: Optional[float] = None) -> None:
         super().__init__(text)
@@ -81,8 +81,8 @@ class Published:
 def body(document: str, *, incident: str, where: str) -> str:
     """Return document (Markdown) as the body of an issue, with its hidden marks, within GitHub's size limit.
 
-    If it is too long, whole sections are left out, beginning with the last one. A single section that is too long goes
-    first. A reference to the full document replaces each of them.
+    If the document is too long, each section that does not fit into the remaining space is replaced by a reference to
+    the full document. Earlier sections are kept first.
     """
     marks = f"{marker(incident)}\n{_digest_mark(document)}\n"
     # The marks identify an issue. A host could write such a mark into a text, so marks in the document are made
@@ -128,7 +128,7 @@ def why_not(target: Target) -> str:
         return f"api_url {wrong}"
     if not target.token:
         return "token is empty, and neither ITSM_NEXUS_GITHUB_TOKEN nor GITHUB_TOKEN is set on the controller"
-    return "" if target.token.isascii() and target.token.isprintable() else "token holds characters that no token has"
+    return "" if target.token.isascii() and target.token.isprintable() else "token contains invalid characters"
 
 
 def publish(
@@ -184,7 +184,7 @@ class _Client:
         self._base = f"{target.api.rstrip('/')}/repos/{target.repository}"
 
     def find(self, mark: str, *, since: str) -> Optional[Dict[str, Any]]:
-        """Return the issue with mark. Search by label, and then by time in case the label was removed."""
+        """Return the issue with mark, or None. Search by label first, then by time in case the label was removed."""
         queries = [{"since": since}]
         if self.target.labels:
             queries.insert(0, {"labels": self.target.labels[0]})
@@ -196,11 +196,11 @@ class _Client:
         return None
 
     def commented(self, number: int, mark: str) -> bool:
-        """Return True if a comment of the issue has mark."""
+        """Return True if a comment of the issue contains mark."""
         return any(mark in str(each.get("body") or "")[:300] for each in self.pages(f"/issues/{number}/comments", {}))
 
     def create(self, title: str, text: str) -> Tuple[Dict[str, Any], List[str]]:
-        """Return the new issue, and the labels and assignees that GitHub did not set."""
+        """Create an issue. Return it, and a warning if GitHub did not set all labels and assignees."""
         wanted: Dict[str, Any] = {"title": title[:256], "body": text}
         extras = {"labels": list(self.target.labels), "assignees": list(self.target.assignees)}
         try:
@@ -208,7 +208,7 @@ class _Client:
         except _RefusedError as error:
             if not any(extras.values()):
                 raise
-            # Publish the issue even if an assignee has left the company.
+            # Publish the issue without labels and assignees, because an assignee may have left the company.
             made = self.call("POST", "/issues", wanted)
             return made, [f"labels and assignees were refused: {error}"]
         got = {
@@ -216,7 +216,7 @@ class _Client:
             "assignees": {each.get("login") for each in made.get("assignees") or [] if isinstance(each, dict)},
         }
         lost = [f"{name[:-1]} {each}" for name, asked in extras.items() for each in asked if each not in got[name]]
-        return made, [f"{self.target.repository} did not take {', '.join(lost)}"] if lost else []
+        return made, [f"{self.target.repository} did not set {', '.join(lost)}"] if lost else []
 
     def pages(self, path: str, query: Mapping[str, str]) -> Iterator[Dict[str, Any]]:
         """Yield the items of a list, page by page."""
@@ -229,7 +229,7 @@ class _Client:
                 return
 
     def call(self, method: str, path: str, sent: Optional[Mapping[str, Any]] = None) -> Any:
-        """Return the JSON answer of the API. Raises IssueError, _PassingError, _RefusedError."""
+        """Send a request to the API, and return the JSON response. Raises IssueError, _PassingError, _RefusedError."""
         headers = {
             "Accept": "application/vnd.github+json",
             "Authorization": f"Bearer {self.target.token}",
@@ -267,7 +267,7 @@ class _Client:
         if status == 422:
             return _RefusedError(told)
         if 300 <= status < 400:
-            return IssueError(f"{told}; the repository has moved: name its new place")
+            return IssueError(f"{told}; the repository has moved: set repository to its new name")
         hint = {
             401: "the token is wrong or has expired",
             403: "the token may not write issues there",
@@ -300,7 +300,7 @@ def _message(content: bytes) -> str:
 
 
 def _after(answered: Mapping[str, str]) -> Optional[float]:
-    """Return the number of seconds that the server asks to wait, or None."""
+    """Return the number of seconds that the server asks the client to wait, or None."""
     # Retry-After may also be a date, but GitHub sends seconds.
     with contextlib.suppress(ValueError):
         if "retry-after" in answered:

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The statements of a notification in a language, in the same words as in the documents and on the screen.
+"""The statements of a notification, in the same words as in the documents and on the screen.
 
-The templates of the escalation role only lay them out. facts: see content.facts.
+The templates of the escalation role only lay out these statements. facts: see content.facts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _cause(words: Words, facts: _Facts) -> str:
 
 
 def _reason(words: Words, facts: _Facts) -> str:
-    """Return why somebody is notified. A rule of the inventory has only its own text."""
+    """Return why somebody is notified. A rule from the inventory has no translation, so its text is used unchanged."""
     rule = str(facts["rule"] or "")
     return words.name("escalation", rule) if words.knows("escalation", rule) else str(facts["reason"])
 
@@ -63,7 +63,7 @@ def _done(words: Words, facts: _Facts) -> List[str]:
 
 
 def _held(rung: _Facts) -> str:
-    """Return the result of a rung as the last part of its key."""
+    """Return the last part of the catalogue key for the result of a rung."""
     known = next((name for name in ("held", "serves", "restored") if rung.get(name)), None)
     return known or ("unknown" if rung.get("held", False) is None else "not")
 

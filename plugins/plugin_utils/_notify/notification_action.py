@@ -31,12 +31,12 @@ def fail(*, msg: str) -> NoReturn:
 class Telling(ActionBase):  # type: ignore[misc]
     """Sends a notification from this process, without the connection, privileges and interpreter of the inventory.
 
-    If the message is not accepted, the action does not fail, but returns a result.
+    If the message is not accepted, the action does not fail. Its result then contains the error.
     """
 
     TRANSFERS_FILES = False
     _requires_connection = False
-    # Additional time in seconds to wait for an attempt, because its own timeout should stop the attempt first.
+    # Seconds added to the time limit of an attempt, so that the timeout of the transport ends the attempt first.
     _grace = 0.0
 
     # Set by each plugin: its options in addition to LIMITS.

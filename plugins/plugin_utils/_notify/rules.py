@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Decide, from rules, contacts and earlier notifications, which contacts get which message through which channel.
+"""Decides which contacts get which message through which channel, from the rules and the earlier notifications.
 
-These are pure functions of plain data. Their results contain no secret of a channel.
+All functions are pure and use plain data. Their results contain no secret of a channel.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.contact
     why_not_type,
 )
 
-# Levels without a rule: the outage has ended, and somebody is working on it.
+# Levels that need no rule: the outage has ended (RESOLVED), or somebody is working on it (ACKNOWLEDGED).
 RESOLVED = "resolved"
 ACKNOWLEDGED = "acknowledged"
 
-# Types of channels that get a message when somebody is working on the outage. In other channels, it would only be one
-# more message to read.
+# Types of channels that get a message when somebody is working on the outage. In other channels, the message would only
+# be one more to read.
 _ACKNOWLEDGING = ("pagerduty",)
 
 # Level, contact and channel of a message that was accepted.
@@ -33,7 +33,7 @@ _Due = List[Tuple[str, Channel]]
 
 
 def applies(value: Any) -> bool:
-    """Return True if the value of when, a boolean or a text, is true."""
+    """Return True if a rule applies. value: the rule's when, a boolean or a text."""
     return value.strip().lower() in ("true", "yes", "on", "1") if isinstance(value, str) else bool(value)
 
 
@@ -51,9 +51,10 @@ def plan(
     A level is sent once to the contacts of its rule, through each channel that has not accepted it yet. It is not sent
     if a higher level was sent before. The most severe rule is first, so the first rule of a level defines the rank of
     the level. When the service has recovered, the channels that accepted a message are notified once, unless they get a
-    higher level now. If two contacts share a destination (a room, an address), only one message is sent. same_as of the
-    other delivery is the contact and channel of that message. If types lists the channel types, a channel of another
-    type has an error.
+    higher level now. If two contacts share a destination (a room, an address), only the first of their deliveries is
+    sent. The second one has same_as: the contact and channel of the first.
+
+    types: the existing channel types, or empty. If it is not empty, a channel of another type has an error.
     """
     rule = next(each for each in rules if applies(each["when"]))
     level = level_of(rule)
@@ -122,10 +123,10 @@ def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], take
 def _each_once(
     due: _Due, *, contacts: Mapping[str, Any], taken: _Taken
 ) -> List[Tuple[str, Channel, Optional[Channel]]]:
-    """Return due, each with the earlier message in it that has the same destination, if any.
+    """Return the messages of due, each with the channel of an earlier message of due to the same destination, or None.
 
-    A message that this destination has already accepted is left out. The message that the outage is over is also left
-    out if the destination gets a higher level now.
+    A message that its destination has already accepted is left out. The message that the outage has ended is also left
+    out if its destination gets a higher level now.
     """
     every = [each for key in contacts for each in channels(contacts, key)]
     kept: List[Tuple[str, Channel, Optional[Channel]]] = []
@@ -155,5 +156,5 @@ def _why_it_is_not_there(kind: str, types: Sequence[str]) -> str:
 
 
 def level_of(rule: Mapping[str, Any]) -> str:
-    """Return the level of a rule. If none is set, it is the name of the rule."""
+    """Return the level of a rule, or the name of the rule if it has no level."""
     return str(rule.get("level") or rule["name"])

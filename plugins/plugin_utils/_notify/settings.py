@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Validate the settings of notifications before an outage: contacts, channels, rules and mail server."""
+"""Validates the settings of notifications before an outage: contacts, channels, rules and mail server."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def problems(
     languages: Iterable[str],
     settings: Mapping[str, Any],
 ) -> List[str]:
-    """Return one sentence for each invalid setting, with variable, value (if it is no secret) and allowed values.
+    """Return one sentence for each invalid setting, with its name, its value (unless it is a secret) and valid values.
 
     types: the existing channel types. settings: the other variables, by their names.
     """
@@ -150,7 +150,7 @@ def _why_not_secret(secret: Any) -> str:
     try:
         length = len(transports.signing_key(secret))
     except ValueError as error:
-        return f"is of no use: {error}"
+        return f"is invalid: {error}"
     return "" if length >= _SHORTEST_SECRET else f"has {length} bytes, at least {_SHORTEST_SECRET} are needed"
 
 

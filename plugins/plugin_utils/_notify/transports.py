@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Send one message through one channel: JSON over HTTPS, mail, or a local command. Independent of Ansible.
+"""Sends one message through one channel: JSON over HTTPS, mail, or a local command. Independent of Ansible.
 
-The address of a channel (a webhook's URL, a key, a password) is a secret. So an error message never quotes another one
-and contains at most the host.
+The address of a channel (a webhook's URL, a key, a password) is a secret. So an error message never quotes the error of
+a library. It contains at most the host of a URL.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 _BASE64_SECRET = "whsec_"  # noqa: S105
 GITHUB_TOKENS = ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# Tokens and values as defined by RFC 9110, 5.1 and 5.5; values are limited to ASCII.
+# Names and values of headers as defined by RFC 9110, 5.1 and 5.5. Values are limited to ASCII.
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+\Z", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
 
@@ -70,10 +70,10 @@ def deliver(
     delay: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Delivered:
-    """Call send until it succeeds, with at most retries repetitions and a delay in seconds between them.
+    """Call send until it succeeds, and retry at most retries times with delay seconds between the attempts.
 
     An attempt that has not ended after timeout seconds counts as failed. Raises no error, because an undeliverable
-    message must not stop the following ones.
+    message must not prevent the next messages.
     """
     attempts = 0
     while True:
@@ -147,22 +147,22 @@ def why_not_url(url: object) -> str:
     except ValueError:
         return "is not a URL"
     if any(ord(character) <= 0x20 or ord(character) >= 0x7F for character in str(url)):
-        return "holds characters that no URL has"
+        return "contains characters that are not allowed in a URL"
     if parts.username is not None or parts.password is not None:
-        return "holds a user or a password, which are not sent"
+        return "contains a user or a password, which are not sent"
     if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname not in LOOPBACK):
-        return "is not https:// (http:// is for this machine alone)"
+        return "is not https:// (http:// is only allowed for this machine)"
     return ""
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the HMAC key in secret, which is base64 after whsec_, or any other text as bytes. Raises ValueError."""
+    """Return the HMAC key: the decoded base64 after whsec_, or the bytes of any other secret. Raises ValueError."""
     if not secret.startswith(_BASE64_SECRET):
         return secret.encode()
     try:
         return base64.b64decode(secret[len(_BASE64_SECRET) :], validate=True)
     except binascii.Error:
-        raise ValueError("what follows whsec_ is not base64") from None
+        raise ValueError("the text after whsec_ is not base64") from None
 
 
 def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> Dict[str, str]:
@@ -191,9 +191,9 @@ def _why_not_headers(headers: Mapping[str, object]) -> str:
     """Return why these headers are invalid, without quoting a value, or an empty text if they are valid."""
     for name, value in headers.items():
         if not _HEADER_NAME.match(str(name)):
-            return "one of its headers has a name that no header has"
+            return "one of its headers has an invalid name"
         if not isinstance(value, str) or not _HEADER_VALUE.match(value):
-            return f"its header {name} holds what no header can: one line of ASCII is allowed"
+            return f"its header {name} has an invalid value: one line of ASCII is allowed"
     return ""
 
 
@@ -211,7 +211,7 @@ def post(
 ) -> None:
     """Post body as JSON, signed if secret is set. A 2xx answer means accepted. Raises DeliveryError.
 
-    headers are sent too, and may be secrets. They cannot replace a header of the signature.
+    headers: additional headers, which may contain secrets. They cannot replace a header of the signature.
     """
     reason = why_not_url(url)
     if reason:
@@ -263,9 +263,9 @@ class Server:
 def why_not_address(address: object) -> str:
     """Return why address is not a valid mail address, or an empty text if it is valid."""
     if not isinstance(address, str) or any(ord(character) < 0x20 or ord(character) == 0x7F for character in address):
-        return "is not a text of one line"
+        return "is not text on one line"
     if len(email.utils.getaddresses([address])) != 1:
-        return "is more than one address"
+        return "has more than one address"
     name, at, domain = email.utils.parseaddr(address)[1].rpartition("@")
     return "" if name and at and domain and " " not in domain else "is not a mail address"
 
@@ -285,7 +285,7 @@ def compose(
     message["Message-ID"] = f"<{_atom(message_id)}@{domain}>"
     message["References"] = f"<{_atom(thread)}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    # A lone surrogate (from a name that is not UTF-8) would prevent the whole mail.
+    # Replace a lone surrogate (from a name that is not UTF-8), because the mail could not be encoded.
     message.set_content(text.encode("utf-8", "replace").decode("utf-8"), charset="utf-8")
     return message
 
@@ -299,7 +299,7 @@ def mail(message: email.message.EmailMessage, *, server: Server, timeout: float,
     if server.password and server.security == "none" and server.host not in LOOPBACK:
         raise DeliveryError("its password would be sent unprotected", passing=False)
     name = socket.gethostname()
-    # The lookup of the full host name takes long if no name server answers.
+    # If local_hostname is not set, smtplib looks up the full host name, which takes long if no name server answers.
     local = name if "." in name else "[127.0.0.1]"
     try:
         if server.security == "tls":
@@ -319,7 +319,7 @@ def mail(message: email.message.EmailMessage, *, server: Server, timeout: float,
     except OSError as error:
         raise _network(error) from None
     if refused:
-        raise DeliveryError(f"refused {len(refused)} of its recipients, the others have it", passing=False)
+        raise DeliveryError(f"refused {len(refused)} of the recipients, accepted the others", passing=False)
 
 
 def _smtp(error: smtplib.SMTPException) -> DeliveryError:
@@ -329,9 +329,9 @@ def _smtp(error: smtplib.SMTPException) -> DeliveryError:
             f"refused all recipients ({', '.join(map(str, codes))})", passing=all(400 <= code < 500 for code in codes)
         )
     if isinstance(error, smtplib.SMTPNotSupportedError):
-        return DeliveryError("does not offer what is asked of it: STARTTLS or a log-in", passing=False)
+        return DeliveryError("does not support STARTTLS or the login", passing=False)
     if isinstance(error, smtplib.SMTPResponseException):
-        what = "refused the log-in" if isinstance(error, smtplib.SMTPAuthenticationError) else "refused the mail"
+        what = "refused the login" if isinstance(error, smtplib.SMTPAuthenticationError) else "refused the mail"
         return DeliveryError(f"{what} ({error.smtp_code})", passing=400 <= error.smtp_code < 500)
     return DeliveryError(f"broke off ({type(error).__name__})", passing=True)
 

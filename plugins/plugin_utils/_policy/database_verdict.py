@@ -53,7 +53,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         cause_summary=summary.text,
         rung=str(tried[0]["rung"]) if held else None,
         halted="",
-        # Without a recovery, nobody has counted the rows.
+        # If the recovery did not run, the rows were not counted.
         loss_suspected=recovery.get("data_loss", statements.UNKNOWN) != statements.NONE,
         error=error or None,
         next_step=with_stop(catalogue.english(next_step)),

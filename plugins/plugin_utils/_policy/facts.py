@@ -24,7 +24,7 @@ UNKNOWN_CAUSE: Mapping[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """The observations and actions of a run. Lists have rungs, findings or remedies as the roles report them."""
+    """The observations and actions of a run. Rungs, findings and remedies are in the form that the roles report."""
 
     # The result of the first triage.
     severity: str
@@ -45,7 +45,7 @@ class Facts:
     remedies: Sequence[Mapping[str, Any]] = ()
     crash_loop: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_mode: bool = False
-    # Why the host was lost, why the recovery stopped, and why an earlier step ended the ladder, or empty texts.
+    # Why the host was lost, why the recovery stopped, and why an earlier step ended the ladder. Each may be empty.
     lost: str = ""
     error: str = ""
     halted_before: str = ""
@@ -70,7 +70,7 @@ class Facts:
 
     @property
     def restored(self) -> List[Reason]:
-        """The reasons why rungs failed after which the service was started in its previous state and is running."""
+        """The reasons of the failed rungs after which the service runs in its previous state again."""
         return [Reason.read(each, "reason") for each in self.tried if each.get("restored")]
 
     def why(self, name: str) -> Reason:

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Why a step of a run failed, as messages for other languages. The English text stays with the playbooks.
+"""Why a step of a run failed, as messages for other languages. The playbooks have the English text.
 
-A result of a host may contain anything. See reasons.messages_of.
+The result of a host may contain anything, so its messages are checked (see reasons.messages_of).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def messages(
     """Return the messages of a failed task as plain data.
 
     result: the result of the failed task. hidden: True if the task hides its output. undefined: the name of a variable
-    that is not defined. results: the results of roles whose last task fails with the problems, but has no messages.
-    task: the name of the task, if the reason names it.
+    that is not defined. results: the results of roles. The last task of such a role fails with the role's problems as
+    text, so the messages are taken from the role's result. task: the name of the task, if the reason names it.
     """
     if hidden:
         found: Sequence[Message] = [message("reason.failure.hidden")]
@@ -44,7 +44,7 @@ def messages(
 
 
 def _failed_with(of_role: _Data, result: _Data) -> bool:
-    """Return True if the failed task is the one with which a role ends because of its problems."""
+    """Return True if the error of the failed task consists of the problems that a role found."""
     problems = [str(each) for each in of_role.get("problems") or []]
     return bool(problems) and str(result.get("msg")) == "; ".join(problems)
 
@@ -65,7 +65,7 @@ def of_verification(seen: _Data) -> Dict[str, Any]:
 
     seen: answer, watch, database (results of its probes and of its check of the database, or empty if they did not
     run), login_failed (only the login failed), serves (the service stayed up). After the first failed check, the later
-    checks are skipped. But if only the login failed, the stability check and the row count are run nevertheless.
+    checks are skipped. If only the login failed, the stability check and the row count are still run.
     """
     answer, watch = seen["answer"], seen.get("watch") or {}
     login_failed = bool(seen.get("login_failed"))

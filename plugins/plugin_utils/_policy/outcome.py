@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 
-# The types are those of the modules' results. Instants are UTC (ISO 8601), durations are seconds.
+# Values have the types of the modules' results. Instants are UTC (ISO 8601), durations are seconds.
 _Data = Mapping[str, Any]
 # The outcome of an incident whose host cannot be reached, and its severity and cause.
 UNREACHABLE = unreachable.UNREACHABLE
@@ -147,7 +147,8 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
 def without_documents(outcome: _Data, failure: str, settings: Sequence[str]) -> Dict[str, Any]:
     """Return an outcome with the reason why the postmortem was not written.
 
-    failure: the error. settings: the names of invalid settings, whose error may quote a secret.
+    failure: the error. settings: the names of the invalid settings, if any. The reason then has only these names,
+    because the error may quote a secret.
     """
     told = message(
         "reason.failure.not_written",
@@ -165,7 +166,10 @@ def without_documents(outcome: _Data, failure: str, settings: Sequence[str]) -> 
 
 def error_message(outcome: _Data) -> str:
     """Return the error message of a run that did not recover the service."""
-    states = {UNREACHABLE: "in an unknown state, its host was lost", "login_failed": "serving, login failed"}
+    states = {
+        UNREACHABLE: "in an unknown state, because its host cannot be reached",
+        "login_failed": "serving, login failed",
+    }
     if outcome["rungs_tried"] and str(outcome["rungs_tried"][-1]["rung"]).startswith("database_recovery"):
         why = outcome["error"] or "the service did not stay up"
     else:

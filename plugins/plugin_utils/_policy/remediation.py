@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Validation of the policy of remedies, before any action, and the messages of remedies that need more than values."""
+"""Validates the policy for remedies before any action, and builds the messages about remedies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import reclaim_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
 
-# This is longer than any renewal takes. A longer time is not meant for an outage.
+# The renewal of a certificate never takes this long, so no outage requires HTTPS to be off for longer.
 MOST_DAYS_WITHOUT_HTTPS = 30
 
 _MIB = 1 << 20
@@ -39,7 +39,7 @@ def _number(name: str, value: Any) -> Iterator[str]:
     except (TypeError, ValueError):
         number = float("nan")
     if not (least <= number < math.inf or (zero and number == 0)):
-        yield f"{name} is {value!r}: must be a number from {least} on" + (f", or 0 for {zero}" if zero else "")
+        yield f"{name} is {value!r}: must be a number of at least {least}" + (f", or 0 for {zero}" if zero else "")
 
 
 def _until(value: Any, *, now: datetime.datetime) -> Iterator[str]:
@@ -50,7 +50,7 @@ def _until(value: Any, *, now: datetime.datetime) -> Iterator[str]:
     except ValueError:
         end = None
     if end is None:
-        # Without quotes, YAML reads a date.
+        # Without quotes, YAML reads the value as a date, not as a text.
         yield f"{name} is '{value}': must be empty, or an instant in UTC such as '2026-03-02T05:00:00Z', in quotes"
     elif end > now + datetime.timedelta(days=MOST_DAYS_WITHOUT_HTTPS):
         yield f"{name} is '{value}': must be within {MOST_DAYS_WITHOUT_HTTPS} days from now"
@@ -131,5 +131,5 @@ def problems(settings: Mapping[str, Any], *, causes: Sequence[str], now: datetim
         found += check(value) if isinstance(value, list) else [f"{name} is {value!r}: must be a list of dictionaries"]
     command = settings["remediation_tls_renew_command"]
     if not isinstance(command, list) or not all(isinstance(word, str) and word for word in command):
-        found.append("remediation_tls_renew_command must be a list of words, none of them empty")
+        found.append("remediation_tls_renew_command must be a list of words without empty words")
     return found

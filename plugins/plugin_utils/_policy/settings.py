@@ -39,7 +39,7 @@ _REFUSED_LIMIT = (
     "{why}: nothing was done. outage_recover_single_host is true, so --limit must be the name of one host of {hosts}; "
     "a group, a pattern or a list is not allowed."
 )
-# If the similarity of two names is higher than this (one or two letters differ), one of them is a typing error.
+# Two names that are at least this similar (one or two letters differ) are treated as a typing error.
 _ALIKE = 0.85
 
 
@@ -64,15 +64,15 @@ def setting(value: Any, name: str) -> Any:
 def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
     """Return a sentence for each invalid setting. given: values by name without PREFIX.
 
-    names: the names of variables. A name that begins with PREFIX and is similar to the name of a setting is refused,
-    because the intended setting is not set. Other names are ignored.
+    names: the names of variables. A name that begins with PREFIX and is similar to the name of a setting is refused. It
+    is probably a typing error, and the intended setting would have no effect. Other names are ignored.
     """
     known = (*SETTINGS, *_OF_THE_PLAY)
     found: List[str] = []
     ours = {name[len(PREFIX) :] for name in names if name.startswith(PREFIX)}
     for name in sorted(ours.difference(known)):
         for meant in difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE):
-            found.append(f"{PREFIX}{name} is not known, and nearly {PREFIX}{meant}, which is")
+            found.append(f"{PREFIX}{name} is not a setting. Use {PREFIX}{meant} instead")
     for name, value in given.items():
         if value is None:
             continue
@@ -87,7 +87,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
 def partial(options: Mapping[str, Any]) -> str:
     """Return why a run with these options of ansible-playbook is refused, or an empty text if it runs every task.
 
-    Options that only show the playbook run no task, so they cannot skip one.
+    An option that only shows the playbook is accepted, because no task runs.
     """
     if any(options.get(name) for name in _ONLY_SHOW):
         return ""

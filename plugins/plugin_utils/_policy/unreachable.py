@@ -8,8 +8,8 @@ If the connection drops while a module is running, the module continues to its e
 again within a time limit, and calls the module again under the name of the first call. That call returns the result of
 the first call (module_utils/_incident/repeated_call.py).
 
-Ansible removes an unreachable host from the play at once and runs no rescue and no always, so nobody would be notified.
-Here, the task fails with unreachable_host instead, and a playbook can handle that.
+Ansible removes an unreachable host from the play without running rescue and always, so nobody would be notified. With
+this plugin, the task fails instead and returns unreachable_host, so the playbook can continue.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _NEVER_REACHED = re.compile(
     re.IGNORECASE,
 )
 
-# Messages of ansible-core if the account of the connection may not become another one. The connection itself works,
-# and these messages contain nothing of the task.
+# Messages of ansible-core if the login account cannot become another account. The connection itself works, and these
+# messages contain no data of the task.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-# What to check if the host is reachable but refuses the login, as last part of the step's id, by the message of ssh or
-# Ansible.
+# The next step if the host cannot be used: a pattern for the message of ssh or Ansible, and the last part of the step's
+# id in the catalogue.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
@@ -68,13 +68,13 @@ _LET_IN = (
         re.compile(r"permission denied(?: \(|, please)|authentication fail(?:ed|ure)|failed to auth", re.IGNORECASE),
         "login",
     ),
-    # This is the last one, because sudo also prints this message on a host that was reached.
+    # This pattern is the last one, because sudo also prints such a message on a host that was reached.
     (
         re.compile(r"could not resolve hostname|name or service not known|name resolution", re.IGNORECASE),
         "name",
     ),
 )
-# The host is reachable, so another try does not help.
+# If one of these matches, the host is reachable, so another try does not help.
 _REFUSED = _LET_IN[:3]
 
 
@@ -89,7 +89,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         host = str((task_vars or {}).get("inventory_hostname"))
         try:
             return self._run(tmp, task_vars or {}, host=host)
-        # The error for a task's timeout is not an Exception.
+        # BaseException, because the error for the timeout of a task is not an Exception.
         except BaseException as error:
             why = unanswered(error, timeout=self._task.timeout)
             if why is None:
@@ -125,7 +125,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
             if waited is None:
                 if result is not None:
                     return result
-                # Later tasks must not wait again.
+                # This file tells later tasks not to wait for the host again.
                 with contextlib.suppress(OSError), open(given_up, "w", encoding="ascii"):
                     pass
                 return self.without_answer(host, why)
@@ -136,7 +136,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
             result["connection_lost"] = {"times": losses, "seconds": round(away, 1)}
             Display().warning(
                 f"The connection to {host} was lost during {str(self._task.action).rsplit('.', 1)[-1]}. The host was "
-                f"reached again after {away:.1f} s, and the step went on."
+                f"reached again after {away:.1f} s, and the step continued."
             )
         return result or {}
 
@@ -252,9 +252,9 @@ def silent(result: Mapping[str, Any]) -> bool:
 
 
 def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
-    """Return the result of module on a host that gave none."""
+    """Return a result of module for a host that returned no result."""
     told = message("reason.failure.not_run", module=module, host=host, why=why)
-    # With `invocation`, as in the results of modules, which marks the text as our own.
+    # The key invocation shows the postmortem callback that the text comes from this collection.
     return {
         "failed": True,
         "unreachable_host": True,
@@ -265,7 +265,7 @@ def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
 
 
 def look(why: Message) -> Dict[str, Any]:
-    """Return the result of itsm_nexus.runbook.health_probe for a host that does not answer, without assumptions."""
+    """Return a result of itsm_nexus.runbook.health_probe for a host that does not answer. Its values mean unknown."""
     return {
         "changed": False,
         "healthy": False,

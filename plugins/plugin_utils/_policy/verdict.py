@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decisions of a recovery: whether to try a rung, whether the ladder has ended, the outcome, and the notifications.
+"""The decisions of a recovery: which rungs to try, whether the ladder has ended, the outcome, and the notifications.
 
 The playbook passes the results of its roles (see facts.py). The functions here only decide. They check nothing and
 change nothing.
@@ -35,7 +35,7 @@ _REPORTED = ("warning", "critical", "emergency", "unreachable")
 # The outcomes after which no later step may try a rung if something has ended the ladder.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
-# The next steps by the last part of their id. If none of the first ones applies, the outcome decides.
+# The last parts of the ids of the next steps. The first four have conditions. If none applies, the outcome decides.
 NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each in OUTCOMES if each != "login_failed"))
 
 
@@ -43,8 +43,8 @@ NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each
 class Rung:
     """The decision about the next rung.
 
-    useless: why the rung cannot help, or an empty text if it may help. useless_messages: the same as messages. A
-    useless rung is skipped.
+    useless: why the rung cannot help, or an empty text if it may help. A useless rung is skipped. useless_messages: the
+    text of useless as messages.
     """
 
     climb: bool
@@ -112,7 +112,7 @@ def _summary(finding: Mapping[str, Any]) -> Reason:
 
 
 def useless(facts: Facts, rung: str) -> List[Reason]:
-    """Return why a rung cannot help. A failure seen before the fix may be gone."""
+    """Return why a rung cannot help. Findings whose cause a remedy has fixed are ignored."""
     remediated = facts.remediated
     found = [
         _summary(each)
@@ -134,7 +134,7 @@ def _looping(crash_loop: Mapping[str, Any]) -> Reason:
 
 
 def rung(facts: Facts, name: str) -> Rung:
-    """Decide whether to try a rung. No rung follows one that succeeded, restored the service or was halted."""
+    """Decide whether to try a rung. After a rung that succeeded, restored the service or halted, no rung is tried."""
     ended = any(each.get("held") or each.get("halted") or each.get("restored") for each in facts.tried)
     reasons = useless(facts, name)
     return Rung(
@@ -212,7 +212,7 @@ def _halted(facts: Facts, outcome: str) -> Reason:
 
 
 def _kept_down(facts: Facts) -> Reason:
-    """Return why a rung failed after which the previous state was started, or else why no rung was tried."""
+    """Return the reason of the failed rung that restored the previous state, or else why no rung was tried."""
     restored = next(iter(facts.restored), _NONE)
     return restored if restored.text else why_no_rung(facts)
 
@@ -293,7 +293,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def notified_next_step(verdict: Verdict) -> str:
-    """Return the next step for a notification, together with the hold, which no other line names."""
+    """Return the next step for a notification. It includes the hold, because no other line mentions it."""
     held = [with_stop(catalogue.english(_held(verdict)))] if verdict.held_by else []
     return " ".join([verdict.next_step, *held])
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packed modules, kept on the controller from one run of Ansible to the next.
+"""Keeps packed modules on the controller from one run of Ansible to the next.
 
 Ansible packs a module with all its imports once per run, and discards it at the end of the run. A packed module stays
 valid until the collection or ansible-core changes. So modules packed in an earlier run are put into Ansible's cache. A
@@ -50,11 +50,11 @@ _Source = Tuple[str, bytes]
 
 _COMPILE_SECONDS = 20.0
 _OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
-# Marks the folder of a Python that failed to compile, so that it is not tried again.
+# Marks the folder of a Python whose compilation failed, so that it is not tried again.
 _FAILED = "failed"
 
-# Run by the Python that will load the code. Input: names and sources. Output: compiled files in the same order, which
-# Python never compares with their source (PEP 552). Both are JSON.
+# Run by the Python that will load the code. Input: names and sources. Output: compiled files in the same order, in a
+# form that Python loads without checking the source (PEP 552). Input and output are JSON.
 _COMPILER = """
 import base64, importlib.util, json, marshal, sys
 made = []
@@ -94,7 +94,7 @@ def lay() -> List[str]:
             laid.append(name[len(_PREFIX) :].partition("-")[0])
         if kept:
             os.utime(generation)
-    # An error only costs time.
+    # Without the cached modules, the run only takes longer.
     except (OSError, ValueError):
         pass
     return laid
@@ -206,7 +206,7 @@ def _with(data: bytes, compiled: Mapping[str, bytes]) -> bytes:
     """Return a packed module with compiled code next to every source. compiled: code by the source's name."""
     module, packed = _opened(data)
     with zipfile.ZipFile(packed, "a", compression=zipfile.ZIP_DEFLATED) as archive:
-        # Another run may have added it already. A second entry of the same name would print a warning.
+        # Another run may have added the code already. A second entry of the same name would cause a warning.
         there = set(archive.namelist())
         for name, code in compiled.items():
             if f"{name}c" not in there:

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Pack modules on another core while the previous module is running.
+"""Packs modules on another core while the previous module is running.
 
 Ansible packs a module, with all its imports, when the first task that uses it is about to run. That takes 0.2 to 0.4 s
-per module, during which the outage continues. A module that an earlier run has packed comes from module_cache.
-A module that is packed here is put into Ansible's own cache of the run, as if an earlier host had needed it. If that
+per module, during which the outage continues. A module that an earlier run has packed comes from module_cache. Other
+modules are packed here and put into Ansible's own cache of the run, as if an earlier host had needed them. If packing
 fails or is too late, the run only takes longer.
 """
 
@@ -52,8 +52,8 @@ FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "sqlite_backup": ("sqlite_wal",),
     "sqlite_wal": ("knex_migrate",),
 }
-# Modules that the workers of the tasks after the first module import, and the time in seconds after which they are
-# imported here. At that time, the worker of the first module is waiting for the host.
+# Python modules that the workers import for the tasks after the first one, and the delay in seconds before they are
+# imported here. By then, the worker of the first task is waiting for the host.
 _LATER = ("_messages.en", "_policy.database_verdict", "_policy.failures", "_policy.outcome")
 _PAUSE = 0.1
 # Plugins that nearly every task needs. Loading one filter and one test loads those of ansible-core too.
@@ -98,8 +98,8 @@ class Packer:
         recovers = _GROUP in (source.get("module_defaults") or {})
         if recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
             _read(loader, source.get("vars_files") or [])
-            # Container images often set it. Python then reads a module from a pipe byte by byte, which takes 0.3 s per
-            # module.
+            # Container images often set this variable. Python then reads a module from a pipe byte by byte, which takes
+            # 0.3 s per module.
             os.environ.pop("PYTHONUNBUFFERED", None)
             _load()
             # Loaded objects stay in memory. Freezing keeps the garbage collector of each worker from scanning them.
@@ -120,7 +120,7 @@ class Packer:
         self._pack(FOLLOWERS.get(module, ()))
 
     def ended(self, module: str, fields: Mapping[str, Any]) -> None:
-        """Record the Python of a host. Stop if no module follows, because the service is healthy.
+        """Record the Python of a host. If the service is healthy, stop, because no other module follows.
 
         Call it with the successful result of a module of this collection.
         """
@@ -152,7 +152,7 @@ class Packer:
 
 
 def _load() -> None:
-    """Load plugins once that each worker would otherwise load itself, in 0.02 s or more for each of dozens of tasks."""
+    """Load plugins before the workers are forked. Otherwise each worker loads them itself, in 0.02 s or more."""
     for loader, names in _PLUGINS:
         for name in names:
             loader.get(name, class_only=True)

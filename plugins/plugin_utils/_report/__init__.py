@@ -4,6 +4,6 @@
 
 """The documents: Markdown, HTML, JSON, charts, and the summary on the screen.
 
-Put code here if it turns an incident into a text or a chart, or shows it, and decides nothing.
-It imports from _timeline, _messages, _policy and _action.
+Put code here if it only shows an incident, or turns an incident into a text or a chart. Put decisions into _policy.
+This package imports only from _timeline, _messages, _policy and _action.
 """

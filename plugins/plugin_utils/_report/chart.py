@@ -4,7 +4,7 @@
 
 """The data for a chart of an incident: the time of each part, and its position on the axis.
 
-Instants are seconds since the epoch here.
+All instants are in seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# The parts of the recovery in the order in which they run. Other roles are in no chart.
+# The parts of the recovery in the order in which they run. Other roles are not drawn.
 LANES = (
     *("detection", "triage", "remediation"),
     *incident_model.RUNGS,
@@ -70,7 +70,7 @@ def work(incident: incident_model.Incident) -> List[Bar]:
             continue
         end = begin + (step.seconds or 0.0)
         span = latest.get(step.run)
-        # Between two triages, the run may have waited for another run.
+        # Join steps with a short gap only: between two triages, the run may have waited for another run.
         if span is not None and span.lane == step.role and begin - span.end < _SHORTEST_GAP:
             span.end = max(span.end, end)
         else:
@@ -104,7 +104,7 @@ def service(incident: incident_model.Incident) -> List[Bar]:
     good, back = instant(times.last_good_at), instant(times.mitigated_at)
     until = max([begin, *(end for _begin, end in _runs(incident)), back or begin, instant(times.resolved_at) or begin])
     bars = [Bar("service", good, begin, UNSURE)] if good is not None and good < begin else []
-    # If a host does not answer, nobody knows whether its service is down.
+    # If a host does not answer, the state of its service is unknown.
     tone = UNSURE if incident.outcome == "unreachable" else BAD
     bars.append(Bar("service", begin, back if back is not None and back > begin else until, tone))
     if back is not None and back < until:

@@ -86,7 +86,7 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A postmortem. Texts of the host are not escaped."""
+    """A postmortem. Texts from the host are not escaped yet."""
 
     title: str
     outcome: str

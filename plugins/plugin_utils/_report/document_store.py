@@ -4,8 +4,8 @@
 
 """The folder of the postmortems on the controller.
 
-Files: timelines (<run>.jsonl), documents (<incident>.md, .json and .html), and index.html. Nothing is written outside
-of the folder, even for an invalid id of an incident, because ids come from the managed hosts.
+Files: timelines (<run>.jsonl), documents (<incident>.md, .json and .html), and index.html. The ids of incidents come
+from the managed hosts, so even for an invalid id, nothing is written outside of the folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.recor
 
 _INDEX = "index"
 
-# Number of postmortems in the index, the latest ones.
+# Maximum number of postmortems in the index. It lists the latest ones.
 _LISTED = 200
 
 # Maximum difference in seconds between the clocks of controller and host. If it is larger, earlier runs are overlooked.
@@ -84,7 +84,7 @@ def write(made: Sequence[Document]) -> None:
         with ThreadPoolExecutor() as pool:
             for _written in pool.map(Document.write, made):
                 pass
-    # The system has no free thread, so write the documents one by one.
+    # The system cannot start another thread, so write the documents one by one.
     except RuntimeError:
         for document in made:
             document.write()

@@ -112,7 +112,7 @@ def _bar(
     told = down if span.lane == "service" and span.tone == chart.BAD else took
     if _long(told) + 12 < wide:
         return _group([shape, _tag("text", told, class_="in", x=left + wide / 2, y=middle + 4, text_anchor="middle")])
-    # Write it to the right of a bar that is too short for the text, if there is free space.
+    # If the bar is too short for the text, write the text to the right of the bar, if there is free space.
     if span.lane != "service" and left + wide + 6 + _long(took) < free:
         return _group([shape, _tag("text", took, class_="beside", x=left + wide + 6, y=middle + 4)])
     return shape
@@ -187,13 +187,13 @@ def _cuts(pieces: Sequence[chart.Piece], top: float, bottom: float) -> List[Mark
 
 
 def _breaks(pieces: Sequence[chart.Piece], top: float) -> List[Markup]:
-    """Return the signs that the service's bar continues beyond its drawn end."""
+    """Return a line through each cut, which shows that a part of the service's bar is left out."""
     middles = [sum(_edges(piece)) / 2 for piece in pieces if piece.cut]
     return [_tag("path", class_="break", d=f"M{middle + 7:.0f} {top + 2:.0f}l-14 {_LANE - 4}") for middle in middles]
 
 
 def _cut_labels(words: Words, pieces: Sequence[chart.Piece], bottom: float) -> List[Markup]:
-    """Return the length of each cut, one per line, because they would not fit next to each other."""
+    """Return a label with the length of each cut. Each label has its own line, because they do not fit on one."""
     cuts = [piece for piece in pieces if piece.cut]
     labels = []
     for row, piece in enumerate(cuts):

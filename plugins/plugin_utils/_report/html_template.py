@@ -6,7 +6,7 @@
 """Style and layout of the HTML pages in Jinja2, which escapes everything. The texts come from prose*.py and the
 catalogues.
 
-The pages load no files and run no scripts. Their policy allows only their own style, by its hash.
+The pages load no files and run no scripts. Their Content-Security-Policy allows only their own style, by its hash.
 """
 
 from __future__ import annotations

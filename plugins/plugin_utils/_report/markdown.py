@@ -4,7 +4,7 @@
 
 """The postmortem of an incident as GitHub-flavoured Markdown.
 
-It has the seven fields of the runbook (7.1) and collapsed details.
+The document has the seven fields of the runbook (7.1) and collapsed details.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _ACTIVE = re.compile(r"[\\`*\[\]~|$]")
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
-# Text that GitHub turns into links even after rendering, so that neither a backslash nor an entity helps: mentions,
-# references (owner/name#1 adds a note to that issue), addresses.
+# Text that GitHub turns into links: mentions, references (owner/name#1 adds a note to that issue) and addresses. GitHub
+# does this after rendering, so neither a backslash nor an entity prevents it.
 _REFERENCE = re.compile(r"(?i)(?<!\w)@(?=\w)|#(?=\w)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)")
 _NOTHING = "&#8203;"  # a zero-width space
 
@@ -166,7 +166,7 @@ def _climb(words: Words, climb: composed.Climb) -> str:
 
 
 def _prevention(words: Words, document: composed.Document) -> List[str]:
-    # A tick would mean that somebody has completed the item.
+    # No item is ticked, because a tick would mean that somebody has completed it.
     lines = []
     for action in document.actions:
         title = action.title if action.wanted else words.say("action.not_needed", title=action.title)
@@ -177,7 +177,7 @@ def _prevention(words: Words, document: composed.Document) -> List[str]:
 
 def _timeline(words: Words, document: composed.Document) -> List[str]:
     columns = [*document.time_columns, *_columns(words, "part", "what", "took")]
-    # A second table is shown only if most of it is new.
+    # Show a short table and a second one with all steps, but only if most steps are not in the short table.
     folded = len(document.steps) > 2 * len(document.short)
     steps = document.short if folded else document.steps
     lines = _table(columns, [_row(words, each) for each in composed.chronological(document.moments, steps)])

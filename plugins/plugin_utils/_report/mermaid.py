@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The recovery as a Mermaid gantt chart, which GitHub draws. It has names of parts and times, but no text of a host."""
+"""The recovery as a Mermaid gantt chart, which GitHub draws. The chart contains no text of a host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _TAGS = {chart.GOOD: "done", chart.BAD: "crit", chart.WORK: "active"}
-# Hours of an unnoticed outage would make the recovery too small to read.
+# Maximum seconds of the outage to draw before the recovery, and between two runs. If hours of an unnoticed outage were
+# drawn, the recovery would be too small to read.
 _BEFORE = 120.0
 _BETWEEN = 300.0
 
@@ -65,7 +66,7 @@ def _bar(name: str, tag: str, begin: float, end: float) -> str:
 
 
 def _time(at: float) -> str:
-    # Without a zone, because Mermaid shows the text as it is.
+    # The time has no zone, because Mermaid would show the zone too.
     moment = datetime.datetime.fromtimestamp(at, tz=datetime.timezone.utc)
     return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
 

@@ -22,7 +22,7 @@ def upper(text: str) -> str:
 
 
 def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: object) -> str:
-    """Return a finding's summary in this language. An old timeline has only the English text, so its cause is used.
+    """Return a finding's summary in this language. For an old timeline without messages, return the name of its cause.
 
     told: the summary as a message.
     """
@@ -38,12 +38,12 @@ def message_of(texts: Mapping[str, Any], name: str) -> object:
 
 
 def text_of(words: Words, texts: Mapping[str, Any], name: str) -> str:
-    """Return a text of a result in this language, without a stop. Without a message, the text is quoted."""
+    """Return a text of a result in this language, without a full stop. A text without a message is quoted."""
     return bare(words.message(message_of(texts, name), texts.get(name)))
 
 
 def texts_of(words: Words, texts: Mapping[str, Any], name: str) -> List[str]:
-    """Return a list of texts of a result in this language. Without a message for each text, the texts are quoted."""
+    """Return a list of texts of a result in this language. If one of them has no message, all of them are quoted."""
     found, told = texts.get(name) or [], message_of(texts, name)
     known = told if isinstance(told, list) and len(told) == len(found) else [None] * len(found)
     return [bare(words.message(each, text)) for each, text in zip(known, found)]

@@ -57,7 +57,7 @@ def next_step(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _next_step(words: Words, incident: incident_model.Incident) -> str:
-    """Return the playbook's text or, in a language that the playbook does not have, its translation."""
+    """Return the next step in this language, or as a quotation if there is no translation."""
     if incident.outcome == "unfinished":
         return words.name("next", "unfinished")
     if incident.outcome == "login_failed" and incident.data_loss != "suspected":

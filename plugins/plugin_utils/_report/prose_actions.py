@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _LATE = 60
 # If a log is larger than this many bytes, it is not rotated often enough.
 _LARGE = 1 << 30
-# A share of free memory or disk below this may not last until the next night.
+# If the free share of memory or disk is smaller than this, the rest may be used up before the next day.
 _SCARCE = 0.1
 
 _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}
@@ -51,7 +51,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
             ),
         )
         for each in settled
-        # If the service is back, the remedy was applied.
+        # If the service is healthy again, the remedy is no longer needed.
         if each.get("remedy") and incident.outcome not in incident_model.BACK
     ]
     to_prevent = [

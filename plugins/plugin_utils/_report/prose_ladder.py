@@ -86,7 +86,7 @@ def rung_name(words: Words, incident: incident_model.Incident, rung: incident_mo
 
 
 def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[Climb]:
-    """Return the changes on each rung, in the order of the tries, then the changes outside of the rungs.
+    """Return the changes on each rung in the order of the rungs tried, then the changes outside of the rungs.
 
     run: only changes of this run.
     """
@@ -101,7 +101,7 @@ def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str
             continue
         if step.weight != incident_model.CHANGE or run not in (None, step.run):
             continue
-        # A rung may have a longer name than its role, with the method.
+        # The name of a rung may be longer than the name of its role, because it includes the method.
         of_role = [
             each
             for each in tried

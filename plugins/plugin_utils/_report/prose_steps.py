@@ -46,7 +46,7 @@ def happened(words: Words, step: incident_model.Step) -> str:
         return words.say("step.retry", task=name)
     came = _came(words, step)
     of_process = allowlist.own_module(step.action or "") == "node_process" and step.weight == incident_model.DETAIL
-    # The task that starts and the task that stops have the same name.
+    # Tasks that start the service and tasks that stop it have the same name, so the name alone would be ambiguous.
     if came and (step.weight == incident_model.CHANGE or of_process):
         return upper(came)
     return words.say("label", name=name, text=came) if came else name
@@ -68,7 +68,7 @@ def short(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     for step in steps:
         if step.weight == incident_model.DETAIL or recorded(step):
             continue
-        # A playbook that fails because of its last step says nothing new.
+        # The failure of a playbook only repeats the decision before it.
         repeats = step.weight == incident_model.FAILURE and not broken(step) and not step.message
         seen = told[-1] if told else None
         if (
@@ -139,7 +139,7 @@ def refused(step: incident_model.Step) -> List[Mapping[str, Any]]:
         return [{"message": each} for each in step.data.get("problems") or []]
     if module not in ("service_preflight_info", "health_probe"):
         return []
-    # A probe that continued reports that the service is down: invalid settings are then a finding.
+    # If a probe reports that the service is down without failing itself, its invalid settings are only a finding.
     if module == "health_probe" and step.status not in ("failed", "ignored"):
         return []
     checked = (step.data if module == "service_preflight_info" else step.data.get("preflight")) or {}
@@ -167,7 +167,8 @@ def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
 def label(words: Words, action: Optional[str], task: Optional[str], variant: str = "") -> str:
     """Return the label of a task: in English its name in the playbook, in another language the label of its module.
 
-    A task's name is not a key: it may change at any time. A task of an unknown module keeps its name, as a quotation.
+    A task's name is not used as a key, because it may change at any time. A task of an unknown module keeps its name,
+    as a quotation.
     """
     module = allowlist.own_module(action or "") or str(action).rsplit(".", 1)[-1]
     known = [key for key in (f"{module}.{variant}", module) if words.knows("module", key)]
@@ -265,7 +266,7 @@ def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
         called = words.name("state", state)
         if not data["changed"]:
             parts = [words.say("came.already", state=called)]
-        # In check mode the result has only the state before and the expected state. Without a process, stopping
+        # In check mode, the result has only the state before and the expected state. If there was no process, the stop
         # cancelled a restart that the service manager was about to make.
         elif not before and state == "stopped":
             parts = [called]
@@ -281,7 +282,7 @@ def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
 
 
 def _tell_backup(words: Words, data: Mapping[str, Any]) -> str:
-    # Only the names: the whole paths are in the list of kept files.
+    # Only the names are shown, because the full paths are in the list of kept files.
     if data.get("backup_file"):
         return words.say("came.backup", name=posixpath.basename(data["backup_file"]))
     if data.get("evidence_dir"):

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """A number of the headline, with its name, its value and its definition."""
+    """One of the main durations of an incident, with its name, its value and its definition."""
 
     title: str
     value: str
@@ -38,7 +38,7 @@ def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
 
 
 def _open_ends(incident: incident_model.Incident) -> Tuple[str, ...]:
-    """Return the ends that have not been reached yet, if that is certain."""
+    """Return the measures that have certainly not ended yet, such as "resolve"."""
     if incident.outcome == "login_failed":
         return ("resolve",)
     return ("mitigate", "resolve") if incident.outcome in ("not_recovered", "unreachable") else ()
@@ -77,7 +77,7 @@ def outage(words: Words, incident: incident_model.Incident) -> str:
 
 
 def sources(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return notes on the instants: the source of the begin, an estimated end, different clocks."""
+    """Return notes on the instants: the source of the start, an estimated end, different clocks."""
     times, told = incident.times, []
     if times.started_from:
         told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from)))
@@ -103,13 +103,13 @@ def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def no_instant(words: Words, incident: incident_model.Incident, name: str) -> str:
-    """Return the text for a missing instant of marks, which is unknown or still to come."""
+    """Return the text for an instant of marks that is unknown or still to come. name: the name of the instant."""
     later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]
     return words.say("none_yet" if _open_ends(incident) and name in later else "unknown")
 
 
 def begun(words: Words, incident: incident_model.Incident) -> str:
-    """Return the name of the first bad sign. If the host does not answer, it is not called the begin of the outage."""
+    """Return the label of the first bad sign: "Outage began", or "No answer since" if the host is unreachable."""
     return words.say("doc.mark.unreached" if incident.outcome == "unreachable" else "doc.mark.started")
 
 

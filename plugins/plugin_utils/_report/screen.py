@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The closing summary on the screen, which has a few aligned lines with what a person on call must know first."""
+"""The summary on the screen at the end of a run: a few aligned lines with what a person on call needs first."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _TONES: Mapping[str, str] = {
 
 
 def tone(incident: incident_model.Incident) -> str:
-    """Return the tone of the summary, which is good news, needs attention, or bad news."""
+    """Return the tone of the summary: GOOD, ATTENTION or BAD of the module screen_layout."""
     return tone_of(incident.outcome, incident.data_loss)
 
 
@@ -95,7 +95,7 @@ def summary(
         fields.append(_counted(words))
     known = incident.incident or words.say("screen.none")
     head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)
-    # Without a postmortem, the text is only on the screen.
+    # If there is no postmortem, nothing is shortened, because the text is only on the screen.
     return [head, *aligned(words, fields, most=LINES - 1 if document else None)]
 
 
@@ -126,7 +126,7 @@ def _outage(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _database(incident: incident_model.Incident) -> str:
-    """Return the database that database_recover.yml works on. It may be another database than intended."""
+    """Return the database that database_recover.yml works on, because it may not be the intended one."""
     its_own = any(each.rung.startswith("database_recovery") for each in incident.rungs_tried)
     return str((incident.database.get("database") or {}).get("path") or "") if its_own else ""
 
@@ -221,7 +221,7 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
         counted = words.count("problems", len(problems))
         head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
         return BAD, [head, *(f"  - {problem}" for problem in problems)]
-    # If a playbook found the service down, its own failure repeats that.
+    # If a playbook found the service down, its own failure only repeats that.
     lost = [each for each in steps if prose_steps.lost(each)]
     if lost:
         text = prose_steps.lost(lost[-1])
@@ -317,7 +317,7 @@ def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str
     failures = _reasons([step for step in incident.steps if step.run == last_run])
     if failures:
         return prose_steps.happened(words, failures[-1])
-    # The last run tried nothing, so the reason is from the run before it.
+    # The last run has no reason of its own, so use the reasons of the last run that has one.
     return _did_not_hold(words, incident, [each for each in tried if each.run == tried[-1].run]) or prose_causes.cause(
         words, incident
     )
@@ -333,8 +333,8 @@ def _did_not_hold(words: Words, incident: incident_model.Incident, tried: Sequen
 def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     """Return the failures that can be a reason.
 
-    The final failure of a playbook repeats another failure. A failed notification is no reason for an outage, and
-    neither is an invalid setting that does not stop a recovery.
+    The final failure of a playbook is left out, because it repeats another failure. A failed notification is left out,
+    and so is an invalid setting that does not stop a recovery, because neither is a reason for an outage.
     """
     return [
         step
@@ -348,7 +348,7 @@ def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
 
 def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
     last_run = incident.runs[-1].run
-    # A rung was in progress when the connection to its host was lost.
+    # The connection to the host was lost during a rung.
     if incident.outcome == "unreachable" and any(each.run == last_run for each in incident.rungs_tried):
         return words.say("screen.changes_unknown")
     name = prose_ladder.run_names(words, incident).get(last_run)

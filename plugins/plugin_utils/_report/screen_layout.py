@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The layout of the summary on the screen, with lines of limited width and fields with aligned values."""
+"""The layout of the summary on the screen: lines of limited width, and fields with aligned values."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _CUT = " ..."
 _WHOLE = ("next", "data_loss", "kept", "postmortem")
 _LABEL = 14
 
-# The last part of the key of a label, and its value, which has one or more lines.
+# The last part of the catalogue key of a label, and the value of the field, which has one or more lines.
 Field = Tuple[str, Union[str, List[str]]]
 
 
 def one_line(text: str) -> str:
-    """Return text on one line, because a text of a host must not look like a line of this collection."""
+    """Return text on one line, so that a text of a host cannot imitate another line of the summary."""
     return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+", " ", text)
 
 
@@ -64,7 +64,7 @@ def _words(text: str) -> List[str]:
 
 
 def aligned(words: Words, fields: Sequence[Field], *, most: Optional[int] = None) -> List[str]:
-    """Return the lines of the fields, at most most lines if it is given. A field without a value is left out."""
+    """Return the lines of the fields that have a value. most: the maximum number of lines, or None for no limit."""
     texts: Dict[str, List[str]] = {}
     for key, value in fields:
         parts = [value] if isinstance(value, str) else value
@@ -80,7 +80,7 @@ def aligned(words: Words, fields: Sequence[Field], *, most: Optional[int] = None
 
 
 def _shortened(texts: Mapping[str, List[str]], *, most: int) -> Dict[str, List[str]]:
-    """Return the lines of the fields. If there are more than most, the longest fields lose their last lines."""
+    """Return the lines of the fields. If there are more than most, the last lines of the longest fields are cut."""
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:
         longest = max(shorter, key=lambda key: 0 if key in _WHOLE else len(shorter[key]))

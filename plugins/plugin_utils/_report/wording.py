@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 
 
 class Wording:
-    """Language and time zone: those of the playbook for its incident, else those of the configuration."""
+    """Language and time zone: the playbook's values for its incident, else the values of the configuration."""
 
     def __init__(self, *, language: str, timezone: str) -> None:
         """Take the values of the configuration."""

@@ -4,6 +4,6 @@
 
 """The timeline of a run: its events, their file, the incident built from them, and what may be recorded.
 
-Put code here if it records or decides what happened, or which statements are allowed. Other packages add words. It
-imports no other package of plugin_utils.
+Put code here if it records what happened, or if it decides which statements are allowed. Put texts into other packages.
+This package imports no other package of plugin_utils.
 """

@@ -4,7 +4,8 @@
 
 """The data of a task's result that may be recorded: named keys of this collection's own modules, with their types.
 
-A key that no table names is dropped. A value of another type than in the table is dropped, too, see kinds.py.
+A key that is in no table is dropped. A value is also dropped if its type differs from the type in the table. For the
+types, see kinds.py.
 """
 
 from __future__ import annotations
@@ -35,13 +36,14 @@ def _message(depth: int) -> Mapping[str, Any]:
 
 _VALUES = 20
 MESSAGE = _message(3)
-# A text of several sentences has a message for each of them. Its reason may be the error of a step, and that error may
-# list the reasons for each method: two levels more.
+# A text of several sentences has a message for each of them. A message may contain the error of a step, and that error
+# may contain the reasons for each method. So these messages may have two levels more.
 _DEEP = _message(5)
 _TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))
 _REASON = {"reason": _TOLD}
 _ERROR = {"error": MESSAGE}
-# The result of a module may have these: why it failed, why its host is lost, and the summary of a health probe.
+# The result of a module may have these messages: why it failed, why its host cannot be reached, and the summary of a
+# health probe.
 _OF_RESULT = {"msg": _TOLD, "why": MESSAGE, "summary": _TOLD}
 _OF_RESTORE = {"reason": _TOLD, "statement": _TOLD}
 

@@ -5,8 +5,8 @@
 """Collects events for a short time and handles them together.
 
 Ansible forks a worker for every task on every host. After each fork, the first write to a page of memory copies that
-page. In Python, even reading an object writes to its reference count. So handling one event between two forks takes
-several times as long as handling it together with twenty others.
+page. In Python, even reading an object writes to its reference count. So an event that is handled alone between two
+forks takes several times as long as an event that is handled together with twenty others.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any, Callable, Deque, Iterator, Optional
 
 
 class Burst:
-    """Keeps items for a limited number of seconds. For the same reason, adding an item does little work."""
+    """Keeps items for a limited number of seconds. Adding an item writes little memory, because it is done often."""
 
     def __init__(self, handle: Callable[[], None], *, seconds: float) -> None:
         """handle: gets the items with take(). It is called by add() or in another thread."""
         self._handle = handle
         self._seconds = seconds
         self._items: Deque[Any] = collections.deque()
-        # Time of the next call of handle. If there are no items, any value is right.
+        # The time of the next call of handle, or 0 if there are no items.
         self._due = 0.0
         self._arrived = threading.Event()
         self._thread: Optional[threading.Thread] = None
@@ -57,11 +57,11 @@ class Burst:
         if self._thread is None:
             self._thread = threading.Thread(target=self._late, daemon=True)
             self._thread.start()
-            # For an interrupted run.
+            # Handle the items that are left when the run is interrupted.
             atexit.register(self._handle)
 
     def _late(self) -> None:
-        # For the last item before a step that takes minutes.
+        # During a task that takes minutes, no item arrives, so this thread handles the items added before it.
         while True:
             self._arrived.wait()
             self._arrived.clear()

@@ -4,7 +4,7 @@
 
 """The events of a run, with their format in the timeline, and the incident and module of an event.
 
-A timeline is a file of JSON objects, one per line, appended as things happen. Every event has the keys v (version of
+A timeline is a file of JSON objects, one per line, in the order of the events. Every event has the keys v (version of
 this format), at (UTC instant), run and kind. Kinds and their other keys:
 
 - run_start: playbook, check (check mode), core (version of ansible-core)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The instants and durations of an incident: begin, detection, mitigation and end of the outage."""
+"""The instants and durations of an incident: start, detection, mitigation and end of the outage."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 TEXT_LIMIT = 600
 LIST_LIMIT = 50
 COUNT_LIMIT = 500
-# Texts up to this length are cached after they are cleaned.
+# Maximum length of the texts whose cleaned form is cached.
 _OFTEN = 100
 
 # Kinds of scalars.
@@ -57,13 +57,13 @@ Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
 
 def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
     """Return value for a file, without control characters and credentials, and at most limit characters long."""
-    # The same names of tasks, tables and parts occur on every host.
+    # Short texts are cached, because the same names of tasks, tables and parts occur on every host.
     return _clean(value, limit) if len(value) <= _OFTEN else _cleaned(value, limit)
 
 
 def _cleaned(value: str, limit: int) -> str:
-    # Cut the text first, because the patterns need more time for long texts. A secret that was cut is masked
-    # nevertheless.
+    # Cut the text first, because the patterns need more time for long texts. The rest of a secret that was cut is still
+    # masked.
     cleaned = _REDACTOR.text(sanitize.ACTIVE.sub(" ", sanitize.without_sequences(str(value[:limit]))))
     return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
 

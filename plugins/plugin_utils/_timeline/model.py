@@ -25,8 +25,7 @@ RUNGS = (*recovery_ladder.RUNGS, "database_recovery")
 # The reasons why a step is in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
-# The service is healthy again because of a run, of systemd's automatic restart or our timer on the host, or of a
-# person.
+# The service is healthy again: a run recovered it, systemd or our timer on the host restarted it, or a person fixed it.
 BACK = ("recovered", "recovered_by_systemd", "resolved_manually")
 # The service answers, but its database is not known to be sound.
 IN_DOUBT = "data_in_doubt"
@@ -44,7 +43,7 @@ OUTCOMES = (
 
 
 def _says(doc: str) -> Any:
-    # Called in the bodies of data classes only.
+    # This function is only called in the bodies of data classes, so the warning does not apply.
     return dataclasses.field(metadata={"doc": doc})  # pylint: disable=invalid-field-call
 
 
@@ -52,71 +51,71 @@ def _says(doc: str) -> Any:
 class Step:
     """A step of a run."""
 
-    at: str = _says("When it began.")
-    run: str = _says("The run that did it.")
-    kind: str = _says("The kind of its event in the timeline: task, run_start, outcome, unreachable or retry.")
-    weight: str = _says("Whether it changed something, failed, decided something or is a detail.")
-    role: Optional[str] = _says("The outermost role that it belongs to.")
+    at: str = _says("When the step began.")
+    run: str = _says("The run that the step belongs to.")
+    kind: str = _says("The kind of the event in the timeline: task, run_start, outcome, unreachable or retry.")
+    weight: str = _says("Whether the step changed something, failed, decided something or is a detail.")
+    role: Optional[str] = _says("The outermost role that the step belongs to.")
     action: Optional[str] = _says("Full name of the module.")
     task: Optional[str] = _says("The task's name in the playbook.")
     status: Optional[str] = _says("ok, changed, failed or ignored.")
-    seconds: Optional[float] = _says("How long it took.")
-    data: Dict[str, Any] = _says("The whitelisted keys of its result.")
-    message: Optional[str] = _says("Why it failed.")
+    seconds: Optional[float] = _says("How long the step took.")
+    data: Dict[str, Any] = _says("The whitelisted keys of the result.")
+    message: Optional[str] = _says("Why the step failed.")
 
 
 @dataclasses.dataclass
 class Rung:
     """A rung of the ladder that was tried."""
 
-    rung: str = _says("Its role.")
+    rung: str = _says("The role of the rung.")
     held: Optional[bool] = _says("True if the rung succeeded, or null if unknown.")
-    halted: Optional[bool] = _says("True if it ended the ladder.")
+    halted: Optional[bool] = _says("True if the rung ended the ladder.")
     serves: Optional[bool] = _says("True if the service answered afterwards and only the login check failed.")
-    restored: Optional[bool] = _says("True if it failed and the service runs as before.")
-    reason: Optional[str] = _says("Why it failed.")
+    restored: Optional[bool] = _says("True if the rung failed and the service runs in its previous state.")
+    reason: Optional[str] = _says("Why the rung failed.")
     messages: Dict[str, Any] = _says("The reason for other languages: id and values.")
-    started_at: Optional[str] = _says("When it began.")
-    seconds: Optional[float] = _says("How long it took, including its verification.")
-    run: str = _says("The run that tried it.")
+    started_at: Optional[str] = _says("When the rung began.")
+    seconds: Optional[float] = _says("How long the rung took, including its verification.")
+    run: str = _says("The run that tried the rung.")
 
 
 @dataclasses.dataclass
 class Skip:
     """A rung that was skipped."""
 
-    rung: str = _says("Its role.")
-    reason: Optional[str] = _says("Why it could not have helped.")
+    rung: str = _says("The role of the rung.")
+    reason: Optional[str] = _says("Why the rung could not have helped.")
     messages: Dict[str, Any] = _says("The reason for other languages: id and values.")
-    at: Optional[str] = _says("When it was skipped.")
-    run: str = _says("The run that skipped it.")
+    at: Optional[str] = _says("When the rung was skipped.")
+    run: str = _says("The run that skipped the rung.")
 
 
 @dataclasses.dataclass
 class Remedy:
-    """The remedy of a cause before the ladder, or why there was none."""
+    """The remedy that was applied for a cause before the ladder, or why none was applied."""
 
     cause: str = _says("The finding's cause.")
     action: Optional[str] = _says("The action, or null if no action was allowed.")
-    changed: bool = _says("True if it changed something.")
-    failed: bool = _says("True if it failed.")
+    changed: bool = _says("True if the action changed something.")
+    failed: bool = _says("True if the action failed.")
     detail: List[str] = _says("The details of the action.")
     reason: Optional[str] = _says("Why there was no action.")
     messages: Dict[str, Any] = _says("action, detail and reason for other languages: id and values of each.")
-    seconds: Optional[float] = _says("How long it took.")
-    run: str = _says("The run that did it.")
+    seconds: Optional[float] = _says("How long the action took.")
+    run: str = _says("The run that decided on the remedy.")
 
 
 @dataclasses.dataclass
 class Run:
     """One run of a playbook on this incident."""
 
-    run: str = _says("Its name, and that of its timeline: <run>.jsonl.")
+    run: str = _says("The name of the run. Its timeline is <run>.jsonl.")
     playbook: Optional[str] = _says("The playbook's file.")
     core: Optional[str] = _says("Version of ansible-core.")
-    started_at: str = _says("When it began.")
-    last_event_at: str = _says("The time of its verdict, else of the last event on record.")
-    complete: bool = _says("False if it was killed before its verdict.")
+    started_at: str = _says("When the run began.")
+    last_event_at: str = _says("The time of its verdict or, without a verdict, of the last event on record.")
+    complete: bool = _says("False if the run was killed before its verdict.")
     last_task: Optional[str] = _says("The last task that began.")
     last_action: Optional[str] = _says("Full name of the module of last_task.")
 
@@ -126,12 +125,14 @@ class Times:
     """The instants of the incident. The outage began between last_good_at and started_at."""
 
     last_good_at: Optional[str] = _says("The last sign that the service worked.")
-    started_at: Optional[str] = _says("The first sign that it did not work. Durations are counted from here.")
+    started_at: Optional[str] = _says("The first sign that the service did not work. Durations are counted from here.")
     started_from: Optional[str] = _says("The source of started_at.")
     detected_at: Optional[str] = _says("When the outage was noticed.")
     mitigated_at: Optional[str] = _says("The service's first healthy answer after the outage.")
     mitigated_from: Optional[str] = _says("The source of mitigated_at.")
-    mitigated_estimated: bool = _says("True if mitigated_at is an estimate: nobody saw the first healthy answer.")
+    mitigated_estimated: bool = _says(
+        "True if mitigated_at is an estimate, because no run saw the first healthy answer."
+    )
     resolved_at: Optional[str] = _says("When the incident was closed, after its verification.")
     clocks_apart: Optional[float] = _says(
         "Seconds by which the clock of the host is ahead of the controller's (negative: behind); null up to 2 seconds."
@@ -142,11 +143,11 @@ class Times:
 class Durations:
     """Durations in seconds, each counted from started_at."""
 
-    outage: Optional[float] = _says("To the first healthy answer. If there is none yet, to the verdict.")
+    outage: Optional[float] = _says("To the first healthy answer or, if there is none yet, to the verdict.")
     detect: Optional[float] = _says("Time to detect: to detected_at.")
     mitigate: Optional[float] = _says("Time to mitigate: to mitigated_at.")
     resolve: Optional[float] = _says("Time to resolve: to resolved_at.")
-    uncertain: Optional[float] = _says("From last_good_at to started_at: the outage may have been longer by this.")
+    uncertain: Optional[float] = _says("From last_good_at to started_at: the outage may have been this much longer.")
 
 
 @dataclasses.dataclass
@@ -166,7 +167,7 @@ class Impact:
 class Incident:
     """The data of one incident on one host that the documents show."""
 
-    schema: int = _says("Version of this description. It changes only if an old reader would misread the document.")
+    schema: int = _says("Version of this schema. It changes only if an old program would misread the document.")
     incident: str = _says("Id of the incident.")
     host: str = _says("The host's name in the inventory.")
     service: Optional[str] = _says("The service on the host.")
@@ -175,42 +176,44 @@ class Incident:
     reason: Optional[str] = _says("Why the playbook was started, as given by the person or rule that started it.")
     ticket: Optional[str] = _says("The ticket given at the start of the playbook.")
     outcome: str = _says("The outcome.")
-    source: str = _says("verdict if a run published its verdict, events if the outcome is concluded from its events.")
+    source: str = _says("verdict if a run published its verdict, events if the outcome is derived from the events.")
     severity: Optional[str] = _says("warning, critical or emergency.")
     cause: Optional[str] = _says("The most likely cause.")
-    cause_summary: Optional[str] = _says("A sentence on that cause.")
+    cause_summary: Optional[str] = _says("A sentence about that cause.")
     rung: Optional[str] = _says("The rung that succeeded.")
     rungs_tried: List[Rung] = _says("The rungs that were tried, in this order.")
     rungs_skipped: List[Skip] = _says("The rungs that could not have helped.")
     remedies: List[Remedy] = _says("The remedies of causes before the ladder.")
-    times: Times = _says("Its instants.")
-    durations: Durations = _says("Its durations.")
+    times: Times = _says("The instants of the incident.")
+    durations: Durations = _says("The durations of the incident.")
     impact: Impact = _says("The users and requests that were affected.")
     data_loss: str = _says("none, suspected, known or unknown.")
     rows_before: Dict[str, float] = _says("Rows by table before the first change.")
     rows_from: str = _says("Source of rows_before: first_look (the first triage) or last_good (the last verified run).")
     rows_after: Dict[str, float] = _says("Rows by table afterwards.")
     rows_seeded: Dict[str, float] = _says(
-        "Rows now in tables that had none before: the service may seed them at its start."
+        "Current rows of tables that had no rows before: the service may seed them at its start."
     )
-    rows_stale: bool = _says("True if the service was started after rows_after were counted.")
-    statements: Dict[str, Any] = _says("The statements of docs/statements.md: value, and why it is unknown.")
+    rows_stale: bool = _says("True if the service was started after rows_after was counted.")
+    statements: Dict[str, Any] = _says("The statements of docs/statements.md: the value, and why the value is unknown.")
     login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer, or null if not verified.")
     login_error: Optional[str] = _says("Why the login failed.")
     backup_file: Optional[str] = _says("Backup of the database on the host.")
     database_kept: Optional[str] = _says("The damaged database on the host.")
     modules_kept: Optional[str] = _says("The replaced node_modules on the host.")
-    escalation: Dict[str, Any] = _says("The contacts to notify: level, to, `notified` (contacts notified), reason.")
+    escalation: Dict[str, Any] = _says(
+        "The notifications: level, to (contacts to notify), `notified` (notified contacts), reason."
+    )
     evidence: Optional[str] = _says("Folder of the evidence on the host.")
     database_copied: Optional[str] = _says("Copy of the files of a database in doubt, on the host.")
     database_not_copied: Optional[str] = _says("Why there is no copy of the files of a database in doubt.")
-    record_in_memory: Optional[str] = _says("Folder in memory on the host that has the record; a reboot loses it.")
+    record_in_memory: Optional[str] = _says("Folder in memory on the host that has the record, which a reboot deletes.")
     error: Optional[str] = _says("The error that stopped the recovery.")
     next_step: Optional[str] = _says("The next step for a person.")
     messages: Dict[str, Any] = _says(
         "cause_summary, error, login_error and next_step for other languages: id and values of each."
     )
-    held_by: Optional[str] = _says("The incident that holds the start of the service, if it is held at the end.")
+    held_by: Optional[str] = _says("The incident that holds the start of the service at the end, if any.")
     findings: List[Dict[str, Any]] = _says("Causes, the most likely first, with their evidence.")
     resources: Dict[str, Any] = _says("Disk, memory and log at the first triage.")
     probe: Dict[str, Any] = _says("The first health probe that failed.")

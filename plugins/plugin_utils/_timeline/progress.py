@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Report long tasks while they are running. The controller itself gets nothing from a task before it ends."""
+"""Reports long tasks while they are running, because Ansible itself reports a task only after it has ended."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Watch:
     """Keeps the start of each running task, and reports tasks that have run for an interval. Thread-safe."""
 
     def __init__(self, say: Say, *, before: Callable[[], None] = lambda: None) -> None:
-        """Make a watch that reports with say. Its thread starts with the first task after begin.
+        """Make a watch that reports by calling say. Its thread starts with the first task after begin.
 
         before: called before each check for long tasks, so that the tasks that have ended are removed first.
         """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write the timeline of a run. It is kept in memory until the run opens an incident, and then in a file."""
+"""Writes the timeline of a run. The timeline is kept in memory until the run opens an incident, and then in a file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SUFFIX = ".jsonl"
 # Interval between two syncs to disk, in seconds.
 _SYNC = 1.0
 
-# Number of writes that are kept in memory if the run has not opened an incident.
+# Maximum number of writes to keep in memory while the run has not opened an incident.
 _BACKLOG = 2000
 
-# Kinds of events that are synced to disk at once.
+# Kinds of events that are synced to disk immediately.
 _DURABLE = ("outcome", "stats")
 
 
@@ -79,14 +79,14 @@ class Recorder:
         try:
             file.append(data, durable=durable)
         except OSError:
-            # From here on, memory replaces the file, so the error is reported only once.
+            # From now on, the timeline is kept in memory, so the error is reported only once.
             self._lines = [self._content(), data]
             with contextlib.suppress(OSError):
                 self.close()
             raise
 
     def _content(self) -> bytes:
-        """Return the bytes of the file. They are not kept in memory, because each worker of Ansible copies it."""
+        """Return the bytes of the file. They are not kept in memory, because each worker of Ansible would copy them."""
         if not self._file:
             return b""
         try:
@@ -110,10 +110,10 @@ class TimelineFile:
         atomic_files.fsync_folder(folder)
 
     def append(self, data: bytes, *, durable: bool) -> None:
-        """Write data at once, so that nothing is lost if this process ends. Raises OSError.
+        """Write data immediately, so that nothing is lost if this process ends. Raises OSError.
 
-        durable: also sync it to disk, so that nothing is lost if this machine fails. There is at most one sync per
-        second, because with fifty hosts, fifty syncs at once would delay their recovery.
+        durable: also sync the data to disk, so that nothing is lost if this machine fails. There is at most one sync
+        per second. With fifty hosts, fifty syncs at the same time would delay their recovery.
         """
         rest = data
         while rest:

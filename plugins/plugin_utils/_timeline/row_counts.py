@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.servi
 
 
 def _counts(told: Any) -> Dict[str, float]:
-    """Return the row counts by table in an answer. A host may return a table without a number."""
+    """Return the row counts by table from a result. A host may return a table without a number."""
     counted = told if isinstance(told, dict) else {}
     return {table: number for table, number in counted.items() if isinstance(number, (int, float))}
 
@@ -40,8 +40,7 @@ def fields(
     looks = [*results(events, "triage_info"), *results(events, "sqlite_info")]
     counts = [_counts(look["row_counts"]) for look in looks if look.get("row_counts")]
     of_data = data_verdict(verdict, outcomes)
-    # If a verdict has no row counts from before or after, the rows could not be counted. Other triages do not replace
-    # them.
+    # If a verdict lacks row counts, the rows could not be counted. The counts of other triages must not replace them.
     substitute = [] if _judged(outcomes) else counts[:1]
     rows_before = _counts(first_value(*(each.get("rows_before") for each in outcomes), *substitute))
     rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])
@@ -70,7 +69,7 @@ def fields(
         "rows_stale": seen.started_since,
         "statements": {
             **{name: dataclasses.asdict(each) for name, each in said.items()},
-            # The run itself knows more about the service than its events.
+            # The statements of the verdict replace those from the events, because the verdict is based on more data.
             **{name: each for name, each in (verdict.get("statements") or {}).items() if name != "data_loss"},
         },
     }

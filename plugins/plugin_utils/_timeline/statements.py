@@ -64,9 +64,9 @@ class Facts:
     answers: Optional[bool] = None
     # True if the run has stopped the service and left it stopped.
     stopped: bool = False
-    # True if a run of this incident started the service. The next one is true if the last check saw a process of the
-    # service.
+    # True if a run of this incident started the service.
     started: Optional[bool] = None
+    # True if the last check saw a process of the service.
     running: Optional[bool] = None
     # True if the run has changed something on the host.
     changed: Optional[bool] = None
@@ -132,7 +132,7 @@ def data_loss(facts: Facts) -> Statement:
     if facts.uncounted or not facts.rows_before or not facts.rows_after:
         return Statement(UNKNOWN, NOT_AFTER if facts.rows_before and not facts.uncounted else NOT_BEFORE)
     if facts.rows_from == LAST_GOOD:
-        # Rows that the service wrote after that count can be lost without a table having fewer rows.
+        # The service may have written rows after that count. If they are lost, no table has fewer rows than counted.
         return Statement(UNKNOWN, FEWER_SINCE if fewer else WRITTEN_SINCE)
     return Statement(UNKNOWN, STARTED_SINCE) if facts.started_since else Statement(NONE)
 
@@ -175,7 +175,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     attempts = seen.get("attempts") or []
     recovery = seen.get("recovery")
     if recovery and seen.get("outcome") == "not_recovered" and not recovery.get("replaced"):
-        # The recovery announced the rows afterwards, but failed before it replaced the database.
+        # The recovery failed before it replaced the database, so its rows_after are only the expected values.
         recovery = {"rows_before": recovery.get("rows_before")}
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
@@ -184,7 +184,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         since_start = (seen.get("clean_start") or {}).get("rows_after")
     rows_after = verified.get("row_counts") or since_start
     if by_itself and recovery is None:
-        # If the service was started without a run, only the last good count was made before its start.
+        # If the service was started without a run, only the last good count is from before the start.
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
     processes = ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(

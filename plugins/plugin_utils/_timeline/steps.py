@@ -26,7 +26,7 @@ _PLUMBING = (
 
 
 def step(event: Event) -> Optional[Step]:
-    """Return the step of an event, or None for an event that only begins or ends others."""
+    """Return the step of an event, or None for an event that only begins or ends other events."""
     if event["kind"] in ("started", "stats", "play_start", "summary"):
         return None
     if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in _PLUMBING:
@@ -47,7 +47,7 @@ def step(event: Event) -> Optional[Step]:
 
 
 def of_run(run: Sequence[Event]) -> Iterator[Step]:
-    """Return the steps of one run. Steps after its verdict only publish it, and their failures only repeat it."""
+    """Yield the steps of one run, without the steps after its verdict that only publish or repeat the verdict."""
     decided = False
     for event in run:
         told = step(event)
@@ -70,7 +70,7 @@ def _weight(event: Event) -> str:
         return DECISION
     if module == "sqlite_info" and event.get("data", {}).get("healthy") is False:
         return DECISION
-    # The document shows the content of the incident's record anyway, and it shows that it was written.
+    # These changes are only details: the document shows the record of the incident, and is itself the postmortem.
     if module in allowlist.OF_INCIDENT or event.get("role") == "postmortem":
         return DETAIL
     return CHANGE if module and event.get("status") == "changed" else DETAIL

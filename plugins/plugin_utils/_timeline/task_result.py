@@ -48,7 +48,7 @@ class Task:
     action: str
     module: Optional[str]
     identity: Mapping[str, Optional[str]]
-    # Kept in memory, because the address of the parent identifies the task and must not be used again.
+    # This reference keeps the parent in memory, because its address identifies the task and must not be reused.
     parent: Any
 
     @classmethod
@@ -66,20 +66,20 @@ class Task:
 
 
 def host_and_task(result: Any) -> Tuple[str, Any]:
-    """Return host name and task. ansible-core 2.19 made the names public, 2.23 drops the old ones."""
+    """Return host name and task. ansible-core 2.19 adds public attributes for them, 2.23 removes the private ones."""
     if hasattr(result, "host"):
         return str(result.host.get_name()), result.task
     return str(result._host.get_name()), result._task
 
 
 def fields_of(result: Any) -> Dict[str, Any]:
-    """Return the keys of a result. ansible-core copies all of them for the first call."""
+    """Return the keys of a result. Avoid the call if possible: ansible-core copies all keys at the first access."""
     return result.result if hasattr(result, "host") else result._result  # type: ignore[no-any-return]
 
 
 def action_of(task: Any) -> str:
     """Return the full name of a task's action or module."""
-    # ansible-core 2.16 resolves a module that meta/runtime.yml sends to an action plugin to that plugin.
+    # If meta/runtime.yml names an action plugin for a module, ansible-core 2.16 resolves the module to that plugin.
     named = str(task.action)
     return named if allowlist.own_module(named) else str(task.resolved_action or named)
 
@@ -101,10 +101,10 @@ def unreachable(host: str, known: Task, clock: Optional[progress.Clock]) -> Entr
 
 
 def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iterator[Entry]:
-    """Yield the entries for a successful result, which are that of the task or the outcome that the task publishes."""
+    """Yield the entries for a successful result: the entry of the task, or the outcome that the task publishes."""
     host, task = host_and_task(result)
     if not known.module and known.action not in _PUBLISHING:
-        # No key of this result is recorded, and reading the keys would cost more than all the rest.
+        # No key of this result is recorded, so do not read the keys: that takes longer than all other work here.
         status = "changed" if result.is_changed() else "ok"
         hidden = {"hidden": True} if task.no_log else {}
         yield {"kind": "task", "host": host, **known.identity, "status": status, **_times(clock), **hidden}
@@ -188,7 +188,7 @@ def _role(task: Any) -> Optional[str]:
 
 
 def _hidden(task: Any, fields: Dict[str, Any]) -> bool:
-    """Return True if no_log applies. A no_log that was not resolved for the whole task counts."""
+    """Return True if no_log applies to the task or to one of its results."""
     items = fields.get("results")
     parts = [fields, *(item for item in (items if isinstance(items, list) else []) if isinstance(item, dict))]
     return bool(task.no_log) or any(part.get("_ansible_no_log") or "censored" in part for part in parts)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Watch services from the controller of the rulebooks, and decide when to call a triage or a recovery.
+"""Watches services from the machine that runs the rulebooks, and decides when to call a triage or a recovery.
 
 The watch counts failures in a row, which no throttle of ansible-rulebook can do. An outage is reported once. The next
-failure is a new outage only after enough healthy answers in a row. This module does not depend on ansible-rulebook.
+failure is a new outage only after enough healthy probes in a row. This module does not depend on ansible-rulebook.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
 _SEVERITIES = {TRIAGE: "warning", RECOVER: "critical", RESTORED: "none"}
-# Time in seconds for which an answer about the maintenance stays valid, and time limit for that answer.
+# Seconds for which the maintenance state stays valid after it was read, and seconds after which reading a file fails.
 _MAINTENANCE_AGE = 15.0
 _READ_TIMEOUT = 10.0
-# A word that every shell passes on unchanged.
+# A word that no shell changes.
 _PLAIN = re.compile(r"[\w@%+=:,./-]+\Z", re.ASCII)
 # A group name or a pattern would start a recovery on more than one host. The rulebooks for alerts have the same rule.
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")
@@ -40,7 +40,7 @@ class WatchError(Exception):
 
 
 class Thresholds(NamedTuple):
-    """Numbers of answers in a row that cause an event, and seconds until a recovery is called again (0: never)."""
+    """The number of probes in a row that cause each event, and seconds until a recovery is called again (0: never)."""
 
     warning_after: int = 3
     critical_after: int = 5
@@ -51,9 +51,9 @@ class Thresholds(NamedTuple):
 class Target(NamedTuple):
     """One service to watch. host is its name in the inventory.
 
-    over: command prefix to run a command on that host, or empty if it is this machine. as_root: further prefix for the
-    command that reads in the state folder. If process is None, the process is not checked. If state_dir is empty, the
-    maintenance is not read.
+    over: command prefix that runs a command on that host, or empty for this machine. as_root: second prefix, for the
+    command that reads files in the state folder. If process is None, the process is not checked. If state_dir is empty,
+    the maintenance window is not read.
     """
 
     host: str
@@ -98,10 +98,10 @@ def _target(values: Any, *, parameter: str) -> Target:
             raise WatchError(f"{parameter}.{name}: must be a list of words, not {words!r}")
     if target.over:
         if process is not None and process.manager != "systemd":
-            raise WatchError(f"{parameter}.process.manager: is {process.manager!r}, allowed with over is systemd")
+            raise WatchError(f"{parameter}.process.manager: is {process.manager!r}, allowed with over: systemd")
         for word in (process.unit if process else "", target.state_dir):
             if word and not _PLAIN.match(word):
-                raise WatchError(f"{parameter}: {word!r} must be without blanks and quotes where over is used")
+                raise WatchError(f"{parameter}: {word!r} must not contain blanks or quotes if over is set")
     return target._replace(endpoints=endpoints, process=process)
 
 
@@ -131,7 +131,7 @@ def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: fl
 
 
 class Outage:
-    """State of one service, with its answers and the calls made. It reads no clock, because the time is an argument."""
+    """The state of one service: the results of its probes, and the calls made. The time is always an argument."""
 
     def __init__(self, thresholds: Thresholds) -> None:
         """Start with a service of unknown state."""
@@ -142,7 +142,7 @@ class Outage:
         self._recovery_called_at = 0.0
 
     def see(self, *, good: bool, gone: bool, now: float) -> Optional[str]:
-        """Add one answer. Return the action to call, or None for no action.
+        """Add the result of one probe. Return the action to call, or None for no action.
 
         The action is returned again until called() confirms it. now is in seconds of any monotonic clock.
         """
@@ -186,7 +186,7 @@ class Watch:
         self._ok_statuses = ok_statuses
         self._run = run
         self._first_failure_at: Optional[str] = None
-        # The end of the maintenance in seconds since the epoch, and the time of that answer by the monotonic clock.
+        # The end of the maintenance window in seconds since the epoch, and the monotonic time of the next check for it.
         self._maintenance_until = 0.0
         self._ask_maintenance_at = 0.0
 
@@ -215,7 +215,7 @@ class Watch:
                 "summary": sanitize.text("; ".join(wrong) or "answers"),
                 "first_failure_at": self._first_failure_at,
             },
-            # ansible-rulebook uses it as the host limit of an action.
+            # ansible-rulebook limits an action to these hosts.
             "meta": {"hosts": self.target.host},
         }
 
@@ -237,7 +237,7 @@ class Watch:
             properties = procfs.unit_properties(service.unit, service_process.UNIT_PROPERTIES, run=self._over)
             service_process.require_loaded(service, properties)
         except (probe_plan.HealthError, service_process.NodeProcessError, procfs.ProcfsError) as error:
-            self._warn(f"whether the process is there is not known: {error}")
+            self._warn(f"cannot check whether the process is running: {error}")
             return "unknown"
         return "running" if service_process.main_pid(properties) else "gone"
 
@@ -255,7 +255,7 @@ class Watch:
         raise OSError(0, "no answer in time" if done.timed_out else done.stderr.strip() or f"rc {done.rc}")
 
     def _under_maintenance(self) -> bool:
-        """Return True if a maintenance window is active. If that is unknown, return False: the recovery continues."""
+        """Return True if a maintenance window is active. If that is unknown, return False to allow recoveries."""
         if not self.target.state_dir:
             return False
         if time.monotonic() >= self._ask_maintenance_at:

@@ -44,7 +44,7 @@ def test_a_host_cannot_insert_a_mark_into_an_issue():
         ({"repository": "o/r/../x"}, "repository is 'o/r/../x'"),
         ({"api": "http://git.example/api/v3"}, "api_url is not https://"),
         ({"token": ""}, "token is empty"),
-        ({"token": "a\nb"}, "token holds characters"),
+        ({"token": "a\nb"}, "token contains invalid characters"),
     ],
 )
 def test_targets(changes, told):

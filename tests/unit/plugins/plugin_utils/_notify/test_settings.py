@@ -68,7 +68,7 @@ ALLOWED_TYPES = "command, http, mail, pagerduty, sms, webhook"
         ),
         (
             {"type": "webhook", "shape": "slack", "url": "http://hooks.example.com/verysecretpath"},
-            f"{WHERE}.url is not https:// (http:// is for this machine alone)",
+            f"{WHERE}.url is not https:// (http:// is only allowed for this machine)",
         ),
         ({"type": "webhook", "shape": "slack", "url": 7}, f"{WHERE}.url is not a URL with a host"),
         ({"type": "pagerduty"}, f"{WHERE}.routing_key is missing, a channel of type pagerduty needs it"),
@@ -84,9 +84,9 @@ ALLOWED_TYPES = "command, http, mail, pagerduty, sms, webhook"
         ({"type": "mail", "to": "leader"}, f"{WHERE}.to is not a mail address: 'leader'"),
         (
             {"type": "mail", "to": ["a@example.com", "b@example.com\nBcc: c@example.com"]},
-            f"{WHERE}.to is not a text of one line: 'b@example.com\\nBcc: c@example.com'",
+            f"{WHERE}.to is not text on one line: 'b@example.com\\nBcc: c@example.com'",
         ),
-        ({"type": "mail", "to": "a@b.c, d@e.f"}, f"{WHERE}.to is more than one address: 'a@b.c, d@e.f'"),
+        ({"type": "mail", "to": "a@b.c, d@e.f"}, f"{WHERE}.to has more than one address: 'a@b.c, d@e.f'"),
         (
             {"type": "mail", "to": "a@b.c", "cc": "d@e.f"},
             f"{WHERE} has the unknown key 'cc', a channel of type mail has type, name, to",
@@ -97,7 +97,7 @@ ALLOWED_TYPES = "command, http, mail, pagerduty, sms, webhook"
         ),
         (
             {"type": "http", "url": URL, "secret": "whsec_verysecretkey!"},
-            f"{WHERE}.secret is of no use: what follows whsec_ is not base64",
+            f"{WHERE}.secret is invalid: the text after whsec_ is not base64",
         ),
         ({"type": "command", "argv": "ring --loud"}, f"{WHERE}.argv must be a list of texts, the program first"),
         ({"type": "command", "argv": ["ring", 1]}, f"{WHERE}.argv must be a list of texts, the program first"),

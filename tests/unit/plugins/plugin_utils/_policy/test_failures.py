@@ -127,4 +127,4 @@ def test_a_missing_postmortem_is_added_to_the_error() -> None:
     assert after["messages"]["next_step"] == [GONE]
     # The error about a setting may quote a secret.
     hidden = outcome.without_documents({"error": None}, "secret", ["postmortem_title"])
-    assert hidden["error"] == "Postmortem not written: postmortem_title cannot be used"
+    assert hidden["error"] == "Postmortem not written: invalid settings: postmortem_title"

@@ -109,7 +109,7 @@ def test_the_resolution_is_announced_only_to_notified_people() -> None:
 ERRORS = [
     (of_recovery, {}, "itsm on app01 is not recovered (unknown: No cause was found.) Next: "),
     (of_recovery, {"tried": [{"rung": "restart", "serves": True}]}, "itsm on app01 is serving, login failed ("),
-    (of_recovery, {"lost": "gone"}, "itsm on app01 is in an unknown state, its host was lost ("),
+    (of_recovery, {"lost": "gone"}, "itsm on app01 is in an unknown state, because its host cannot be reached ("),
     (of_database_recovery, {"error": "no method"}, "itsm on app01 is not recovered (no method) Next: "),
     (of_database_recovery, {}, "itsm on app01 is not recovered (the service did not stay up) Next: "),
 ]

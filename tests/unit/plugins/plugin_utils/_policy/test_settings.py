@@ -175,7 +175,7 @@ def test_all_places_use_the_one_list_of_rungs() -> None:
     ],
 )
 def test_a_misspelled_setting_is_refused(name: str, meant: str) -> None:
-    assert recovery_settings.problems({}, names=[name, meant]) == [f"{name} is not known, and nearly {meant}, which is"]
+    assert recovery_settings.problems({}, names=[name, meant]) == [f"{name} is not a setting. Use {meant} instead"]
 
 
 def test_other_names_are_ignored() -> None:

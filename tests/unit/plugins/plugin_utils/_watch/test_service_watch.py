@@ -183,7 +183,7 @@ def test_running_process_needs_five_failures():
 def test_hidden_process_is_not_gone(unit, caplog):
     with Server(BAD) as server:
         assert watching(server, Host(unit)).look() is None
-    assert "app.one: whether the process is there is not known: " in caplog.text
+    assert "app.one: cannot check whether the process is running: " in caplog.text
 
 
 def test_nothing_is_triggered_during_a_maintenance(monkeypatch, caplog):
@@ -242,12 +242,12 @@ def test_an_invalid_maintenance_prevents_no_action(maintenance):
         ({"process": ["node"]}, r"targets\[0\].process: must be a mapping, not list"),
         (
             {"process": {**PROCESS, "manager": "process"}},
-            r"targets\[0\].process.manager: is 'process', allowed with over",
+            r"targets\[0\].process.manager: is 'process', allowed with over: systemd",
         ),
         ({"as_root": "sudo -n"}, r"targets\[0\].as_root: must be a list of words, not 'sudo -n'"),
         ({"over": "ssh x"}, r"targets\[0\].over: must be a list of words, not 'ssh x'"),
-        ({"state_dir": "/srv/a b"}, r"targets\[0\]: '/srv/a b' must be without blanks and quotes where over is used"),
-        ({"process": {**PROCESS, "unit": "$(id)"}}, r"targets\[0\]: '\$\(id\)' must be without blanks"),
+        ({"state_dir": "/srv/a b"}, r"targets\[0\]: '/srv/a b' must not contain blanks or quotes if over is set"),
+        ({"process": {**PROCESS, "unit": "$(id)"}}, r"targets\[0\]: '\$\(id\)' must not contain blanks"),
     ],
 )
 def test_invalid_target(changes, words):
