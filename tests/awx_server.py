@@ -4,9 +4,8 @@
 
 """The part of the API of AWX 24.6.1 that awx.awx needs: objects, associations, surveys, workflows, roles, launches.
 
-Requests are checked against the fields of a real server (awx_fields.json: types, choices, limits) and the rules that
-its
-serializers add. Objects refer to each other by id, and deleting an object deletes its dependents.
+Requests are checked against the fields of a real server (awx_fields.json: types, choices, limits) and against the rules
+that its serializers add. Objects refer to each other by id. Deleting an object deletes its dependents.
 """
 
 from __future__ import annotations
@@ -226,7 +225,7 @@ class Awx:
         self.server.shutdown()
         self.server.server_close()
 
-    # For tests: the objects that exist now, and those from before.
+    # For tests: read the existing objects, and add objects that exist before a run.
 
     def names(self, kind: str) -> List[str]:
         return sorted(thing.get("name", "") for thing in self.objects[kind].values())
@@ -299,7 +298,7 @@ class Awx:
             thing.update(changed)
         answer = dict(thing)
         if kind == "projects":
-            # The first answer after its creation: AWX is about to fetch the project.
+            # The first response shows the status before AWX has fetched the project. Later responses show the result.
             thing["status"] = self.fetched
         return 200, answer
 
@@ -382,7 +381,7 @@ class Awx:
         return self.add(kind, **{**KEPT_BY_AWX.get(kind, {}), **fields})
 
     def _judged(self, kind: str, body: Object, thing: Optional[Object] = None) -> Object:
-        """Return the fields that AWX accepts; it ignores the others."""
+        """Return the fields that AWX accepts. AWX ignores the other fields."""
         taken = {}
         for name, value in body.items():
             field = FIELDS[kind].get(name)
@@ -448,7 +447,7 @@ class Awx:
         for linked in self.links.values():
             if thing["id"] in linked:
                 linked.remove(thing["id"])
-        # A label is deleted with the last template that has it.
+        # A label is deleted together with the last template that uses it.
         used = {id_ for (_owner, what), ids in self.links.items() if what == "labels" for id_ in ids}
         for label in [label for label in self.objects["labels"] if label not in used]:
             del self.objects["labels"][label]

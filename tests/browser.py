@@ -21,7 +21,8 @@ PATIENCE = 60.0
 OPTIONS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--hide-scrollbars"),
     *("--disable-extensions", "--disable-component-update", "--disable-background-networking"),
-    # Its sandbox does not work for root, and a container's /dev/shm is too small for it. It opens only our own files.
+    # Chromium's sandbox does not work for root. It is not needed, because only our own files are opened. The /dev/shm of
+    # a container is too small for Chromium.
     *("--no-sandbox", "--disable-dev-shm-usage"),
 )
 
@@ -89,7 +90,7 @@ class Browser:
         deadline = time.monotonic() + PATIENCE
         while not self._loaded:
             self._next(deadline)
-        # Requests that the page makes later arrive before the answer to this.
+        # When this call returns, the requests that the page made after loading have been recorded.
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
 
     def look(self, *, width: int, dark: bool) -> None:

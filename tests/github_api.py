@@ -30,7 +30,7 @@ ANYWHERE = {401, 429, 500, 502, 503}
 
 @functools.cache
 def described(server):
-    """Return GitHub's description of its operations on issues; fetched once per machine, see github/describe."""
+    """Return GitHub's description of its operations on issues. It is fetched once per machine: see github/describe."""
     script = Path(__file__).parent / "github" / "describe"
     folder = subprocess.run([script], check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout.strip()
     return json.loads((Path(folder) / f"{server}.json").read_text(encoding="utf-8"))
@@ -42,12 +42,10 @@ def rules(server):
 
 
 class Api(http.server.ThreadingHTTPServer):
-    """The part of GitHub's REST API for issues, with its limits: dropped labels, bodies that are too long, server
-    errors.
+    """The part of GitHub's REST API for issues, with its dropped labels, its limit for bodies, and its server errors.
 
     A request that GitHub's description does not allow is answered with 422. Such requests, and answers that the
-    description
-    does not list, are collected in violations. A test asserts at its end that this list is empty.
+    description does not list, are collected in violations. A test asserts at its end that this list is empty.
     """
 
     def __init__(self, server="api.github.com"):
@@ -68,9 +66,9 @@ class Api(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}{self.base}"
 
     def add(self, *, title="Something else", body="", labels=(), assignees=(), **keys):
-        """Add an issue; the other fields are those of the example in GitHub's documentation."""
+        """Add an issue. Its other fields are taken from the example in GitHub's documentation."""
         example = copy.deepcopy(self.examples[ISSUES])
-        # The example is a pull request too.
+        # GitHub's example is also a pull request.
         example.pop("pull_request", None)
         number = len(self.issues) + 1
         example.update(
@@ -123,7 +121,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def hold_to(self, check, what):
-        """Return True if GitHub's description allows it."""
+        """Run check, and return True if GitHub's description allows the request or answer. what: which of the two."""
         try:
             check()
         except openapi_core.exceptions.OpenAPIError as error:
@@ -136,7 +134,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return True
 
     def begin(self):
-        """Return True if the request may continue: the token is right, GitHub knows it, and no error is due."""
+        """Return True if the request is allowed: its token is valid, GitHub describes it, and no error is planned."""
         self.sent = self.rfile.read(int(self.headers["Content-Length"] or 0)) or None
         self.server.requests.append((self.command, self.path))
         place = urllib.parse.urlsplit(self.path)

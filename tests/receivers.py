@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Servers that receive messages on loopback: HTTP and HTTPS that keep the requests, SMTP with aiosmtpd."""
+"""Servers on the loopback interface that receive and keep messages: HTTP, HTTPS, and SMTP with aiosmtpd."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Request:
 
 
 class Receiver:
-    """Answers each request with the next of answers, the last one repeatedly; None is no answer at all."""
+    """Answers each request with the next status of answers, and repeats the last one. None means no answer."""
 
     def __init__(self, answers: Sequence[Optional[int]] = (200,), *, context: Optional[ssl.SSLContext] = None) -> None:
         self.requests: List[Request] = []
@@ -72,7 +72,7 @@ class Receiver:
 
 
 class _Controller(Controller):
-    """Uses any free port. aiosmtpd's own check that it runs needs the number of this port."""
+    """Uses any free port. aiosmtpd needs the number of this port to check that the server is running."""
 
     def _trigger_server(self) -> None:
         self.port = int(self.server.sockets[0].getsockname()[1])
@@ -80,7 +80,7 @@ class _Controller(Controller):
 
 
 class MailServer:
-    """Keeps the received mails; login and context make it require a login and offer TLS."""
+    """Keeps the received mails. If login is set, it requires a login. If context is set, it offers TLS."""
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Another ansible-core for measurements, in its own environment in the user's cache."""
+"""A newer ansible-core for measurements, in its own environment in the user's cache."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import databases
 import harness
 
 NEWEST = "2.21"
-# The Python of that ansible-core.
+# The lowest version of Python that the newer ansible-core supports.
 LEAST_PYTHON = (3, 12)
 
 
 def here() -> str:
-    """Return the version, major and minor, of the ansible-core of all other measurements."""
+    """Return the major and minor version of the ansible-core that all other measurements use."""
     return ".".join(importlib.metadata.version("ansible-core").split(".")[:2])
 
 
@@ -38,7 +38,7 @@ def _python() -> str:
 
 @functools.cache
 def newest() -> str:
-    """Return the ansible-playbook of ansible-core 2.21, installed now if it is missing. Raises BenchError."""
+    """Return the path of ansible-playbook of ansible-core 2.21. Install it if it is missing. Raises BenchError."""
     folder = databases.CACHE / f"ansible-core-{NEWEST}"
     program = folder / "bin" / "ansible-playbook"
     if not program.exists():

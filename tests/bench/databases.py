@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Databases for measurements: made once by a recipe, kept in the user's cache under the hash of that recipe."""
+"""Databases for measurements. Each is made once from a recipe, and kept in the user's cache by the recipe's hash."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ WORDS += ["memory", "request", "approved", "rejected"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A database with a number of incidents, other rows in proportion, and more rows until the WAL has wal_mib MiB."""
+    """The size of a database: incidents, other rows in proportion, and then rows until the WAL has wal_mib MiB."""
 
     name: str
     incidents: int
@@ -58,17 +58,17 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        """Return its folder."""
+        """Return the folder of the database."""
         text = f"{self!r} {inspect.getsource(sys.modules[__name__])}"
         return CACHE / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     @property
     def database(self) -> Path:
-        """Return its database file. See made."""
+        """Return the path of the database file, which may not exist yet. See made."""
         return self.folder / "itsm.db"
 
     def made(self) -> Path:
-        """Return its database. If it is not in the cache, it is made now. It is read once, so that it is in memory."""
+        """Make the database if it is not in the cache, read it once so that it is in memory, and return its path."""
         if not self.folder.is_dir():
             print(f"Making the database {self.name}, once", file=sys.stderr, flush=True)
             CACHE.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def moment(value: int) -> str:
     )
 
 
-# Built once, because there are millions of rows.
+# These sentences are built once, because millions of rows use them.
 SENTENCES = [" ".join(WORDS[number(value * 31 + place) % len(WORDS)] for place in range(30)) for value in range(1009)]
 
 

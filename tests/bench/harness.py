@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The definition and the run of a measurement. The contenders take turns on the same machine in the same minutes."""
+"""Defines and runs a measurement. The contenders take turns on the same machine within the same minutes."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _SAMPLE = 0.005  # seconds between two readings of the memory
 
 
 class BenchError(Exception):
-    """A contender did not do its work, so its time has no meaning."""
+    """A contender did not do its work, so its figures are invalid."""
 
 
 @dataclass(frozen=True)
 class Goal:
     """The limit of a figure.
 
-    against names the rival for the comparison, as a ratio or (with more) as a difference in seconds that at_most
-    limits. If there is no rival, the figure itself is compared, in unit. Seconds depend on the machine as much as on
-    the program, so a missed goal in seconds is only reported. Ratios and counts (memory, shares, round trips) decide
-    the exit code. figure is the name of a contender's figure, rivals_figure that of the rival's if it differs.
+    at_most limits the ratio of our figure to the figure of the rival against. If more is true, it limits the difference
+    in seconds. Without a rival, it limits our figure, in unit. Seconds depend on the machine as much as on the program,
+    so a missed goal in seconds is only reported. Ratios and counts (memory, shares, round trips) decide the exit code.
+    figure: the name of our figure. rivals_figure: the name of the rival's figure, if it differs.
     """
 
     at_most: float
@@ -60,7 +60,7 @@ class Goal:
 
     @property
     def decides(self) -> bool:
-        """Return True if it is a failure to miss the goal."""
+        """Return True if a missed goal changes the exit code."""
         return self.is_ratio or self.unit != "s"
 
     @property
@@ -78,7 +78,7 @@ Figures = Mapping[str, "float | None"]
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures and steps. A step has the second when it began, its duration and its name."""
+    """Figures and steps. A step has its start and its duration in seconds, and its name."""
 
     figures: Figures
     profile: Sequence[tuple[float, float, str]] = ()
@@ -89,12 +89,12 @@ Contender = Callable[[Any, Path], "float | Figures | Measured"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One entry of the benchmark, which compares ours with its rivals. Each is a function that does the work once.
+    """One entry of the benchmark: our contender and its rivals. Each contender is a function that does the work once.
 
-    prepare makes the input, which is not measured. The functions get its result, and the path of an empty folder for
-    their files. They return seconds, or a value in the unit of the goal, or several figures by name, and raise
-    BenchError if the work was not done. For seconds, the median counts, and for memory, the maximum of all runs.
-    headline names the figure for the table of recoveries. needs_hosts is set for measurements in containers.
+    prepare makes the input, and its time is not measured. A contender gets the input, and the path of an empty folder
+    for its files. It returns seconds, or a value in the unit of the goal, or several figures by name. It raises
+    BenchError if the work was not done. For seconds, the median of all rounds counts, and for memory, the maximum.
+    headline: the name of the figure in the table of recoveries. needs_hosts: True for measurements in containers.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Result:
 
     measurement: Measurement
     figures: dict[str, dict[str, list[float | None]]]
-    # The steps of ours in the last round.
+    # The steps of our contender in the last round.
     profile: Sequence[tuple[float, float, str]] = ()
 
     def values(self, contender: str, figure: str) -> list[float]:
@@ -216,7 +216,7 @@ def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | 
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment of a run of Ansible, the same for all contenders, and more."""
-    # With the second variable, Python reads a piped module byte by byte, which is not part of the comparison.
+    # PYTHONUNBUFFERED makes Python read a piped module byte by byte, which is not part of the comparison.
     unwanted = ("ANSIBLE_", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return {**kept, "LC_ALL": "C.UTF-8", **more}
@@ -251,7 +251,7 @@ def _judge(code: int, said: str, errors: str, *, expect: str) -> None:
 
 @functools.cache
 def _archive() -> str:
-    """Return the logic as a managed host gets it: a zip file without compiled code."""
+    """Return the path of a zip file with the logic, as a managed host gets it: without compiled code."""
     folder = tempfile.mkdtemp(prefix="itsm-nexus-bench-")
     path = f"{folder}/logic.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -297,8 +297,8 @@ def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **argument
     """Return the maximum private memory of the process of on_host and its children together, in MiB.
 
     This is resident memory without pages of files (RssAnon), read every few milliseconds. Memory that a child still
-    shares with its parent counts twice. In addition each process runs under RLIMIT_DATA of limit bytes, so that no
-    process can exceed it between two readings. Raises BenchError.
+    shares with its parent counts twice. In addition, RLIMIT_DATA limits each process to limit bytes, so that no process
+    can use more between two readings. Raises BenchError.
     """
     argv, environment = on_host(logic, call, **arguments)
     process = psutil.Popen(
@@ -317,7 +317,7 @@ def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **argument
 
 @contextmanager
 def _peak(process: psutil.Process) -> Iterator[list[int]]:
-    """Watch a process and its children inside the block. The list gets the maximum number of bytes."""
+    """Watch a process and its children during the block. The yielded list gets the maximum number of bytes."""
     most, done = [0], threading.Event()
 
     def private(one: psutil.Process) -> int:

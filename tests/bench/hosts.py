@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service on a real systemd host, in a container like those of the drills: over OpenSSH with sudo, or podman."""
+"""The service on a systemd host in a container, as in the drills. The connection is OpenSSH with sudo, or podman."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(*argv: str | Path, **options: Any) -> str:
 
 @functools.cache
 def service() -> Path:
-    """Make the login and the files that are copied to the hosts. Return their folder, which is removed at the end."""
+    """Make the SSH keys and the files to copy to the hosts. Return their folder, which is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-hosts-"))
     atexit.register(shutil.rmtree, folder)
     laid, login = folder / "service", folder / "login"
@@ -50,7 +50,7 @@ def service() -> Path:
     shutil.copytree(cache / "npm-cache", laid / "npm-cache")
     for name in ("itsm-system.service", "certificate"):
         shutil.copy(harness.ROOT / "demo" / name, laid / name)
-    # The sudo rule of the recovery's account on the host.
+    # The sudo rule for the recovery's account on the host.
     shutil.copy(harness.ROOT / "docs" / "sudoers", laid / "sudoers")
     for key in (laid / "ssh_host_ed25519_key", login / "id_ed25519"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key)
@@ -62,7 +62,7 @@ def service() -> Path:
 
 @dataclass
 class Host(stand.Stand):
-    """A host with the service as a unit. restart_after is the unit's own RestartSec."""
+    """A host with the service as a unit. restart_after: RestartSec of the unit."""
 
     name: str
 
@@ -83,7 +83,7 @@ class Host(stand.Stand):
         run("podman", "run", "--detach", "--name", name, "--hostname", name, *options, image)
         run("podman", "exec", name, "/opt/drill/bin/prepare", "systemd")
         address = (folder / "output" / "address").read_text(encoding="utf-8")
-        # The recovery is measured, without the unit's own delay before a start and without its start limit.
+        # Remove the unit's delay before a start and its start limit, so that only the recovery is measured.
         drop_in = f"/etc/systemd/system/{UNIT}.service.d"
         settings = f"[Unit]\\nStartLimitIntervalSec=0\\n[Service]\\nExecStartPre=\\nRestartSec={restart_after}\\n"
         run(
@@ -145,7 +145,7 @@ class Host(stand.Stand):
 
 
 def remove(name: str) -> None:
-    """Remove a container. Try it twice, because the remains of a killed run disappear only at the second try."""
+    """Remove a container. Try it twice, because podman removes the remains of a killed run only at the second try."""
     for _time in range(2):
         removed = subprocess.run(
             ["podman", "rm", "--force", "--ignore", "--time", "0", name], capture_output=True, check=False

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write the figures to a table on the screen and to docs/benchmarks.md."""
+"""Writes the figures to a table on the screen and to docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -112,12 +112,12 @@ def show(told: dict[str, Any]) -> None:
 
 
 def failed(told: dict[str, Any]) -> bool:
-    """Return True if a goal that decides is missed."""
+    """Return True if a goal is missed that decides the exit code."""
     return any(goal["decides"] and not goal["met"] for entry in told["measurements"] for goal in entry["goals"])
 
 
 def document(told: dict[str, Any]) -> str:
-    """Return docs/benchmarks.md."""
+    """Return the content of docs/benchmarks.md."""
     lines = [
         "# Benchmarks",
         "",
@@ -245,7 +245,7 @@ def _seen(told: dict[str, Any]) -> list[str]:
 
 
 def _profiles(told: dict[str, Any]) -> list[str]:
-    """Return the time of a run, step by step."""
+    """Return the duration of each step of a run."""
     lines: list[str] = []
     for entry in told["measurements"]:
         if entry.get("profile"):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A service for outages and recoveries, an observer outside of it, and runs of the project's playbooks against it."""
+"""A service for outages and recoveries, an observer of that service, and runs of the project's playbooks."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ CLOSING = "Record the attempts"
 
 @dataclass(frozen=True)
 class Observer:
-    """Polls the service's health over HTTPS from outside, every 20 ms, for every contender."""
+    """Polls the health of the service over HTTPS every 20 ms, in the same way for every contender."""
 
     host: str
     port: int
 
     def healthy(self) -> bool:
-        """Send one request."""
+        """Send one request. Return True if the answer is healthy."""
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=1, context=_UNVERIFIED)
         try:
             connection.request("GET", "/api/v1/health")
@@ -61,7 +61,7 @@ class Observer:
             connection.close()
 
     def wait(self, *, until: bool = True, longest: float = LONGEST) -> None:
-        """Wait for an answer, or for the end of all answers. Raises BenchError."""
+        """Wait until the service is healthy or, if until is false, until it is not. Raises BenchError."""
         give_up = time.monotonic() + longest
         while self.healthy() != until:
             if time.monotonic() > give_up:
@@ -70,12 +70,12 @@ class Observer:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Callable[[], float]]:
-        """Wait for the first healthy answer during the block. The result, set after the block, is its time."""
+        """Poll during the block. After the block, the yielded function returns the time of the first healthy answer."""
         first: list[float] = []
         over = threading.Event()
 
         def look() -> None:
-            # Ask again at the end, because the contender may have got its answer between two requests.
+            # Send a last request, because the contender may have got its healthy answer between two requests.
             last = False
             while not first and not last:
                 last = over.is_set()
@@ -124,7 +124,7 @@ class Run:
         raise harness.BenchError(f"its timeline has no task {task!r}")
 
     def profile(self, *, until: float) -> list[tuple[float, float, str]]:
-        """Return the steps of the run up to a moment. A skipped task is no step, but its time is between two steps."""
+        """Return the steps of the run up to a moment. The time of a skipped task is a gap between two steps."""
         steps, over = [], self.started
         for event in self.events:
             if event["kind"] == "run_start":
@@ -160,7 +160,7 @@ class Stand:
     variables: dict[str, Any]
 
     def begin(self) -> None:
-        """Make the service sound and new, without a recorded incident."""
+        """Reset the service to a healthy state without a recorded incident."""
         raise NotImplementedError
 
     def crash(self) -> None:
@@ -176,7 +176,7 @@ class Stand:
         raise NotImplementedError
 
     def play(self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any) -> Run:
-        """Run a playbook with a postmortem in folder. The caller judges the outcome."""
+        """Run a playbook with its postmortem in folder. The caller must check the outcome."""
         variables = folder / "variables.yml"
         variables.touch(mode=0o600)
         variables.write_text(yaml.safe_dump({**self.variables, **changes}), encoding="utf-8")

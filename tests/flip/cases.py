@@ -61,8 +61,8 @@ _ROWS = 200
 class Case:
     """A call of our code.
 
-    lay creates its files in a folder (with a mark in their content for the victims), run calls it with the user's
-    folder and ours, after may change files of the user. errors are the documented errors of the call.
+    lay: creates the files for the call in a folder, with a mark in their content for the victims. run: makes the call,
+    with the user's folder and ours. after: changes files of the user. errors: the documented errors of the call.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Case:
 
 
 def _database(path: Path, mark: bytes, *, crashed: bool) -> None:
-    """Make a database with rows; with a crash, some of them are only in the WAL."""
+    """Make a database with rows. crashed: True to leave some rows only in the WAL, as a crash does."""
     with tempfile.TemporaryDirectory() as work:
         connection = sqlite3.connect(f"{work}/db", isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
@@ -115,7 +115,7 @@ def _damaged(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _cut_off(folder: Path, *, mark: bytes = b"") -> None:
-    """Leave the files of a recovery that was killed between its guard and the new database."""
+    """Create the files of a recovery that was killed after it had moved the old database and before the new one."""
     _lay_database(folder, mark=mark, damaged=True)
     backend = folder / "backend"
     work = backend / ".itsm.db.restore"
@@ -126,7 +126,7 @@ def _cut_off(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _roots(folder: Path) -> None:
-    """Leave the database as a command of root does."""
+    """Make root the owner of the database, as a command run by root does."""
     os.chown(folder / "backend" / "itsm.db", 0, 0)
 
 
@@ -222,7 +222,7 @@ def _lay_modules(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _program(folder: Path, name: str, text: str) -> str:
-    """Create a program of root that everybody may run."""
+    """Create a program that belongs to root and that everybody may run."""
     path = folder.parent / "tmp" / name
     if not path.exists():
         path.write_text(text)

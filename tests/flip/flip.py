@@ -6,16 +6,16 @@
 """Replace the file at a path right before each system call that uses it, as a hostile service user could.
 
 Each case is a call of our code as root on files of the service's user. It is run once to record the system calls that
-take a path in the user's zone. Calls of a process that has become the user for good are left out, except with --every:
-the kernel lets it do only what the user could do anyway. Then the case is run again for each of these calls and each
-exchange. The user makes the exchange while the process is stopped right before the call. Some exchanges are undone
-right after the call. After each run:
+take a path in the user's zone. Calls of a process that has permanently become the user are left out, because such a
+process can only do what the user could do anyway. --every includes them. Then the case is run again for each of the
+recorded calls and each exchange. The user makes the exchange while the process is stopped right before the call. Some
+exchanges are undone right after the call. After each run:
 
 - a tree of victims (files of root only, files of another account, a cron-like folder) is unchanged,
 - no content of the victims is in the result, in a backup, in evidence or anywhere else outside of that tree,
-- the call ended within its deadline, with a result or with an error of its own kind.
+- the call has ended within its deadline, with a result or with one of its documented errors.
 
-Needs root. Prints the number of combinations and of those that did harm.
+Needs root. Prints the number of combinations, and the number of combinations that did harm.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Exchange(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return it for people."""
+        """Return the exchange as text."""
         return f"{self.kind}, and back" if self.back else self.kind
 
 
@@ -85,7 +85,7 @@ class Ground:
         self._kept = base / "kept" / case.name.replace("/", "_")
 
     def lay(self) -> None:
-        """Reset all of it to the initial state."""
+        """Reset all folders to their initial state."""
         if not self._kept.exists():
             self._make()
             self._kept.mkdir(mode=0o700, parents=True)
@@ -110,7 +110,7 @@ class Ground:
         _give(self.theirs, USER)
         if self.case.after is not None:
             self.case.after(self.theirs)
-        # Like the user's own folder, with the same names, so that a path into it leads to a file of the same kind.
+        # The victims' folders have the same files as the user's folder, so that each redirected path leads to a file.
         for name, mark in (("root", cases.OF_ROOT), ("account", cases.OF_ACCOUNT)):
             folder = self.victims / name
             folder.mkdir(mode=0o700)
@@ -143,7 +143,7 @@ class Ground:
         return found
 
     def leaked(self) -> Optional[str]:
-        """Return a file outside of the victims' tree with content of theirs, None if there is none."""
+        """Return the path of a file outside of the victims' tree that has their content, or None."""
         for top in (self.theirs, self.ours):
             for folder, _folders, names in os.walk(top):
                 for name in names:
@@ -168,7 +168,7 @@ def _give(top: Path, account: pwd.struct_passwd) -> None:
 
 
 def _as_user(act: Callable[[], None]) -> None:
-    """Run an action with the rights of the service's user; forbidden actions have no effect."""
+    """Run an action with the rights of the service's user. A forbidden action has no effect."""
     child = os.fork()
     if child == 0:
         try:
@@ -222,7 +222,7 @@ def _exchange(kind: str, path: str, ground: Ground) -> Tuple[Callable[[], None],
 
 def _work(ground: Ground) -> Callable[[], bytes]:
     def work() -> bytes:
-        # The screen and our own temporary files are excluded.
+        # Put temporary files into a folder that leaked() does not search.
         os.environ["TMPDIR"] = tempfile.tempdir = str(ground.base / "tmp")
         try:
             said = {"result": ground.case.run(ground.theirs, ground.ours)}
@@ -251,7 +251,7 @@ def record(ground: Ground) -> List[tracer.Call]:
 
 
 def run(ground: Ground, *, number: int, exchange: Exchange) -> Optional[str]:
-    """Run a case with one exchange before its call of that number; return the harm, None if there was none."""
+    """Run a case with one exchange before its call with that number. Return the harm that was done, or None."""
     ground.lay()
     untouched = ground.digest()
     seen = -1
@@ -334,7 +334,7 @@ def main() -> int:
     if given.jobs > 1:
         return _shared(given.jobs, seed=seed)
     wanted = [known[name] for name in given.cases] or list(cases.CASES)
-    # Others can enter it. In memory if possible: each run flushes to disk many times.
+    # Other users can enter this folder. It is in memory if possible, because each run flushes to disk many times.
     base = Path(tempfile.mkdtemp(prefix="flip-", dir="/var/tmp"))
     mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", base], check=False, capture_output=True).returncode == 0
     base.chmod(0o755)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run a function in a traced child process and stop it right before each system call that takes a path.
+"""Runs a function in a traced child process and stops it right before each system call that takes a path.
 
 Linux 5.3 or later (PTRACE_GET_SYSCALL_INFO), x86_64 or aarch64. See ptrace(2).
 """
@@ -29,7 +29,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 _LIBC.ptrace.restype = ctypes.c_long
 
-# (name, paths); a path is (index of the descriptor of its folder, index of the path), the first None for the cwd.
+# A path among the arguments of a system call: the index of its folder's descriptor (None for the current folder), and
+# the index of the path.
 _Path = Tuple[Optional[int], int]
 _ONE: List[_Path] = [(None, 0)]
 _AT: List[_Path] = [(0, 1)]
@@ -120,7 +121,7 @@ class _Info(ctypes.Structure):
 class Call(NamedTuple):
     """A system call right before its execution: its name and its absolute paths.
 
-    for_good is True if its process has become another user than root and cannot go back.
+    for_good: True if its process has become another user than root and cannot become root again.
     """
 
     name: str
@@ -160,7 +161,7 @@ def _text_at(pid: int, address: int) -> bytes:
     data = b""
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         while b"\0" not in data and len(data) < _LONGEST:
-            # Up to the end of a page: the next one may not exist.
+            # Read only up to the end of a page of memory, because the next page may not exist.
             length = 4096 - (address + len(data)) % 4096
             memory.seek(address + len(data))
             data += memory.read(length)
@@ -181,7 +182,7 @@ def _absolute(pid: int, folder: Optional[int], text: bytes, args: ctypes.Array[c
 
 
 def _call_of(pid: int, info: _Info) -> Optional[Call]:
-    """Return the next call of a process, None if it takes no path."""
+    """Return the next call of a process, or None if that call takes no path."""
     known = _CALLS.get(info.arch, {}).get(info.entry.nr)
     if known is None:
         return None
@@ -210,8 +211,8 @@ def trace(
 ) -> bytes:
     """Run work in a child process and return its result.
 
-    before is called right before each system call that takes a path, of any of its processes. It may return a function
-    to be called right after the system call. Raises TooLate, TracerError.
+    before is called right before each system call that takes a path, in the child and in its own children. It may
+    return a function, which is called right after the system call. Raises TooLate, TracerError.
     """
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _LARGEST_ANSWER)
@@ -227,7 +228,7 @@ def trace(
         signal.setitimer(signal.ITIMER_REAL, 0)
         os.set_blocking(reading, False)
         return os.read(reading, _LARGEST_ANSWER)
-    except BlockingIOError:  # one of its processes still holds the pipe
+    except BlockingIOError:  # one of the processes still holds the pipe
         return b""
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -264,7 +265,7 @@ def _follow(child: int, *, before: Callable[[Call], Optional[Callable[[], None]]
         if number == signal.SIGTRAP | 0x80:
             _at_call(pid, before=before, after=after)
         elif number == signal.SIGSTOP and pid not in known:
-            pass  # a new process or thread starts with this
+            pass  # a new process or thread begins with this stop
         elif number not in (signal.SIGTRAP, signal.SIGSTOP):
             handed_on = number
         known.add(pid)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Any answer of a host gives documents without active content, and a screen with only our own control characters."""
+"""Whatever a host returns, the documents have no active content, and the screen only our own control characters."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LINES = st.lists(VALUE.map(lambda each: json.dumps(each).encode()), max_size=4).
 
 
 def of_kind(kind: Any) -> st.SearchStrategy[Any]:
-    """Return values of a kind of the allowlist, sometimes of none."""
+    """Return a strategy for values of a kind of the allowlist, and sometimes for values that it does not allow."""
     if isinstance(kind, kinds.Each):
         good = st.lists(of_kind(kind.of), max_size=3)
     elif isinstance(kind, kinds.Named):
@@ -69,7 +69,7 @@ ROLES = ["detection", "triage", "remediation", "restart", "clean_start_recovery"
 
 @st.composite
 def events(draw: Any) -> list[timeline_events.Event]:
-    """Events as the callback writes them, for answers of a host."""
+    """Draw events as the callback writes them for arbitrary results of a host."""
     told: list[timeline_events.Event] = []
 
     def tell(kind: str, **keys: Any) -> None:
@@ -140,7 +140,7 @@ TAGS = frozenset(
 
 
 class Page(html.parser.HTMLParser):
-    """The elements that a browser would make of a page."""
+    """Collects the elements that a browser would make from a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ def test_notifications_are_one_line_and_inert(message, shape):
     assert all(len(str(value).splitlines()) <= 1 and not sanitize.ACTIVE.search(str(value)) for value in told.values())
     body = notification_content.body({"subject": "", "text": "", **told}, shape)
     if shape == "slack":
-        # Its blocks are plain text; only this part is searched for mentions.
+        # The blocks are plain text. Slack interprets mentions only in the key text.
         assert "<" not in body["text"]
     if shape == "mattermost":
         fence = re.match("`+", body["text"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Input from a broken or hostile host: each reader answers, or raises its documented error."""
+"""Input from a broken or hostile host: each reader returns a value, or raises its documented error."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Its output, with errors, is in stdout and in the report of a failed test."""
+    """Run a command to its end. Its output and its errors are in stdout, and in the report of a failed test."""
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
@@ -113,7 +113,7 @@ class Service:
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def start(self) -> None:
-        """Start it by hand as in the runbook, and wait until it answers."""
+        """Start the service by hand as in the runbook, and wait until it answers."""
         with self.log.open("ab") as log:
             subprocess.Popen(
                 ["node", "backend/server.js"],
@@ -146,7 +146,7 @@ class Service:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
         deadline = time.monotonic() + 10
-        # The kernel closes a killed process's sockets a moment after the process has left /proc.
+        # The kernel closes the sockets of a killed process a moment after the process has disappeared from /proc.
         while self.pids() or self.listens():
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -199,13 +199,13 @@ class Service:
         return self.folder / "postmortems"
 
     def play(self, playbook: str, *arguments: str, project: Path = ROOT, **changes: Any) -> Run:
-        """Run a playbook against it; changes are variables that replace those of the service."""
+        """Run a playbook against the service. changes: variables that replace those of the service."""
         argv, environment = self._command(playbook, *arguments, **changes)
         done = on_screen(argv, cwd=project, env=environment, timeout=300)
         return Run(rc=done.returncode, screen=done.stdout, postmortems=self.postmortems)
 
     def interrupt(self, playbook: str, *, at: str, **changes: Any) -> None:
-        """Run a playbook against it, and end it with Ctrl-C during the task at."""
+        """Run a playbook against the service, and interrupt it with Ctrl-C during the task named at."""
 
         def begun() -> bool:
             return any(f'"{at}"' in path.read_text(encoding="utf-8") for path in self.postmortems.glob("*.jsonl"))
@@ -213,7 +213,7 @@ class Service:
         self.end(playbook, when=begun, by=signal.SIGINT, **changes)
 
     def end(self, playbook: str, *, when: Callable[[], bool], by: signal.Signals, **changes: Any) -> None:
-        """Run a playbook against it, and send the signal by to all processes of the run, as a terminal does."""
+        """Run a playbook against the service, and send the signal by to all its processes, as a terminal does."""
         argv, environment = self._command(playbook, **changes)
         with subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True) as run:
             deadline = time.monotonic() + 120
@@ -235,7 +235,7 @@ class Service:
 
 @pytest.fixture
 def laid(tmp_path: Path) -> Iterator[Service]:
-    """The service, installed but not started."""
+    """Return the service, installed but not started."""
     service = Service(tmp_path)
     service.install()
     yield service
@@ -244,7 +244,7 @@ def laid(tmp_path: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def service(laid: Service) -> Service:
-    """The running service with three rows."""
+    """Return the running service with three rows."""
     laid.start()
     for number in range(3):
         laid.write(f"row {number}")

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Once as the callback does it, once as a worker of Ansible does it, each into an empty cache.
+# Packs a module into an empty cache twice: as the callback does, and as a worker of Ansible does.
 SCRIPT = """
 import json, os, shutil, sys, time
 from ansible import constants
@@ -99,13 +99,13 @@ def test_next_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
     ahead, by_ansible = json.loads(done.stdout)
     assert list(ahead) == list(by_ansible)
     assert [name.split("-")[0].rsplit(".", 1)[-1] for name in ahead] == ["sqlite_info"]
-    # The package contains the compressed time of packing: its size differs by some bytes.
+    # A package contains the time of packing in compressed form, so its size varies by some bytes.
     (size,), (wanted,) = ahead.values(), by_ansible.values()
     assert abs(size - wanted) < 200
 
 
-# A run of ansible-playbook for each name of ansible-core that makes runs faster, as if the next version lacked it.
-# In a copy of the collection, the code that packs modules before their turn uses a name that does not exist.
+# The code that packs modules ahead of time uses names of ansible-core that a later version may remove. For each name, a
+# copy of the collection uses a name that does not exist instead, and ansible-playbook is run with that copy.
 WITHOUT = """
 import ast, importlib, os, pathlib, re, sys
 sys.dont_write_bytecode = True

@@ -44,7 +44,7 @@ def serving(log: Path, port: int, *command: Any) -> Iterator[None]:
 
 
 def run(*command: Any) -> str:
-    """Run one of Prometheus's tools to its end; return its output."""
+    """Run one of Prometheus's tools to its end, and return its output."""
     done = subprocess.run([TOOLS, *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

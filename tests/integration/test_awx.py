@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
 
 @pytest.fixture(scope="module")
 def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The installed awx.awx; its modules are called in the process that runs the task."""
+    """Return a folder with awx.awx, changed so that its modules run in the process of the task."""
     installed = Path(ansible.__file__).parents[1] / "ansible_collections" / "awx" / "awx"
     folder = tmp_path_factory.mktemp("collections")
     copy = folder / "ansible_collections" / "awx" / "awx"
@@ -97,7 +97,7 @@ def controller(collections: Path) -> Iterator[Controller]:
 
 def test_objects_are_created_once_and_all_removed(controller: Controller) -> None:
     awx = controller.awx
-    # Objects of others: another organization, and an operator's objects in ours.
+    # Objects that are not ours: another organization, and an operator's objects in our organization.
     other = awx.add("organizations", name="Default")
     awx.add("job_templates", name="outage_recover", organization=other["id"])
 
@@ -169,7 +169,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert templates["outage_verify"]["timeout"] == 600
     assert "of_old" not in {each["identifier"] for each in awx.objects["workflow_job_template_nodes"].values()}
 
-    # Operators' credentials, and the organization and the type that hold them, are kept.
+    # The credentials of operators are not removed, and neither are their organization and their credential type.
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
     left = controller.succeed(awx_state="absent")

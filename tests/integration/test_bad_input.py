@@ -76,7 +76,7 @@ def test_bad_input_is_named_before_any_change(laid: Service, tmp_path: Path, nam
     assert run.rc != 0
     named = [line for line in run.screen.splitlines() if variable in line and value in line]
     assert named, f"no line names {variable} and {value}"
-    # The last lines, which a tired person reads, contain it too.
+    # The summary at the end of the screen names the variable too.
     assert "STOPPED: localhost" in run.screen
     end = run.screen[run.screen.index("STOPPED: localhost") :]
     assert variable in end
@@ -89,7 +89,7 @@ def test_bad_input_is_named_before_any_change(laid: Service, tmp_path: Path, nam
     assert "hunter2" not in run.screen
 
 
-# Variable, value, cause, and whether the service is back nevertheless.
+# Variable, value, cause, and whether the service is recovered nevertheless.
 DOWN: dict[str, tuple[str, str, str, bool, Breaking]] = {
     "relative app dir": ("nexus_app_dir", "srv/app", "", False, lambda *_: {"nexus_app_dir": "srv/app"}),
     "missing app dir": ("nexus_app_dir", "/nowhere/app", "", False, lambda *_: {"nexus_app_dir": "/nowhere/app"}),

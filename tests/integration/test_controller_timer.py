@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timers: settings that would fail at night are refused at installation; a maintenance window is no outage."""
+"""The timers: settings that would fail at night are refused at installation. A maintenance window is not an outage."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_invalid_setting_is_refused(tmp_path: Path, name: str, value: Any) -> No
     play.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "roles": [role]}]), encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     done = subprocess.run(
-        # In check mode, so that an accepted setting does not change this machine.
+        # Use check mode, so that an accepted setting does not change this machine.
         ["ansible-playbook", "--inventory=localhost,", "--connection=local", "--check", play],
         cwd=ROOT,
         env={**environment, "LC_ALL": "C.UTF-8", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
@@ -68,7 +68,7 @@ def test_maintenance_excuses_an_outage_if_configured(laid: Service) -> None:
     told = laid.play("playbooks/outage_detect.yml", **excused)
     assert told.rc == 0
     assert "is down (emergency: " in told.screen and ": this is not an error" in told.screen
-    # A wrong value in a variable excuses nothing.
+    # An invalid value of the variable does not excuse an outage.
     assert laid.play("playbooks/outage_maintenance.yml", outage_maintenance_state="absent").rc == 0
     wrong = laid.play("playbooks/outage_detect.yml", nexus_maintenance_until="soon", **excused)
     assert wrong.rc == 2

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/eda.md as its reader follows it: its commands, in a new checkout and home."""
+"""The commands of docs/eda.md, run as its reader would run them: in a new checkout and with a new home folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATIENCE = 180.0
 
 
 def commands(chapter: int) -> list[str]:
-    """Return the blocks of a chapter that need neither a host nor a server of the reader."""
+    """Return the command blocks of a chapter that need neither a host nor a server of the reader."""
     (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if "◇" not in block]
@@ -46,7 +46,7 @@ class Reader:
     """A reader with a checkout, a home and terminals."""
 
     folder: Path
-    # Ports that nothing else on this machine uses, by the ports on the page.
+    # A port on the page -> the free port of this machine that replaces it.
     ports: dict[str, int]
 
     @property
@@ -54,7 +54,7 @@ class Reader:
         return self.folder / "home"
 
     def environment(self) -> dict[str, str]:
-        # As after chapter 1. The demo service's built modules are not shared with other tests.
+        # The environment after chapter 1 of the page.
         cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         config = self.folder / "runbook" / "ansible.cfg"
@@ -117,7 +117,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     (tmp_path / "home").mkdir()
     somebody = Reader(tmp_path, {port: free_port() for port in ("16443", "18080", "5050")})
     yield somebody
-    # Processes started by the recovery outlive it.
+    # End the processes that the recovery started, because they continue after its end.
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
@@ -132,7 +132,7 @@ def test_page_leads_to_a_first_recovery_and_one_by_an_alert(reader: Reader) -> N
 
     reader.types(install)
     reader.types(describe)
-    # As on the page, but without the stability check of one minute.
+    # Shorten the stability check of one minute. All other settings are those of the page.
     with (reader.home / "nexus/hosts.yml").open("a", encoding="utf-8") as inventory:
         inventory.write("      verification_stability_count: 2\n      verification_stability_interval: 1.0\n")
     with reader.terminal(f"{start}\nread -r\n{first_fall}\nread -r\n", "service") as other:

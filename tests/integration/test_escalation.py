@@ -32,7 +32,7 @@ from .test_recovery import checkout
 
 ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(Path(sys.executable).parent / "ansible-playbook")
 
-# None of these may be visible anywhere but at its receiver.
+# Each secret may be visible only to its receiver.
 SECRETS = {
     name: f"verysecret{name}0123456789" for name in ("slack", "teams", "mattermost", "pager", "http", "smtp", "dead")
 }
@@ -208,7 +208,7 @@ class Desk:
         return Run(process.returncode, screen)
 
     def _watch(self, process: subprocess.Popen[str]) -> None:
-        """Collect the arguments of all processes as long as the run lasts."""
+        """Collect the arguments of all processes until the run ends."""
         while process.poll() is None:
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
@@ -218,7 +218,7 @@ class Desk:
             time.sleep(0.01)
 
     def told(self) -> list[tuple[str, str, bool]]:
-        """Return the content of the incident's record, in its current place."""
+        """Return the notifications in the incident's record: level, channel, and True if it was accepted."""
         records = [self.state / "incident.json", *(self.state / "incidents").glob("*.json")]
         (record,) = [path for path in records if path.exists()]
         return [
@@ -284,7 +284,7 @@ def test_a_dry_run_lists_the_contacts_and_notifies_nobody(
     assert run.rc == 0
     for channel in (DEAD, *LEADER):
         assert f"Would notify the leader by {channel}: DOWN: the service on node1 for 0 s" in run.screen
-    # And the message.
+    # The message is shown too.
     assert "Done: restart failed: no answer" in run.screen
     assert set(desk.counts().values()) == {0}
     assert not desk.text.exists()
@@ -406,7 +406,7 @@ def test_an_invalid_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> N
         assert "Could not find or access" not in run.screen
         assert desk.counts() == {**before, **{name: before[name] + 1 for name in ("pager", "http", "mail")}}
     else:
-        # Before 2.19, ansible-core evaluates a variable completely or not at all.
+        # Before version 2.19, ansible-core evaluates a variable completely or not at all.
         assert "Notify project_leader: " in run.screen
 
 
@@ -443,7 +443,7 @@ def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path
     assert "project_leader by broken siren: NOT NOTIFIED, answered -1" in run.screen
 
 
-# Runs that record each notification at once.
+# Runs that record each notification immediately.
 
 
 def at_once(desk: Desk, name: str, *channels: dict[str, Any]) -> dict[str, Any]:
@@ -476,7 +476,7 @@ def open_record(desk: Desk, name: str) -> dict[str, Any]:
 def test_a_run_killed_while_it_notifies_keeps_its_record(desk: Desk) -> None:
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
     reached = desk.folder / "reached"
-    # The answer never reaches the run.
+    # This channel kills the run, so the run never gets its result.
     killer = {"type": "command", "argv": ["sh", "-c", f"touch {reached}; kill -9 $PPID; sleep 60"], "name": "ring"}
     before = desk.counts()["slack"]
     screen = desk.play(**at_once(desk, "killed", slack, killer), escalation_retries=0, escalation_timeout=5).screen

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Dozens of hosts in one run: hosts that are down are recovered, and none waits for a lost or hanging host."""
+"""Dozens of hosts in one run: hosts that are down are recovered, and no host waits for a lost or hanging one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import ROOT, Run, Service, free_port, on_screen
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:5], HOSTS[5:7], HOSTS[7], HOSTS[8:]
-# Seconds for the hanging host. The others end long before, and runs without a hanging host do not wait for it.
+# The time limit in seconds for the hanging host. The other hosts end long before.
 PATIENCE = 120
 
 
@@ -31,11 +31,10 @@ _CLONE_NEWNS, _MS_REC_PRIVATE = 0x00020000, (1 << 14) | (1 << 18)
 
 
 class HangingDisk:
-    """A file system that never answers: a process that uses it blocks in the kernel until close.
+    """A file system that never answers. A process that uses it blocks in the kernel until close().
 
-    It is a FUSE mount whose server never answers, for a command and its children only. Other processes find the folder
-    empty.
-    If this user may not mount, REAL is false.
+    It is a FUSE mount whose server never answers. Only one command and its children see the mount, and other processes
+    see an empty folder. REAL is False if this user may not mount file systems.
     """
 
     REAL = os.access("/dev/fuse", os.R_OK | os.W_OK) and os.geteuid() == 0
@@ -50,7 +49,7 @@ class HangingDisk:
             raise OSError(ctypes.get_errno(), "no mounts of our own")
 
     def mount(self) -> None:
-        """Mount it for this forked process and its children."""
+        """Mount the file system for this forked process and its children."""
         if self._server is None:
             return
         self._apart()
@@ -59,14 +58,14 @@ class HangingDisk:
             raise OSError(ctypes.get_errno(), f"cannot mount at {self.folder}")
 
     def close(self) -> None:
-        """Processes that still wait get the error that the server has gone."""
+        """Close the server. Processes that still wait for it then get an error."""
         if self._server is not None:
             os.close(self._server)
 
 
 @dataclasses.dataclass
 class Fleet:
-    """Sixty hosts with a local connection: five services of their own, and one shared by all healthy hosts."""
+    """Sixty hosts. Each broken host has its own service, and all other hosts share one service."""
 
     folder: Path
     inventory: dict[str, Any]
@@ -111,7 +110,7 @@ def fleet(services: dict[str, Service], tmp_path: Path) -> Iterator[Fleet]:
     with contextlib.ExitStack() as stack:
         disk = tmp_path / "disk"
         disk.mkdir()
-        # One refuses the connection; one accepts it and never answers, like a dying host.
+        # The first port refuses connections. The second one accepts them and never answers, like a hanging host.
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         ports = [free_port(), silent.getsockname()[1]]
         for name in HOSTS:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hostile host answers as it likes: its answers are not executed, templated or trusted on the controller."""
+"""A hostile host can return anything. The controller does not execute, template or trust its results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .conftest import Run, Service
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-# The host decides a module's answer. This module stands for a host that replaces Python.
+# A host that replaces Python can return any result. This module stands for such a host.
 _EVIL = """#!/usr/bin/python3
 import json
 print(json.dumps({"changed": False, "ansible_facts": %s, "said": %s}))
@@ -105,7 +105,7 @@ MARKS = (
 
 
 def plant(service: Service, owned: Path) -> str:
-    """Put templates into the log and the database; return one of them."""
+    """Put templates into the log and the database, and return one of them."""
     call = f"lookup('ansible.builtin.pipe', 'touch {owned}')"
     template = f"{{{{ {call} }}}}"
     with service.log.open("a", encoding="utf-8") as log:
@@ -120,7 +120,7 @@ def plant(service: Service, owned: Path) -> str:
 
 
 def proved(run: Run, owned: Path) -> None:
-    """Assert that a hostile host reached nothing, on the screen at -vvv and in all written files."""
+    """Assert that no template was run, and that no secret or active content is on the screen or in a document."""
     assert not owned.exists()
     written = {path.name: path.read_text(encoding="utf-8") for path in run.postmortems.iterdir()}
     for text in (run.screen, *written.values()):
@@ -170,7 +170,7 @@ def test_a_template_as_command_line_is_shown_and_not_run(service: Service, tmp_p
 
 
 def test_a_hostile_inventory_name_has_no_effect(tmp_path: Path) -> None:
-    # Programs also fill inventories, with the names that machines give themselves.
+    # A program may fill an inventory with names that the machines have chosen themselves.
     kept = tmp_path / "a" / "b" / "unreachable"
     hosts = {"../../../owned": {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}}
     (tmp_path / "hosts.json").write_text(json.dumps({"itsm_nexus": {"hosts": hosts}}))
@@ -218,14 +218,14 @@ LIES = {
     "ok": json.dumps(ANSWER),
     "raw": json.dumps(ANSWER, ensure_ascii=False).replace("\\u009b", "\x9b"),
     "failed": json.dumps({**ANSWER, "failed": True, "exception": f"Traceback\n{ORDERS}"}),
-    # The answer format of modules up to ansible-core 2.18.
+    # The result format of modules up to ansible-core 2.18.
     "deprecations": json.dumps(
         {**ANSWER, "deprecations": [{"msg": ORDERS, "version": "9.9", "collection_name": ORDERS}]}
     ),
     "results": json.dumps({**ANSWER, "results": [ANSWER, ORDERS]}),
     "lines around it": f"{ORDERS}\n{json.dumps(ANSWER)}\n{ORDERS}\n",
     "no answer": f"{ORDERS}\n",
-    # The answer format of modules since ansible-core 2.19.
+    # The result format of modules since ansible-core 2.19.
     "messages of ansible-core": json.dumps(
         {
             **ANSWER,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The incident over several runs against the demo service: its start, its end, and events that change the plan."""
+"""Incidents that last for several runs against the demo service: their start, their end, and events in between."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def records(service: Service) -> list[dict[str, Any]]:
 
 
 def contacts(told: Path) -> dict[str, Any]:
-    """Everyone is notified by a line in a file."""
+    """Return contacts whose only channel writes to a file."""
     channel = {"type": "command", "argv": ["tee", "-a", str(told)]}
     return {name: {"channels": [channel]} for name in ("project_leader", "dba", "everyone")}
 
@@ -81,7 +81,7 @@ def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: 
 
 
 def fall(service: Service) -> str:
-    """Make it answer once more as healthy, throw, and end; return the time at which that began."""
+    """Let the service answer one more request, then crash it with an exception. Return the time of the crash."""
     assert service.play(RECOVER).rc == 0
     with service.environment_file.open("a", encoding="utf-8") as stream:
         stream.write("NEXUS_DEMO_FAULTS=on\n")
@@ -124,7 +124,7 @@ def test_the_start_is_recorded_if_no_rung_is_tried(service: Service) -> None:
 
 
 def opened(service: Service, **changes: Any) -> dict[str, Any]:
-    """An incident that the leader was notified of, left open by a run that did not recover the service."""
+    """Run a recovery that fails, so that an incident is open and the leader is notified. Return its record."""
     entry = {"level": "not_recovered", "contact": "project_leader", "channel": "command tee", "ok": True, "error": ""}
     call = {"state_dir": str(service.state)}
     run = incident_record.call(**call, state="open", lease=60)["run"]
@@ -171,7 +171,7 @@ def test_a_run_interrupted_in_its_stability_check_recorded_the_end_of_the_outage
     left = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
     assert left["answered_at"] and not left["mitigated_at"]
 
-    # The lease of the interrupted run still lasts: nothing is reported as resolved.
+    # The lease of the interrupted run is still valid, so nothing is reported as resolved.
     run = service.play(RECOVER)
     assert run.rc == 0
     assert "RECOVERED" not in run.screen
@@ -197,7 +197,7 @@ def test_a_run_interrupted_in_its_stability_check_recorded_the_end_of_the_outage
 
 
 class Observer:
-    """Polls the service from outside every few milliseconds: the times of its first bad and good answers."""
+    """Polls the service every few milliseconds, and keeps the times of its first bad and first good answers."""
 
     def __init__(self, service: Service) -> None:
         self.down: list[float] = []
@@ -218,7 +218,7 @@ class Observer:
             time.sleep(0.02)
 
     def ended(self) -> float:
-        """Stop, and return the time at which the service answered again."""
+        """Stop polling, and return the time at which the service answered again."""
         self._done.set()
         self._thread.join()
         assert len(self.down) == len(self.up) == 1, (self.down, self.up)
@@ -240,11 +240,11 @@ def test_the_window_of_an_outage_that_ended_before_the_incident_was_opened(servi
 
     def resume() -> None:
         deadline = time.monotonic() + 60
-        # The observer uses the other port.
+        # A connection to this port comes from the probe, because the observer uses the other port.
         while not connected(service.http_port):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        # With a timeout of a second: more than three failures, fewer than ten.
+        # With a timeout of one second, this is long enough for more than three and fewer than ten failures.
         time.sleep(4.5)
         service.signal(signal.SIGCONT)
 
@@ -280,7 +280,7 @@ def test_the_recovery_is_attributed_to_a_run_killed_before_the_first_answer(serv
     while not service.healthy():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    time.sleep(3)  # nobody knows
+    time.sleep(3)  # the service is healthy, but no run has seen that
     left = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
     assert not left["answered_at"] and not left["mitigated_at"]
     answered = observer.ended()

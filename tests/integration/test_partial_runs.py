@@ -52,6 +52,6 @@ def test_options_that_skip_no_task_are_allowed(tmp_path: Path) -> None:
         done = run("outage_recover.yml", *arguments, folder=tmp_path)
         assert done.returncode == 0, done.stderr
 
-    # The only task that runs is the one that refuses the state.
+    # Only the task that refuses the invalid state runs.
     done = run("outage_maintenance.yml", "--tags", "all", "-e", "outage_maintenance_state=x", folder=tmp_path)
     assert "allowed are present and absent" in done.stdout + done.stderr

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The callback in real runs of ansible-playbook, with modules that return the answers that a test gives them."""
+"""The callback in real runs of ansible-playbook, with modules that return the results that a test sets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(
     pathlib.Path(sys.executable).parent / "ansible-playbook"
 )
 
-# Returns answer as its result, in place of the module of that name.
+# A module that returns its option answer as the result. It replaces a real module of the same name.
 ANSWERING_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 import time
@@ -42,7 +42,8 @@ if module.params["fail"]:
 module.exit_json(**module.params["answer"])
 """
 
-# The other lines on the screen are ours; json is a callback whose output a program reads.
+# Stdout callbacks that show almost nothing, so that all other lines on the screen are ours. A program would read the
+# output of the callback json.
 STDOUT = """\
 DOCUMENTATION = "name: NAME\\ntype: stdout\\nshort_description: Almost silent\\ndescription: [It is.]\\n"
 from ansible.plugins.callback import CallbackBase
@@ -123,7 +124,7 @@ RECOVERY = [
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory):
-    """A collection of the same name with the callback itself and modules that return given answers."""
+    """Make a collection of the same name, with the real callback and with modules that return given results."""
     root = tmp_path_factory.mktemp("collections")
     target = root / "ansible_collections" / "itsm_nexus" / "runbook"
     target.mkdir(parents=True)
@@ -150,7 +151,7 @@ def collection(tmp_path_factory):
             }
         ],
     }
-    # The role itself, without the role that it includes for the variables of the service.
+    # Copy the role without its dependency, the role that checks the variables of the service.
     shutil.copytree(ROOT / "roles" / "postmortem", target / "roles" / "postmortem")
     (target / "roles" / "postmortem" / "meta" / "main.yml").unlink()
     for (role, file), tasks in roles.items():
@@ -161,7 +162,7 @@ def collection(tmp_path_factory):
 
 
 class Controller:
-    """Runs playbooks in a folder of its own."""
+    """Runs playbooks in a separate folder."""
 
     def __init__(self, folder, collections):
         self.folder = folder
@@ -335,7 +336,7 @@ def test_secrets_of_every_kind_stay_out(controller):
         {"name": "Publish", **publish({**OUTCOME, "surplus": "{{ secret.d }}"})},
     ]
     playbook = controller.playbook("recover.yml", tasks, vars={"secret": secret, "hide": True})
-    # Ansible's own output about a task is not ours. With a silent callback, all output is ours.
+    # Ansible itself may show the secrets of a task. With a silent callback, all output is ours.
     controller.environment.update(
         ANSIBLE_STDOUT_CALLBACK="itsm_nexus.runbook.quiet", ITSM_NEXUS_POSTMORTEM_PROGRESS="0.05"
     )
@@ -388,7 +389,7 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_reports_both(con
     assert "changed=0" in output
     rc, output = controller.run(render)
     assert rc == 0 and "has its postmortem" in output, output
-    # A run that was killed after another one wrote the documents is reported by the next run.
+    # If a run is killed after another run has written the documents, the next run adds the killed run to them.
     later = json.loads(controller.files("*.jsonl")[0].read_text().splitlines()[0])["run"]
     text = controller.files("*.jsonl")[0].read_text().replace(later, "20990101T000000Z-abcdef")
     (controller.postmortems / "20990101T000000Z-abcdef.jsonl").write_text(text)
@@ -421,7 +422,7 @@ def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
         assert f"NOT RECOVERED: node{number}" in output
     assert output.count("Call the DBA") == 4
     assert {event["host"] for event in controller.events() if event["kind"] == "unreachable"} == {"gone"}
-    # Reported as the result of the detection, whatever failed later for the same reason.
+    # The host is reported with the result of the detection, even if later tasks failed for the same reason.
     assert "UNREACHABLE: gone, the host cannot be reached: Failed to connect to the host via ssh" in output
 
 
@@ -436,7 +437,7 @@ def test_a_folder_that_cannot_be_written_is_reported_and_does_not_stop_the_run(c
     assert "not written" in output
 
 
-# The events of the following playbook on one host, in order. Every strategy must record them, in check mode too.
+# The tasks of a playbook. RECORDED has their events on one host, which every strategy must record, also in check mode.
 MATRIX = [
     {"name": "Told at once", **own("health_probe", DOWN)},
     OPEN,
@@ -507,7 +508,7 @@ def test_several_playbooks_in_one_command_are_several_runs(controller):
 
 def test_a_long_task_shows_its_progress(controller):
     controller.environment["ITSM_NEXUS_POSTMORTEM_PROGRESS"] = "0.3"
-    # The earlier steps and the verdict, before the task ends.
+    # The steps of a recovery, and then a long task.
     tasks = [*RECOVERY, {"name": "Watch {{ 1 }} of it", **own("npm_ci", {}, sleep=2)}]
     process = controller.start(controller.playbook("slow.yml", tasks), apart=True)
     output, errors = process.communicate(timeout=60)
@@ -578,7 +579,7 @@ module.exit_json(**{answer})
 
 @pytest.fixture
 def publishing(controller, collection, tmp_path):
-    """A run that ends with the role, whose modules on the host answer as after a recovery; and the API."""
+    """Prepare a run of the role whose modules return the results of a recovery, and start GitHub's API."""
     copy = tmp_path / "collections"
     shutil.copytree(collection, copy)
     modules = copy / "ansible_collections" / "itsm_nexus" / "runbook" / "plugins" / "modules"
@@ -631,7 +632,7 @@ def test_the_role_publishes_the_outcome(publishing):
     assert "ended early" not in made["body"]
     assert sorted(path.name for path in (state / "postmortems").iterdir()) == ["INC-1.html", "INC-1.json", "INC-1.md"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (state / "postmortems").iterdir()} == {0o600}
-    # The published document is the one that the controller has at the end.
+    # The published documents are identical to those on the controller at the end.
     for name in ("INC-1.md", "INC-1.html"):
         assert (state / "postmortems" / name).read_text() == (controller.postmortems / name).read_text()
     assert json.loads((state / "postmortems" / "INC-1.json").read_text())["impact"]["users"] == 12

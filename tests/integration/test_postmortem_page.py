@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The pages of real drills in a real browser; their images are in build/postmortem-pages/ for a visual check."""
+"""The pages of real drills in a real browser. Images for a visual check are in build/postmortem-pages/."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "postmortem-pages"
 WIDE, NARROW = 1280, 390
-# Elements that overflow to the right or are cut off there. No width may have any.
+# Finds elements that overflow the page to the right or are cut off there. There must be none at any width.
 STICKING_OUT = """
 [...document.querySelectorAll("body *")].filter(each => {
   if (each.closest(".wide") || each.closest("svg")) return false;
@@ -25,7 +25,7 @@ STICKING_OUT = """
   return box.width > 0 && (box.right > innerWidth + 0.5 || cut);
 }).map(each => each.tagName + "." + each.className + ": " + each.textContent.slice(0, 40))
 """
-# Texts of a chart that overflow it or overlap each other.
+# Finds texts that overflow their chart or overlap each other.
 OVERLAPPING = """
 [...document.querySelectorAll("svg")].flatMap(svg => {
   const frame = svg.getBoundingClientRect();
@@ -39,7 +39,7 @@ OVERLAPPING = """
   return [...out, ...on];
 })
 """
-# The lowest contrast of a text with its background (WCAG 2.2, 1.4.3: 4.5 for texts of this size).
+# Finds the lowest contrast between a text and its background. WCAG 2.2, 1.4.3 requires 4.5 for texts of this size.
 CONTRAST = """
 (() => {
   const channel = value => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
@@ -109,7 +109,7 @@ def test_an_index_links_to_its_pages(browser, tmp_path):
     ],
 )
 def test_the_browser_detects_violations(browser, tmp_path, markup, asked):
-    """The checks of the tests above detect a violation, and the page's policy blocks it."""
+    """The checks above detect a violation, and the page's Content-Security-Policy blocks it."""
     page = tmp_path / "page.html"
     page.write_text(recorded.page("hang", "en").replace("</main>", markup + "</main>"), encoding="utf-8")
     browser.open(page)

@@ -23,7 +23,7 @@ from .conftest import ROOT, Service
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return size and modification time of everything below a folder."""
+    """Return the size and the modification time of each file and folder below a folder."""
     return {
         str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns)
         for path in folder.rglob("*")
@@ -32,12 +32,12 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def instant(text: str) -> float:
-    """Return a time of a record in seconds since the epoch."""
+    """Return an instant of a record in seconds since the epoch."""
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def checkout(target: Path) -> Path:
-    """Copy all files that are or will be committed to a folder of another name, as a clone would."""
+    """Copy the repository without ignored files into a folder with another name, like a clone."""
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -57,7 +57,7 @@ def checkout(target: Path) -> Path:
 
 
 def installed(target: Path) -> Path:
-    """Install the collection's tarball into an empty folder: that of make release, else one of a clean tree."""
+    """Install the collection into an empty folder, from the tarball of make release or, if there is none, a new one."""
     if "RELEASE_TARBALL" in os.environ:
         tarball = Path(os.environ["RELEASE_TARBALL"])
         target.mkdir()
@@ -72,7 +72,7 @@ def installed(target: Path) -> Path:
         env=environment,
         check=True,
     )
-    # As in the documentation, next to the collection.
+    # Write the ansible.cfg of the documentation next to the collection.
     (settings,) = re.findall(r"^```ini\n(.+?)^```$", (ROOT / "docs/operations.md").read_text("utf-8"), re.M | re.DOTALL)
     settings = settings.replace("[defaults]\n", "[defaults]\ncollections_path = collections\n")
     (target / "ansible.cfg").write_text(settings, encoding="utf-8")
@@ -100,14 +100,14 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     told = json.loads(document.read_text(encoding="utf-8"))
     assert told["rung"] == "restart"
     assert told["severity"] == "emergency"
-    assert told["cause"] == "killed"  # started by hand, without a pid file: its end left no trace
+    assert told["cause"] == "killed"  # the service was started by hand without a pid file, so its end left no trace
     assert told["data_loss"] == "none"
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
     assert str(document.with_suffix(".md")) in run.screen
-    # An end before this time did not cause a later outage.
+    # A process that ended before this time is not the cause of a later outage.
     assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
-    # The screen says how long there was no output. The document does not.
+    # The screen shows for how long there is no output. The document does not.
     assert "Check that the service stays up (0.5 s)] **" in run.screen
     assert "Check that the service stays up" in {step["task"] for step in told["steps"]}
 
@@ -119,7 +119,7 @@ def test_a_healthy_service_is_left_alone(service: Service) -> None:
         assert run.rc == 0
         assert run.recap()["changed"] == 0
     assert service.pids() == pids
-    # Only the time of the last healthy answer is kept.
+    # Only the time of the last healthy answer is saved.
     assert [entry.name for entry in service.state.iterdir()] == ["last_healthy"]
     assert not run.documents("")
 
@@ -156,7 +156,7 @@ def test_a_hung_service_is_restarted_after_five_failed_probes(service: Service) 
     told = json.loads(document.read_text(encoding="utf-8"))
     assert told["severity"] == "critical"
     assert told["cause"] == "hung"
-    # Five probes had timed out before.
+    # Five probes have timed out already, so triage does not wait long for an answer.
     first = Path(told["evidence"], "triage.json").read_text(encoding="utf-8")
     assert json.loads(first)["facts"]["answer"]["https"]["seconds"] < 2
 
@@ -180,7 +180,7 @@ def test_a_failed_recovery_ends_with_a_complete_error(service: Service) -> None:
     told = json.loads(document.read_text(encoding="utf-8"))
     assert [rung["held"] for rung in told["rungs_tried"]] == [False, False]
     assert told["escalation"]["to"]
-    # The first triage cannot know why the service does not start; the triage after the rungs does.
+    # The first triage cannot find out why the service does not start. The triage after the rungs can.
     assert told["cause"] == "unhandled_exception"
     assert told["rows_before"]["incidents"] > 0
 
@@ -286,7 +286,7 @@ def test_a_dry_run_on_a_damaged_copy_uses_the_copy_and_says_so(service: Service)
         file.write(os.urandom(4 * 4096))
     damaged, pids = copy.read_bytes(), service.pids()
     playbook, changes = "playbooks/database_recover.yml", {"nexus_db_path": "backend/rehearsal.db"}
-    # The variable of the service takes precedence: the checked file is not the copy, and the run says so.
+    # The variable of the service takes precedence, so the copy is not checked. The summary names the checked file.
     run = service.play(playbook, "--check", **changes)
     assert run.rc == 0
     assert f"HEALTHY: localhost, the database {service.database} is sound; nothing changed" in run.screen

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Role remediation on the demo service: real faults, with findings passed to it as triage would."""
+"""Role remediation on the demo service, with real faults and with findings like those of triage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PLAY = """
 
 
 def remedy(service: Service, cause: str, *arguments: str, allowed: bool = True, **more: Any) -> tuple[Run, dict]:
-    """Run the role on one finding; more: its details, and variables of the role and the service."""
+    """Run the role on one finding. more: the details of the finding, and variables of the role and the service."""
     variables = {name: more.pop(name) for name in list(more) if name.startswith(("remediation_", "nexus_"))}
     finding = {"cause": cause, "confidence": 0.9, "summary": "", "explained_by": None, "details": more}
     return mend(service, [finding], *arguments, remediation_allowed=[cause] if allowed else [], **variables)
@@ -55,7 +55,7 @@ def mend(service: Service, findings: list[dict], *arguments: str, **variables: A
 
 
 def without_messages(result: dict) -> dict:
-    """Return a result without its messages, each of which must have its English text."""
+    """Return a result without its messages. Assert that the English text of each message is in the result."""
     for each in result["refused"]:
         assert EN.message(each.pop("messages")["reason"]) == each["reason"].rstrip(" .")
     for each in result["applied"]:
@@ -290,7 +290,7 @@ def test_a_service_that_may_not_be_started_is_not_stopped(service: Service) -> N
 
 @pytest.fixture
 def released(service: Service) -> Service:
-    """The service as a repository with two releases; the later release fails at its start."""
+    """Return the service as a repository with two releases. The later release fails at its start."""
 
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]

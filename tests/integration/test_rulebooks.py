@@ -28,11 +28,11 @@ from .conftest import ROOT, Service, free_port
 from .test_recovery import installed
 
 RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
-# Templates tend to convert a text of digits to a number.
+# The token has only digits, because templates tend to convert such a text to a number.
 TOKEN = "4711471147114711"
 # Seconds within which any expected event happens, even on a busy machine.
 PATIENCE = 180.0
-# The watch: seconds between two probes, and the number of healthy ones before the next failure is a new outage.
+# The watch: seconds between two probes, and the number of healthy probes after which a failure is a new outage.
 INTERVAL = 0.3
 RESTORED_AFTER = 4
 
@@ -57,7 +57,7 @@ class Rulebook:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def called(self) -> tuple[int, int]:
-        """How often a recovery and a triage were requested, counted before any queue."""
+        """Return the numbers of recoveries and triages that were requested, including those that are still queued."""
         matches = re.findall(r"callback calling (.*)", self.screen())
         return sum("recovery" in rule or "gone" in rule for rule in matches), sum(
             "triage" in rule or "Three" in rule for rule in matches
@@ -69,11 +69,11 @@ class Rulebook:
         return [json.loads(path.read_text(encoding="utf-8")) for path in kept]
 
     def await_ends(self, number: int) -> None:
-        """Wait until so many runs have ended."""
+        """Wait until this number of runs has ended."""
         wait_for(lambda: self.screen().count("PLAY RECAP") >= number, f"{number} runs end", self)
 
     def await_recoveries(self, number: int) -> None:
-        """Wait until so many incidents are closed and the service is healthy again."""
+        """Wait until this number of incidents is closed and the service is healthy again."""
         wait_for(lambda: len(self.incidents()) >= number, f"{number} incidents are closed", self)
         wait_for(self.service.healthy, "the service is well", self)
         assert [each["outcome"] for each in self.incidents()] == ["recovered"] * number
@@ -83,7 +83,7 @@ class Rulebook:
 def running(
     rulebook: str | Path, service: Service, variables: dict[str, Any], *arguments: str, project: Path = ROOT
 ) -> Iterator[Rulebook]:
-    """Run a rulebook as in docs/eda.md until the test ends; project has the ansible.cfg."""
+    """Run a rulebook as in docs/eda.md until the test ends. project: the folder with the ansible.cfg."""
     inventory = service.folder / "inventory.yml"
     host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **service.variables()}
     inventory.touch(mode=0o600)
@@ -156,7 +156,7 @@ def watching(service: Service) -> dict[str, Any]:
 @pytest.fixture
 def watch(service: Service) -> Iterator[Rulebook]:
     with running("itsm_nexus.runbook.watch", service, watching(service), *by_playbook(service)) as started:
-        # The watch has seen a healthy service before the first failure.
+        # Wait until the watch has seen a healthy service.
         time.sleep(2 * INTERVAL)
         yield started
 
@@ -166,7 +166,7 @@ def test_killed_service_is_recovered_once_per_outage(watch: Rulebook) -> None:
         watch.service.kill()
         watch.await_recoveries(number)
         watch.await_ends(number)
-        # Much longer than its recovery takes.
+        # Wait much longer than a recovery takes.
         time.sleep((RESTORED_AFTER + 10) * INTERVAL)
         assert watch.called() == (number, 0)
     assert [each["severity"] for each in watch.incidents()] == ["emergency", "emergency"]
@@ -185,7 +185,7 @@ def test_flapping_service_starts_no_storm(watch: Rulebook) -> None:
     requests = watch.service.log.read_text(encoding="utf-8")
     for _ in range(6):
         watch.service.signal(signal.SIGSTOP)
-        # One probe times out, and a third one does not.
+        # One or two probes time out, but not three.
         time.sleep(1.5)
         watch.service.signal(signal.SIGCONT)
         time.sleep(3 * INTERVAL)
@@ -234,7 +234,7 @@ def alert(name: str = "ItsmNexusDown", **changes: Any) -> dict[str, Any]:
 
 
 def post(port: int, *alerts: dict[str, Any], token: str | None = TOKEN) -> int:
-    """Post as an Alertmanager does; return the status of the answer."""
+    """Post alerts as an Alertmanager does, and return the HTTP status."""
     body = {"version": "4", "receiver": "runbook", "status": "firing", "groupLabels": {}, "alerts": alerts}
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/alerts", json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -276,7 +276,7 @@ def test_requests_without_the_token_are_refused(service: Service) -> None:
         alerts.rulebook.await_recoveries(1)
 
 
-# As a value of --limit, each of them would select several hosts or none.
+# As the value of --limit, each of these texts would select several hosts or none.
 NO_HOST = (
     *(
         "all",
@@ -307,7 +307,7 @@ def test_an_alert_that_does_not_name_one_host_starts_nothing_and_is_reported(ser
         def rejected() -> int:
             return alerts.rulebook.screen().count('Alert rejected, nothing was started: the label itsm_host is "')
 
-        # One alert per label value in a minute: the one without a label and the one with an empty label.
+        # Per minute, one alert is reported for each value of the label. A missing label also counts as a value.
         wait_for(lambda: rejected() >= len(NO_HOST) + 1, "all are reported", alerts.rulebook)
         time.sleep(2)
         assert alerts.rulebook.called() == (0, 0)
@@ -360,7 +360,7 @@ def test_fifty_alerts_in_a_second_are_one_run(service: Service) -> None:
 
 def test_alert_may_start_a_run_again_after_its_interval(service: Service) -> None:
     text = (RULEBOOKS / "alertmanager.yml").read_text(encoding="utf-8")
-    # Two that start a run, and the one that reports a rejected alert.
+    # Two rules start a run, and one rule reports a rejected alert.
     assert text.count("once_within: 1 minute\n") == 3
     quicker = service.folder / "quicker.yml"
     quicker.write_text(text.replace("once_within: 1 minute\n", "once_within: 5 seconds\n"), encoding="utf-8")

@@ -4,8 +4,8 @@
 
 """The rulebooks that use AWX: they launch the templates that awx_configure.yml creates, and the service is recovered.
 
-In place of AWX, a server knows the job templates from their data, validates the answers to their surveys as AWX does,
-and runs the playbook of an accepted job.
+A server replaces AWX. It has the same job templates, validates the answers to their surveys as AWX does, and runs the
+playbook of an accepted job.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Awx:
         raise awx_server.Refused({"detail": f"no {path}"}, 404)
 
     def _described(self, number: int) -> dict[str, Any]:
-        """A template as awx_configure.yml creates it: it asks for a limit, and for no variables but its survey's."""
+        """Return a template like those of awx_configure.yml, which asks for a limit and the variables of its survey."""
         return {
             "id": number,
             "type": "job_template",
@@ -132,7 +132,7 @@ class Awx:
 @pytest.fixture
 def awx(service: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
     server = Awx(service)
-    # As in docs/eda.md.
+    # The variables that docs/eda.md requires.
     monkeypatch.setenv("EDA_CONTROLLER_URL", server.url)
     monkeypatch.setenv("EDA_CONTROLLER_TOKEN", AWX_TOKEN)
     yield server
@@ -195,7 +195,7 @@ def test_an_alert_for_a_group_fails_its_job_before_any_change(awx: Awx, service:
     variables = {"alertmanager_port": port, "alertmanager_token": TOKEN, "awx_organization": DATA["awx_organization"]}
     with running("itsm_nexus.runbook.alertmanager_awx", service, variables) as rulebook:
         service.kill()
-        # The last one is a number for a template and a text for a limit.
+        # A template would read the last value as a number, but as a limit it must stay a text.
         for host in ("all", "local*", "itsm_nexus", "0x10"):
             assert post(port, alert(labels={"itsm_host": host})) == 200
         wait_for(lambda: len(awx.launched) == 2 and not awx.at_work(), "two jobs end", rulebook)

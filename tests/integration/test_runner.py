@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every playbook as a job of AWX: its runner, a checkout, its environment, a folder that is deleted afterwards."""
+"""Every playbook as a job of AWX: with AWX's runner and environment, in a checkout that is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOKEN = "ghp_nobodyMaySeeThisTokenEither0123456789"
 
 @dataclasses.dataclass
 class Job:
-    """The data that AWX keeps of a job: exit code, events, artifacts."""
+    """The data that AWX keeps about a job: exit code, events, artifacts."""
 
     folder: Path
     rc: int
@@ -150,7 +150,7 @@ class Awx:
 def awx(service: Service, tmp_path: Path) -> Awx:
     folder = tmp_path / "awx"
     folder.mkdir()
-    # A folder named by AWX. The collection knows no name in it.
+    # AWX chooses the name of the folder, so the collection must not depend on it.
     return Awx(service, checkout(tmp_path / "_7__runbook"), folder)
 
 
@@ -174,7 +174,7 @@ def test_every_playbook_runs_as_a_job_of_awx_and_leaves_its_outcome(awx: Awx) ->
     healthy = awx.launch("outage_detect")
     assert (healthy.rc, healthy.artifacts["outage_detect"][HOST]["severity"]) == (0, "none")
 
-    # During a maintenance window nothing acts.
+    # During a maintenance window, no playbook changes anything.
     until = {"outage_maintenance_until": "+2h", "outage_maintenance_reason": "Release 4.2"}
     assert awx.launch("outage_maintenance", outage_maintenance_state="present", **until).rc == 0
     service.kill()
@@ -204,7 +204,7 @@ def test_every_playbook_runs_as_a_job_of_awx_and_leaves_its_outcome(awx: Awx) ->
     assert (told["outcome"], told["rung"]) == ("recovered", "restart") and told["steps"] and told["source"] == "verdict"
     assert restart.artifacts["outage_postmortem"][HOST]["on_host"] == str(service.state / "postmortems")
 
-    # On a healthy service the others do nothing.
+    # On a healthy service, the other playbooks do nothing.
     for playbook in ("outage_standard_recovery", "outage_clean_start"):
         pids = service.pids()
         assert (awx.launch(playbook, **survey).rc, service.pids()) == (0, pids)
@@ -234,7 +234,7 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     outcome = restart.artifacts["outage_recover"][HOST]
     assert (restart.rc != 0, outcome["outcome"], outcome["halted"]) == (True, "not_recovered", "")
     assert [tried["rung"] for tried in outcome["rungs_tried"]] == ["restart"]
-    # An outage that a later step may still end is not notified yet.
+    # Nobody is notified yet, because a later step may still end the outage.
     assert outcome["escalation"]["to"] == []
     # No rung above the allowed one is tried, and nobody is asked to approve it.
     gate = awx.launch("outage_triage", outage_triage_rung="clean_start_recovery", **workflow)
@@ -244,7 +244,7 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     assert (end.rc != 0, last["outcome"], last["incident"]) == (True, "not_recovered", outcome["incident"])
     assert last["escalation"]["to"] and not service.pids()
 
-    # A person fixes the service. The findings of an earlier step still end the ladder, and are kept.
+    # A person fixes the service. The findings of an earlier step are kept, and still end the ladder.
     server.write_text(code, encoding="utf-8")
     service.start()
     pids = service.pids()

@@ -3,21 +3,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Kill a writer, then kill the clean start's work on its database, and count lost rows: there must be none.
+"""Kill a writer, then kill the steps of a clean start on its database, and check that no row is lost.
 
-Each round: a writer commits numbered rows with synchronous=FULL and reports each commit; SIGKILL at a random instant.
-Then the database steps of clean start (check, evidence, backup, checkpoint, check) run and are killed as well. The
-files are judged, the steps run again and must succeed, and every reported row must exist.
+In each round, a writer commits numbered rows with synchronous=FULL and reports each commit, until it is killed with
+SIGKILL at a random instant. Then the database steps of clean start (check, evidence, backup, checkpoint, check) run.
+They are killed too. The files are checked, the steps run again and must succeed, and every reported row must exist.
 
-The steps are killed in three ways, in turns: right before or right after one of their calls, one boundary after the
-other until all are done; inside SQLite, at the entry of a system call on the database or its WAL, likewise one after
-the other (needs strace); and at a random instant. A run that is not killed lists the boundaries. In turns all processes
-of the steps die there, or only the process that reads or writes the database, and its parent has to handle that.
+The steps are killed in three ways, in turns:
 
-With --backups it takes live backups under a writer: each is reopened, sound, and a prefix of the commits.
+- right before or right after one of their calls (a boundary), at a different one each time,
+- inside SQLite, at the start of a system call on the database or its WAL, at a different one each time (needs strace),
+- at a random instant.
 
-With --supervised a supervisor restarts the killed writer after a delay, as systemd does, at any instant of the steps.
-They may refuse to continue, and are killed too. So many rows are written to one database.
+A run that is not killed lists the boundaries. In turns, all processes of the steps are killed, or only the process that
+reads or writes the database. Its parent must handle that.
+
+With --backups, the database is backed up while a writer is running. Each backup must be sound, and must contain the
+commits up to a certain one without a gap.
+
+With --supervised, a supervisor restarts the killed writer after a delay, as systemd does. This may be at any instant of
+the steps. The steps may refuse to continue, and are killed too. ROWS rows are written to one database.
 """
 
 from __future__ import annotations
@@ -54,7 +59,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
 
 SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,close"
-# Calls of the steps at or next to a change; each may be their last action.
+# Calls of the steps that change something or are next to a change. The steps may be killed before or after each call.
 POINTS: List[Tuple[Any, str]] = [
     (os, "mkdir"),
     (os, "link"),
@@ -75,10 +80,10 @@ POINTS: List[Tuple[Any, str]] = [
     (child_process, "in_child"),
 ]
 WAYS = ("boundary", "boundary", "system call", "instant")
-# From earlier days, so that retention has something to remove.
+# Backups from earlier days, so that the retention has something to remove.
 OLD = ("backup_19990101T000000Z", "backup_19990102T000000Z")
 
-# A moment right before or right after a call, in words, and how often it occurred before.
+# A moment right before or right after a call, as text, and how often the same text occurred before.
 Boundary = Tuple[str, int]
 
 
@@ -87,9 +92,9 @@ class Lost(Exception):
 
 
 def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
-    """Be the writer until killed; report each number once its COMMIT has returned, then wait pause seconds.
+    """Write rows until this process is killed. Report each number after its COMMIT, then wait pause seconds.
 
-    With a pause the rows are short, so that the database stays small during the test.
+    If there is a pause, the rows are short, so that the database stays small during the test.
     """
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
     connection = sqlite3.connect(path, isolation_level=None, timeout=30)
@@ -134,7 +139,7 @@ class Writer:
         os.close(writing)
 
     def last(self) -> int:
-        """Return the last number it has reported."""
+        """Return the last number that the writer has reported."""
         while select.select([self._pipe], [], [], 0)[0]:
             chunk = os.read(self._pipe, 65536)
             if not chunk:
@@ -145,7 +150,7 @@ class Writer:
         return self._last
 
     def kill(self) -> int:
-        """Kill it; return the last number it reported."""
+        """Kill the writer, and return the last number that it has reported."""
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         last = self.last()
@@ -154,9 +159,9 @@ class Writer:
 
 
 class Supervisor:
-    """Restarts a writer like systemd with Restart=always: the next one starts some time after the end of the last.
+    """Restarts a writer like systemd with Restart=always: some time after a writer has ended, the next one starts.
 
-    delay is the longest time in seconds. It differs each time, since that of the steps does not.
+    delay: the maximum time in seconds. The time is random, because the duration of the steps hardly varies.
     """
 
     def __init__(self, path: str, *, seed: int, delay: float) -> None:
@@ -194,25 +199,25 @@ class Supervisor:
                     self._last = int(line)
 
     def last(self) -> int:
-        """Return the last number that any of its writers has reported."""
+        """Return the last number that one of the writers has reported."""
         self._read()
         return self._last
 
     def writers(self) -> int:
-        """Return how many writers there have been."""
+        """Return the number of writers that have been started."""
         self._read()
         return len(self._writers)
 
     def kill_writer(self) -> None:
-        """Kill the present writer; the supervisor starts the next one."""
+        """Kill the current writer. The supervisor then starts the next one."""
         self._read()
         os.kill(self._writers[-1], signal.SIGKILL)
 
     def end(self) -> int:
-        """End it together with its writer; return the last number that was reported."""
+        """End the supervisor and its writer, and return the last number that was reported."""
         os.killpg(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
-        # The writer is dead as well when no process holds the other end of the pipe.
+        # When no process holds the other end of the pipe, the writer has ended too.
         while select.select([self._pipe], [], [], 10)[0] and not self._ended():
             pass
         os.close(self._pipe)
@@ -225,10 +230,10 @@ class Supervisor:
 
 
 class Boundaries:
-    """The places at which the steps can be killed: one word for each moment right before or right after a call."""
+    """The boundaries at which the steps can be killed: the moments right before and right after their calls."""
 
     def __init__(self) -> None:
-        # Shared by all processes of the steps: the length of the text, and the text, one line per passed boundary.
+        # All processes of the steps share this memory: the length of a text, and the text with one line per boundary.
         self._shared = mmap.mmap(-1, 1 << 18)
         self._step = ""
         self._wanted: Optional[Boundary] = None
@@ -246,7 +251,7 @@ class Boundaries:
     def watch(self, wanted: Optional[Boundary], *, alone: bool) -> None:
         """Record every boundary from now on, in this process and its children, and kill them at wanted.
 
-        alone: only the process that reaches it.
+        alone: True to kill only the process that reaches wanted.
         """
         self._wanted, self._alone, self._parent = wanted, alone, os.getpid()
         for owner, name in POINTS:
@@ -312,7 +317,7 @@ def steps(path: str, backups: str, boundaries: Optional[Boundaries] = None) -> D
 
 
 def in_fork(work: Callable[[], Any]) -> int:
-    """Run work in a separate process group; return its pid."""
+    """Run work in a forked process with its own process group, and return its pid."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -331,7 +336,7 @@ def in_fork(work: Callable[[], Any]) -> int:
 
 
 def traced(path: str) -> List[str]:
-    """Return the strace command for the system calls on a database and its WAL only."""
+    """Return the strace command that traces only system calls on a database and its WAL."""
     files = [option for suffix in ("", "-wal", "-shm") for option in ("-P", f"{path}{suffix}")]
     return ["strace", "-f", "-qq", "-o", f"{path}.trace", *files, "-e", f"trace={SYSCALLS}"]
 
@@ -342,8 +347,9 @@ def itself(path: str, backups: str) -> List[str]:
 
 
 def system_calls(path: str, backups: str) -> List[Boundary]:
-    """Run the steps; return the system calls of one of their processes, each with its ordinal number; none without
-    strace.
+    """Run the steps, and return the system calls of one of their processes, each with its ordinal number.
+
+    Return an empty list if strace is missing or not allowed.
     """
     if shutil.which("strace") is None:
         return []
@@ -356,17 +362,17 @@ def system_calls(path: str, backups: str) -> List[Boundary]:
         most[name] = max(most.get(name, 0), count)
     places = []
     for name, count in most.items():
-        # All pages are written in the same way: the first, the last, and some between are enough.
+        # All pages are written in the same way, so the first ones, the last ones and some between are enough.
         numbers = {1, 2, 3, count - 2, count - 1, count, *range(1, count, max(count // 6, 1))}
         places += [(name, number) for number in sorted(numbers) if 0 < number <= count]
     return places
 
 
 class Plan:
-    """Chooses the next way and place of a kill: every boundary comes once before any comes twice."""
+    """Chooses the way and the place of the next kill. No boundary is used twice before all were used once."""
 
     def __init__(self, seed: int, where: Optional[str]) -> None:
-        """Find the boundaries by runs that are not killed. Raises Lost."""
+        """Find the boundaries with runs that are not killed. Raises Lost."""
         self.kills: Dict[str, int] = {}
         self.steps: Dict[str, int] = {}
         self._chance = random.Random(seed)  # noqa: S311 - chance, not secrets
@@ -380,15 +386,15 @@ class Plan:
                 steps(path, backups, boundaries)
 
             if os.waitpid(in_fork(work), 0)[1] != 0:
-                raise Lost("the steps fail where nobody kills them")
+                raise Lost("the steps failed although they were not killed")
         with tempfile.TemporaryDirectory(dir=where) as folder:
             path, backups, _last = crashed(folder, seed, least=0.2)
             self._calls = system_calls(path, backups)
-        # A check changes nothing: only the random kills interrupt it.
+        # A check changes nothing, so only the random kills interrupt it.
         names = [name for name in boundaries.seen() if "look: " not in name]
         self._boundaries = [(name, names[:at].count(name)) for at, name in enumerate(names)]
         for pairs in (self._boundaries, self._calls):
-            # All first occurrences before any second one: a short run covers as many different ones as possible.
+            # First occurrences come before later ones, so that a short run covers as many different calls as possible.
             self._chance.shuffle(pairs)
             pairs.sort(key=lambda pair: pair[1] > 1)
         self._all = {"boundary": self._boundaries, "system call": self._calls}
@@ -397,11 +403,11 @@ class Plan:
 
     @property
     def met(self) -> Dict[str, Tuple[int, int]]:
-        """Return at how many different boundaries they were killed, and how many there are."""
+        """Return the number of different boundaries at which the steps were killed, and the number of boundaries."""
         return {way: (len(self._met[way]), len(places)) for way, places in self._all.items()}
 
     def run_and_kill(self, path: str, backups: str) -> None:
-        """Run the steps and kill them one way or another."""
+        """Run the steps and kill them in the next way."""
         way = next(self._ways)
         if not self._all.get(way):
             way = "instant"
@@ -413,7 +419,7 @@ class Plan:
             if killed:
                 self._met[way].add(wanted)
             elif wanted not in self._met[way]:
-                self._ahead[way].append(wanted)  # it is not in this database, perhaps in the next
+                self._ahead[way].append(wanted)  # this boundary did not occur now, but may with the next database
         self.kills[way] = self.kills.get(way, 0) + killed
 
     def _at_instant(self, path: str, backups: str) -> bool:
@@ -456,7 +462,7 @@ def rows_of(path: str, *, immutable: bool) -> List[int]:
 
 
 def judge(numbers: List[int], *, acknowledged: int, what: str) -> None:
-    """Raise Lost unless C(numbers) is 1 to n without a gap, n at least the last reported one."""
+    """Raise Lost if numbers has a gap, does not begin with 1, or lacks the last reported number."""
     if numbers != list(range(1, len(numbers) + 1)):
         raise Lost(f"{what}: the rows have gaps")
     if len(numbers) < acknowledged:
@@ -464,7 +470,7 @@ def judge(numbers: List[int], *, acknowledged: int, what: str) -> None:
 
 
 def judge_copies(backups: str, *, acknowledged: int, only: Optional[List[str]] = None) -> int:
-    """Judge every backup and every evidence folder that has its final name; return how many backups there are."""
+    """Check every backup and every evidence folder that has its final name. Return the number of backups."""
     count, names = 0, only
     if names is None:
         names = os.listdir(backups) if os.path.isdir(backups) else []
@@ -482,9 +488,9 @@ def judge_copies(backups: str, *, acknowledged: int, only: Optional[List[str]] =
 
 
 def crashed(folder: str, seed: int, *, least: float = 0) -> Tuple[str, str, int]:
-    """Kill a writer in an empty folder, at least least seconds after its first commit.
+    """Start a writer in an empty folder, and kill it at least least seconds after its first commit.
 
-    Return the database, the folder of backups, the last number that was reported.
+    Return the path of the database, the folder of backups, and the last number that was reported.
     """
     path, backups = f"{folder}/app/itsm.db", f"{folder}/backups"
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
@@ -501,7 +507,7 @@ def crashed(folder: str, seed: int, *, least: float = 0) -> Tuple[str, str, int]
 
 
 def torture_round(seed: int, folder: str, plan: Plan) -> int:
-    """Run one round in an empty folder; return how many rows were reported. Raises Lost."""
+    """Run one round in an empty folder, and return the number of reported rows. Raises Lost."""
     path, backups, acknowledged = crashed(folder, seed)
     for _ in range(1 + seed % 2):
         plan.run_and_kill(path, backups)
@@ -521,7 +527,7 @@ def torture_round(seed: int, folder: str, plan: Plan) -> int:
 
 
 def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Run so many rounds; return the figures. Raises Lost with the seed of the round that lost something."""
+    """Run this number of rounds, and return the figures. Raises Lost with the seed of the round that lost something."""
     plan = Plan(seed, where)
     rows = 0
     for number in range(rounds):
@@ -544,7 +550,7 @@ def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
 
 
 def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Take count backups of a database during writes; return the figures. Raises Lost."""
+    """Take count backups of a database during writes, and return the figures. Raises Lost."""
     figures: Dict[str, Any] = {"live backups": 0, "rows in the last": 0, "written meanwhile": 0}
     with tempfile.TemporaryDirectory(dir=where) as folder:
         path = f"{folder}/itsm.db"
@@ -561,7 +567,7 @@ def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
                 numbers = rows_of(result["backup_file"], immutable=True)
                 after = writer.last()
                 judge(numbers, acknowledged=before, what=f"live backup {number}")
-                if len(numbers) > after + 40:  # the largest transaction that may not have been reported yet
+                if len(numbers) > after + 40:  # the largest transaction, which may not have been reported yet
                     raise Lost(f"live backup {number}: {len(numbers)} rows, {after} reported")
                 os.unlink(result["backup_file"])
                 figures["live backups"] += 1
@@ -573,7 +579,7 @@ def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
 
 
 def supervised(rows: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Let so many rows be written under a supervisor that restarts the writer; return the figures. Raises Lost."""
+    """Run the steps while a supervised writer writes this number of rows, and return the figures. Raises Lost."""
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
     names = ("writers killed", "steps done", "steps refused", "steps killed", "writers that met steps")
     figures = dict.fromkeys(names, 0)
@@ -590,11 +596,11 @@ def supervised(rows: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
                 while supervisor.last() == seen and time.monotonic() < until:
                     time.sleep(0.001)
                 if supervisor.last() == seen:
-                    raise Lost(f"no writer could go on after row {seen}")
+                    raise Lost(f"no writer could continue after row {seen}")
                 time.sleep(chance.random() * 0.3)
                 supervisor.kill_writer()
                 figures["writers killed"] += 1
-                # All its reports are in the pipe when it is dead, which takes less than the delay.
+                # Wait until the writer is dead and all its reports are in the pipe. The delay is longer than that.
                 time.sleep(chance.random() * 0.05)
                 acknowledged, writers = supervisor.last(), supervisor.writers()
                 pid = in_fork(lambda: steps(path, backups))
@@ -626,7 +632,7 @@ def main() -> int:
     parser.add_argument("--backups", type=int, default=100)
     parser.add_argument("--supervised", type=int, default=100_000, help="rows")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; the time by default")
-    # A killed process leaves the same files in memory as on a disk, and a flush costs nothing there.
+    # A killed process leaves the same files in memory as on a disk, and a flush to memory takes no time.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     parser.add_argument("--dir", default=memory, help="folder for the databases")
     parser.add_argument("--steps", nargs=2, metavar=("DATABASE", "BACKUPS"), help=argparse.SUPPRESS)

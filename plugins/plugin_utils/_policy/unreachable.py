@@ -125,7 +125,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
             if waited is None:
                 if result is not None:
                     return result
-                # This file tells later tasks not to wait for the host again.
+                # Create the file that keeps later tasks from waiting for the host again.
                 with contextlib.suppress(OSError), open(given_up, "w", encoding="ascii"):
                     pass
                 return self.without_answer(host, why)

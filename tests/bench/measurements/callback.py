@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The cost of the callback postmortem for a large run: an incident on every host, its own modules among the tasks."""
+"""The cost of the callback postmortem in a large run, with an incident on every host and calls of our own modules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def answering(module: str, **answer: Any) -> dict[str, Any]:
 
 
 def tasks() -> list[dict[str, Any]]:
-    """Return the tasks of a host. One of five is a module of the collection, whose answer is recorded."""
+    """Return the tasks of a host. Every fifth task calls a module of the collection, and its result is recorded."""
     finding = {"cause": "killed", "confidence": 0.9, "summary": "It was killed.", "evidence": [{"text": "x" * 300}] * 3}
     rows = {f"table{number}": number for number in range(30)}
     look = answering("health_probe", healthy=False, severity="critical", endpoints=[{"name": "https", "ok": False}] * 2)
@@ -38,7 +38,7 @@ def tasks() -> list[dict[str, Any]]:
     told = [answering("incident", id="INC-{{ inventory_hostname }}", opened_at="2026-03-02T01:00:00.000Z")]
     for number in range(1, 2 * RESULTS // HOSTS):
         other = {"name": f"Say {number}", "ansible.builtin.debug": {"msg": "said"}}
-        # The same tasks with and without the callback.
+        # The tasks are the same with the callback and without it.
         told.append(other if number % BLOCK else cycle[number // (2 * BLOCK) % len(cycle)])
     return told
 
@@ -90,7 +90,7 @@ def run(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def half(which: str) -> harness.Contender:
-    """Return a function for the figures of one half of a run. The first call in a round does the run."""
+    """Return a contender with the figures of one half of a run. The first contender of a round starts the run."""
 
     def measure(_subject: Any, folder: Path) -> dict[str, float]:
         if which not in _round:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A detection on sixty healthy hosts, the time of Ansible itself for as many, and the cost of one more host."""
+"""A detection on sixty healthy hosts, Ansible's own time for sixty hosts, and the cost of one more host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from measurements import triage
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 FORKS = "20"
 PING = "ansible -m ping"
-# The seconds that the goal allows in addition to the ratio, for the start of a playbook before its first task.
+# The start of a playbook before its first task: the goal allows these seconds in addition to the ratio.
 ALLOWED = 2.0
 FEW = 10
 # The allowed growth of the time per host, from the first ten to the other hosts.

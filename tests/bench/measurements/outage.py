@@ -45,7 +45,7 @@ host = functools.cache(hosts.Host.new)
 
 
 def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
-    """Start the service and poll it every 20 ms, which is the lower limit of any recovery."""
+    """Start the service and poll it every 20 ms. No recovery can be faster."""
     place.begin()
     place.crash()
     with place.observer.watching() as first:
@@ -76,7 +76,7 @@ def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: o
 
 
 def cost(run: Run) -> dict[str, float | None]:
-    """Return the resources of the controller that a recovery used, and the share of its postmortem."""
+    """Return the resources that a recovery used on the controller, and the share of its postmortem."""
     return {
         "escalation and postmortem": run.ended - run.moment(stand.CLOSING),
         "CPU of the controller": run.cpu,
@@ -138,7 +138,7 @@ def hang(place: Stand, folder: Path) -> dict[str, float | None]:
     probe = run.seen("health_probe")
     if probe["consecutive_failures"] != PROBES:
         raise harness.BenchError(f"it took {probe['consecutive_failures']} failed probes, not {PROBES}")
-    # The probe returns with the failure of the fifth request.
+    # The probe ends when its fifth request has failed.
     failed = run.moment(stand.DETECTED) - fell
     return {FIRST: first() - fell, DETECTION: failed, AFTER: first() - fell - failed, **cost(run)}
 
@@ -161,7 +161,7 @@ def healthy(program: str = "ansible-playbook") -> harness.Contender:
 
 
 def by_newest(contender: Callable[..., harness.Contender]) -> harness.Contender:
-    """Return a function that does the same with another ansible-core."""
+    """Return a contender that does the same work with the newer ansible-core."""
 
     def measure(place: Stand, folder: Path) -> float | harness.Figures | harness.Measured:
         return contender(program=core.newest())(place, folder)
@@ -201,12 +201,12 @@ def npm_cache() -> str:
 
 
 def offline() -> Mapping[str, object]:
-    """Return the variables that make our recovery use that cache."""
+    """Return the variables that make our recovery use npm's cache."""
     return {"nexus_npm_offline": True, "nexus_npm_cache": npm_cache()}
 
 
 def stale_by_hand(place: stand.Local, folder: Path) -> dict[str, float | None]:
-    """Crash the service, and take the steps of chapter 4.1 with that cache."""
+    """Crash the service, and recover it with the commands of chapter 4.1 and npm's cache."""
     return scripted("standard-by-hand", NPM_CACHE=npm_cache())(place, folder)
 
 
@@ -225,14 +225,14 @@ def _fill(database: Path, rows: int) -> None:
 
 
 def filled(name: str, mib: int) -> Callable[[], stand.Local]:
-    """Return a function that installs a service whose database has mib MiB. A tenth of it are indexes."""
+    """Return a function that installs a service with a database of mib MiB. A tenth of the database is indexes."""
 
     @functools.cache
     def lay() -> stand.Local:
         place = stand.Local.new()
         place.service.start()
         place.service.kill()
-        # Memory that a process used before it executes another program counts for that program.
+        # Fill the database in another process. The memory that this process uses would count for later programs.
         filler = multiprocessing.get_context("fork").Process(target=_fill, args=(place.service.database, mib * 1024))
         filler.start()
         filler.join()

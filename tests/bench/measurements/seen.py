@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measure which outages the playbook, systemd's own restart, and monit with an HTTP check detect."""
+"""Measures which outages are detected: by the playbook, by systemd's restart, and by monit with an HTTP check."""
 
 from __future__ import annotations
 
@@ -69,24 +69,24 @@ def host() -> hosts.Host:
 
 
 def crash(place: hosts.Host) -> None:
-    """The process is gone."""
+    """Kill the process."""
     place.shell(f"systemctl kill --kill-whom=all -s KILL {hosts.UNIT}")
 
 
 def hang(place: hosts.Host) -> None:
-    """The process runs and does not answer."""
+    """Make the process hang, so that it runs but does not answer."""
     place.hang()
 
 
 def locked(place: hosts.Host) -> None:
-    """Another process holds the write lock. Writers wait; the health check succeeds."""
+    """Let another process hold the write lock of the database. Writers wait, but the health check succeeds."""
     place.shell(
         f"systemd-run -q --unit=bench-lock --uid=itsm /usr/bin/python3 /opt/drill/bin/hold-lock {hosts.DATABASE}"
     )
 
 
 def fallen_back(place: hosts.Host) -> None:
-    """The certificate is no longer readable, and the last restart has started plain HTTP only."""
+    """Remove the key of the certificate and restart the service, so that it serves only plain HTTP."""
     place.shell(f"mv {KEY} {KEY}.away && systemctl restart {hosts.UNIT}")
 
 
@@ -161,8 +161,9 @@ def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
 
 
 def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harness.Contender:
-    """Return a function that runs the playbook at that moment; cause is the finding that it must name if no restart
-    helps.
+    """Return a function that runs the playbook after the outage has begun.
+
+    cause: the finding that the playbook must name if no restart helps.
     """
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
@@ -196,7 +197,7 @@ def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Conte
 def seen(
     name: str, what: str, outage: Callable[[hosts.Host], None], how: str, *, cause: str, recoverable: bool = True
 ) -> Measurement:
-    """Return the measurement of one outage; recoverable: True if a recovery can bring the service back."""
+    """Return the measurement of one outage. recoverable: True if the playbook can recover the service."""
     return Measurement(
         name=f"seen-{name}",
         what=what,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check, backup and WAL of a SQLite database, against the sqlite3 shell."""
+"""Check, backup and WAL of a SQLite database, compared with the sqlite3 shell."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ANALYSED = (
 
 
 def shell_backup(database: Path, folder: Path) -> float:
-    """Back up, then check the copy."""
+    """Back up the database, then check the copy."""
     script = 'sqlite3 -batch "$1" ".backup \'$2\'" && exec sqlite3 -batch "$2" "PRAGMA integrity_check"'
     return harness.timed(["sh", "-c", script, "sh", str(database), f"{folder}/copy.db"], expect="ok")
 

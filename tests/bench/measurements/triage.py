@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The evidence of an outage, in one pass and command by command, against the demo service."""
+"""Collects the evidence of an outage of the demo service: in one pass, and command by command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from conftest import Service
 
 BENCH = harness.ROOT / "tests" / "bench"
 TRANSCRIBED = "a task per command"
-# The host of the second measurement.
+# The host of the second measurement: the number of its processes, and the size of its log in bytes.
 PROCESSES = 500
 LOG = 200 << 20
 
@@ -64,7 +64,7 @@ def crowded() -> Path:
 
 
 def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
-    """Return the seconds that one triage takes longer than its slowest part."""
+    """Return by how many seconds a triage takes longer than its slowest part."""
     known = yaml.safe_load(variables.read_text(encoding="utf-8"))
     service = {
         "app_dir": known["nexus_app_dir"],
@@ -101,14 +101,15 @@ def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
 
 
 def complete(place: Path) -> bool:
-    """Return True if a bundle has the answers of all parts."""
+    """Return True if a bundle has the results of all parts."""
     bundles = [json.loads(path.read_text(encoding="utf-8")) for path in place.glob("*/triage.json")]
     return len(bundles) == 1 and all(isinstance(took, float) for took in bundles[0]["parts"].values())
 
 
 def collect(playbook: str, evidence: str, enough: Callable[[Path], bool]) -> Callable[[Path, Path], float]:
-    """Return a function that collects; it returns its seconds without the start of Ansible, measured with an empty
-    play.
+    """Return a contender that collects the evidence.
+
+    Its result is the duration in seconds, minus the duration of an empty play for the start of Ansible.
     """
 
     def measure(variables: Path, folder: Path) -> float:

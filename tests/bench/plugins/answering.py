@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Immediate answers of the controller for a module of the collection: an action plugin of the benchmark."""
+"""An action plugin of the benchmark: it returns the given result, and runs no module of the collection on a host."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The callback postmortem with measurement of its cost: a callback of the benchmark, see measurements/callback.py.
+"""The callback postmortem, extended for the benchmark to measure its own cost. See measurements/callback.py.
 
-It is inactive during every other block of BENCH_CALLBACK_BLOCK tasks: then its methods return at once. So the run with
-it and without it is measured within the same seconds. BENCH_CALLBACK_FIGURES names the file for the figures.
+The callback is active for a block of BENCH_CALLBACK_BLOCK tasks, and then inactive for the next block. So the cost with
+the callback and without it is measured within the same seconds. BENCH_CALLBACK_FIGURES: the file for the figures.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class CallbackModule(postmortem.CallbackModule):
     CALLBACK_NAME = "itsm_nexus.runbook.timed"
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        """Count the tasks; all hosts are at the same one."""
+        """Count the tasks. All hosts run the same task at the same time."""
         spent["memory before"] = spent["memory before"] or memory()
         turn_to(ASLEEP if state["tasks"] // BLOCK % 2 else AWAKE)
         state["tasks"] += 1
@@ -69,7 +69,7 @@ for name in [each for each in dir(postmortem.CallbackModule) if each.startswith(
 
 
 def figures(self: Any, stats: Any) -> None:
-    """Write the figures, after the documents are written."""
+    """Let the callback write its documents, then write the figures."""
     turn_to(AWAKE)
     told(self, stats)
     turn_to(AWAKE)
@@ -78,7 +78,7 @@ def figures(self: Any, stats: Any) -> None:
 
 
 def catching_up(self: Any) -> None:
-    """Count work outside of events; within an event it belongs to the event."""
+    """Measure the work of other threads. Work of the main thread is measured as part of an event."""
     of_its_own = threading.current_thread() is not threading.main_thread()
     began = time.perf_counter()
     caught_up(self)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A connection to this machine that is lost at chosen modules, for tests."""
+"""A connection plugin for tests: the connection to this machine is lost at chosen modules."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Connection(Local):  # type: ignore[misc]
     def exec_command(
         self, cmd: str, in_data: Optional[bytes] = None, sudoable: bool = True
     ) -> Tuple[int, bytes, bytes]:
-        """Run a command; its answer is lost if a loss is due."""
+        """Run a command. If a loss is planned for its module, lose the connection and the result."""
         plan = Path(os.environ["LOSSY_CUTS"])
         told = json.loads(plan.read_text(encoding="utf-8"))
         if time.time() < told["away_until"]:
@@ -77,7 +77,7 @@ def _is_call(in_data: Optional[bytes], module: str) -> bool:
 
 
 def _begin(cmd: str, in_data: bytes) -> None:
-    """Let a command run to its end without a reader for its answer."""
+    """Start a command whose output nobody reads, and do not wait for its end."""
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as program:
         program.write(in_data)
@@ -88,6 +88,6 @@ def _begin(cmd: str, in_data: bytes) -> None:
 
 
 def cuts(path: Path, *planned: Any) -> None:
-    """Write the file that lists the losses: module, when and away of each."""
+    """Write the file with the planned losses. Each has a module, when, and the seconds for which the host is away."""
     listed = [dict(zip(("module", "when", "away"), each)) for each in planned]
     path.write_text(json.dumps({"away_until": 0, "cuts": listed}), encoding="utf-8")
