@@ -21,8 +21,8 @@ PATIENCE = 60.0
 OPTIONS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--hide-scrollbars"),
     *("--disable-extensions", "--disable-component-update", "--disable-background-networking"),
-    # Chromium's sandbox does not work for root. It is not needed, because only our own files are opened. The /dev/shm of
-    # a container is too small for Chromium.
+    # Chromium's sandbox does not work for root. It is not needed, because only our own files are opened. The folder
+    # /dev/shm of a container is too small for Chromium.
     *("--no-sandbox", "--disable-dev-shm-usage"),
 )
 

@@ -124,7 +124,7 @@ def test_the_start_is_recorded_if_no_rung_is_tried(service: Service) -> None:
 
 
 def opened(service: Service, **changes: Any) -> dict[str, Any]:
-    """Run a recovery that fails, so that an incident is open and the leader is notified. Return its record."""
+    """Create and return the record of an open incident, as after a recovery that failed and notified the leader."""
     entry = {"level": "not_recovered", "contact": "project_leader", "channel": "command tee", "ok": True, "error": ""}
     call = {"state_dir": str(service.state)}
     run = incident_record.call(**call, state="open", lease=60)["run"]

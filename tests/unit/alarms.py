@@ -14,7 +14,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def alarm(seconds: int) -> Iterator[None]:
-    """Fail a test that takes longer than so many seconds."""
+    """Fail a test that takes longer than this number of seconds."""
 
     def late(*_: Any) -> None:
         raise AssertionError(f"it takes more than {seconds} s")

@@ -12,14 +12,14 @@ import pytest
 
 
 def pytest_collection_finish() -> None:
-    """Exclude thousands of tests from each garbage collection, above all in the many forked processes."""
+    """Exclude thousands of collected tests from garbage collection, which is slow in the many forked processes."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
 def dead_mount(tmp_path):
-    """A mount whose file system never answers, like that of a lost server."""
+    """Mount a file system that never answers, like that of a lost server. Return its folder."""
     place = tmp_path / "dead"
     place.mkdir()
     try:

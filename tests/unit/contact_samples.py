@@ -25,7 +25,7 @@ MAIL, PAGER, SLACK, ROOM = "mail leader@example.com", "pagerduty", "slack hooks.
 
 
 def rules(applies):
-    """Return three levels, two rules of the highest among them; applies is the name of the rule that applies."""
+    """Return rules for several levels. Two of them have the same level. applies: the name of the rule that applies."""
     rows = [
         ("data", None, ["leader", "dba"]),
         ("long", "everyone", ["team"]),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Servers that answer as a service does, healthy or not, for the tests of everything that asks it."""
+"""Servers that answer like a healthy or unhealthy service, for all tests that send requests to the service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAD = (503, b'{"status":"error"}')
 
 
 class Server:
-    """A real HTTP(S) server; each request gets the next of C(answers), the last one for ever."""
+    """A real HTTP(S) server. Each request gets the next of answers. The last one is repeated."""
 
     def __init__(self, *answers, context=None):
         self.answers = list(answers) or [GOOD]
@@ -76,7 +76,7 @@ class Server:
 
 @contextlib.contextmanager
 def raw_server(handle):
-    """A server that does with each connection what C(handle) does, in a thread of its own."""
+    """Run a server that calls handle for each connection, in a separate thread."""
     listener = socket.create_server(("127.0.0.1", 0))
     kept = []
 
@@ -94,11 +94,11 @@ def raw_server(handle):
 
 
 def silent(_connected):
-    """Accepts, and says nothing."""
+    """Accept the connection, and send nothing."""
 
 
 def dripping(connected):
-    """Sends a byte each time before the client's timeout ends."""
+    """Send one byte every 20 ms without an end, so that no single read of the client times out."""
     with contextlib.suppress(OSError):
         connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
         while True:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Samples for the redactor, the same in every run: texts that match a regular expression, ordinary log lines."""
+"""Samples for the redactor: texts that match a regular expression, and ordinary log lines. They never change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ except ImportError:  # Python 3.10
     import sre_constants as sre  # type: ignore[no-redef]
     import sre_parse as parser  # type: ignore[no-redef]
 
-# Without the space: a value that begins or ends with one is no value.
+# All printable characters except the space, because a value cannot begin or end with a space.
 _SIGNS = [letter for letter in string.printable if letter.isprintable() and letter != " "]
 _CLASSES = {
     sre.CATEGORY_DIGIT: string.digits,
@@ -40,7 +40,7 @@ class Sampler:
         self._groups: dict[int, str] = {}
 
     def sample(self, pattern: re.Pattern[str]) -> str:
-        """Return one text. The text around a match is not checked: ask the pattern if it matters."""
+        """Return one text. Conditions on the text around the match are ignored, so check it with pattern if needed."""
         self._groups = {}
         return self._of(parser.parse(pattern.pattern, pattern.flags))
 
@@ -70,7 +70,7 @@ class Sampler:
     def _repeated(self, kind: Any, least: int, most: Any, nodes: Any) -> str:
         inner = str(list(nodes))
         if kind is sre.MIN_REPEAT:
-            # The minimum, and sometimes one or two more.
+            # Repeat the minimum number of times, and sometimes once or twice more.
             most = min(int(most), least + 2)
         elif "CATEGORY_SPACE" in inner or inner == str([(sre.LITERAL, ord(" "))]):
             most = least + 1
@@ -96,7 +96,7 @@ class Sampler:
 
 
 def pieces_left(secret: str, clean: str, *, size: int = 6) -> list[str]:
-    """Return the pieces of a secret, of so many characters each, that are left in a text."""
+    """Return the pieces of a secret with size characters that are left in a text."""
     clean = clean.replace("[redacted]", "\0")
     return [
         word[start : start + size]
@@ -107,7 +107,7 @@ def pieces_left(secret: str, clean: str, *, size: int = 6) -> list[str]:
 
 
 class _Filler:
-    """Fills in the names in braces of a template."""
+    """Returns a random value for each name in braces of a template."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)  # noqa: S311
@@ -172,7 +172,7 @@ _WORDS: dict[str, list[str]] = {
 }
 
 _TEMPLATES = [
-    # winston and others of its kind
+    # winston and similar loggers
     "{iso} {level} {method} {path} {status} {n} ms",
     "{iso} [{level}]: server listening on port {n}",
     "{iso} {level} user {user} logged in from {ip}",
@@ -260,7 +260,7 @@ _TEMPLATES = [
 
 
 def ordinary_lines(recorded: Path, *, each: int = 40) -> list[str]:
-    """Return distinct log lines without a secret: from templates, and from the recorded runs in a folder."""
+    """Return different log lines without a secret: from templates, and from the recorded runs in a folder."""
     filler = _Filler("ordinary")
     lines = {template.format_map(filler): None for template in _TEMPLATES for _ in range(each)}
     for path in sorted(recorded.iterdir()):

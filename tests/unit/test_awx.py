@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""AWX gets correct data about this project: playbooks, variables, credentials; its workflow handles each failure."""
+"""AWX gets correct data about playbooks, variables and credentials, and its workflow handles each failure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASKS = [
     for task in yaml.safe_load((ROOT / "playbooks" / "tasks" / f"{name}.yml").read_text("utf-8"))
 ]
 MODULES = sorted({action for task in TASKS for action in task if action.startswith("awx.awx.")})
-# Variables that a playbook reads and no role specifies: its own, and the place of their allowed values.
+# Variables that a playbook reads and that are in no role's specification, with their allowed values.
 LADDER = list(RUNGS)
 OF_PLAYBOOKS: Dict[str, Any] = {
     "outage_recover_reason": {},
@@ -124,14 +124,14 @@ def test_a_template_asks_for_the_variables_of_its_playbook(name: str) -> None:
 
 
 def test_credentials_are_injected_as_variables_in_use() -> None:
-    # The vault variables in the examples of the role and of the inventory.
+    # The vault variables in the examples of the roles and the inventories.
     vaulted = set(re.findall(r"\bvault_\w+", text_of("roles", "inventories")))
     for credential in DATA["awx_credential_types"]:
         for variable in credential["injectors"].get("extra_vars", {}):
             assert variable in OPTIONS or variable in vaulted
         for variable in credential["injectors"].get("env", {}):
             assert variable in text_of("plugins")
-    # An empty field is injected as an empty text: an optional field must have no effect if it is empty.
+    # AWX injects an empty field as an empty text. So an empty text must have no effect for an optional field.
     optional = {
         variable
         for credential in DATA["awx_credential_types"]
@@ -147,7 +147,7 @@ def test_every_failure_ends_in_escalation() -> None:
             assert node.get("failure"), f"a failure of {identifier} is not handled"
             for path in paths(identifier, by="failure"):
                 assert path[-1] == "escalate"
-    # It must end as failed itself, so no node handles its failure.
+    # The workflow must end as failed, so no node handles the failure of the escalation.
     assert "failure" not in NODES["escalate"]
 
 

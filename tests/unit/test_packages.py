@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The packages of module_utils and plugin_utils: every import points down, and every file has an importer."""
+"""The packages of module_utils and plugin_utils import only from lower levels, and every file is imported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODULE_UTILS = [
     ["_service"],
     ["_triage"],
 ]
-# Each of them may import from module_utils.
+# Each of these packages may import from module_utils.
 PLUGIN_UTILS = [
     ["_action", "_timeline", "_messages", "_watch"],
     ["_policy", "_notify", "_prefetch"],
@@ -65,7 +65,7 @@ IMPORTS = {name: imports(MODULES[name]) for name in FILES}
 
 
 def rank(name: str) -> int:
-    """Return the level of the package of a file; packages of the controller are above packages of the host."""
+    """Return the level of a file's package. Packages of the controller are above packages of the host."""
     kind, package = name.split(".")[:2]
     layers = [*MODULE_UTILS, *PLUGIN_UTILS]
     of_kind = MODULE_UTILS if kind == "module_utils" else PLUGIN_UTILS

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The project as a whole: every program names its licence, every file has a reader, and names on the pages exist."""
+"""The project as a whole: every program names its licence, every file is used, and names on the pages exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LICENCE = "SPDX-License-Identifier: GPL-3.0-or-later"
-# Files that nothing in the project names, because a program outside looks for them under this name.
+# Files that are named nowhere in the project, because another program looks for them under this name.
 FOUND_BY_NAME = {
     ".ansible-lint": "ansible-lint",
     ".gitignore": "git",
@@ -37,7 +37,7 @@ FOUND_BY_NAME = {
     "molecule/conftest.py": "pytest",
     "tests/integration/conftest.py": "pytest",
 }
-# Folders whose files are found by their place: the program that reads the folder.
+# Folders whose files are found by their place, with the program that reads the folder.
 FOUND_BY_FOLDER = (
     r"\.ci/|\.github/",  # the continuous integration
     r"changelogs/fragments/",  # antsibull-changelog
@@ -55,7 +55,7 @@ FOUND_BY_FOLDER = (
 
 
 def tracked() -> list[str]:
-    """Return all files that are or will be committed."""
+    """Return all files of the repository that git does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -91,10 +91,10 @@ def test_every_file_has_a_reader() -> None:
         if name in FOUND_BY_NAME or re.match("|".join(FOUND_BY_FOLDER), name):
             continue
         path = Path(name)
-        # By its name, or without its suffix: Python, Node and Ansible name files like that.
+        # Search for the name with its suffix or without it, because Python, Node and Ansible omit the suffix.
         word = path.stem if path.suffix in {".py", ".js", ".j2", ".yml"} else path.name
         pattern = re.compile(rf"(?<![\w-])(?:{re.escape(path.name)}|{re.escape(word)})(?![\w-])")
-        # The pattern is slow if the name is not even part of a word.
+        # Search for the plain word first, because the pattern is slow.
         if not any(word in text and pattern.search(text) for other, text in texts.items() if other != name):
             without.append(name)
     assert without == [], f"nothing reads {', '.join(without)}"
@@ -118,7 +118,7 @@ def test_every_constant_of_a_plugin_has_a_reader() -> None:
             assigned |= {
                 (name, inner.id) for each in targets if each for inner in ast.walk(each) if isinstance(inner, ast.Name)
             }
-    # Ansible reads the documentation of a plugin.
+    # Ansible itself reads these constants of a plugin.
     read_by_ansible = {"DOCUMENTATION", "EXAMPLES", "RETURN"}
     assert len(assigned) > 300
     assert not {each for each in assigned - read if each[1] not in elsewhere | read_by_ansible}
@@ -177,8 +177,8 @@ def test_the_settings_on_the_page_are_those_of_the_checkout() -> None:
 
     (shown,) = re.findall(r"^```ini\n(.+?)^```$", text_of("docs/operations.md"), re.MULTILINE | re.DOTALL)
     own = settings(text_of("ansible.cfg"))
-    # Excluded: the folder of the collection in the checkout, Ansible's defaults, settings of the inventory, and taste.
-    # The connection setting for all plugins also applies to SSH.
+    # Left out: the collection's folder in the checkout, Ansible's defaults, settings of the inventory, and preferences.
+    # The setting in [connection] also applies to SSH.
     left = {"collections_path", "host_key_checking", "retry_files_enabled", "interpreter_python", "nocows"}
     own["defaults"] = {name: value for name, value in own["defaults"].items() if name not in left}
     assert own["ssh_connection"].pop("pipelining") == own["connection"]["pipelining"]
@@ -228,7 +228,7 @@ def test_every_line_of_the_runbook_has_code_and_a_test() -> None:
     page = text_of("docs/traceability.md")
     rows = re.findall(r"^\| ([\d.]+) \| ([^|]+) \| ([^|]+) \| ([^|]*) \| ([^|]+) \|$", page, re.MULTILINE)
     assert sorted({chapter for chapter, *_ in rows}) == sorted(CHAPTERS)
-    # Another test checks the links of all pages.
+    # This test checks only the folders of the links. Another test checks the links of all pages.
     for chapter, what, code, drill, test in rows:
         assert re.search(r"\]\(\.\./(plugins|roles|playbooks)/", code), f"{chapter} {what}: no code"
         assert re.search(r"\]\(\.\./tests/", test), f"{chapter} {what}: no test"
@@ -245,7 +245,7 @@ def test_every_make_target_that_is_named_exists() -> None:
             assert named <= targets, name
 
 
-# Requirements of ansible-core itself; it runs only on the controller.
+# ansible-core and its requirements, which exist only on the controller.
 OF_CORE = {"ansible", "ansible_collections", "jinja2", "markupsafe", "yaml"}
 
 
@@ -281,7 +281,7 @@ def test_the_packages_of_the_demo_service_are_pinned_by_hashes() -> None:
 def test_only_example_inventories_are_published(tmp_path: Path) -> None:
     examples = [name for name in FILES if name.startswith("inventories/")]
     shipped = {name.split("/")[1] for name in examples}
-    # Each part of an example's name, with and without a suffix, and names of real places.
+    # Every beginning of an example's name, with and without a suffix, and names of real places.
     strays = {name[:length] + more for name in shipped for length in range(len(name) + 1) for more in ("", "x", ".bak")}
     strays |= {"osaka", "prodlike", "staging", "desk", "hosts.yml"}
     for name in ["galaxy.yml", "README.md", "LICENSE", *examples]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The contract of the roles: defaults match argument specifications, variables are used and named correctly."""
+"""The contract of the roles: defaults match argument specifications, and variables are used and named correctly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_defaults_and_specifications_match(role: str) -> None:
         if "default" in specified[name]:
             assert specified[name]["default"] == value, name
         else:
-            # A default made of other variables, or too long for a table, is described in text.
+            # A default that consists of other variables or is too long for a table is described in the text.
             assert isinstance(value, (list, dict)) or "{{" in str(value), name
 
 
@@ -48,7 +48,7 @@ def test_public_variables_carry_the_name_of_their_role(role: str) -> None:
 
 @functools.cache
 def words_read() -> set[str]:
-    """Return the words of the code without those that only get a value."""
+    """Return the words of the code, without the names of variables that are only set."""
     return {
         word
         for folder in ("roles", "playbooks", "plugins")
@@ -73,10 +73,10 @@ def test_main_tasks_stay_short(role: str) -> None:
     assert all(task["name"][0].isupper() for task in tasks)
 
 
-# Only playbooks decide how a recovery goes on after a failure. A role file has a rescue for one of these reasons alone.
+# Only playbooks decide how a recovery continues after a failure. A role file may have a rescue only for these reasons.
 RESCUES_IN_ROLES = {
     "roles/detection/tasks/probe_health.yml": "raises again: names the wrong setting, at no cost for a healthy service",
-    "roles/escalation/tasks/notify.yml": "records: a channel of the user's own may fail, the next one is tried",
+    "roles/escalation/tasks/notify.yml": "records: a channel of the user may fail, the next one is tried",
     "roles/remediation/tasks/release.yml": "raises again: a release without its modules must not stay in place",
     "roles/remediation/tasks/remedy.yml": "records: a remedy may fail, the next one and the ladder have their turn",
 }
@@ -85,7 +85,7 @@ RECORDS = {"ansible.builtin.set_fact", "itsm_nexus.runbook.incident"}
 
 
 def blocks(tasks: list[dict]) -> list[dict]:
-    """Return the blocks among tasks, and those within them."""
+    """Return the blocks among tasks, and the blocks within these blocks."""
     found = [task for task in tasks if "block" in task]
     inner = [blocks(task.get(part, [])) for task in found for part in ("block", "rescue", "always")]
     return found + [block for each in inner for block in each]
@@ -113,20 +113,20 @@ def test_only_playbooks_answer_a_failure() -> None:
 def test_every_rescue_raises_again_or_records(name: str) -> None:
     for block in blocks_by_file()[name]:
         rescue = block.get("rescue")
-        # Under a condition it might do neither.
+        # A task with a condition does not count, because it may be skipped.
         kept = [task for task in rescue or [] if (RAISES | RECORDS) & set(task) and "when" not in task]
         assert kept or not rescue, f"{block.get('name')}: its rescue hides the failure"
 
 
 def tasks_within(tasks: list[dict]) -> list[dict]:
-    """Return tasks and those within their blocks."""
+    """Return tasks, and the tasks within their blocks."""
     inner = [tasks_within(task.get(part, [])) for task in tasks for part in ("block", "rescue", "always")]
     return [*tasks, *(task for each in inner for task in each)]
 
 
 @pytest.mark.parametrize("role", ["database_recovery", "remediation", "verification"])
 def test_the_reason_of_a_failed_role_is_a_message(role: str) -> None:
-    """A text that a task builds has no id: a Japanese document would quote it in English."""
+    """A text that a task builds has no id, so a Japanese document would quote it in English."""
     fails = {}
     for path in sorted((ROOT / "roles" / role / "tasks").glob("*.yml")):
         for task in tasks_within(yaml.safe_load(path.read_text(encoding="utf-8"))):

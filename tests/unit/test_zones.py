@@ -102,7 +102,7 @@ def test_every_file_that_uses_a_path_says_why_root_is_safe() -> None:
 
 @pytest.fixture
 def base() -> Iterator[Path]:
-    """A folder that other users can enter."""
+    """Yield a folder that other users can enter."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # noqa: S103
         yield Path(folder)
@@ -166,7 +166,7 @@ def test_a_process_that_became_a_user_cannot_go_back() -> None:
     if child == 0:
         status = 1
         try:
-            os.seteuid(DAEMON.pw_uid)  # as in a block that acts as a user
+            os.seteuid(DAEMON.pw_uid)  # like a block that acts as a user
             safe_open.become(NOBODY.pw_uid, NOBODY.pw_gid)
             facts = Path("/proc/self/status").read_text(encoding="utf-8")
             lines = dict(line.split(":\t", 1) for line in facts.splitlines() if ":\t" in line)
@@ -174,7 +174,7 @@ def test_a_process_that_became_a_user_cannot_go_back() -> None:
             assert set(lines["Gid"].split()) == {str(NOBODY.pw_gid)}
             assert {int(lines[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
             assert lines["NoNewPrivs"] == "1"
-            # Not by pytest, which loads files that this user may not be able to read.
+            # Do not use pytest here, because it loads files that this user may not be able to read.
             try:
                 os.setuid(0)
             except PermissionError:
@@ -186,7 +186,7 @@ def test_a_process_that_became_a_user_cannot_go_back() -> None:
 
 @needs_root
 def test_only_links_of_root_are_resolved_in_advance(base: Path) -> None:
-    """If a link of the user is resolved in advance, its target looks like a path that root chose."""
+    """If a link of the user were resolved in advance, its target would look like a path that root has chosen."""
     theirs, ours = made(base / "theirs", owner=NOBODY), made(base / "ours")
     (ours / "file").touch()
     for link, target in (
@@ -237,7 +237,7 @@ def question(app: Path, **known: object) -> triage_context.Question:
 @needs_root
 @pytest.mark.parametrize("claim", ["link", "variable", "open"])
 def test_a_database_of_root_is_not_treated_as_the_users(base: Path, claim: str) -> None:
-    """However the user names it: the next step works with the rights of the user."""
+    """The next step works with the rights of the user, whatever path the user gives the database."""
     app, private = made(base / "app", owner=NOBODY), made(base / "private", mode=0o700)
     (private / "itsm.db").touch(mode=0o600)
     known: dict[str, object] = {}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The callback that records a run: events of Ansible become lines of a file, and an error never ends the run."""
+"""The callback that records a run: Ansible's events become lines of a file, and an error never stops the run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT = "2026-03-02T01:00:00.000Z"
 
 
 class Display:
-    """Keeps what Ansible would show."""
+    """Records the lines that Ansible would show."""
 
     verbosity = 0
 

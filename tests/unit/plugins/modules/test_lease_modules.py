@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The modules themselves, as processes, under the lease of a run."""
+"""The modules, run as processes under the lease of a run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ PARAMETERS = {
 
 @pytest.fixture
 def seat(tmp_path):
-    """The lease of a state folder in the place that modules use: in the memory of this account."""
+    """Return the lease of a state folder, in the place that modules use: in memory, by account."""
     seat = host_lease.Seat(state_dir=str(tmp_path / "state"))
     yield seat
     shutil.rmtree(seat.folder, ignore_errors=True)
@@ -134,14 +134,14 @@ def test_a_started_service_does_not_keep_the_lease_and_the_start_is_recorded(sea
         looked = incident_record.call(state_dir=seat.state_dir, state="present")
         assert looked["restarts_in_window"] == 1 and looked["starts"][0]["run"] == run
         assert looked["locked_by"]["pid"] is None
-        os.kill(started["pids_after"][0], 0)  # it runs
+        os.kill(started["pids_after"][0], 0)  # raises an error if the process is not running
     finally:
         os.kill(started["pids_after"][0], signal.SIGKILL)
 
 
 def test_a_killed_module_frees_the_host_when_the_lease_ends(seat, tmp_path):
     run = incident_record.call(state_dir=seat.state_dir, state="open", lease=0.01)["run"]
-    # It accepts connections and never answers: the module works until its timeout.
+    # This server accepts connections and never answers, so the module works until its timeout.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = {"name": "x", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
         asked = {"endpoints": [endpoint], "mode": "await", "timeout": 60, "deadline": 60}
@@ -237,7 +237,7 @@ def test_a_probe_that_finds_an_outage_opens_its_incident(seat, tmp_path):
     looked = incident_record.call(state_dir=seat.state_dir, state="present")
     assert looked["id"] == opened["id"] and looked["locked_by"]["run"] == opened["run"]
 
-    # Another run has it now.
+    # Another run has the host now.
     kept_out = probe()["opened"]
     assert kept_out["failed"] and kept_out["locked_by"]["run"] == opened["run"]
     assert kept_out["msg"].startswith(f"Another run is working on this host: {opened['run']}")

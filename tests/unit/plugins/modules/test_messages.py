@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The reasons of the modules themselves, in English and in Japanese."""
+"""The reasons that modules return for a failure, in English and in Japanese."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 EN, JA = catalogue.of("en"), catalogue.of("ja")
 LATIN_WORDS = re.compile(r"[A-Za-z][a-z]+(?:[ ,;]+[A-Za-z][a-z]+)+")
-# Names of programs that stand in a Japanese sentence.
+# Names of programs that may be in a Japanese sentence.
 NAMES = ("Node.js", "npm ci", "lock ファイル")
 
 SERVICE = {"app_dir": "/nonexistent", "command": ["no-such-program"], "manager": "process"}
-# For each module: arguments with which it fails, and the id of the reason. HERE is a folder of the test, DAMAGED a
-# database.
+# For each module: arguments with which it fails, and the id of the reason. HERE is replaced by a folder of the test,
+# DAMAGED by the path of a damaged database.
 FAILING = [
     ("sqlite_backup", {"path": "HERE/none.db", "dest": "HERE/copy"}, "reason.sqlite.not_backed_up"),
     ("sqlite_backup", {"path": "DAMAGED", "dest": "DAMAGED"}, "reason.sqlite.dest_there"),
@@ -109,21 +109,21 @@ def main(monkeypatch, capsys, tmp_path):
 
 
 def without_values(told):
-    """Return a message as plain data with 7 for each text: paths and texts of the system stay as they are."""
+    """Return a message with 7 in place of each text. Paths and texts of the system may be English in any language."""
     if isinstance(told, dict):
         return {"id": told["id"], "values": {name: without_values(value) for name, value in told["values"].items()}}
     return [without_values(each) for each in told] if isinstance(told, list) else "7"
 
 
 def require_japanese(told):
-    """Fail if the Japanese text of messages holds an English sentence."""
+    """Fail if the Japanese text of messages contains an English sentence."""
     assert told
     assert not any(each["id"] == "quoted" for each in told), told
     require_no_latin_sentence(JA.message([without_values(each) for each in told]))
 
 
 def require_no_latin_sentence(text):
-    """Fail if a Japanese text is empty or holds an English sentence."""
+    """Fail if a Japanese text is empty or contains an English sentence."""
     assert text
     for name in NAMES:
         text = text.replace(name, "")
@@ -131,7 +131,7 @@ def require_no_latin_sentence(text):
 
 
 def without_values_of_messages(data):
-    """Return the data of a step with 7 for each text in its messages. See without_values."""
+    """Return the data of a step with 7 in place of each text in its messages. See without_values."""
     if isinstance(data, dict):
         return {
             name: {key: without_values(told) for key, told in value.items()}
@@ -143,7 +143,7 @@ def without_values_of_messages(data):
 
 
 def step(name, result, *, status="ok"):
-    """Return the step that the timeline has of a module's result."""
+    """Return the step that the timeline has for a module's result."""
     action = f"itsm_nexus.runbook.{name}"
     data = without_values_of_messages(allowlist.of_result(action, result))
     about = dict.fromkeys(field.name for field in dataclasses.fields(incident_model.Step))
@@ -157,7 +157,7 @@ def test_the_reason_of_a_failed_module_is_told_in_japanese(main, name, parameter
     assert result["failed"]
     assert result["messages"]["msg"]["id"] == identity
     assert EN.message(result["messages"]["msg"]) == result["msg"].rstrip(".")
-    # As the playbook hands it on, and as the timeline keeps it.
+    # The messages of a playbook, without and with the name of the task.
     for more in ({}, {"task": "A task"}):
         told = failures.messages(result, **more)
         require_japanese(told)
@@ -168,7 +168,7 @@ def test_the_reason_of_a_failed_module_is_told_in_japanese(main, name, parameter
 
 
 def require_japanese_reason(result, identity):
-    """Fail if a module did not fail with this message, or if its Japanese text holds an English sentence."""
+    """Fail if a module did not fail with this message, or if its Japanese text contains an English sentence."""
     assert result["failed"]
     told = result["messages"]["msg"]
     assert told["id"] == identity
@@ -223,7 +223,7 @@ def test_why_no_method_is_possible_is_in_japanese(main, tmp_path, path):
     (tmp_path / "garbage.db").write_bytes(b"x" * 8192)
     plan = main("sqlite_restore", path=path, evidence_dir="HERE/kept", method="backup")
     assert plan["method"] is None
-    # As the role database_recovery hands it on.
+    # The message of the role database_recovery contains this message.
     values = {"path": path, "why": plan["messages"]["reason"]}
     told = from_dict({"id": "reason.recovery.no_method", "values": values}).to_dict()
     role = {"problems": [EN.message(told)], "messages": {"problems": [told]}}
@@ -297,6 +297,6 @@ def test_the_reasons_for_new_dependencies_are_in_japanese(more):
     changed = step("npm_ci", {"needed": True, "swapped": True, **told}, status="changed")
     require_no_latin_sentence(prose_steps.deed(JA, changed))
     assert "「" not in prose_steps.deed(JA, changed)
-    # An older timeline has only the texts.
+    # An old timeline has only the texts.
     del changed.data["messages"]
     assert "「node_modules is missing」" in prose_steps.deed(JA, changed)

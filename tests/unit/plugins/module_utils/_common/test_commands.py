@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A command ends when it ends, or at its deadline, even if it leaves processes behind."""
+"""A call returns when its command ends or reaches its deadline, even if the command leaves processes behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 
 @pytest.fixture
 def left(tmp_path):
-    """A file for the pid of a process that a command leaves behind; it is ended after the test."""
+    """Return a file for the pid of a process that a command leaves behind. The process is ended after the test."""
     note = tmp_path / "left"
     yield note
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A time limit that never ends is refused and named: .inf is a float to ansible-core, and greater than 0."""
+"""An infinite time limit is refused by name. ansible-core accepts .inf, because it is a float greater than 0."""
 
 from __future__ import annotations
 

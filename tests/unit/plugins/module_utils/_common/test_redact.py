@@ -49,7 +49,7 @@ CANARY = "Kanarienvogel-42!x"
         f"-----BEGIN PRIVATE KEY-----\n{CANARY}\nMIIE",
         f"-----BEGIN OPENSSH PRIVATE KEY-----\\n{CANARY}\\n-----END OPENSSH PRIVATE KEY-----\\n",
         f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{CANARY}\n-----END PGP PRIVATE KEY BLOCK-----",
-        # As Node prints long values: on a separate line.
+        # Node prints long values on a separate line.
         f"  authorization:\n   'Bearer {CANARY}',",
         f"password=\n{CANARY}",
         # Node's raw headers.
@@ -117,7 +117,7 @@ CANARY = "Kanarienvogel-42!x"
         f"bindings: [ 'admin', '{CANARY}' ]",
         f"cookies: {{ sid: '{CANARY}', theme: 'dark' }}",
         f'Authorization: Digest username="admin", response="{CANARY}"',
-        # Passwords with characters that end them elsewhere.
+        # Passwords with characters that would end other values.
         f"mysql://itsm:p@ss{CANARY}@db/itsm",
         f"postgres://itsm:a/{CANARY}@db/itsm",
         # Queries of URLs.
@@ -332,8 +332,8 @@ ATOMS = (
 
 @pytest.mark.parametrize("first", ATOMS)
 def test_its_time_grows_no_faster_than_the_text(first):
-    # A pattern with endless backtracking would delay the diagnosis of an outage. If one takes quadratic time, this test
-    # does not end in time.
+    # A pattern with endless backtracking would delay the diagnosis of an outage. If the time of a pattern is quadratic,
+    # this test takes too long.
     redactor = redact.Redactor(["known-value"])
     begin = "key token eyJ bearer :// insert into "
     redactor.text(begin + first * (60_000 // len(first)))

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Counts the secrets of a public scanner that are masked, and the ordinary lines that are changed.
+"""Counts the secrets that are masked, with samples of a public scanner, and the ordinary lines that are changed.
 
-The rules are those of detect-secrets. Each of its regular expressions generates samples. The part that the rule calls
-the secret must be masked.
+The rules are those of the scanner detect-secrets. Samples are generated from each of its regular expressions. The part
+that the rule calls the secret must be masked.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 RECORDED = Path(__file__).parents[3] / "recorded"
 OF_A_RULE = 40
 LEAST_MASKED, MOST_CHANGED = 0.99, 0.01
-# An IP address is no secret. For a private key, the rule knows only the first line; see below.
+# An IP address is not a secret. The rule for private keys matches only the first line of a key, see below.
 NO_RULES = ("IPPublicDetector", "PrivateKeyDetector")
-# Other text that a rule finds, the same for everybody.
+# Text that a rule finds, but that is public and therefore not a secret.
 NO_SECRET = re.compile(r"AccountKey=|https://hooks\.slack\.com/services/", re.IGNORECASE)
 
 
@@ -65,7 +65,7 @@ def _scanner_samples() -> Iterator[tuple[str, str, str]]:
     """Return (rule, text, secret)."""
     for detector in dict.fromkeys(_detectors()):
         for number, pattern in enumerate(detector.denylist):
-            # A part of the match that is only a prefix is no secret.
+            # For these rules, the marked part is only a prefix of the secret, so use the full match.
             whole = detector.__name__ in ("GitHubTokenDetector", "GitLabTokenDetector", "SlackDetector")
             for text, secret in _samples(pattern, 0 if whole else None, seed=f"{detector.__name__} {number}"):
                 yield f"{detector.__name__} {number}", text, secret
@@ -78,10 +78,10 @@ def _scanner_samples() -> Iterator[tuple[str, str, str]]:
 
 
 def _entropy_samples() -> Iterator[tuple[str, str, str]]:
-    """Return the matches of the rule for quoted base64 of high entropy, which has no regular expression.
+    """Return samples of the rule for quoted base64 of high entropy, which has no regular expression.
 
     The rule for hexadecimal strings is left out. Without a name, a secret of 32, 40 or 64 digits looks like a digest or
-    a commit, and these stay.
+    a commit, which must not be masked.
     """
     source = random.Random("entropy")  # noqa: S311
     alphabet = string.ascii_letters + string.digits + "+/"
@@ -105,7 +105,7 @@ def _is_left(secret: str, clean: str) -> bool:
 
 
 def masked() -> tuple[int, list[tuple[str, str, str]]]:
-    """Return the number of samples, and the ones that were not masked with their result."""
+    """Return the number of samples, and the samples that were not masked, each with its result."""
     samples = list(_scanner_samples())
     redactor = redact.Redactor()
     kept = [(rule, text, clean) for rule, text, secret in samples if _is_left(secret, clean := redactor.text(text))]
@@ -113,7 +113,7 @@ def masked() -> tuple[int, list[tuple[str, str, str]]]:
 
 
 def changed() -> tuple[int, list[tuple[str, str]]]:
-    """Return the number of ordinary lines, and the changed ones with their result."""
+    """Return the number of ordinary lines, and the lines that were changed, each with its result."""
     redactor = redact.Redactor()
     lines = list(dict.fromkeys([*ordinary_lines(RECORDED), *recorded_texts(RECORDED)]))
     return len(lines), [(line, clean) for line in lines if (clean := redactor.text(line)) != line]

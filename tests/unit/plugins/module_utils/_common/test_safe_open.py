@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files that the service's user plants in its own folders while root works there. The user here is nobody."""
+"""Files that the service's user plants in its own folders while root works there. The service's user is nobody."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_link_of_the_user_does_not_reach_files_of_root(host):
         safe_open.read(str(link))
     with pytest.raises(PermissionError):
         log_patterns.tail(str(link), limit=100)
-    # Not in several steps, and not through a folder.
+    # A chain of links or a link to a folder does not reach the file either.
     hop = link_of_user(host / "app" / "hop", link)
     folder = link_of_user(host / "app" / "folder", host)
     for path in (hop, folder / "secret"):
@@ -92,11 +92,11 @@ def test_a_link_of_the_user_does_not_reach_files_of_root(host):
 
 
 def test_a_link_of_root_in_a_folder_of_root_is_followed(host):
-    # A relative link through the parent folder, as in certificate stores.
+    # Certificate stores have relative links through the parent folder.
     (host / "live").mkdir()
     (host / "live" / "link").symlink_to("../secret")
     assert safe_open.read(str(host / "live" / "link")) == b"JWT_SECRET=of-root-alone\n"
-    # In a folder of the user, somebody else may have moved it there.
+    # A link of root in a folder of the user may have been moved there by the user.
     (host / "app" / "moved").symlink_to("../secret")
     with pytest.raises(PermissionError):
         safe_open.read(str(host / "app" / "moved"))
@@ -210,7 +210,7 @@ def test_the_service_cannot_choose_a_database_of_others(host):
 
     (refused,) = problems(host / "private" / "other.db")
     assert "DATABASE_PATH" in refused and "user nobody may write neither" in refused
-    # A folder of its own, a file that root left there by mistake, a path that does not exist yet.
+    # Accepted: a file in the user's own folder, a file that root left there by mistake, a path that does not exist yet.
     (host / "app" / "roots.db").touch(mode=0o600)
     for path in (host / "app" / "none.db", host / "app" / "roots.db", host / "none" / "itsm.db"):
         assert problems(path) == []
@@ -264,7 +264,7 @@ def test_evidence_is_not_written_to_a_folder_of_others(host):
     first, second = (triage_evidence._place_in(str(host / "tmp")) for _ in range(2))
     assert first != second and not os.path.lexists(first)
     os.mkdir(first, 0o700)
-    # The second pass of an incident finds the evidence of the first one.
+    # The second triage of an incident finds the evidence of the first one.
     assert triage_evidence._place_in(str(host / "tmp")) == first
 
 

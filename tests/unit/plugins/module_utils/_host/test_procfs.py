@@ -20,7 +20,7 @@ COMMAND = ["node", "backend/server.js"]
 
 
 class FakeProc:
-    """A folder in the format of /proc, for states that real processes reach too rarely."""
+    """A folder in the format of /proc, for states that a test cannot produce reliably with real processes."""
 
     def __init__(self, root):
         self.root = root
@@ -49,7 +49,7 @@ class FakeProc:
 
 
 def settled(child):
-    """Wait until a child's arguments and environment are readable: they appear a moment after the program itself."""
+    """Wait until a child's arguments and environment are readable, which is a moment after its program has started."""
     while not procfs.environment(child.pid):
         time.sleep(0.001)
     return child

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hold: the files it writes, its calls of systemd, its end, and its limits."""
+"""A hold: the files that it writes, its calls of systemd, its end, and its limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REASON = "The database has 0 bytes; 100 % of it: é"
 
 
 class Systemd:
-    """Answers `show` with the state of the unit, and records every other call."""
+    """Answers systemctl show with the state of the unit, and records every other call."""
 
     def __init__(self, active="inactive", sub="dead", failing=()):
         self.state = f"ActiveState={active}\nSubState={sub}\n"
@@ -62,7 +62,7 @@ def test_a_hold_refuses_automatic_and_manual_starts(place, tmp_path):
     assert hold(place, systemd) == []
     path = tmp_path / "etc/itsm-system.service.d" / f"zz-held-{INCIDENT}.conf"
     lines = path.read_text().splitlines()
-    # One for a start by a person, the other for an automatic restart.
+    # The first line refuses a start by a person, the second one an automatic restart.
     assert f"AssertPathExists=!{path}" in lines
     assert any(line.startswith("ExecCondition=") and line.endswith("exit 1'") for line in lines)
     assert any(line.startswith("Description=") and INCIDENT in line and "outage_release.yml" in line for line in lines)
@@ -70,7 +70,7 @@ def test_a_hold_refuses_automatic_and_manual_starts(place, tmp_path):
     held = unit_hold.read(place)
     assert (held["incident"], held["cause"], held["reason"]) == (INCIDENT, "db_corrupt", REASON)
     assert held["enforced"] is True
-    # In systemd a percent sign is a specifier, and a line break would start another setting.
+    # In a unit file, a percent sign begins a specifier, and a line break would begin another setting.
     assert "100 %% of it" in path.read_text()
     assert path.read_text().isascii()
 
@@ -234,7 +234,7 @@ LOOK = {
         (LOOK, ["corrupt"], {"users": 3}),
         ({**LOOK, "conclusive": False}, ["corrupt", "unchecked"], {"users": 3}),
         ({**LOOK, "problems": []}, [], {"users": 3}),
-        # A damaged database whose rows could not be counted: the last good counts stay.
+        # If the rows of a damaged database could not be counted, the last good counts stay.
         ({**LOOK, "row_counts": {}}, ["corrupt"], {"users": 4}),
         (None, [], {"users": 4}),
     ],

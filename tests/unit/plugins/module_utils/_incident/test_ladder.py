@@ -8,7 +8,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 
 def test_the_groups_of_rungs():
-    """The rules of the causes use these groups. A new rung belongs to them by what it does."""
+    """The rules for causes use these groups. If you add a rung, decide which of the groups it belongs to."""
     assert ladder.RUNGS == ("restart", "standard_recovery", "clean_start_recovery")
     assert ladder.ONLY_START == ("restart",)
     assert ladder.ABOVE_THE_FIRST == ("standard_recovery", "clean_start_recovery")

@@ -60,14 +60,14 @@ def held(seat, time):
 
 
 class Worker:
-    """A process that works under the lease until it is asked to end, or killed. It may start a child that lives on."""
+    """A process that works under the lease until it is ended or killed. It may start a child that outlives it."""
 
     def __init__(self, seat, *, run, child=""):
         self._ending, ending = os.pipe()[::-1]
         started, report = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            signal.alarm(20)  # at the latest
+            signal.alarm(20)  # end the process even if the test fails
             try:
                 with host_lease.held(state_dir=seat.state_dir, run=run, memory=seat.memory, clock=seat.clock):
                     os.write(report, b"%d" % self._start(child))
@@ -158,7 +158,7 @@ def test_a_started_service_does_not_keep_the_lease(seat, time, child, end):
     getattr(worker, end)()
     time.advance(61)
     try:
-        os.kill(worker.child, 0)  # it is running
+        os.kill(worker.child, 0)  # raises an error if the child is not running
         assert seat.holder() is None
     finally:
         os.kill(worker.child, signal.SIGKILL)
@@ -170,7 +170,7 @@ def test_work_continues_after_the_connection_hangs_up(seat, time):
     os.kill(worker.pid, signal.SIGHUP)
     time.advance(1800)
     assert seat.holder()["pid"] == worker.pid
-    # A service that it starts does not ignore the signal.
+    # A service that the worker starts does not ignore the signal.
     with open(f"/proc/{worker.child}/status", encoding="ascii") as stream:
         (ignored,) = [line.split()[1] for line in stream if line.startswith("SigIgn:")]
     assert not int(ignored, 16) & 1 << signal.SIGHUP - 1
@@ -200,7 +200,7 @@ def test_a_lost_lease_prevents_the_work(held, seat, time):
 
     with pytest.raises(SystemExit, match="Run a has lost"), held("a", fail=fail):
         pytest.fail("it worked")
-    # It stays lost after the other run has ended: the facts of this run may no longer be true.
+    # The lease stays lost after the other run has ended, because the facts of this run may no longer be true.
     seat.release(run="b")
     with pytest.raises(host_lease.LeaseError), held("a"):
         pytest.fail("it worked")
@@ -330,7 +330,7 @@ def test_every_lease_expires(seat, time, how):
 
 
 def seen_by_another(seat):
-    """Return the active worker, as another process sees it."""
+    """Return the active worker as another process sees it."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When an outage began and ended, and who ended it. Numbers are seconds after the incident was opened."""
+"""When an outage began and ended, and what ended it. Numbers are seconds after the incident was opened."""
 
 from __future__ import annotations
 
@@ -135,11 +135,11 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
     assert (found.at, found.source, found.estimated) == (at(ended), source, True)
 
 
-# The healthy check is at 100.
+# The healthy check is at second 100.
 @pytest.mark.parametrize(
     ("known", "serving", "restarts", "expected"),
     [
-        # The source of the process that serves.
+        # What started the process that serves.
         pytest.param(
             {"starts": [2]}, 4, 0, ("recovered", 4, START), id="killed between its start and the first answer"
         ),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The incident's record, and the lease that its calls take, renew and free."""
+"""The record of an incident, and the lease that its calls take, renew and release."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def note_answer(tmp_path, time):
 
 @pytest.fixture
 def no_flush(monkeypatch):
-    """Skip flushing to disk in tests that write thousands of records: power is not cut here."""
+    """Do not flush to disk in tests that write thousands of records, because these tests do not cut the power."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -145,7 +145,7 @@ def test_run_from_open_to_close(call, note_start, time, tmp_path):
 
     assert os.listdir(tmp_path / "state" / "incidents") == [f"{opened['id']}.json"]
     assert call("present")["id"] is None
-    # A second close is no change and returns the same record.
+    # A second close changes nothing and returns the same record.
     again = call("closed", run=opened["run"])
     assert (again["changed"], again["id"], again["outage_seconds"]) == (False, opened["id"], 39.0)
 
@@ -193,7 +193,7 @@ def test_a_second_run_is_refused_in_one_line_until_the_lease_ends(call, time):
     time.advance(1)
     second = call("open")
     assert second["continued"] and second["id"] == first["id"]
-    # The first run is still alive, but it may no longer act.
+    # The first run is still active, but it may no longer change anything.
     with pytest.raises(IncidentError, match=second["run"]):
         call("attempt", run=first["run"], update={"attempts": [attempt(time, 1)]})
 
@@ -240,7 +240,7 @@ def test_an_incident_that_ended_during_the_wait_is_not_reopened(call, time, monk
     waited = call("open", wait=15)
     assert (waited["id"], waited["run"], waited["locked_by"], waited["changed"]) == (None, None, None, False)
     assert waited["waited"] > 0
-    # A run that checked again and found an outage starts a new incident.
+    # If a run checks again after the wait and finds an outage, it opens a new incident.
     again = call("open", wait=15)
     assert again["id"] != first["id"]
     assert again["waited"] == 0
@@ -300,7 +300,7 @@ def test_run_that_lost_its_lease_gets_the_new_holder(call, time):
     with pytest.raises(IncidentError) as lost:
         call("attempt", run=first["run"], update={"notified": [told(time)]})
     assert lost.value.taken_by == lost.value.locked_by == second["locked_by"]
-    # Also after the other run has ended.
+    # The lease stays lost after the other run has ended.
     call("closed", run=second["run"], update={"outcome": "not_recovered"})
     with pytest.raises(IncidentError) as lost:
         call("attempt", run=first["run"], update={"notified": [told(time)]})
@@ -365,7 +365,7 @@ def test_a_continuing_outage_is_one_incident(call, time):
     ended = call("closed", run=first["run"], update={"outcome": "not_recovered"})
     assert ended["closed_at"] is None and ended["locked_by"] is None
     time.advance(1800)
-    # A crash after the second run's own start is no start of an outage.
+    # A crash after the second run has begun does not move the start of the outage.
     second = call("open", update={"signs": [sign(time, 1700), sign(time, 1650, "good")]})
     assert second["continued"] and second["changed"]
     assert second["outage_started_at"] == time.at(-100)
@@ -414,7 +414,7 @@ def test_an_incident_that_was_mitigated_but_not_closed_is_no_longer_the_outage(c
         ([], ("opened", "opened", "incident opened")),
         ([(-50, "good")], (-50, "opened", "detection: probe")),
         ([(-50, "good"), (-20, "bad"), (-10, "bad")], (-50, -20, "test")),
-        # A failure followed by a healthy answer started no outage.
+        # A failure that was followed by a healthy answer did not start the outage.
         ([(-90, "bad"), (-50, "good"), (-20, "bad")], (-50, -20, "test")),
         ([(-20, "bad")], (-20, -20, "test")),
         ([(-20, "bad"), (30, "bad"), (25, "good")], (-20, -20, "test")),
@@ -438,7 +438,7 @@ def test_starts_are_counted_over_incidents_within_the_window(call, note_start, t
         run = call("open")["run"]
         call("attempt", run=run, update={"attempts": [attempt(time, begin)]})
         assert note_start(run) is None
-        # A halted rung, or one that failed before it started anything, is no restart.
+        # A halted rung does not count as a restart, and neither does a rung that failed before it started anything.
         tried = [
             attempt(time, begin, held=True),
             {"rung": "standard_recovery", "started_at": time.at(begin + 1), "halted": True, "held": False},
@@ -452,7 +452,7 @@ def test_starts_are_counted_over_incidents_within_the_window(call, note_start, t
     fewer = call("present", window=1500)
     assert (fewer["restarts_in_window"], fewer["blind_restarts_left"], fewer["crash_loop"]["looping"]) == (2, 1, False)
     assert call("present", restart_limit=5)["blind_restarts_left"] == 2
-    # They count for the next incident, before and while it is open, until the window ends.
+    # The restarts also count for the next incident, before and while it is open, until the window ends.
     assert call("open", run="next")["blind_restarts_left"] == 0
     assert note_start("next") is None
     assert call("present")["restarts_in_window"] == 4
@@ -472,7 +472,7 @@ def test_attempt_is_recorded_before_it_is_made(call, note_start, time, tmp_path)
     first = attempt(time, 1)
     assert note([first]) is None
     assert note_start(run) is None
-    # The same rung acts on the service twice, and the second time it knows the first result.
+    # A rung is noted twice before it ends. When the next rung is noted, the result of the first one is known.
     assert note([first]) is None
     assert note([{**first, "held": False, "reason": "fell"}, attempt(time, 2, rung="standard_recovery")]) is None
     seen = call("present", run=run)
@@ -481,7 +481,7 @@ def test_attempt_is_recorded_before_it_is_made(call, note_start, time, tmp_path)
     assert seen["outage_started_at"] == time.at(-9)
     assert seen["locked_by"]["step"] == "standard_recovery"
 
-    # Before 2.19, ansible-core passes computed values as text.
+    # Before version 2.19, ansible-core passes computed values as text.
     texts = {"held": "False", "fell": "True", "halted": "False", "seconds": "12.5"}
     assert note([{**first, **texts}]) is None
     (seen, *_rest) = call("present", run=run)["attempts"]
@@ -529,7 +529,7 @@ def test_a_failed_stability_check_makes_the_next_restart_blind(call, note_start,
     last = call("closed", run=run, update={"attempts": tried, "outcome": "recovered"})
     assert last["crash_loop"] == {"looping": True, "restarts": 1, "fell": True, "limit": 3, "window": 3600.0}
     assert last["blind_restarts_left"] == 0
-    # It also counts for the next incident, until the window ends.
+    # The failure also counts for the next incident, until the window ends.
     time.advance(3000)
     assert call("open")["crash_loop"]["looping"]
     time.advance(700)
@@ -566,13 +566,13 @@ def test_a_truncated_record_is_set_aside_and_never_fatal(call, time, tmp_path, n
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
-        # A call that writes takes much longer than a read: so only every eighth byte, and each of the last ones.
+        # A call that writes takes much longer than a read, so test it only for every eighth byte and the last ones.
         if length % 8 and length < len(whole) - 8:
             assert "damaged" in looked["warnings"][0]
             continue
         time.advance(61)
         second = call("open")
-        # A record is complete without its last line break.
+        # A record is complete even without its last line break.
         if length == len(whole) - 1:
             assert second["id"] == first["id"]
             continue
@@ -593,7 +593,7 @@ def test_a_record_with_a_flipped_bit_is_used_or_set_aside(call, note_start, time
         broken = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
         path.write_bytes(broken)
         call("open", check_mode=True)
-        if at % 16 == 0:  # and in a call that writes
+        if at % 16 == 0:  # also try calls that write
             time.advance(61)
             again = call("open", update={"attempts": [attempt(time, 0, held=False)]})
             note_start(again["run"])
@@ -627,7 +627,7 @@ def test_a_folder_in_the_place_of_the_record_is_set_aside(call, tmp_path):
 def test_the_record_is_replaced_and_never_overwritten(call, tmp_path):
     path = tmp_path / "state" / "incident.json"
     run = call("open")["run"]
-    # Held open, so that the new file cannot get the same inode number.
+    # Keep the old file open, so that the new file cannot get the same inode number.
     with path.open("rb") as held:
         old = held.read()
         call("attempt", run=run, update={"cause": "killed"})
@@ -687,7 +687,7 @@ def test_an_impossible_record_is_set_aside_at_once(call, tmp_path, kind):
     path = tmp_path / "state" / "incident.json"
     path.parent.mkdir(mode=0o700)
     if kind == "pipe":
-        os.mkfifo(path)  # which has no writer
+        os.mkfifo(path)  # a pipe without a writer
     elif kind == "endless":
         path.symlink_to("/dev/zero")
     elif kind == "huge":
@@ -772,7 +772,7 @@ def test_a_full_disk_keeps_the_record_in_memory_until_there_is_space(call, tmp_p
         call("open")
     assert call("present")["id"] == opened["id"]
     disk.full = False
-    # As soon as there is space, the record moves back, even if the call changes nothing.
+    # As soon as there is space, the record is moved to disk, even if the call changes nothing.
     again = call("attempt", run=opened["run"])
     assert (again["id"], again["severity"], again["warnings"]) == (opened["id"], "critical", [])
     assert json.loads((tmp_path / "state" / "incident.json").read_text())["id"] == opened["id"]
@@ -790,7 +790,7 @@ def test_a_disk_that_fills_up_while_an_incident_is_open(call, note_start, time, 
     assert second["restarts_in_window"] == 1
     closed = call("closed", run=second["run"], update={"outcome": "recovered"})
     assert closed["closed_at"]
-    # The full disk still holds an open record, which is no longer true.
+    # The full disk still has an outdated record, in which the incident is open.
     assert json.loads((tmp_path / "state" / "incident.json").read_text())["closed_at"] is None
     assert call("present")["id"] is None
     third = call("open")
@@ -824,7 +824,7 @@ def test_a_healthy_run_moves_the_record_from_memory_to_disk(call, time, tmp_path
     assert (spare / "incident.json").exists()
 
     disk.full = False
-    # An active run is left alone.
+    # The record of an active run is not moved.
     incident_store.bring_home(**places)
     assert (spare / "incident.json").exists()
     time.advance(61)
@@ -858,7 +858,7 @@ def test_a_copy_left_behind_does_not_hide_the_incident_that_is_open(call, time, 
     call("closed", run=first["run"], update={"outcome": "recovered"})
     (tmp_path / "state" / "incident.json").write_bytes(stale)
     disk.full = True
-    # With a clock that was set back, the open copy is the older one.
+    # If the clock was set back, the copy of the open incident looks older.
     time.step = -3600
     second = call("open")
     assert second["id"] != first["id"]
@@ -896,7 +896,7 @@ def test_a_healthy_run_closes_an_incident_resolved_manually(call, time):
     assert closed["changed"] and closed["id"] == opened["id"]
     assert (closed["outcome"], closed["outage_seconds"]) == ("resolved_manually", 600.0)
     assert closed["notified"] == [told(time)] and closed["locked_by"] is None
-    # The run named in it may record who was notified of the resolution.
+    # The run named in the closed record may add who was notified of the resolution.
     assert call("attempt", run=closed["run"], update={"notified": [told(time, "resolved")]})["changed"]
     again = call("closed")
     assert (again["changed"], again["id"]) == (False, None)
@@ -915,11 +915,11 @@ def test_resolution_is_notified_before_the_incident_is_closed(call, time):
         [told(time)],
     )
     assert resolved["locked_by"]["run"] == resolved["run"]
-    # If two runs find it healthy at once, one notifies.
+    # If two runs find the service healthy at the same time, only one of them notifies.
     other = call("resolved")
     assert (other["run"], other["changed"]) == (None, False)
     call("attempt", run=resolved["run"], update={"notified": [told(time, "resolved")]})
-    # That run died: the next one sends the remaining notifications, with the same end time.
+    # If that run dies, the next run sends the remaining notifications, with the same end time.
     time.advance(61)
     heir = call("resolved", update={"mitigated_at": time.at(9000)})
     assert (heir["outcome"], heir["mitigated_at"]) == ("resolved_manually", time.at(590))
@@ -990,7 +990,7 @@ def test_a_good_answer_before_a_failure_ends_no_outage(call, note_start, note_an
     serving = 61 if then == "was started again" else 4
     ended = call("closed", update={"mitigated_at": time.at(3660), "serving_since": time.at(serving)})
     if then == "was started again":
-        # The recorded start was killed before it saw an answer.
+        # The run with the recorded start was killed before it got an answer.
         assert (ended["outcome"], ended["mitigated_at"], ended["mitigated_estimated"]) == (
             "recovered",
             time.at(61),
@@ -1117,7 +1117,7 @@ def test_a_maintenance_that_starts_during_the_wait_stops_the_run(call, time, mon
 def test_a_maintenance_of_a_variable(call, time):
     held = call("open", maintenance_until="2026-03-02T11:00:00+09:00", maintenance_reason="power")
     assert held["maintenance"] == {"until": "2026-03-02T02:00:00.000Z", "reason": "power", "source": "variable"}
-    # The later end of the two counts; a window that has ended is ignored.
+    # The later of the two ends counts. A window that has ended is ignored.
     call("maintenance_begun", maintenance_until="+2h")
     assert call("open", maintenance_until=time.at(60))["maintenance"]["until"] == time.at(7200)
     call("maintenance_ended")
@@ -1152,7 +1152,7 @@ ROUNDS, RUNS = 60, 8
 
 
 def _round(folder, number):
-    """Prepare the state for a round of runs: none, an expired lease of a dead run, or a freed lease."""
+    """Prepare the state before a round of runs: no lease, an expired lease of a dead run, or a released lease."""
     places = {"state_dir": f"{folder}/{number}/state", "memory": f"{folder}/{number}/memory"}
     os.mkdir(f"{folder}/{number}")
     if number % 3:

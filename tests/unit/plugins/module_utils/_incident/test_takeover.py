@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The state of a unit in systemd, the takeover of its restart, and the timer that acts if a run dies."""
+"""The state of a systemd unit, the takeover of its restart, and the timer that acts if a run dies."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
 
 UNIT = "itsm-system"
-# As systemd 257 reports a unit with Restart=always and ExecStartPre=, in the order of its states.
+# The states that systemd 257 reports for a unit with Restart=always and ExecStartPre=, in this order.
 PENDING = {"ActiveState": "activating", "SubState": "auto-restart", "Result": "signal", "NRestarts": "1", "Job": ""}
 START_PRE = {"ActiveState": "activating", "SubState": "start-pre", "Result": "success", "NRestarts": "2", "Job": "196"}
 RUNNING = {"ActiveState": "active", "SubState": "running", "Result": "success", "NRestarts": "2", "Job": ""}
 
 
 class Systemd:
-    """Records the calls of systemd; answers as a healthy one does, or fails for the words in `failing`."""
+    """Records the calls of systemctl, and answers like a healthy systemd. A call with a word of failing fails."""
 
     def __init__(self, *failing):
         self.failing = failing
@@ -57,7 +57,7 @@ def seat(tmp_path):
     [
         (PENDING, takeover.PENDING),
         ({**PENDING, "SubState": "auto-restart-queued"}, takeover.PENDING),
-        # Somebody starts it while systemd waits.
+        # Somebody starts the unit while systemd waits for its own restart.
         ({**PENDING, "Job": "17"}, takeover.STARTING),
         (START_PRE, takeover.STARTING),
         ({"ActiveState": "inactive", "SubState": "dead", "Job": "17"}, takeover.STARTING),
@@ -73,7 +73,7 @@ def test_phase_of_a_unit(properties, expected):
 
 
 def due(seconds, **changes):
-    """Return the properties of a unit whose automatic restart is due in so many seconds."""
+    """Return the properties of a unit whose automatic restart is due in this number of seconds."""
     changed = time.clock_gettime(time.CLOCK_MONOTONIC) - 10 + seconds
     return {**PENDING, "StateChangeTimestampMonotonic": str(int(changed * 1e6)), "RestartUSec": "10s", **changes}
 
@@ -84,7 +84,7 @@ def due(seconds, **changes):
         (1, {}, True),
         (5, {}, False),
         (-1, {}, True),
-        # It is long overdue.
+        # The restart is long overdue.
         (-8, {}, False),
         # systemd 254 and later may wait longer each time (RestartSteps=).
         (1, {"RestartUSecNext": "40s"}, False),
@@ -95,7 +95,7 @@ def due(seconds, **changes):
     ],
 )
 def test_imminent_automatic_restart(seconds, changes, expected):
-    # The clock runs: the properties are created when the test begins.
+    # The properties contain the current time, so they are created in the test itself.
     assert takeover.is_imminent(due(seconds, **changes)) is expected
 
 
@@ -142,7 +142,7 @@ def test_a_restart_that_cannot_be_cancelled_is_reported(seat):
 
 
 def dead_man(seat, tmp_path, database="", user="", scratch=None):
-    """Run the timer's program with a fake systemctl; return its calls."""
+    """Run the timer's program with a fake systemctl, and return its calls."""
     log = tmp_path / "asked"
     fake = tmp_path / "bin" / "systemctl"
     fake.parent.mkdir(exist_ok=True)
@@ -213,7 +213,7 @@ def test_the_timer_holds_a_unit_whose_database_is_damaged(seat, tmp_path, damage
     else:
         assert asked == ["daemon-reload", "stop --no-block -- x.timer"]
         assert held.read_text() == "[Unit]"
-    # The copy is removed, and the database was only read.
+    # The copy has been removed, and the database has only been read.
     assert set(os.listdir(tmp_path)) - set(before) <= {"asked", "bin", "etc"}
     connection.close()
 

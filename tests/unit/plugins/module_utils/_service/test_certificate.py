@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Certificates that can be served, certificates that cannot, and how a bad one is replaced."""
+"""Certificates that can be served, certificates that cannot be served, and how an invalid one is replaced."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> dict[str, Path]:
-    """Certificates in each state: valid, expired, not valid yet."""
+    """Make certificates in each state: valid, expired, not valid yet."""
     folders = {}
     for name, dates in {
         "valid": [],
@@ -47,7 +47,7 @@ def made(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def pair(tmp_path, made) -> Pair:
-    """An expired certificate with its key, in a folder of the test."""
+    """Return an expired certificate with its key, in a folder of the test."""
     shutil.copytree(made["expired"], tmp_path / "tls")
     return Pair(certificate=str(tmp_path / "tls" / "server.crt"), key=str(tmp_path / "tls" / "server.key"))
 
@@ -159,7 +159,7 @@ def test_a_key_with_a_passphrase_cannot_be_used(tmp_path, made):
 
 @pytest.fixture
 def closed(made):
-    """A good pair whose key the service's user may not read."""
+    """Return a valid certificate with a key that the service's user may not read."""
     if os.geteuid() != 0:
         pytest.skip("only root may hand files to others")
     with tempfile.TemporaryDirectory() as base:  # not below pytest's own folder, which is closed to others
@@ -265,7 +265,7 @@ def test_a_file_that_becomes_a_fifo_after_the_check_delays_nothing(made, tmp_pat
     exchange_after_look(monkeypatch, getattr(pair, name), by=os.mkfifo)
     with alarm(5):
         found = service_certificate.look(pair)
-    # The opened file is checked. The file that is there now is never opened.
+    # The file that was opened is checked. The FIFO that has replaced it is never opened.
     assert found["problems"] == []
 
 

@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 
 def detect(tmp_path, *answers, check_mode=False, **changes):
-    """Ask a service without a process that gives these answers."""
+    """Probe a service that gives these answers and has no process, and return the result."""
     warnings = []
     with Server(*answers) as server:
         endpoint = {"name": "http", "url": f"http://127.0.0.1:{server.port}/health"}

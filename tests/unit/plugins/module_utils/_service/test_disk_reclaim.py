@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Freeing disk space: which files are deleted, in which order, when it stops, and which files are never deleted."""
+"""Freeing disk space: which files are deleted, in which order, until when, and which files are never deleted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def logs(tmp_path: Path) -> Path:
 
 
 def lay(path: Path, *, age: int, size: int = MIB) -> Path:
-    """A file of real blocks, last written age seconds ago."""
+    """Create a file that uses real blocks and was last written age seconds ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * size)
     os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
@@ -46,7 +46,7 @@ def free(folder: Path) -> int:
 
 
 def reclaim(folder: Path, *patterns, wanted: int | None = None, **more) -> dict:
-    """Request wanted more bytes than are free; by default more than there can ever be."""
+    """Free space until wanted more bytes are free than now. The default can never be reached."""
     available = 1 << 62 if wanted is None else free(folder) + wanted
     rules = [rule if isinstance(rule, Rule) else Rule(str(rule)) for rule in patterns]
     return disk_reclaim.reclaim(
@@ -66,7 +66,7 @@ def reasons(result: dict) -> dict[str, str]:
 
 @contextlib.contextmanager
 def full(size: int = 4 * MIB, **options):
-    """A real full file system, if this user may mount one."""
+    """Mount a real file system that is full, if this user may mount one."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a tmpfs")
     folder = Path(f"/tmp/itsm-nexus-full-{os.getpid()}")
@@ -241,7 +241,7 @@ def test_if_processes_are_hidden_files_of_others_count_as_open(logs, monkeypatch
     real = os.stat
 
     class Other:
-        """The answer of stat for another user's file."""
+        """The result of stat for another user's file."""
 
         def __init__(self, status):
             self._status = status
@@ -350,7 +350,7 @@ def test_a_database_in_use_is_never_touched(logs):
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("CREATE TABLE t (x)")
     connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
-    os.utime(database(logs / "itsm.db.backup_9"), (1 << 33, 1 << 33))  # otherwise it would stay as the newest one
+    os.utime(database(logs / "itsm.db.backup_9"), (1 << 33, 1 << 33))  # the newest backup is never deleted
     before = files_of(logs)
     result = reclaim(logs, Rule(f"{logs}/itsm.db*", keep=1), truncate_only=[str(path)])
     assert (result["changed"], files_of(logs)) == (False, before)

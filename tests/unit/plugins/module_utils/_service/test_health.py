@@ -29,7 +29,7 @@ def service(tmp_path):
 @pytest.fixture
 def running(service):
     with subprocess.Popen(list(service.command), cwd=service.app_dir) as child:
-        while not procfs.environment(child.pid):  # its arguments appear a moment after the program itself
+        while not procfs.environment(child.pid):  # readable a moment after the program has started
             time.sleep(0.001)
         yield child
         child.kill()
@@ -83,7 +83,7 @@ def test_service_that_flaps_is_a_warning_from_the_threshold_on(service, running)
             result = ask(service, [server.target()])
         assert (result["healthy"], result["severity"], result["max_consecutive_failures"]) == (True, severity, failures)
     with Server(*[BAD] * 4, GOOD) as server:
-        assert ask(service, [server.target()], mode="await")["severity"] == "none"  # it was only starting
+        assert ask(service, [server.target()], mode="await")["severity"] == "none"  # the service was only starting
 
 
 def test_summary_is_one_line_with_the_problem(service, running):
@@ -155,7 +155,7 @@ def test_await_ends_early_if_the_process_is_gone(service):
 
 
 class Unit:
-    """Answers systemctl show with one set of properties after the other, the last one repeatedly."""
+    """Answers systemctl show with one set of properties after the other, and repeats the last set."""
 
     def __init__(self, *states):
         self.states = list(states)
@@ -212,7 +212,7 @@ def test_a_start_in_progress_is_waited_for(unit_service, running, restarts, by_s
 
 
 def test_an_imminent_restart_is_waited_for_and_not_taken_over(unit_service, running):
-    """A later cancellation would stop the process that systemd has started."""
+    """A takeover that cancels the restart too late would stop the process that systemd has started."""
     now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
     soon = {**waiting(1, "1s"), "StateChangeTimestampMonotonic": now}
     with Server(BAD, GOOD) as server:
@@ -303,7 +303,7 @@ def test_await_gives_up_if_systemd_does_not_start_it_again(unit_service, monkeyp
     ("restarts", "attempts"), [((2, 3, 4, 5), 3), ((0, None, 1, None, 2), 4), ((None, 1, None), 3)]
 )
 def test_await_ends_early_in_a_crash_loop(unit_service, running, restarts, attempts):
-    # None: at this probe the unit waits for its next restart, with the same count as before.
+    # None in restarts: at this probe, the unit waits for its next restart, and the count has not changed.
     count, states = 0, []
     for each in restarts:
         count = count if each is None else each

@@ -22,7 +22,7 @@ def ask_once(target, *, timeout=2.0, ok_statuses=("ok",)):
     return endpoint
 
 
-# Certificates, made by openssl
+# Certificates made by openssl
 
 
 def openssl(*arguments, cwd):
@@ -31,7 +31,7 @@ def openssl(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """Contexts of servers by kind (C(elsewhere): for another name) and the folder of their files."""
+    """Return TLS contexts of servers by kind (elsewhere: for another host name), and the folder of their files."""
     folder = tmp_path_factory.mktemp("certificates")
     (folder / "ca.cnf").write_text(
         "[ca]\ndefault_ca=own\n[own]\nnew_certs_dir=.\ndatabase=index.txt\nrand_serial=yes\ndefault_md=sha256\n"
@@ -199,7 +199,7 @@ def test_all_are_asked_at_once():
         endpoints = http_probe.probe([*targets, third.target()], timeout=0.5, ok_statuses=["ok"])
         assert time.monotonic() - begun < 0.9
     assert [endpoint["ok"] for endpoint in endpoints] == [False, False, True]
-    assert endpoints[2]["latency_ms"] < 400  # its own time, not that of those before it
+    assert endpoints[2]["latency_ms"] < 400  # only its own time, without the endpoints before it
 
 
 def test_proxies_of_the_environment_are_not_used(monkeypatch):

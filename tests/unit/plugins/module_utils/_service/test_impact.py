@@ -24,7 +24,7 @@ ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELEC
 
 @pytest.fixture
 def database(tmp_path):
-    """Activity of users 1 and 2 near the outage, of user 3 long before it, of user 4 after it, in both time formats."""
+    """Users 1 and 2 were active near the outage, user 3 long before it, user 4 after it, in both time formats."""
     path = tmp_path / "itsm.db"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")

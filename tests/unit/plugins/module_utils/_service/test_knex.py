@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Migrations: reading changes nothing, applying reports each one, and unsafe migrations are refused.
+"""Migrations: reading them changes nothing, applying them reports each one, and unsafe migrations are refused.
 
-knex is a script here that reads and writes real SQLite files and prints the messages of knex 3.3.
+A script replaces knex. It reads and writes real SQLite files, and prints the messages of knex 3.3.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Site:
     def make(
         self, *, completed: tuple[str, ...] = ("1_users.js",), table: str = "knex_migrations", lock: int = 0
     ) -> None:
-        """Make the database as a crash leaves it: every row in the WAL only."""
+        """Make the database as a crash leaves it: all rows are only in the WAL."""
         child = os.fork()
         if child == 0:
             connection = sqlite3.connect(self.db, isolation_level=None)
@@ -477,7 +477,7 @@ def test_the_lock_of_a_running_knex_is_not_released(site, script, ours, inside):
     path.parent.mkdir(parents=True, exist_ok=True)
     other = site.base / "sleep.py"
     other.write_text("import time; print(flush=True); time.sleep(60)")
-    # Another file than knex itself with the same name, started from the application's folder or from elsewhere.
+    # Start a file that is named like knex, but is not the knex of the application, from one of two folders.
     keep = path.read_bytes() if path.exists() else b""
     path.write_bytes(other.read_bytes())
     command = [sys.executable, script if inside else str(path), "migrate:latest"]
@@ -587,7 +587,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
     try:
         base.chmod(0o755)
         site = Site(base)
-        # The Python of the tests may be in a folder that nobody cannot read: any installed Python will do.
+        # The user nobody may not be able to read the folder with the Python of the tests, so use any installed Python.
         site.knex.write_text(KNEX.replace("PYTHON", "/usr/bin/env python3"))
         monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
         if shutil.which("python3") is None:
@@ -596,7 +596,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
         site.log.touch()
         for path in (site.log, site.app / "backend", *(site.app / "backend").iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        # The user's database has the statements that create knex's tables again.
+        # The statements that create knex's tables again come from the user's database.
         who, fill = base / "who", knex._fill_stand_in
         who.touch()
         who.chmod(0o666)

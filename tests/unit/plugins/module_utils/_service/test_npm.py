@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The modules: when they are found broken, and that every failure leaves the old ones in place.
+"""The modules of an application: when they count as broken, and that every failure leaves the old ones in place.
 
-npm and node are small scripts here: npm creates a given tree, and node reports that a package does not load if it
+Small scripts replace npm and node. npm creates a given tree. node reports that a package does not load if the package
 contains a file named broken.
 """
 
@@ -94,7 +94,7 @@ def script(path: Path, text: str) -> str:
 
 
 def run(argv, **options):
-    # Flushing the real disk is slow and proves nothing here.
+    # Do not flush to the disk: it is slow and not necessary for these tests.
     if argv[0] == "sync":
         return commands.Completed(argv=argv, rc=0, stdout="", stderr="", duration=0.0)
     return commands.run(argv, **options)
@@ -300,7 +300,7 @@ def nested_package_missing(site: Site) -> None:
             lambda site: (site.app / "node_modules/better-sqlite3/deadly").touch(),
             ["better-sqlite3 does not load: node ended while loading it (code -9)"],
         ),
-        # Reported once, not both as missing and as not loading.
+        # The package is reported once: as missing, but not also as not loading.
         (
             lambda site: shutil.rmtree(site.app / "node_modules/better-sqlite3"),
             ["better-sqlite3: node_modules/better-sqlite3/package.json is missing or unreadable"],
@@ -589,7 +589,7 @@ STEPS = (
 
 
 def killed_install(site: Site, *, step: int) -> bool:
-    """Install in a child that is killed at its step-th step; return whether it was killed before it was done."""
+    """Install in a child that is killed at this step. Return True if it was killed before it had finished."""
     child = os.fork()
     if child == 0:
         count = 0
@@ -652,7 +652,7 @@ def test_killed_at_any_step_the_next_run_recovers(site):
         assert site.names() == ["backend", "node_modules", "node_modules.previous"], step
         assert (site.app / "backend/itsm.db").read_text() == "rows"
         assert site.install()["changed"] is False
-    # Every step was tried, including the two moments around the gap between the renames.
+    # Every step was tried, including the two moments between the renames, at which there is no node_modules.
     assert step > 20
     assert gaps == 2
 
@@ -686,7 +686,7 @@ def test_a_tree_that_is_only_built_leaves_the_old_one_in_place_until_the_next_ca
     again = site.install(build_only=True)
     assert (again["changed"], again["built"]) == (False, result["built"])
 
-    # The swap needs no npm, so it cannot fail because of a missing registry or missing space.
+    # The swap does not need npm, so a missing registry or missing space cannot make it fail.
     monkeypatch.setenv("npm_config_fake", "fail")
     swapped = site.install(reserve=1 << 60)
     assert (swapped["swapped"], swapped["built"]) == (True, None)
@@ -756,7 +756,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as 
 
 @pytest.fixture
 def public_site(monkeypatch):
-    """An application in a folder that the user nobody can enter, unlike pytest's own folders."""
+    """Return an application in a folder that the user nobody can enter, unlike pytest's own folders."""
     base = Path(tempfile.mkdtemp())
     base.chmod(0o755)
     site = Site(base)
@@ -785,12 +785,12 @@ def owners(tree: Path) -> set[int]:
 @pytest.mark.parametrize("user", ["nobody", None])
 def test_npm_runs_as_the_service_user(public_site, user):
     nobody = give_to_nobody(public_site.app)
-    # As after an installation by root: the user may swap such a tree, root removes it.
+    # Make an old tree of root, as after an installation by root. The user may swap such a tree, and root removes it.
     shutil.copytree(public_site.app / "node_modules", public_site.app / "node_modules.previous")
     public_site.install(application={"user": user})
     _argv, uid, home, *_names = (public_site.base / "log").read_text().splitlines()
     assert uid == f"uid {nobody.pw_uid}"
-    # This user has no home for a cache.
+    # The user nobody has no home folder for npm's cache.
     assert "/.npm_ci-" in home
     assert owners(public_site.app / "node_modules") == {nobody.pw_uid}
     assert public_site.names() == ["backend", "node_modules", "node_modules.previous"]
@@ -887,7 +887,7 @@ def test_real_npm_installs_a_packed_dependency_offline(tmp_path):
     app.mkdir()
     (app / "dep-1.2.3.tgz").write_bytes(packed.getvalue())
     root = {"name": "app", "version": "1.0.0", "dependencies": {"dep": "file:dep-1.2.3.tgz"}}
-    # A script of the application itself finds the application's files.
+    # A script of the application itself must find the application's files.
     (app / "package.json").write_text(json.dumps({**root, "scripts": {"postinstall": "node scripts/after.js"}}))
     (app / "scripts").mkdir()
     (app / "scripts" / "after.js").write_text("require('fs').writeFileSync('node_modules/after', process.cwd());")
@@ -903,7 +903,7 @@ def test_real_npm_installs_a_packed_dependency_offline(tmp_path):
     assert result["reasons"] == ["node_modules is missing"]
     assert (result["installed"], result["swapped"]) == (1, True)
     assert "/.npm_ci-" in (app / "node_modules/after").read_text()
-    # The commands of packages still work after the move.
+    # The commands of packages still work after the tree was moved.
     command = app / "node_modules/.bin/dep"
     assert os.readlink(command) == "../dep/cli.js"
     assert subprocess.check_output([str(command)], text=True) == "42\n"

@@ -23,7 +23,7 @@ def answer(argv, *, rc=0, stdout="", stderr=""):
 
 
 class Host:
-    """Answers for the commands: Node's version, and a unit's properties."""
+    """Answers the commands for Node's version and for a unit's properties."""
 
     def __init__(self, *, node="v20.19.2\n", unit=None, systemd=None):
         self.node = {"stdout": node} if isinstance(node, str) else node
@@ -40,7 +40,7 @@ class Host:
 
 
 def settled(child):
-    """Wait until a child's arguments and environment are readable: they appear a moment after the program itself."""
+    """Wait until a child's arguments and environment are readable, which is a moment after its program has started."""
     while not procfs.environment(child.pid):
         time.sleep(0.001)
     return child
@@ -48,7 +48,7 @@ def settled(child):
 
 @pytest.fixture
 def config(tmp_path):
-    """A correct configuration, on a host with a program of its own for Node."""
+    """Return a valid configuration. Its Node is a script in the folder of the test."""
     app = tmp_path / "app"
     (app / "backend").mkdir(parents=True)
     (app / "backend" / "server.js").touch()

@@ -39,7 +39,7 @@ while True:
     time.sleep(60)
 """
 
-# On TERM it starts itself once more, then ends.
+# On TERM, this service starts another process of itself, then ends.
 HANDS_OVER = SERVER.replace(
     "server = socket",
     """
@@ -74,7 +74,7 @@ def port():
 
 @pytest.fixture
 def service(tmp_path, port):
-    """A service that can be started; its remaining processes are ended after the test."""
+    """Return a service that can be started. Its remaining processes are ended after the test."""
     app = tmp_path / "app"
     app.mkdir()
     (app / "server.py").write_text(SERVER)
@@ -84,7 +84,7 @@ def service(tmp_path, port):
     environment_file.chmod(0o600)
     yield service_process.Service(
         app_dir=str(app),
-        command=[sys.executable, "-IS", "server.py", str(port)],  # starts in half the time
+        command=[sys.executable, "-IS", "server.py", str(port)],  # these options halve the time of the start
         environment_file=str(environment_file),
         log_file=str(tmp_path / "log" / "server.log"),
         pid_file=str(tmp_path / "state" / "server.pid"),
@@ -98,12 +98,12 @@ def service(tmp_path, port):
 
 @pytest.fixture
 def sleeper(service):
-    """The same, but quick to start and without a port."""
+    """Return a service that starts quickly and has no port."""
     return service._replace(command=["sleep", "60"], ports=[])
 
 
 def variant(service, *words, **changes):
-    """The same service with more arguments, or other fields."""
+    """Return the same service with more arguments, or with other fields."""
     return service._replace(command=[*service.command, *words], **changes)
 
 
@@ -113,7 +113,7 @@ def listening(port):
 
 @contextlib.contextmanager
 def started(arguments, **more):
-    """A child that is ended at the latest with the test, even if the test fails."""
+    """Start a child process that is ended after the block, even if the test fails."""
     with subprocess.Popen(arguments, **more) as child:
         try:
             yield child
@@ -123,7 +123,7 @@ def started(arguments, **more):
 
 @contextlib.contextmanager
 def by_hand(service):
-    """The service as a person would start it, without a service manager."""
+    """Start the service as a person would, without a service manager."""
     with started(list(service.command), cwd=service.app_dir) as child:
         listening(service.ports[0])
         yield child
@@ -206,7 +206,7 @@ def test_check_mode_reports_and_changes_nothing(sleeper, state, running):
         ensure(sleeper, "started")
     before = service_process.find(sleeper)
     told = ensure(sleeper, state, check_mode=True)
-    # The same process, whether it runs or sleeps at the moment.
+    # The processes are the same. Their state (running or sleeping) may have changed.
     assert [process._replace(state="S") for process in service_process.find(sleeper)] == [
         process._replace(state="S") for process in before
     ]
@@ -234,7 +234,7 @@ def test_daemon_has_no_parent_and_inherits_nothing(sleeper, monkeypatch):
         signal.signal(signal.SIGUSR1, ignored)
     process = procfs.read_process(pid)
     assert process.ppid != os.getpid()
-    assert os.getsid(pid) not in (os.getsid(0), pid)  # a session of its own, and no terminal
+    assert os.getsid(pid) not in (os.getsid(0), pid)  # a separate session without a terminal
     descriptors = {name: os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
     assert descriptors == {"0": "/dev/null", "1": sleeper.log_file, "2": sleeper.log_file}
     assert process.cwd == sleeper.app_dir
@@ -421,7 +421,7 @@ def test_same_command_of_another_user_is_ours_only_on_our_port(service, sleeper,
 
 
 def test_pid_file_proves_a_process_that_changed_its_title(service):
-    # Its arguments are not the command's; pid, start time, program and folder are.
+    # Its arguments differ from the command. Its pid, start time, program and folder are as expected.
     child = subprocess.Popen(["sleep", "61"], cwd=service.app_dir)
     titled = service._replace(command=["sleep", "60"])
     os.makedirs(os.path.dirname(service.pid_file))
@@ -629,7 +629,7 @@ def test_main_process_of_the_unit_is_reported(managed):
         assert (result["pids_before"], result["pids_after"]) == ([old.pid], [new.pid])
         assert [(entry["pid"], entry["signal"]) for entry in result["stopped"]] == [(old.pid, "systemd")]
         assert result["started_at"] == procfs.read_process(new.pid).started_at
-        assert old.poll() is None  # systemd ends it, we do not
+        assert old.poll() is None  # only systemd may end this process
 
 
 def test_timeouts_follow_those_of_the_unit(managed):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Return to an earlier release: real links, real repositories, a real database with knex's table."""
+"""Rollback to an earlier release, with real links, real repositories and a real database with knex's table."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def refusal(site: Releases, release: str = "", **more) -> str:
 
 @pytest.fixture
 def linked(tmp_path: Path) -> Releases:
-    """Releases v1, v2 and v10 in folders, the last one active."""
+    """Make releases v1, v2 and v10 in folders. The last one is active."""
     for name in MIGRATIONS:
         fill(tmp_path / "releases" / f"v{name}", name)
     (tmp_path / "current").symlink_to(tmp_path / "releases" / "v10")
@@ -92,7 +92,7 @@ def make_repository(folder: Path) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Releases:
-    """The same as tags of a repository, with the database in its folder, ignored by git."""
+    """Make the same releases as tags of a repository. The database is in its folder, and git ignores it."""
     make_repository(tmp_path / "app")
     make_database(tmp_path / "app" / "backend" / "itsm.db", "1_users.js", "2_assets.js")
     (tmp_path / "app" / "node_modules").mkdir()
@@ -201,7 +201,7 @@ def test_there_is_a_release_at_every_instant(linked, monkeypatch):
 
     monkeypatch.setattr(os, "replace", replace)
     go(linked)
-    assert seen[2:4] == ["10", "2"]  # the record was written before
+    assert seen[2:4] == ["10", "2"]  # the record had been written before
 
 
 def test_folders_that_are_no_releases_do_not_count(linked, tmp_path):
@@ -230,7 +230,7 @@ def test_a_database_in_a_release_is_not_left_behind(linked, tmp_path):
     assert "belongs only to release v10" in refusal(inside)
     inside = linked._replace(db_path=str(tmp_path / "releases" / "v10" / "backend" / "itsm.db"))
     assert "belongs only to release v10" in refusal(inside)
-    # A release that links to the shared file is accepted; one with its own file is refused.
+    # A release that links to the shared file is accepted. A release with its own file is refused.
     for name, target in (("v10", "shared"), ("v2", "other")):
         link = tmp_path / "releases" / name / "backend" / "shared.db"
         link.symlink_to(tmp_path / target / "itsm.db")
@@ -390,7 +390,7 @@ def test_a_linked_repository_of_another_account_is_unchanged(user):
 
 @pytest.fixture
 def killed_midway(repository) -> Releases:
-    """Killed when half of the files are written and git's own lock is left."""
+    """Kill a rollback when half of the files are written and git's lock file exists."""
 
     def killed(argv, **more):
         if "checkout" not in argv:

@@ -20,7 +20,7 @@ SOON = timestamps.iso(time.time() + 3600)
 
 
 class Systemd:
-    """Answers systemctl from the content of the files at the last daemon-reload."""
+    """Answers systemctl with the settings that the files had at the last daemon-reload."""
 
     def __init__(self, folder: Path, environment_file: Path) -> None:
         self.folder = folder
@@ -126,7 +126,7 @@ def test_presence_can_be_queried(systemd):
 def test_the_heap_size_joins_the_options_that_the_unit_sets(systemd, tmp_path):
     result = ensure(systemd, max_old_space_size=512, unit="itsm.service")
     assert result["variables"] == {"NODE_OPTIONS": "--from-unit --max-old-space-size=512"}
-    # The unit's environment file takes precedence over its Environment=, and ours over both.
+    # The unit's environment file takes precedence over its Environment=. Our drop-in takes precedence over both.
     (tmp_path / "itsm.env").write_text('NODE_OPTIONS="--max_old_space_size 100 --from-file"\n')
     result = ensure(systemd, max_old_space_size=768)
     assert result["variables"] == {"NODE_OPTIONS": "--from-file --max-old-space-size=768"}

@@ -107,7 +107,7 @@ def _page_lost(path: str) -> None:
 def _index_entry_changed(path: str) -> None:
     closed(path)
     data = Path(path).read_bytes()
-    # The second occurrence of the title is the one in the index.
+    # The second occurrence of the title is in the index.
     first = data.index(b"title 000003")
     offset = data.index(b"title 000003", first + 1)
     patch(path, offset + 6, b"9")
@@ -138,7 +138,7 @@ def _wal_of_other_page_size(path: str) -> None:
 
 
 def _wal_of_another_database(path: str) -> None:
-    """The WAL replaces every page that it contains: SQLite finds another, sound database."""
+    """Add the WAL of another database. It replaces every page, so SQLite sees the other database, which is sound."""
     crashed(f"{path}.other")
     closed(path, mode="DELETE")
     connection = sqlite3.connect(path, isolation_level=None)
@@ -150,7 +150,7 @@ def _wal_of_another_database(path: str) -> None:
 
 
 def _restored_beside_a_newer_wal(path: str) -> None:
-    """An old backup copied over the database, with the WAL of the newer one still in place."""
+    """Copy an old backup over the database, and leave the WAL of the newer database in place."""
     closed(path)
     shutil.copy(path, f"{path}.backup")
     for number in range(5):
@@ -209,7 +209,7 @@ def _malformed_schema(path: str) -> None:
 
 
 def _hot_journal(path: str) -> None:
-    """A rollback-mode database, killed during a transaction that has already reached the file."""
+    """Kill a writer in rollback mode during a transaction that has already reached the file."""
     closed(path, mode="DELETE")
     body = """
     connection = sqlite3.connect(path, isolation_level=None)
@@ -248,7 +248,7 @@ def _orphan_row(path: str) -> None:
 
 
 NOTHING: Set[str] = set()
-# name, how it is made, codes of the problems, healthy, data loss suspected
+# name, the function that makes the files, codes of the problems, healthy, data loss suspected
 CASES: List[Any] = [
     ("closed", closed, NOTHING, True, False),
     ("crashed", crashed, NOTHING, True, False),
@@ -337,7 +337,7 @@ def test_the_shell_agrees(name: str, make: Callable[[str], None], expected: Set[
 
 
 def _damage_by_chance(path: str, chance: random.Random) -> None:
-    """Make a random kind of database and damage it, or its WAL, at random."""
+    """Make a database of a random kind, and damage it or its WAL at a random place."""
     page_size = chance.choice([512, 1024, 4096, 65536])
     mode = chance.choice(["crashed", "crashed", "WAL", "DELETE", "TRUNCATE", "PERSIST"])
     if mode == "crashed":
@@ -369,7 +369,7 @@ def _damage_by_chance(path: str, chance: random.Random) -> None:
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 shell to ask")
 @pytest.mark.parametrize("group", range(4))
 def test_the_shell_agrees_on_random_damage(group: int, tmp_path: Path) -> None:
-    # Some of these are found only by integrity_check.
+    # Some of these kinds of damage are found only by integrity_check.
     for seed in range(40 + group * 12, 52 + group * 12):
         folder, copy = tmp_path / f"{seed}", tmp_path / f"{seed}.copy"
         folder.mkdir()
@@ -377,7 +377,7 @@ def test_the_shell_agrees_on_random_damage(group: int, tmp_path: Path) -> None:
         before = snapshot(str(folder))
         result = check(str(folder / "itsm.db"), checks=CHECKS)
         assert snapshot(str(folder)) == before, seed
-        shutil.copytree(folder, copy)  # the shell writes
+        shutil.copytree(folder, copy)  # the shell writes to the files that it opens
         shell_is_content = shell(str(copy / "itsm.db"), "PRAGMA integrity_check") == "ok"
         content = {"corrupt", "not_a_database", "schema_too_new", "unreadable"}
         assert shell_is_content is not bool(content & set(codes(result))), (seed, codes(result))
@@ -411,7 +411,7 @@ def test_invalid_paths(path: str) -> None:
 
 
 def _as_nobody(work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
-    """Run work as a user without rights if we are root, otherwise as ourselves."""
+    """Run work as the user nobody if the tests run as root, otherwise as the user of the tests."""
     if os.geteuid() != 0:
         return work()
     answers: List[Dict[str, Any]] = []
@@ -468,7 +468,7 @@ def test_read_only_folder(public_folder: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of others")
 def test_root_does_not_change_owners(tmp_path: Path) -> None:
-    """SQLite run by root gives a new WAL to the database's owner. A check must not."""
+    """If root runs SQLite, SQLite makes the database's owner the owner of a new WAL. A check must not do this."""
     path = str(tmp_path / "itsm.db")
     crashed(path)
     os.chown(path, 12345, 12345)
@@ -560,7 +560,8 @@ def test_a_service_that_ends_while_its_files_are_opened(
     path = str(tmp_path / "itsm.db")
     closed(path)
     connect, stamps_of = sqlite_reader.connect, sqlite_files.stamps_of
-    # How often the file was opened, over all processes. The process that opens it must not write anything else.
+    # Counts how often the file was opened, in memory that all processes share. The process that opens the file must not
+    # write to any file.
     opened = mmap.mmap(-1, 1)
 
     def last_close(*arguments: Any, **options: Any) -> sqlite3.Connection:
@@ -575,7 +576,7 @@ def test_a_service_that_ends_while_its_files_are_opened(
         return None if went and opened[0] == 1 else stamps_of(path, **options)
 
     monkeypatch.setattr(sqlite_files, "stamps_of", stamps_at_that_moment)
-    # It is read although a service has it open.
+    # The database is checked while a service has it open.
     with Process(path, INSERTER):
         assert codes(check(path)) == expected
 
@@ -593,7 +594,7 @@ def test_rows_in_the_wal_count(tmp_path: Path) -> None:
 
 
 def _unfinished_commit(path: str) -> None:
-    """Kill a writer between its last frame, which ends a transaction, and the checksums before it."""
+    """Add the last frame of a transaction without valid checksums, as a writer leaves it that is killed then."""
     crashed(path, shm=True)
     with open(f"{path}-wal", "r+b") as stream:
         salts = stream.read(24)[16:]
@@ -643,9 +644,9 @@ def _opened_since(path: str) -> None:
 @pytest.mark.parametrize(
     ("make", "loss"),
     [
-        # The index says that the last transaction was never acknowledged ...
+        # The index shows that the last transaction was never acknowledged.
         (_unfinished_commit, False),
-        # ... and if it does not say so, or is not valid, rows may be lost.
+        # The index does not show this, or is invalid, so rows may be lost.
         (_without_index, True),
         (_index_of_more, True),
         (_index_of_less, True),
@@ -797,7 +798,7 @@ def test_row_counts_parameter_refused() -> None:
 
 
 def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mapped page that the disk cannot read raises SIGBUS in the reading process."""
+    """If the disk cannot read a mapped page, the reading process gets SIGBUS."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     monkeypatch.setattr(integrity, "run_check", lambda *_: die(7))
@@ -811,7 +812,7 @@ def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A folder that other users can enter, unlike those of pytest."""
+    """Yield a folder that other users can enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # noqa: S103
         yield Path(folder)
@@ -819,7 +820,7 @@ def reachable() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_file_of_root_that_its_user_may_not_read_is_read(reachable: Path) -> None:
-    """A command of root created it: the check of the database is needed even more."""
+    """Create the files as root, as a mistaken command of root does. The database must be checked nevertheless."""
     folder = reachable / "app"
     folder.mkdir()
     path = str(folder / "itsm.db")
@@ -901,7 +902,7 @@ def test_wal_reset_bug(tmp_path: Path, version: int, affected: bool) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Any:
-    """Yield the folder of our own filesystem of 2 MiB."""
+    """Yield the folder of a separate file system of 2 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -927,7 +928,7 @@ def test_full_disk(small_disk: str, tmp_path: Path) -> None:
     result = check(path, checks=CHECKS)
     assert result["healthy"], result["problems"]
     assert result["row_counts"]["incidents"] == 260
-    # The checkpoint has to grow the database, and there is no space for the backup.
+    # The checkpoint makes the database larger, and there is no space for the backup.
     with pytest.raises(SqliteError, match="free other space first"):
         sqlite_checkpoint.checkpoint(path=path)
     with pytest.raises(SqliteError, match="0 are free"):
@@ -969,7 +970,7 @@ def test_read_only_mount(small_disk: str, make: Callable[[str], None]) -> None:
     ids=["check", "backup"],
 )
 def test_a_killed_check_leaves_no_process(tmp_path: Path, call: str) -> None:
-    """The reading process ends with its parent, as root or not, even after it has given up its rights."""
+    """The reading process ends when its parent ends, even after it has given up the rights of root."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     code = textwrap.dedent(

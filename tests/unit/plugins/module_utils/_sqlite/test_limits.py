@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database designed to exhaust memory or time of root: reading it stays within limits and has no other effect."""
+"""A database that is designed to exhaust memory or time: root reads it within limits and without other effects."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ GROWN = ["PRAGMA writable_schema=ON", "UPDATE sqlite_master SET sql = replace(sq
 
 
 def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
-    """Run code in a separate process; return the JSON that it prints, and the KiB of its largest child.
+    """Run code in a separate process. Return the JSON that it prints, and the memory of its largest child in KiB.
 
-    The kernel records only the largest of all children that a process ever had.
+    The process is separate because the kernel records only the largest of all children that a process ever had.
     """
     text = f"""
         import json, resource, sys, time
@@ -80,7 +80,7 @@ def test_values_computed_per_row_have_a_memory_limit(tmp_path: Path, check: str)
     call = "sqlite_check.check(path=sys.argv[1], checks=[sys.argv[2]])"
     result, kibibytes = answer_and_memory(call, path, check)
     assert kibibytes < 300 * 1024
-    # No sign of damage, and no proof that there is none.
+    # There is no sign of damage, but the check is not conclusive.
     assert (result["problems"], result["healthy"], result["row_counts"]) == ([], True, {"t": 1})
     assert result["checks"][check].startswith("skipped: ")
     assert result["conclusive"] is False

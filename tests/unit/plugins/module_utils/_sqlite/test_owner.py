@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database whose files belong to root is given back to its owner, and no other file of root is given away."""
+"""Database files that belong to root are given back to the service's user. No other file of root is given away."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USER = "nobody"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of the service's user with a database in WAL mode that belongs to root, and files of that user."""
+    """Return a folder of the service's user. It has a database in WAL mode that belongs to root, and other files."""
     folder = tmp_path / "backend"
     folder.mkdir()
     connection = sqlite3.connect(str(folder / "itsm.db"))

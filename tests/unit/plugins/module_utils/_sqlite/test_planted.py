@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database in a folder of a hostile user: the files planted there must not harm root."""
+"""A database in a folder of a hostile user: files that the user plants there must not harm root."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ def test_a_file_that_a_journal_names_is_not_removed(app):
     precious.write_text("root's")
     name_in_journal(database, precious)
     give_to_user(app)
-    # It cannot be rolled back completely, and the service could not do it at its next start either.
+    # The transaction cannot be rolled back completely. The service could not do this at its next start either.
     assert sqlite_check.check(path=str(database))["problems"][-1]["code"] == "unreadable"
     with pytest.raises(sqlite_files.SqliteError):
         sqlite_backup.backup(path=str(database), dest_dir=str(app.parent / "backups"))
     assert precious.read_text() == "root's"
-    # SQLite does remove it if it has the rights: opened as root, the unsafe way, it is gone.
+    # If root opens the database directly, which is unsafe, SQLite removes the file.
     with sqlite3.connect(database) as connection:
         connection.execute("SELECT count(*) FROM incidents").fetchone()
     assert not precious.exists()
@@ -111,7 +111,7 @@ def test_a_backup_creates_no_file_in_a_folder_closed_to_its_owner(app, monkeypat
         for path in (folder, folder / "database"):
             os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
 
-    # The owner of the folder replaces it at exactly this moment. A racing thread would succeed only rarely.
+    # The owner of the folder replaces it at exactly this moment. A parallel thread would rarely hit this moment.
     if moment == "made":
         make = tempfile.mkdtemp
 
@@ -192,7 +192,7 @@ def test_a_recovery_creates_and_gives_away_nothing_as_root(app, method):
 
 @pytest.fixture
 def private(app):
-    """Return a database of root in a folder of root, both closed to others."""
+    """Return a database of root in a folder of root. Other users cannot read either of them."""
     folder = app.parent / "private"
     folder.mkdir(mode=0o700)
     database = folder / "itsm.db"
@@ -323,14 +323,14 @@ def test_a_backup_that_is_a_hard_link_to_a_file_of_root_is_skipped(app, private)
 
 
 def as_the_user(call):
-    """Do what the service's user could do at this moment."""
+    """Run call with the rights of the service's user."""
     with safe_open.acting((NOBODY.pw_uid, NOBODY.pw_gid)):
         return call()
 
 
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_no_statement_of_a_planted_copy_runs_as_root(app, monkeypatch, check_mode):
-    """The user creates a recovery's folder in advance, with the database's path as the guard that points into it."""
+    """The user creates a recovery's work folder in advance, and a link to it at the path of the database."""
     crashed(str(app / "made.db"))
     work = app / ".itsm.db.restore"
     (work / "old").mkdir(parents=True)
@@ -426,7 +426,7 @@ def test_a_checkpoint_removes_no_file_that_a_planted_journal_names(app, monkeypa
 
 @pytest.mark.parametrize("work", [WORK["check"], WORK["backup"]], ids=["check", "backup"])
 def test_the_wal_of_another_account_is_not_read_in_place_of_the_users(app, private, monkeypatch, work):
-    """The user replaces the folder after SQLite has opened the database, until it has opened the WAL."""
+    """The user replaces the folder between the moments at which SQLite opens the database and the WAL."""
     crashed(str(app / "itsm.db"))
     for suffix in ("", "-wal"):
         shutil.copy(app / f"itsm.db{suffix}", private.parent / f"itsm.db{suffix}")

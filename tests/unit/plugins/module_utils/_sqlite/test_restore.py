@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def reachable() -> Iterator[str]:
-    """A folder that other users can enter, unlike those of pytest."""
+    """Yield a folder that other users can enter, unlike those of pytest."""
     folder = tempfile.mkdtemp()
     os.mkdir(f"{folder}/app")
     os.chmod(folder, 0o755)  # noqa: S103
@@ -81,7 +81,7 @@ def overwrite(path: str, page: int, *, page_size: int = 4096) -> None:
 
 
 def leaf_lost(path: str, *, rows: int = 1000) -> None:
-    """Make a database in which one page of the incidents is lost; its index still lists all of them."""
+    """Make a database in which one page of the table incidents is lost. Its index still lists all incidents."""
     sqlite_samples.closed(path, rows=rows)
     overwrite(path, 12)
     assert "malformed" in sqlite_samples.shell(path, "SELECT sum(length(body)) FROM incidents")
@@ -162,7 +162,7 @@ def test_salvage_restores_schema_values_and_counters(path: str, shell: str) -> N
     overwrite(path, leaves - 10, page_size=1024)
     result = restore(path, shell=shell)
     assert result["method"] == "salvage"
-    # No index lists how many there were.
+    # The table has no index that shows how many rows there were.
     assert (result["rows_uncounted"], result["data_loss"]) == (["filler"], "unknown")
     assert "does not show the count: filler (" in result["statement"]
     assert 190 < result["rows_after"]["filler"] < 200
@@ -190,7 +190,7 @@ def test_dump_skips_damage_in_any_place(path: str, where: str) -> None:
 
 
 def leaves_of(path: str) -> List[int]:
-    """Return the leaf pages of the incidents, in the order of their root page."""
+    """Return the leaf pages of the table incidents, in the order in which its root page lists them."""
     root = root_of(path, "incidents")
     page = Path(path).read_bytes()[(root - 1) * 4096 : root * 4096]
     assert page[0] == 5
@@ -199,7 +199,7 @@ def leaves_of(path: str) -> List[int]:
 
 
 def only_in_its_wal(path: str) -> None:
-    """Make a database of zero bytes whose rows are all in its WAL."""
+    """Make a database file of zero bytes. All its rows are in the WAL."""
     sqlite_samples.crashed(path, in_database=0, in_wal=0)
     os.unlink(f"{path}-wal")
     writer = sqlite3.connect(path, isolation_level=None)
@@ -222,7 +222,7 @@ def test_database_of_zero_bytes_is_restored_from_its_wal(path: str) -> None:
 
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Let another process open the files to copy them, during so many checks of a recovery."""
+    """Return a function that simulates a process that copies the files during the first checks of a recovery."""
 
     def during(looks: int) -> None:
         survey, seen = restore_survey.sqlite_holders.survey, []
@@ -244,7 +244,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_a_recovery_waits_for_a_process_that_copies_the_files(
     path: str, copied: Callable[[int], None], there: bool
 ) -> None:
-    """Their WAL cannot be read meanwhile, and without it there would be nothing to salvage."""
+    """The WAL cannot be read while it is copied. Without the WAL, no row could be salvaged."""
     only_in_its_wal(path)
     if not there:
         os.unlink(path)
@@ -390,7 +390,7 @@ def test_tables_without_a_row_are_no_salvage(path: str) -> None:
         ):
             restore(path, method=method)
     assert Path(path).read_bytes() == damaged
-    # After confirmation, the tables come back, and rows that belong to none of them go to a separate file.
+    # After confirmation, the tables are restored. Rows that belong to no table are saved in a separate file.
     result = restore(path, confirm_empty=True)
     assert (result["method"], result["data_loss"]) == ("salvage", "unknown")
     assert Path(result["orphans_file"]).exists()
@@ -507,11 +507,11 @@ def test_schema_of_the_damaged_file_gets_no_rights_of_root(reachable: str, shell
     os.chown(path, 1234, 1234)
     result = restore(path, shell=shell)
     assert result["method"] == "salvage"
-    # The shell's .recover fails on such a schema; then the rows come without it.
+    # The command .recover of the shell fails on such a schema. The rows are then read without it.
     assert way(result, "salvage")["tool"] == "dump"
     assert result["rows_after"]["incidents"] > 950
     assert not roots.exists()
-    # The shell itself executes the schema with the rights of the owner, who could have done so before.
+    # The shell executes the schema, but only with the rights of the owner, who could have executed it before.
     assert shell == "sqlite3" or not own.exists()
     facts = os.stat(path)
     assert (facts.st_uid, facts.st_gid) == (1234, 1234)
@@ -558,7 +558,7 @@ POINTS = ("link", "symlink", "rename", "rmtree")
 
 
 def killed_at(number: int, work: Callable[[], Any]) -> bool:
-    """Run work in a process that is killed at its call number of POINTS; return whether it was killed."""
+    """Run work in a process that is killed at the call of POINTS with this number. Return True if it was killed."""
     pid = os.fork()
     if pid == 0:
         calls = itertools.count(1)
@@ -585,13 +585,13 @@ def killed_at(number: int, work: Callable[[], Any]) -> bool:
 
 
 def opened(folder: str, scratch: Path) -> str:
-    """Return the rows that a service started at this instant would find, tried on a copy."""
+    """Open a copy of the database as a service would that is started now. Return its row counts, or the error."""
     if scratch.exists():
         shutil.rmtree(scratch)
     shutil.copytree(folder, scratch, symlinks=True)
     place = scratch / "itsm.db"
     if place.is_symlink():
-        # The copy points to the same place as the original: into a folder that does not exist.
+        # The copied link points into a folder that does not exist, like the original link.
         assert not os.path.lexists(os.path.dirname(os.readlink(place)))
     try:
         connection = sqlite3.connect(place)
@@ -606,7 +606,7 @@ def opened(folder: str, scratch: Path) -> str:
 
 @dataclasses.dataclass
 class Torture:
-    """A readable database, all in its WAL, so that every wrong read is visible: other rows, or none."""
+    """A readable database whose rows are all in its WAL. So a wrong read has other rows or no rows."""
 
     path: str
     scratch: Path
@@ -617,7 +617,7 @@ class Torture:
         return os.path.dirname(self.path)
 
     def restore(self, method: str) -> Dict[str, Any]:
-        # No other process is on this host, which makes the search for holders quick.
+        # Use an empty /proc without other processes, which makes the search for processes with open files quick.
         nobody = self.scratch / "proc"
         nobody.mkdir(exist_ok=True)
         return restore(self.path, method=method, proc_root=str(nobody))
@@ -632,7 +632,7 @@ class Torture:
         return all(content in kept for content in old)
 
     def run(self, method: str, *, expected: str, old: List[bytes]) -> Dict[str, int]:
-        """Kill a run at each of its points, check the state, let the next run recover; return the observations."""
+        """Kill a run at each of POINTS, check the state, and let the next run recover. Return the observed states."""
         states: Dict[str, int] = {}
         for number in itertools.count(1):
             self.reset()
@@ -680,14 +680,14 @@ def test_killed_while_it_restores_the_old_files(torture: Torture, monkeypatch: p
     old = [(torture.start / f"itsm.db{suffix}").read_bytes() for suffix in ("", "-wal")]
     cut_off(torture.path, monkeypatch)
     shutil.rmtree(torture.start)
-    # Links to the same file become copies, as without hard links.
+    # In this copy, hard links become separate files, as on a file system without hard links.
     shutil.copytree(torture.folder, torture.start, symlinks=True)
     states = torture.run("backup", expected="2 users, 70 incidents", old=old)
     assert states[CLOSED] >= 5
 
 
 def cut_off(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the files of a run that was killed after it moved the WAL away."""
+    """Create the files of a run that was killed after it had moved the WAL away."""
 
     def die(*_args: Any, **_parameters: Any) -> None:
         os.rename(f"{path}-wal", f"{os.path.dirname(path)}/.itsm.db.restore/old/itsm.db-wal")

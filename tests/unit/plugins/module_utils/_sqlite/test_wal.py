@@ -43,7 +43,7 @@ def test_a_whole_wal_of_every_page_size(tmp_path: Path, page_size: int) -> None:
     assert wal.page_size == page_size
     assert wal.frames_total == wal.frames_valid == wal.frames_committed > 0
     assert not (wal.torn or wal.damaged or wal.foreign)
-    # SQLite's own numbers: frames and pages.
+    # Compare with the numbers of frames and pages that SQLite itself reports.
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA page_count").fetchone()[0] == wal.database_pages
     _busy, frames, _copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -54,7 +54,7 @@ def test_a_whole_wal_of_every_page_size(tmp_path: Path, page_size: int) -> None:
 @pytest.mark.parametrize(
     ("where", "part", "expected"),
     [
-        # (frame, offset in it): the frames that SQLite keeps, whether it is torn, damaged
+        # frame, offset in that frame, expected: number of frames that SQLite keeps, torn, damaged
         (5, 24 + 100, (5, False, True)),
         (5, 16, (5, False, True)),
         (5, 8, (5, False, True)),
@@ -81,7 +81,7 @@ def test_a_flipped_byte(tmp_path: Path, where: int, part: int, expected: tuple[i
 
 
 def _swap_checksums(path: str) -> None:
-    """Write the WAL as a machine of the other byte order would have."""
+    """Write the checksums of the WAL as a machine with the other byte order would."""
     data = bytearray(Path(path).read_bytes())
     data[3] ^= 1
     big_endian = bool(data[3] & 1)
@@ -109,7 +109,7 @@ def test_checksums_of_the_other_byte_order(tmp_path: Path, page_size: int) -> No
 
 @pytest.mark.parametrize("at", [0, 1, 510, 511, 512, 700])
 def test_a_flipped_byte_in_a_long_wal(tmp_path: Path, at: int) -> None:
-    """Many frames are summed at once: if one is damaged, all before it count, and it and all after it do not."""
+    """Checksums of many frames are computed together. Only the frames before the first damaged one are valid."""
     path = str(tmp_path / "db-wal")
     crashed(str(tmp_path / "db"), in_wal=900, page_size=4096)
     flip(path, frame_offset(at) + 24 + 4000)
@@ -124,7 +124,7 @@ def test_largest_words_do_not_overflow(page_size: int, big_endian: bool) -> None
     one = sqlite_wal.checksum(frame[:8], seed, big_endian=big_endian)
     one = sqlite_wal.checksum(frame[24:], one, big_endian=big_endian)
     sums = sqlite_wal.frame_checksums(frame * 3, seed, frame_size=len(frame), big_endian=big_endian)
-    assert sums == [one] * 3  # every frame has the seed as its checksum
+    assert sums == [one] * 3  # all frames have the same checksum
 
 
 def test_an_unfinished_transaction_does_not_count(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_remains_of_an_older_generation_are_no_damage(tmp_path: Path) -> None:
 
 
 def test_a_restarted_header_without_a_frame_is_no_damage(tmp_path: Path) -> None:
-    """A writer killed between the new header and its first frame: all older frames are in the database already."""
+    """Write a new header without a frame, as a writer leaves it that is killed then. It has checkpointed all frames."""
     path = str(tmp_path / "db-wal")
     crashed(str(tmp_path / "db"))
     with open(path, "r+b") as stream:
@@ -228,7 +228,7 @@ def test_the_index_lists_the_frames_already_copied(tmp_path: Path) -> None:
     connection.close()
     assert (before["frames_backfilled"], before["pages_pending"]) == (0, 2)
     assert (after["frames_backfilled"], after["pages_pending"]) == (3, 0)
-    assert after["size"] > 0  # large, and everything in it is saved
+    assert after["size"] > 0  # the WAL is not empty, but all its frames are in the database
 
 
 def test_an_index_of_another_wal_is_ignored(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each cause is found if it is present, is listed before its consequences, and is not found on a healthy host."""
+"""Each cause is found if it is present, comes before its consequences, and is not found on a healthy host."""
 
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ HEALTHY = {
             "inodes": 10**6,
             "inodes_available": 10**5,
         },
-        # Small, and not full.
+        # A small file system that is not full.
         {"use": "log", "mount": "/var/log", "size": 2**26, "available": 2**22, "inodes": 1000, "inodes_available": 100},
-        # Inodes not counted (btrfs), and one that was not reached.
+        # A file system that does not count inodes (btrfs), and one that could not be reached.
         {"use": "state", "mount": "/", "size": 10**11, "available": 10**10, "inodes": 0, "inodes_available": 0},
         {"use": "application", "error": "timed out"},
     ],
@@ -195,7 +195,7 @@ HEALTHY = {
 
 
 def changed(facts, changes):
-    """Return the facts with the changes merged in, at every level; lists are replaced. Unchanged parts are shared."""
+    """Return a copy of facts with changes merged in at every level. Lists are replaced. Unchanged parts are shared."""
     result = dict(facts)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict) and value != {"error": "timed out"}
@@ -222,7 +222,7 @@ ELSEWHERE = {
     ],
     "answer": {"https": {"listening": False, "answered": None}, "http": {"listening": False, "answered": None}},
 }
-# HTTP answers on its configured port, HTTPS does not. An extra port of the service says nothing about its protocol.
+# HTTP answers on its configured port, HTTPS does not. The protocol on the other ports of the service is unknown.
 HTTPS_ELSEWHERE = {
     "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (8080, 9229, 26443)],
     "answer": {"https": {"listening": False, "answered": None}, "tls_elsewhere": [26443]},
@@ -239,7 +239,7 @@ def refused(status, path="/health"):
 
 
 def shown(body):
-    """Return the facts of a service that shows something during its health check."""
+    """Return the facts of a service that answers its health check with status 200 and this body."""
     facts = refused(200)
     return {
         **facts,
@@ -288,7 +288,7 @@ def syntax_error(**values):
 
 
 def failed_starts(*ends, seconds=2, text="Main process exited, code=exited, status=1/FAILURE"):
-    """Return the facts of failed starts: each ended so many seconds after it began, one a minute."""
+    """Return the facts of failed starts, one a minute. Each start fails after this number of seconds."""
     at = [f"2026-03-02T00:{55 + number:02d}:{{}}.000Z" for number in range(len(ends) or 2)]
     return {
         "journal": {
@@ -418,10 +418,10 @@ CASES = [
     ),
     ("killed", [GONE, {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}], "signal KILL"),
     ("killed", [GONE, {"unit": {"result": "watchdog", "exit_code": "killed", "exit_status": 6}}], "signal ABRT"),
-    # If nobody asked systemd to stop it, the TERM came from somebody else.
+    # If nobody asked systemd to stop the service, somebody else sent the TERM.
     ("killed", [GONE, IN_ORDER, BY_TERM, exits(1)], "signal TERM"),
     ("killed", [GONE, PROCESS], "without an error: it was killed"),
-    # An old complaint is not its last log line.
+    # An old error in the log is not the reason for the exit.
     (
         "killed",
         [GONE, PROCESS, log("ERROR out of luck", written_at="2026-02-01T00:00:00.000Z")],
@@ -431,7 +431,7 @@ CASES = [
     ("stopped", [GONE, IN_ORDER], "nobody stopped it"),
     ("stopped", [GONE, IN_ORDER, BLIND], "does not show"),
     ("stopped", [GONE, IN_ORDER, {"unit": {"started_at": None}}], "since the host booted"),
-    # The stop before the last start belongs to another one.
+    # A stop before the last start belongs to an earlier exit.
     (
         "stopped",
         [GONE, IN_ORDER, STOPPING, {"unit": {"started_at": "2026-03-02T01:01:00.000Z"}}],
@@ -449,7 +449,7 @@ CASES = [
     ("unhandled_exception", [GONE, exception(), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, exception(fatal=False), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, PROCESS, exception()], "Error: boom"),
-    # A process that ends itself need not throw an exception.
+    # A process may end itself without an exception.
     (
         "unhandled_exception",
         [GONE, PROCESS, log("ERROR Cannot serve HTTPS on port 6443: EACCES")],
@@ -471,9 +471,9 @@ CASES = [
         ],
         "none left",
     ),
-    # It lacks a variable, but complains of something else.
+    # A variable is missing, but the error is about something else.
     ("unhandled_exception", [GONE, EXIT_1, MISSING_SECRET, exception()], "Error: boom"),
-    # A file of its own is no dependency.
+    # A missing file of the application itself is not a dependency.
     (
         "unhandled_exception",
         [GONE, EXIT_1, signature("module_missing", "Error: Cannot find module './routes'"), exception()],
@@ -683,7 +683,7 @@ CASES = [
     ("exec_failed", [GONE, {"start": {"user_fault": "there is no user itsm"}}], "(217/USER): there is no user itsm"),
     ("exec_failed", [GONE, {"start": {"group_fault": "there is no group itsm"}}], "(216/GROUP): there is no group"),
     ("exec_failed", [GONE, {"unit": {"exit_status": 200}}], "working directory cannot be entered"),
-    # systemd loses the exit if somebody stops the unit; the journal keeps it.
+    # If somebody stops the unit, systemd forgets the exit code. The journal still has it.
     (
         "exec_failed",
         [GONE, {"unit": {"exit_code": None}}, failed_starts(text="code=exited, status=203/EXEC")],
@@ -774,9 +774,9 @@ CASES = [
     ("disk_read_only", [GONE, {"disk": [{**ROOM, "use": "database", "read_only": True}]}], "/srv is read-only"),
     ("unknown", [GONE], "has no process"),
     ("unknown", [GONE, EXIT_1], "exit code 1"),
-    # A unit has no pid file; an old one means nothing.
+    # A unit has no pid file, so an old pid file is not a sign of a cause.
     ("unknown", [GONE, {"service": {"pid_file_exists": True}}], "has no process"),
-    # Worth a note, but not the cause.
+    # These findings are noted, but they are not the cause.
     ("unknown", [GONE, {"certificate": {"key": {"readable": False}}}], "has no process"),
     ("unknown", [GONE, OTHER_DATABASE, MISSING_SECRET, {"unit": {"exit_code": "killed"}}, FULL_TMP], "has no process"),
     ("unknown", [GONE, {"kernel": {"out_of_memory": [OTHER_OOM]}}], "has no process"),
@@ -822,7 +822,7 @@ def test_the_documentation_names_every_cause():
 
 
 class Watched(dict):
-    """Facts that record which of them are read, as (part, name)."""
+    """Facts that record the names of the facts that are read, as (part, name)."""
 
     def __init__(self, facts, *, part, seen):
         super().__init__(
@@ -851,7 +851,7 @@ class Watched(dict):
 
 @pytest.fixture(scope="module")
 def read_by_rules():
-    """Return the facts that the rules read, as (part, name), over all cases; the part itself is (part, part)."""
+    """Return the facts that the rules read in all cases, as (part, name). If a part itself is read: (part, part)."""
     seen = set()
     for _cause, changes, _words in CASES:
         table.evaluate(Watched(facts_of(*changes), part=None, seen=seen))
@@ -860,7 +860,7 @@ def read_by_rules():
 
 
 def names_in(documented):
-    """Return the names that RETURN documents for a part: in its text, and as fields of their own."""
+    """Return the names that RETURN documents for a part, in its description and as fields."""
     if isinstance(documented, list):
         return set().union(*map(names_in, documented))
     if isinstance(documented, dict):
@@ -870,7 +870,7 @@ def names_in(documented):
 
 def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
     documented = yaml.safe_load(triage_info.RETURN)["facts"]["contains"]
-    # A part that was not reached contains only the error.
+    # A part that could not be collected contains only the error.
     known = {part: names_in(told) | {part, "error"} for part, told in documented.items()}
     known["log"] |= set(log_patterns.SIGNATURES)
     known["journal"] |= known["log"]
@@ -880,7 +880,7 @@ def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
 
 
 def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
-    # Code that gathers facts contains their names. Code that judges them proves nothing.
+    # Code that collects a fact contains its name. Search only in such code, because the rules contain the names too.
     packages = pathlib.Path(table.__file__).parents[2]
     gathering = {
         *(packages / "_triage").glob("collect_*.py"),
@@ -891,7 +891,7 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in gathering]
     written = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     assert not {(part, name) for part, name in read_by_rules if name not in written}
-    # A part is asked by its name, alone or for each of its uses.
+    # The code that collects a part contains the name of the part, alone or followed by its use.
     source = "".join((packages / "_triage" / name).read_text(encoding="utf-8") for name in ("run.py", "triage_pass.py"))
     assert not {part for part, name in read_by_rules if part == name and not re.search(rf'"{part}["\]:]', source)}
 
@@ -938,15 +938,15 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
         [{"memory": {"available": 10**7, "pressure": {"memory": {"full": {"avg10": 60.0}}}}}],
         [{"journal": {"stops": STOPPING["journal"]["stops"], "exits": exits(1)["journal"]["exits"]}}],
         [log("ERROR GET /api/v1/reports: out of luck")],
-        # systemd passes the socket to it.
+        # systemd passes the socket to the service.
         [{"ports": [{"port": 6443, "address": "::", "owners": [{**STRANGER, "pid": 1}, NODE]}]}],
         [{"database": {"error": "timed out", "problems": None, "holders": None, "wal": None}}],
         [{"database": {"holders": [{"pid": 9, "command": "backup", "role": "reader"}]}}],
         [{name: {"error": "timed out"} for name in ("unit", "answer", "memory", "kernel", "log", "journal", "node")}],
         [{"ports": {"error": "timed out"}}],
-        # An answer with an error is an answer.
+        # An answer with an error status also counts as an answer.
         [{"answer": {"https": {"status": 429}}}],
-        # Without HTTP nothing is missing there.
+        # If HTTP is not configured, it is not missing.
         [{"answer": {"https": {"port": 6443, "listening": True, "answered": True}}}],
     ],
 )
@@ -958,7 +958,7 @@ def test_a_service_that_has_just_started_is_not_accused_of_its_certificate():
     young = {"process": {"processes": [{"pid": 100, "state": "S", "started_at": "2026-03-02T01:02:00.000Z"}]}}
     found = evaluate(young, {"answer": {"https": {"listening": False, "answered": None}}})
     assert [item.cause for item in found] == ["unknown"]
-    # If the key is not readable, no waiting brings HTTPS.
+    # If the key is not readable, waiting does not help.
     found = evaluate(young, FALLEN_BACK, {"certificate": {"key": {"readable": False}}})
     assert [(item.cause, item.rungs_help) for item in found] == [("tls_expired", False)]
 
@@ -977,14 +977,14 @@ def test_a_cause_comes_before_what_it_explains():
 
 
 def test_a_consequence_with_more_confidence_does_not_come_before_its_cause():
-    # The loop is obvious; its reason is only in the log.
+    # The crash loop is certain, but its cause is only in the log.
     busy = exception(message="SqliteError: SQLITE_BUSY: database is locked")
     found = evaluate(GONE, exits(5), signature("db_locked", "SQLITE_BUSY"), busy)
     assert [item.cause for item in found] == ["db_locked", "unhandled_exception", "crash_loop"]
     assert found[0].confidence < found[2].confidence
 
 
-# The exit is a fact. Other lines of its log, some from its clients, are only text.
+# The exit of the service is a fact. The lines of its log are only text, and some of it comes from its clients.
 BY_OPERATOR = [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)]
 RESTARTED_BY_KILL = [
     {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
@@ -1039,7 +1039,7 @@ def test_log_text_does_not_explain_an_external_stop(ending, cause, words):
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
-        # The kernel kills by KILL, V8 and native code end themselves, systemd kills after a timeout.
+        # The kernel kills with KILL. V8 and native code end their own process. systemd kills after a timeout.
         ([BY_KILL, {"kernel": {"out_of_memory": [{**OTHER_NODE, "at": NOW}]}}], "oom_kill"),
         ([{"unit": {"result": "core-dump", "exit_code": "dumped", "exit_status": 6}}, HEAP_WORDS], "heap_oom"),
         (
@@ -1209,9 +1209,9 @@ def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
 @pytest.mark.parametrize(
     "facts",
     [
-        # Another port of the service without TLS is not HTTPS in another place.
+        # Another port of the service without TLS is not a misplaced HTTPS port.
         {"answer": {"tls_elsewhere": []}},
-        # The configured port, which users use, hangs: the wrong other port is no reason to leave it.
+        # The configured port hangs. Users need it, so another port is no reason not to restart the service.
         {
             "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (6443, 18080)],
             "answer": {
@@ -1234,14 +1234,14 @@ def test_a_wrong_health_check_names_the_setting_to_correct():
 @pytest.mark.parametrize(
     "changes",
     [
-        # Not refused, but temporarily unavailable or unable.
+        # These statuses do not mean that the path is wrong.
         [refused(408)],
         [refused(429)],
         [refused(500)],
         [refused(503)],
         [refused(None)],
         [refused(204)],
-        # It reports its health as bad.
+        # The service reports that it is not healthy.
         [shown(b'{"status": "degraded"}')],
         # The process that answers may not be the service.
         [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": []}]}],
@@ -1256,10 +1256,10 @@ def test_a_wrong_health_check_names_the_setting_to_correct():
             },
         ],
         [refused(404), {"ports": {"error": "timed out"}}],
-        # It gave a healthy answer there.
+        # The service has given a healthy answer at this path.
         [refused(404), log(f"{NOW} INFO GET /health 200 3 ms")],
         [refused(404), log('::1 - - [02/Mar/2026:01:00:00 +0000] "GET /health?deep=1 HTTP/1.1" 200 15')],
-        # Its routes may not have loaded.
+        # The routes of the service may not have been loaded.
         [refused(404), exception(fatal=False, last=False)],
         [refused(404), signature("module_missing", "Error: Cannot find module './routes'")],
         [refused(404), NO_TABLE],
@@ -1268,7 +1268,7 @@ def test_a_wrong_health_check_names_the_setting_to_correct():
         [refused(404), PENDING],
         [refused(404), HELD],
         [refused(404), {"log": {"error": "timed out"}, "journal": {"error": "timed out"}}],
-        # It is not up, or not for long.
+        # The service is down, or has just been started.
         [refused(404), GONE],
         [refused(404), {"answer": {"http": {"answered": False, "error": "timed out"}}}],
         [refused(404), {"unit": {"active_state": "failed"}}],
@@ -1287,7 +1287,7 @@ def test_the_health_check_is_wrong_only_if_all_else_is_healthy(changes):
 def test_the_health_check_is_wrong_if_another_path_answered():
     busy = log(f"{NOW} INFO GET /api/v1/health 200 3 ms", f"{NOW} INFO GET /healthy 200 3 ms", f"{NOW} GET /health 404")
     assert evaluate(refused(404), busy)[0].details["items"][0]["what"] == "health_path"
-    # The page at the wrong path is in the log like any other answer.
+    # The answer at the wrong path is in the log too, but it is a web page.
     found = evaluate(shown(b"<!doctype html>"), log(f"{NOW} INFO GET /health 200 3 ms"))
     assert found[0].details["items"][0]["what"] == "health_path"
 
@@ -1311,7 +1311,7 @@ OWN_PORT = {
 @pytest.mark.parametrize(
     ("changes", "useless"),
     [
-        # Without space no start works; but the service's own deleted log gives its space back when the service ends.
+        # Without free space, no start succeeds.
         ([GONE, DATABASE_FULL], ALL),
         ([FULL], ALL),
         ([GONE, FULL_TMP], []),
@@ -1326,7 +1326,7 @@ OWN_PORT = {
         ([GONE, FOREIGN_PORT], ALL),
         ([OWN_PORT], []),
         ([GONE, signature("port_taken", "EADDRINUSE")], []),
-        # A service with a bad certificate serves the same one after a restart, unless a better one is installed.
+        # If the certificate file is invalid too, a restart does not help.
         ([{"certificate": EXPIRED, "answer": {"https": {"certificate": EXPIRED}}}], ALL),
         ([{"answer": {"https": {"certificate": EXPIRED}}}], ABOVE),
         ([{"answer": {"https": {"certificate": EXPIRED}}}, {"certificate": {"error": "timed out"}}], ALL),
@@ -1348,7 +1348,7 @@ OWN_PORT = {
         ([GONE, MISSING_EXPRESS, UNASKED], START),
         ([GONE, MISSING_EXPRESS], []),
         ([GONE, {"dependencies": {"ok": False, "invalid": ["semver"]}}], []),
-        # Only the clean start applies migrations, and the lock stops it.
+        # Only the clean start applies migrations, but it cannot do so while the lock is held.
         ([GONE, NO_TABLE, PENDING], KEEPING_SCHEMA),
         ([GONE, NO_TABLE], []),
         ([GONE, PENDING], []),
@@ -1366,7 +1366,7 @@ OWN_PORT = {
         ([refused(404)], ALL),
         ([GONE, {"service": {"app_dir_exists": False}}], ALL),
         ([GONE, {"unit": {"load_state": "not-found"}}], ALL),
-        # The exit code is from the last start. One more start shows if it is still valid; more do not help.
+        # The exit code is from the last start. One more start shows if the cause is still there. More do not help.
         ([GONE, {"unit": {"exit_status": 200}}], ABOVE),
         ([GONE, EXIT_203], ABOVE),
         ([GONE, failed_starts(text="code=exited, status=203/EXEC")], ALL),
@@ -1381,7 +1381,7 @@ OWN_PORT = {
         ([GONE, {"unit": {"load_state": "bad-setting"}}], ALL),
         ([GONE, OWNED_BY_ROOT], ALL),
         ([GONE, OWNED_BY_ROOT, {"ownership": {"read_only": True}}], []),
-        # If Node itself cannot read the file now, no start can. If Node was not asked, a start shows it.
+        # If Node cannot parse the file now, no start succeeds. If this is unknown, a start can show it.
         ([GONE, EXIT_1, syntax_error()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts()], ALL),
@@ -1399,7 +1399,7 @@ OWN_PORT = {
         ([GONE, EXIT_1, exception(times=2), failed_starts(), UNASKED], KEEPING_MODULES),
         ([GONE, EXIT_1, exception(times=2), failed_starts(), PENDING], KEEPING_MODULES),
         ([GONE, EXIT_1, exception(times=2, message="Error: connect ECONNREFUSED 10.0.0.1:389"), failed_starts()], []),
-        # The reason that a setting is needed.
+        # An invalid setting makes only those rungs useless that need it.
         *(
             (
                 [GONE, *more, {"settings": [{"variable": name, "value": "x", "message": f"{name} is 'x': must be"}]}],
@@ -1425,11 +1425,11 @@ OWN_PORT = {
         ([GONE, EXIT_1, MISSING_SECRET], []),
         ([GONE, MISSING_SECRET, exception(message="Error: JWT_SECRET is not set")], ALL),
         ([GONE, EXIT_1, OLD_NODE, exception()], []),
-        # systemd has tried that.
+        # systemd has tried restarts already.
         ([GONE, EXIT_1, exception(), exits(3)], START),
         ([GONE, EXIT_1, exception(), exits(2)], []),
         ([GONE, EXIT_1, exits(3)], START),
-        # But not since the cause disappeared.
+        # systemd has not tried a restart since the cause disappeared.
         (
             [
                 GONE,
@@ -1466,7 +1466,7 @@ def test_a_deleted_file_frees_its_space_when_the_service_ends():
     found = evaluate(held, DATABASE_FULL)[0]
     assert (found.cause, found.useless_rungs) == ("disk_full", ())
     assert found.remedy.id == "remedy.disk_full.restart"
-    # On another file system it is of no use, and neither is too little.
+    # A file on another file system does not help, and neither does a file that is too small.
     for item in ({"path": "/var/log/server.log.1", "size": 10**7}, {"path": "/srv/itsm/server.log.1", "size": 10**3}):
         removed[:] = [item]
         assert not evaluate(held, DATABASE_FULL)[0].rungs_help
@@ -1524,7 +1524,7 @@ def test_requested_stops_are_no_crashes():
     stops = [{"at": f"2026-03-02T01:00:0{n}.000Z", "text": "Stopping itsm-system.service..."} for n in (0, 2, 4)]
     ends = [{"at": f"2026-03-02T01:00:0{n}.000Z", "text": "Main process exited, code=killed"} for n in (1, 3, 5)]
     assert [item.cause for item in evaluate(GONE, {"journal": {"stops": stops, "exits": ends}})] == ["unknown"]
-    # Without its own stop each end is a crash.
+    # An exit without a stop request is a crash.
     assert [item.cause for item in evaluate(GONE, {"journal": {"stops": stops[:1], "exits": [ends[0], *ends]}})] == [
         "crash_loop"
     ]
@@ -1573,7 +1573,7 @@ def test_details_of_a_full_disk():
     }
     (mount,) = details("disk_full", NO_INODES)["mounts"]
     assert (mount["what"], mount["wanted"]) == ("inodes", 10000)
-    # A large disk needs a smaller share.
+    # On a large disk, a smaller share must be freed.
     (mount,) = details("disk_full", {"disk": [{**entry, "size": 10**12, "available": 2**20}]})["mounts"]
     assert mount["wanted"] == 2**30 - 2**20
 
@@ -1615,7 +1615,7 @@ def test_details_of_a_locked_database():
         ([{"certificate": EXPIRED}], "expired"),
         ([{"certificate": {"not_yet_valid": True}}], "not_yet_valid"),
         ([{"answer": {"https": {"certificate": EXPIRED}}}], "served_expired"),
-        # If the file is not known, a newer one is not known either.
+        # If the certificate file could not be read, it is unknown whether the file is newer than the served one.
         ([{"answer": {"https": {"certificate": EXPIRED}}}, {"certificate": {"error": "timed out"}}], "expired"),
         ([FALLEN_BACK, {"certificate": {"exists": False}}], "missing"),
         ([FALLEN_BACK, {"certificate": {"readable_by_service": False}}], "unreadable"),
@@ -1638,7 +1638,7 @@ def test_details_of_memory_that_ran_out():
     killed = {"kernel": {"out_of_memory": [{**OOM_LINE, "text": OOM_LINE["text"] + ", anon-rss:4194304kB"}]}}
     told = details("oom_kill", GONE, killed)
     assert told["measured"]["peak"] == 2**32
-    # The memory that the host can give, of which others need some; the heap is most of it.
+    # The proposal is a share of the available memory, because other processes need some. Most of it is for the heap.
     assert told["proposal"] == {"memory_max": 72 * 10**8, "max_old_space_size": int(72 * 10**8 * 0.75) >> 20}
     assert details("oom_kill", GONE, killed, {"memory": {"available": 10**8}})["proposal"]["memory_max"] is None
     # A limit that was not reached is not raised.
@@ -1674,7 +1674,7 @@ def test_details_of_a_full_heap():
 
 
 def test_details_of_the_rest():
-    # The log may report an earlier start.
+    # The missing package in the log may be from an earlier start, so the current check counts.
     unloadable = {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}
     assert details("modules_broken", GONE, MISSING_EXPRESS, unloadable) == {
         "packages": ["better-sqlite3"],
@@ -1687,7 +1687,7 @@ def test_details_of_the_rest():
         "lock_held": False,
     }
     assert details("migration_pending", GONE, HELD)["lock_held"] is True
-    # One that runs is left alone.
+    # A migration that is running is left alone.
     running = {"migrations": {"migrators": [{"pid": 9, "command": "knex"}]}}
     assert details("migration_pending", GONE, HELD, PENDING, running) == {"pending": [], "lock_held": False}
     assert details("unhandled_exception", GONE, exception(), exits(2)) == {
@@ -1727,7 +1727,7 @@ def test_pressure_explains_a_hang():
     assert [text for text in said if "waited for" in text] == ["all processes waited for io 80.5 % of the time"]
 
 
-# Each cause that has ended, with the words that identify it, and the cause that is still present.
+# Causes that have ended: the facts by cause. PRESENT has causes that still exist.
 PAST = {
     "disk_full": [signature("disk_full", "ENOSPC: no space left on device")],
     "port_conflict": [signature("port_taken", "listen EADDRINUSE :::6443")],
@@ -1757,7 +1757,7 @@ def test_an_ended_cause_ranks_below_a_present_one(past, present):
     found = evaluate(GONE, *PAST[past], *PRESENT[present])
     order = [item.cause for item in found if item.confidence >= 0.5]
     assert order[0] == present
-    # A log line that names one cause need not survive facts that contradict it.
+    # The ended cause may be missing, because other facts may contradict its log line.
     assert past not in order or {item.cause: item.past for item in found}[past]
     assert {item.cause: item.past for item in found}[present] is False
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Results of single parts of a triage: files, programs and processes are real, systemd's answers are not."""
+"""Results of single parts of a triage. Files, programs and processes are real, but systemd's answers are not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
-# Answers like node the questions asked here: its version, and whether packages load.
+# Replaces node: prints its version, and checks whether packages load.
 NODE = """#!{python}
 import json, sys
 if sys.argv[1] == "--version":
@@ -63,7 +63,7 @@ def program_at(path, text):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """An application's folder, programs to run it with, and the object that collects its facts."""
+    """Return an application's folder, the programs that run the application, and functions that collect its facts."""
     app, programs = tmp_path / "app", tmp_path / "bin"
     app.mkdir()
     programs.mkdir()
@@ -121,7 +121,7 @@ def openssl(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """A folder with certificates and keys of two servers, and a key with a passphrase."""
+    """Return a folder with certificates and keys of two servers, and a key with a passphrase."""
     folder = tmp_path_factory.mktemp("pairs")
     for name in ("server", "other"):
         openssl(
@@ -205,7 +205,8 @@ def test_certificate_and_key_as_the_variables_name_them(site, pairs):
     named = {name: {"path": str(pairs / f"other.{end}"), "source": "X"} for name, end in PAIR.items()}
     facts = collect_certificate.certificate(site.question(environment=named))["facts"]
     assert (facts["subject"], facts["key"]["matches"]) == ("O=Ops, CN=other.example", True)
-    # The role's own settings take precedence over them. A key next to a certificate that no setting names also counts.
+    # Settings of the role take precedence over variables. If no setting names a key, the key next to the certificate is
+    # used.
     configured = {"tls_cert_path": str(pairs / "server.crt")}
     facts = collect_certificate.certificate(site.question(service=configured, environment=named))["facts"]
     assert (facts["source"], facts["key"]["matches"]) == ("tls_cert_path", False)
@@ -222,7 +223,7 @@ def test_a_key_that_only_root_may_read(site, pairs):
     os.chmod(pairs / "server.crt", 0o644)
     paths = {"tls_cert_path": str(pairs / "server.crt"), "tls_key_path": str(pairs / "server.key")}
     question = site.question(service={"user": "nobody", **paths})
-    # It becomes that user, so it needs a separate process.
+    # The function becomes that user, so it needs a separate process.
     facts = parallel.ask({"x": lambda: collect_certificate.certificate(question)}, timeout=20)["x"].value["facts"]
     assert facts["key"]["readable"] is False and facts["key"]["matches"] is True
 
@@ -256,7 +257,7 @@ def test_missing_variables_of_the_environment(site):
     facts = collect_service.environment(site.question(service={"environment_file": "unit.env"}))["facts"]
     assert facts["required_missing"] == ["NODE_ENV"]
     assert facts["max_old_space_size"] == 512
-    # A file that could not be read may set it, and without any source nothing is known.
+    # A file that cannot be read may set the variables, so it is unknown which ones are missing.
     for environment_file in ("absent.env", ""):
         facts = collect_service.environment(site.question(service={"environment_file": environment_file}))["facts"]
         assert facts["required_missing"] is None
@@ -380,7 +381,7 @@ def test_https_that_is_served_on_another_port_is_found(site, pairs):
         http, _other, https = map(int, process.stdout.readline().split())
         wrong = collect_ports.answer(site.question(service={**service, "http_port": http, "https_port": 1}))["facts"]
         right = collect_ports.answer(site.question(service={**service, "http_port": http, "https_port": https}))
-        # A socket of another program is not the service's HTTPS, whatever it speaks.
+        # A port of another program is not the service's HTTPS, even if it uses TLS.
         strange = collect_ports.answer(site.question(service={"https_port": 1}))["facts"]
     assert (wrong["https"]["listening"], wrong["http"]["answered"], wrong["tls_elsewhere"]) == (False, True, [https])
     assert right["facts"]["https"]["answered"] and "tls_elsewhere" not in right["facts"]
@@ -468,7 +469,7 @@ def downgrade(site):
         (break_express, (), {"missing": ["express"]}),
         (downgrade, (), {"invalid": ["qs"]}),
         (lambda site: None, ("better-sqlite3",), {"unloadable": ["better-sqlite3"]}),
-        # Any package that was built here, not only the drivers known by name.
+        # Every package that was compiled on this host is checked, not only the known database drivers.
         (lambda site: None, ("built",), {"unloadable": ["built"]}),
     ],
 )
@@ -514,7 +515,7 @@ def test_hanging_npm_costs_only_its_answer_and_leaves_nothing_behind(site, tmp_p
     lay_modules(site, hidden=False)
     site.node()
     monkeypatch.setattr(collect_application.tempfile, "tempdir", str(tmp_path))
-    # A program that ignores signals, and whose child outlives it and holds its output.
+    # This program ignores signals. Its child outlives it and keeps its output open.
     site.npm("trap '' TERM INT; setsid sleep 20 & echo $! > $0.child; sleep 20\n")
     started = time.monotonic()
     try:
@@ -555,7 +556,7 @@ def test_the_program_is_the_one_that_runs_it(site):
 
 @pytest.fixture
 def base(site):
-    """The path of a database with knex's own tables."""
+    """Return the path of a database with knex's tables."""
     path = site.folder / "itsm.db"
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute('create table "m" (id integer, name text, batch integer, migration_time text)')
@@ -576,7 +577,7 @@ def migrations(site, base, *, processes=()):
 
 @pytest.fixture
 def knex(site):
-    """Create a knex there with the given files."""
+    """Return a function that creates a knex which lists the given migration files."""
     site.node()
     program = site.folder / "node_modules" / ".bin" / "knex"
     program.parent.mkdir(parents=True)
@@ -615,7 +616,7 @@ def test_knex_is_not_run_if_the_usual_folder_holds_exactly_the_completed_migrati
 
 @pytest.mark.parametrize("files", [[], ["1_users.js", "2_changes.js"], ["2_changes.js"]])
 def test_knex_is_run_if_the_usual_folder_holds_other_migrations(site, base, knex, files):
-    """The folder in the knexfile may be a different one."""
+    """The knexfile may name another folder."""
     (site.folder / "migrations").mkdir()
     for name in files:
         (site.folder / "migrations" / name).touch()
@@ -635,7 +636,7 @@ def test_knex_names_its_own_table_if_two_look_alike(site, base, knex):
         connection.execute('create table "n" (id integer, name text, batch integer, migration_time text)')
         connection.execute("insert into n values (1, 'another.js', 9, '')")
     knex("1_users.js", "2_changes.js")
-    # Its input then has the rows of both tables.
+    # knex then gets the rows of both tables.
     facts = migrations(site, base)
     assert (facts["completed"], facts["pending"], facts["error"]) == ([], ["1_users.js", "2_changes.js"], None)
 
@@ -655,10 +656,10 @@ def test_a_lock_is_not_stale_while_a_process_may_be_migrating(site, base):
     assert facts["lock_stale"] is False
     assert [item["pid"] for item in facts["migrators"]] == [process.pid]
     assert facts["migrators"][0]["start_ticks"] > 0
-    # The service itself may, at its start.
+    # The service itself may be migrating at its start.
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": [base]}])["lock_stale"] is False
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": []}])["lock_stale"] is True
-    # A reader does not; triage itself reads at the same time.
+    # A process that only reads migrations does not count, because triage itself reads them at the same time.
     for command in (["something else"], ["node_modules/.bin/knex", "migrate:list"]):
         with running(site, waiting, *command):
             facts = migrations(site, base)
@@ -792,7 +793,7 @@ def test_control_groups_of_both_versions(site, monkeypatch, version, files, expe
     ("line", "signal"),
     [
         ("{day} UTC 4711 1000 1000 SIGABRT present  /usr/bin/node 12.3M", "SIGABRT"),
-        # In the format of systemd 247.
+        # The format of systemd 247.
         ("{day} UTC    4711   1000   1000   6 missing   /usr/bin/node", "6"),
     ],
 )
@@ -819,7 +820,7 @@ def test_a_host_without_coredumpctl(site):
 
 
 def test_a_mount_with_an_odd_name_hides_no_other(monkeypatch):
-    # Any user can create one, with fusermount.
+    # With fusermount, any user can create such a mount.
     odd = "x /home/u/a\rb fuse rw 0 0\nx /home/u/\u2028\x0b fuse rw 0 0\nx /home/u/a\xa0b fuse rw 0 0\n"
     monkeypatch.setattr(collect_host, "read", lambda path: f"a / ext4 rw 0 0\n{odd}b /srv xfs rw 0 0\n")
     assert collect_host._mount_of("/srv/app") == ("/srv", "b", "xfs")
@@ -835,7 +836,7 @@ def test_of_two_mounts_at_one_place_the_later_one_counts(monkeypatch):
     assert collect_host._mount_of("/my disk/x")[1] == "e"
 
 
-# Questions one after another.
+# Facts that depend on other facts.
 
 
 def test_a_question_waits_for_the_one_before_it():
@@ -877,7 +878,7 @@ def test_a_process_is_named_without_secrets():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that a program could take")
 def test_the_program_of_a_process_never_runs_as_root(site):
-    # The service's user may start it from any folder, and only its path is known.
+    # The service's user may start any program named node, and triage knows only its path.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
         planted = program_at(Path(base, "node"), '#!/bin/sh\necho "v20.1.0-as-$(id -un)"\n')

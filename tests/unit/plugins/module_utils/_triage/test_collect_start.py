@@ -26,7 +26,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as ano
 
 @pytest.fixture
 def tmp_path():
-    """A folder that every user may enter; pytest's own is closed to others."""
+    """Return a folder that every user may enter, unlike pytest's own folder."""
     folder = pathlib.Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -35,7 +35,7 @@ def tmp_path():
 
 @pytest.fixture
 def ask(tmp_path):
-    """Run a part on a service in a folder of the test."""
+    """Return a function that runs a part of the triage on a service in a folder of the test."""
     app = tmp_path / "app"
     app.mkdir()
 
@@ -108,7 +108,7 @@ def test_folder_user_and_group_of_the_unit(ask):
     assert facts["user_fault"] == "there is no user no-such-user"
     assert facts["group_fault"] == "there is no group no-such-group"
     assert facts["folder_fault"] == f"{ask.app / 'gone'} is not a folder"
-    # Its paths and users exist inside of the unit only.
+    # The paths and users of a confined unit exist only inside of the unit, so they are not checked.
     facts = ask(collect_start.start, unit={**unit, "confined": True})
     assert [facts[name] for name in ("user_fault", "group_fault", "folder_fault")] == [None] * 3
 
@@ -144,7 +144,7 @@ def test_a_database_of_root_is_denied_to_the_user(ask):
         (f"{ask.app}/itsm.db-wal", "root", "0644")
     ]
     assert (facts["foreign"], facts["others"]) == ([f"{ask.app}/itsm.db-wal"], [])
-    # A group with write permission is enough, and a read-only folder is not.
+    # Write permission for the group is enough for a file, but the folder must be writable too.
     os.chown(ask.app / "itsm.db-wal", 0, account.pw_gid)
     (ask.app / "itsm.db-wal").chmod(0o660)
     assert ask(collect_start.ownership)["denied"] == []
@@ -152,11 +152,11 @@ def test_a_database_of_root_is_denied_to_the_user(ask):
     facts = ask(collect_start.ownership)
     assert [item["path"] for item in facts["denied"]] == [str(ask.app)]
     assert facts["others"] == [str(ask.app)]
-    # A group that the unit adds may be the one with write permission.
+    # If the unit adds groups, one of them may have write permission.
     assert ask(collect_start.ownership, unit={"more_groups": True})["denied"] == []
     assert ask(collect_start.ownership, unit={"group": "root"})["denied"] == []
     assert ask(collect_start.ownership, unit={"group": grp.getgrgid(account.pw_gid).gr_name})["denied"] != []
-    # The unit's user runs it.
+    # The unit's user counts, because it runs the service.
     assert ask(collect_start.ownership, unit={"user": "root"})["denied"] == []
 
 
@@ -179,7 +179,7 @@ def test_node_checks_whether_a_file_can_be_read_now(ask, tmp_path):
     (tmp_path / "log").write_text(text.replace(str(broken), "/elsewhere/broken.js"))
     (found,) = ask(collect_logs.log, user=user, unit={"program": shutil.which("node")})["exceptions"]
     assert (found["parses"], found["changed_at"]) == (None, None)
-    # If releases are used, the application's folder is a link.
+    # With releases, the application's folder is a link.
     ask.app.rename(tmp_path / "20260302")
     ask.app.symlink_to(tmp_path / "20260302")
     (found,) = ask(collect_logs.log, user=user, unit={"program": shutil.which("node")})["exceptions"]
@@ -188,7 +188,7 @@ def test_node_checks_whether_a_file_can_be_read_now(ask, tmp_path):
 
 @as_root
 def test_names_in_a_folder_that_the_user_may_not_enter_are_not_listed(ask, tmp_path):
-    """A link of the user points there."""
+    """The user has created a link to a file in that folder."""
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     for name in ("itsm.db", "secret-plans.txt"):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One pass over a service that runs, hangs or is gone, and the parts of the pass."""
+"""A triage of a service that runs, hangs or is gone, and the parts of a triage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 
 CANARY = "Kanarienvogel-4711"
 
-# Listens, answers, has a database in WAL mode open and logs more than it should.
+# A service that answers requests, has a database in WAL mode open, and logs secrets.
 SERVER = """
 import http.server, os, sqlite3, sys, threading, time
 database = sqlite3.connect("itsm.db", isolation_level=None, check_same_thread=False)
@@ -70,7 +70,7 @@ def free_port():
 
 @pytest.fixture
 def service(tmp_path):
-    """The service's description, with start() and the process that it started."""
+    """Return the description of a service, with start() and the process that start() started."""
     app = tmp_path / "app"
     app.mkdir()
     (app / "server.py").write_text(SERVER)
@@ -162,7 +162,7 @@ def test_health_is_probed_as_by_the_detection(service):
         result = look(service)
         (health,) = result["facts"]["health"]
         url = f"http://localhost:{described.http_port}/api/v1/health"
-        # A rule asks for the id: it separates a bad status from a page that is no health check.
+        # A rule reads the id of the message to distinguish an unhealthy status from a page that is not a health check.
         values = {"status": "'ok'", "expected": "up"}
         told = {"error": {"id": "reason.probe.wrong_status", "values": values}} if error else {}
         assert health.pop("messages") == told
@@ -182,7 +182,7 @@ CANARIES = {
 
 
 def every_text(result, folder):
-    """Return (source, text) of everything that a pass returned or wrote."""
+    """Return (source, text) for everything that a triage has returned or written."""
     yield "result", json.dumps(result)
     yield "result", json.dumps(result, ensure_ascii=False)
     for place, _folders, names in os.walk(folder):
@@ -235,7 +235,7 @@ def test_no_secret_leaves_the_host_from_any_source(service, tmp_path):
         f"{stamp} systemd[1]: Stopping with --token {CANARIES['journal']}\n",
         "true": f"Out of memory: Killed process 1 (node) token={CANARIES['journal']}\n",
     }
-    # The server takes one argument; the secret on the command line is one that it ignores.
+    # The secret on the command line is an additional argument, which the server ignores.
     result = triage_run.triage(
         service=service.described,
         run=asked(answers),
@@ -256,7 +256,7 @@ def test_no_secret_leaves_the_host_from_any_source(service, tmp_path):
             spelled = (json.dumps(canary)[1:-1], json.dumps(canary, ensure_ascii=False)[1:-1])
             for form in (canary, *spelled, urllib.parse.quote(canary, safe=""), encoded, canary[:9]):
                 assert form not in text, f"{source} in {where}"
-    # Names of secrets are kept, and their values are masked if they are secret.
+    # The names of secrets are kept, and only their values are masked.
     kept = json.loads(next(text for where, text in found if where == "triage.json"))
     assert kept["facts"]["database"]["row_counts"]["api_token"] == 0
     lines = "\n".join(result["facts"]["log"]["lines"])
@@ -322,7 +322,7 @@ def test_a_person_has_accepted_the_damage_of_then_and_no_later_one(service, tmp_
 
 
 def slow_check(monkeypatch, seconds):
-    """Make a check of the database take so long, unless it is given that much time."""
+    """Make a check of the database take this number of seconds, or all of its time if it has less."""
     check = collect_application.sqlite_check.check
 
     def slowly(*, time_budget, **options):
@@ -411,7 +411,7 @@ def test_a_hang_costs_its_part_and_not_the_pass(service, tmp_path, dead_disk):
     assert result["parts"]["log"] == parallel.TIMED_OUT
     assert "no answer in time" in result["facts"]["kernel"]["errors"][0]
     assert result["facts"]["process"]["state"] == "running"
-    # It does write to another log.
+    # The service writes to another log than the configured one.
     assert causes(result) == ["config_mismatch"]
 
 
@@ -470,7 +470,7 @@ def test_the_deadline_applies_to_the_whole_pass(service, dead_disk):
     assert result["parts"]["log"] == parallel.TIMED_OUT
 
 
-# Parts with answers of systemd and the journal, replaced here by functions.
+# Parts that need systemd and the journal, whose answers come from functions.
 
 
 def asked(answers):
@@ -517,7 +517,7 @@ def test_the_environment_of_a_unit_and_its_files(service, tmp_path):
     assert facts["database_path_source"] == f"DATABASE_PATH, {tmp_path}/unit.env"
     assert sorted(found["secrets"]) == sorted([CANARY, "geheim-4711", "two words"])
     assert "geheim" not in json.dumps(facts)
-    # Without an answer of systemd, the configured file is still read.
+    # If systemd does not answer, the configured file is still read.
     assert collect_service.environment(question(service, {}))["facts"]["names"] == ["JWT_SECRET", "NODE_ENV"]
 
 
@@ -554,7 +554,7 @@ def test_the_service_does_not_speak_for_systemd(service):
     stamp = f"{time.time() - 5:.6f} host "
     said = [
         f"{stamp}systemd[77]: {stop}",
-        # The name that it gives itself, and characters that some programs treat as line ends.
+        # A name that the process has given itself, and characters that some programs treat as line ends.
         f"{stamp}systemd[1]: {stop}[77]: x",
         f"{stamp}node[77]: title=a\u2028{stamp}systemd[1]: {end}\x85{stamp}systemd[1]: {stop}",
     ]
@@ -596,7 +596,7 @@ def test_exits_of_this_outage_are_separated_from_earlier_ones(state, exits, stop
     unit = {
         "name": "itsm-system",
         "active_state": state,
-        # NRestarts counts the restarts of earlier weeks, and a stop resets it to 0: nothing depends on it.
+        # The result must not depend on NRestarts: it includes restarts of earlier weeks, and a stop resets it to 0.
         "restarts": 7,
         "restart_delay": "10s",
         "started_at": started and timestamps.iso(started),
@@ -651,7 +651,7 @@ def test_the_kernel_log_within_the_window(service, line, counts):
 def test_the_killer_is_not_crowded_out_of_the_kernel_log(service):
     now = time.time()
     killed = f"{now - 500:.6f} host kernel: Out of memory: Killed process 77 (node) total-vm:1kB"
-    # A firewall that logs every packet, and another service that permanently reaches its limit.
+    # The log of a firewall that logs every packet, and of another service that reaches its memory limit all the time.
     packets = [f"{now - 60:.6f} host kernel: DROP SRC=192.0.2.{number % 256}" for number in range(5000)]
     others = [
         f"{now - 90:.6f} host kernel: Memory cgroup out of memory: Killed process {number} (java)"
@@ -666,7 +666,7 @@ def test_the_killer_is_not_crowded_out_of_the_kernel_log(service):
 
     facts = collect_host.kernel(dataclasses.replace(question(service, {}, since=now - 600), run=run))["facts"]
     assert [item["pid"] for item in facts["out_of_memory"]] == [77, *range(1030, 1050)]
-    # The amount of requested text is limited.
+    # Each request limits the number of lines.
     assert len(asked_for) == 2 and all("-n" in argv for argv in asked_for)
 
 
@@ -683,7 +683,7 @@ def test_the_window_begins_before_the_end_of_the_unit():
     assert triage_pass._since({"unit": running}, window=600) == pytest.approx(time.time() - 600, abs=5)
 
 
-# Questions in parallel.
+# Functions that run in parallel.
 
 
 def test_each_question_is_answered_on_its_own():
@@ -754,7 +754,7 @@ def test_an_exception_that_ended_node():
 def test_an_exception_of_long_ago_in_a_log_without_times():
     assert analyse(BOOM, written_at=AT - 7200)["exceptions"] == []
     assert len(analyse(BOOM)["exceptions"]) == 1
-    # It answered requests after that.
+    # The service has answered requests since the exception.
     assert analyse(BOOM + "GET /api/v1/health 200 3 ms\n")["exceptions"] == []
 
 
@@ -896,7 +896,7 @@ def test_the_end_of_a_long_log_begins_with_a_whole_line(tmp_path):
     assert log_patterns.tail(str(path), limit=10**6)[1] is False
 
 
-# Certificates: made by openssl, one with UTCTime, one with GeneralizedTime.
+# Certificates made by openssl. One has a UTCTime, the other a GeneralizedTime.
 
 EXPIRED = """-----BEGIN CERTIFICATE-----
 MIIBuTCCAV+gAwIBAgIUTRM2lomRDvDYjNOhc7BSaKW4AbMwCgYIKoZIzj0EAwIw
@@ -930,7 +930,7 @@ nPCSGJekZfmouA==
     [
         (EXPIRED, "C=JP, O=Ops, CN=itsm.example", "2025-01-01T12:00:00.000Z"),
         (FAR, "CN=itsm.example", "2060-01-01T12:00:00.000Z"),
-        # Text before it, the issuer's after it.
+        # A certificate with text before it, and with the issuer's certificate after it.
         ("Certificate:\n" + FAR + EXPIRED, "CN=itsm.example", "2060-01-01T12:00:00.000Z"),
     ],
 )
@@ -963,7 +963,7 @@ def test_the_certificate_file(service, tmp_path):
     assert "tls_expired" in causes(result)
 
 
-# In the format of Node 20.
+# Errors in the format of Node 20.
 NODE_20 = {
     "syntax error": (
         "/srv/app/a.js:2\nconst x = ;\n          ^\n\nSyntaxError: Unexpected token ';'\n"
@@ -1020,7 +1020,7 @@ def test_how_often_the_same_exception_is_there_is_counted():
         "TypeError: boom": 2,
         "TypeError: another": 1,
     }
-    # Times and numbers differ between starts. If it answered in between, the count starts again.
+    # The same exception may have different times and numbers at each start.
     at = "2026-03-02T01:02:{}.000Z ERROR Error: port {} refused\n    at main (/srv/app/server.js:97:11)\n"
     found = analyse(at.format("03", 8080) + at.format("09", 9090))["exceptions"]
     assert [item["times"] for item in found] == [2, 2]

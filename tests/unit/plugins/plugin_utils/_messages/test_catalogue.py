@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
-"""The catalogues: complete, consistent, used, and their formats of numbers and times."""
+"""The catalogues are complete, consistent and used. The tests also cover their formats of numbers and times."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_catalogues_have_the_same_keys():
 
 def test_every_message_is_used():
     source = "\n".join(path.read_text(encoding="utf-8") for path in SPEAKING)
-    families = {"quoted", "module", *MESSAGES}  # by way of a variable
+    families = {"quoted", "module", *MESSAGES}  # the code builds these keys from variables
     families |= set(re.findall(r'words\.name\(\s*"(\w+)"', source)) | set(
         re.findall(r'words\.knows\(\s*"(\w+)"', source)
     )
@@ -70,7 +70,7 @@ def test_every_message_is_used():
 
 
 def test_japanese_has_words_for_every_cause():
-    # The text of a finding has its own translations, see below.
+    # The texts of findings have their own translations, see below.
     keys = [(family, cause) for cause in table.CAUSES for family in ("cause", "summary")]
     assert not [f"{family}.{cause}" for family, cause in keys if not JA.knows(family, cause)]
 
@@ -91,7 +91,7 @@ def test_a_next_step_does_not_refer_to_its_own_document():
 
 
 def written(node):
-    """Yield what an expression may come to, with X for a part that is put in; a variable comes to nothing."""
+    """Yield the texts that an expression may have, with X for each inserted value. A variable yields nothing."""
     if isinstance(node, ast.Constant):
         yield from [node.value] if isinstance(node.value, str) else []
     elif isinstance(node, ast.JoinedStr):
@@ -121,7 +121,7 @@ def told_in(path):
     return "\n".join(each for each in found if ".yml" not in each)
 
 
-# The families of messages that travel from a module or a decision to the documents.
+# The families of messages that modules and decisions pass to the documents.
 MESSAGES = ("finding", "remedy", "prevention", "reason", "next_step", "deed")
 
 
@@ -133,7 +133,7 @@ def test_every_message_that_the_code_makes_is_in_the_catalogue_and_the_other_way
     assert not {key for key in known if not any(each.match(key) for each in made)}
 
 
-# English that stands in a Japanese sentence: names of programs, commands, settings and headings.
+# English words that may be in a Japanese sentence: names of programs, commands, settings and headings.
 NAMES = re.compile(
     "|".join(
         re.escape(name)
@@ -165,7 +165,7 @@ def test_every_message_has_a_text_in_each_language_with_all_its_values(key):
 
 
 def test_no_text_of_a_module_is_matched_with_a_pattern():
-    """An id says which sentence it is. A catalogue that searches in English texts breaks with every change of words."""
+    """Sentences are identified by their ids. A pattern for an English text would break with every change of words."""
     source = (PLUGINS / "plugin_utils" / "_messages" / "catalogue.py").read_text(encoding="utf-8")
     assert "import re\n" not in source
     assert not {key for key in JA.sentences if not re.fullmatch(r"[a-z_]+(?:\.[\w -]+)*", key)}
@@ -231,7 +231,7 @@ def test_japanese_has_a_label_for_every_module_that_a_document_can_tell_of():
     assert len(used) > 20
     names = {name.rsplit(".", 1)[-1] for name in used | of_us} | {"validate_argument_spec"}
     assert not {name for name in names if not JA.knows("module", name)}
-    # A label of a module that is gone.
+    # No label is for a module that no longer exists.
     assert not {key.split(".")[1] for key in JA.sentences if key.startswith("module.")} - names
 
 

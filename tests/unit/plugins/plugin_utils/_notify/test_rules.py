@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who is notified of what, decided from data: levels, channels, earlier notifications."""
+"""Who is notified of what, by levels, channels and earlier notifications."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_first_rule_that_applies_decides():
         ("down", DOWN_TOLD, []),
         # Failed notifications are tried again, and only those.
         ("down", [DOWN_TOLD[0], told("down", "leader", PAGER, ok=False)], [DOWN[1]]),
-        # The level rises.
+        # The level is higher than before.
         ("unknown", DOWN_TOLD, [("everyone", "team", ROOM)]),
         ("data", DOWN_TOLD, [("data", "leader", MAIL), ("data", "leader", PAGER), ("data", "dba", SLACK)]),
         (
@@ -56,9 +56,9 @@ def test_the_first_rule_that_applies_decides():
         ),
         # Two rules with one level: a contact notified by one is not notified by the other.
         ("long", [told("everyone", "team", ROOM)], []),
-        # The level falls.
+        # The level is lower than before.
         ("down", [told("everyone", "team", ROOM)], []),
-        # A more severe level that reached nobody is not notified.
+        # A higher level that reached nobody does not count as notified.
         ("down", [told("everyone", "team", ROOM, ok=False)], DOWN),
         # Levels of other rules have no influence.
         ("down", [told("database_not_recovered", "leader", MAIL)], DOWN),
@@ -93,7 +93,7 @@ def test_the_first_rule_of_a_level_gives_its_severity():
             [*DOWN_TOLD, told("data", "leader", MAIL)],
             [("resolved", "leader", MAIL), ("resolved", "leader", PAGER)],
         ),
-        # Contacts that get a more severe message now are not notified of the resolution; the others are.
+        # Contacts that get a higher level now are not notified of the resolution. All other contacts are.
         (
             "data",
             [*DOWN_TOLD, told("everyone", "team", ROOM)],
@@ -148,16 +148,16 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     assert ways("data") == first
     before = [told(*each[:3]) for each in first]
     assert ways("data", before) == []
-    # If it failed for one contact, it failed for the other, and the next run tries once.
+    # If the shared message failed, it failed for both contacts. The next run sends it once.
     failed = [before[0], *(told(*each[:3], ok=False) for each in first[1:])]
     assert ways("data", failed) == first[1:]
-    # A contact added later reads it in the shared channel.
+    # A contact that was added later can read the message in the shared channel.
     assert ways("data", before[:2]) == []
     rising = [told("down", "leader", SLACK), told("everyone", "team", SLACK)]
     over = [("resolved", "leader", SLACK, None), ("resolved", "team", SLACK, "leader")]
     assert ways("record", rising, recovered=True) == over
     assert ways("record", [*rising, *(told(*each[:3]) for each in over)], recovered=True) == []
-    # A shared room does not get a resolution together with something more severe.
+    # A shared room does not get a resolution together with a higher level.
     assert ways("data", [told("everyone", "team", SLACK), *rising[:1]], recovered=True) == first
 
 

@@ -17,7 +17,7 @@ TRIED = {"rung": "restart", "held": False, "halted": False, "reason": "It fell"}
 
 
 def test_facts_passed_by_a_run() -> None:
-    """Each key passed by the playbook changes the facts, so none is useless."""
+    """Each key that the playbook passes changes the facts, so no key is useless."""
     whole: dict[str, Any] = {
         "detection": {
             **{"severity": "warning", "healthy": True, "supervisor": {"restarted": True}, "data_in_doubt": True},

@@ -20,7 +20,7 @@ GONE = message("reason.probe.gone").to_dict()
 # The result of the verification after a start that did not help.
 FAILED = {"problems": ["https: silence", "the process is gone"], "messages": {"problems": [GONE]}}
 
-# More levels than Python follows.
+# A message with more levels than Python can recurse into.
 DEEP: dict[str, Any] = {}
 for _level in range(sys.getrecursionlimit()):
     DEEP = {"id": "reason.probe.tls", "values": {"why": DEEP}}
@@ -44,7 +44,7 @@ def english(told: Any) -> str:
         # Another task failed after the verification of a rung.
         ({"msg": "no room"}, {"results": [FAILED]}, "no room"),
         ({"msg": ""}, {"results": [{"problems": []}]}, ""),
-        # From a hostile host.
+        # Results of a hostile host.
         ({"msg": "no", "messages": "reason.probe.gone"}, {}, "no"),
         ({"msg": "no", "messages": {"msg": [{"id": "reason.probe.tls", "values": []}]}}, {}, "no"),
         ({"msg": "no", "messages": {"msg": {"id": "reason.of_a_later_version"}}}, {}, "no"),
@@ -62,7 +62,7 @@ def test_the_reason_of_a_failed_task(result: dict[str, Any], more: dict[str, Any
 def test_a_second_failure_is_added_to_the_first() -> None:
     first = [message("reason.failure.hidden").to_dict()]
     assert english(failures.later(first, [GONE], "then")) == "its output is hidden; then the process is gone"
-    # Neither failure needs a message.
+    # The failures need not have messages.
     assert english(failures.later(None, None, "then")) == "then unknown"
     assert english(failures.later([], [GONE], "restored")) == "started again in its previous state: the process is gone"
 
@@ -125,6 +125,6 @@ def test_a_missing_postmortem_is_added_to_the_error() -> None:
     assert after["error"] == "It is gone; Postmortem not written: No space left on device"
     assert english(after["messages"]["error"]) == "the process is gone; Postmortem not written: No space left on device"
     assert after["messages"]["next_step"] == [GONE]
-    # The error about a setting may quote a secret.
+    # The error about a setting is not shown, because it may quote a secret.
     hidden = outcome.without_documents({"error": None}, "secret", ["postmortem_title"])
     assert hidden["error"] == "Postmortem not written: invalid settings: postmortem_title"

@@ -67,7 +67,7 @@ ALL = [of_recovery, of_database_recovery, of_unreachable_host, of_closed_inciden
 
 @pytest.mark.parametrize("composed", ALL)
 def test_every_field_reaches_the_timeline(composed: Any) -> None:
-    # "halted" is for the next steps of a workflow. The timeline has it with the rung.
+    # The field halted is for the next steps of a workflow. In the timeline, it is a field of the rung.
     assert set(composed()) - set(allowlist.OUTCOME) == {"halted"}
 
 
@@ -149,7 +149,7 @@ def test_the_record_of_an_incident_takes_every_field_of_a_rung(judged: dict[str,
 
 
 def test_two_incidents_of_a_host_do_not_mix() -> None:
-    """set_stats merges the values of a key, so each incident has a key of its own."""
+    """set_stats merges the values of a key, so each incident needs a separate key."""
     places = [
         *(ROOT / "playbooks" / "tasks").glob("*.yml"),
         ROOT / "roles" / "postmortem" / "tasks" / "main.yml",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An invalid remediation policy is reported with the variable, the value and the allowed values."""
+"""For an invalid remediation policy, the variable, its value and the allowed values are reported."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def problems(**changes) -> list[str]:
     [
         {},
         {UNTIL: "2026-03-02T05:00:00Z"},
-        {UNTIL: "2020-01-01T00:00:00.000Z"},  # expired, which is no mistake
+        {UNTIL: "2020-01-01T00:00:00.000Z"},  # a time in the past is valid
         {"remediation_allowed": []},
         {"remediation_disk_globs": []},
         {"remediation_keep_backups": 0},

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The variables outage_recover_*: valid and invalid values; and the one list of rungs."""
+"""The variables outage_recover_*, their valid and invalid values, and the list of rungs."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_invalid_values_are_named_with_the_allowed_ones(name: str, value: Any, t
     (problem,) = recovery_settings.problems({name: value, "wait" if name != "wait" else "serial": 1})
     assert problem.startswith(f"outage_recover_{name} {told}")
     assert f", allowed {recovery_settings.SETTINGS[name].allowed}" in problem
-    # Ansible reads keywords of a play before a task can refuse a value.
+    # The keywords of a play get the default, because Ansible reads them before a task can refuse the value.
     assert recovery_settings.setting(value, name) == recovery_settings.SETTINGS[name].default
 
 
@@ -144,7 +144,7 @@ def test_all_places_use_the_one_list_of_rungs() -> None:
     assert list(LADDER) == RUNGS
     assert list(incident_model.RUNGS) == [*RUNGS, "database_recovery"]
     assert [lane for lane in chart.LANES if lane in RUNGS] == RUNGS
-    # Files that cannot import it.
+    # These files cannot import the list, so they must repeat it.
     missing = {}
     for rung in RUNGS:
         if not (ROOT / "roles" / rung / "tasks" / "main.yml").is_file():
@@ -160,7 +160,7 @@ def test_all_places_use_the_one_list_of_rungs() -> None:
             if what not in (ROOT / page).read_text("utf-8"):
                 missing[page] = f"the rung, as {what}"
     assert missing == {}, "\n".join(f"{page} lacks {what}" for page, what in missing.items())
-    # No playbook has its own list; the surveys of AWX have their own tests.
+    # No playbook has its own list. The surveys of AWX are covered by other tests.
     playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
     assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]
 
@@ -240,9 +240,9 @@ def test_a_run_for_one_host_may_be_limited_to_one_host(wanted: Any) -> None:
         ("all", "--limit 'all' is a group of the inventory"),
         ("ungrouped", "--limit 'ungrouped' is a group of the inventory"),
         ("itsm_nexus", "--limit 'itsm_nexus' is a group of the inventory"),
-        # A group of one host is a group: tomorrow it may have two.
+        # A group of one host is refused too, because it may get more hosts later.
         ("front", "--limit 'front' is a group of the inventory"),
-        # Ansible cannot distinguish the two.
+        # If a host and a group have the same name, Ansible cannot distinguish them.
         ("both", "--limit 'both' is a group of the inventory"),
         ("localhost", "--limit 'localhost' is not a host of the inventory"),
         ("nobody", "--limit 'nobody' is not a host of the inventory"),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host without an answer: every module that works on the host has a result for it, and the screen counts hosts."""
+"""A host that does not answer: every module returns a result for it, and the summary counts such hosts."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ DEAD = {"failed": True, "rc": 137, "module_stdout": "", "module_stderr": "Killed
 
 
 class Line:
-    """A connection, with the results of its module and of its attempts to reach the host, or errors that are raised."""
+    """A connection. It returns or raises the given results of its module and of the attempts to reach the host."""
 
     transport = "ssh"
 
@@ -192,7 +192,7 @@ def test_a_host_not_reached_within_the_limit_has_no_answer(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True})
     assert result["unreachable_host"] and "Shared connection" in result["msg"]
     assert line.resets > 1 and len(line.calls) == 1
-    # The next task tries once, and waits again after the host was reachable.
+    # The next task tries only once. It waits again only after the host was reachable.
     _, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK])
     assert line.resets == 0
     assert ask({"changed": True})[0]["changed"]
@@ -217,7 +217,7 @@ def test_a_connection_that_is_lost_again_and_again_is_given_up(ask: Any) -> None
 def test_a_host_that_was_never_reached_is_not_waited_for(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK])
     assert result["unreachable_host"] and line.resets == 0
-    # If the run holds the lease of the host, the host was reachable.
+    # If the run holds the lease of the host, the host was reachable before, but it was given up meanwhile.
     result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK], run="run-1")
     assert result["unreachable_host"] and line.resets == 0, "given up before"
     ask({})

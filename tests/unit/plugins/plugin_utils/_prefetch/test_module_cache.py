@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packed modules that are kept between runs: returned unchanged, or not at all."""
+"""Packed modules that are kept between runs are returned unchanged, or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROBE = f"{PREFIX}health_probe-ZIP_DEFLATED-none"
 
 
 class Runs:
-    """Runs of Ansible one after the other, each with its own folder for packed modules."""
+    """Several runs of Ansible in sequence. Each run has its own folder for packed modules."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self._patch, self._number = folder, monkeypatch, 0
@@ -177,7 +177,7 @@ def pack(path: Path, source: str) -> None:
 
 
 def imported(path: Path, folder: Path) -> list[str]:
-    """Return the file from which Python loads a packed module, and the module's output, in a separate process."""
+    """Run a packed module in a separate process. Return the file that Python loaded, and the module's output."""
     archive = folder / "payload.zip"
     module = pickle.loads(path.read_bytes())  # noqa: S301 - written by this test
     archive.write_bytes(base64.b64decode(module.zip_data))
@@ -209,7 +209,7 @@ def test_a_python_of_another_release_uses_the_source(runs, tmp_path, monkeypatch
 
 
 def program(folder: Path, *, says: str) -> None:
-    """Put a Python 3.99 on the path that reports this version."""
+    """Put a program named python3.99 on the PATH that prints says as its version."""
     path = folder / "bin" / "python3.99"
     path.parent.mkdir()
     lines = [

@@ -44,7 +44,7 @@ VOID = {"meta", "br", "link", "img"}
 
 
 class Page(html.parser.HTMLParser):
-    """Elements, attributes and text of a page; fails on elements that are not closed in order."""
+    """The elements, attributes and text of a page. Fails if elements are not closed in the right order."""
 
     def __init__(self, text):
         super().__init__()
@@ -69,7 +69,7 @@ class Page(html.parser.HTMLParser):
 
 
 def recovered():
-    """A recovery in two runs, an hour apart: the first was killed, in the second the first rung was skipped."""
+    """Return a recovery in two runs, an hour apart. The first run was killed. The second run skipped the first rung."""
     first = Recording("run1").add("run_start", playbook="outage_recover.yml").down().opened()
     first.task(
         "triage_info",
@@ -101,7 +101,7 @@ def recovered():
 
 
 def hostile():
-    """An incident in which a host puts markup into every answer."""
+    """Return an incident in which a host has put markup into every result."""
     recording = Recording(host=HOSTILE).add("run_start", playbook=HOSTILE)
     recording.task(
         "health_probe", {"healthy": False, "severity": HOSTILE, "endpoints": [{"name": HOSTILE, "ok": False}]}

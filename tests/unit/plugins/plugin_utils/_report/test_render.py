@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From model to document, screen and file."""
+"""The documents, the summary on the screen, and the files that are made from an incident."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_a_cause_left_alone_is_listed_as_missing_automation():
     action = prose_actions.actions(EN, told)[1]
     assert action.wanted
     assert "(disk_full: remediation_allowed does not include this cause)" in action.why
-    # A timeline without ids quotes the English text.
+    # For a timeline without ids, the English text is quoted.
     assert "「remediation_allowed does not include this cause」" in prose_actions.actions(JA, told)[1].why
     told.remedies[0].messages = {"reason": [{"id": "reason.remedy.not_allowed", "values": {}}]}
     assert "許可されていません" in prose_actions.actions(JA, told)[1].why
@@ -275,7 +275,7 @@ def test_measurements_are_shown_if_nothing_was_wrong():
     disk, memory = [{"mount": "/", "size": 40 * gib, "available": 30 * gib}], {"total": 4 * gib, "available": 3 * gib}
     measured = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk, "memory": memory}))[2:4]
     assert [(action.wanted, "30 GiB of 40 GiB" in action.why) for action in measured] == [(False, True)] * 2
-    # If only one of the two was measured, the other one is not shown as sufficient.
+    # If only the disk was measured, the memory is not shown as sufficient.
     half = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk}))[2:4]
     assert [action.wanted for action in half] == [False, True]
     neither = prose_actions.actions(EN, incident(findings=[]))[2:4]
@@ -472,7 +472,7 @@ def test_a_summary_fits_on_a_screen_and_says_first_what_to_do(drill, language):
     back = told.outcome in incident_model.BACK
     assert lines[1].split()[0] == spoken.say("screen.why" if back else "screen.next").split()[0]
     assert lines[-1].endswith(f"/d/{told.incident}.md")
-    # Without a postmortem, nothing is left out.
+    # If there is no postmortem, no text is cut.
     whole = " ".join(" ".join(screen_report.summary(spoken, told, document=None)).split())
     assert whole.count("line ") >= 399 and " ..." not in whole
     assert " ..." in " ".join(lines)
@@ -1132,7 +1132,7 @@ def test_an_unobserved_end_is_called_an_estimate_everywhere():
     ],
 )
 def test_different_clocks_are_reported(host, apart, sentence):
-    # The task lasts from 0 to 1 s of the controller's clock.
+    # By the controller's clock, the task lasts from second 0 to second 1.
     def at(seconds):
         return timestamps.iso(timestamps.epoch("2026-03-02T01:00:00.000Z") + seconds)
 
@@ -1162,7 +1162,7 @@ def test_a_database_that_could_not_be_copied_is_reported(tongue):
 
 
 def test_a_table_without_a_number_is_not_counted():
-    """A host may answer anything."""
+    """A host may return any value."""
     start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}
     look = event("triage_info", {"findings": [], "row_counts": {"users": 3, "notes": None}}, "triage")
     told = timeline_incidents.model("INC-1", "node1", [[start, look]])

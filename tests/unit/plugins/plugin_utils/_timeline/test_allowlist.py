@@ -52,7 +52,7 @@ def test_lists_and_texts_are_bounded():
 
 
 def test_a_module_is_known_by_the_name_it_had_before() -> None:
-    """A timeline of an incident that is still open may be older than the new name."""
+    """The timeline of an incident that is still open may be older than the new name of the module."""
     modules = Path(allowlist.__file__).parents[2] / "modules"
     for old, new in allowlist._RENAMED.items():
         assert allowlist.own_module(f"{allowlist.COLLECTION}.{old}") == new

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Events that arrive together are handled together, in order, and none is left behind."""
+"""Events that arrive together are handled together and in order, and no event is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 class Handler:
-    """Handles the present events, and records the thread."""
+    """Handles the waiting events, and records the thread that did so."""
 
     def __init__(self, *, seconds: float) -> None:
         self.handled: list[tuple[list[int], bool]] = []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Progress messages of long tasks, with a clock of the test."""
+"""Progress messages of long tasks. The test controls the clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 class Nap:
-    """Replaces the sleep of the watch: it never sleeps but advances the clock, until the end of the test's time."""
+    """Replaces the sleep of the watch. It advances the clock instead, until the end of the test's time."""
 
     def __init__(self, clock, until):
         self.clock, self.until = clock, until

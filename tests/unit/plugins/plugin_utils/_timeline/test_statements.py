@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Statements that are allowed, as tables of cases: each after the required check, and no others."""
+"""The allowed statements, as tables of cases. A statement is allowed only after the check that it requires."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ def test_statements_of_a_run(seen, expected):
     assert said["data_loss"] == said["statements"]["data_loss"]["value"]
 
 
-# The counts, and the results in the run that published its verdict: no two places may disagree.
+# The rows and the loss of data in a published verdict, in the model and in the documents must agree.
 
 
 def told(before, after, loss, **more):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The watch for rulebooks: the actions that answers trigger, once per outage, and conditions that suppress them."""
+"""The watch for rulebooks: the actions that it calls once per outage, and the conditions that suppress them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GONE = "LoadState=loaded\nActiveState=failed\nSubState=failed\nMainPID=0\n"
 
 
 def calls(answers, *, apart=1.0, **thresholds):
-    """Feed answers of an outage (+ good, - bad, x the process is gone); return the actions by answer number."""
+    """Feed the results of probes (+ good, - bad, x process gone). Return the actions by the number of the probe."""
     outage = service_watch.Outage(service_watch.Thresholds(**thresholds))
     found = {}
     for number, answer in enumerate(answers, 1):
@@ -50,7 +50,7 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("--", {}),
         ("---", {3: "triage"}),
         ("-----", {3: "triage", 5: "recover"}),
-        # Once, for an outage of any length.
+        # Each action is called once, for an outage of any length.
         ("-" * 500, {3: "triage", 5: "recover"}),
         ("x", {1: "recover"}),
         ("x" * 500, {1: "recover"}),
@@ -62,7 +62,7 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("---+" * 100, {3: "triage"}),
         ("x+" * 100, {1: "recover"}),
         ("-----++++" * 50, {3: "triage", 5: "recover"}),
-        # After that, the next one is another outage.
+        # After that, the next failure is a new outage.
         ("x+++++x", {1: "recover", 6: "restored", 7: "recover"}),
         ("---+++++---", {3: "triage", 8: "restored", 11: "triage"}),
         ("x+++++-----", {1: "recover", 6: "restored", 9: "triage", 11: "recover"}),
@@ -166,7 +166,7 @@ def test_the_sudo_rule_allows_exactly_the_one_root_command():
     assert read[:6] == ["ssh", "app.one", "env", "LC_ALL=C", "sudo", "-n"]
     text = (ROOT / "docs/sudoers-watch").read_text(encoding="utf-8")
     (rule,) = [line for line in text.splitlines() if line and not line.startswith("#")]
-    # Complete, without a wildcard or a regular expression.
+    # The rule has the complete command, without a wildcard or a regular expression.
     assert rule == "itsm-watch ALL=(root) NOPASSWD: /usr/bin/" + " ".join(read[6:])
 
 
@@ -191,10 +191,10 @@ def test_nothing_is_triggered_during_a_maintenance(monkeypatch, caplog):
     with Server(BAD) as server:
         looker = watching(server, host)
         assert [looker.look() for _ in range(7)] == [None] * 7
-        # The host is not queried for it at each probe.
+        # The maintenance window is not read at each probe.
         assert sum("cat" in argv for argv in host.asked) == 1
         assert "app.one: under maintenance until 2099-12-31T00:00:00.000Z" in caplog.text
-        # The window ended early: the due action comes now.
+        # If the window ends early, the due action is called then.
         host.maintenance = None
         asked_at = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: asked_at + 16)
@@ -292,7 +292,7 @@ def test_target_that_hangs_delays_no_other():
         targets = [target(f"hangs{number}", f"http://127.0.0.1:{port}/") for number in range(40)]
         targets.append(target("broken", broken.target().url))
         events = asyncio.run(first_events({"targets": targets, "interval": 0.05, "timeout": 5.0}, 2))
-    # Each hanging target takes five seconds per probe meanwhile.
+    # The hanging targets, which take five seconds per probe, do not delay these events.
     assert [(event["outage"]["host"], event["outage"]["act"]) for event in events] == [
         ("broken", "triage"),
         ("broken", "recover"),
@@ -300,7 +300,7 @@ def test_target_that_hangs_delays_no_other():
 
 
 def test_source_needs_nothing_of_ansible():
-    """It runs in the Python of ansible-rulebook, which may have no ansible-core and knows no collections."""
+    """The source runs in the Python of ansible-rulebook, which may lack ansible-core and cannot load collections."""
     code = f"import runpy; runpy.run_path({str(SOURCE)!r}); import sys; assert 'ansible' not in sys.modules"
     subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=60)
 
