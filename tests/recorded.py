@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Timelines of real drills, and the documents that result from them; tests/record writes both."""
+"""Timelines of real drills, and the documents that are made from them. tests/record writes both."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def drills() -> List[str]:
 
 
 def incident(drill: str) -> incident_model.Incident:
-    """Return the one incident of a recorded timeline."""
+    """Return the incident of a recorded timeline. Each timeline has exactly one."""
     (told,) = timeline_incidents.from_events(timeline_events.decode((FOLDER / f"{drill}.jsonl").read_bytes()))
     return told
 
 
 def documents(drill: str) -> Dict[str, str]:
-    """Return file name -> text of the documents that are compared."""
+    """Return the recorded documents of a drill: file name -> text."""
     told = incident(drill)
     texts = {f"{drill}.{language}.md": markdown_report.markdown(spoken, told) for language, spoken in SPOKEN.items()}
     return {**texts, f"{drill}.json": incident_model.to_json(told)}

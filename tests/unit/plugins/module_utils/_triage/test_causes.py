@@ -288,7 +288,7 @@ def syntax_error(**values):
 
 
 def failed_starts(*ends, seconds=2, text="Main process exited, code=exited, status=1/FAILURE"):
-    """Return the facts of failed starts, one a minute. Each start fails after this number of seconds."""
+    """Return the facts of failed starts, one a minute. seconds: the time between each start and its exit."""
     at = [f"2026-03-02T00:{55 + number:02d}:{{}}.000Z" for number in range(len(ends) or 2)]
     return {
         "journal": {

@@ -1020,7 +1020,7 @@ def test_how_often_the_same_exception_is_there_is_counted():
         "TypeError: boom": 2,
         "TypeError: another": 1,
     }
-    # The same exception may have different times and numbers at each start.
+    # The same exception may have different times and numbers. After an answered request, the count begins again.
     at = "2026-03-02T01:02:{}.000Z ERROR Error: port {} refused\n    at main (/srv/app/server.js:97:11)\n"
     found = analyse(at.format("03", 8080) + at.format("09", 9090))["exceptions"]
     assert [item["times"] for item in found] == [2, 2]

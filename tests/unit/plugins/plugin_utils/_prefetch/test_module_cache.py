@@ -209,7 +209,7 @@ def test_a_python_of_another_release_uses_the_source(runs, tmp_path, monkeypatch
 
 
 def program(folder: Path, *, says: str) -> None:
-    """Put a program named python3.99 on the PATH that prints says as its version."""
+    """Make a program python3.99 that is this Python, but reports says as the tag of its compiled code."""
     path = folder / "bin" / "python3.99"
     path.parent.mkdir()
     lines = [
