@@ -313,7 +313,7 @@ def test_a_failing_release_is_replaced_by_the_previous_one(released: Service) ->
     _run, result = remedy(released, "crash_loop", **fell)
     assert "nexus_release_strategy does not say" in result["refused"][0]["reason"]
     _run, result = remedy(released, "crash_loop", nexus_release_strategy="git", falls=1, exception="")
-    assert result["refused"][0]["reason"] == "the service failed 1 times, and the policy rolls back after 3"
+    assert result["refused"][0]["reason"] == "failures of the service: 1; the policy rolls back after 3"
     _run, told = remedy(released, "crash_loop", "--check", nexus_release_strategy="git", **fell)
     assert only(told)["failed"] is False
     assert "broken release" in (released.app / "backend" / "server.js").read_text(encoding="utf-8")

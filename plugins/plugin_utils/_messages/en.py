@@ -203,7 +203,7 @@ SENTENCES: Dict[str, str] = {
     "came.migration_locked": "the migration lock is held by a running migration, or left by one that died",
     "came.incident": "incident {id}",
     # The next step.
-    "next.login_failed": "Check that people can log in, and the values of nexus_login_username and nexus_login_password. Then "
+    "next.login_failed": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password. Then "
     "run the playbook again: it checks the login and closes the incident.",
     "next.unfinished": "Run the playbook again: it continues with this incident and checks everything again.",
     # The checklist of 7.2.

@@ -11,7 +11,7 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "reason.no_cause": "No cause was found",
-    "reason.loop.fell": "The service failed again during the stability check after a start within the last {minutes} minutes: another restart does not help",
+    "reason.loop.fell": "After a start within the last {minutes} minutes, the service failed again during the stability check: another restart does not help",
     "reason.loop.started": "The service was started {times} times within {minutes} minutes and failed again: another restart does not help",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
     "reason.data_loss_suspected": "Data loss is suspected",
@@ -34,7 +34,7 @@ SENTENCES: Dict[str, str] = {
     "remedy.see_evidence": "see the evidence",
     "next_step.data_loss": "Start nothing. Hand the evidence to the DBA. database_recover.yml with --check shows what each method would lose",
     "next_step.data_in_doubt": "Hand the database to the DBA. database_recover.yml with --check shows what each method would lose",
-    "next_step.login_failed": "Check that people can log in, and the values of nexus_login_username and nexus_login_password. Then run the playbook again: it checks the login and closes the incident",
+    "next_step.login_failed": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password. Then run the playbook again: it checks the login and closes the incident",
     "next_step.halted": "Fix what stopped the recovery ({halted}), then run the playbook again",
     "next_step.helpless": "Read the evidence. The steps that were tried did not help, and will not help if they are repeated",
     "next_step.not_recovered": "Fix the cause ({remedy}), then run the playbook again",

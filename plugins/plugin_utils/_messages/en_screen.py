@@ -68,7 +68,7 @@ SENTENCES: Dict[str, str] = {
     "screen.healthy": "HEALTHY: {host}, {touched}",
     "screen.healthy_login": "HEALTHY: {host}, login {login}; {touched}",
     "screen.login_failed": "SERVING, LOGIN FAILED: {host}, login {login}; {touched}",
-    "screen.check_login": "Check that people can log in, and the values of nexus_login_username and nexus_login_password.",
+    "screen.check_login": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password.",
     "screen.healthy_open": "HEALTHY: {host}, incident {incident} is still open, because another run is working on the host; {touched}",
     "screen.closes_it": "If that run is dead, run this playbook again after {until}. Or run it now with "
     "-e outage_recover_wait=600; the playbook then waits and closes the incident.",
