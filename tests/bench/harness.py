@@ -215,7 +215,7 @@ def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | 
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment of a run of Ansible, the same for all contenders, and more."""
+    """Return the environment for a run of Ansible, which is the same for all contenders, with the variables in more."""
     # PYTHONUNBUFFERED makes Python read a piped module byte by byte, which is not part of the comparison.
     unwanted = ("ANSIBLE_", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}

@@ -254,7 +254,7 @@ def test_notified_and_missed_contacts_are_listed_despite_an_undefined_variable(l
         down = laid.play("playbooks/outage_recover.yml", **made)
         assert down.rc == 2
         assert "notified the whole team by command tee; NOT REACHED by chat: its url cannot be" in summary(down)
-    # The second run continues the incident, and notifies nobody twice.
+    # The second run continues the incident, and does not repeat a notification.
     assert told.read_text(encoding="utf-8").count("INC-") == 1
 
     # A variable that only the documents need does not prevent a recovery, but it is reported as an error.

@@ -40,7 +40,7 @@ def test_only_the_owner_can_read_written_files(service: Service, umask: int) -> 
     run = service.folder / "postmortems"
     assert list(run.glob("*.md")) and list(run.glob("*.jsonl"))
     assert open_to_others(run) == {}
-    # A process id is no secret: everyone can list processes.
+    # A process id is not a secret, because every user can list processes.
     state = open_to_others(service.state)
     assert {path: mode for path, mode in state.items() if not path.endswith(".pid")} == {}
     (backup,) = (path for path in set(service.app.rglob("*")) - known if ".backup_" in path.name)

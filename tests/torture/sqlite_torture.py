@@ -18,11 +18,12 @@ The steps are killed in three ways, in turns:
 A run that is not killed lists the boundaries. In turns, all processes of the steps are killed, or only the process that
 reads or writes the database. Its parent must handle that.
 
-With --backups, the database is backed up while a writer is running. Each backup must be sound, and must contain the
-commits up to a certain one without a gap.
+Then --backups backups are made while a writer is running. Each backup must be sound, and must contain the commits up to
+a certain one without a gap.
 
-With --supervised, a supervisor restarts the killed writer after a delay, as systemd does. This may be at any instant of
-the steps. The steps may refuse to continue, and are killed too. ROWS rows are written to one database.
+At the end, a writer runs until it has written --supervised rows to one database. A supervisor restarts the killed writer
+after a delay, as systemd does. This may be at any instant of the steps. The steps may refuse to continue, and are killed
+too.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
         time.sleep(pause)
         number = last + 1
         if chance.random() < 0.02:
-            connection.close()  # like an application with a pool; the last close checkpoints
+            connection.close()  # as an application with a connection pool does; the last close makes a checkpoint
             connection = sqlite3.connect(path, isolation_level=None, timeout=30)
             connection.execute("PRAGMA synchronous=FULL")
 

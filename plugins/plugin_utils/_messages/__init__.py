@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The catalogues of words, one per language.
+"""The catalogues of texts, one per language.
 
 Put every text that a document or the screen shows here.
 This package imports no other package of plugin_utils.

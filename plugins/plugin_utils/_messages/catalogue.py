@@ -6,7 +6,7 @@
 
 A catalogue is a module of this package, named by its language. Its mapping SENTENCES maps a key to a template of
 str.format. A sentence is one entry: only names, numbers and lists are inserted, never half a sentence. Two kinds of
-keys need not be in every catalogue: <key>.one, for exactly one, and the families in OPEN, which name things.
+keys are optional in a catalogue: <key>.one, for the number 1, and the keys of the families in OPEN, which are names.
 """
 
 from __future__ import annotations

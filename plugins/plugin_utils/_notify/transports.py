@@ -166,7 +166,7 @@ def signing_key(secret: str) -> bytes:
 
 
 def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> Dict[str, str]:
-    """Return the headers that prove sender and time of body to a receiver with the same secret.
+    """Return the headers with which a receiver that has the same secret can verify the sender and the time of body.
 
     Format of https://www.standardwebhooks.com: HMAC-SHA256 over id.timestamp.body, in base64. The receiver
     rejects a timestamp more than five minutes off, and a repeated id.

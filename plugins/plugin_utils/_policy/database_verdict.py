@@ -28,10 +28,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the verdict of a run of database_recover.yml as plain data.
 
-    seen: severity (of the incident), check_mode, held (true if the verification succeeded), detection, triage,
-    recovery, verification (results of these roles, or empty if they did not run), record (of the incident, or empty if
-    it is not known yet), started_at (when the recovery began), error and lost (reasons, or empty if there is none),
-    error_messages and lost_message (the same for other languages).
+    seen has the results of roles: detection, triage, recovery, verification. Each is empty if the role did not run.
+
+    - severity, record: of the incident. The record is empty if it is not known yet.
+    - held: True if the verification succeeded. started_at: when the recovery began. check_mode: a flag.
+    - error, lost: reasons, or empty. error_messages, lost_message: the same reasons for other languages.
     """
     recovery, verified = seen.get("recovery") or {}, seen.get("verification") or {}
     triage, record = seen.get("triage") or {}, seen.get("record") or {}

@@ -92,10 +92,13 @@ class Facts:
 def of_run(seen: Mapping[str, Any]) -> Facts:
     """Return the facts of a run of outage_recover.yml.
 
-    seen: check_mode, act_on, detection, triage (the latest), first, diagnosis (its results), remediation, clean_start,
-    verification (results of these roles, or empty if they did not run), tried, skipped, crash_loop, record (of the
-    incident, or empty if it is not known yet), before and verified_before (what earlier steps of a workflow published),
-    lost, error, hold (the hold that this run has set).
+    seen has the results of roles: detection, remediation, clean_start, verification. If a role did not run, its result
+    is empty.
+
+    - triage, first, diagnosis: the latest triage, the first one, and the one that found why the service was down.
+    - record: the record of the incident, or empty if it is not known yet. hold: the hold that this run has set.
+    - before, verified_before: published by earlier steps of a workflow.
+    - Other keys: check_mode, act_on, tried, skipped, crash_loop, lost, error.
     """
     detection, triage = seen["detection"], seen.get("triage") or {}
     before = seen.get("before") or {}

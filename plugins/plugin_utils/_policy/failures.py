@@ -63,9 +63,10 @@ def later(before: Optional[Sequence[_Data]], after: Optional[Sequence[_Data]], h
 def of_verification(seen: _Data) -> Dict[str, Any]:
     """Return the problems that a verification found, as texts and as messages.
 
-    seen: answer, watch, database (results of its probes and of its check of the database, or empty if they did not
-    run), login_failed (only the login failed), serves (the service stayed up). After the first failed check, the later
-    checks are skipped. If only the login failed, the stability check and the row count are still run.
+    seen has the results of its probes (answer, watch) and of its check of the database (database), which are empty if
+    they did not run. login_failed: True if only the login failed. serves: True if the service stayed up. After the
+    first failed check, the later checks are skipped. If only the login failed, the stability check and the row count
+    are still run.
     """
     answer, watch = seen["answer"], seen.get("watch") or {}
     login_failed = bool(seen.get("login_failed"))

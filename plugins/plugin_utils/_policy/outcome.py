@@ -84,9 +84,11 @@ def of_run(seen: _Data) -> Dict[str, Any]:
 def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of a run that could not reach the host, as plain data.
 
-    seen: host, service, language, timezone, reason, ticket, record (kept on the controller), seconds (of the outage so
-    far), escalation, why (why the host could not be reached), why_message (the same as a message), halted (why an
-    earlier step of a workflow ended the ladder).
+    seen: host, service, language, timezone, reason, ticket, escalation, and the record that is kept on the controller.
+
+    - seconds: the length of the outage so far.
+    - why: why the host could not be reached. why_message: the same as a message.
+    - halted: why an earlier step of a workflow ended the ladder.
     """
     why = [
         each.to_dict() for each in messages_of({"why": seen["why"], "messages": {"why": seen["why_message"]}}, "why")

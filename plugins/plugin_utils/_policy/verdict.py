@@ -249,9 +249,12 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the results of judge and rung as plain data, with the statements about the service (statements.of_run).
 
-    seen: the keys of facts.of_run, and also rung (the name of the next rung, or empty if there is none), stopped (true
-    if this run stopped the service because of its data), policy_problem (why the policy of the remedies cannot be
-    used), and continued (true if a later step of a workflow may try one of the rungs).
+    seen has the keys of facts.of_run, and also these:
+
+    - rung: the name of the next rung, or empty if there is none.
+    - stopped: True if this run stopped the service because of its data.
+    - policy_problem: why the policy of the remedies is invalid.
+    - continued: True if a later step of a workflow may try one of the rungs.
     """
     facts = recovery_facts.of_run(seen)
     verdict = judge(facts)
@@ -283,7 +286,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "later": bool(seen.get("continued")),
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),
-        # Only the first triage shows when the outage began. Later ones see the service down again after each rung.
+        # Only the first triage shows when the outage began. Later triages see the service down again after each rung.
         "signs": (seen.get("first") or {}).get("signs") or [],
         "said": said,
         "remediation": remedies,

@@ -121,7 +121,7 @@ def index(folder: str, words: Words) -> Document:
 def read(
     folder: str, *, incidents: Optional[Iterable[str]] = None, since: Optional[str] = None, besides: str = ""
 ) -> List[timeline_events.Event]:
-    """Return the events of all timelines in folder, or of those that mention one of incidents.
+    """Return the events of all timelines in folder, or only of the timelines that mention one of incidents.
 
     since: an instant. Timelines that were last written a day or more before it are not opened. besides: the run whose
     timeline is not opened. Raises OSError.

@@ -193,7 +193,7 @@ def _breaks(pieces: Sequence[chart.Piece], top: float) -> List[Markup]:
 
 
 def _cut_labels(words: Words, pieces: Sequence[chart.Piece], bottom: float) -> List[Markup]:
-    """Return a label with the length of each cut. Each label has its own line, because they do not fit on one."""
+    """Return a label with the length of each cut. Each has its own line, because they do not fit next to each other."""
     cuts = [piece for piece in pieces if piece.cut]
     labels = []
     for row, piece in enumerate(cuts):

@@ -48,7 +48,7 @@ def gantt(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _drawn(incident: incident_model.Incident) -> List[Tuple[str, List[chart.Bar]]]:
-    """Return the last run and those shortly before it, each with its bars."""
+    """Return the last run and the runs shortly before it, each with its bars."""
     drawn: List[Tuple[str, List[chart.Bar]]] = []
     for run in reversed(incident.runs):
         steps = [step for step in incident.steps if step.run == run.run]

@@ -36,7 +36,7 @@ def named(words: Words, findings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def likely(finding: Mapping[str, Any]) -> bool:
-    """Return True if a finding is a root cause: confidence of 50 % or more, and not a consequence of another one."""
+    """Return True if a finding is a root cause: its confidence is at least 50 %, and no other finding explains it."""
     return float(finding.get("confidence") or 0) >= _LIKELY and not finding.get("explained_by")
 
 

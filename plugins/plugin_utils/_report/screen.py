@@ -317,7 +317,7 @@ def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str
     failures = _reasons([step for step in incident.steps if step.run == last_run])
     if failures:
         return prose_steps.happened(words, failures[-1])
-    # The last run has no reason of its own, so use the reasons of the last run that has one.
+    # The last run gives no reason, so use the reasons of the latest run that gives one.
     return _did_not_hold(words, incident, [each for each in tried if each.run == tried[-1].run]) or prose_causes.cause(
         words, incident
     )

@@ -20,7 +20,7 @@ from typing import Any, Callable, Deque, Iterator, Optional
 
 
 class Burst:
-    """Keeps items for a limited number of seconds. Adding an item writes little memory, because it is done often."""
+    """Keeps items for a limited number of seconds. Items are added often, so adding an item writes little memory."""
 
     def __init__(self, handle: Callable[[], None], *, seconds: float) -> None:
         """handle: gets the items with take(). It is called by add() or in another thread."""

@@ -97,7 +97,7 @@ class Recorder:
 
 
 class TimelineFile:
-    """Appends to the timeline of a run, whole lines only."""
+    """Appends complete lines to the timeline of a run."""
 
     def __init__(self, folder: str, run: str) -> None:
         """Create the file, and the folder if it is missing. Raises OSError."""

@@ -121,7 +121,7 @@ def remedies(run: Sequence[Event]) -> List[Remedy]:
 
 
 def summary(events: Sequence[Event]) -> Run:
-    """Return the data of one run itself, such as its playbook, begin and end."""
+    """Return the data of one run itself, such as its playbook, start and end."""
     first = events[0]
     tasks = [event for event in events if event["kind"] in ("task", "started", "unreachable")]
     verdicts = [event for event in events if event["kind"] == "outcome"]

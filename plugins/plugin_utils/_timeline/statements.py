@@ -152,9 +152,12 @@ def rows_seeded(before: Rows, after: Rows) -> Dict[str, float]:
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the statements of a run of outage_recover.yml as plain data, with the rows that they are about.
 
-    seen: outcome, healthy (from detection), tried (rungs), verification, clean_start (results of these roles), first,
-    last (results of triage), starts, attempts (of the record), suspected, stopped, changes (a list of possible changes,
-    empty values if there was none), and recovery (the result of role database_recovery).
+    seen has the results of roles: verification, clean_start, recovery (role database_recovery), first and last (role
+    triage).
+
+    - outcome, suspected, stopped: of the run. healthy: from the detection. tried: the rungs.
+    - starts, attempts: from the record.
+    - changes: a list of possible changes. An empty value in it means no change.
     """
     facts = _facts_of_run(seen)
     said = {name: dataclasses.asdict(each) for name, each in decide(facts).items()}

@@ -39,7 +39,7 @@ Entry = Dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A task as it is on every host, without anything that was filled in at run time.
+    """The data of a task that is the same on every host, without values that are filled in at run time.
 
     module: short name, if it is a module of this collection. identity: the keys that every entry of the task has.
     """

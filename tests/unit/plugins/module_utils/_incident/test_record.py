@@ -1072,7 +1072,7 @@ def test_the_last_healthy_run_is_the_last_good_sign(call, time, tmp_path):
     start = call("open", update={"signs": [sign(time, -20)]})["outage_started"]
     assert (start["earliest"], start["earliest_source"]) == (time.at(-60), "last healthy run")
     (tmp_path / "file").write_text("")
-    last_good.note_healthy(str(tmp_path / "file"), at=time.at(0))  # a missing folder is no error
+    last_good.note_healthy(str(tmp_path / "file"), at=time.at(0))  # a missing folder is not an error
 
 
 def test_no_incident_is_opened_during_a_maintenance(call, time, tmp_path):

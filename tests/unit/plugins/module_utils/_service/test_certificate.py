@@ -53,7 +53,7 @@ def pair(tmp_path, made) -> Pair:
 
 
 def exchange_after_look(monkeypatch, path, *, by):
-    """Replace a file with another one right after its last open before OpenSSL."""
+    """Replace a file with another one after our code has opened it for the last time, before OpenSSL would."""
     opened = safe_open.open_file
 
     def then_exchange(asked, *arguments, **options):

@@ -44,7 +44,7 @@ def test_the_first_rule_that_applies_decides():
         ("record", [], []),
         ("down", [], DOWN),
         ("down", DOWN_TOLD, []),
-        # Failed notifications are tried again, and only those.
+        # Only failed notifications are tried again.
         ("down", [DOWN_TOLD[0], told("down", "leader", PAGER, ok=False)], [DOWN[1]]),
         # The level is higher than before.
         ("unknown", DOWN_TOLD, [("everyone", "team", ROOM)]),
@@ -54,7 +54,7 @@ def test_the_first_rule_that_applies_decides():
             [told("everyone", "team", ROOM)],
             [("data", "leader", MAIL), ("data", "leader", PAGER), ("data", "dba", SLACK)],
         ),
-        # Two rules with one level: a contact notified by one is not notified by the other.
+        # Two rules have the same level. A contact that was notified by one rule is not notified by the other rule.
         ("long", [told("everyone", "team", ROOM)], []),
         # The level is lower than before.
         ("down", [told("everyone", "team", ROOM)], []),

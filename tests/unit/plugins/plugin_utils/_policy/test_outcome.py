@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The outcome that every playbook publishes: the same structure for all."""
+"""The outcome that the playbooks publish. Its structure is the same for all playbooks."""
 
 from __future__ import annotations
 

@@ -1149,7 +1149,7 @@ def test_different_clocks_are_reported(host, apart, sentence):
 
 @pytest.mark.parametrize("tongue", [EN, JA])
 def test_a_database_that_could_not_be_copied_is_reported(tongue):
-    """The person who passes the evidence to the DBA must know that it does not contain the data."""
+    """The person who passes the evidence to the DBA must know that the evidence does not contain the data."""
     told = incident(evidence="/e", database_not_copied="it is open in pid 12 (scanner)", runs=runs("r"))
     said = prose_data.not_copied(tongue, told)
     assert "pid 12" in said

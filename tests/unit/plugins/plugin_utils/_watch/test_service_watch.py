@@ -58,7 +58,7 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("---x-", {3: "triage", 4: "recover"}),
         # Flapping below the threshold triggers nothing.
         ("--+" * 100, {}),
-        # Flapping above it is one outage, until the service has been healthy for long enough.
+        # Flapping above the threshold is one outage, until the service has been healthy for long enough.
         ("---+" * 100, {3: "triage"}),
         ("x+" * 100, {1: "recover"}),
         ("-----++++" * 50, {3: "triage", 5: "recover"}),
