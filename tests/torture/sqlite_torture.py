@@ -18,12 +18,12 @@ The steps are killed in three ways, in turns:
 A run that is not killed lists the boundaries. In turns, all processes of the steps are killed, or only the process that
 reads or writes the database. Its parent must handle that.
 
-Then --backups backups are made while a writer is running. Each backup must be sound, and must contain the commits up to
-a certain one without a gap.
+Then live backups are made while a writer is running. Each backup must be sound, and must contain the commits up to a
+certain one without a gap. --backups is their number.
 
-At the end, a writer runs until it has written --supervised rows to one database. A supervisor restarts the killed writer
-after a delay, as systemd does. This may be at any instant of the steps. The steps may refuse to continue, and are killed
-too.
+At the end, a writer fills one database, and is killed again and again. A supervisor restarts it after a delay, as
+systemd does. This may be at any instant of the steps. The steps may refuse to continue, and are killed too. The number
+of rows is --supervised.
 """
 
 from __future__ import annotations
