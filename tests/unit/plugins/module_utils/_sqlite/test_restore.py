@@ -344,7 +344,7 @@ def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
 
 
 def test_a_new_database_is_not_taken_for_the_earlier_one(path: str) -> None:
-    """It is sound, so that only the parameter says that a checkpoint does not bring the earlier rows back."""
+    """The new database is sound, so only the parameter replaced shows that a checkpoint restores no earlier row."""
     sqlite_samples.closed(path, rows=300)
     sqlite_backup.backup(path=path, dest=f"{path}.backup_1")
     os.unlink(path)

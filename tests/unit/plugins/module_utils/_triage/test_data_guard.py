@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database in doubt: its copy, and a new database in the place of an earlier one."""
+"""A database in doubt: its copy, and a new database that has replaced an earlier one."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ COUNTED = Counted({"users": 5}, BEFORE)
 
 
 def seen(created_at: str | None, *, rows: int = 5) -> dict[str, Any]:
-    """Return the facts of a sound database that was created at that time."""
+    """Return the facts of a sound database. created_at: when it was created, or None if this is unknown."""
     facts: dict[str, Any] = dict.fromkeys(Facts._fields)
     database = {"conclusive": True, "row_counts": {"users": rows}, "database": {"first_migration_at": created_at}}
     return {**facts, "database": database}
@@ -88,7 +88,7 @@ def seen(created_at: str | None, *, rows: int = 5) -> dict[str, Any]:
 def judged(
     created_at: str | None, *, counted: Counted = COUNTED, held: Any = None, on_record: Any = None
 ) -> dict[str, Any]:
-    """Return the result of a triage that saw that database."""
+    """Return the result of a triage of a database that was created at this time."""
     facts = seen(created_at)
     facts["hold"] = triage_run._hold_facts(facts, held, counted)
     return triage_run._judge(facts, counted=counted, on_record=on_record or {})
@@ -114,10 +114,10 @@ def test_a_new_database_blocks_the_start_although_no_table_has_fewer_rows() -> N
         (BEFORE, COUNTED, False),
         # A backup of an older database was restored.
         ("2026-02-01T00:00:00.000Z", COUNTED, False),
-        # Nothing is known about the earlier database.
+        # The earlier database, or the time of its creation, is unknown.
         (NEW, Counted(), False),
         (NEW, Counted({"users": 5}), False),
-        # The migrations cannot be read now.
+        # The migrations cannot be read, so the time of the creation is unknown.
         (None, COUNTED, None),
     ],
 )
@@ -144,7 +144,7 @@ def test_a_database_created_after_a_person_accepted_damage_blocks_the_start() ->
 
 @pytest.fixture
 def guard(tmp_path: Path, monkeypatch):
-    """Return a function that runs the guard with a real record and hold for a plain process; it returns the data."""
+    """Return a function that runs the guard with a real record and hold. It returns the data of the record."""
     monkeypatch.setattr(data_guard, "_keep_data", lambda *given: None)
     monkeypatch.setattr(host_lease, "memory_folder", lambda: str(tmp_path / "memory"))
     state_dir = str(tmp_path / "state")
@@ -170,11 +170,11 @@ def guard(tmp_path: Path, monkeypatch):
 def test_a_new_database_stays_in_doubt_for_each_later_run(guard) -> None:
     last_good.note_rows(guard.state_dir, path="/srv/itsm.db", counted=COUNTED)
     assert guard(NEW)["state"] == "in_doubt"
-    # The migrations cannot be read, or it was replaced again.
+    # The migrations cannot be read, or the database was replaced again.
     for later in (None, "2026-03-03T00:00:00.000Z", NEW):
         data = guard(later)
         assert (data["state"], data["rows"], data["created_at"]) == ("in_doubt", {"users": 5}, BEFORE)
-    # The earlier database is back.
+    # The earlier database has been restored.
     data = guard(BEFORE)
     assert (data["state"], data["created_at"]) == ("sound", BEFORE)
     assert starter.held(**guard.place) is None
