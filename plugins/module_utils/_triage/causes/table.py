@@ -38,16 +38,21 @@ _LIKELY = 0.5
 class Cause(NamedTuple):
     """A row of the table: the rule, and the causes that are consequences of this cause if they are found too.
 
-    symptom: True if the useless rungs of the finding count only when no other cause explains the finding.
+    symptom: True if the useless rungs of the finding count only when no other cause explains the finding. errors: the
+    patterns in log_patterns.SIGNATURES that name the cause. A past cause explains an exception only if one of them
+    matches it.
     """
 
     rule: Callable[[Facts], Optional[Finding]]
     explains: Tuple[str, ...] = ()
     symptom: bool = False
+    errors: Tuple[str, ...] = ()
 
 
 CAUSES: Dict[str, Cause] = {
-    "disk_full": Cause(disk.disk_full, ("db_locked", "tls_expired", "migration_pending", "hung", *FALLS)),
+    "disk_full": Cause(
+        disk.disk_full, ("db_locked", "tls_expired", "migration_pending", "hung", *FALLS), errors=("disk_full",)
+    ),
     "disk_read_only": Cause(disk.disk_read_only, ("db_locked", "migration_pending", "hung", *FALLS)),
     "oom_kill": Cause(memory.oom_kill, ("heap_oom", *FALLS)),
     "heap_oom": Cause(memory.heap_oom, FALLS),
@@ -65,10 +70,10 @@ CAUSES: Dict[str, Cause] = {
     "db_corrupt": Cause(database.db_corrupt, ("start_held", "migration_pending", "hung", *FALLS)),
     "db_unchecked": Cause(database.db_unchecked),
     "start_held": Cause(process.start_held, ("stopped",)),
-    "port_conflict": Cause(network.port_conflict, ("hung", *FALLS)),
-    "modules_broken": Cause(application.modules_broken, FALLS),
-    "db_locked": Cause(database.db_locked, ("hung", "migration_pending", *FALLS)),
-    "migration_pending": Cause(database.migration_pending, FALLS),
+    "port_conflict": Cause(network.port_conflict, ("hung", *FALLS), errors=("port_taken",)),
+    "modules_broken": Cause(application.modules_broken, FALLS, errors=("module_missing",)),
+    "db_locked": Cause(database.db_locked, ("hung", "migration_pending", *FALLS), errors=("db_locked",)),
+    "migration_pending": Cause(database.migration_pending, FALLS, errors=("migration_locked", "migration_missing")),
     "tls_expired": Cause(network.tls_expired, FALLS),
     "hung": Cause(process.hung, ("wal_pending",)),
     "unhandled_exception": Cause(
@@ -79,17 +84,6 @@ CAUSES: Dict[str, Cause] = {
     "stopped": Cause(process.stopped, ("wal_pending",)),
     "unknown": Cause(process.unknown),
     "wal_pending": Cause(database.wal_pending),
-}
-
-# The error patterns that name a cause.
-_WORDS = {
-    "disk_full": ("disk_full",),
-    "port_conflict": ("port_taken",),
-    "db_locked": ("db_locked",),
-    "modules_broken": ("module_missing",),
-    "migration_pending": ("migration_locked", "migration_missing"),
-    "exec_failed": (),
-    "syntax_error": (),
 }
 
 
@@ -154,4 +148,4 @@ def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> b
     if other == "wal_pending" or error is None:
         return True
     text = "\n".join([str(error.details.get("exception")), *(item["text"] for item in error.evidence)])
-    return any(log_patterns.SIGNATURES[word].search(text) for word in _WORDS[name])
+    return any(log_patterns.SIGNATURES[word].search(text) for word in CAUSES[name].errors)

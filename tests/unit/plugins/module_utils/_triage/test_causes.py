@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import pathlib
 import re
 
@@ -1187,6 +1188,22 @@ def test_nothing_at_all_was_reached():
 def test_a_part_that_was_not_reached_costs_no_rule(part, lost):
     for _cause, changes, _words in CASES:
         evaluate(*changes, {name: lost for name in HEALTHY if part in (name, "everything")})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, row in table.CAUSES.items() if {"unhandled_exception", "crash_loop", "killed"} & {*row.explains}],
+)
+def test_any_cause_may_be_past(name, monkeypatch):
+    """A past cause explains an exception only if the exception names it, whatever its row contains."""
+    ended = [GONE, EXIT_1, exception(), exits(3)]
+    by_rule = next(changes for cause, changes, _words in CASES if cause == name)
+    (finding,) = [item for item in evaluate(*by_rule) if item.cause == name]
+    past = dataclasses.replace(finding, past=True, confidence=0.9, explains=None)
+    monkeypatch.setitem(table.CAUSES, name, table.CAUSES[name]._replace(rule=lambda _facts: past))
+    explained_by = {item.cause: item.explained_by for item in evaluate(*ended)}
+    assert {name, "unhandled_exception", "crash_loop"} <= set(explained_by)
+    assert explained_by["unhandled_exception"] is None
 
 
 def test_no_two_causes_explain_each_other():
