@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import settings as notification_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,9 @@ def load(path: Path) -> dict:
 
 
 def options(role: str) -> dict:
-    return load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+    path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
+    assert path.is_file(), f"roles/{role}/meta/argument_specs.yml is missing"
+    return load(path)["argument_specs"]["main"]["options"]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -122,6 +125,25 @@ def tasks_within(tasks: list[dict]) -> list[dict]:
     """Return tasks, and the tasks within their blocks."""
     inner = [tasks_within(task.get(part, [])) for task in tasks for part in ("block", "rescue", "always")]
     return [*tasks, *(task for each in inner for task in each)]
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_the_role_of_a_rung_is_complete(rung: str) -> None:
+    """Every rung reports its result to the ladder, and has the variables of the service."""
+    folder = ROOT / "roles" / rung
+    tasks = [
+        task
+        for path in (folder / "tasks").glob("*.yml")
+        for task in tasks_within(yaml.safe_load(path.read_text("utf-8")))
+    ]
+    missing = []
+    if not any(f"{rung}_result" in (task.get("ansible.builtin.set_fact") or {}) for task in tasks):
+        missing.append(f"roles/{rung}/tasks lacks a task that sets {rung}_result")
+    if not (folder / "meta" / "main.yml").is_file():
+        missing.append(f"roles/{rung}/meta/main.yml is missing")
+    elif {"role": "itsm_nexus.runbook.nexus"} not in (load(folder / "meta" / "main.yml").get("dependencies") or []):
+        missing.append(f"roles/{rung}/meta/main.yml lacks the dependency on itsm_nexus.runbook.nexus")
+    assert missing == [], "\n".join(missing)
 
 
 @pytest.mark.parametrize("role", ["database_recovery", "remediation", "verification"])
