@@ -14,6 +14,7 @@ from contact_samples import CONTACTS, DOWN_TOLD, URL, plan, rules
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import contacts as notification_contacts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import settings as notification_settings
 
+TYPES = ["mail", "webhook", "pagerduty", "http", "command", "sms"]
 SETTINGS = {
     "escalation_language": "en",
     "escalation_timeout": 10,
@@ -33,7 +34,7 @@ def problems(contacts=None, *, rows=None, **settings):
     return notification_settings.problems(
         CONTACTS if contacts is None else contacts,
         rules=rules("down") if rows is None else rows,
-        types=["mail", "webhook", "pagerduty", "http", "command", "sms"],
+        types=TYPES,
         languages=["en", "ja"],
         settings={**SETTINGS, **settings},
     )
@@ -52,7 +53,7 @@ def test_valid_settings_have_no_problem():
 
 
 WHERE = "escalation_contacts.leader.channels[0]"
-ALLOWED_TYPES = "command, http, mail, pagerduty, sms, webhook"
+ALLOWED_TYPES = ", ".join(sorted(TYPES))
 
 
 @pytest.mark.parametrize(
