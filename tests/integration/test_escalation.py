@@ -436,9 +436,11 @@ def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path
     assert (ntfy.method, ntfy.headers["authorization"]) == ("POST", f"Bearer {SECRETS['slack']}")
     document = json.loads(ntfy.body)
     assert (document["topic"], document["title"]) == ("outages", "DOWN: the service on node1 for 0 s")
+    event, message = document["tags"]
+    assert event == "raised" and message.endswith("/not_recovered/project_leader")
     (siren,) = desk.https["teams"].requests[before["teams"] :]
     assert (siren.method, siren.path, siren.headers["x-relay-key"]) == ("PUT", "/3", SECRETS["teams"])
-    assert json.loads(siren.body) == {"reason": "DOWN: the service on node1 for 0 s"}
+    assert json.loads(siren.body) == {"id": message, "event": "raised", "reason": "DOWN: the service on node1 for 0 s"}
     assert "project_leader by ntfy 127.0.0.1: notified; project_leader by siren 127.0.0.1: notified; " in run.screen
     assert "project_leader by broken siren: NOT NOTIFIED, answered -1" in run.screen
 

@@ -167,21 +167,69 @@ def test_the_result_of_a_database_recovery_has_its_messages() -> None:
 
 CHANNELS = sorted((ROOT / "roles/escalation/tasks/channels").glob("*.yml"))
 
+# Channels without a JSON body for a program: a text for people, whose subject names the event. The value is the part of
+# the file that puts it in.
+TEXTS_FOR_PEOPLE = {
+    "command": "[escalation_message.subject, '', escalation_message.text, '']",
+    "mail": 'subject: "{{ escalation_message.subject }}"',
+    "webhook": "escalation_message | itsm_nexus.runbook.escalation_body(escalation_channel.shape)",
+}
+
+
+def lacks_of_body(place: str, tasks: list[dict]) -> list[str]:
+    """Return what the body of a message lacks. place: the file of the channel."""
+    bodies = [value["body"] for task in tasks for value in task.values() if isinstance(value, dict) and "body" in value]
+    if not bodies:
+        return [f"{place} lacks a body with escalation_message, or with its id and its event"]
+    if re.search(r"\{\{ escalation_message(?: \| to_json(?:\([^)]*\))?)? \}\}", str(bodies)):
+        return []
+    why = {
+        "id": "the receiver cannot recognise a repeated message",
+        "event": "a resolution looks like a new alert",
+    }
+    return [
+        f"{place} lacks escalation_message.{name} in its body: {reason}"
+        for name, reason in why.items()
+        if not re.search(rf"\bescalation_message\.{name}\b", str(bodies))
+    ]
+
 
 @pytest.mark.parametrize("path", CHANNELS, ids=[path.stem for path in CHANNELS])
 def test_a_channel_is_complete(path: Path) -> None:
-    """Every file of a channel has its settings, its documentation, and tasks that reveal no secret."""
-    kind = path.stem
+    """Every file of a channel has its settings, its documentation, a whole message, and tasks that reveal no secret."""
+    kind, place, text = path.stem, path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
     texts = {
         "docs/escalation.md": f"| `{kind}` |",
         "roles/escalation/meta/argument_specs.yml": f"C({kind})",
     }
-    missing = [f"{name}: {what}" for name, what in texts.items() if what not in (ROOT / name).read_text("utf-8")]
+    missing = [f"{name} lacks {what}" for name, what in texts.items() if what not in (ROOT / name).read_text("utf-8")]
     if kind not in notification_settings.CHANNEL_KEYS:
-        missing.append(f"plugins/plugin_utils/_notify/settings.py: the required keys of {kind}, in CHANNEL_KEYS")
-    for task in yaml.safe_load(path.read_text(encoding="utf-8")):
-        if task.get("no_log") is not True:
-            missing.append(f"{path.relative_to(ROOT)}: no_log: true in the task {task['name']!r}")
-    if "escalation_sent" not in path.read_text(encoding="utf-8"):
-        missing.append(f"{path.relative_to(ROOT)}: the result escalation_sent")
+        missing.append(f"plugins/plugin_utils/_notify/settings.py lacks the required keys of {kind} in CHANNEL_KEYS")
+    tasks = yaml.safe_load(text)
+    missing += [
+        f"{place} lacks no_log: true in the task {task['name']!r}" for task in tasks if task.get("no_log") is not True
+    ]
+    if "escalation_sent" not in text:
+        missing.append(f"{place} lacks the result escalation_sent")
+    if kind not in TEXTS_FOR_PEOPLE:
+        missing += lacks_of_body(place, tasks)
+    elif TEXTS_FOR_PEOPLE[kind] not in text:
+        missing.append(f"{place} lacks {TEXTS_FOR_PEOPLE[kind]}")
     assert missing == [], "\n".join(missing)
+
+
+DOCUMENTED_CHANNELS = re.findall(
+    r"^```yaml\n# (roles/escalation/tasks/channels/\w+\.yml)\n(.+?)^```$",
+    (ROOT / "docs/escalation.md").read_text(encoding="utf-8"),
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def test_the_documented_channels_send_a_whole_message() -> None:
+    assert DOCUMENTED_CHANNELS
+    lacks = [
+        lack
+        for name, text in DOCUMENTED_CHANNELS
+        for lack in lacks_of_body(f"docs/escalation.md, the example {name},", yaml.safe_load(text))
+    ]
+    assert lacks == [], "\n".join(lacks)
