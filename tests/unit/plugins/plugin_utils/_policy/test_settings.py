@@ -145,21 +145,28 @@ def test_all_places_use_the_one_list_of_rungs() -> None:
     assert list(incident_model.RUNGS) == [*RUNGS, "database_recovery"]
     assert [lane for lane in chart.LANES if lane in RUNGS] == RUNGS
     # These files cannot import the list, so they must repeat it.
-    missing = {}
+    catalogue = "plugins/plugin_utils/_messages/ja.py"
+    japanese = {rung: messages_ja.SENTENCES.get(f"part.{rung}") for rung in RUNGS}
+    lacks = {}
     for rung in RUNGS:
         if not (ROOT / "roles" / rung / "tasks" / "main.yml").is_file():
-            missing[f"roles/{rung}/tasks/main.yml"] = "the role of the rung"
-        if f"part.{rung}" not in messages_ja.SENTENCES:
-            missing["plugins/plugin_utils/_messages/ja.py"] = f"the Japanese name, part.{rung}"
-        for page, what in (
-            ("docs/operations.md", f"{', '.join(RUNGS)}]"),
-            ("plugins/modules/triage_info.py", rung),
-            ("README.md", f"[{rung}](roles/{rung}/README.md)"),
-            ("README.ja.md", f"[{rung}](roles/{rung}/README.md)"),
-        ):
-            if what not in (ROOT / page).read_text("utf-8"):
-                missing[page] = f"the rung, as {what}"
-    assert missing == {}, "\n".join(f"{page} lacks {what}" for page, what in missing.items())
+            lacks[f"roles/{rung}/tasks/main.yml"] = ["the role of the rung"]
+        if japanese[rung] is None:
+            lacks.setdefault(catalogue, []).append(f"the Japanese name, part.{rung}")
+    ladder = "、".join(japanese[rung] or f"part.{rung} of {catalogue}" for rung in RUNGS)
+    places = [
+        ("docs/operations.md", f"`[{', '.join(RUNGS)}]`"),
+        ("docs/operations.md", f"| `outage_recover_highest_rung` | `{RUNGS[-1]}` |"),
+        ("docs/architecture.md", " -- fails --> ".join(f"R{number}[{rung}]" for number, rung in enumerate(RUNGS, 1))),
+        ("README.md", f'("rungs"): {", ".join(rung.replace("_", " ") for rung in RUNGS)}.'),
+        ("README.ja.md", f"復旧段階: {ladder}。"),
+        *(("plugins/modules/triage_info.py", f"V({rung})") for rung in RUNGS),
+        *((page, f"[{rung}](roles/{rung}/README.md)") for page in ("README.md", "README.ja.md") for rung in RUNGS),
+    ]
+    for page, what in places:
+        if what not in (ROOT / page).read_text("utf-8"):
+            lacks.setdefault(page, []).append(what)
+    assert lacks == {}, "\n".join(f"{page} lacks {' and '.join(each)}" for page, each in lacks.items())
     # No playbook has its own list. The surveys of AWX are covered by other tests.
     playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
     assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]
