@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pathlib
 import re
 import string
@@ -42,12 +43,60 @@ def optional(key):
     return key.split(".")[0] in catalogue.OPEN or key.endswith(".one")
 
 
+# The families of messages that travel from a module or a decision to the documents.
+MESSAGES = ("finding", "remedy", "prevention", "reason", "next_step", "deed")
+CATALOGUES = PLUGINS / "plugin_utils" / "_messages"
+ON_HOST = PLUGINS / "module_utils"
+
+
+@functools.cache
+def files(language):
+    """Return the file of each key of a language."""
+    paths = [*CATALOGUES.glob(f"{language}*.py"), *(ON_HOST.glob("*/messages.py") if language == "en" else ())]
+    return {
+        key: path for path in paths for key in re.findall(r'^    "([^"]+)":', path.read_text("utf-8"), re.MULTILINE)
+    }
+
+
+def other_file(key, language):
+    """Return the file of a language for a key that only the other language has."""
+    of_packages = {"_triage": "ja_findings.py", "_sqlite": "ja_sqlite.py"}
+    if language == "en":
+        path = files("ja")[key]
+        package = {"ja_findings": "_triage", "ja_service": "_service", "ja_sqlite": "_sqlite"}.get(path.stem)
+        return ON_HOST / package / "messages.py" if package else path.with_name(path.name.replace("ja", "en", 1))
+    path = files("en").get(key, ON_HOST / "_common" / "message.py")
+    if ON_HOST in path.parents:
+        return CATALOGUES / of_packages.get(path.parent.name, "ja_service.py")
+    return path.with_name(path.name.replace("en", "ja", 1))
+
+
+def file_for(code):
+    """Return the file for the English text of a message that a file of the code makes."""
+    package = next((each for each in code.parents if each.parent == ON_HOST), None)
+    if package:
+        return (package if (package / "messages.py").is_file() else ON_HOST / "_common") / "messages.py"
+    return CATALOGUES / ("en_decisions.py" if code.suffix == ".py" else "en_remedies.py")
+
+
+def lines(differences, verb="lacks", *, after=""):
+    """Return one line for each file of (file, key)."""
+    keys = {}
+    for path, key in sorted(set(differences)):
+        keys.setdefault(path.relative_to(ROOT), []).append(key)
+    return "\n".join(f"{path} {verb} {', '.join(found)}{after}" for path, found in keys.items())
+
+
 def places(template):
     return {name for _text, name, _spec, _conversion in string.Formatter().parse(template) if name}
 
 
 def test_the_catalogues_have_the_same_keys():
-    assert {key for key in EN.sentences if not optional(key)} == {key for key in JA.sentences if not optional(key)}
+    english = {key for key in EN.sentences if not optional(key)}
+    japanese = {key for key in JA.sentences if not optional(key)}
+    lacks = [(other_file(key, "ja"), key) for key in english - japanese]
+    lacks += [(other_file(key, "en"), key) for key in japanese - english]
+    assert lacks == [], lines(lacks)
     for key in set(EN.sentences) & set(JA.sentences):
         assert places(EN.sentences[key]) == places(JA.sentences[key]), key
 
@@ -71,17 +120,22 @@ def test_every_message_is_used():
 
 def test_japanese_has_words_for_every_cause():
     # The texts of findings have their own translations, see below.
-    keys = [(family, cause) for cause in table.CAUSES for family in ("cause", "summary")]
-    assert not [f"{family}.{cause}" for family, cause in keys if not JA.knows(family, cause)]
+    keys = [f"{family}.{cause}" for cause in table.CAUSES for family in ("cause", "summary")]
+    lacks = [(CATALOGUES / "ja.py", key) for key in keys if key not in JA.sentences]
+    assert lacks == [], lines(lacks)
 
 
 def test_japanese_has_words_for_every_rule_and_outcome():
     rules = yaml.safe_load((ROOT / "roles" / "escalation" / "defaults" / "main.yml").read_text(encoding="utf-8"))
-    assert not {rule["name"] for rule in rules["escalation_rules"] if not JA.knows("escalation", rule["name"])}
     # A healthy service has no next step.
     without = ("healthy", "resolved_manually")
-    assert not {each for each in incident_model.OUTCOMES if each not in without and not JA.knows("next", each)}
-    assert not {each for each in allowlist.SUMMARY if not JA.knows("ended", each)}
+    keys = {
+        "ja.py": [f"escalation.{rule['name']}" for rule in rules["escalation_rules"]]
+        + [f"next.{each}" for each in incident_model.OUTCOMES if each not in without],
+        "ja_screen.py": [f"ended.{each}" for each in allowlist.SUMMARY],
+    }
+    lacks = [(CATALOGUES / name, key) for name, each in keys.items() for key in each if key not in JA.sentences]
+    assert lacks == [], lines(lacks)
 
 
 def test_a_next_step_does_not_refer_to_its_own_document():
@@ -101,17 +155,18 @@ def written(node):
 
 
 def identities():
-    """Yield the ids of the messages that the code makes."""
+    """Yield the ids of the messages that the code makes, each with its file."""
     for path in PLUGINS.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not node.args:
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if name in ("message", "Message"):
-                yield from written(node.args[0])
+                yield from ((path, each) for each in written(node.args[0]))
     for folder in ("roles", "playbooks"):
         for path in (ROOT / folder).rglob("*.yml"):
-            yield from re.findall(rf"\b(?:{'|'.join(MESSAGES)})\.[a-z_]+(?:\.[a-z_]+)*", told_in(path))
+            named = re.findall(rf"\b(?:{'|'.join(MESSAGES)})\.[a-z_]+(?:\.[a-z_]+)*", told_in(path))
+            yield from ((path, each) for each in named)
 
 
 def told_in(path):
@@ -121,16 +176,18 @@ def told_in(path):
     return "\n".join(each for each in found if ".yml" not in each)
 
 
-# The families of messages that modules and decisions pass to the documents.
-MESSAGES = ("finding", "remedy", "prevention", "reason", "next_step", "deed")
-
-
 def test_every_message_that_the_code_makes_is_in_the_catalogue_and_the_other_way_round():
-    made = [re.compile(re.escape(each).replace("X", r"\w+") + r"\Z") for each in set(identities())]
-    assert len(made) > 150
+    made = {(path, each): re.compile(re.escape(each).replace("X", r"\w+") + r"\Z") for path, each in set(identities())}
+    assert len(set(made.values())) > 150
     known = {key for key in EN.sentences if key.split(".")[0] in MESSAGES}
-    assert not {each.pattern for each in made if not any(map(each.match, EN.sentences))}
-    assert not {key for key in known if not any(each.match(key) for each in made)}
+    lacks = [
+        (file_for(path), each.replace("X", "*"))
+        for (path, each), pattern in made.items()
+        if not any(map(pattern.match, EN.sentences))
+    ]
+    assert lacks == [], lines(lacks)
+    unused = [(files("en")[key], key) for key in known if not any(each.match(key) for each in made.values())]
+    assert unused == [], lines(unused, "has", after=", which nothing makes")
 
 
 # English words that may be in a Japanese sentence: names of programs, commands, settings and headings.
@@ -158,6 +215,8 @@ def test_every_message_has_a_text_in_each_language_with_all_its_values(key):
     values = {name: f"VALUE-{number}" for number, name in enumerate(sorted(set(places(EN.sentences[key]))))}
     told = message.message(key, **values).to_dict()
     for words in (EN, JA):
+        known = key in words.sentences
+        assert known, lines([(other_file(key, words.language), key)])
         text = words.message(told, "no text")
         assert all(value in text for value in values.values()), text
         assert "no text" not in text
@@ -230,9 +289,11 @@ def test_japanese_has_a_label_for_every_module_that_a_document_can_tell_of():
     of_us = {f"itsm_nexus.runbook.{path.stem}" for path in (PLUGINS / "modules").glob("*.py")}
     assert len(used) > 20
     names = {name.rsplit(".", 1)[-1] for name in used | of_us} | {"validate_argument_spec"}
-    assert not {name for name in names if not JA.knows("module", name)}
-    # No label is for a module that no longer exists.
-    assert not {key.split(".")[1] for key in JA.sentences if key.startswith("module.")} - names
+    place = CATALOGUES / "ja.py"
+    lacks = [(place, f"module.{name}") for name in names if not JA.knows("module", name)]
+    assert lacks == [], lines(lacks)
+    gone = [(place, key) for key in JA.sentences if key.startswith("module.") and key.split(".")[1] not in names]
+    assert gone == [], lines(gone, "has", after=", which is no module")
 
 
 @pytest.mark.parametrize(
