@@ -26,6 +26,7 @@ TASKS = [
     for name in ("awx_present", "awx_absent")
     for task in yaml.safe_load((ROOT / "playbooks" / "tasks" / f"{name}.yml").read_text("utf-8"))
 ]
+PLACE = "playbooks/vars/awx.yml"
 MODULES = sorted({action for task in TASKS for action in task if action.startswith("awx.awx.")})
 # Variables that a playbook reads and that are in no role's specification, with their allowed values.
 LADDER = list(RUNGS)
@@ -77,29 +78,54 @@ def paths(start: str, *, by: str = "any") -> Iterator[List[str]]:
 
 
 def test_every_playbook_has_its_template_and_awx_lists_no_other_file() -> None:
-    listed = {path for path in (ROOT / "playbooks").rglob("*") if path.is_file() and could_be_playbook(path)}
-    assert listed == {ROOT / "playbooks" / f"{name}.yml" for name in [*TEMPLATES, "awx_configure"]}
+    folder = ROOT / "playbooks"
+    listed = {path for path in folder.rglob("*") if path.is_file() and could_be_playbook(path)}
+    with_template = {folder / f"{name}.yml" for name in [*TEMPLATES, "awx_configure"]}
+    wrong = [f"{PLACE}, awx_job_templates lacks {path.stem}" for path in sorted(listed - with_template)]
+    wrong += [
+        f"{PLACE}, awx_job_templates has {path.stem}, a playbook that AWX does not list"
+        for path in with_template - listed
+    ]
+    assert wrong == [], "\n".join(wrong)
 
 
 def test_names_of_templates_are_unique() -> None:
     names = [*TEMPLATES, DATA["awx_workflow"]["name"], DATA["awx_project"], DATA["awx_inventory_source"]]
-    assert len(set(names)) == len(names)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    assert repeated == [], f"{PLACE} has more than one object named {', '.join(repeated)}"
 
 
-@pytest.mark.parametrize("question", DATA["awx_questions"].values(), ids=list(DATA["awx_questions"]))
-def test_a_survey_asks_for_existing_variables(question: Dict[str, Any]) -> None:
+def differences(place: str, found: Any, expected: Any) -> List[str]:
+    """Return what a place has and should not have, and the other way round. Lists must also have the same order."""
+    if found == expected:
+        return []
+    if not isinstance(found, list) or not isinstance(expected, list):
+        return [f"{place} is {found!r}, it must be {expected!r}"]
+    lacks = [f"{place} lacks {each}" for each in expected if each not in found]
+    strange = [f"{place} has {each}, which is not allowed" for each in found if each not in expected]
+    return lacks + strange or [f"{place} is {found!r}, it must be in the order {expected!r}"]
+
+
+@pytest.mark.parametrize("name", DATA["awx_questions"])
+def test_a_survey_asks_for_existing_variables(name: str) -> None:
+    question, place = DATA["awx_questions"][name], f"{PLACE}, awx_questions.{name}"
     variable = question["variable"]
-    assert re.search(rf"\b{variable}\b", text_of("playbooks", "roles"))
+    is_read = re.search(rf"\b{variable}\b", text_of("playbooks", "roles")) is not None
+    assert is_read, f"{place}.variable is {variable}, which nothing in playbooks or roles reads"
     choices = question["choices"].splitlines() if question["type"] == "multiplechoice" else None
     if variable in OF_PLAYBOOKS:
-        assert choices == OF_PLAYBOOKS[variable].get("choices")
-        return
-    option = OPTIONS[variable]
-    if option["type"] == "bool":
-        assert (choices, question["default"]) == (["false", "true"], str(option["default"]).lower())
+        expected, default = OF_PLAYBOOKS[variable].get("choices"), question["default"]
     else:
-        assert option["type"] == "str" and choices == option.get("choices")
-        assert question["default"] == option.get("default")
+        is_known = variable in OPTIONS
+        assert is_known, f"{place}.variable is {variable}, which is in no meta/argument_specs.yml of a role"
+        option = OPTIONS[variable]
+        is_bool = option["type"] == "bool"
+        assert is_bool or option["type"] == "str", f"{place}: {variable} is neither a bool nor a str"
+        expected = ["false", "true"] if is_bool else option.get("choices")
+        default = str(option["default"]).lower() if is_bool else option.get("default")
+    wrong = differences(f"{place}.choices", choices, expected)
+    wrong += differences(f"{place}.default", question["default"], default)
+    assert wrong == [], "\n".join(wrong)
 
 
 def test_choices_of_playbooks_are_those_of_the_playbooks() -> None:
@@ -117,20 +143,30 @@ def test_a_template_asks_for_the_variables_of_its_playbook(name: str) -> None:
         playbook += path.read_text("utf-8")
     for question in template.get("survey", []):
         variable = DATA["awx_questions"][question]["variable"]
-        role = next((role for role in ("database_recovery",) if variable.startswith(role)), "")
-        assert variable in playbook or f"runbook.{role}" in playbook
-    assert template["team"].strip("{ }") in ("awx_launching_team", "awx_approving_team")
-    assert len(template["description"]) > 20
+        by_role = any(variable.startswith(role) and f"runbook.{role}" in playbook for role in ("database_recovery",))
+        is_read = variable in playbook or by_role
+        assert is_read, f"{PLACE}, {name}.survey has {question}, but playbooks/{name}.yml does not read {variable}"
+    teams = ("awx_launching_team", "awx_approving_team")
+    assert template["team"].strip("{ }") in teams, f"{PLACE}, {name}.team is none of {', '.join(teams)}"
+    assert len(template["description"]) > 20, f"{PLACE}, {name}.description is too short"
 
 
 def test_credentials_are_injected_as_variables_in_use() -> None:
     # The vault variables in the examples of the roles and the inventories.
-    vaulted = set(re.findall(r"\bvault_\w+", text_of("roles", "inventories")))
+    known = {*OPTIONS, *re.findall(r"\bvault_\w+", text_of("roles", "inventories"))}
+    read = text_of("plugins")
+    wrong = []
     for credential in DATA["awx_credential_types"]:
+        place = f"{PLACE}, {credential['name']}"
         for variable in credential["injectors"].get("extra_vars", {}):
-            assert variable in OPTIONS or variable in vaulted
+            if variable.startswith("vault_") and variable not in known:
+                wrong.append(f"{variable} is in no example; add it to roles/escalation/defaults/main.yml")
+            elif variable not in known:
+                wrong.append(f"{place} sets {variable}, which is in no meta/argument_specs.yml of a role")
         for variable in credential["injectors"].get("env", {}):
-            assert variable in text_of("plugins")
+            if variable not in read:
+                wrong.append(f"{place} sets {variable}, which nothing in plugins reads")
+    assert wrong == [], "\n".join(wrong)
     # AWX injects an empty field as an empty text. So an empty text must have no effect for an optional field.
     optional = {
         variable
@@ -138,7 +174,12 @@ def test_credentials_are_injected_as_variables_in_use() -> None:
         for variable, template in credential["injectors"].get("extra_vars", {}).items()
         if template.strip("{ }") not in credential["inputs"].get("required", [])
     }
-    assert {name for name in optional if OPTIONS.get(name, {"default": ""})["default"] != ""} == set()
+    wrong = [
+        f"{PLACE} has an optional field for {name}, whose default is {OPTIONS[name]['default']!r} and not empty"
+        for name in sorted(optional)
+        if name in OPTIONS and OPTIONS[name]["default"] != ""
+    ]
+    assert wrong == [], "\n".join(wrong)
 
 
 def test_every_failure_ends_in_escalation() -> None:
@@ -202,10 +243,11 @@ def test_tasks_name_options_that_the_installed_module_has(module: str, monkeypat
     known: Set[str] = set(options).union(*(option.get("aliases", []) for option in options.values()))
     for task in TASKS:
         given = task.get(module, {})
-        assert set(given) <= known
+        unknown = sorted(set(given) - known)
+        assert unknown == [], f"playbooks/tasks/awx_*.yml, {task['name']}: {module} has no {', '.join(unknown)}"
         for name, value in given.items():
             choices = options.get(name, {}).get("choices")
             if choices and "{{" not in str(value):
-                assert value in choices
+                assert value in choices, f"playbooks/tasks/awx_*.yml, {task['name']}: {name} is {value!r}"
         missing = {name for name, option in options.items() if option.get("required")} - set(given)
-        assert not (given and missing)
+        assert not (given and missing), f"playbooks/tasks/awx_*.yml, {task['name']} lacks {', '.join(sorted(missing))}"
