@@ -779,26 +779,36 @@ def test_an_exception_that_ended_node_is_not_crowded_out_by_handled_ones():
     assert [item["message"] for item in found["exceptions"]] == ["Error: boom"]
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory", "heap_oom"),
-        ("Error: ENOSPC: no space left on device, write", "disk_full"),
-        ("SqliteError: database or disk is full", "disk_full"),
-        ("Error: listen EADDRINUSE: address already in use :::6443", "port_taken"),
-        ("HTTPS is not available, continuing with HTTP", "tls"),
-        ("Error: EACCES: permission denied, open 'server.key' - SSL falling back to HTTP", "tls"),
-        ("SqliteError: database is locked", "db_locked"),
-        ("SqliteError: database disk image is malformed", "db_corrupt"),
-        ("Error: Cannot find module 'express'", "module_missing"),
-        ("Error: /srv/app/node_modules/x.node: invalid ELF header", "module_missing"),
-        ("Error: /srv/app/node_modules/x.node: file too short", "module_missing"),
-        ("Error: libstdc++.so.6: cannot open shared object file: No such file or directory", "module_missing"),
-        ("SqliteError: select `due_at` from `incidents` - no such column: due_at", "migration_missing"),
-        ("SqliteError: insert into `incidents` - table incidents has no column named due_at", "migration_missing"),
-        ("MigrationLocked: Migration table is already locked", "migration_locked"),
-    ],
-)
+KNOWN_ERRORS = [
+    ("FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory", "heap_oom"),
+    ("Error: ENOSPC: no space left on device, write", "disk_full"),
+    ("SqliteError: database or disk is full", "disk_full"),
+    ("Error: listen EADDRINUSE: address already in use :::6443", "port_taken"),
+    ("HTTPS is not available, continuing with HTTP", "tls"),
+    ("Error: EACCES: permission denied, open 'server.key' - SSL falling back to HTTP", "tls"),
+    ("SqliteError: database is locked", "db_locked"),
+    ("SqliteError: database disk image is malformed", "db_corrupt"),
+    ("Error: Cannot find module 'express'", "module_missing"),
+    ("Error: /srv/app/node_modules/x.node: invalid ELF header", "module_missing"),
+    ("Error: /srv/app/node_modules/x.node: file too short", "module_missing"),
+    ("Error: libstdc++.so.6: cannot open shared object file: No such file or directory", "module_missing"),
+    ("SqliteError: select `due_at` from `incidents` - no such column: due_at", "migration_missing"),
+    ("SqliteError: insert into `incidents` - table incidents has no column named due_at", "migration_missing"),
+    ("MigrationLocked: Migration table is already locked", "migration_locked"),
+]
+
+
+def test_every_known_error_has_a_case():
+    with_case = {name for _text, name in KNOWN_ERRORS}
+    lacks = [
+        f"test_run.py lacks a case of {name} in KNOWN_ERRORS"
+        for name in log_patterns.SIGNATURES
+        if name not in with_case
+    ]
+    assert lacks == [], "\n".join(lacks)
+
+
+@pytest.mark.parametrize(("text", "name"), KNOWN_ERRORS)
 def test_known_errors(text, name):
     found = analyse(f"2026-03-02T01:02:03.000Z ERROR {text}\n")
     assert list(found["signatures"]) == [name]
