@@ -350,15 +350,17 @@ facts:
       type: dict
     log:
       description: >-
-        The log file with C(path), C(size), C(written_at), C(lines), C(exceptions), C(signatures) by name (each with
-        C(count), C(text), C(at)) and C(last_success_at). An exception has C(message), C(stack), C(fatal), C(last),
+        The log file with C(path), C(size), C(written_at), C(lines) (only the last O(log_lines) lines), C(exceptions),
+        C(signatures) by name (each with C(count), C(text), C(at)) and C(last_success_at). C(exceptions) and
+        C(signatures) may also be from earlier lines. An exception has C(message), C(stack), C(fatal), C(last),
         C(at), C(place) (C(file), C(line)), C(compiling) (true if Node was reading a file), C(times) (number of times
         that it is in the log), C(changed_at) (when its file was last changed) and C(parses) (true if Node can parse
         that file now).
       type: dict
     journal:
       description: >-
-        The same fields as in C(log), and the lines of systemd as C(starts), C(exits), C(control_exits), C(stops),
+        C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) and C(last_success_at) as in C(log),
+        and the lines of systemd as C(starts), C(exits), C(control_exits), C(stops),
         C(results), C(start_limit).
       type: dict
     certificate:
