@@ -149,7 +149,9 @@ takeover:
 data:
   description:
     - The state of the data, or V(null) if nothing is known. C(state) is V(in_doubt), V(sound) or V(accepted), and
-      C(rows) contains the last good row counts by table. C(reasons) and C(checked_at) are returned too.
+      C(rows) contains the last good row counts by table. C(created_at) is the time of the first migration of the
+      database with these rows. C(accepted) lists the kinds of damage that a person has accepted. C(reasons) and
+      C(checked_at) are returned too.
   returned: always
   type: dict
 signs:

@@ -43,8 +43,8 @@ EMPTY: Dict[str, Any] = {
     # The last exit before this run took the unit over, and the takeover, see _incident/takeover.py.
     "last_exit": None,
     "takeover": None,
-    # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), checked_at,
-    # accepted (codes of the damage that a person has accepted).
+    # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), created_at (see
+    # last_good.Counted), checked_at, accepted (codes of the damage that a person has accepted).
     "data": None,
     # The first healthy answer after a start, whether or not its verification succeeds later.
     "answered_at": None,
