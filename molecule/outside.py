@@ -109,9 +109,3 @@ def show(drill: Drill, *names: str) -> dict[str, Any]:
     """Return the values of these properties of the service's unit, by name."""
     lines = drill.host.check_output(f"systemctl show --property={','.join(names)} {runs.UNIT}").splitlines()
     return dict(line.split("=", 1) for line in lines)
-
-
-def active_for(drill: Drill) -> float:
-    """Return the number of seconds for which the service has been active."""
-    since = int(show(drill, "ActiveEnterTimestampMonotonic")["ActiveEnterTimestampMonotonic"]) / 1e6
-    return time.clock_gettime(time.CLOCK_MONOTONIC) - since
