@@ -34,7 +34,7 @@ def paragraphs(value: str | list[str]) -> list[str]:
 
 
 def cell(option: dict[str, Any]) -> str:
-    """Return the table cell for the default of an option: the default, "required", or an empty text."""
+    """Return the table cell for the default of an option: the default, "required", or an empty string."""
     if option.get("required"):
         return "required"
     return f"`{json.dumps(option['default'], ensure_ascii=False)}`" if "default" in option else ""
@@ -47,9 +47,9 @@ def kind(option: dict[str, Any]) -> str:
 
 
 def render(role: str, specs: dict[str, Any]) -> str:
-    """Return the README of a role."""
+    """Return the README of a role, with the entry point "main" first."""
     lines = [f"# Role `itsm_nexus.runbook.{role}`", ""]
-    for entry, spec in specs.items():
+    for entry, spec in sorted(specs.items(), key=lambda item: item[0] != "main"):
         title = plain(spec["short_description"])
         lines += [title if entry == "main" else f"## Entry point `{entry}`: {title}", ""]
         for part in paragraphs(spec.get("description", [])):

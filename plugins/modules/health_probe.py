@@ -232,8 +232,8 @@ summary:
   sample: "https: connection refused: nothing listens there; the process is gone"
 messages:
   description:
-    - RV(summary) for other languages. C(summary) is a list with a message for each problem. Each message consists of
-      the C(id) of its text in the message catalogue and the C(values) for that text.
+    - RV(summary) as translatable messages. C(summary) is a list with a message for each problem. Each message consists
+      of the C(id) of its text in the message catalogue and the C(values) for that text.
     - If the module fails, C(msg) is the reason as a message.
   returned: success, and when a parameter is invalid
   type: dict
@@ -272,7 +272,7 @@ endpoints:
   description:
     - The last answer of each endpoint. C(certificate) is V(null) if there was no TLS handshake.
     - C(silent) is true if there was no answer in time.
-    - C(messages) contains C(error) for other languages. See RV(messages).
+    - C(messages) contains C(error) as a translatable message. See RV(messages).
   returned: success
   type: list
   elements: dict

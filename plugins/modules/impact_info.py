@@ -101,8 +101,8 @@ requests_unknown:
   sample: "/var/log/nginx/access.log cannot be read: No such file or directory"
 messages:
   description:
-    - RV(users_unknown) and RV(requests_unknown) for other languages, if they are not null. Each message has the C(id)
-      of its text in the message catalogue and the C(values) for that text.
+    - RV(users_unknown) and RV(requests_unknown) as translatable messages, if they are not null. Each message has the
+      C(id) of its text in the message catalogue and the C(values) for that text.
   returned: success
   type: dict
   version_added: 0.2.0

@@ -194,7 +194,7 @@ options:
         type: str
         default: ""
       messages:
-        description: The reason as messages, for other languages. Each message has the C(id) of its text and its
+        description: The reason as translatable messages. Each message has the C(id) of its text and its
           C(values).
         type: dict
         default: {}
@@ -507,7 +507,7 @@ warnings:
   elements: str
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
   returned: failure
   type: dict

@@ -173,9 +173,9 @@ duration:
   sample: 57.2
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
-    - On success, C(reasons) and C(restored) contain RV(reasons) and RV(restored) as messages, for other languages.
+    - On success, C(reasons) and C(restored) contain RV(reasons) and RV(restored) as translatable messages.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

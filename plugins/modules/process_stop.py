@@ -113,7 +113,8 @@ stopped:
   sample: [{"pid": 4711, "user": "itsm", "command": "node backend/server.js", "signal": "TERM", "seconds": 0.04}]
 left:
   description:
-    - The processes that were left alone, each with the reason. C(messages) contains C(reason) for other languages.
+    - The processes that were left alone, each with the reason. C(messages) contains C(reason) as a
+      translatable message.
   returned: success
   type: list
   elements: dict
@@ -143,7 +144,7 @@ duration:
   sample: 0.09
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
   returned: failure
   type: dict

@@ -122,9 +122,9 @@ duration:
   sample: 0.2
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
-    - On success, C(refused) contains RV(refused) as a message, for other languages. It is missing if RV(refused) is
+    - On success, C(refused) contains RV(refused) as a translatable message. It is missing if RV(refused) is
       empty.
   returned: success, and failure
   type: dict

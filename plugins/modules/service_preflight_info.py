@@ -112,8 +112,8 @@ ok:
   sample: false
 problems:
   description:
-    - The invalid values, each with a line C(message) that names the allowed values. C(messages) contains C(message) for
-      other languages.
+    - The invalid values, each with a line C(message) that names the allowed values. C(messages) contains C(message) as
+      a translatable message.
   returned: success
   type: list
   elements: dict
@@ -188,7 +188,7 @@ resolved:
       version_added: 0.2.0
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
   returned: failure
   type: dict

@@ -135,7 +135,7 @@ problems:
       type: str
       sample: There is no database /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     messages:
-      description: C(message) for other languages.
+      description: C(message) as a translatable message.
       type: dict
       sample: {message: {id: reason.sqlite.missing, values: {path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db}}}
     level:
@@ -376,7 +376,7 @@ duration:
   sample: 0.041
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
   returned: failure
   type: dict

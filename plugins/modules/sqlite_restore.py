@@ -189,7 +189,7 @@ plan:
       type: str
       sample: "9 rows: incidents 9 of 340; changes to rows since 2026-03-02T01:02:03.000Z"
     messages:
-      description: C(reason) and C(statement) for other languages, each as a list of messages.
+      description: C(reason) and C(statement), each as a list of translatable messages.
       type: dict
       sample: {reason: [{id: reason.restore.sound, values: {}}], statement: [{id: reason.loss.nothing, values: {}}]}
     source:
@@ -299,10 +299,10 @@ duration:
   sample: 0.42
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
-    - On success, C(reason) and C(statement) contain RV(reason) and RV(statement) as lists of messages, for other
-      languages.
+    - On success, C(reason) and C(statement) contain RV(reason) and RV(statement) as lists of translatable
+      messages.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

@@ -133,9 +133,9 @@ duration:
   sample: 4.2
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
-    - On success, C(problems) contains RV(problems) as messages, for other languages.
+    - On success, C(problems) contains RV(problems) as translatable messages.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

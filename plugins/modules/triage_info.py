@@ -199,7 +199,7 @@ findings:
       type: str
     messages:
       description: >-
-        C(summary), C(remedy) and C(prevention) for other languages, each with the C(id) of its text in the message
+        C(summary), C(remedy) and C(prevention) as translatable messages, each with the C(id) of its text in the message
         catalogue and its C(values).
       type: dict
       version_added: 0.2.0
@@ -329,7 +329,7 @@ facts:
       description: >-
         The answers to the health requests to O(health_path), one for each port. The requests are the same as those of
         M(itsm_nexus.runbook.health_probe). Each answer has C(name) (V(https), V(http)), C(url), C(ok), C(status) and
-        C(error). C(messages) contains the error as a message with the C(id) of its text, for other languages.
+        C(error). C(messages) contains C(error) as a translatable message.
       type: list
       elements: dict
     disk:
@@ -372,8 +372,9 @@ facts:
       type: dict
     database:
       description: >-
-        The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, with C(path), C(source) and
-        C(configured). Each of its C(holders) has C(pid), C(start_ticks), C(role), C(command), C(exe), C(user), C(ours),
+        The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, plus C(path), C(source) (where that
+        path was found, for example C(open in the running process)) and C(configured) (the path in O(db_path)). Each of
+        the C(holders) has C(pid), C(start_ticks), C(role), C(command), C(exe), C(user), C(ours),
         C(files), and, if it is not the service, C(blocks_for) (time in seconds during which it was seen to block all
         writes, or null if it released its lock).
       type: dict
@@ -404,8 +405,9 @@ facts:
       description: >-
         The current state of what a start needs. C(environment_files) lists files with C(path) and C(exists). C(program)
         and C(folder) are the program of the unit and its working folder. C(program_fault), C(folder_fault),
-        C(user_fault) and C(group_fault) say why they cannot be used, and C(messages) contains these four for other
-        languages. C(changed_at) is the time when the unit, its program or its environment files were last changed.
+        C(user_fault) and C(group_fault) say why they cannot be used, and C(messages) contains these four as
+        translatable messages. C(changed_at) is the time when the unit, its program or its environment files were last
+        changed.
       type: dict
     ownership:
       description: >-
@@ -542,7 +544,7 @@ duration:
   type: float
 messages:
   description:
-    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the message catalogue
+    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
   returned: failure
   type: dict

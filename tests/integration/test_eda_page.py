@@ -28,7 +28,7 @@ PATIENCE = 180.0
 
 
 def commands(chapter: int) -> list[str]:
-    """Return the command blocks of a chapter that need neither a host nor a server of the reader."""
+    """Return the command blocks of a section that need neither a host nor a server of the reader."""
     (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if "◇" not in block]
@@ -54,7 +54,7 @@ class Reader:
         return self.folder / "home"
 
     def environment(self) -> dict[str, str]:
-        # The environment after chapter 1 of the page.
+        # The environment after section 1 of the page.
         cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         config = self.folder / "runbook" / "ansible.cfg"

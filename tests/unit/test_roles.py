@@ -184,7 +184,7 @@ def lacks_of_body(place: str, tasks: list[dict]) -> list[str]:
     if re.search(r"\{\{ escalation_message(?: \| to_json(?:\([^)]*\))?)? \}\}", str(bodies)):
         return []
     why = {
-        "id": "the receiver cannot recognise a repeated message",
+        "id": "the receiver cannot recognize a repeated message",
         "event": "a resolution looks like a new alert",
     }
     return [

@@ -128,7 +128,7 @@ class MessageError(Exception):
 
 
 def failure(error: Exception) -> Dict[str, Any]:
-    """Return the arguments of fail_json for an error: its text, and its message for other languages if it has one."""
+    """Return the arguments of fail_json for an error: its text, and its translatable message if it has one."""
     told = {"messages": plain(msg=error.told)} if isinstance(error, MessageError) else {}
     return {"msg": sanitize.text(error), **told}
 

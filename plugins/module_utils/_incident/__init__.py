@@ -4,6 +4,6 @@
 
 """An open incident on the host: its record, its lease, and who may start the service.
 
-Put code here if it must be true for the whole incident and survive the end of a run.
-It imports from _common and _host only.
+Put code here if it handles state that must hold for the whole incident and outlive a run. This package imports from
+_common and _host only.
 """

@@ -253,7 +253,7 @@ def ensure(
             renewed = last != after
             # Files that were renewed as root belong to root.
             if after["problems"] and wanted is not None:
-                with contextlib.suppress(CertificateError):  # a problem of the key is listed in the problems
+                with contextlib.suppress(CertificateError):  # a problem with the key is already listed in `problems`
                     repaired = _repair(pair, wanted, check_mode=False) or repaired
                     after = look(pair, run=run)
     return {

@@ -4,8 +4,8 @@
 
 """Stop only those processes that block the service and belong to this application or are named by the policy.
 
-The findings of triage are checked again before a stop. The process must have the same pid, start and owner, and must
-still use the port or the database.
+The findings of triage are checked again before a stop. The process must have the same pid, start time and owner, and
+must still use the port or the database.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def stop(
     run: commands.Runner = commands.run,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Stop those of processes that may be stopped. Return the result that the module process_stop documents.
+    """Stop each of the given processes that may be stopped. Return the result that the module process_stop documents.
 
     Raises ProcessStopError.
     """

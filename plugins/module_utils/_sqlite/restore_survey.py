@@ -188,7 +188,7 @@ def refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
     give_up = time.monotonic() + _PATIENCE
     while True:
         found, holders = sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
-        # A scanner or a copy has the files open only for a moment.
+        # Retry, because a virus scanner or a copy program opens the files only briefly.
         if not holders.found or time.monotonic() >= give_up:
             break
         time.sleep(_PAUSE)

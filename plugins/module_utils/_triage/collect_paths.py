@@ -22,10 +22,10 @@ def _opened(question: Question, kind: str) -> List[str]:
 def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
     """Return the database that the service really uses, and the source of that information.
 
-    A database that the service has open has the highest priority, then the one in its variables, then the configured
-    one. Links that the service's user made stay in the path, so that the next step sees them. The user could set the
-    path to a database of another account, to make this collection work on it. Such a path is ignored. links: True if
-    links may be followed; False for a disk that does not answer.
+    The database that the service has open comes first, then the database named by the service's environment variables,
+    then the configured one. Links that the service's user made stay in the path, so that the next step sees them. The
+    user could set the path to a database of another account, to make this collection work on it. Such a path is
+    ignored. links: True if links may be followed; False for a disk that does not answer.
     """
     service, environment = question.service, question.known.environment
     real: Callable[[str], str] = os.path.realpath if links else os.path.normpath

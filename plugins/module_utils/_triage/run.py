@@ -69,9 +69,10 @@ def _hold_facts(
 
 
 def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> Finding:
-    """Return a finding about the data. Damage that a person has accepted is still reported, but blocks nothing.
+    """Return the finding, adapted to the damage that a person has accepted.
 
-    accepted: the problem codes of that damage. Damage of another kind came later and blocks the start.
+    Accepted damage is still reported, but does not block the start. accepted: the problem codes of that damage. Damage
+    with another code occurred later and blocks the start.
     """
     damages = Database.of(facts.get("database")).damages
     covered = {

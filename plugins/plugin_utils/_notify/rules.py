@@ -48,11 +48,11 @@ def plan(
 ) -> Dict[str, Any]:
     """Return the verdict of the first rule that applies, and deliveries (the contacts to notify now, with channels).
 
-    A level is sent once to the contacts of its rule, through each channel that has not accepted it yet. It is not sent
-    if a higher level was sent before. The most severe rule is first, so the first rule of a level defines the rank of
-    the level. When the service has recovered, the channels that accepted a message are notified once, unless they get a
-    higher level now. If two contacts share a destination (a room, an address), only the first of their deliveries is
-    sent. The second one has same_as: the contact and channel of the first.
+    The notification of a level is sent once to the contacts of its rule, through each channel that has not accepted it
+    yet. It is not sent if a higher level was sent before. The most severe rule is first, so the first rule of a level
+    defines the rank of the level. When the service has recovered, the channels that accepted a message are notified
+    once, unless they get a higher level now. If two contacts share a destination (a room, an address), only the first
+    of their deliveries is sent. The second one has same_as: the contact and channel of the first.
 
     types: the existing channel types, or empty. If it is not empty, a channel of another type has an error.
     """

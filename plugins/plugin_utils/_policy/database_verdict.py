@@ -32,7 +32,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
     - severity, record: of the incident. The record is empty if it is not known yet.
     - held: True if the verification succeeded. started_at: when the recovery began. check_mode: a flag.
-    - error, lost: reasons, or empty. error_messages, lost_message: the same reasons for other languages.
+    - error, lost: reasons, or empty. error_messages, lost_message: the same reasons as translatable messages.
     """
     recovery, verified = seen.get("recovery") or {}, seen.get("verification") or {}
     triage, record = seen.get("triage") or {}, seen.get("record") or {}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Why a step of a run failed, as messages for other languages. The playbooks have the English text.
+"""Why a step of a run failed, as translatable messages. The playbooks have the English text.
 
 The result of a host may contain anything, so its messages are checked (see reasons.messages_of).
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The reason for a decision: its English text, and its messages for other languages."""
+"""The reason for a decision: its English text, and its translatable messages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class Reason:
 
 
 def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
-    """Return the messages of a text in a result, from its key messages. If there is no message, the text is quoted.
+    """Return the messages for a text in a result, taken from the key "messages" of that result.
+
+    If there is no message, the text is quoted.
 
     A result of a host may contain anything. If a message, or a message in its values, is not in the catalogue, the text
     is quoted.

@@ -215,7 +215,7 @@ def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
     """Return why there is no answer, or None if the error is something else.
 
     The error for the timeout of a task has no public class. Its module differs between releases of ansible-core, so it
-    is recognised by its class name.
+    is recognized by its class name.
     """
     # ssh puts frames around its warnings.
     told = sanitize.text(" ".join(re.sub(r"@{3,}", " ", str(error)).split()))

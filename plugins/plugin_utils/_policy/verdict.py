@@ -67,7 +67,7 @@ class Verdict:
     loss_suspected: bool
     error: Optional[str]
     next_step: str
-    # cause_summary, error, halted and next_step for other languages, each as a list of messages.
+    # cause_summary, error, halted and next_step, each as a list of translatable messages.
     messages: Dict[str, List[Dict[str, Any]]]
     held_by: str
     # Time when the service started to serve again, and its source, or None if this run did not see the end of the

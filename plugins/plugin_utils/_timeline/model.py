@@ -74,7 +74,7 @@ class Rung:
     serves: Optional[bool] = _says("True if the service answered afterwards and only the login check failed.")
     restored: Optional[bool] = _says("True if the rung failed and the service runs in its previous state.")
     reason: Optional[str] = _says("Why the rung failed.")
-    messages: Dict[str, Any] = _says("The reason for other languages: id and values.")
+    messages: Dict[str, Any] = _says("The reason as translatable messages: id and values of each.")
     started_at: Optional[str] = _says("When the rung began.")
     seconds: Optional[float] = _says("How long the rung took, including its verification.")
     run: str = _says("The run that tried the rung.")
@@ -86,7 +86,7 @@ class Skip:
 
     rung: str = _says("The role of the rung.")
     reason: Optional[str] = _says("Why the rung could not have helped.")
-    messages: Dict[str, Any] = _says("The reason for other languages: id and values.")
+    messages: Dict[str, Any] = _says("The reason as translatable messages: id and values of each.")
     at: Optional[str] = _says("When the rung was skipped.")
     run: str = _says("The run that skipped the rung.")
 
@@ -101,7 +101,7 @@ class Remedy:
     failed: bool = _says("True if the action failed.")
     detail: List[str] = _says("The details of the action.")
     reason: Optional[str] = _says("Why there was no action.")
-    messages: Dict[str, Any] = _says("action, detail and reason for other languages: id and values of each.")
+    messages: Dict[str, Any] = _says("action, detail and reason as translatable messages: id and values of each.")
     seconds: Optional[float] = _says("How long the action took.")
     run: str = _says("The run that decided on the remedy.")
 
@@ -160,7 +160,9 @@ class Impact:
     requests_failed: Optional[int] = _says("Requests that were answered with 5xx.")
     requests_from: Optional[str] = _says("The access log.")
     requests_unknown: Optional[str] = _says("Why the numbers of requests are not known.")
-    messages: Dict[str, Any] = _says("users_unknown and requests_unknown for other languages: id and values of each.")
+    messages: Dict[str, Any] = _says(
+        "users_unknown and requests_unknown as translatable messages: id and values of each."
+    )
 
 
 @dataclasses.dataclass
@@ -211,7 +213,7 @@ class Incident:
     error: Optional[str] = _says("The error that stopped the recovery.")
     next_step: Optional[str] = _says("The next step for a person.")
     messages: Dict[str, Any] = _says(
-        "cause_summary, error, login_error and next_step for other languages: id and values of each."
+        "cause_summary, error, login_error and next_step as translatable messages: id and values of each."
     )
     held_by: Optional[str] = _says("The incident that holds the start of the service at the end, if any.")
     findings: List[Dict[str, Any]] = _says("Causes, the most likely first, with their evidence.")

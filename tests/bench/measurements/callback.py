@@ -105,8 +105,8 @@ HOW = (
     "each host has an incident. A fifth of the results comes from modules of the collection, and documents are "
     "written for all incidents. All tasks answer immediately from the controller, so that the share of the callback "
     f"is as large as possible. The rival is the same run: the callback is active and inactive in turns of {BLOCK} "
-    "tasks. The memory without it is measured at the first task. `in the callback` is the time in its methods, while "
-    "other processes use the same cores"
+    "tasks. The memory without it is measured at the first task. `in the callback` is the time spent in the methods "
+    "of the callback. Other processes share the cores, so this time is higher than on an idle machine"
 )
 WITH = "callback"
 WITHOUT = "without it"

@@ -176,7 +176,7 @@ def nothing(place: Stand, folder: Path) -> dict[str, float | None]:
 
 
 def round_trips(place: stand.Local, folder: Path) -> float:
-    """Count the modules that a run on a healthy host calls. With -vvv, the connection prints every command."""
+    """Count the modules that a run on a healthy host calls. With -vvv, the connection plugin prints every command."""
     place.begin()
     run = place.play("playbooks/outage_recover.yml", folder, program=str(RIVALS.parent / "plays" / "aloud"))
     if run.code != 0:
@@ -330,7 +330,7 @@ MEASUREMENTS = [
     Measurement(
         name="healthy-trips",
         what="Round trips to a healthy host",
-        how="the number of modules that run on the host, counted in the output of the connection at -vvv",
+        how="the number of modules that run on the host, counted in the output of the connection plugin with `-vvv`",
         prepare=local,
         ours=(OURS, round_trips),
         goals=[Goal(2, unit="round trips")],
