@@ -24,7 +24,7 @@ _CLOCK_SKEW = 86400.0
 
 
 def _earlier(instant: str) -> str:
-    """Return the time instant, minus the tolerance for wrong clocks. Raises ValueError if instant is invalid."""
+    """Return a time minus the tolerance for wrong clocks. Raises ValueError if the time is invalid."""
     return timestamps.iso(timestamps.epoch(instant) - _CLOCK_SKEW)
 
 

@@ -41,7 +41,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 try:
     from ansible.plugins.callback import CallbackBase
-# An import error would end the run. A callback class with another base only causes a warning.
+# If this import error were raised, the run would end. A callback class with another base only causes a warning.
 except ImportError:
     CallbackBase = object
 
@@ -49,7 +49,7 @@ _Method = TypeVar("_Method", bound=Callable[..., None])
 
 
 def _guarded(method: _Method) -> _Method:
-    """Return a method that runs method and disables the callback at the first error."""
+    """Return a wrapper of a method. The wrapper disables the callback at the first error."""
 
     @functools.wraps(method)
     def guarded(self: CallbackModule, *args: Any) -> None:

@@ -109,7 +109,7 @@ _READING = ("postmortem_render",)
 
 
 def _guarded(method: _Method) -> _Method:
-    """Return a method that runs method, turns its errors into warnings, and handles one event at a time."""
+    """Return a wrapper of a method. The wrapper turns errors into warnings, and handles one event at a time."""
 
     @functools.wraps(method)
     def guarded(self: CallbackModule, *args: Any, **kwargs: Any) -> None:

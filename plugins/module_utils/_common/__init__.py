@@ -5,5 +5,5 @@
 """Tools that are independent of any service: time, commands, files, text.
 
 Put code here if it would be useful to any program that runs as root on a managed host.
-It imports nothing from the other packages.
+This package imports nothing from the other packages.
 """

@@ -29,7 +29,7 @@ def fsync_folder(path: str) -> None:
 def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
     """Remove a folder (relative to an opened one) and its content. Raises OSError if an entry cannot be removed.
 
-    It does not follow links or open FIFOs, because the owner of the folder may replace its entries at any time.
+    Links are not followed and FIFOs are not opened, because the folder's owner may replace entries at any time.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)
@@ -63,7 +63,7 @@ def discard_tree(path: str) -> None:
 
 
 def private_folder(path: str) -> None:
-    """Create path and its missing parents. path itself gets mode 0700. Raises OSError.
+    """Create a folder with mode 0700, and its missing parents. Raises OSError.
 
     The parents get mode 0755 at most. Some init scripts set a umask of 0, with which other users could write to them.
     """
@@ -82,9 +82,9 @@ def _folder(path: str, mode: int) -> None:
 
 
 def read_plain(path: str, *, limit: int) -> bytes:
-    """Return the content of path, a plain file. Does not block on a pipe that has no writer.
+    """Return the content of a plain file. Does not block on a pipe that has no writer.
 
-    Raises OSError if it cannot be read, and ValueError if it is not a plain file or has more than limit bytes.
+    Raises OSError if the file cannot be read, and ValueError if it is not a plain file or has more than limit bytes.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
@@ -100,7 +100,7 @@ def read_plain(path: str, *, limit: int) -> bytes:
 
 
 def write_atomically(path: str, data: bytes, *, mode: int = 0o600) -> None:
-    """Write data to path: temporary file in the same folder, fsync, rename, fsync of the folder. Raises OSError."""
+    """Write data to a file: temporary file in the same folder, fsync, rename, fsync of the folder. Raises OSError."""
     folder = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
     try:

@@ -59,7 +59,7 @@ Runner = Callable[..., Completed]
 
 
 def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
-    """Return a function that switches the child process to user, or None if this process already runs as user.
+    """Return a function that switches the child process to a user, or None if this process already runs as that user.
 
     Raises CommandError if the user does not exist, or if this process may not switch to it.
     """
@@ -178,7 +178,7 @@ def run(
     user: Optional[str] = None,
     stdin: Optional[bytes] = None,
 ) -> Completed:
-    """Run argv (never through a shell) for at most timeout seconds and return its result.
+    """Run a command (never through a shell) for at most timeout seconds and return its result.
 
     env: the complete environment of the child, or None for the environment of this process. stdin: the input of the
     child, empty by default. Output is decoded as UTF-8, and invalid bytes are replaced. Raises CommandError if the

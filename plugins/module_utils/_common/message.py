@@ -5,7 +5,7 @@
 """A statement as an id with values. A catalogue per language turns it into text.
 
 A module puts the English text into its result. The English templates of its ids are therefore in its own package, for
-example in _triage/messages.py. Code may evaluate an id, but must never search for words in a text.
+example in _triage/messages.py. Code may evaluate an id, but must never search for words in text.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _value(value: Any) -> Any:
 
 
 def quoted(text: object) -> Message:
-    """Return a message that quotes a text on one line."""
+    """Return a message that quotes text on one line."""
     return Message(QUOTED, {"text": " ".join(str(text).split())})
 
 
@@ -81,10 +81,10 @@ def _plain(value: Value) -> Any:
 
 
 class Listed:
-    """A list of texts for str.format: {name} joins them with commas, {name:;} joins clauses with semicolons."""
+    """A list of strings for str.format: {name} joins them with commas, {name:;} joins clauses with semicolons."""
 
     def __init__(self, texts: Sequence[str], *, comma: str = ", ", clauses: str = "; ") -> None:
-        """Set the texts and the separators of the language."""
+        """Set the strings and the separators of the language."""
         self._texts = texts
         self._comma, self._clauses = comma, clauses
 
@@ -109,7 +109,7 @@ def _english(value: Value, templates: Mapping[str, str]) -> List[str]:
 
 
 def with_stop(text: str) -> str:
-    """Return a text as a sentence, with a full stop."""
+    """Return text as a sentence, with a full stop."""
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
@@ -119,7 +119,7 @@ class MessageError(Exception):
     templates: ClassVar[Mapping[str, str]] = ENGLISH
 
     def __init__(self, told: Union[str, Message, MessageError]) -> None:
-        """Take the message, a plain text to quote, or the error that caused this one."""
+        """Take the message, plain text to quote, or the error that caused this one."""
         if isinstance(told, MessageError):
             self.told: Message = told.told
         else:
@@ -147,6 +147,6 @@ def plain(**told: Any) -> Dict[str, Any]:
 
 
 def of(texts: Mapping[str, Any], name: str) -> Message:
-    """Return the message of a text in a module's result. See plain. If there is no message, the text is quoted."""
+    """Return the message for a text in a module's result. See plain. If there is no message, the text is quoted."""
     told = (texts.get("messages") or {}).get(name)
     return from_dict(told) if isinstance(told, Mapping) else quoted(texts.get(name))

@@ -4,9 +4,9 @@
 
 """Run questions in parallel, each in a separate process with its own deadline.
 
-It uses processes instead of threads. A thread that hangs in the kernel (for example on a dead mount) cannot be stopped,
-and the module could not exit. If a child process crashes (for example on a mapped file on a failing disk), only its
-answer is lost.
+This module uses processes instead of threads. A thread that hangs in the kernel (for example on a dead mount) cannot be
+stopped, and the module could not exit. If a child process crashes (for example on a mapped file on a failing disk),
+only its answer is lost.
 """
 
 from __future__ import annotations
@@ -111,8 +111,9 @@ def ask(
     """Answer all questions in parallel, each for at most timeout seconds; return the answers by name.
 
     after: maps a question to an earlier question that must be answered before. If the earlier question times out, the
-    later one is not asked. The time of a question begins when it is asked. All questions end at until (time.monotonic).
-    Call this only if no other threads run, because each question runs in a forked copy of this process.
+    later one is not asked. The time of a question begins when it is asked. until: the time at which all questions end
+    (time.monotonic seconds). Call this only if no other threads run, because each question runs in a forked copy of
+    this process.
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}

@@ -297,7 +297,7 @@ class Redactor:
         self._known = redact_known.Known(known)
 
     def text(self, text: str) -> str:
-        """Return a text without secrets and without colours (a name and its value may each have a colour).
+        """Return text without secrets and without colours, because a name and its value may each have a colour.
 
         The number of lines does not change.
         """
@@ -319,9 +319,9 @@ class Redactor:
         return clean
 
     def value(self, value: Any) -> Any:
-        """Return JSON data with every text in it redacted.
+        """Return JSON data with every string redacted.
 
-        Texts and lists of texts under a secret's name are masked completely, as are the values of pairs such as
+        Strings and lists of strings under a secret's name are masked completely, as are the values of pairs such as
         {"name": "Authorization", "value": "x"}.
         """
         if isinstance(value, str):

@@ -49,7 +49,7 @@ _SIGNS_OF_LETTERS = str.maketrans("nrtbf", "\n\r\t\b\f")
 
 
 def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
-    """Return the text of a run of escapes, and the length of one escape."""
+    """Return the decoded text of a run of escapes, and the length of one escape."""
     if kind in _DIGITS:
         mark, base, width = _DIGITS[kind]
         return "".join([chr(int(digits, base)) for digits in run.split(mark)[1:]]), width
@@ -64,7 +64,7 @@ def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
 
 
 class _Copy:
-    """A copy of a text without escapes or line breaks, with the position in the text of each of its characters."""
+    """A copy of text without escapes or line breaks. For each character, it has the position in the original text."""
 
     def __init__(self, text: str, parent: Optional[_Copy] = None) -> None:
         self.text = text

@@ -25,7 +25,7 @@ _WHO = r" [\w.-]{1,64} [\w./@-]{1,64}(?:\[\d{1,10}\])?:"
 _LEVEL = r"\[?(?i:trace|debug|info|notice|warn(?:ing)?|error|fatal|critical)\]?:?"
 _IN_JSON = r'\{"(?:level|time|timestamp|severity)"[^{}\n]{0,300}?"(?:msg|message)"\s?:\s?"'
 PREFIX = rf"(?:{_IN_JSON}|(?:[\w.-]{{1,64}}[ ]{{1,8}}\|[ ]?)?(?:{_STAMP}(?:{_WHO})?[ ]{{1,2}})?(?:{_LEVEL}[ ]{{1,2}})?)"
-# The end of a line, and the prefix of the text of the next one.
+# The end of a line, and the prefix of the next line.
 _LINE_BREAK = rf"(?:\"\}}\r?\n{_IN_JSON}|\\?\r?\n[ \t]{{0,200}}{PREFIX})"
 # A line break and a prefix between two parts of a value. Two strings that are joined with + count as one value.
 BREAK = rf"\n(?:[ \t]{{0,200}}\\?\r?\n){{0,50}}(?:(?<=\}}\n){_IN_JSON}|[ \t]{{0,200}}{PREFIX})[\"']?"
@@ -33,7 +33,7 @@ BEFORE_BREAK = r"(?:[\"']?[ ]?\+?[ ]?\\?|\"\})\r?\Z"
 
 
 def cover(text: str) -> str:
-    """Return the mask for a text, line by line. Line breaks and the logger's prefixes after them are kept."""
+    """Return the mask for text, line by line. Line breaks and the logger's prefixes after them are kept."""
     parts = re.split(f"({_LINE_BREAK})", text)
     return "".join(part if number % 2 or not part else MASK for number, part in enumerate(parts))
 
@@ -50,7 +50,7 @@ _LINE_OF_KEY = lazy(rf"(?:[ \t]{{0,200}}{PREFIX})?([A-Za-z0-9+/=\s]*)\Z")
 
 
 def without_private_keys(text: str) -> str:
-    """Return a text without private keys, including keys whose beginning or end was cut off."""
+    """Return text without private keys, including keys whose beginning or end was cut off."""
     if "PRIVATE KEY" in text or "PuTTY-User-Key" in text:
         text = _without_beheaded_keys(_WHOLE_KEY.sub(lambda match: cover(match.group()), text))
     return text
@@ -110,7 +110,7 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
 
 
 def without_tokens(text: str) -> str:
-    """Return a text without tokens and hashes that are recognized by their first characters."""
+    """Return text without tokens and hashes that are recognized by their first characters."""
     lowered = text.lower()
     for words, pattern in _TOKENS:
         if any(word in lowered for word in words):
@@ -166,6 +166,6 @@ _AROUND = lazy(r"(?:(?<!\d)\d{8,10}:)?\[redacted\](?:\.[\w=-]{4,40}\.\[redacted\
 
 
 def without_opaque(text: str) -> str:
-    """Return a text without tokens that are long and random."""
+    """Return text without tokens that are long and random."""
     masked = _RUN.sub(_judge, text)
     return text if masked == text else _AROUND.sub(MASK, masked)

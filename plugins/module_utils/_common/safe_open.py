@@ -323,7 +323,7 @@ def follow_ours(path: str) -> str:
     """Return an absolute path in which links are resolved if only root could have made them.
 
     From the first entry that other accounts could replace, the path is unchanged. If the links of these accounts were
-    resolved here, nobody could later see that they chose the path. Raises OSError.
+    resolved here, later checks could not see that these accounts chose the path. Raises OSError.
     """
     if os.getuid() != 0:
         return "/" + os.path.realpath(path).lstrip("/")

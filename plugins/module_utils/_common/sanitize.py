@@ -4,8 +4,8 @@
 
 """Make text from other sources safe to display: it can neither control the terminal nor change the reading direction.
 
-A terminal obeys control characters from any source: a log, the name of a file, the output of a program. They are
-replaced with visible text such as \\x1b.
+A terminal obeys control characters from any source: a log, the name of a file, the output of a program. These
+characters are replaced with visible text such as \\x1b.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def text(value: object) -> str:
 
 
 def data(value: Any) -> Any:
-    """Return JSON data in which every text, including the names of keys, is sanitized."""
+    """Return JSON data in which every string, including each key, is sanitized."""
     if isinstance(value, str):
         return text(value)
     if isinstance(value, (list, tuple)):

@@ -88,7 +88,7 @@ def _alternative(text: str) -> Optional[List[_Range]]:
 
 
 def satisfies(version: Optional[str], wanted: Optional[str]) -> Optional[bool]:
-    """Return True if version (v20.11.1) is within the range wanted, or None if either is invalid."""
+    """Return True if version (v20.11.1) is within the wanted range, or None if either is invalid."""
     numbers = _numbers(version or "")
     if len(numbers) != 3 or not isinstance(wanted, str) or len(wanted) > _LONGEST:
         return None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Instants in the collection's format: UTC, ISO 8601, milliseconds, Z."""
+"""Times in the collection's format: UTC, ISO 8601, milliseconds, Z."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import time
 
 
 def iso(seconds: float) -> str:
-    """Return the instant seconds (float seconds since the epoch) as 2026-03-02T01:02:03.456Z."""
+    """Return a time (float seconds since the epoch) as text such as 2026-03-02T01:02:03.456Z."""
     moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc).replace(tzinfo=None)
     return moment.isoformat(timespec="milliseconds") + "Z"
 
 
 def now() -> str:
-    """Return the current instant in the format of iso()."""
+    """Return the current time in the format of iso()."""
     return iso(time.time())
 
 
 def epoch(text: str) -> float:
-    """Return seconds since the epoch of an instant written by iso.
+    """Return a time that iso() wrote as seconds since the epoch.
 
     Raises ValueError if text has another format.
     """
@@ -31,5 +31,5 @@ def epoch(text: str) -> float:
 
 
 def compact(seconds: float) -> str:
-    """Return the instant for use in file names: 20260302T010203Z."""
+    """Return a time in the format for file names: 20260302T010203Z."""
     return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")

@@ -5,5 +5,5 @@
 """Facts of the managed host: its processes, accounts, environment files and certificates.
 
 Put code here if it reads the host and does not depend on this service or on SQLite.
-It imports from _common only.
+This package imports from _common only.
 """

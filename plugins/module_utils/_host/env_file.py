@@ -121,7 +121,7 @@ class _Parser:
 
 
 def parse_environment(text: str) -> Dict[str, str]:
-    """Return the variables that text sets; the last assignment of a name counts.
+    """Return the variables that the text of an environment file sets; the last assignment of a name counts.
 
     Comments start with # or ;. A backslash at the end of a line joins the next one. Nothing is expanded. Lines without
     = and lines with an invalid name (export X=1) are skipped, as by systemd.
@@ -149,7 +149,7 @@ def parse_environment(text: str) -> Dict[str, str]:
 
 
 def read_environment_file(path: str) -> Dict[str, str]:
-    """Return the variables that the file path sets. See read_text. Raises EnvironmentFileError."""
+    """Return the variables that an environment file sets. See read_text. Raises EnvironmentFileError."""
     return parse_environment(read_text(path))
 
 
@@ -159,7 +159,7 @@ def read_text(path: str) -> str:
     The values are passed to processes of the service's user. So a file that this user may not read is not read with
     root's rights either.
 
-    Raises EnvironmentFileError if the file cannot be read or is not a text. The error is one line and does not quote
+    Raises EnvironmentFileError if the file cannot be read or is not text. The error is one line and does not quote
     the file.
     """
     try:
@@ -207,5 +207,5 @@ def unit_environment(properties: Mapping[str, str]) -> Dict[str, str]:
             try:
                 environment.update(read_environment_file(path))
             except EnvironmentFileError:
-                continue  # systemd reports it itself when the unit starts
+                continue  # systemd itself reports this error when the unit starts
     return environment

@@ -49,7 +49,7 @@ class Process(NamedTuple):
     """One process. pid and start_ticks together identify it until the next boot, even if the pid is used again.
 
     exe and cwd are None if this user may not see them. state is the kernel's letter (Z zombie, T stopped). uid is the
-    effective user id. started_at is an instant in the format of timestamps.
+    effective user id. started_at is a time in the format of timestamps.iso.
     """
 
     pid: int
@@ -147,7 +147,7 @@ def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[Lis
 
 
 def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
-    """Return the process pid, or None if it does not exist or has ended."""
+    """Return the process with this pid, or None if it does not exist or has ended."""
     folder = os.path.join(proc_root, str(pid))
     try:
         # The name in parentheses may contain ")" and spaces. So the fields begin after the last ")".
@@ -189,7 +189,7 @@ def still_there(process: Process, *, proc_root: str = "/proc") -> bool:
 
 
 def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str]]:
-    """Return the environment that pid was started with, or None if it may not be read. It contains secrets."""
+    """Return the environment of a process at its start, or None if it may not be read. It contains secrets."""
     try:
         pairs = _read(os.path.join(proc_root, str(pid), "environ")).split(b"\0")
     except OSError:
@@ -198,7 +198,7 @@ def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str
 
 
 def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
-    """Return the control groups of pid, as systemd's ControlGroup names them, or an empty list if it has ended."""
+    """Return the control groups of a process, as systemd's ControlGroup names them. If it has ended, there are none."""
     try:
         lines = _text(_read(os.path.join(proc_root, str(pid), "cgroup"))).split("\n")
     except OSError:
@@ -207,7 +207,7 @@ def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
 
 
 def find_program(name: str, *, app_dir: str, path: str = STANDARD_PATH) -> Optional[str]:
-    """Return the absolute path of the program name as seen from app_dir, or None if there is no such program."""
+    """Return the absolute path of a program as seen from app_dir, or None if there is no such program."""
     if "/" in name:
         name = os.path.join(app_dir, name)
     return shutil.which(name, path=path)
@@ -307,7 +307,7 @@ def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
 
 
 def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listener]:
-    """Return the listening TCP sockets on ports (IPv4 and IPv6), without connected sockets.
+    """Return the listening TCP sockets on the given ports (IPv4 and IPv6), without connected sockets.
 
     Raises ProcfsError.
     """
@@ -331,7 +331,7 @@ def timespan(text: str) -> Optional[float]:
 
 
 def holds_deleted(pid: int, path: str) -> bool:
-    """Return True if a process has the deleted file path open, and with it the only copy of the file.
+    """Return True if a process has a deleted file open, and so has the only copy of the file.
 
     When the process ends, the kernel frees the file. Also returns True if the process cannot be inspected.
     """

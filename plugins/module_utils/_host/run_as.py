@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Work in a folder that the service user may write to with the rights of that user, never with root's."""
+"""Work with the rights of the service's user, never with root's, in folders that this user may write to."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def describe(der: bytes) -> Dict[str, Any]:
 
 
 def from_pem(text: str) -> bytes:
-    """Return the first certificate of a PEM file as DER. It is the server's own, and the next ones are its issuers.
+    """Return the first certificate of a PEM file as DER: the server's own. The next ones are those of its issuers.
 
     Raises CertificateError.
     """

@@ -25,8 +25,8 @@ class PostmortemKeepError(Exception):
 def keep(*, folder: str, documents: Sequence[Mapping[str, str]], days: float, check_mode: bool) -> Dict[str, Any]:
     """Write the documents (name, content in base64) whose copies are missing or differ.
 
-    If days is above 0, copies older than days are removed. Returns changed, written and removed (paths). Raises
-    PostmortemKeepError.
+    If days is above 0, copies that are older than this number of days are removed. Returns changed, written and removed
+    (paths). Raises PostmortemKeepError.
     """
     contents = {each["name"]: _decoded(each) for each in documents}
     try:

@@ -123,7 +123,7 @@ def dropin(where: Place, *, incident: str, reason: str, folder: str = "") -> Tup
 
 
 def _plain(text: str) -> str:
-    """Return a text that is safe in one line of a unit file."""
+    """Return text that is safe in one line of a unit file."""
     return re.sub(r"[^\x20-\x7e]", "?", text).replace("%", "%%")[:_REASON]
 
 
@@ -135,7 +135,7 @@ def set_hold(
     reason: str,
     run: commands.Runner = commands.run,
 ) -> List[str]:
-    """Hold the service; return texts about the limits of the hold. Raises HoldError.
+    """Hold the service; return one sentence for each limit of the hold. Raises HoldError.
 
     An existing hold stays unchanged. A restart scheduled by systemd is cancelled. A running process is not stopped.
     """

@@ -4,8 +4,8 @@
 
 """The rungs of the ladder, the gentlest first. Each rung is the role of that name.
 
-Each cause names the rungs that cannot fix it. They are selected by their actions, not by their position. See the groups
-below.
+Each cause names the rungs that cannot fix it. These rungs are selected by their actions, not by their position. See the
+groups below.
 """
 
 from __future__ import annotations

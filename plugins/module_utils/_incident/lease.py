@@ -13,7 +13,7 @@ folder is full or missing, and a reboot frees it. Files:
   process of the module, and child processes do not inherit it. So neither a killed module nor a service that it started
   blocks the host.
 
-Another run may take over when the lease has ended and no process holds a lock on work. The lease is measured with the
+Another run may take over when the lease has ended and no process holds a lock on `work`. The lease is measured with the
 kernel's clock since boot: a change of the wall clock neither ends nor extends it.
 """
 
@@ -200,7 +200,7 @@ class Seat:
         return _named(last or {"run": "unknown", "since": "", "step": "", "until": ""}, pid=pid)
 
     def take(self, *, run: str, step: str = "", seconds: float = SECONDS) -> None:
-        """Give the lease to run, or renew it. A renewal in the same step never shortens the lease. Raises OSError."""
+        """Give the lease to a run, or renew it. A renewal in the same step never shortens the lease. Raises OSError."""
         wall, boot = self.clock.wall(), self.clock.boot()
         last = self.last()
         old = last if last is not None and last["run"] == run and self._runs(last) else None
@@ -222,7 +222,7 @@ class Seat:
         )
 
     def release(self, *, run: str) -> None:
-        """Free the lease of run. The file still names run as the last holder. Raises OSError."""
+        """Free the lease of a run. The file still names that run as the last holder. Raises OSError."""
         last = self.last()
         if last is not None and last["run"] == run:
             self._write({**last, "released": True})
@@ -235,7 +235,7 @@ class Seat:
         atomic_files.write_atomically(self._path("lease.json"), json.dumps(lease, sort_keys=True).encode() + b"\n")
 
     def require(self, *, run: str) -> Optional[Dict[str, Any]]:
-        """Return the lease of run, or None if none is known. Raises LeaseError if another run has taken it."""
+        """Return the lease of a run, or None if none is known. Raises LeaseError if another run has taken it."""
         last = self.last()
         if last is not None and last["run"] != run:
             now = {"folder": self.state_dir, "other": last["run"], "since": last["since"]}
@@ -245,7 +245,7 @@ class Seat:
         return last
 
     def show_work(self) -> int:
-        """Lock the file work until hide_work() is called. Raises OSError."""
+        """Lock the file `work` until hide_work() is called. Raises OSError."""
         path = self._path("work")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -276,7 +276,7 @@ def refusal(held: Dict[str, Any], *, state_dir: str) -> Message:
 
 
 def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int]:
-    """Lock the file work for run. Raises LeaseError if run has lost the lease."""
+    """Lock the file `work` for a run. Raises LeaseError if the run has lost the lease."""
     descriptor: Optional[int] = None
     try:
         seat.prepare()
@@ -328,7 +328,7 @@ def held(
     memory: Optional[str] = None,
     clock: Optional[Clock] = None,
 ) -> Iterator[None]:
-    """Work under the lease of run. The lease cannot end during the work, and is renewed afterwards.
+    """Work under the lease of a run. The lease cannot end during the work, and is renewed afterwards.
 
     If run is empty, there is no lease. If another run has taken the lease, fail is called with msg and messages before
     any change, and must not return. If fail is None, LeaseError is raised. Smaller problems are reported with warn.

@@ -39,7 +39,7 @@ def _path(state_dir: str) -> str:
 
 
 def _instant(text: str) -> float:
-    """Return an instant with a time zone as seconds since the epoch. Raises ValueError."""
+    """Return a time with a time zone as seconds since the epoch. Raises ValueError."""
     moment = datetime.datetime.fromisoformat(re.sub(r"Z\Z", "+00:00", text.strip()))
     if moment.tzinfo is None:
         raise ValueError("it has no time zone")
@@ -47,7 +47,7 @@ def _instant(text: str) -> float:
 
 
 def _end(text: str, *, now: float) -> float:
-    """Parse text and return the end of the maintenance. Raises MaintenanceError."""
+    """Return the end of the maintenance that a string states. Raises MaintenanceError."""
     if not text:
         raise MaintenanceError(message("reason.maintenance.no_end", allowed=_ALLOWED))
     match = _RELATIVE.match(text.strip())
@@ -83,7 +83,7 @@ def _contents(path: str) -> bytes:
 def _of_file(
     state_dir: str, *, now: float, read: Callable[[str], bytes] = _contents
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the maintenance in the state folder, expired or not, and the problems of its file."""
+    """Return the maintenance in the state folder, expired or not, and the problems with its file."""
     path = _path(state_dir)
     try:
         noted = json.loads(read(path).decode("utf-8"))

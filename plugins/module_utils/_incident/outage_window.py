@@ -4,7 +4,7 @@
 
 """Find out when an outage began, when it ended, and who ended it: pure functions of an incident's record.
 
-Instants are UTC (ISO 8601, milliseconds), so they compare as text. _incident/record.py describes the record.
+Times are UTC (ISO 8601, milliseconds), so they compare as text. _incident/record.py describes the record.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STARTING = 30.0
 
 
 class Ending(NamedTuple):
-    """How an outage ended: the outcome, the instant, and its source."""
+    """How an outage ended: the outcome, the time, and its source."""
 
     outcome: str
     at: str
@@ -52,7 +52,7 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 
     The earliest is the last good sign, the latest is the first bad sign after it. Good signs after the first failure do
     not count: a service that answers again before its incident is opened was down nevertheless. Signs after the opening
-    do not count. If one instant is needed, use the latest, because the service had certainly failed by then.
+    do not count. If one time is needed, use the latest, because the service had certainly failed by then.
     """
     opened = str(record["opened_at"])
     signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= opened]
@@ -77,7 +77,7 @@ def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
 
 
 def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
-    """Return an instant when the service was down: the time of the first failed probe of this collection.
+    """Return a time when the service was down: the time of the first failed probe of this collection.
 
     If the first probe succeeded, return the time of the last bad sign before that probe.
     """
@@ -93,7 +93,7 @@ def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
 def first_answer(
     *, first_failure_at: Optional[str], first_healthy_at: str, process_started_at: Optional[str], said_at: Optional[str]
 ) -> Dict[str, str]:
-    """Return when a service that systemd restarted answered again, and the source of that instant.
+    """Return when a service that systemd restarted answered again, and the source of that time.
 
     If no probe failed, the first healthy answer came before the first probe, and its time is an estimate.
     """
@@ -112,7 +112,7 @@ def ending(
     restarts: Optional[int] = None,
     said_at: Optional[str] = None,
 ) -> Ending:
-    """Return how the outage ended. The service was found healthy at seen_at, and no run is working on the incident.
+    """Return how the outage ended. The service was healthy at seen_at, and no run is working on the incident.
 
     serving_since: start of the process that serves now, or None if unknown. restarts: number of automatic restarts
     by systemd since a person last started the unit (NRestarts), or None if unknown. said_at: when that process logged
@@ -146,7 +146,7 @@ def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Opti
 
 
 def _last_failure(record: Mapping[str, Any]) -> str:
-    """Return the last recorded instant at which the service did not answer."""
+    """Return the last recorded time at which the service did not answer."""
     signs = record["signs"]
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
@@ -166,7 +166,7 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
     answered = record["answered_at"]
     proved = bool(answered and serving_since <= answered)
     if not proved and _was_there(serving_since, failed):
-        return BY_HAND  # the same process answers again
+        return BY_HAND  # the process was running before the failure, so nobody restarted it
     if restarts:
         return BY_SYSTEMD
     if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):
@@ -181,7 +181,7 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
     The timer waits for the end of the run's lease. The run ends the takeover when it starts the service or ends.
     """
     taken = str((record.get("takeover") or {}).get("at") or "")
-    # The timer does not check before the lease can have ended. So the timer did not make an earlier start.
+    # The timer does not check before the lease can have ended. So an earlier start was not made by the timer.
     first_look = timestamps.iso(timestamps.epoch(taken) + _TIMER) if taken else ""
     if not taken or serving_since < first_look or any(item["at"] >= taken for item in record["starts"]):
         return False

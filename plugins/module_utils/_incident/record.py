@@ -47,7 +47,7 @@ def _new_record(*, clock: host_lease.Clock) -> Dict[str, Any]:
 
 
 def under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
-    """Return the attempt that run has begun and not finished, or None if there is none."""
+    """Return the attempt that the run has begun and not finished, or None if there is none."""
     begun = [item for item in record["attempts"] if item.get("run") == run and item.get("held") is None]
     return begun[-1] if begun else None
 
@@ -168,7 +168,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
 def _absent(
     record: Optional[Dict[str, Any]], call: Call, *, store: incident_store.Store, seat: host_lease.Seat
 ) -> _Outcome:
-    """Answer a call of a run that has no open incident.
+    """Return the result of a call by a run that has no open incident.
 
     A second close succeeds, and notifications about the end can still be recorded. Anything else is an error.
     """
@@ -357,7 +357,7 @@ def _wait_for_others(seat: host_lease.Seat, *, run: str, seconds: float) -> floa
 
 
 def _maintained(ask: Callable[..., Any], **question: Any) -> Any:
-    """Call ask (a function of the maintenance) and return its answer. Raises IncidentError."""
+    """Call a function that reads the maintenance window, and return its result. Raises IncidentError."""
     try:
         return ask(**question)
     except host_maintenance.MaintenanceError as error:

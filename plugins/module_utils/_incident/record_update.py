@@ -35,7 +35,7 @@ class Update(NamedTuple):
 
 
 def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
-    """Apply update to the record. A duplicate sign or notification is stored once."""
+    """Apply an update to the record. A duplicate sign or notification is stored once."""
     for name in ("severity", "cause", "mitigated_at", "outcome"):
         value = getattr(update, name)
         if value:
@@ -65,7 +65,7 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
 
 
 def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> Update:
-    """Return update for a healthy service, with the end of its outage added. Values in update are kept."""
+    """Return the update for a healthy service, with the end of its outage added. Existing values are kept."""
     ended = outage_window.ending(
         record,
         seen_at=update.mitigated_at or seen_at,

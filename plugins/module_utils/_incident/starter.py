@@ -150,7 +150,7 @@ def arm(
     user: str = "",
     command: commands.Runner = commands.run,
 ) -> Optional[str]:
-    """Arm the dead-man timer before run stops the unit, unless the unit is held. Return the error message or None."""
+    """Arm the dead-man timer before the run stops a unit that is not held. Return the error message or None."""
     if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
         return None
     try:
@@ -164,7 +164,7 @@ def arm(
 
 
 def started(*, unit: str, state_dir: str, run: str, command: commands.Runner = commands.run) -> Optional[str]:
-    """End the takeover: run has started the unit. Return the error message if this could not be recorded."""
+    """End the takeover after the run has started the unit. Return the error message if this could not be recorded."""
     if not takeover.is_armed(unit):
         return None
     takeover.disarm(unit, run=command)

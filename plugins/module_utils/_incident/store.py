@@ -307,7 +307,7 @@ def is_kept(store: Store) -> bool:
 
 
 def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
-    """Return True if the data of an incident are in doubt: only a check of the database or a person ends that."""
+    """Return True if the data of an incident are in doubt. Only a check of the database or a person ends this state."""
     return ((record or {}).get("data") or {}).get("state") == IN_DOUBT
 
 

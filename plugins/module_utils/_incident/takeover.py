@@ -58,7 +58,7 @@ _TRANSIENT = "/run/systemd/transient"
 
 # Script on the host. Arguments: lease file, lock file of the working modules, unit, timer, database (empty if unknown),
 # the account that reads the database (uid:gid, or empty for root), a folder for a copy of it, the drop-in that holds
-# the unit, the text of the drop-in.
+# the unit, the content of the drop-in.
 _DEAD_MAN = """
 import fcntl, json, os, pwd, resource, shutil, sqlite3, struct, subprocess, sys, tempfile, time
 lease, work, unit, timer, database, user, scratch, dropin, text = sys.argv[1:]
@@ -242,10 +242,10 @@ _NO_GUARD = Guard()
 
 
 def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard = _NO_GUARD) -> str:
-    """Arm the dead-man timer of unit, unless it is already armed; return its name. Raises TakeoverError.
+    """Arm the dead-man timer of a unit, unless it is already armed; return its name. Raises TakeoverError.
 
-    The timer checks at the end of the lease of seat, then every POLL seconds. It acts once and ends: it starts the
-    unit, or holds the unit if the database of guard is damaged.
+    The timer checks at the end of the lease, then every POLL seconds. It acts once and ends: it starts the
+    unit, or holds the unit if the database is damaged.
     """
     name = timer_name(unit)
     if is_armed(unit):

@@ -5,5 +5,5 @@
 """The service: its unit, process, health, packages, migrations, release and certificate.
 
 Put code here if it looks at the service or changes it.
-It imports from _incident, _sqlite, _host and _common.
+This package imports from _incident, _sqlite, _host and _common.
 """

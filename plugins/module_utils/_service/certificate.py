@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether the service can use its certificate and key. If not, fix permissions or renew them."""
+"""Check whether the service can use its certificate and key. If not, fix the key's permissions or renew the files."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 
 """The first checks of a run: preflight, health, the open incident, and who may start the service from now on.
 
-The argument values of each function contains the parameters of the module health_probe.
+In each function, the argument `values` contains the parameters of the module health_probe.
 """
 
 from __future__ import annotations

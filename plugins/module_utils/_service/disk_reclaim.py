@@ -304,7 +304,7 @@ def reclaim(
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Free space on the file systems of targets; return the result that the module disk_reclaim documents.
+    """Free space on the file systems of the targets; return the result that the module disk_reclaim documents.
 
     protect: databases (their side files are protected too) or folders. state_dir is always protected.
     Raises DiskReclaimError.

@@ -285,7 +285,7 @@ def _grace(watch: _Watch) -> float:
 
 
 def _hold_good(watch: _Watch) -> bool:
-    """Probe count times. Return False at the first bad answer, or if the process changes."""
+    """Send the planned number of probes. Return False at the first bad answer, or if the process changes."""
     pids: Optional[List[int]] = None
     while watch.probe():
         pids = watch.process["pids"] if pids is None else pids

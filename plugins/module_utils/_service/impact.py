@@ -56,9 +56,9 @@ def measure(
     user: str = "",
     busy_timeout: float = 1.0,
 ) -> Dict[str, Any]:
-    """Return users, requests and requests_failed between two instants, and why a number is unknown.
+    """Return users, requests and requests_failed between two times, and why a number is unknown.
 
-    query: one statement that returns a number, in which :start and :end are the instants. An empty query or an empty
+    query: one statement that returns a number, in which :start and :end are these times. An empty query or an empty
     access_log is skipped. The database is read with the rights of user. See sqlite_files.look. Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)

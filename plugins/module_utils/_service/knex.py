@@ -282,12 +282,12 @@ def _unlock(migrator: Migrator) -> Status:
 
 
 def newly(before: Status, after: Status) -> List[str]:
-    """Return the migrations completed since before, in their order."""
+    """Return the migrations that were completed between two states, in their order."""
     return [name for name in after.completed if name not in set(before.completed)]
 
 
 def look(migrator: Migrator) -> Dict[str, Any]:
-    """Return the result of the module knex_migrate_info as it documents it. Raises KnexError."""
+    """Return the result that the module knex_migrate_info documents. Raises KnexError."""
     return migrator.look()._asdict()
 
 

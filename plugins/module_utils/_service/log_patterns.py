@@ -103,9 +103,9 @@ class Line(NamedTuple):
 
 
 def instant(text: str) -> Optional[float]:
-    """Return the instant of a log line in seconds since the epoch. An instant without a zone is in the host's time.
+    """Return the time of a log line in seconds since the epoch. A time without a zone is in the host's time zone.
 
-    Returns None for an instant before 1970 or after 2200.
+    Returns None for a time before 1970 or after 2200.
     """
     try:
         found = _instant(text[:200])
@@ -161,7 +161,7 @@ def split(text: str) -> List[str]:
 
 
 def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
-    """Return lines with their instants. A line without an instant (a stack) gets the instant of the previous line.
+    """Return lines with their times. A line without a time (a stack) gets the time of the previous line.
 
     unmasked: the same lines before secrets were masked.
     """

@@ -184,7 +184,7 @@ class Application:
     # Checks
 
     def look(self) -> Tuple[List[Difference], NodeReport]:
-        """Return the problems of the current tree, including native drivers that do not load."""
+        """Return the problems with the current tree, including native drivers that do not load."""
         there = os.path.isdir(self.path(npm_lock.TREE))
         report = npm_load.ask_node(
             self.app_dir,

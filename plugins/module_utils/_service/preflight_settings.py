@@ -112,7 +112,7 @@ def _is_theirs(look: Findings, folder: str) -> bool:
     uid = look.account.pw_uid if look.account is not None else 0
     try:
         rights = safe_open.rights_on(folder)
-    except PermissionError:  # several accounts could replace it, and this user may be one of them
+    except PermissionError:  # several accounts could replace the folder, and this user may be one of them
         return True
     return rights is not None and rights[0] == uid
 
@@ -173,7 +173,7 @@ def _is_script(look: Findings, word: str) -> bool:
 
 
 def _ask_node(look: Findings, node: str, *, path: str) -> None:
-    # Run it as the service's user, because this user may be able to change the program. If there is no such user, do
+    # Run the program as the service's user, because this user may be able to change it. If there is no such user, do
     # not run it: a program that is found through the service's environment must not run as root.
     if os.geteuid() == 0 and look.account is None:
         return

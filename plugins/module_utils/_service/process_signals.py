@@ -56,7 +56,7 @@ def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) ->
 
 
 def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[int, float], proc_root: str) -> None:
-    """Wait until all of pending have ended, but not longer than until. Processes that ended are moved to ended."""
+    """Wait for the end of all pending processes, at most until the given time. Move each ended one to `ended`."""
     while True:
         for process in list(pending):
             if not procfs.still_there(process, proc_root=proc_root):

@@ -29,7 +29,7 @@ OPEN_TO_OTHERS = 0o066
 
 
 def read_environment(path: str) -> Dict[str, str]:
-    """Return the variables of an environment file. It contains secrets, so other users must not read or change it.
+    """Return the variables of an environment file. It contains secrets, so other users must not access the file.
 
     Raises NodeProcessError, which names the parameter.
     """
@@ -145,7 +145,7 @@ def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process
     os.close(log)
     os.close(report)
     os.waitpid(child, 0)
-    with os.fdopen(outcome, "rb") as stream:  # ends when the program runs: the descriptor is closed by exec
+    with os.fdopen(outcome, "rb") as stream:  # this ends when the program runs, because exec closes the descriptor
         pid, _separator, failure = stream.read().partition(b"\n")
 
     def not_started(why: Message) -> NodeProcessError:

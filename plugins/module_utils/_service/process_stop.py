@@ -180,7 +180,7 @@ def _told(process: procfs.Process) -> Dict[str, Any]:
 def _remaining(
     ports: Sequence[int], db_path: Optional[str], *, user: str, ended: Set[int], proc_root: str
 ) -> List[Dict[str, Any]]:
-    """Return the processes that block now, without those in ended. They may be new, or may have been started again."""
+    """Return the processes that block now and are not in `ended`, because new ones may have been started."""
     pairs = {(port, pid) for port in ports for pid in _listening(port, proc_root=proc_root)}
     if db_path:
         pairs |= {(0, pid) for pid in _blocking(db_path, user=user, proc_root=proc_root)}

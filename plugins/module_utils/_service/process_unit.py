@@ -83,7 +83,7 @@ def require_up(service: Service, look: Look) -> None:
 def _unit_stopped(
     service: Service, look: Look, verb: str, *, run: commands.Runner, timeout: float
 ) -> List[Dict[str, Any]]:
-    """Run systemctl verb. Return the processes that it stopped: the unit's main process, or none."""
+    """Run a command of systemctl. Return the processes that it stopped: the unit's main process, or none."""
     begun = time.monotonic()
     _systemctl(verb, service, run=run, timeout=timeout)
     seconds = round(time.monotonic() - begun, 3)

@@ -4,8 +4,8 @@
 
 """Find out when a process began to serve, from its journal or its log, if no run saw the end of the outage.
 
-The journal or the log is read only if an incident is open on a healthy host. A line of the log must begin with an
-instant in ISO 8601. The journal has an instant for each line.
+The journal or the log is read only if an incident is open on a healthy host. A line of the log must begin with a time
+in ISO 8601. The journal has a time for each line.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _PATIENCE = 5.0
 def since_start(
     started_at: str, *, ports: Sequence[int], unit: str, log_file: str, run: commands.Runner = commands.run
 ) -> Optional[str]:
-    """Return when the process that started at started_at logged that it serves on the last of its ports, or None.
+    """Return when a process logged that it serves on the last of its ports, or None. started_at: its start.
 
-    unit: its systemd unit, or empty. log_file: its log, or empty.
+    unit: the systemd unit of the process, or empty. log_file: the log of the process, or empty.
     """
     begun = timestamps.epoch(started_at)
     first: Dict[int, float] = {}
@@ -81,7 +81,7 @@ def _log(path: str) -> Iterator[Tuple[float, str]]:
 
 
 def _instant(text: str) -> Optional[float]:
-    """Return seconds since the epoch. An instant without a zone is in the host's time."""
+    """Return a time as seconds since the epoch. A time without a zone is in the host's time zone."""
     try:
         return datetime.datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):

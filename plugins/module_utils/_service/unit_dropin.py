@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Settings that a unit gets from a drop-in (a memory limit, a heap size, variables), permanently or until an instant.
+"""Settings that a unit gets from a drop-in (a memory limit, a heap size, variables), permanently or until a given time.
 
 Variables are in a separate file that the drop-in names with EnvironmentFile=. Such files override every Environment=
 (systemd.exec(5)), and the last file overrides earlier ones. A drop-in's file comes after the unit's files. After each
@@ -244,7 +244,7 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
 def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
     """Put the files in place and let systemd read them.
 
-    The timer is started first, so that every active setting has an end even if this process is killed at any instant.
+    The timer is started first, so that every active setting has an end even if this process is killed at any moment.
     """
     if paths.timer in before and paths.timer not in after:
         systemd.tell("disable", "--now", "--", paths.timer_name)
@@ -253,7 +253,7 @@ def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *
         _write({path: text for path, text in before.items() if path in early}, early)
         systemd.tell("daemon-reload")
         systemd.tell("enable", "--", paths.timer_name)
-        # restart, because a running timer would keep its old instant
+        # restart, because a running timer would keep its old time
         systemd.tell("restart", "--", paths.timer_name)
     _write(before, after)
     systemd.tell("daemon-reload")

@@ -5,5 +5,5 @@
 """A SQLite database in WAL mode: read, check, copy, checkpoint, salvage and restore it.
 
 Put code here if it works on the database file or on the files next to it.
-It imports from _common and _host only.
+This package imports from _common and _host only.
 """

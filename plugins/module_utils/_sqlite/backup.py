@@ -73,10 +73,10 @@ def backup(
 ) -> Dict[str, Any]:
     """Copy a database and return the result of the module sqlite_backup.
 
-    dest: the complete path of the copy. If it is None, the copy is named prefix and the current instant, in dest_dir.
-    If accounts other than root may change the folders, everything is read and written with the rights of user. See
-    sqlite_files.look. room_only: True to only check the free space. Raises SqliteError if no good copy could be made.
-    After such an error, there is no file with the name of the copy.
+    dest: the complete path of the copy. If it is None, the name of the copy consists of prefix and the current time,
+    and its folder is dest_dir. If accounts other than root may change the folders, everything is read and written with
+    the rights of user. See sqlite_files.look. room_only: True to only check the free space. Raises SqliteError if no
+    good copy could be made. After such an error, there is no file with the name of the copy.
     """
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
@@ -264,7 +264,7 @@ def _partial(folder: str) -> Iterator[str]:
 
 
 def _lock(descriptor: int, folder: str) -> None:
-    """Lock a new folder. Raises SqliteError if another process keeps it locked; there is no longer wait."""
+    """Lock a new folder. Raises SqliteError if another process keeps the folder locked."""
     for _attempt in range(backup_copy.ATTEMPTS):
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -286,7 +286,7 @@ def _clear(folder: str) -> None:
 
 
 def _publish(made: str, target: str, *, exact: bool) -> str:
-    """Give the finished file or folder a name that does not exist, and return the name. Raises OSError."""
+    """Give the finished file or folder a name that is not taken, and return the name. Raises OSError."""
     names = [target] if exact else [target, *(f"{target}-{number}" for number in range(2, 100))]
     for name in names:
         try:

@@ -46,9 +46,9 @@ def check(
     user: Optional[str] = None,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Check the database path within time_budget seconds and return the result of the module sqlite_info.
+    """Check a database within time_budget seconds and return the result of the module sqlite_info.
 
-    SQLite reads with the rights of user, by default of owner. See sqlite_files.look. Problems of the database are in
+    SQLite reads with the rights of user, by default of owner. See sqlite_files.look. Problems with the database are in
     the result. Raises SqliteError for invalid parameters.
     """
     for name in checks:

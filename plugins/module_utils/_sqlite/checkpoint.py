@@ -37,7 +37,7 @@ def checkpoint(
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Copy the content of the WAL of path into the database, and return the result of sqlite_wal.
+    """Copy the content of a database's WAL into the database, and return the result of sqlite_wal.
 
     SQLite works with the rights of the user. See sqlite_files.look.
     Raises SqliteError if another process has the database open, or if the database is not sound, because the WAL may

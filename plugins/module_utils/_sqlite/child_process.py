@@ -153,7 +153,7 @@ def in_children(
     read_only: bool = True,
     rights: safe_open.Rights = None,
 ) -> List[List[Message]]:
-    """Run each of works in a separate child process, in parallel; return the messages of each. See in_child."""
+    """Run each function of `works` in a separate child process, in parallel; return their messages. See in_child."""
     children: List[_Child] = []
     try:
         for work in works:
@@ -202,7 +202,7 @@ def _child(
     read_only: bool,
     rights: safe_open.Rights,
 ) -> None:
-    """Run work in the child and exit. This never returns, and never runs the parent's clean-up."""
+    """Run work in the child and exit. This function never returns, and never runs the parent's clean-up."""
     status = 1
     try:
         os.close(reading)

@@ -57,7 +57,7 @@ def closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -
 
 
 def copy_bytes(found: Look, made: str, *, deadline: float, proc_root: str) -> List[Dict[str, Any]]:
-    """Copy the files byte for byte into the new folder made. Raises OSError, SqliteError."""
+    """Copy the files byte for byte into the new folder `made`. Raises OSError, SqliteError."""
     atomic_files.discard_tree(made)
     files = _copy_each(found, made, deadline=deadline)
     holders = sqlite_holders.find_holders(found, proc_root=proc_root)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Problems of a database that are visible in its files and open descriptors, without reading a page."""
+"""Problems with a database that are visible in its files and open descriptors, without reading a page."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def find_user(name: Optional[str]) -> Optional[User]:
 
 
 def side_problems(found: Look, holders: sqlite_holders.Holders) -> List[Problem]:
-    """Return the problems of the WAL, the journal and the open descriptors."""
+    """Return the problems with the WAL, the journal and the open descriptors."""
     problems: List[Problem] = []
     wal, shown = found.wal, printable(found.path)
     live = holders.of_index

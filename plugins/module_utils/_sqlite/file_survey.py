@@ -30,7 +30,7 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
     """Check a database (absolute path) and the files next to it without SQLite; read_wal reads the WAL.
 
     If accounts other than root may change the folder, files are read with the rights of the user or, if no user is
-    given, of the folder's owner. The result lists the problems of the files. Raises SqliteError if the path cannot be
+    given, of the folder's owner. The result lists the problems with the files. Raises SqliteError if the path cannot be
     checked, or if an account has redirected the path to a file of another account. Raises FileNotFoundError if a file
     appeared or vanished during the check.
     """
@@ -117,7 +117,7 @@ def _look_at_side_files(found: Look) -> None:
             shown, kind = sqlite_files.printable(facts.path), sqlite_files.kind_of(facts)
             told = message("reason.sqlite.side_not_a_file", path=shown, kind=kind)
             found.problems.append(Problem("not_a_file", told))
-            found.header = None  # so that SQLite does not open the database: it would follow the link or fail
+            found.header = None  # SQLite must not open the database, because SQLite would follow the link or fail
             return
     if "journal" in found.files:
         with _reported(found):
@@ -138,7 +138,7 @@ def _reported(found: Look) -> Iterator[None]:
 
 
 def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> None:
-    """Read the WAL of found and add its content to found. Raises FileNotFoundError if SQLite removed it meanwhile.
+    """Read the WAL of a checked database and add it to `found`. Raises FileNotFoundError if SQLite removed the WAL.
 
     A process may write to a live WAL during the read. The index then shows how many frames are valid, and whether the
     WAL was restarted meanwhile.

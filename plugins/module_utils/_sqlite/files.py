@@ -195,7 +195,7 @@ def version_text(number: int) -> str:
 
 
 def has_wal_reset_bug(version: int) -> bool:
-    """Return True if a SQLite library may lose pages when two connections write and checkpoint at the same instant.
+    """Return True if a SQLite library may lose pages when two connections write and checkpoint at the same moment.
 
     Versions: https://www.sqlite.org/wal.html#walresetbug
     """

@@ -4,7 +4,7 @@
 
 """Give a database back to the service's user after a command of root changed its owner.
 
-The service's user may replace these files at any instant. So each file is opened without following links, in a folder
+The service's user may replace these files at any moment. So each file is opened without following links, in a folder
 that was opened in the same way, and is checked and changed through its descriptor.
 """
 

@@ -157,7 +157,7 @@ def way_in(
 
 
 def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
-    """Open path for reading in the given way. Raises sqlite3.Error."""
+    """Open a database for reading in the given way. Raises sqlite3.Error."""
     query = {
         "alone": "mode=ro&immutable=1",
         "still": "mode=ro&vfs=unix-none",
@@ -183,7 +183,7 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def interrupted_at(connection: sqlite3.Connection, deadline: float) -> Iterator[None]:
-    """Interrupt connection at deadline. A statement in the block then raises OperationalError: interrupted."""
+    """Interrupt a connection at the deadline. A statement in the block then raises OperationalError: interrupted."""
     done = threading.Event()
 
     def interrupt() -> None:

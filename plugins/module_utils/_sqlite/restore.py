@@ -14,7 +14,7 @@ A new file replaces the old one in these steps. Each step is on disk before the 
 4. The WAL, its index and the journal move into the work folder.
 5. The new file is renamed over the guard. The old files are kept in a separate folder next to the new database.
 
-So at every instant, SQLite sees either the old database with its WAL, or no database, or the new database without a
+So at every moment, SQLite sees either the old database with its WAL, or no database, or the new database without a
 WAL. If a run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
 
 If the folder does not belong to root, all steps are done with the rights of its owner. If root did them, an account

@@ -201,7 +201,7 @@ def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way
 
 
 def checked(path: str, *, user: Optional[str], time_budget: float) -> List[Message]:
-    """Return the problems of a new database, or an empty list if it is sound."""
+    """Return the problems with a new database, or an empty list if it is sound."""
     check = sqlite_check.check(path=path, checks=["quick", "integrity"], user=user, time_budget=max(time_budget, 1.0))
     errors = [of(problem, "message") for problem in check["problems"] if problem["level"] == "error"]
     errors += [

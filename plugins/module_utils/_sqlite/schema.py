@@ -32,7 +32,7 @@ def tables_of(connection: sqlite3.Connection) -> List[str]:
 def count_rows(
     connection: sqlite3.Connection, *, tables: Union[bool, Sequence[str]] = True
 ) -> Dict[str, Optional[int]]:
-    """Return the exact number of rows of all tables or of the named tables. The number is None if a name is no table.
+    """Return the exact number of rows of all tables or of the named tables. A name without a table has None.
 
     Raises sqlite3.Error.
     """
@@ -57,7 +57,7 @@ def first_migration(connection: sqlite3.Connection) -> Optional[float]:
     """Return when knex applied the first migration, in seconds since the epoch, or None if that is unknown.
 
     A copy of the database, a restored backup and a salvaged database have the same time. A database that the service
-    creates has a later one. knex binds a JavaScript Date, which the SQLite drivers store in milliseconds. Raises
+    creates has a later time. knex binds a JavaScript Date, which the SQLite drivers store in milliseconds. Raises
     sqlite3.Error.
     """
     tables = [name for name in tables_of(connection) if columns_of(connection, name) == MIGRATIONS_COLUMNS]

@@ -78,7 +78,7 @@ class WalIndex(NamedTuple):
 
 
 def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[int, int]:
-    """Return the cumulative WAL checksum of data, starting with seed. The length of data is a multiple of eight."""
+    """Return the cumulative WAL checksum of the data, starting with seed. The length of data is a multiple of eight."""
     words = array.array("I")
     words.frombytes(data)
     if big_endian != (sys.byteorder == "big"):
@@ -92,7 +92,7 @@ def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[i
 
 
 def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big_endian: bool) -> List[Tuple[int, int]]:
-    """Return the expected checksum of each frame of block, if the frame before it has the right checksum.
+    """Return the expected checksum of each frame of a block, if the previous frame has the right checksum.
 
     seed is the checksum before the first frame. Each frame contains the link to the next one. So all checksums can be
     computed in parallel, each in 64 bits of one long number. This is ten times faster than one word at a time.

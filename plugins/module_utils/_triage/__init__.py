@@ -5,5 +5,5 @@
 """Triage: collect the facts of an outage in one pass and name its causes.
 
 Put code here if it collects a fact (collect_*) or draws a conclusion from facts (causes).
-It may import from all other packages. No other package imports it.
+This package may import from all other packages. No other package imports it.
 """

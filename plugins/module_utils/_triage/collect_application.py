@@ -85,7 +85,7 @@ def database(question: Question) -> Dict[str, Any]:
 
 
 def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> None:
-    """Check repeatedly, and record for how many seconds each of strangers blocked all writes.
+    """Check repeatedly, and record for how many seconds each foreign process blocked all writes.
 
     A short transaction does no harm. A forgotten transaction blocks every write of a service that seems healthy.
     """
@@ -339,7 +339,7 @@ def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
 
 
 def dependencies(question: Question) -> Dict[str, Any]:
-    """Check whether the dependencies are installed and load.
+    """Check whether the dependencies are installed and can be loaded.
 
     Reading the files is much faster than npm ls, so npm ls runs only if the files give no answer. If npm ls hangs, only
     its own answer is lost.

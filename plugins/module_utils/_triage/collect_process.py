@@ -36,7 +36,7 @@ OWN_FILES = (".env", "backend/.env")
 
 
 def _limits(text: str) -> Dict[str, Optional[int]]:
-    """Return the soft limits in the text of /proc/PID/limits. None means unlimited."""
+    """Return the soft limits in the content of /proc/PID/limits. None means unlimited."""
     limits = {}
     for line in text.splitlines()[1:]:
         name, soft = line[:26].strip(), line[26:].split()

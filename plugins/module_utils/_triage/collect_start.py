@@ -100,7 +100,7 @@ def start(question: Question) -> Dict[str, Any]:
         needed = [service.path(service.environment_file)] if service.environment_file else []
     facts["environment_files"] = [{"path": path, "exists": _exists(path)} for path in needed]
     used = [*needed, unit.get("file"), unit.get("program"), *(unit.get("drop_ins") or ())]
-    # The removal of a drop-in changes the time of its folder.
+    # The folder's time is included, because the removal of a drop-in changes it.
     facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())])
     # If the unit has its own root folder or a dynamic user, paths and accounts of the host do not apply.
     if service.manager != "systemd" or unit.get("load_state") != "loaded" or unit.get("confined"):

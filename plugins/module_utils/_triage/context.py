@@ -104,11 +104,11 @@ class Question:
 
     @property
     def redactor(self) -> redact.Redactor:
-        """A redactor with the secrets that earlier parts found. Use it on a text before the text is cut."""
+        """A redactor with the secrets that earlier parts found. Redact text before the text is cut."""
         return redact.Redactor(self.known.secrets)
 
     def begun_with(self, budget: float) -> Question:
-        """Return a copy of the question that has budget seconds from now."""
+        """Return a copy of the question with a time limit of budget seconds from now."""
         return dataclasses.replace(self, budget=budget, asked_at=time.monotonic())
 
     def command(self, argv: Sequence[str], **_ignored: Any) -> commands.Completed:
@@ -138,13 +138,13 @@ def file(name: str, source: str, text: str, *, truncated: bool = False) -> Dict[
 
 
 def read(path: str) -> str:
-    """Return the text of a small file, or the beginning of a larger one. Raises OSError."""
+    """Return the content of a small file, or the beginning of a larger one. Raises OSError."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         return stream.read(_LARGEST_READ).decode("utf-8", "replace")
 
 
 def read_theirs(path: str) -> str:
-    """Return the text of a small file that the service's user may control. See safe_open. Raises OSError."""
+    """Return the content of a small file that the service's user may control. See safe_open. Raises OSError."""
     return safe_open.read(path, limit=_LARGEST_READ).decode("utf-8", "replace")
 
 

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hold the service if its data are in doubt after a triage, and release it if a check finds them sound.
+"""Hold the service if its data are in doubt after a triage, and release the hold if a check finds the data sound.
 
-The argument params of each function contains the parameters of the module triage_info.
+In each function, the argument `params` contains the parameters of the module triage_info.
 """
 
 from __future__ import annotations
@@ -84,14 +84,14 @@ def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> b
 
 
 def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, warn: Warn) -> None:
-    """Hold the service if a finding blocks its start. Release it if there is no longer a reason for the hold."""
+    """Hold the service if a finding blocks its start. Release it if no reason for the hold is left."""
     where = {**_place(params), "run": params["run"]}
     blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
     # A finding that another cause explains does not concern the data. For example, a database at a wrong path is
     # "missing".
     of_data = [item for item in blocking if item["cause"] in DATA_CAUSES and not item["explained_by"]]
     record = known["record"] or {}
-    # If it is unknown now, the earlier time still identifies the database.
+    # If the time is unknown now, the earlier time still identifies the database.
     created_at = last_good.Counted.of(result["facts"]["database"]).created_at or result["created_before"]
     conclusive = bool(result["facts"]["database"].get("conclusive"))
     if blocking:

@@ -201,7 +201,7 @@ def _open_incidents(state_dir: str) -> Optional[List[str]]:
 
 
 def _prune(place: str, *, spared: Sequence[str], keep: Keep) -> None:
-    """Remove old bundles from place until the limits of keep are met, except those of spared."""
+    """Remove old bundles until the limits in `keep` are met, except those of the incidents in `spared`."""
     if not os.path.isdir(place):
         return
     now = time.time()
@@ -279,7 +279,7 @@ class _Bundle:
         return {"path": folder}
 
     def attempt(self, place: str, *, limit: int, wanted: int, timeout: float) -> Dict[str, Any]:
-        """Write the bundle to place in a separate process, because a folder on a dead mount must not block the run."""
+        """Write the bundle to a folder, in a separate process, so that a dead mount does not block the run."""
         writing = functools.partial(self._attempt, place, limit=limit, wanted=wanted)
         answer = parallel.ask({place: writing}, timeout=timeout)[place]
         found: Dict[str, Any] = answer.value if answer.error is None else {"reason": f"{place}: {answer.error}"}
@@ -300,9 +300,9 @@ def save(
     home_answers: bool = True,
     dry_run: bool = False,
 ) -> Saved:
-    """Write files (see context.file) as the bundle of incident and return its path.
+    """Write files (see context.file) as the bundle of an incident and return the path of the bundle.
 
-    Texts are redacted if they are not redacted yet.
+    The content is redacted unless this was done before.
 
     All triages of one incident together stay below limit bytes. The first files have priority. The bundle is written to
     the first usable folder of elsewhere if state_dir has no space, cannot be written to, or does not answer within

@@ -227,7 +227,7 @@ def _of_settings(facts: Facts) -> List[Mismatch]:
 
 
 def _without_name(item: Mapping[str, Any]) -> Message:
-    """Return the problem of a setting without the setting's name, because the finding already has that name."""
+    """Return the problem with a setting without the setting's name, because the finding already has that name."""
     name, text, told = str(item["variable"]), str(item["message"]), of(item, "message")
     if told.id == "reason.setting.is" and {"value", "why"} <= told.values.keys():
         return message("reason.mismatch.setting", value=told.values["value"], why=told.values["why"])

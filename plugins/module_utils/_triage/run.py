@@ -110,7 +110,7 @@ def triage(
     """Collect all facts once and return the result of the module triage_info.
 
     record: the record of the open incident. held: the hold of the service. last_good_of returns the row counts of a
-    database from when it was last found sound. settings: problems of the service's variables, from the preflight.
+    database from when it was last found sound. settings: problems with the service's variables, from the preflight.
 
     If the check of the database does not finish by the deadline, it gets database_timeout more seconds, because the
     service must not start on an unchecked database.
@@ -191,8 +191,8 @@ def _save(
 def _result_file(result: Mapping[str, Any], redactor: redact.Redactor) -> Dict[str, Any]:
     """Return the evidence file with the result of this triage."""
     summary = {name: result[name] for name in ("findings", "facts", "parts", "signs")}
-    # Redact it as data and not as text. In a text, a number after a name like "token" would be removed, which breaks
-    # the JSON.
+    # Redact the result as data and not as text. In text, a number after a name like "token" would be removed, which
+    # breaks the JSON.
     text = json.dumps(redactor.value(summary), indent=1, sort_keys=True)
     return {**file("triage.json", "this pass", text), "redacted": True}
 

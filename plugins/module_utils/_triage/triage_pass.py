@@ -104,7 +104,7 @@ def _sign_of_life(path: str) -> None:
 
 
 def _run(part: Part, question: Question) -> Dict[str, Any]:
-    """Run a part; called in the part's own process. The time of the part begins now."""
+    """Run a part. Call this in the part's own process. The time of the part begins now."""
     return part(question.begun_with(question.budget))
 
 

@@ -39,7 +39,7 @@ def _plain_part(match: Match[str]) -> str:
 def of_module(text: str) -> str:
     """Return the output of a module (JSON and lines around it) without characters that control a terminal.
 
-    Such a character is shown as its code, for example as the four characters backslash, x, 1 and b.
+    Each such character is shown as its code, for example as the four characters backslash, x, 1 and b.
     """
     return _PARTS.sub(_plain_part, _LINE_ENDS.sub("\n", text))
 

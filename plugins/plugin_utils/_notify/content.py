@@ -14,12 +14,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 # The supported chat services.
 SHAPES = ("mattermost", "slack", "teams")
 
-# Maximum length of a text. Teams accepts 28 KB for the whole card, Mattermost 16383 characters for a message.
+# Maximum length of the text. Teams accepts 28 KB for the whole card, Mattermost 16383 characters for a message.
 _TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
 def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts of a message, ready to send: each text is one short line, with masked credentials."""
+    """Return the facts of a message, ready to send: each string is one short line, with masked credentials."""
     return {name: _fit(value) for name, value in values.items()}
 
 

@@ -4,7 +4,7 @@
 
 """A postmortem as an issue on GitHub or a GitHub Enterprise Server. Later versions of the postmortem become comments.
 
-GitHub has no idempotency key. So the text contains two hidden marks. The mark of the incident is used to find its issue
+GitHub has no idempotency key. So the body contains two hidden marks. The mark of the incident is used to find its issue
 again. The mark of the document shows that this version was already posted. Issues are listed instead of searched,
 because GitHub updates its search index with a delay. (https://docs.github.com/en/rest/issues)
 """
@@ -79,13 +79,13 @@ class Published:
 
 
 def body(document: str, *, incident: str, where: str) -> str:
-    """Return document (Markdown) as the body of an issue, with its hidden marks, within GitHub's size limit.
+    """Return a document (Markdown) as the body of an issue, with its hidden marks, within GitHub's size limit.
 
     If the document is too long, each section that does not fit into the remaining space is replaced by a reference to
     the full document. Earlier sections are kept first.
     """
     marks = f"{marker(incident)}\n{_digest_mark(document)}\n"
-    # The marks identify an issue. A host could write such a mark into a text, so marks in the document are made
+    # The marks identify an issue. A host could write such a mark into its output, so marks in the document are made
     # invalid.
     document = document.replace("<!--", "<!- -")
     room = LONGEST - len(marks)
@@ -106,7 +106,7 @@ def body(document: str, *, incident: str, where: str) -> str:
 
 
 def _length(text: str) -> int:
-    """Return the length of text as GitHub counts it. Characters beyond the basic plane count twice."""
+    """Return the length of the text as GitHub counts it. Characters beyond the basic plane count twice."""
     return len(text) + sum(character > "\uffff" for character in text)
 
 
@@ -120,7 +120,7 @@ def _digest_mark(document: str) -> str:
 
 
 def why_not(target: Target) -> str:
-    """Return why target is invalid, or an empty text if it is valid."""
+    """Return why a target is invalid, or an empty string if it is valid."""
     if not re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", target.repository):
         return f"repository is {target.repository!r}: it is owner/name"
     wrong = transports.why_not_url(target.api)
@@ -145,7 +145,7 @@ def publish(
 ) -> Published:
     """Create the issue of an incident, or comment on the existing one. Raises IssueError.
 
-    since: an instant before the incident. patience: seconds to wait for a server with temporary errors.
+    since: a time before the incident. patience: seconds to wait for a server with temporary errors.
     """
     text = body(document, incident=incident, where=where)
     client = _Client(target, send)
@@ -184,7 +184,7 @@ class _Client:
         self._base = f"{target.api.rstrip('/')}/repos/{target.repository}"
 
     def find(self, mark: str, *, since: str) -> Optional[Dict[str, Any]]:
-        """Return the issue with mark, or None. Search by label first, then by time in case the label was removed."""
+        """Return the issue with the mark, or None. Search by label, then by time in case the label was removed."""
         queries = [{"since": since}]
         if self.target.labels:
             queries.insert(0, {"labels": self.target.labels[0]})
@@ -196,7 +196,7 @@ class _Client:
         return None
 
     def commented(self, number: int, mark: str) -> bool:
-        """Return True if a comment of the issue contains mark."""
+        """Return True if a comment of the issue contains the mark."""
         return any(mark in str(each.get("body") or "")[:300] for each in self.pages(f"/issues/{number}/comments", {}))
 
     def create(self, title: str, text: str) -> Tuple[Dict[str, Any], List[str]]:

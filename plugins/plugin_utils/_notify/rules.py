@@ -22,8 +22,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.contact
 RESOLVED = "resolved"
 ACKNOWLEDGED = "acknowledged"
 
-# Types of channels that get a message when somebody is working on the outage. In other channels, the message would only
-# be one more to read.
+# Types of channels that get a message when somebody is working on the outage. In other channels, such a message would
+# only be noise.
 _ACKNOWLEDGING = ("pagerduty",)
 
 # Level, contact and channel of a message that was accepted.
@@ -33,7 +33,7 @@ _Due = List[Tuple[str, Channel]]
 
 
 def applies(value: Any) -> bool:
-    """Return True if a rule applies. value: the rule's when, a boolean or a text."""
+    """Return True if a rule applies. value: the rule's `when`, a boolean or a string."""
     return value.strip().lower() in ("true", "yes", "on", "1") if isinstance(value, str) else bool(value)
 
 
@@ -92,7 +92,7 @@ def plan(
 def _due_by_rule(
     rules: Sequence[Mapping[str, Any]], rule: Mapping[str, Any], *, contacts: Mapping[str, Any], taken: _Taken
 ) -> _Due:
-    """Return the messages of rule's level that were not accepted yet, or none if a higher level was sent before."""
+    """Return the messages of the rule's level that were not accepted yet, or none if a higher level was sent before."""
     level = level_of(rule)
     gravity = {name: -number for number, name in reversed(list(enumerate(map(level_of, rules))))}
     highest = max((gravity[name] for name, _contact, _channel in taken if name in gravity), default=None)
@@ -123,7 +123,7 @@ def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], take
 def _each_once(
     due: _Due, *, contacts: Mapping[str, Any], taken: _Taken
 ) -> List[Tuple[str, Channel, Optional[Channel]]]:
-    """Return the messages of due, each with the channel of an earlier message of due to the same destination, or None.
+    """Return the due messages, each with the channel of an earlier due message to the same destination, or None.
 
     A message that its destination has already accepted is left out. The message that the outage has ended is also left
     out if its destination gets a higher level now.

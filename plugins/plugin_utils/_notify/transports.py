@@ -131,7 +131,7 @@ def _network(error: OSError) -> DeliveryError:
 
 
 def host(url: str) -> str:
-    """Return the host of a URL, the only part that may be shown, or an empty text if there is none."""
+    """Return the host of a URL, the only part that may be shown, or an empty string if there is none."""
     try:
         return urllib.parse.urlsplit(url).hostname or ""
     except ValueError:
@@ -139,7 +139,7 @@ def host(url: str) -> str:
 
 
 def why_not_url(url: object) -> str:
-    """Return why url is invalid for posting, without quoting it, or an empty text if it is valid."""
+    """Return why a URL is invalid for posting, without quoting it, or an empty string if it is valid."""
     try:
         parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
         if parts is None or not parts.hostname or (parts.port or 1) < 1:
@@ -188,7 +188,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _why_not_headers(headers: Mapping[str, object]) -> str:
-    """Return why these headers are invalid, without quoting a value, or an empty text if they are valid."""
+    """Return why these headers are invalid, without quoting a value, or an empty string if they are valid."""
     for name, value in headers.items():
         if not _HEADER_NAME.match(str(name)):
             return "one of its headers has an invalid name"
@@ -209,7 +209,7 @@ def post(
     headers: Optional[Mapping[str, str]] = None,
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Post body as JSON, signed if secret is set. A 2xx answer means accepted. Raises DeliveryError.
+    """Post the body as JSON, signed if secret is set. A 2xx answer means accepted. Raises DeliveryError.
 
     headers: additional headers, which may contain secrets. They cannot replace a header of the signature.
     """
@@ -261,7 +261,7 @@ class Server:
 
 
 def why_not_address(address: object) -> str:
-    """Return why address is not a valid mail address, or an empty text if it is valid."""
+    """Return why an address is not a valid mail address, or an empty string if it is valid."""
     if not isinstance(address, str) or any(ord(character) < 0x20 or ord(character) == 0x7F for character in address):
         return "is not text on one line"
     if len(email.utils.getaddresses([address])) != 1:
@@ -340,7 +340,7 @@ def _smtp(error: smtplib.SMTPException) -> DeliveryError:
 
 
 def command(argv: Sequence[str], *, stdin: bytes, timeout: float) -> None:
-    """Run argv without a shell, with stdin as its input. Exit code 0 means accepted. Raises DeliveryError.
+    """Run a command without a shell, with stdin as its input. Exit code 0 means accepted. Raises DeliveryError.
 
     The command gets the environment of this process, without the tokens for publishing issues.
     """

@@ -4,7 +4,7 @@
 
 """The facts for the decisions of a recovery, from the results of its roles.
 
-An instant is a string in UTC (ISO 8601).
+A time is a string in UTC (ISO 8601).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Facts:
 
     @property
     def held(self) -> str:
-        """The rung that succeeded, or an empty text if none did."""
+        """The rung that succeeded, or an empty string if none did."""
         return next((str(each["rung"]) for each in self.tried if each.get("held")), "")
 
     @property

@@ -61,7 +61,7 @@ def later(before: Optional[Sequence[_Data]], after: Optional[Sequence[_Data]], h
 
 
 def of_verification(seen: _Data) -> Dict[str, Any]:
-    """Return the problems that a verification found, as texts and as messages.
+    """Return the problems that a verification found, as strings and as messages.
 
     seen has the results of its probes (answer, watch) and of its check of the database (database), which are empty if
     they did not run. login_failed: True if only the login failed. serves: True if the service stayed up. After the

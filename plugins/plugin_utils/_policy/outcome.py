@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 
-# Values have the types of the modules' results. Instants are UTC (ISO 8601), durations are seconds.
+# Values have the types of the modules' results. Times are UTC (ISO 8601), durations are seconds.
 _Data = Mapping[str, Any]
 # The outcome of an incident whose host cannot be reached, and its severity and cause.
 UNREACHABLE = unreachable.UNREACHABLE
@@ -123,7 +123,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of an incident that ended before this run and that this run has closed, as plain data.
 
-    It has no statement about the data, so that an earlier statement stays valid.
+    This outcome has no statement about the data, so that an earlier statement stays valid.
     seen: host, service, language, timezone, record, closed_at, cause (if the record has none), escalation (or None if
     nobody was notified that the outage is over).
     """
@@ -181,7 +181,7 @@ def error_message(outcome: _Data) -> str:
 
 
 def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict[str, Any]:
-    """Return an Outcome as plain data, with the instants of the incident's record."""
+    """Return an Outcome as plain data, with the times of the incident's record."""
     record = seen["record"]
     made = Outcome(
         incident=record["id"],

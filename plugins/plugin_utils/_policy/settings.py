@@ -44,7 +44,7 @@ _ALIKE = 0.85
 
 
 def ladder(highest: Any = None) -> List[str]:
-    """Return the rungs up to highest. If highest is empty, return all. If there is no such rung, return none."""
+    """Return the rungs up to the highest one. If highest is empty, return all. If it is no rung, return none."""
     if highest in (None, ""):
         return list(RUNGS)
     return list(RUNGS[: RUNGS.index(highest) + 1]) if highest in RUNGS else []
@@ -85,7 +85,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
 
 
 def partial(options: Mapping[str, Any]) -> str:
-    """Return why a run with these options of ansible-playbook is refused, or an empty text if it runs every task.
+    """Return why a run with these options of ansible-playbook is refused, or an empty string if it runs every task.
 
     An option that only shows the playbook is accepted, because no task runs.
     """
@@ -100,7 +100,7 @@ def partial(options: Mapping[str, Any]) -> str:
 
 
 def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
-    """Return why a run that may work on only one host is refused, or an empty text if it may start.
+    """Return why a run that may work on only one host is refused, or an empty string if it may start.
 
     wanted is the value of outage_recover_single_host and limit the value of --limit. hosts is the pattern of the play,
     members are the names of the hosts that it selects. groups maps each group of the inventory to its hosts.

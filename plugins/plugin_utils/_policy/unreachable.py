@@ -179,7 +179,7 @@ def reached_again(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Optional[float]:
-    """Try to reach the host for bound seconds. Return the time that it took in seconds, or None if it failed."""
+    """Try to reach the host for bound seconds. Return the seconds until it was reached, or None."""
     begun = clock()
     if bound <= 0:
         return None
@@ -235,12 +235,12 @@ def reach(why: str) -> Message:
 
 
 def reach_message(why: str) -> Dict[str, Any]:
-    """Return reach as plain data."""
+    """Return the result of reach() as plain data."""
     return reach(why).to_dict()
 
 
 def next_step(why: str) -> str:
-    """Return the English text of reach."""
+    """Return the result of reach() as English text."""
     return with_stop(catalogue.english(reach(why)))
 
 
@@ -252,7 +252,7 @@ def silent(result: Mapping[str, Any]) -> bool:
 
 
 def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
-    """Return a result of module for a host that returned no result."""
+    """Return a result of the module for a host that returned no result."""
     told = message("reason.failure.not_run", module=module, host=host, why=why)
     # The key invocation shows the postmortem callback that the text comes from this collection.
     return {

@@ -43,8 +43,8 @@ NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each
 class Rung:
     """The decision about the next rung.
 
-    useless: why the rung cannot help, or an empty text if it may help. A useless rung is skipped. useless_messages: the
-    text of useless as messages.
+    useless: why the rung cannot help, or an empty string if it may help. A useless rung is skipped. useless_messages:
+    the text of useless as messages.
     """
 
     climb: bool
@@ -200,7 +200,7 @@ def _outcome(facts: Facts) -> str:
 
 
 def _halted(facts: Facts, outcome: str) -> Reason:
-    """Return why no later step may try a rung, or an empty text if it may."""
+    """Return why no later step may try a rung, or an empty string if it may."""
     if outcome not in _ENDED:
         return _NONE
     if facts.halted_before:
@@ -218,7 +218,7 @@ def _kept_down(facts: Facts) -> Reason:
 
 
 def why_no_rung(facts: Facts) -> Reason:
-    """Return why no rung was tried, or an empty text if a rung was tried."""
+    """Return why no rung was tried, or an empty string if a rung was tried."""
     if facts.tried:
         return _NONE
     if facts.severity in ("critical", "emergency") and facts.severity not in facts.act_on:
@@ -247,7 +247,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the results of judge and rung as plain data, with the statements about the service (statements.of_run).
+    """Return the results of judge() and rung() as plain data, with the statements of statements.of_run().
 
     seen has the keys of facts.of_run, and also these:
 

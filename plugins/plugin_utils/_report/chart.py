@@ -4,7 +4,7 @@
 
 """The data for a chart of an incident: the time of each part, and its position on the axis.
 
-All instants are in seconds since the epoch.
+All times are in seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Piece:
 
 
 def instant(text: Optional[str]) -> Optional[float]:
-    """Return seconds since the epoch, or None if there is no readable instant."""
+    """Return seconds since the epoch, or None if there is no readable time."""
     try:
         return timestamps.epoch(text) if text else None
     except ValueError:
@@ -160,7 +160,7 @@ def _merged(spans: Sequence[Tuple[float, float]]) -> List[Tuple[float, float]]:
 
 
 def place(pieces: Sequence[Piece], at: float) -> float:
-    """Return the position of an instant on the axis, as a share of its width."""
+    """Return the position of a time on the axis, as a share of its width."""
     for piece in pieces:
         if at <= piece.end:
             inside = max(at - piece.begin, 0.0) / (piece.end - piece.begin)

@@ -31,7 +31,7 @@ Field = Tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """An instant of the incident. after: time since the outage began. missing: the text if there is no instant."""
+    """A time of the incident. after: duration since the outage began. missing: the text if there is no time."""
 
     name: str
     at: Optional[str]
@@ -74,7 +74,7 @@ class Climb:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """A row of the timeline. kind: moment (an instant that is not a step), run, or the weight of the step."""
+    """A row of the timeline. kind: moment (a time that is not a step), run, or the weight of the step."""
 
     at: str
     kind: str
@@ -177,7 +177,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
 
 
 def chronological(*events: Sequence[Event]) -> List[Event]:
-    """Return events sorted by time. Events of the same instant keep their order."""
+    """Return events sorted by time. Events of the same time keep their order."""
     return sorted((event for each in events for event in each), key=lambda event: event.at)
 
 

@@ -91,7 +91,7 @@ def write(made: Sequence[Document]) -> None:
 
 
 def tells_all(made: Iterable[Document], before: Mapping[str, Optional[str]], incident: incident_model.Incident) -> bool:
-    """Return True if the existing documents include every run on an incident. before: their content by path."""
+    """Return True if the existing documents include every run on an incident. before: content by path."""
     if None in before.values():
         return False
     with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
@@ -123,8 +123,8 @@ def read(
 ) -> List[timeline_events.Event]:
     """Return the events of all timelines in folder, or only of the timelines that mention one of incidents.
 
-    since: an instant. Timelines that were last written a day or more before it are not opened. besides: the run whose
-    timeline is not opened. Raises OSError.
+    since: a time. Timelines that were last written a day or more before this time are not opened. besides: the run
+    whose timeline is not opened. Raises OSError.
     """
     wanted = None if incidents is None else [identity.encode() for identity in incidents]
     oldest = _oldest(since)

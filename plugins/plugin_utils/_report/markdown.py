@@ -99,7 +99,7 @@ def _head(words: Words, document: composed.Document, *, drawn: Sequence[str]) ->
 
 
 def _times(words: Words, at: Optional[str]) -> List[str]:
-    """Return the cells for an instant: UTC, and the time in the zone of the service if it has one."""
+    """Return the cells for a time: UTC, and the time in the zone of the service if it has one."""
     return [escape(at or words.say("unknown")), *([escape(words.local(at))] if words.zone else [])]
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Helpers for texts in all documents: one line of a text, the language of a message."""
+"""Helpers for texts in all documents: text on one line, the language of a message."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: 
 
 
 def message_of(texts: Mapping[str, Any], name: str) -> object:
-    """Return the message of a text of a finding, rung, remedy or verdict, or None in an old timeline."""
+    """Return the message for a text of a finding, rung, remedy or verdict, or None in an old timeline."""
     return (texts.get("messages") or {}).get(name)
 
 
 def text_of(words: Words, texts: Mapping[str, Any], name: str) -> str:
-    """Return a text of a result in this language, without a full stop. A text without a message is quoted."""
+    """Return text of a result in this language, without a full stop. Text without a message is quoted."""
     return bare(words.message(message_of(texts, name), texts.get(name)))
 
 

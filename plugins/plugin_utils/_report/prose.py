@@ -42,7 +42,7 @@ def logged_in(incident: incident_model.Incident) -> Tuple[Optional[str], Optiona
 
 
 def login(words: Words, state: Optional[str], error: Optional[str], message: object) -> str:
-    """Return the result of the login, or an empty text if there was no verification. See logged_in."""
+    """Return the result of the login, or an empty string if there was no verification. See logged_in."""
     if state not in ("checked", "rate_limited", "no_password", "no_answer", "failed"):
         return ""
     told = words.say(f"login.{state}")

@@ -76,7 +76,7 @@ def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def not_copied(words: Words, incident: incident_model.Incident) -> str:
-    """Return why the evidence lacks the files of a database in doubt, or an empty text if it has them or needs none."""
+    """Return why the evidence lacks the files of a database in doubt, or an empty string if it lacks none."""
     if incident.database_copied or not incident.database_not_copied:
         return ""
     return words.say("kept.not_copied", reason=words.quoted(incident.database_not_copied))

@@ -110,7 +110,7 @@ def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
 
 
 def escalation_reason(words: Words, incident: incident_model.Incident) -> str:
-    """Return why these contacts are notified, or an empty text if no reason is given."""
+    """Return why these contacts are notified, or an empty string if no reason is given."""
     return _escalation_reason(words, incident.escalation)
 
 

@@ -111,7 +111,7 @@ def unreached(step: incident_model.Step) -> bool:
 
 
 def lost(step: incident_model.Step) -> str:
-    """Return in English why a module of this collection could not reach its host, or an empty text for other steps."""
+    """Return in English why a module of this collection could not reach its host, or an empty string."""
     if unreached(step):
         return bare(step.data.get("summary"))
     return bare(step.message) if step.data.get("unreachable_host") else ""
@@ -176,7 +176,7 @@ def label(words: Words, action: Optional[str], task: Optional[str], variant: str
 
 
 def _variant(step: incident_model.Step) -> str:
-    """Return the action of a module, if its label depends on that."""
+    """Return the action of a module, if the module's label depends on the action."""
     module, data = allowlist.own_module(step.action or ""), step.data
     if module == "health_probe":
         return step.role or ""

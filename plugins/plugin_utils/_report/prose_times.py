@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The instants and durations of an incident in words."""
+"""The times and durations of an incident in words."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def outage(words: Words, incident: incident_model.Incident) -> str:
 
 
 def sources(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return notes on the instants: the source of the start, an estimated end, different clocks."""
+    """Return notes on the times: the source of the start, an estimated end, different clocks."""
     times, told = incident.times, []
     if times.started_from:
         told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from)))
@@ -103,7 +103,7 @@ def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def no_instant(words: Words, incident: incident_model.Incident, name: str) -> str:
-    """Return the text for an instant of marks that is unknown or still to come. name: the name of the instant."""
+    """Return the text for a time in marks() that is unknown or still to come. name: the name of the time."""
     later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]
     return words.say("none_yet" if _open_ends(incident) and name in later else "unknown")
 
@@ -114,7 +114,7 @@ def begun(words: Words, incident: incident_model.Incident) -> str:
 
 
 def marks(words: Words, incident: incident_model.Incident) -> List[Tuple[str, Optional[str]]]:
-    """Return the name and time of each instant of the incident."""
+    """Return the name and value of each time of the incident."""
     times = incident.times
     return [
         (words.say("doc.mark.last_good"), times.last_good_at),

@@ -28,7 +28,7 @@ _OF_WHITELIST: Mapping[str, Any] = {
     "database": allowlist.RESULTS["sqlite_info"],
     "escalation": allowlist.OUTCOME["escalation"],
 }
-# These kinds occur several times in the document, so each has one definition under $defs.
+# These kinds occur several times in the document, so each kind has one definition under $defs.
 _PREVIEW = allowlist.OUTCOME["escalation"]["would"]
 _INSTANT = {"type": ["string", "null"], "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
 _CHOICES = {

@@ -221,7 +221,7 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
         counted = words.count("problems", len(problems))
         head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
         return BAD, [head, *(f"  - {problem}" for problem in problems)]
-    # If a playbook found the service down, its own failure only repeats that.
+    # If a playbook found the service down, its own failure only repeats this result.
     lost = [each for each in steps if prose_steps.lost(each)]
     if lost:
         text = prose_steps.lost(lost[-1])

@@ -29,7 +29,7 @@ Field = Tuple[str, Union[str, List[str]]]
 
 
 def one_line(text: str) -> str:
-    """Return text on one line, so that a text of a host cannot imitate another line of the summary."""
+    """Return text on one line, so that text of a host cannot imitate another line of the summary."""
     return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+", " ", text)
 
 

@@ -26,7 +26,7 @@ class Terminal:
     """Shows lines with Ansible's display, on stderr if a program reads stdout."""
 
     def __init__(self, display: Any) -> None:
-        """display: the display of a callback."""
+        """Use the display of a callback."""
         self._display = display
 
     def title(self, text: str) -> None:

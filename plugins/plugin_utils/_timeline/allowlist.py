@@ -36,7 +36,7 @@ def _message(depth: int) -> Mapping[str, Any]:
 
 _VALUES = 20
 MESSAGE = _message(3)
-# A text of several sentences has a message for each of them. A message may contain the error of a step, and that error
+# Text with several sentences has a message for each sentence. A message may contain the error of a step, and that error
 # may contain the reasons for each method. So these messages may have two levels more.
 _DEEP = _message(5)
 _TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))

@@ -27,7 +27,7 @@ class Burst:
         self._handle = handle
         self._seconds = seconds
         self._items: Deque[Any] = collections.deque()
-        # The time of the next call of handle, or 0 if there are no items.
+        # The time of the next call of `handle`, or 0 if there are no items.
         self._due = 0.0
         self._arrived = threading.Event()
         self._thread: Optional[threading.Thread] = None

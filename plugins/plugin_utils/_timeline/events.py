@@ -5,7 +5,7 @@
 """The events of a run, with their format in the timeline, and the incident and module of an event.
 
 A timeline is a file of JSON objects, one per line, in the order of the events. Every event has the keys v (version of
-this format), at (UTC instant), run and kind. Kinds and their other keys:
+this format), at (UTC time), run and kind. Kinds and their other keys:
 
 - run_start: playbook, check (check mode), core (version of ansible-core)
 - play_start: name
@@ -37,7 +37,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
-    """Return event as one line of a timeline."""
+    """Return an event as one line of a timeline."""
     return _ENCODER.encode(event).encode("utf-8", "replace") + b"\n"
 
 
@@ -72,13 +72,13 @@ def opened(events: Iterable[Event]) -> Dict[str, str]:
 
 
 def opens(event: Event) -> bool:
-    """Return True if event is a result of an incident module that names an incident of this run."""
+    """Return True if an event is a result of an incident module that names an incident of this run."""
     of_module = event["kind"] == "task" and module_of(event) in allowlist.OF_INCIDENT
     return of_module and bool(event.get("data", {}).get("id")) and not is_left(event["data"], event.get("status"))
 
 
 def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
-    """Return True if data of the incident module names an incident that was left to another run."""
+    """Return True if the data of the incident module names an incident that was left to another run."""
     return status == "ok" and bool(data.get("id") and data.get("locked_by")) and not data.get("run")
 
 
@@ -105,7 +105,7 @@ def module_of(event: Mapping[str, Any]) -> Optional[str]:
 
 
 def results(events: Sequence[Event], *modules: str) -> Iterator[Dict[str, Any]]:
-    """Yield the data of the results of these modules. modules: short names."""
+    """Yield the data of the results of the given modules. modules: short names."""
     for event in events:
         if event["kind"] == "task" and module_of(event) in modules and event.get("data"):
             yield event["data"]

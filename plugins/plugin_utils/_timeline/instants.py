@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The instants and durations of an incident: start, detection, mitigation and end of the outage."""
+"""The times and durations of an incident: start, detection, mitigation and end of the outage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CLOCKS_AGREE = 2.0
 
 
 def times(verdict: Mapping[str, Any], events: Sequence[Event]) -> Times:
-    """Return the instants of an incident. verdict: the verdict of its last run, or empty. events: all its events."""
+    """Return the times of an incident. verdict: the verdict of its last run, or empty. events: all its events."""
     records = list(results(events, *allowlist.OF_INCIDENT))
     probes = list(results(events, "health_probe"))
     failing = [probe for probe in probes if not probe.get("healthy")]
@@ -58,7 +58,7 @@ def times(verdict: Mapping[str, Any], events: Sequence[Event]) -> Times:
 
 
 def durations(verdict: Mapping[str, Any], events: Sequence[Event], instants: Times) -> Durations:
-    """Return the durations of an incident. instants: the result of times."""
+    """Return the durations of an incident. instants: the result of times()."""
     records = list(results(events, *allowlist.OF_INCIDENT))
     mitigate = seconds_between(instants.started_at, instants.mitigated_at)
     return Durations(
@@ -71,7 +71,7 @@ def durations(verdict: Mapping[str, Any], events: Sequence[Event], instants: Tim
 
 
 def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[float]:
-    """Return the seconds between two instants, or None if one is unknown or the order is reversed."""
+    """Return the seconds between two times, or None if one is unknown or the order is reversed."""
     if not earlier or not later:
         return None
     try:
@@ -84,7 +84,7 @@ def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[fl
 def _clocks_apart(events: Sequence[Event]) -> Optional[float]:
     """Return the seconds by which the host's clock is ahead of the controller's, or None for at most 2 seconds.
 
-    A probe's instant (clock of the host) lies between the begin and the end of its task (clock of the controller).
+    A probe's time (clock of the host) lies between the begin and the end of its task (clock of the controller).
     """
     apart = 0.0
     for event in events:

@@ -38,7 +38,7 @@ _DROPPED = object()
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """A list whose members all have the kind of."""
+    """A list whose members all have the kind `of`."""
 
     of: Any
     limit: int = LIST_LIMIT
@@ -46,7 +46,7 @@ class Each:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """A mapping from any name (of a table, of a check) to the kind of."""
+    """A mapping from any name (of a table, of a check) to a value of the kind `of`."""
 
     of: Any
     limit: int = COUNT_LIMIT

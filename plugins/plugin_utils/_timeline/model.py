@@ -5,7 +5,7 @@
 
 """The data of one incident on one host that the documents show. The schema of the JSON document is made from it.
 
-Instants are UTC (ISO 8601, milliseconds, Z), durations are in seconds, sizes in bytes. None means unknown.
+Times are UTC (ISO 8601, milliseconds, Z), durations are in seconds, sizes in bytes. None means unknown.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Run:
 
 @dataclasses.dataclass
 class Times:
-    """The instants of the incident. The outage began between last_good_at and started_at."""
+    """The times of the incident. The outage began between last_good_at and started_at."""
 
     last_good_at: Optional[str] = _says("The last sign that the service worked.")
     started_at: Optional[str] = _says("The first sign that the service did not work. Durations are counted from here.")
@@ -186,7 +186,7 @@ class Incident:
     rungs_tried: List[Rung] = _says("The rungs that were tried, in this order.")
     rungs_skipped: List[Skip] = _says("The rungs that could not have helped.")
     remedies: List[Remedy] = _says("The remedies of causes before the ladder.")
-    times: Times = _says("The instants of the incident.")
+    times: Times = _says("The times of the incident.")
     durations: Durations = _says("The durations of the incident.")
     impact: Impact = _says("The users and requests that were affected.")
     data_loss: str = _says("none, suspected, known or unknown.")
@@ -233,7 +233,7 @@ class Incident:
 
 
 def to_json(incident: Incident) -> str:
-    """Return incident as JSON, with one key or one member of a list per line. See _report/schema.py."""
+    """Return an incident as JSON, with one key or one member of a list per line. See _report/schema.py."""
     encode = json.JSONEncoder(default=vars, ensure_ascii=False).encode
 
     def told(value: Any) -> str:

@@ -220,7 +220,7 @@ class Watch:
         }
 
     def _warn(self, text: str) -> None:
-        """Log a text that may contain output of the host, without characters that control a terminal."""
+        """Log text that may contain output of the host, without characters that control a terminal."""
         _LOGGER.warning("%s: %s", self.target.host, sanitize.text(text))
 
     def _over(self, argv: Sequence[str], **options: Any) -> commands.Completed:

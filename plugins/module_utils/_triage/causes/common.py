@@ -28,5 +28,5 @@ PROOF = 2
 
 def process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
     known = {name: process.get(name) for name in ("start_ticks", "user", "command", "exe")}
-    # A process in another PID namespace is reported with the pid 0.
+    # The pid of a process in another PID namespace is reported as 0.
     return {**more, "pid": process.get("pid") or None, **known, "ours": bool(process.get("ours"))}

@@ -56,7 +56,7 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
 
 
 def _unsound(code: str) -> Message:
-    """Return the reason for the code of a problem of the database."""
+    """Return the reason for the code of a problem with the database."""
     known = f"reason.database.{code}" in messages.ENGLISH
     return message(f"reason.database.{code}") if known else quoted(code)
 
@@ -111,7 +111,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
         seconds = f"{holders[0]['blocks_for']:.1f}"
         summary = message("finding.db_locked.writes_wait", seconds=seconds, **first)
     elif holders:
-        # A process that only writes at the instant of the check does no harm.
+        # A process that only writes at the moment of the check does no harm.
         confidence = 0.93 if words else 0.9 if silent else 0.45
         summary = message("finding.db_locked.holder", **first)
     elif problems:

@@ -216,7 +216,7 @@ def stopped(facts: Facts) -> Optional[Finding]:
 
 
 def start_held(facts: Facts) -> Optional[Finding]:
-    """Report an earlier hold that is still in force and that no check allows to release."""
+    """Report an earlier hold that is still in force because no check allows its release."""
     held, kept = facts.hold.held, facts.hold.kept_by
     # Database damage is a more specific cause than the hold.
     if not held or not kept or facts.database.damages or facts.database.unread:

@@ -128,7 +128,7 @@ def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
 
 
 def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
-    """Return True if the cause name explains the cause other. found: all findings by cause."""
+    """Return True if one cause explains another cause. found: all findings by cause."""
     finding, only_by = found[name], found[other].only_by
     if other not in CAUSES[name].explains or finding.confidence < _LIKELY:
         return False
@@ -138,7 +138,7 @@ def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
 
 
 def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
-    """Return True if a past cause still explains another cause. An error is explained only if it names the cause."""
+    """Return True if a past cause still explains another cause. It explains an error only if the error names it."""
     error = found.get("unhandled_exception")
     if other == "killed":
         # If systemd killed the process after a timeout, the past cause may be the reason.

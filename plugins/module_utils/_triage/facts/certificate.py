@@ -51,7 +51,7 @@ class Certificate(Validity):
     key: Mapping[str, Any] = NOTHING
 
     def fault(self) -> str:
-        """Return the problem of certificate and key on disk, or an empty string if none is known."""
+        """Return the problem with certificate and key on disk, or an empty string if none is known."""
         key = Key.of(self.key)
         faults = {
             "missing": self.exists is False,

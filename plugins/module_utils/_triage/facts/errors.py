@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The errors that the service wrote to its log and to the journal, and why it ended according to them."""
+"""The errors that the service wrote to its log and to the journal, and the reasons that they give for its end."""
 
 from __future__ import annotations
 

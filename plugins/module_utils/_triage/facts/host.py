@@ -72,7 +72,7 @@ class Memory(Part):
 
 
 def _inside(path: str, folder: str) -> bool:
-    """Return True if path is folder or below it."""
+    """Return True if the path is the folder or is below it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 

@@ -99,7 +99,7 @@ class Process(NamedTuple):
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:
-        """Return True if the main process may have ended at that instant, or if the time of its exit is unknown."""
+        """Return True if the main process may have ended at that time, or if the time of its exit is unknown."""
         known = [self.unit.exited_at, *(item["at"] for item in self.exits)]
         ends = [timestamps.epoch(end) for end in known if end]
         return not at or not ends or any(abs(timestamps.epoch(at) - end) <= _SAME_END for end in ends)
