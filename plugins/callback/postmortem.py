@@ -28,8 +28,8 @@ requirements:
 options:
   dir:
     description:
-      - Folder on the controller for timelines and postmortems. It is created when it is first needed. Only its owner
-        can read it.
+      - Folder on the controller for timelines and postmortems. The folder is created when it is first needed. Only its
+        owner can read it.
     type: path
     default: ~/.local/state/itsm-runbook/postmortems
     env:

@@ -17,7 +17,7 @@ options:
       - The run that calls this module, as returned in RV(itsm_nexus.runbook.incident#module:run). No other run can take
         over the host while the module is working. When the module ends, it renews the run's lease. If another run has
         already taken the lease, the module fails without changing anything.
-      - If it is empty, the lease is not checked.
+      - If empty, the lease is not checked.
       - The playbooks set O(run) and O(state_dir) for all modules, with C(module_defaults) for
         C(group/itsm_nexus.runbook.host).
     type: str

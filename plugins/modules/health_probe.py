@@ -10,8 +10,8 @@ module: health_probe
 short_description: Check whether the service answers, and determine the severity of an outage
 version_added: 0.1.0
 description:
-  - Probes all endpoints of the service in parallel and checks its process. It repeats this until the verdict is clear.
-    An unhealthy service is a result, not a failure of the module.
+  - Probes all endpoints of the service in parallel and checks its process. The module repeats the probes until the
+    verdict is clear. An unhealthy service is a result, not a failure of the module.
   - An endpoint is good if it answers 200 with a JSON body whose C(status) is one of O(ok_statuses). It is also good if
     it answers 429, because a rate limit proves that the service works. Each request ends after O(timeout), even if the
     server accepts the connection and sends nothing or only single bytes. Proxy settings in the environment are ignored.
@@ -47,7 +47,7 @@ options:
         type: bool
         default: false
       ca_path:
-        description: File with the certificates to trust. If it is empty, the host's trusted certificates are used.
+        description: File with the certificates to trust. If empty, the host's trusted certificates are used.
         type: path
         default: ""
   mode:
@@ -83,7 +83,8 @@ options:
     type: int
     default: 3
   critical_after:
-    description: Number of failures in a row for the severity V(critical). It must not be less than O(warning_after).
+    description: Number of failures in a row for the severity V(critical). This number must not be less than
+      O(warning_after).
     type: int
     default: 5
   deadline:
@@ -140,8 +141,8 @@ options:
     version_added: 0.2.0
   maintenance_until:
     description:
-      - End of a maintenance window, in the format of O(itsm_nexus.runbook.incident#module:maintenance_until). It does
-        not change the verdict.
+      - End of a maintenance window, in the format of O(itsm_nexus.runbook.incident#module:maintenance_until). The
+        maintenance does not change the verdict.
     type: str
     default: ""
     version_added: 0.2.0
@@ -177,7 +178,8 @@ options:
         type: raw
         required: true
   ports:
-    description: The TCP ports that the service listens on. They help to find its process if another user started it.
+    description: The TCP ports that the service listens on. They help to find the process of the service if another user
+      started the process.
     type: list
     elements: int
     default: []

@@ -21,7 +21,7 @@ options:
   query:
     description:
       - One SQL statement that returns a number. It may use C(:start) and C(:end) for O(start) and O(end).
-      - If it is empty, the database is not queried.
+      - If empty, the database is not queried.
     type: str
     default: ""
   user:
@@ -36,7 +36,7 @@ options:
     description:
       - A log with one line per request that includes its time and status, as web servers, proxies and many applications
         write it. The log of a proxy also contains requests that never reached the service.
-      - If it is empty, no log is read.
+      - If empty, no log is read.
     type: str
     default: ""
   start:

@@ -47,11 +47,11 @@ options:
       - Use V(closed) with an empty O(run) if a probe found the service healthy. The open incident is closed with
         RV(outcome=resolved_manually), unless a run is working on it. If a start by an earlier run or by systemd ended
         the outage, RV(outcome) is different. See O(serving_since) and O(serving_restarts).
-      - Use V(resolved) before V(closed) if contacts have to be notified that the outage is over. It returns a run,
-        which has the lease. The incident stays open until a call with V(closed) and that O(run). If the run is killed
-        before that call, the next run notifies the contacts.
-      - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. It does not fail if another run
-        has taken the lease. See RV(locked_by).
+      - Use V(resolved) before V(closed) if contacts have to be notified that the outage is over. The call returns a
+        run, which has the lease. The incident stays open until a call with V(closed) and that O(run). If the run is
+        killed before that call, the next run notifies the contacts.
+      - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. The call does not fail if
+        another run has taken the lease. See RV(locked_by).
       - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance window of the host. They do not
         affect a run that is in progress.
     type: str
@@ -62,7 +62,7 @@ options:
     type: path
     default: /var/lib/itsm-runbook
   run:
-    description: The calling run. If it is empty, O(state=open) creates a new run and returns it in RV(run). Pass that
+    description: The calling run. If empty, O(state=open) creates a new run and returns it in RV(run). Pass that
       value to the other calls.
     type: str
     default: ""
@@ -224,7 +224,7 @@ options:
   serving_restarts:
     description:
       - With O(serving_since), the number of times that systemd has restarted the unit since a person last started it
-        (C(NRestarts)). If it is more than 0, systemd ended the outage (RV(outcome=recovered_by_systemd)).
+        (C(NRestarts)). If the number is more than 0, systemd ended the outage (RV(outcome=recovered_by_systemd)).
     type: int
     version_added: 0.2.0
   said_at:
@@ -372,7 +372,7 @@ detected_by:
 answered_at:
   description:
     - Time of the first healthy answer after a start, or V(null) if the service failed again.
-      M(itsm_nexus.runbook.health_probe) records it before the stability check.
+      M(itsm_nexus.runbook.health_probe) records this time before the stability check.
   returned: always
   type: str
   version_added: 0.2.0
@@ -488,8 +488,8 @@ maintenance:
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 locked_by:
   description:
-    - The run that has the lease, or V(null) if there is none. It has C(run), C(since), C(step), C(until), and C(pid),
-      the process ID of one of its working processes, or V(null) if none is working.
+    - The run that has the lease, or V(null) if there is none. The value has C(run), C(since), C(step), C(until), and
+      C(pid), the process ID of one of the run's working processes, or V(null) if none is working.
   returned: always
   type: dict
 taken_by:

@@ -12,7 +12,7 @@ version_added: 0.2.0
 description:
   - Returns the record of the incident that is open on this host, the run that is working on it, and the maintenance
     window.
-  - The module does not change the record. Use M(itsm_nexus.runbook.incident) for that.
+  - The module does not change the record. To change it, use M(itsm_nexus.runbook.incident).
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -22,8 +22,8 @@ extends_documentation_fragment:
 options:
   wait:
     description:
-      - Maximum time in seconds to wait until another run's lease ends. The record is read after that. The module takes
-        no lease.
+      - Maximum time in seconds to wait until another run's lease ends. The record is read after the wait. The module
+        takes no lease.
       - If another run is still working on the host after that time, RV(locked_by) names it.
     type: float
     default: 0.0
@@ -95,17 +95,17 @@ severity:
   returned: always
   type: str
 detected_at:
-  description: The first recorded value.
+  description: The first recorded time of detection.
   returned: always
   type: str
 detected_by:
-  description: The first recorded value.
+  description: The first recorded name of the program or person that detected the outage.
   returned: always
   type: str
 answered_at:
   description:
     - Time of the first healthy answer after a start, or V(null) if the service failed again.
-      M(itsm_nexus.runbook.health_probe) records it before the stability check.
+      M(itsm_nexus.runbook.health_probe) records this time before the stability check.
   returned: always
   type: str
 mitigated_at:
@@ -207,8 +207,8 @@ maintenance:
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "maintenance.json"}
 locked_by:
   description:
-    - The run that has the lease, or V(null) if there is none. It has C(run), C(since), C(step), C(until), and C(pid),
-      the process ID of one of its working processes, or V(null) if none is working.
+    - The run that has the lease, or V(null) if there is none. The value has C(run), C(since), C(step), C(until), and
+      C(pid), the process ID of one of the run's working processes, or V(null) if none is working.
   returned: always
   type: dict
 warnings:

@@ -91,7 +91,7 @@ batch:
   sample: 3
 locked:
   description:
-    - True if knex's migration lock is taken. If it is taken and migrations are pending, O(state=latest) fails.
+    - True if knex's migration lock is taken. If the lock is taken and migrations are pending, O(state=latest) fails.
     - In check mode with O(state=unlocked), the state before a run.
   returned: always
   type: bool

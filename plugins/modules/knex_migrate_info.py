@@ -12,8 +12,8 @@ version_added: 0.2.0
 description:
   - Lists which migrations are completed and which are pending, and whether knex's migration lock is taken.
   - Runs only C(node_modules/.bin/knex) of the application, so that no other knex is downloaded.
-  - Does not open the database for writing. It copies knex's own tables into a temporary database for knex to read. It
-    does not change the files next to the database.
+  - Does not open the database for writing. The module copies knex's own tables into a temporary database for knex to
+    read. It does not change the files next to the database.
   - A missing, empty or foreign file at O(db_path) is refused, because knex would create a database there.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN

@@ -64,13 +64,14 @@ options:
   attempts:
     description:
       - The finished and current attempts of O(run), in the format of O(itsm_nexus.runbook.incident#module:attempts).
-        They are recorded in the incident before any change.
+        The attempts are recorded in the incident before any change.
     type: list
     elements: dict
     default: []
     version_added: 0.2.0
   signs:
-    description: Signs to record with O(attempts), in the format of O(itsm_nexus.runbook.incident#module:signs).
+    description: Signs that are recorded together with O(attempts), in the format of
+      O(itsm_nexus.runbook.incident#module:signs).
     type: list
     elements: dict
     default: []
@@ -127,7 +128,7 @@ pids_after:
 stopped:
   description:
     - The stopped processes. C(signal) is the last signal sent (V(TERM) or V(KILL)), or V(systemd) for a unit's main
-      process. C(seconds) is the time until it ended.
+      process. C(seconds) is the time until the process ended.
   returned: success
   type: list
   elements: dict
@@ -135,7 +136,7 @@ stopped:
 foreign:
   description:
     - Other processes that listen on the service's ports. C(command) is the program and the script, without further
-      arguments. C(pid) is V(null) if this user may not see it.
+      arguments. C(pid) is V(null) if this user may not see the process.
   returned: success
   type: list
   elements: dict

@@ -33,7 +33,8 @@ attributes:
 options:
   argv:
     description:
-      - The program and its arguments. They must not contain a secret, because all users of the controller can see them.
+      - The program and its arguments. The arguments must not contain a secret, because all users of the controller can
+        see them.
     type: list
     elements: str
     required: true
@@ -79,7 +80,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why the message was not accepted, without secrets. Empty if it was accepted.
+  description: Why the message was not accepted, without secrets. Empty if the message was accepted.
   returned: always
   type: str
   sample: ended with 3

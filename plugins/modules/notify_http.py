@@ -58,7 +58,7 @@ options:
   headers:
     description:
       - Further headers. Each value is one line of text. The values are treated as secrets and never shown.
-      - They cannot replace a header of the signature.
+      - These headers cannot replace a header of the signature.
     type: dict
   ca_path:
     description:
@@ -116,7 +116,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why the message was not accepted, without secrets. Empty if it was accepted.
+  description: Why the message was not accepted, without secrets. Empty if the message was accepted.
   returned: always
   type: str
   sample: answered 503 Service Unavailable

@@ -46,7 +46,7 @@ options:
     choices: [none, starttls, tls]
     default: starttls
   username:
-    description: The account to log in with. If it is empty, the module does not log in.
+    description: The account to log in with. If empty, the module does not log in.
     type: str
     default: ""
   password:
@@ -128,7 +128,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why the message was not accepted, without secrets. Empty if it was accepted.
+  description: Why the message was not accepted, without secrets. Empty if the message was accepted.
   returned: always
   type: str
   sample: refused all recipients (550)

@@ -12,9 +12,9 @@ version_added: 0.1.0
 description:
   - Checks whether the installed modules agree with the lock file and whether the native drivers load. If one of these
     checks fails, the modules are installed again.
-  - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs it in a temporary folder
-    below O(app_dir), loads the native drivers from there, and then renames the new tree into place. If this fails, the
-    old tree is still in place.
+  - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs C(npm ci) in a temporary
+    folder below O(app_dir), loads the native drivers from there, and then renames the new tree into place. If one of
+    these steps fails, the old tree is still in place.
   - The replaced tree is kept as C(node_modules.previous). Only the last replaced tree is kept.
   - If a run is killed, the next run puts the old tree back if necessary and removes temporary files.
 author:
@@ -37,8 +37,8 @@ options:
     required: true
   user:
     description:
-      - Account that runs npm, the install scripts of packages, and node. If the module does not run as root, it must be
-        the account that runs the module.
+      - Account that runs npm, the install scripts of packages, and node. If the module does not run as root, this must
+        be the account that runs the module.
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   mode:
@@ -65,7 +65,7 @@ options:
     type: path
   load_test:
     description:
-      - Packages that node must be able to load before and after the swap. They must be in the lock file.
+      - Packages that node must be able to load before and after the swap. These packages must be in the lock file.
       - Defaults to those of the packages C(better-sqlite3), C(sqlite3) and C(bcrypt) that are in the lock file.
     type: list
     elements: str
@@ -98,8 +98,8 @@ options:
 notes:
   - If the lock file links folders of the application (workspaces, C(file:) folders), the modules are checked but not
     installed. C(npm ci) would change these folders in place.
-  - The temporary folder has links to the other files of the application, because scripts in its C(package.json) may
-    read them.
+  - The temporary folder has links to the other files of the application, because scripts in the application's
+    C(package.json) may read these files.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate
 """

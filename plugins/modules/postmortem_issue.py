@@ -78,8 +78,8 @@ options:
     type: str
     default: ""
   since:
-    description: Search for an existing issue from this time on (UTC, ISO 8601). It must not be later than the start of
-      the incident.
+    description: Search for an existing issue from this time on (UTC, ISO 8601). This time must not be later than the
+      start of the incident.
     type: str
     required: true
   patience:

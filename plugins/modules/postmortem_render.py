@@ -33,12 +33,12 @@ options:
   incident:
     description:
       - Id of the incident whose documents are written, even if they exist.
-      - If it is empty, the module writes the documents of every incident that has a timeline in the folder but lacks a
+      - If empty, the module writes the documents of every incident that has a timeline in the folder but lacks a
         document.
     type: str
     default: ""
   host:
-    description: Write only the documents of this host. If it is empty, the documents of all hosts are written.
+    description: Write only the documents of this host. If empty, the documents of all hosts are written.
     type: str
     default: ""
     version_added: 0.2.0

@@ -12,8 +12,9 @@ version_added: 0.2.0
 description:
   - Stops processes that listen on a port of the service, or lock its database. Each process is identified by its
     process ID and start time. If another process has that process ID now, it is left alone.
-  - A process is stopped only if it verifiably belongs to this application, or if an item of O(policy) matches it. It
-    belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as O(service.user).
+  - A process is stopped only if it verifiably belongs to this application, or if an item of O(policy) matches it. A
+    process belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as
+    O(service.user).
   - A process is also left alone if it no longer has the port or the lock. The same applies to the processes of the
     service itself and of this run's connection.
   - A process gets C(SIGTERM), and also C(SIGCONT) in case it is suspended. If it has not ended after O(timeout), it
@@ -45,10 +46,10 @@ options:
         type: int
         required: true
       port:
-        description: The TCP port that the process listens on. If it is not set, the port is not checked.
+        description: The TCP port that the process listens on. If not set, the port is not checked.
         type: int
   db_path:
-    description: Absolute path of the database that the processes lock. If it is empty, the lock is not checked.
+    description: Absolute path of the database that the processes lock. If empty, the lock is not checked.
     type: path
   policy:
     description: Processes of other applications that may be stopped.

@@ -78,7 +78,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 notes:
   - git runs without the hooks of the repository. It has the rights of the owner of the first folder on the path to
-    O(app_dir) that does not belong to root. It runs as root only if nobody else can change any folder on that path.
+    O(app_dir) that does not belong to root. git runs as root only if nobody else can change any folder on that path.
 seealso:
   - module: itsm_nexus.runbook.npm_ci
   - module: itsm_nexus.runbook.sqlite_backup
@@ -111,7 +111,7 @@ to:
   type: str
   sample: v1.4.2
 refused:
-  description: Why the rollback was refused. Empty if it was not refused.
+  description: Why the rollback was refused. Empty if the rollback was not refused.
   returned: success
   type: str
   sample: ""
@@ -124,7 +124,7 @@ messages:
   description:
     - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
-    - On success, C(refused) contains RV(refused) as a translatable message. It is missing if RV(refused) is
+    - On success, C(refused) contains RV(refused) as a translatable message. This key is missing if RV(refused) is
       empty.
   returned: success, and failure
   type: dict

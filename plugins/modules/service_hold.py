@@ -41,7 +41,7 @@ options:
     type: str
     required: true
   reason:
-    description: Reason for the hold. It is recorded, and C(systemctl cat) shows it.
+    description: Reason for the hold. The reason is recorded, and C(systemctl cat) shows it.
     type: str
     required: true
   cause:
@@ -63,8 +63,8 @@ options:
   look:
     description:
       - Current result of M(itsm_nexus.runbook.sqlite_info), for O(statement=accepted). The person accepts the damage
-        and the row counts in it. If damage of another kind is found later, the service is held again.
-      - If it is not set, no damage is accepted.
+        and the row counts in this result. If damage of another kind is found later, the service is held again.
+      - If not set, no damage is accepted.
     type: dict
     default: {}
 seealso:
@@ -97,7 +97,7 @@ EXAMPLES = r"""
 RETURN = r"""
 hold:
   description:
-    - The current hold, or V(null) if there is none. It has C(incident), C(cause), C(reason), C(unit), C(at), and
+    - The current hold, or V(null) if there is none. The hold has C(incident), C(cause), C(reason), C(unit), C(at), and
       C(enforced) (true if systemd itself refuses a start).
   returned: success
   type: dict

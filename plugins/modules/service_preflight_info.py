@@ -27,12 +27,12 @@ options:
     version_added: 0.2.0
     suboptions:
       app_dir:
-        description: The service's folder. It must exist and be given as an absolute path.
+        description: The service's folder. The folder must exist and be given as an absolute path.
         type: str
         required: true
       user:
-        description: The user that the service runs as. It must exist. If this module does not run as root, it must be
-          the user that runs the module.
+        description: The user that the service runs as. The user must exist. If this module does not run as root,
+          this must be the user that runs the module.
         type: str
         required: true
       manager:
@@ -40,7 +40,7 @@ options:
         type: str
         required: true
       unit:
-        description: The systemd unit. With O(service.manager=systemd), it must be loaded.
+        description: The systemd unit. With O(service.manager=systemd), the unit must be loaded.
         type: str
         default: ""
       command:
@@ -48,21 +48,21 @@ options:
         type: raw
         required: true
       environment_file:
-        description: File with C(KEY=VALUE) lines, or V("") if there is none. It must be readable. With
+        description: File with C(KEY=VALUE) lines, or V("") if there is none. The file must be readable. With
           O(service.manager=process), neither group nor others may read it.
         type: str
         default: ""
       log_file:
-        description: The service's log file. It must be an absolute path. With O(service.manager=process), its folder
-          must exist.
+        description: The service's log file, as an absolute path. With O(service.manager=process), the folder of the
+          file must exist.
         type: str
         required: true
       pid_file:
-        description: The pid file. With O(service.manager=process), it must be an absolute path.
+        description: The pid file. With O(service.manager=process), the path must be absolute.
         type: str
         default: ""
   db_path:
-    description: Path of the database, absolute or relative to O(service.app_dir). It must not be a folder.
+    description: Path of the database, absolute or relative to O(service.app_dir). The path must not name a folder.
     type: str
     required: true
   db_path_variable:
@@ -73,7 +73,8 @@ options:
     default: DATABASE_PATH
     version_added: 0.2.0
   state_dir:
-    description: Folder for the state of the collection. It must be an absolute path that can be written to or created.
+    description: Folder for the state of the collection. The path must be absolute, and the folder must be
+      writable or possible to create.
     type: str
   https_port:
     description: The HTTPS port, or V(0) if there is none.
@@ -159,7 +160,7 @@ resolved:
       type: str
       sample: /srv/itsm/data/itsm.db
     user:
-      description: O(service.user) or, if it is not a user of the host, the user of the unit.
+      description: O(service.user) or, if this is not a user of the host, the user of the unit.
       type: str
       sample: itsm
       version_added: 0.2.0

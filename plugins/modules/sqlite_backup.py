@@ -36,7 +36,7 @@ options:
     type: path
   prefix:
     description:
-      - With O(dest_dir), first part of the file name. The current time follows it, for example
+      - With O(dest_dir), first part of the file name. The current time follows this part, for example
         C(itsm.db.backup_20260302T010203Z).
       - Defaults to the database's own name followed by V(.backup_), or by V(.evidence_) with O(evidence=true).
     type: str
@@ -134,13 +134,13 @@ size:
   sample: 1048576
 room_needed:
   description:
-    - Free space that the copy needs, in bytes. It is also returned with O(room_only=true) and in check mode. If less
-      space is free, the module fails.
+    - Free space that the copy needs, in bytes. This value is also returned with O(room_only=true) and in check mode. If
+      less space is free, the module fails.
   returned: success
   type: int
   sample: 9437184
 integrity:
-  description: Result of C(integrity_check) on the backup. It is V(ok), because the module otherwise fails.
+  description: Result of C(integrity_check) on the backup. Always V(ok), because the module otherwise fails.
   returned: success
   type: str
   sample: ok

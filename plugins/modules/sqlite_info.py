@@ -113,7 +113,7 @@ conclusive:
   type: bool
   sample: true
 problems:
-  description: The problems. Problems of the files come first.
+  description: The problems. Problems with the files come first.
   returned: always
   type: list
   elements: dict
@@ -121,10 +121,10 @@ problems:
   contains:
     code:
       description:
-        - Problems of the files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
+        - Problems with the files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
           V(unreadable), V(no_tables).
-        - Problems of the WAL are V(wal_torn) (a warning, the usual trace of a kill), V(wal_damaged), V(wal_foreign).
-        - Problems of the content are V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss),
+        - Problems with the WAL are V(wal_torn) (a warning, the usual trace of a kill), V(wal_damaged), V(wal_foreign).
+        - Problems with the content are V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss),
           V(no_such_table).
         - Problems caused by other processes or users are V(locked), V(open_deleted), V(changing), V(hot_journal) (a
           warning), V(ownership) (a warning).
@@ -164,7 +164,7 @@ database:
       type: int
       sample: 1048576
     inode:
-      description: Inode number. It changes if the file is replaced.
+      description: Inode number. The number changes if the file is replaced.
       type: int
       sample: 3407874
     uid:
@@ -353,8 +353,8 @@ row_counts:
   sample: {users: 12, incidents: 340}
 checks:
   description:
-    - The result of each requested check and of V(row_counts). It is V(ok), the number of problems, or C(skipped) with
-      the reason.
+    - The result of each requested check and of V(row_counts). A result is V(ok), the number of problems, or C(skipped)
+      with the reason.
   returned: always
   type: dict
   sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}

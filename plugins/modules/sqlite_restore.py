@@ -21,9 +21,9 @@ description:
   - Fails while a process has the database open. Before any change, the files of the database are copied to
     O(evidence_dir). The files themselves are then moved to a folder next to the new database.
   - Before the new database is renamed into place, it is complete, checked (C(integrity_check)), counted and synced to
-    disk. It gets the owner and the mode of the old database. The new database is never in the same folder as the WAL of
-    the old database. If the module is killed, the path is the old database, the new database, or a link that no process
-    can open. The next run continues from this state.
+    disk. The new database gets the owner and the mode of the old database. The new database is never in the same folder
+    as the WAL of the old database. If the module is killed, the path is the old database, the new database, or a link
+    that no process can open. The next run continues from this state.
 options:
   path:
     description: Absolute path of the database file.
@@ -49,7 +49,8 @@ options:
     default: false
   evidence_dir:
     description:
-      - Absolute path of the folder for copies of the damaged files. It is created if it does not exist (mode 0700).
+      - Absolute path of the folder for copies of the damaged files. The folder is created if it does not exist (mode
+        0700).
     type: path
     required: true
   backup_dirs:
@@ -69,7 +70,7 @@ options:
     description:
       - Set this to true if the database is a new one that does not have the rows of the earlier one. See
         RV(itsm_nexus.runbook.triage_info#module:database_replaced).
-      - Then O(method=auto) uses neither V(checkpoint) nor V(salvage).
+      - In this case, O(method=auto) uses neither V(checkpoint) nor V(salvage).
     type: bool
     default: false
     version_added: 0.2.0
@@ -92,7 +93,7 @@ options:
     type: float
     default: 1800.0
 notes:
-  - A salvage runs SQL statements from the damaged file. So it has the rights of O(owner), never those of root.
+  - A salvage runs SQL statements from the damaged file. So the salvage has the rights of O(owner), never those of root.
   - Rows that cannot be assigned to a table are kept in a separate file of the evidence.
 attributes:
   check_mode:
@@ -150,7 +151,7 @@ healthy_before:
   type: bool
   sample: false
 problems:
-  description: The problems of the database. See M(itsm_nexus.runbook.sqlite_info).
+  description: The problems with the database. See M(itsm_nexus.runbook.sqlite_info).
   returned: success
   type: list
   elements: dict
@@ -276,7 +277,7 @@ orphans_file:
   type: str
   sample: null
 problems_after:
-  description: Remaining problems of the database after the recovery, for example rows whose parent is lost.
+  description: Remaining problems with the database after the recovery, for example rows whose parent is lost.
   returned: success
   type: list
   elements: dict

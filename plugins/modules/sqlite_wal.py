@@ -22,8 +22,8 @@ options:
     type: path
     required: true
   state:
-    description: V(checkpointed) is the only state. It means that all pages are in the database and that there is no
-      WAL.
+    description: V(checkpointed) is the only state. This state means that all pages are in the database and that there
+      is no WAL.
     type: str
     choices: [checkpointed]
     default: checkpointed

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tls_certificate
-short_description: Check whether the service can use its certificate and key, and renew them if it cannot
+short_description: Check whether the service can use its certificate and key, and renew them if not
 version_added: 0.2.0
 description:
   - Checks whether the certificate is valid now, whether the key matches the certificate, and whether the service's user
@@ -41,7 +41,7 @@ options:
     type: str
     default: ""
   command:
-    description: The command that renews the certificate, one item per argument. It runs without a shell.
+    description: The command that renews the certificate, one item per argument. The command runs without a shell.
     type: list
     elements: str
     default: []
@@ -58,7 +58,8 @@ options:
     type: str
     default: ""
   key_mode:
-    description: The required mode of the key, in octal, such as V(0640). It must not give any permission to others.
+    description: The required mode of the key, in octal, such as V(0640). The mode must not give any permission to
+      others.
     type: str
     default: ""
 author:

@@ -44,7 +44,7 @@ options:
     version_added: 0.2.0
   tls_cert_path:
     description:
-      - Path of the service's certificate. If it is empty, the path is read from the service's variables
+      - Path of the service's certificate. If empty, the path is read from the service's variables
         (E(SSL_CERT_PATH), E(TLS_CERT_FILE) and similar). The same applies to O(tls_key_path).
     type: str
     default: ""
@@ -63,7 +63,7 @@ options:
     default: 8080
   health_path:
     description:
-      - Path of the health request. If it is empty, no request is sent.
+      - Path of the health request. If empty, no request is sent.
       - O(health_path) is considered wrong if everything else is healthy, but the service refuses the request (a status
         from 300 to 499, except 408 and 429) or answers with an HTML page. The finding is then V(config_mismatch), and
         no rung is tried.
@@ -108,7 +108,7 @@ options:
     type: int
     default: 50
   evidence_keep_days:
-    description: Number of days for which the evidence of an incident is kept. If V(0), it is never removed.
+    description: Number of days for which the evidence of an incident is kept. If V(0), the evidence is never removed.
     type: float
     default: 365.0
   deadline:
@@ -135,7 +135,7 @@ options:
     type: int
     default: 100
   kernel_log_command:
-    description: Command that prints the kernel's log. If it is empty, C(journalctl -k) is used or, if that fails,
+    description: Command that prints the kernel's log. If empty, C(journalctl -k) is used or, if that fails,
       C(dmesg).
     type: list
     elements: str
@@ -238,8 +238,8 @@ findings:
         - "V(migration_pending): the C(pending) migrations, and C(lock_held), true if a lock was left behind."
         - >-
           V(unhandled_exception), V(syntax_error), V(crash_loop): C(falls) (number of failures since the service last
-          served) and C(exception) (its text). V(unhandled_exception) and V(syntax_error) also have C(file) and C(line),
-          or V(null) if the log does not name them.
+          served) and C(exception) (the text of the exception). V(unhandled_exception) and V(syntax_error) also have
+          C(file) and C(line), or V(null) if the log does not name them.
         - "V(unit_masked), V(unit_invalid): the C(variable) that names the unit, and its C(load_state)."
         - "V(environment_missing): the C(variable) that names the environment file, and the C(paths) that do not exist."
         - >-
@@ -497,16 +497,16 @@ rows_collapsed:
   version_added: 0.2.0
 created_before:
   description:
-    - When the database with RV(rows_before) was created, that is, when knex applied its first migration. An empty text
-      if it is unknown.
+    - When the database with RV(rows_before) was created, that is, when knex applied its first migration. An empty
+      string if this time is unknown.
   returned: always
   type: str
   version_added: 0.2.0
 database_replaced:
   description:
-    - True if the database was created later than RV(created_before), so that it is another database. For example, the
-      file was deleted, and the service created a new one at its next start.
-    - V(null) if it is unknown when the database was created.
+    - True if the database was created later than RV(created_before), and is therefore another database. For example,
+      the file was deleted, and the service created a new one at its next start.
+    - V(null) if the creation time of the database is unknown.
   returned: always
   type: bool
   version_added: 0.2.0
@@ -521,7 +521,7 @@ hold:
   description:
     - The current hold, as M(itsm_nexus.runbook.service_hold) returns it, or V(null) if there is none.
     - With O(run) and O(incident), a finding that blocks the start sets the hold. A check that finds the database sound
-      and no row missing releases it.
+      and no row missing releases the hold.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -532,8 +532,8 @@ data:
   version_added: 0.2.0
 data_evidence:
   description:
-    - The copy of the files of a database in doubt. C(path) is its folder. C(not_copied) is the reason if there is no
-      copy.
+    - The copy of the files of a database in doubt. C(path) is the folder of the copy. C(not_copied) is the reason if
+      there is no copy.
     - V(null) if the database is not in doubt.
   returned: always
   type: dict

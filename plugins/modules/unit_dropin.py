@@ -51,11 +51,11 @@ options:
     type: int
     default: 0
   environment:
-    description: Variables for the service, without secrets. They override those of the unit.
+    description: Variables for the service, without secrets. These variables override those of the unit.
     type: dict
     default: {}
   until:
-    description: UTC time at which the drop-in is removed, such as V(2026-03-02T05:00:00Z). If it is empty, the drop-in
+    description: UTC time at which the drop-in is removed, such as V(2026-03-02T05:00:00Z). If empty, the drop-in
       is permanent.
     type: str
     default: ""

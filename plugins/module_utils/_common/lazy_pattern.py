@@ -31,7 +31,7 @@ class _Lazy:
 
 
 def lazy(text: str, flags: int = 0) -> Pattern[str]:
-    """Return an object with the methods and attributes of a compiled pattern. An invalid pattern raises its error at first use.
+    """Return an object with the methods and attributes of a compiled pattern. Compile errors occur at first use.
 
     The functions of the module re do not accept this object as a pattern.
     """
