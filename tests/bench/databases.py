@@ -85,7 +85,7 @@ class Recipe:
 
 
 def number(value: int) -> int:
-    """Return a pseudo-random number, which is always the same for value."""
+    """Return a pseudo-random number, which is always the same for the same value."""
     value = value * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
     return (value ^ value >> 29) * 0xBF58476D1CE4E5B9 >> 20 & 0x7FFFFFFF
 
@@ -137,7 +137,7 @@ def audit(i: int) -> Iterator[tuple[object, ...]]:
 
 
 def fill(connection: sqlite3.Connection, numbers: range) -> None:
-    """Insert the incidents of these numbers with their dependent rows."""
+    """Insert the incidents with the given numbers, and their dependent rows."""
     connection.executemany("INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(incident, numbers))
     connection.executemany("INSERT INTO comments VALUES (?, ?, ?, ?, ?)", (row for i in numbers for row in comments(i)))
     connection.executemany(

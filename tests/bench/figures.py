@@ -10,7 +10,7 @@ from typing import Any
 
 
 def merged(before: dict[str, Any], told: dict[str, Any], *, within: list[str]) -> dict[str, Any]:
-    """Return the figures of both runs in the order of within. A measurement that no longer exists is dropped."""
+    """Return the figures of both runs in the order of `within`. A measurement that no longer exists is dropped."""
     entries = {entry["name"]: entry for entry in [*before["measurements"], *told["measurements"]]}
     now = {entry["name"] for entry in told["measurements"]}
     failed = {*told["failed"], *(name for name in before["failed"] if name not in now)}

@@ -40,10 +40,10 @@ class BenchError(Exception):
 class Goal:
     """The limit of a figure.
 
-    at_most limits the ratio of our figure to the figure of the rival against. If more is true, it limits the difference
-    in seconds. Without a rival, it limits our figure, in unit. Seconds depend on the machine as much as on the program,
-    so a missed goal in seconds is only reported. Ratios and counts (memory, shares, round trips) decide the exit code.
-    figure: the name of our figure. rivals_figure: the name of the rival's figure, if it differs.
+    at_most limits the ratio of our figure to the figure of the rival `against`. If more is true, it limits the
+    difference in seconds. Without a rival, it limits our figure, in unit. Seconds depend on the machine as much as on
+    the program, so a missed goal in seconds is only reported. Ratios and counts (memory, shares, round trips) decide
+    the exit code. figure: the name of our figure. rivals_figure: the name of the rival's figure, if it differs.
     """
 
     at_most: float
@@ -215,7 +215,7 @@ def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | 
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment for a run of Ansible, which is the same for all contenders, with the variables in more."""
+    """Return the environment for a run of Ansible, which is the same for all contenders, with additional variables."""
     # PYTHONUNBUFFERED makes Python read a piped module byte by byte, which is not part of the comparison.
     unwanted = ("ANSIBLE_", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
@@ -225,7 +225,7 @@ def environment(**more: str) -> dict[str, str]:
 def timed_ansible(argv: Sequence[str], folder: Path, *, says: str = "") -> float:
     """Return the seconds of an Ansible command with its postmortems in folder. Raises BenchError.
 
-    says is a text that must be in its output.
+    says: a string that must be in the output of the command.
     """
     started = time.monotonic()
     done = subprocess.run(

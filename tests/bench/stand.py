@@ -176,7 +176,7 @@ class Stand:
         raise NotImplementedError
 
     def play(self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any) -> Run:
-        """Run a playbook with its postmortem in folder. The caller must check the outcome."""
+        """Run a playbook that writes its postmortem into a folder. The caller must check the outcome."""
         variables = folder / "variables.yml"
         variables.touch(mode=0o600)
         variables.write_text(yaml.safe_dump({**self.variables, **changes}), encoding="utf-8")
@@ -211,7 +211,7 @@ class Stand:
         )
 
     def recover(self, folder: Path, *, rung: str = "restart", program: str = "ansible-playbook", **changes: Any) -> Run:
-        """Recover the service with rung. Raises BenchError if that rung did not recover it."""
+        """Recover the service with a rung. Raises BenchError if that rung did not recover it."""
         run = self.play("playbooks/outage_recover.yml", folder, program=program, outage_recover_rungs=[rung], **changes)
         if run.code != 0 or f"{rung} succeeded" not in run.screen:
             raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-600:]}")

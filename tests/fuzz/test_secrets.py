@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets are masked in any place of a text, and hostile input does not slow the readers down."""
+"""Secrets are masked at any place in text, and hostile input does not slow the readers down."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ class Service:
         return Run(rc=done.returncode, screen=done.stdout, postmortems=self.postmortems)
 
     def interrupt(self, playbook: str, *, at: str, **changes: Any) -> None:
-        """Run a playbook against the service, and interrupt it with Ctrl-C during the task named at."""
+        """Run a playbook against the service, and interrupt the playbook with Ctrl-C during the given task."""
 
         def begun() -> bool:
             return any(f'"{at}"' in path.read_text(encoding="utf-8") for path in self.postmortems.glob("*.jsonl"))
@@ -213,7 +213,7 @@ class Service:
         self.end(playbook, when=begun, by=signal.SIGINT, **changes)
 
     def end(self, playbook: str, *, when: Callable[[], bool], by: signal.Signals, **changes: Any) -> None:
-        """Run a playbook against the service, and send the signal by to all its processes, as a terminal does."""
+        """Run a playbook against the service, and send a signal to all processes of the run, as a terminal does."""
         argv, environment = self._command(playbook, **changes)
         with subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True) as run:
             deadline = time.monotonic() + 120

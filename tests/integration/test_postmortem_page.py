@@ -39,7 +39,7 @@ OVERLAPPING = """
   return [...out, ...on];
 })
 """
-# Finds the lowest contrast between a text and its background. WCAG 2.2, 1.4.3 requires 4.5 for texts of this size.
+# Finds the lowest contrast between text and its background. WCAG 2.2, 1.4.3 requires 4.5 for text of this size.
 CONTRAST = """
 (() => {
   const channel = value => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;

@@ -32,7 +32,7 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def instant(text: str) -> float:
-    """Return an instant of a record in seconds since the epoch."""
+    """Return a time of a record in seconds since the epoch."""
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 

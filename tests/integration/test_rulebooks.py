@@ -28,7 +28,7 @@ from .conftest import ROOT, Service, free_port
 from .test_recovery import installed
 
 RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
-# The token has only digits, because templates tend to convert such a text to a number.
+# The token has only digits, because templates tend to convert such a string to a number.
 TOKEN = "4711471147114711"
 # Seconds within which any expected event happens, even on a busy machine.
 PATIENCE = 180.0
@@ -69,11 +69,11 @@ class Rulebook:
         return [json.loads(path.read_text(encoding="utf-8")) for path in kept]
 
     def await_ends(self, number: int) -> None:
-        """Wait until this number of runs has ended."""
+        """Wait until the given number of runs has ended."""
         wait_for(lambda: self.screen().count("PLAY RECAP") >= number, f"{number} runs end", self)
 
     def await_recoveries(self, number: int) -> None:
-        """Wait until this number of incidents is closed and the service is healthy again."""
+        """Wait until the given number of incidents is closed and the service is healthy again."""
         wait_for(lambda: len(self.incidents()) >= number, f"{number} incidents are closed", self)
         wait_for(self.service.healthy, "the service is well", self)
         assert [each["outcome"] for each in self.incidents()] == ["recovered"] * number

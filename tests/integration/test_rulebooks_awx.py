@@ -195,7 +195,7 @@ def test_an_alert_for_a_group_fails_its_job_before_any_change(awx: Awx, service:
     variables = {"alertmanager_port": port, "alertmanager_token": TOKEN, "awx_organization": DATA["awx_organization"]}
     with running("itsm_nexus.runbook.alertmanager_awx", service, variables) as rulebook:
         service.kill()
-        # A template would read the last value as a number, but as a limit it must stay a text.
+        # A template would read the last value as a number, but as a limit it must stay a string.
         for host in ("all", "local*", "itsm_nexus", "0x10"):
             assert post(port, alert(labels={"itsm_host": host})) == 200
         wait_for(lambda: len(awx.launched) == 2 and not awx.at_work(), "two jobs end", rulebook)

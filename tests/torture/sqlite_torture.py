@@ -6,14 +6,15 @@
 """Kill a writer, then kill the steps of a clean start on its database, and check that no row is lost.
 
 In each round, a writer commits numbered rows with synchronous=FULL and reports each commit, until it is killed with
-SIGKILL at a random instant. Then the database steps of clean start (check, evidence, backup, checkpoint, check) run.
-They are killed too. The files are checked, the steps run again and must succeed, and every reported row must exist.
+SIGKILL at a random moment. Then the database steps of clean start (check, evidence, backup, checkpoint, check) run.
+The steps are killed too. The files are checked, the steps run again and must succeed, and every reported row must
+exist.
 
 The steps are killed in three ways, in turns:
 
 - right before or right after one of their calls (a boundary), at a different one each time,
 - inside SQLite, at the start of a system call on the database or its WAL, at a different one each time (needs strace),
-- at a random instant.
+- at a random moment.
 
 A run that is not killed lists the boundaries. In turns, all processes of the steps are killed, or only the process that
 reads or writes the database. Its parent must handle that.
@@ -22,8 +23,8 @@ Then live backups are made while a writer is running. Each backup must be sound,
 certain one without a gap. --backups is their number.
 
 At the end, a writer fills one database, and is killed again and again. A supervisor restarts it after a delay, as
-systemd does. This may be at any instant of the steps. The steps may refuse to continue, and are killed too. The number
-of rows is --supervised.
+systemd does. The restart may happen at any moment of the steps. The steps may refuse to continue, and are killed too.
+The number of rows is --supervised.
 """
 
 from __future__ import annotations
@@ -234,7 +235,8 @@ class Boundaries:
     """The boundaries at which the steps can be killed: the moments right before and right after their calls."""
 
     def __init__(self) -> None:
-        # All processes of the steps share this memory: the length of a text, and the text with one line per boundary.
+        # All processes of the steps share this memory: the length of a string, and the string with one line per
+        # boundary.
         self._shared = mmap.mmap(-1, 1 << 18)
         self._step = ""
         self._wanted: Optional[Boundary] = None
@@ -250,7 +252,7 @@ class Boundaries:
         return self._shared[4 : 4 + int.from_bytes(self._shared[:4], "little")].decode().splitlines()
 
     def watch(self, wanted: Optional[Boundary], *, alone: bool) -> None:
-        """Record every boundary from now on, in this process and its children, and kill them at wanted.
+        """Record every boundary from now on, in this process and its children, and kill them at the wanted boundary.
 
         alone: True to kill only the process that reaches wanted.
         """
@@ -463,7 +465,7 @@ def rows_of(path: str, *, immutable: bool) -> List[int]:
 
 
 def judge(numbers: List[int], *, acknowledged: int, what: str) -> None:
-    """Raise Lost if numbers has a gap, does not begin with 1, or lacks the last reported number."""
+    """Raise Lost if the numbers have a gap, do not begin with 1, or lack the last reported number."""
     if numbers != list(range(1, len(numbers) + 1)):
         raise Lost(f"{what}: the rows have gaps")
     if len(numbers) < acknowledged:
@@ -489,7 +491,7 @@ def judge_copies(backups: str, *, acknowledged: int, only: Optional[List[str]] =
 
 
 def crashed(folder: str, seed: int, *, least: float = 0) -> Tuple[str, str, int]:
-    """Start a writer in an empty folder, and kill it at least least seconds after its first commit.
+    """Start a writer in an empty folder, and kill it at least `least` seconds after its first commit.
 
     Return the path of the database, the folder of backups, and the last number that was reported.
     """
@@ -551,7 +553,7 @@ def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
 
 
 def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Take count backups of a database during writes, and return the figures. Raises Lost."""
+    """Make `count` backups of a database during writes, and return the figures. Raises Lost."""
     figures: Dict[str, Any] = {"live backups": 0, "rows in the last": 0, "written meanwhile": 0}
     with tempfile.TemporaryDirectory(dir=where) as folder:
         path = f"{folder}/itsm.db"

@@ -40,7 +40,7 @@ class Sampler:
         self._groups: dict[int, str] = {}
 
     def sample(self, pattern: re.Pattern[str]) -> str:
-        """Return one text. Conditions on the text around the match are ignored, so check it with pattern if needed."""
+        """Return one sample. Conditions on the text around the match are ignored, so check the sample with pattern."""
         self._groups = {}
         return self._of(parser.parse(pattern.pattern, pattern.flags))
 
@@ -96,7 +96,7 @@ class Sampler:
 
 
 def pieces_left(secret: str, clean: str, *, size: int = 6) -> list[str]:
-    """Return the pieces of a secret with size characters that are left in a text."""
+    """Return the pieces of a secret with size characters that are left in masked text."""
     clean = clean.replace("[redacted]", "\0")
     return [
         word[start : start + size]

@@ -167,7 +167,7 @@ def test_credentials_are_injected_as_variables_in_use() -> None:
             if variable not in read:
                 wrong.append(f"{place} sets {variable}, which nothing in plugins reads")
     assert wrong == [], "\n".join(wrong)
-    # AWX injects an empty field as an empty text. So an empty text must have no effect for an optional field.
+    # AWX injects an empty field as an empty string. So an empty string must have no effect for an optional field.
     optional = {
         variable
         for credential in DATA["awx_credential_types"]

@@ -225,7 +225,7 @@ def _fill(database: Path, rows: int) -> None:
 
 
 def filled(name: str, mib: int) -> Callable[[], stand.Local]:
-    """Return a function that installs a service with a database of mib MiB. A tenth of the database is indexes."""
+    """Return a function that installs a service with a database of the given size. A tenth of it is indexes."""
 
     @functools.cache
     def lay() -> stand.Local:

@@ -181,7 +181,7 @@ def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harnes
 
 
 def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Contender:
-    """Return a function that runs only the triage, which must name cause."""
+    """Return a function that runs only the triage, which must name the cause."""
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
         cleared(place)

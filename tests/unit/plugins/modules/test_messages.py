@@ -109,7 +109,7 @@ def main(monkeypatch, capsys, tmp_path):
 
 
 def without_values(told):
-    """Return a message with 7 in place of each text. Paths and texts of the system may be English in any language."""
+    """Return a message with 7 in place of each string. Paths and texts of the system may be English in any language."""
     if isinstance(told, dict):
         return {"id": told["id"], "values": {name: without_values(value) for name, value in told["values"].items()}}
     return [without_values(each) for each in told] if isinstance(told, list) else "7"

@@ -220,7 +220,7 @@ def _spelled(form: str) -> tuple[str, list[str]]:
 
 
 def _left(secret: str, clean: str) -> list[str]:
-    """Return the pieces of a secret that are left in a text."""
+    """Return the pieces of a secret that are left in masked text."""
     clean = clean.replace(redact.MASK, "\0")
     size = SHORTEST if " " in secret else 6
     return [

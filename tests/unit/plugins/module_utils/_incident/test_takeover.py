@@ -29,7 +29,7 @@ RUNNING = {"ActiveState": "active", "SubState": "running", "Result": "success", 
 
 
 class Systemd:
-    """Records the calls of systemctl, and answers like a healthy systemd. A call with a word of failing fails."""
+    """Records the calls of systemctl, and answers like a healthy systemd. A call with a word in `failing` fails."""
 
     def __init__(self, *failing):
         self.failing = failing

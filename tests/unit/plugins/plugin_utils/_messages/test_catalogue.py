@@ -224,7 +224,7 @@ def test_every_message_has_a_text_in_each_language_with_all_its_values(key):
 
 
 def test_no_text_of_a_module_is_matched_with_a_pattern():
-    """Sentences are identified by their ids. A pattern for an English text would break with every change of words."""
+    """Sentences are identified by their ids. A pattern for English text would break with every change of words."""
     source = (PLUGINS / "plugin_utils" / "_messages" / "catalogue.py").read_text(encoding="utf-8")
     assert "import re\n" not in source
     assert not {key for key in JA.sentences if not re.fullmatch(r"[a-z_]+(?:\.[\w -]+)*", key)}
