@@ -52,7 +52,7 @@ class Drill:
         return json.loads(self.host.check_output("/opt/drill/bin/observe.py"))
 
     def rows_of(self, database: str) -> dict[str, int] | None:
-        """Return the rows per table of that file without its WAL, or None if the sqlite3 shell finds it unsound."""
+        """Return the rows per table of a database file without its WAL, or None if the sqlite3 shell rejects it."""
         return json.loads(self.host.check_output(f"/opt/drill/bin/observe.py {database}"))
 
     def screen(self, run: str = "recover") -> str:
@@ -105,10 +105,10 @@ class Drill:
         assert {incident["title"] for incident in answer["incidents"]} >= WRITTEN
 
     def assert_untouched(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Assert that only records of the recovery and files of a running service changed between these states."""
+        """Assert that only records of the recovery and files of a running service changed between two states."""
         # systemd goes on to restart this unit until its start limit is reached.
         restarts = before["unit"]["SubState"] == "auto-restart"
-        # The scheduling state of a process at this instant does not matter.
+        # The scheduling state of a process at this moment does not matter.
         same = [
             [
                 {**process, "state": ""}

@@ -62,7 +62,7 @@ class Client:
         return next((answered for asked, answered, healthy in list(self._asked) if asked > since and healthy), None)
 
     def outages(self, since: float) -> list[tuple[float, float]]:
-        """Return each outage after that time: the last healthy answer before it and the first one after it."""
+        """Return each outage after the given time: the last healthy answer before it and the first one after it."""
         found, last = [], None
         for asked, answered, healthy in list(self._asked):
             if asked < since - 1:
@@ -77,7 +77,7 @@ class Client:
 
 
 def unit_events(drill: Drill, since: float) -> list[str]:
-    """Return the journal events of the service's unit after that time, by the names in MESSAGES and in order."""
+    """Return the journal events of the service's unit after the given time, by the names in MESSAGES and in order."""
     lines = drill.host.check_output(f"journalctl --unit={runs.UNIT} --since=@{since:.6f} --output=json").splitlines()
     return [MESSAGES[id] for line in lines if (id := json.loads(line).get("MESSAGE_ID")) in MESSAGES]
 
@@ -106,6 +106,6 @@ def forget_restarts(drill: Drill) -> None:
 
 
 def show(drill: Drill, *names: str) -> dict[str, Any]:
-    """Return the values of these properties of the service's unit, by name."""
+    """Return the values of the given properties of the service's unit, by name."""
     lines = drill.host.check_output(f"systemctl show --property={','.join(names)} {runs.UNIT}").splitlines()
     return dict(line.split("=", 1) for line in lines)

@@ -55,9 +55,9 @@ class Run:
         return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
 
     def reach(self, task: str) -> None:
-        """Wait until the run begins that task."""
+        """Wait until the run begins the given task."""
         give_up = time.monotonic() + PATIENCE
-        # Ansible may show a text in parentheses after the name of the task.
+        # Ansible may show text in parentheses after the name of the task.
         begun = re.compile(re.escape(task) + r"(?: \([^()\n]*\))?\] \*\*")
         while not begun.search(self.screen()):
             assert self.running, f"it ended before {task!r}\n{self.screen()}"

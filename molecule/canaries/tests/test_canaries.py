@@ -54,7 +54,7 @@ def test_the_lines_are_kept_without_their_secrets(bundle: dict[str, str]) -> Non
 
 
 def forms_of(canary: str) -> set[str]:
-    """Return the canary, its halves, and the part common to all base64 texts of it, at each of the three offsets."""
+    """Return the canary, its halves, and the part that all its base64 forms share, at each of the three offsets."""
     encoded = {base64.b64encode(b" " * before + canary.encode()).decode()[4:-4] for before in range(3)}
     return {canary, canary[:16], canary[16:], urllib.parse.quote(canary), *encoded}
 

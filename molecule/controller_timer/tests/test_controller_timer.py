@@ -65,7 +65,7 @@ def beside_its_home(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def await_look(drill: Drill, word: str) -> str:
-    """Wait until a detection that starts from now on logs that text; return the end of the journal before it."""
+    """Wait until a later detection logs the given text; return the end of the journal before that detection."""
     since = cursor(drill)
     runs.wait_for(lambda: word in journal(drill, f"{DETECT}.service", since=since), f"a detection says {word}")
     return since

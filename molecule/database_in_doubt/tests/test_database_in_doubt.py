@@ -102,7 +102,7 @@ def files_on_host(drill: Drill) -> dict[str, str]:
 
 
 def titles_in(drill: Drill, folder: str) -> list[str]:
-    """Return the incidents in a copy of the database files in that folder."""
+    """Return the incidents in a copy of the database files in a folder."""
     return json.loads(drill.host.check_output(f"/opt/drill/bin/titles {folder}"))
 
 
