@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping
 
 
 def require_finite(params: Mapping[str, Any], *, fail: Callable[..., Any]) -> None:
-    """Call fail with a msg that names the first number in params, or in a mapping in params, that is not finite."""
+    """Call fail() with a msg that names the first parameter, or member of a parameter, that is not a finite number."""
     for name, value in params.items():
         for inner, number in value.items() if isinstance(value, Mapping) else ((name, value),):
             if isinstance(number, float) and not math.isfinite(number):

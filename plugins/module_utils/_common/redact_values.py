@@ -155,7 +155,7 @@ def _carry(line: str, kind: str, quote: str = "") -> Carry:
 
 
 def _before_name(line: str, start: int) -> Tuple[int, str]:
-    """Return the beginning of the name whose significant part begins at start, and the character before the name."""
+    """Return where the name begins whose significant part begins at `start`, and the character before the name."""
     first = start
     while first > 0 and start - first < 80 and (line[first - 1].isalnum() or line[first - 1] in "_.-$"):
         first -= 1
@@ -247,7 +247,7 @@ def _made_by_a_program(word: str) -> bool:
 
 
 def _value_end(line: str, name: int, start: int, *, equals: bool, quote: str = "") -> _End:
-    """Return the end of the value that begins at start. quote: the spelling of a quote before it, such as &quot;."""
+    """Return the end of the value that begins at `start`. quote: the spelling of a quote before it, such as &quot;."""
     if quote:
         closing = line.find(quote, start, start + 2000)
         if closing >= 0:

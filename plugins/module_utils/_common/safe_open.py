@@ -45,7 +45,7 @@ class _LentError(Exception):
 
 
 def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
-    """Return True if no other account could have put entry into folder, or remove it."""
+    """Return True if no other account could have put an entry into a folder, or could remove the entry."""
     ours = (0, os.geteuid())
     if folder.st_uid not in ours:
         return False
@@ -118,7 +118,7 @@ def _steps(path: str) -> List[str]:
 
 
 def _down(way: _Way, path: str, flags: int, mode: int) -> int:
-    """Open path and return its descriptor. Raises _LentError for a link in a folder of another account, and OSError."""
+    """Open a path and return its descriptor. Raises OSError, and _LentError for a link in another account's folder."""
     todo = _steps(path)
     links = 0
     while todo:

@@ -23,7 +23,7 @@ class IdentityError(MessageError):
 
 
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
-    """Return the account to act as: the given user, or the owner of folder if this is root, or this account.
+    """Return the account to act as: the given user, or the folder's owner if this is root, or this account.
 
     Raises IdentityError if there is no such account, or if this process may not switch to it.
     """
@@ -60,7 +60,7 @@ def name_of(uid: int) -> str:
 
 @contextlib.contextmanager
 def explained(deed: str, /, *, failure: Type[MessageError], **values: str) -> Iterator[None]:
-    """Convert an error of the system to failure, with the message "Cannot ...: reason".
+    """Convert an error of the system to the given error class, with the message "Cannot ...: reason".
 
     deed: the last part of the message's id reason.cannot.*. values: the values for its text except why.
     """

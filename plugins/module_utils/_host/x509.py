@@ -47,7 +47,7 @@ class CertificateError(MessageError):
 
 
 def _elements(data: bytes) -> Iterator[Tuple[int, bytes]]:
-    """Yield the elements in data one after the other: (tag, content)."""
+    """Yield the elements of DER data one after the other: (tag, content)."""
     at = 0
     while at < len(data):
         tag, length, at = data[at], data[at + 1], at + 2

@@ -61,7 +61,7 @@ def note_rows(state_dir: str, *, path: str, counted: Counted) -> None:
 
 
 def last_good_rows(state_dir: str, *, path: str) -> Counted:
-    """Return the last row counts of the sound database at path."""
+    """Return the last row counts of a database that was found sound."""
     try:
         known = json.loads(
             atomic_files.read_plain(os.path.join(state_dir, _ROWS), limit=incident_store.LARGEST).decode("utf-8")

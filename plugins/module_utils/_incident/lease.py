@@ -92,7 +92,7 @@ def memory_folder() -> str:
 
 
 def _decode(data: bytes) -> Dict[str, Any]:
-    """Return the lease in data. Raises ValueError if data is not a lease."""
+    """Return the lease from the content of its file. Raises ValueError if this is not a lease."""
     lease = json.loads(data.decode("utf-8"))
     if not isinstance(lease, dict):
         raise ValueError("it is not a lease")

@@ -318,7 +318,7 @@ def _try_once(
     maintenance: Optional[Callable[..., Any]],
     until: float,
 ) -> Optional[_Outcome]:
-    """Do a call under the lock of the lease. Return None if another run has the lease and until is not reached.
+    """Do a call under the lock of the lease. Return None if another run has the lease and time is left to wait.
 
     maintenance: returns the current maintenance. It is called for each attempt, because a maintenance window may begin
     while the call waits.
@@ -348,7 +348,7 @@ def _try_once(
 
 
 def _wait_for_others(seat: host_lease.Seat, *, run: str, seconds: float) -> float:
-    """Wait until no other run has the lease, for seconds at most; return the seconds waited."""
+    """Wait until no other run has the lease, up to a time limit; return the seconds waited."""
     begun = now = seat.clock.boot()
     while now < begun + seconds and (seat.holder() or {"run": run})["run"] != run:
         seat.clock.sleep(_POLL)

@@ -38,7 +38,7 @@ def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -
 
 
 def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: float, limit: int) -> Dict[str, Any]:
-    """Return data on recent starts. looping: too many starts within window, or a failure during a stability check.
+    """Return data on recent starts. looping: too many starts within the window, or a failure during a stability check.
 
     If the clock was set back, a recorded time may be in the future. It counts only if it is within the window, because
     a time from a wrong clock would otherwise count for years.

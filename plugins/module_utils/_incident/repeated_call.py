@@ -63,7 +63,7 @@ def once(
     memory: Optional[str] = None,
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
 ) -> Optional[float]:
-    """Return to the caller if the call named in params has to do the work; else print its saved answer and exit.
+    """Return to the caller if this call has to do the work. Otherwise, print the saved answer of the call and exit.
 
     The key call is removed from params. Returns the start of an earlier call of this name that was killed before its
     answer (seconds since boot), or None. If the name is invalid, fail is called with msg and messages; it must not

@@ -121,7 +121,7 @@ def encode(record: Mapping[str, Any]) -> bytes:
 
 
 def _decode(data: bytes) -> Dict[str, Any]:
-    """Return the record in data. Raises ValueError if data is not a record."""
+    """Return the record from the content of its file. Raises ValueError if this is not a record."""
     read = json.loads(data.decode("utf-8"))
     if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
         raise ValueError("it is not an incident")
@@ -174,7 +174,7 @@ class Store:
     in_memory: Optional[str] = None
 
     def _read(self, path: str) -> Optional[Dict[str, Any]]:
-        """Return the record in path. A damaged record is renamed; the result is None then."""
+        """Return the record in a file. A damaged record is renamed, and the result is None."""
         try:
             return _decode(atomic_files.read_plain(path, limit=LARGEST))
         except (FileNotFoundError, NotADirectoryError):
@@ -242,7 +242,7 @@ class Store:
                     self.warnings.append(f"The record {path} cannot be written: {error.strerror}")
 
     def past(self, *, since: float) -> List[Dict[str, Any]]:
-        """Return the closed records that were written after since, the newest first."""
+        """Return the closed records that were written after a given time, the newest first."""
         found: Dict[str, Dict[str, Any]] = {}
         for home in (self.home, self.spare):
             for path in _json_files(os.path.join(home, _HISTORY), since=since):
@@ -293,7 +293,7 @@ class Store:
 
 
 def _json_files(folder: str, *, since: float) -> List[str]:
-    """Return the paths of the records in folder that were written after since."""
+    """Return the paths of the records in a folder that were written after a given time."""
     try:
         with os.scandir(folder) as entries:
             return [item.path for item in entries if item.name.endswith(".json") and item.stat().st_mtime >= since]
@@ -339,7 +339,7 @@ def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[st
 
 
 def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memory: Optional[str] = None) -> None:
-    """Move a record that was kept in memory to state_dir, if state_dir can be written to again.
+    """Move a record that was kept in memory to the state folder, if that can be written to again.
 
     Does nothing while a run is working on the host, because the calls of that run move the record.
     """

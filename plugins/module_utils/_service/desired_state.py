@@ -86,7 +86,7 @@ def _is_down(service: Service, look: Look) -> bool:
 
 
 def _has_begun(service: Service, look: Look, *, since: Optional[float]) -> bool:
-    """Return True if the service is up because of a start after since (seconds of the clock since boot)."""
+    """Return True if the service is up because of a start after the given time (seconds on the clock since boot)."""
     return since is not None and _is_up(service, look) and all(process.began >= since for process in look.main)
 
 

@@ -226,7 +226,7 @@ def _refuse_taken(migrator: Migrator, status: Status) -> None:
 
 
 def _apply_pending(migrator: Migrator, before: Status) -> Status:
-    """Apply the pending migrations of before and return the new status."""
+    """Apply the pending migrations and return the new status."""
     _refuse_taken(migrator, before)
     done = migrator.run_knex("migrate:latest", database=migrator.db_path)
     if done.ok:

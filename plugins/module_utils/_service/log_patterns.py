@@ -248,7 +248,7 @@ def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
 
 
 def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] = None) -> Dict[str, Any]:
-    """Return the findings in lines.
+    """Return the findings in the lines of a log.
 
     exceptions and signatures contain only events after since. If the log has no times, they contain the events near its
     end, if the log was written to (written_at) after since. An event that ends a process counts only if no request

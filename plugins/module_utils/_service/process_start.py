@@ -106,7 +106,7 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
 
 
 def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:
-    """Become the service, in its own session, without parent or inherited descriptors. Write an error to report."""
+    """Become the service, in its own session, without parent or inherited descriptors. report: gets an error."""
     try:
         os.setsid()
         if os.fork():

@@ -65,7 +65,7 @@ def copy(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> Dict[str, Any]:
-    """Copy the database to target, verify the copy, and return its facts. Raises OSError, SqliteError."""
+    """Copy the database to a new file, verify the copy, and return its facts. Raises OSError, SqliteError."""
     shown = printable(found.path)
     for _attempt in range(ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):

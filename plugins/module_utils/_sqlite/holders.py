@@ -136,7 +136,7 @@ def _command_of(proc_root: str, pid: int) -> str:
 
 
 def role_of_lock(*, name: str, kind: str, start: int, end: int, wal_mode: bool) -> str:
-    """Return the role of the process that has a lock of kind (READ, WRITE) on bytes start to end."""
+    """Return the role of a process by its lock: the kind (READ, WRITE) and the first and last locked byte."""
     if name == "shm":
         for byte, role in ((120, "writer"), (121, "checkpointer"), (122, "recovering")):
             if start <= byte <= end and kind == "WRITE":

@@ -80,7 +80,7 @@ def restore(
     timeout: float = 1800.0,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Find the methods for a sound database at path, apply one if act is true, and return the result for the module.
+    """Find the methods that yield a sound database, apply one if act is true, and return the result for the module.
 
     replaced: the database is a new one without the earlier rows, so auto neither checkpoints nor salvages it.
     If act is false, and in check mode, no file next to the database is changed, and every method is examined. Raises

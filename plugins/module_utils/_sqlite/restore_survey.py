@@ -162,7 +162,7 @@ def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[s
 
 
 def _room(case: restore_ways.Case, folder: str) -> None:
-    """Check that folder has space for an image and a new database. Raises SqliteError."""
+    """Check that a folder has space for an image and a new database. Raises SqliteError."""
     wal = case.found.wal
     size = sum(facts.size for name, facts in case.found.files.items() if name != "shm")
     needed = 2 * max(size, wal.database_pages * wal.page_size) + restore_ways.MARGIN

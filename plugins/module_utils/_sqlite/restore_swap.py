@@ -39,7 +39,7 @@ def guarded(place: str) -> bool:
 
 
 def locate(path: str) -> str:
-    """Follow links from path to the database, as SQLite does, but not through a guard."""
+    """Follow links from a path to the database, as SQLite does, but not through a guard."""
     current = path
     for _attempt in range(40):
         folder = "/" + os.path.realpath(os.path.dirname(current)).lstrip("/")
@@ -106,7 +106,7 @@ def settle(place: str, work: str, *, owner: Owner) -> bool:
 
 
 def _holds_another(place: str, old: str) -> bool:
-    """Return True if the folder old contains files of a database that is no longer at place."""
+    """Return True if the folder `old` contains files of a database that is no longer at its path."""
     kept = f"{old}/{os.path.basename(place)}"
     if not os.path.lexists(kept):
         return os.path.isdir(old) and bool(os.listdir(old))
@@ -211,7 +211,7 @@ def copy_opened(source: int, target: str) -> None:
 
 
 def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
-    """Replace the old database with new (steps: see restore.py); return the folder of the old files. Raises OSError."""
+    """Replace the old database with the new one (see restore.py); return the folder of the old files. Raises OSError."""
     place, old = case.path, f"{work}/old"
     _guard(case, work)
     try:

@@ -92,7 +92,7 @@ def _most_rows(connection: sqlite3.Connection, table: str) -> Optional[int]:
 def salvage(
     image: str, folder: str, *, owner: salvage_image.Owner, shell: Optional[str], wal_mode: bool, deadline: float
 ) -> Salvaged:
-    """Make a new database in the empty folder, which belongs to the owner, from the readable content of image.
+    """Make a new database in the empty folder, which belongs to the owner, from the readable content of an image.
 
     Uses .recover of the sqlite3 shell if shell names a shell that has it. If that restores no row, copies table by
     table around the damage. Raises SqliteError if no table could be saved.

@@ -25,7 +25,7 @@ class Owner(NamedTuple):
 
 
 def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITTED) -> None:
-    """Write the database with its WAL applied to target, and its hot journal next to it. Raises OSError.
+    """Write the database, with its WAL applied, to a new file, and its hot journal next to that file. Raises OSError.
 
     reading: the part of the WAL to use. COMMITTED is the part that SQLite reads. BEYOND adds the frames after a damaged
     frame if their own checksums are correct. ALONE ignores the WAL.

@@ -78,7 +78,7 @@ class WalIndex(NamedTuple):
 
 
 def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[int, int]:
-    """Return the cumulative WAL checksum of the data, starting with seed. The length of data is a multiple of eight."""
+    """Return the cumulative WAL checksum of data whose length is a multiple of eight, starting with a seed."""
     words = array.array("I")
     words.frombytes(data)
     if big_endian != (sys.byteorder == "big"):
@@ -150,7 +150,7 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
 
 
 def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Optional[int] = None) -> Wal:
-    """Read the WAL behind an open descriptor, until deadline (time.monotonic seconds). Raises OSError.
+    """Read the WAL behind an open descriptor, until the deadline (time.monotonic seconds). Raises OSError.
 
     limit is the number of frames that are known to be complete, if a process may be writing more frames.
     """

@@ -185,7 +185,7 @@ def migrations(question: Question) -> Dict[str, Any]:
 
 
 def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts with the pending migrations added: those in shipped that are not completed."""
+    """Return the facts with the pending migrations added: those of the application that are not completed."""
     if facts.get("error") or facts.get("pending") is not None:
         return dict(facts)
     if shipped.get("names") is None:

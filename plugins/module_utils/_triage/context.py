@@ -133,7 +133,7 @@ def found(
 
 
 def file(name: str, source: str, text: str, *, truncated: bool = False) -> Dict[str, Any]:
-    """Return a file for the bundle, with its name, the source of its text, the time of reading, and truncated."""
+    """Return a file for the bundle, with its name, its source, the time of reading, and whether it was cut."""
     return {"name": name, "source": source, "at": timestamps.now(), "text": text, "truncated": truncated}
 
 

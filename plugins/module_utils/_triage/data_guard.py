@@ -72,7 +72,7 @@ def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> bool:
-    """Return True if the copy in folder has files of the same sizes, and no original was changed after the copy.
+    """Return True if the copy has files of the same sizes, and no original was changed after the copy.
 
     made: time of the copy (UTC, 20260302T010203Z). The -shm does not count, because it contains no data, and every
     reader of the database creates it.

@@ -95,7 +95,7 @@ def _ours(path: str) -> bool:
 
 
 def _place_in(parent: str) -> str:
-    """Return the folder in parent that an earlier triage made, or else a new path that cannot be guessed."""
+    """Return the subfolder that an earlier triage made, or else a new path that cannot be guessed."""
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(parent)):
             path = os.path.join(parent, name)

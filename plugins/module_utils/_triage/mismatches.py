@@ -127,7 +127,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
 
 
 def _seems_well(facts: Facts, path: str) -> bool:
-    """Return True if a service that answers shows no problem. An earlier healthy answer for path is a problem too."""
+    """Return True if a service that answers shows no problem. An earlier healthy answer for the path is one too."""
     if facts.process.restarted or facts.ports.silent or facts.unit.active_state not in (None, "active"):
         return False
     # A path that gave a healthy answer before is correct, so the service is unhealthy.

@@ -70,7 +70,7 @@ def deliver(
     delay: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Delivered:
-    """Call send until it succeeds, and retry at most retries times with delay seconds between the attempts.
+    """Call send() until it succeeds, with a limited number of retries and a delay between the attempts.
 
     An attempt that has not ended after timeout seconds counts as failed. Raises no error, because an undeliverable
     message must not prevent the next messages.
@@ -87,7 +87,7 @@ def deliver(
 
 
 def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryError]:
-    """Return the error of send, or None if it succeeded."""
+    """Call send() once. Return its error, or None if it succeeded."""
     outcome: List[Optional[DeliveryError]] = []
 
     def run() -> None:
@@ -166,7 +166,7 @@ def signing_key(secret: str) -> bytes:
 
 
 def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> Dict[str, str]:
-    """Return the headers with which a receiver that has the same secret can verify the sender and the time of body.
+    """Return the headers with which a receiver that has the same secret can verify the sender and the time of the body.
 
     Format of https://www.standardwebhooks.com: HMAC-SHA256 over id.timestamp.body, in base64. The receiver
     rejects a timestamp more than five minutes off, and a repeated id.

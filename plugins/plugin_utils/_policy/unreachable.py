@@ -179,7 +179,7 @@ def reached_again(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Optional[float]:
-    """Try to reach the host for bound seconds. Return the seconds until it was reached, or None."""
+    """Try to reach the host until the time limit. Return the seconds until it was reached, or None."""
     begun = clock()
     if bound <= 0:
         return None

@@ -141,7 +141,7 @@ def _keep(folder: str, name: str, data: bytes) -> None:
 
 
 def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
-    """Compile the kept modules of generation with python, if this machine has it, and keep them in folder."""
+    """Compile the kept modules of a generation with a Python, if this machine has it, and keep the result."""
     kept = _kept(generation)
     missing = set(kept) - set(_kept(folder))
     program = _program(python) if missing and not os.path.exists(os.path.join(folder, _FAILED)) else None

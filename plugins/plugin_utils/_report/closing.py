@@ -34,7 +34,10 @@ class Closing:
     """Writes the documents of one run and shows its summary."""
 
     def __init__(self, run: str, *, folder: str, check: bool, wording: run_wording.Wording, screen: Screen) -> None:
-        """folder: the folder of timelines and documents. check: True in check mode, in which nothing is written."""
+        """Set the run and its output.
+
+        folder: the folder of timelines and documents. check: True in check mode, in which nothing is written.
+        """
         self._run = run
         self._folder = folder
         self._check = check

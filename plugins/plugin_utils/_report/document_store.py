@@ -102,7 +102,7 @@ def tells_all(made: Iterable[Document], before: Mapping[str, Optional[str]], inc
 
 
 def index(folder: str, words: Words) -> Document:
-    """Return the page that lists the postmortems in folder, the latest first. Raises OSError."""
+    """Return the page that lists the postmortems in a folder, the latest first. Raises OSError."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -121,7 +121,7 @@ def index(folder: str, words: Words) -> Document:
 def read(
     folder: str, *, incidents: Optional[Iterable[str]] = None, since: Optional[str] = None, besides: str = ""
 ) -> List[timeline_events.Event]:
-    """Return the events of all timelines in folder, or only of the timelines that mention one of incidents.
+    """Return the events of all timelines in a folder, or only of those that mention one of the given incidents.
 
     since: a time. Timelines that were last written a day or more before this time are not opened. besides: the run
     whose timeline is not opened. Raises OSError.

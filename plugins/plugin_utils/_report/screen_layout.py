@@ -80,7 +80,7 @@ def aligned(words: Words, fields: Sequence[Field], *, most: Optional[int] = None
 
 
 def _shortened(texts: Mapping[str, List[str]], *, most: int) -> Dict[str, List[str]]:
-    """Return the lines of the fields. If there are more than most, the last lines of the longest fields are cut."""
+    """Return the lines of the fields. If there are too many lines, the last lines of the longest fields are cut."""
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:
         longest = max(shorter, key=lambda key: 0 if key in _WHOLE else len(shorter[key]))

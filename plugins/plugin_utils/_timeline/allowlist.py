@@ -394,7 +394,7 @@ def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def own_module(action: str) -> Optional[str]:
-    """Return the short name of action if it is a module of this collection, else None.
+    """Return the short name of an action if it is a module of this collection, else None.
 
     A timeline may be older than the current name of the module.
     """

@@ -33,7 +33,7 @@ class Burst:
         self._thread: Optional[threading.Thread] = None
 
     def add(self, item: Any, now: float) -> None:
-        """Keep item. Call handle if the first item has waited long enough.
+        """Keep an item. Call handle() if the first item has waited long enough.
 
         now: seconds of time.monotonic. No lock is needed.
         """

@@ -117,7 +117,7 @@ def first_value(*values: Any) -> Any:
 
 
 def last_value(data: Iterable[Mapping[str, Any]], key: str) -> Any:
-    """Return the last value of key that is not empty, or None."""
+    """Return the last value of a key that is not empty, or None."""
     return first_value(*reversed([each.get(key) for each in data]))
 
 

@@ -84,7 +84,7 @@ def static(template: object) -> Optional[str]:
 
 
 def pick(kind: Kind, value: object) -> Any:
-    """Return the part of value that the kind allows. Mappings keep only the allowed keys."""
+    """Return the part of a value that the kind allows. Mappings keep only the allowed keys."""
     picked = _pick(kind, value)
     return None if picked is _DROPPED else picked
 
