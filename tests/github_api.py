@@ -121,7 +121,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def hold_to(self, check, what):
-        """Run check, and return True if GitHub's description allows the request or answer. what: which of the two."""
+        """Run a check, and return True if GitHub's description allows the request or answer. what: which of the two."""
         try:
             check()
         except openapi_core.exceptions.OpenAPIError as error:

@@ -102,7 +102,7 @@ SENTENCES = [" ".join(WORDS[number(value * 31 + place) % len(WORDS)] for place i
 
 
 def prose(value: int, length: int) -> str:
-    """Return a sentence with length characters."""
+    """Return a sentence with the given number of characters."""
     return SENTENCES[number(value) % len(SENTENCES)][:length]
 
 
@@ -146,7 +146,7 @@ def fill(connection: sqlite3.Connection, numbers: range) -> None:
 
 
 def make(work: Path, recipe: Recipe) -> None:
-    """Make the folder "made" in work. Raises sqlite3.Error, OSError."""
+    """Make the folder "made" in a work folder. Raises sqlite3.Error, OSError."""
     source, target = work / "itsm.db", work / "made"
     connection = sqlite3.connect(source, isolation_level=None)
     # Everything stays in memory until one write at the end, because every second row changes a page of an index.

@@ -223,7 +223,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def timed_ansible(argv: Sequence[str], folder: Path, *, says: str = "") -> float:
-    """Return the seconds of an Ansible command with its postmortems in folder. Raises BenchError.
+    """Return the seconds of an Ansible command that writes its postmortems into a folder. Raises BenchError.
 
     says: a string that must be in the output of the command.
     """

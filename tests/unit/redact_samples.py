@@ -96,7 +96,7 @@ class Sampler:
 
 
 def pieces_left(secret: str, clean: str, *, size: int = 6) -> list[str]:
-    """Return the pieces of a secret with size characters that are left in masked text."""
+    """Return the pieces of a secret, of the given size, that are left in masked text."""
     clean = clean.replace("[redacted]", "\0")
     return [
         word[start : start + size]

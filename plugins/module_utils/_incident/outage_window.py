@@ -166,7 +166,7 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
     answered = record["answered_at"]
     proved = bool(answered and serving_since <= answered)
     if not proved and _was_there(serving_since, failed):
-        return BY_HAND  # the process was running before the failure, so nobody restarted it
+        return BY_HAND  # the process was running at the failure, so no run restarted it
     if restarts:
         return BY_SYSTEMD
     if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):

@@ -84,7 +84,7 @@ class Git:
         if top is None or os.path.realpath(top) != os.path.realpath(app_dir):
             raise Refused(message("reason.release.no_repository", folder=app_dir))
         head = self._commit("HEAD")
-        # Files that a killed checkout changed are not changes by hand, unless another commit was checked out since.
+        # Changes by a killed checkout do not count as changes by hand if no other commit was checked out since.
         begun = (record.get("state"), record.get("app_dir")) == ("begun", app_dir) and head in (
             record.get("from_commit"),
             record.get("to_commit"),

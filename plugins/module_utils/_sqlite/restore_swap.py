@@ -211,7 +211,7 @@ def copy_opened(source: int, target: str) -> None:
 
 
 def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
-    """Replace the old database with the new one (see restore.py); return the folder of the old files. Raises OSError."""
+    """Replace the old database with the new one (see restore.py). Return the old files' folder. Raises OSError."""
     place, old = case.path, f"{work}/old"
     _guard(case, work)
     try:

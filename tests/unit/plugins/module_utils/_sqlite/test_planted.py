@@ -323,7 +323,7 @@ def test_a_backup_that_is_a_hard_link_to_a_file_of_root_is_skipped(app, private)
 
 
 def as_the_user(call):
-    """Run call with the rights of the service's user."""
+    """Run a call with the rights of the service's user."""
     with safe_open.acting((NOBODY.pw_uid, NOBODY.pw_gid)):
         return call()
 

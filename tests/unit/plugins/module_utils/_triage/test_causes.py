@@ -196,7 +196,7 @@ HEALTHY = {
 
 
 def changed(facts, changes):
-    """Return a copy of facts with changes merged in at every level. Lists are replaced. Unchanged parts are shared."""
+    """Return a copy of facts with changes merged in at every level. Lists are replaced, unchanged parts are shared."""
     result = dict(facts)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict) and value != {"error": "timed out"}
@@ -231,7 +231,7 @@ HTTPS_ELSEWHERE = {
 
 
 def refused(status, path="/health"):
-    """Return the facts of a service that answers its health check at path with status."""
+    """Return the facts of a service that answers its health check at a path with a status."""
     said = {"ok": False, "status": status, "error": f"answered {status} instead of 200"}
     return {
         "service": {"health_path": path},
