@@ -311,7 +311,7 @@ def released(service: Service) -> Service:
 def test_a_failing_release_is_replaced_by_the_previous_one(released: Service) -> None:
     fell = {"falls": 5, "exception": "Error: broken release"}
     _run, result = remedy(released, "crash_loop", **fell)
-    assert "nexus_release_strategy does not say" in result["refused"][0]["reason"]
+    assert "it is unknown how releases are kept" in result["refused"][0]["reason"]
     _run, result = remedy(released, "crash_loop", nexus_release_strategy="git", falls=1, exception="")
     assert result["refused"][0]["reason"] == "failures of the service: 1; the policy rolls back after 3"
     _run, told = remedy(released, "crash_loop", "--check", nexus_release_strategy="git", **fell)
@@ -349,7 +349,7 @@ def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Servic
     subprocess.run([ROOT / "demo" / "certificate", tls, "3 days ago", "1 day ago"], check=True)
     found = {"reason": "expired", "path": str(tls / "server.crt"), "not_after": "2026-01-01T00:00:00.000Z"}
     _run, result = remedy(laid, "tls_expired", **found)
-    assert "policy names neither" in result["refused"][0]["reason"]
+    assert "the policy allows no remedy" in result["refused"][0]["reason"]
     _run, result = remedy(laid, "tls_expired", remediation_tls_renew_command=["true"], **found)
     assert (only(result)["failed"], only(result)["changed"]) == (True, False)
     assert "The service cannot serve HTTPS: the certificate" in only(result)["detail"][-1]
