@@ -51,7 +51,7 @@ def test_each_attack_reached_its_target(drill: Drill) -> None:
     for run in ("schema-check", "schema"):
         assert "database_recovery by salvage" in drill.screen(run)
     # Root must not build in a folder that the user cannot write to.
-    assert "Cannot make a folder to build in" in drill.screen("modules")
+    assert "Cannot make a build folder in" in drill.screen("modules")
     assert "/backend" in (drill.output / "exchanged").read_text(encoding="utf-8")
 
 
