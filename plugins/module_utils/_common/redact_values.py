@@ -155,7 +155,7 @@ def _carry(line: str, kind: str, quote: str = "") -> Carry:
 
 
 def _before_name(line: str, start: int) -> Tuple[int, str]:
-    """Return where the name begins whose significant part begins at `start`, and the character before the name."""
+    """Return the start of the name whose significant part begins at `start`, and the character before the name."""
     first = start
     while first > 0 and start - first < 80 and (line[first - 1].isalnum() or line[first - 1] in "_.-$"):
         first -= 1

@@ -56,9 +56,8 @@ def columns_of(connection: sqlite3.Connection, table: str) -> Set[str]:
 def first_migration(connection: sqlite3.Connection) -> Optional[float]:
     """Return when knex applied the first migration, in seconds since the epoch, or None if that is unknown.
 
-    A copy of the database, a restored backup and a salvaged database have the same time. A database that the service
-    creates has a later time. knex binds a JavaScript Date, which the SQLite drivers store in milliseconds. Raises
-    sqlite3.Error.
+    A copy of the database, such as a restored backup, has the same time. A database that the service creates has a
+    later one. knex binds a JavaScript Date, which the SQLite drivers store in milliseconds. Raises sqlite3.Error.
     """
     tables = [name for name in tables_of(connection) if columns_of(connection, name) == MIGRATIONS_COLUMNS]
     if len(tables) != 1:
