@@ -123,6 +123,9 @@ problems:
       description:
         - Problems with the files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
           V(unreadable), V(no_tables).
+        - V(folder_missing) is the problem of a database whose folder does not exist. V(not_mounted) is the problem of a
+          database whose file system is in C(/etc/fstab) and is not mounted. Both mean that the database was not seen,
+          so RV(conclusive) is false and RV(data_loss_suspected) is false.
         - Problems with the WAL are V(wal_torn) (a warning, the usual trace of a kill), V(wal_damaged), V(wal_foreign).
         - Problems with the content are V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss),
           V(no_such_table).

@@ -197,6 +197,30 @@ def test_no_start_on_an_unsound_database(service: Service) -> None:
     assert "DBA" in run.screen[run.screen.index("PLAY RECAP") :]
 
 
+@pytest.mark.parametrize("missing", ["application", "database"])
+def test_a_missing_folder_is_not_reported_as_damage(service: Service, missing: str) -> None:
+    """A folder that is missing, for example because its disk is not mounted, says nothing about the database in it."""
+    service.kill()
+    folder = service.app if missing == "application" else service.database.parent
+    away = folder.with_name("not-mounted")
+    folder.rename(away)
+    run = service.play("playbooks/outage_recover.yml")
+    end = run.screen[run.screen.index("PLAY RECAP") :]
+    (document,) = run.documents(".json")
+    told = json.loads(document.read_text(encoding="utf-8"))
+    assert run.rc != 0
+    assert not folder.exists()
+    assert told["cause"] == "config_mismatch"
+    assert told["data_loss"] == "unknown"
+    assert "Mount the disk" in told["next_step"]
+    assert "SUSPECTED" not in end
+    assert "not sound" not in end
+    away.rename(folder)
+    again = service.play("playbooks/outage_recover.yml")
+    assert again.rc == 0
+    assert service.healthy()
+
+
 def test_verification_names_a_failed_login(service: Service) -> None:
     run = service.play("playbooks/outage_verify.yml", nexus_login_password="wrong")
     assert run.rc != 0

@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import fstab
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import (
@@ -77,6 +78,21 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
         raise FileNotFoundError(errno.ENOENT, "another file has taken its place", path)
 
 
+def _away(found: Look) -> Optional[Problem]:
+    """Return the problem of a database whose folder or file system is not there, or None if only the file is missing.
+
+    Such a database was not seen, so nothing is known about its rows.
+    """
+    shown = sqlite_files.printable(found.path)
+    point = fstab.unmounted(found.path)
+    if point is not None:
+        told = message("reason.sqlite.not_mounted", path=shown, mount=sqlite_files.printable(point))
+        return Problem("not_mounted", told)
+    if os.path.isdir(os.path.dirname(found.path)):
+        return None
+    return Problem("folder_missing", message("reason.sqlite.folder_missing", path=shown))
+
+
 def _look_at_database(found: Look) -> None:
     shown = sqlite_files.printable(found.path)
     facts = found.files.get("database")
@@ -86,7 +102,7 @@ def _look_at_database(found: Look) -> None:
         told = message("reason.sqlite.missing", path=shown)
         if beside:
             told = message("reason.sqlite.missing_beside_wal", path=shown, bytes=beside)
-        found.problems.append(Problem("missing", told, loss=True))
+        found.problems.append((None if beside else _away(found)) or Problem("missing", told, loss=True))
     elif not facts.regular:
         kind = sqlite_files.kind_of(facts)
         found.problems.append(Problem("not_a_file", message("reason.sqlite.not_a_file", path=shown, kind=kind)))

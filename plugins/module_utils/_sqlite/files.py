@@ -69,6 +69,10 @@ def cannot(deed: str, /, **values: Value) -> SqliteError:
     return SqliteError(message(f"reason.sqlite.cannot.{deed}", **values))
 
 
+# Codes of the problems of a database whose folder or file system is not there.
+AWAY = ("not_mounted", "folder_missing")
+
+
 class Problem(NamedTuple):
     """One problem. A problem of level error makes the database unhealthy. A warning is only reported."""
 

@@ -18,6 +18,8 @@ ENGLISH: Dict[str, str] = {
     **messages.ENGLISH,
     # The files.
     "reason.sqlite.missing": "There is no database {path}",
+    "reason.sqlite.folder_missing": "The folder of the database {path} does not exist",
+    "reason.sqlite.not_mounted": "The file system of the database {path} is not mounted at {mount}, as /etc/fstab requires",
     "reason.sqlite.missing_beside_wal": "There is no database {path}, but there is a WAL of {bytes} bytes for it: keep the WAL",
     "reason.sqlite.not_a_file": "{path} is {kind}, not a database file",
     "reason.sqlite.side_not_a_file": "{path} is {kind}, not a file that SQLite made",

@@ -95,14 +95,15 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
     created_at = last_good.Counted.of(result["facts"]["database"]).created_at or result["created_before"]
     conclusive = bool(result["facts"]["database"].get("conclusive"))
     if blocking:
-        first = blocking[0]
+        first = _root(blocking[0], result["findings"])
         about = {"cause": first["cause"], "reason": first["summary"], "data": bool(of_data)}
         about.update(incident=params["incident"], rows=result["rows_before"], created_at=result["created_before"])
         result["hold"] = one_starter.hold(**where, **about, warn=warn)
         if of_data:
             result["data_evidence"] = _keep_data(params, result["facts"]["database"])
         return
-    if known["held"] is None and not incident_store.in_doubt(record):
+    held = known["held"]
+    if not incident_store.in_doubt(record) and (held is None or held.get("cause") not in DATA_CAUSES):
         # If a person has accepted the damage, the row counts are unknown.
         if result["rows_collapsed"] and not (record.get("data") or {}).get("accepted"):
             lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
@@ -111,17 +112,41 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
             one_starter.put_in_doubt(
                 state_dir=params["state_dir"], run=params["run"], reasons=reasons, **before, warn=warn
             )
+        elif conclusive and held is not None:
+            _release(
+                result,
+                where,
+                reason="What held the start was corrected, and the database is sound",
+                created_at=created_at,
+                warn=warn,
+            )
         elif conclusive and not record.get("data"):
             seen = {"rows": result["row_counts"], "created_at": created_at}
             one_starter.note_rows(state_dir=params["state_dir"], run=params["run"], **seen, warn=warn)
         return
     if not conclusive or result["rows_missing"] or result["database_replaced"] is None or not result["rows_before"]:
         return
+    _release(
+        result,
+        where,
+        reason="The database was checked: it is sound, and no row is missing",
+        created_at=created_at,
+        warn=warn,
+    )
+
+
+def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the finding that explains a finding, or the finding itself if none does."""
+    return next((other for other in findings if other["cause"] == finding["explained_by"]), finding)
+
+
+def _release(result: Dict[str, Any], where: Mapping[str, str], *, reason: str, created_at: str, warn: Warn) -> None:
+    """Release the service, because a triage found its database sound."""
     try:
         one_starter.settle_doubt(
             **where,
             state=incident_store.SOUND,
-            reason="The database was checked: it is sound, and no row is missing",
+            reason=reason,
             rows=result["row_counts"],
             created_at=created_at,
             warn=warn,

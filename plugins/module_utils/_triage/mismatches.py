@@ -44,6 +44,8 @@ class Mismatch(NamedTuple):
     explains: Sequence[str] = ()
     # The rungs that cannot succeed, if only some of them need the setting.
     useless: Sequence[str] = ()
+    # True if a folder of the service is not there, for example because its disk is not mounted.
+    disk: bool = False
 
 
 def mismatches_of(facts: Facts) -> List[Mismatch]:
@@ -71,8 +73,13 @@ def _of_host(facts: Facts) -> List[Mismatch]:
                 None,
                 hinders=True,
                 explains=(START, MODULES, DATABASE, HTTPS),
+                disk=True,
             )
         )
+    elif facts.process.gone and facts.database.away is not None:
+        told, path = facts.database.away, facts.database.path
+        reach = (START, DATABASE)
+        found.append(Mismatch(DATABASE, told, 0.97, path, None, hinders=True, explains=reach, disk=True))
     if service.manager == "systemd" and unit.load_state == "not-found":
         told = message("reason.mismatch.unit", unit=str(service.unit))
         sure = 0.95 if facts.down else 0.5

@@ -142,7 +142,7 @@ SENTENCES: Dict[str, str] = {
     "escalation.long_outage": "停止時間がエスカレーションの基準を超えたため",
     "escalation.unknown_cause": "原因不明で復旧不能のため",
     "escalation.login_failed": "サービスは応答しているが、ログイン確認に失敗したため",
-    "escalation.not_recovered": "原因は特定できたものの、許可された手順では復旧しなかったため",
+    "escalation.not_recovered": "原因は特定できたものの、サービスが復旧していないため",
     # 復旧手順
     "part.detection": "検知",
     "part.triage": "原因調査",

@@ -12,6 +12,8 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     # ファイル
     "reason.sqlite.missing": "データベース {path} が存在しない",
+    "reason.sqlite.folder_missing": "データベース {path} のフォルダーが存在しない",
+    "reason.sqlite.not_mounted": "データベース {path} のファイルシステムが {mount} にマウントされていない（/etc/fstab ではマウントされるはず）",
     "reason.sqlite.missing_beside_wal": "データベース {path} が存在しないが、{bytes}バイトの WAL が残っている（削除しない）",
     "reason.sqlite.not_a_file": "{path} はデータベースのファイルではなく{kind}",
     "reason.sqlite.side_not_a_file": "{path} は SQLite が作成したファイルではなく{kind}",

@@ -101,9 +101,13 @@ def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: s
 
 def obstacles(facts: Facts) -> List[Reason]:
     """Return why no rung may be tried, because a start would do harm or because no rung can help."""
+    standing = [each for each in facts.standing if each.get("blocks_start") or not each.get("rungs_help")]
+    causes = [each["cause"] for each in standing]
+    # A finding that another one explains adds nothing.
+    roots = [each for each in standing if each.get("explained_by") not in causes]
     found = [facts.why("halted_before")] if facts.halted_before else []
-    found += [_summary(each) for each in facts.standing if each.get("blocks_start")]
-    found += [_summary(each) for each in facts.standing if not each.get("rungs_help")]
+    found += [_summary(each) for each in roots if each.get("blocks_start")]
+    found += [_summary(each) for each in roots if not each.get("rungs_help")]
     return _once(found)
 
 

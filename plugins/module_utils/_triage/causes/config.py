@@ -36,7 +36,7 @@ def config_mismatch(facts: Facts) -> Optional[Finding]:
         confidence=found[0].confidence,
         summary=message("finding.config_mismatch", what=found[0].what, mismatch=found[0].told),
         evidence=[says(item.what, messages.english(item.told)) for item in found],
-        remedy=message("remedy.config_mismatch"),
+        remedy=message("remedy.config_mismatch.disk" if found[0].disk else "remedy.config_mismatch"),
         prevention=message("prevention.config_mismatch"),
         blocks_start=any(item.serves for item in found),
         useless_rungs=RUNGS

@@ -68,11 +68,12 @@ def db_unchecked(facts: Facts) -> Optional[Finding]:
     if not facts.troubled or (database.conclusive and not unread):
         return None
     path = database.path
-    variant = "unread" if unread else "late"
+    variant = "away" if database.away else "unread" if unread else "late"
+    more = {"reason": database.away} if database.away else {}
     said = database.error or ", ".join(f"{name} {text}" for name, text in (database.checks or {}).items())
     return Finding(
         confidence=0.9,
-        summary=message(f"finding.db_unchecked.{variant}", path=path),
+        summary=message(f"finding.db_unchecked.{variant}", path=path, **more),
         evidence=[says(path, text) for text in unread or [said or "not reached"]],
         remedy=message(f"remedy.db_unchecked.{variant}"),
         prevention=message(f"prevention.db_unchecked.{variant}"),

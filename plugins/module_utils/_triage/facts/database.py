@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, from_dict
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
 # Problem codes of the database that do not mean damage, or that have their own causes.
@@ -34,9 +36,15 @@ class Database(Part):
         return [
             item
             for item in self._errors
-            if item["code"] == "changing"
+            if item["code"] in ("changing", *sqlite_files.AWAY)
             or (item["code"] == "unreadable" and any(words in item["message"] for words in _NOT_OPENED))
         ]
+
+    @property
+    def away(self) -> Optional[Message]:
+        """The problem that the folder or the file system of the database is not there, or None."""
+        found = [item for item in self._errors if item["code"] in sqlite_files.AWAY]
+        return from_dict(found[0]["messages"]["message"]) if found else None
 
     @property
     def damages(self) -> List[Mapping[str, Any]]:

@@ -39,6 +39,7 @@ from sqlite_samples import (
 )
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import fstab
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
@@ -303,6 +304,21 @@ CASES: List[Any] = [
     ("WAL is a folder", _wal_is(os.mkdir), {"not_a_file"}, False, False),
     ("WAL is a link", _wal_is(lambda wal: os.symlink("/etc/passwd", wal)), {"not_a_file"}, False, False),
 ]
+
+
+def test_a_database_whose_folder_is_missing_was_not_seen(tmp_path: Path) -> None:
+    result = check(str(tmp_path / "app" / "itsm.db"), checks=CHECKS)
+    assert codes(result) == ["folder_missing"]
+    assert (result["healthy"], result["conclusive"], result["data_loss_suspected"]) == (False, False, False)
+
+
+def test_a_database_whose_disk_is_not_mounted_was_not_seen(tmp_path: Path, monkeypatch) -> None:
+    """The mount point is an empty folder, or the service has made its folders there."""
+    monkeypatch.setattr(fstab, "unmounted", lambda path: str(tmp_path))
+    result = check(str(tmp_path / "itsm.db"), checks=CHECKS)
+    assert codes(result) == ["not_mounted"]
+    assert result["problems"][0]["message"].endswith(f"is not mounted at {tmp_path}, as /etc/fstab requires")
+    assert (result["conclusive"], result["data_loss_suspected"]) == (False, False)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])

@@ -25,6 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, 
 # Parts of a triage that have their own readers: logs, knex, npm, X.509.
 GATHERING = (
     *(
+        "_common/message",
         "_service/log_patterns",
         "_service/knex",
         "_service/knex_tables",
@@ -310,6 +311,14 @@ def problem(code, level="error", lost=False):
             "data_loss_suspected": lost,
         }
     }
+
+
+def away(code):
+    """Return the facts of a database that was not seen, because its folder or file system is not there."""
+    told = {"id": f"reason.sqlite.{code}", "values": {"path": "/srv/itsm.db", "mount": "/srv"}}
+    facts = problem(code)
+    facts["database"]["problems"][0]["messages"] = {"message": told}
+    return changed(facts, {"database": {"conclusive": False}})
 
 
 def log(*lines, written_at="2026-03-02T01:00:00.000Z"):
@@ -647,6 +656,8 @@ CASES = [
         [GONE, {"service": {"app_dir_exists": False}}, problem("missing", lost=True)],
         "check that its disk is mounted",
     ),
+    ("config_mismatch", [GONE, away("folder_missing")], "The folder of the database /srv/itsm.db does not exist"),
+    ("config_mismatch", [GONE, away("not_mounted")], "is not mounted at /srv, as /etc/fstab requires"),
     ("config_mismatch", [OTHER_DATABASE], "/srv/other.db"),
     ("config_mismatch", [GONE, OTHER_DATABASE, problem("missing", lost=True), exception()], "/srv/other.db"),
     ("config_mismatch", [GONE, PROCESS, {"environment": {"problems": ["no /srv/itsm/.env"]}}], "no /srv/itsm/.env"),
@@ -767,6 +778,8 @@ CASES = [
         [GONE, {"database": {"problems": [{"code": "unreadable", "message": "Cannot read x: Permission denied"}]}}],
         "it cannot be opened",
     ),
+    # The process may have the deleted file open.
+    ("db_unchecked", [SILENT, away("folder_missing")], "because it was not found: The folder"),
     (
         "config_mismatch",
         [GONE, {"unit": {"load_state": "not-found", "result": "success", "exit_code": None}}],

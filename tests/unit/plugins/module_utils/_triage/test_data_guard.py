@@ -196,3 +196,37 @@ def test_a_person_who_accepts_a_new_database_makes_it_the_last_good_one(guard) -
     data = guard(NEW)
     assert (data["state"], data["created_at"], starter.held(**guard.place)) == ("accepted", NEW, None)
     assert last_good.last_good_rows(guard.state_dir, path="/srv/itsm.db") == ({"users": 1}, NEW)
+
+
+@pytest.mark.parametrize(
+    ("cause", "released"), [("config_mismatch", True), ("db_unchecked", False), ("db_corrupt", False)]
+)
+def test_a_hold_that_is_not_about_the_data_needs_no_earlier_rows(guard, cause: str, released: bool) -> None:
+    """A database that was not there, and is sound now, was never in doubt."""
+    given = {"incident": "INC-1", "cause": cause, "reason": "The disk is not mounted", "data": False}
+    starter.hold(**guard.place, run=guard.id, **given, warn=lambda text: None)
+    data = guard(BEFORE)
+    assert (starter.held(**guard.place) is None) is released
+    assert ((data or {}).get("state") == "sound") is released
+
+
+def test_a_hold_names_the_cause_that_explains_the_finding() -> None:
+    findings = [
+        {"cause": "config_mismatch", "explained_by": None},
+        {"cause": "db_corrupt", "explained_by": "config_mismatch"},
+    ]
+    assert data_guard._root(findings[1], findings) is findings[0]
+    assert data_guard._root(findings[0], findings) is findings[0]
+
+
+def test_damage_that_a_wrong_path_explains_is_no_loss() -> None:
+    """The file that was checked is not the service's database."""
+    facts = seen(BEFORE)
+    missing = {"code": "missing", "message": "There is no database", "level": "error"}
+    facts["database"].update(problems=[missing], data_loss_suspected=True, row_counts={})
+    facts["hold"] = triage_run._hold_facts(facts, None, Counted())
+    assert triage_run._judge(facts, counted=Counted(), on_record={})["data_loss_suspected"] is True
+    facts["service"] = {"app_dir": "/srv/itsm", "app_dir_exists": False}
+    result = triage_run._judge(facts, counted=Counted(), on_record={})
+    assert [each["cause"] for each in result["findings"]] == ["config_mismatch", "db_corrupt"]
+    assert result["data_loss_suspected"] is False
