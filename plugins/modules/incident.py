@@ -189,6 +189,11 @@ options:
         type: bool
         default: false
         version_added: 0.2.0
+      lost:
+        description: True if the recovery of the database lost rows.
+        type: bool
+        default: false
+        version_added: 0.2.0
       reason:
         description: Why the attempt failed.
         type: str
@@ -551,6 +556,7 @@ UPDATE = {
             "fell": {"type": "bool", "default": False},
             "serves": {"type": "bool", "default": False},
             "restored": {"type": "bool", "default": False},
+            "lost": {"type": "bool", "default": False},
             "reason": {"type": "str", "default": ""},
             "messages": {"type": "dict", "default": {}},
             "seconds": {"type": "float"},

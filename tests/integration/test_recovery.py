@@ -143,7 +143,7 @@ def test_check_mode_changes_nothing_and_lists_its_steps(service: Service) -> Non
     assert re.search(r"would try +restart\n", end)
     assert "restart: would be started" in end
     assert "to notify   nobody" in end
-    assert "if the recovery fails: project leader (by no channel)" in end
+    assert "if the recovery fails: project leader (no channel is set)" in end
 
 
 def test_a_hung_service_is_restarted_after_five_failed_probes(service: Service) -> None:

@@ -90,6 +90,8 @@ def _users(
 ) -> Tuple[Optional[int], Optional[Message]]:
     if not query.strip():
         return None, None
+    if not path:
+        return None, message("reason.impact.no_path")
     try:
         found, holders = sqlite_holders.survey(path, user=user, deadline=deadline)
         if not found.openable:

@@ -246,6 +246,7 @@ ENGLISH: Dict[str, str] = {
     "reason.knex.lock_hidden": "Cannot release the migration lock of {path}: this user cannot see whether another process uses it",
     "reason.knex.still_locked": "knex migrate:unlock succeeded, but the lock of {path} is still set",
     # The impact of an outage.
+    "reason.impact.no_path": "the path of the database is not known",
     "reason.impact.not_asked": "the database is not queried: {why}",
     "reason.impact.not_opened": "it cannot be opened",
     "reason.impact.not_a_database": "{path} does not begin with a SQLite header: it is damaged, encrypted, or another kind of file",

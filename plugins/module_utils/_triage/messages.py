@@ -228,6 +228,10 @@ ENGLISH: Dict[str, str] = {
     "finding.unknown.every_port": "The service serves none of its ports; the cause was not found",
     "remedy.unknown": "Read the evidence. If it shows no risk, restart the service",
     "prevention.unknown": "Let the service log why it ends",
+    # These replace the remedy with the same name if a rung has already restarted the service.
+    "remedy.tried.unhandled_exception": "Roll back to the previous release",
+    "remedy.tried.oom_kill": "Set the proposed limits or give the host more memory",
+    "remedy.tried.heap_oom": "Look for a memory leak. If the load explains the memory it needs, set the proposed heap size",
     "remedy.start": "Start the service",
     "remedy.restart": "Restart the service",
 }

@@ -13,6 +13,7 @@ SENTENCES: Dict[str, str] = {
     "reason.no_cause": "No cause was found",
     "reason.loop.fell": "After a start within the last {minutes} minutes, the service failed again during the stability check: another restart does not help",
     "reason.loop.started": "The service was started {times} times within {minutes} minutes and failed again: another restart does not help",
+    "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
     "reason.data_loss_suspected": "Data loss is suspected",
     "reason.unreached": "the host cannot be reached: {why}",

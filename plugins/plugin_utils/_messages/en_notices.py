@@ -14,6 +14,7 @@ SENTENCES: Dict[str, str] = {
     "asked.data_loss": "Do not start the service on this database. Read the evidence. database_recover.yml with --check shows what each method would lose",
     "asked.data_loss_unknown_cause": "Do not start the service on this database. Read the evidence. database_recover.yml with --check shows what each method would lose",
     "asked.data_loss_long_outage": "Do not start the service on this database. Read the evidence. database_recover.yml with --check shows what each method would lose",
+    "asked.data_loss_known": "Bring the service back first. Then find out with the users which lost rows must be entered again",
     "asked.data_in_doubt": "Decide if the service may keep running. database_recover.yml with --check shows what each method would lose",
     "asked.long_outage": "Decide who takes over, read the evidence, and inform the users",
     "asked.unknown_cause": "Decide who takes over, and read the evidence. The steps that were tried did not help, and trying them again will not help either",

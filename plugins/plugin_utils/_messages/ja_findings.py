@@ -222,6 +222,9 @@ SENTENCES: Dict[str, str] = {
     "finding.unknown.every_port": "サービスがどのポートでも応答していませんが、原因は特定できませんでした",
     "remedy.unknown": "証拠を確認し、問題がなければ再起動する",
     "prevention.unknown": "終了理由をログに残すようにする",
+    "remedy.tried.unhandled_exception": "直前のリリースに戻す",
+    "remedy.tried.oom_kill": "提案されたメモリー上限を設定するか、ホストのメモリーを増やす",
+    "remedy.tried.heap_oom": "メモリーリークを調べる。負荷に見合う使用量なら、提案されたヒープサイズを設定する",
     "remedy.start": "サービスを起動する",
     "remedy.restart": "サービスを再起動する",
 }

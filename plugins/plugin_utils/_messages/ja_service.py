@@ -237,6 +237,7 @@ SENTENCES: Dict[str, str] = {
     "reason.knex.lock_hidden": "{path} のマイグレーションのロックを解除できない：使用中のプロセスの有無をこのユーザーは確認できない",
     "reason.knex.still_locked": "knex migrate:unlock は正常に終了したが、{path} のロックが残っている",
     # 影響範囲
+    "reason.impact.no_path": "データベースのパスが不明",
     "reason.impact.not_asked": "データベースを照会できない：{why}",
     "reason.impact.not_opened": "開けない",
     "reason.impact.not_a_database": "{path} が SQLite の形式ではない（破損、暗号化、または別の種類のファイル）",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_data
 
 Words = catalogue.Words
 _Facts = Mapping[str, Any]
@@ -69,13 +70,10 @@ def _held(rung: _Facts) -> str:
 
 
 def _data_loss(words: Words, facts: _Facts) -> str:
-    verdict, why = str(facts["data_loss"]), str(facts["data_loss_why"])
-    if verdict in ("none", "suspected", "known"):
-        told = words.say(f"data_loss.{verdict}")
-        untouched = verdict == "suspected" and facts["nothing_started"] == "yes"
-        return words.say("data_loss.untouched", verdict=told) if untouched else told
-    known = words.sentences.get(f"uncounted.{why}")
-    return words.say("data_loss.unknown", why=known) if known else words.say("unknown")
+    verdict = str(facts["data_loss"])
+    told = prose_data.verdict_on_data(words, verdict, str(facts["data_loss_why"]))
+    untouched = verdict == "suspected" and facts["nothing_started"] == "yes"
+    return words.say("data_loss.untouched", verdict=told) if untouched else told
 
 
 def _asked(words: Words, facts: _Facts) -> str:

@@ -48,6 +48,8 @@ def plan(
 ) -> Dict[str, Any]:
     """Return the verdict of the first rule that applies, and deliveries (the contacts to notify now, with channels).
 
+    names has the name of each contact of the rule, and of each contact that was notified before.
+
     The notification of a level is sent once to the contacts of its rule, through each channel that has not accepted it
     yet. It is not sent if a higher level was sent before. The most severe rule is first, so the first rule of a level
     defines the rank of the level. When the service has recovered, the channels that accepted a message are notified
@@ -72,6 +74,10 @@ def plan(
         "level": level,
         "to": [name_of(contacts, key) for key in rule["to"]],
         "contacts": [str(key) for key in rule["to"]],
+        "names": {
+            str(key): name_of(contacts, key)
+            for key in dict.fromkeys([*rule["to"], *(each["contact"] for each in notified if each.get("contact"))])
+        },
         "reason": str(rule["reason"]),
         "deliveries": [
             {

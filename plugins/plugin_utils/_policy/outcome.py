@@ -68,7 +68,8 @@ def of_run(seen: _Data) -> Dict[str, Any]:
             halted=verdict["halted"],
         ),
         **_started_for(seen),
-        **{name: said[name] for name in ("data_loss", "rows_before", "rows_from", "rows_after", "rows_seeded")},
+        "data_loss": said["data_loss"],
+        **{name: value for name, value in said.items() if name.startswith("rows_")},
         "statements": said["statements"],
         "cause_summary": verdict["cause_summary"],
         "rung": verdict["rung"],
@@ -129,7 +130,8 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     """
     record = seen["record"]
     # If nobody was notified of the incident, nobody is notified that it is over.
-    escalation: _Data = {"to": [], "contacts": [], "notified": record["notified"]}
+    before = [{**each, "new": False} for each in record["notified"]]
+    escalation: _Data = {"to": [], "contacts": [], "notified": before}
     if record["notified"] and seen.get("escalation"):
         escalation = {**seen["escalation"], "rule": None, "level": None, "reason": None}
     return {

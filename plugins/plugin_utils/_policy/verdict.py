@@ -32,6 +32,14 @@ OUTCOMES = (
 )
 # The severities at the first probe that the run reports, independent of outage_recover_act_on.
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
+# Remedies that are only another start of the service.
+_ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
+# Remedies that begin with another start, and the rest of each.
+_AFTER_A_START = {
+    "remedy.unhandled_exception": message("remedy.tried.unhandled_exception"),
+    "remedy.oom_kill": message("remedy.tried.oom_kill"),
+    "remedy.heap_oom": message("remedy.tried.heap_oom"),
+}
 # The outcomes after which no later step may try a rung if something has ended the ladder.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
@@ -226,12 +234,16 @@ def why_no_rung(facts: Facts) -> Reason:
     if facts.tried:
         return _NONE
     if facts.severity in ("critical", "emergency") and facts.severity not in facts.act_on:
+        if not facts.act_on:
+            return Reason.of(message("reason.only_notifies"))
         return Reason.of(message("reason.not_acted_on", severity=facts.severity, act_on=list(facts.act_on)))
     return joined(obstacles(facts) or _once([Reason.read(each, "reason") for each in facts.skipped]))
 
 
 def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
-    helpless = outcome == "not_recovered" and facts.tried and facts.finding["cause"] == "unknown"
+    remedy = _remedy(facts)
+    cause_unknown = facts.finding["cause"] == "unknown"
+    helpless = outcome == "not_recovered" and facts.tried and (cause_unknown or not remedy)
     rules = (
         ("data_loss", facts.loss_suspected),
         ("login_failed", outcome == "login_failed"),
@@ -239,15 +251,23 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
         ("helpless", helpless),
     )
     which = next((step for step, applies in rules if applies), outcome)
-    remedy = messages_of(facts.finding, "remedy") or (message("remedy.see_evidence"),)
     values: Mapping[str, Mapping[str, Any]] = {
         "halted": {"halted": list(halted.sentences)},
-        "not_recovered": {"remedy": list(remedy)},
+        "not_recovered": {"remedy": remedy or [message("remedy.see_evidence")]},
         "warning": {"summary": list(messages_of(facts.finding, "summary"))},
     }
     if which == "unreachable":
         return unreachable.reach(facts.lost)
     return message(f"next_step.{which}", **values.get(which, {}))
+
+
+def _remedy(facts: Facts) -> List[Message]:
+    """Return the remedy of the cause. If a rung was tried, it does not propose another restart."""
+    remedy = list(messages_of(facts.finding, "remedy"))
+    if not facts.tried:
+        return remedy
+    left = [each for each in remedy if each.id not in _ONLY_A_START]
+    return [_AFTER_A_START.get(each.id, each) for each in left]
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:

@@ -25,6 +25,9 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
     numbers = {"before": words.number(sum(before.values())), "tables": words.count("tables", len(before))}
     if not after:
         return words.say("rows.before_only", **numbers)
+    if incident.rows_replaced:
+        own = sum(after.values()) + sum(incident.rows_seeded.values())
+        return words.say("rows.replaced", **{**numbers, "after": words.count("rows.count", own)})
     sum_after = words.number(sum(after.values()))
     numbers["after"] = words.say("rows.after", after=sum_after)
     grown = {table: count - before.get(table, 0) for table, count in after.items() if count > before.get(table, 0)}
@@ -53,13 +56,22 @@ def data_loss(words: Words, incident: incident_model.Incident) -> str:
             rows_from=incident.rows_from,
             rows_after=incident.rows_after,
             started_since=incident.rows_stale,
-            suspected=incident.data_loss == statements.SUSPECTED,
+            suspected=incident.data_loss == statements.SUSPECTED or statements.is_more_suspected(incident.statements),
             lost=incident.data_loss == statements.KNOWN,
         )
     )
-    told = words.say(f"data_loss.{verdict.value}", why=words.say(f"uncounted.{verdict.why}") if verdict.why else "")
+    told = verdict_on_data(words, verdict.value, verdict.why)
     untouched = verdict.value == statements.SUSPECTED and incident.stated("nothing_started") == statements.YES
     return words.say("data_loss.untouched", verdict=told) if untouched else told
+
+
+def verdict_on_data(words: Words, value: str, why: str) -> str:
+    """Return the data-loss verdict in words. value and why: of the statement data_loss."""
+    if value != statements.UNKNOWN:
+        detailed = f"data_loss.{value}.{why}"
+        return words.say(detailed if detailed in words.sentences else f"data_loss.{value}")
+    known = words.sentences.get(f"uncounted.{why}")
+    return words.say("data_loss.unknown", why=known) if known else words.say("unknown")
 
 
 def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:

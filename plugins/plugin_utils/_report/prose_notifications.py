@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
@@ -23,30 +23,44 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
         escalation.get("to") or [],
         [each for each in escalation.get("notified") or [] if isinstance(each, dict)],
     )
-    names = dict(zip(escalation.get("contacts") or [], to))
-    reached: Dict[str, List[str]] = {}
-    for each in entries:
-        if each.get("ok"):
-            ways = reached.setdefault(str(names.get(each.get("contact"), each.get("contact"))), [])
-            if each.get("channel") not in ways:
-                ways.append(str(each.get("channel")))
+    names = _names(escalation)
+    sent = _ways(words, [each for each in entries if each.get("new", True)], names=names)
+    before = _ways(words, [each for each in entries if not each.get("new", True)], names=names)
+    reached = [*sent, *before]
     reason = escalation_reason(words, incident)
     if not to and not reached:
         return words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")
-    done = [
-        words.say("notified.by", name=words.name("contact", name), ways=words.listed(ways))
-        for name, ways in reached.items()
-    ]
     missing = [words.name("contact", name) for name in to if name not in reached]
     failed = [
         words.say("label", name=str(each.get("channel")), text=bare(each.get("error")))
         for each in entries
-        if each.get("ok") is False
+        if each.get("ok") is False and each.get("new", True)
     ]
-    parts = [words.say("notified.done", names=words.listed(done))] if done else []
+    parts = [words.say("notified.done", names=words.listed(list(sent.values())))] if sent else []
+    parts += [words.say("notified.before", names=words.listed(list(before.values())))] if before else []
     parts += [words.say("notified.missing", names=words.listed(missing))] if missing else []
     parts += [words.say("notified.failed", channels=words.listed(failed))] if failed else []
     return words.say("notified.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
+
+
+def _names(escalation: Mapping[str, Any]) -> Dict[str, str]:
+    """Return the names of the contacts. Older timelines have only those of the last rule."""
+    names = dict(zip(escalation.get("contacts") or [], escalation.get("to") or []))
+    return {str(key): str(name) for key, name in {**names, **(escalation.get("names") or {})}.items()}
+
+
+def _ways(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> Dict[str, str]:
+    """Return for each contact that was reached: the name, and a text with the name and the channels."""
+    ways: Dict[str, List[str]] = {}
+    for each in entries:
+        known = ways.setdefault(names.get(str(each.get("contact")), str(each.get("contact"))), [])
+        if each.get("ok") and str(each.get("channel")) not in known:
+            known.append(str(each.get("channel")))
+    return {
+        name: words.say("notified.by", name=words.name("contact", name), ways=words.listed(by))
+        for name, by in ways.items()
+        if by
+    }
 
 
 def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
@@ -54,13 +68,15 @@ def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
     escalation: Mapping[str, Any] = incident.escalation
     if not escalation:
         return [words.say("notified.undecided")]
-    told = [_would_tell(words, escalation)]
+    before = _ways(words, list(escalation.get("notified") or []), names=_names(escalation))
+    told = [_would_tell(words, escalation, before=before)]
     if escalation.get("otherwise"):
-        told.append(words.say("notified.otherwise", told=_would_tell(words, escalation["otherwise"])))
+        told.append(words.say("notified.otherwise", told=_would_tell(words, escalation["otherwise"], before=before)))
     return told
 
 
-def _would_tell(words: Words, escalation: Mapping[str, Any]) -> str:
+def _would_tell(words: Words, escalation: Mapping[str, Any], *, before: Mapping[str, str]) -> str:
+    """Return who would be notified. before: the contacts that were notified before, by name."""
     ways: Dict[str, List[str]] = {str(name): [] for name in escalation.get("to") or []}
     for each in escalation.get("would") or []:
         error = bare(each.get("error"))
@@ -72,7 +88,9 @@ def _would_tell(words: Words, escalation: Mapping[str, Any]) -> str:
     names = [
         words.say("notified.by", name=words.name("contact", name), ways=words.listed(by))
         if by
-        else words.say("notified.by_no_way", name=words.name("contact", name))
+        else words.say(
+            "notified.is_notified" if name in before else "notified.by_no_way", name=words.name("contact", name)
+        )
         for name, by in ways.items()
     ]
     told = words.listed(names)
@@ -93,11 +111,11 @@ class Telling:
 def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
     """Return each notification of this run and of earlier runs."""
     escalation = incident.escalation
-    names = dict(zip(escalation.get("contacts") or [], escalation.get("to") or []))
+    names = _names(escalation)
     return [
         Telling(
             at=each.get("at") or None,
-            who=words.name("contact", str(names.get(each.get("contact"), each.get("contact")))),
+            who=words.name("contact", names.get(str(each.get("contact")), str(each.get("contact")))),
             by=str(each.get("channel") or ""),
             came=words.say("doc.notified.reached")
             if each.get("ok")

@@ -352,13 +352,20 @@ OUTCOME: Mapping[str, Any] = {
     "rows_from": TEXT,
     "rows_after": _ROWS,
     "rows_seeded": _ROWS,
+    "rows_replaced": FLAG,
     "statements": Named({"value": TEXT, "why": TEXT}),
     "escalation": {
         "rule": TEXT,
         "level": TEXT,
         "to": Each(TEXT),
         "contacts": Each(TEXT),
-        "notified": Each({"level": TEXT, "contact": TEXT, "channel": TEXT, "at": TEXT, "ok": FLAG, "error": TEXT}),
+        "names": Named(TEXT),
+        "notified": Each(
+            {
+                **dict.fromkeys(("level", "contact", "channel", "at", "error"), TEXT),
+                **dict.fromkeys(("ok", "new"), FLAG),
+            }
+        ),
         "reason": TEXT,
         # In check mode: the contacts to notify, and the contacts to notify if the recovery fails.
         "would": _WOULD_TELL,

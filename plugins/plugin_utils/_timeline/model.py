@@ -196,6 +196,7 @@ class Incident:
     rows_seeded: Dict[str, float] = _says(
         "Current rows of tables that had no rows before: the service may seed them at its start."
     )
+    rows_replaced: bool = _says("True if rows_after are those of a new database that replaced the one of rows_before.")
     rows_stale: bool = _says("True if the service was started after rows_after was counted.")
     statements: Dict[str, Any] = _says("The statements of docs/statements.md: the value, and why the value is unknown.")
     login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer, or null if not verified.")
@@ -204,7 +205,8 @@ class Incident:
     database_kept: Optional[str] = _says("The damaged database on the host.")
     modules_kept: Optional[str] = _says("The replaced node_modules on the host.")
     escalation: Dict[str, Any] = _says(
-        "The notifications: level, to (contacts to notify), `notified` (notified contacts), reason."
+        "The notifications: level, to (contacts to notify), names (by contact), `notified` (each notification; new is"
+        " true if the last run sent it), reason."
     )
     evidence: Optional[str] = _says("Folder of the evidence on the host.")
     database_copied: Optional[str] = _says("Copy of the files of a database in doubt, on the host.")

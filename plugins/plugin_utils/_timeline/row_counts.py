@@ -45,7 +45,7 @@ def fields(
     rows_before = _counts(first_value(*(each.get("rows_before") for each in outcomes), *substitute))
     rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])
     suspected = (
-        of_data["data_loss"] == statements.SUSPECTED
+        of_data["data_loss"] == statements.SUSPECTED or statements.is_more_suspected(of_data.get("statements") or {})
         if of_data.get("data_loss")
         else any(look.get("data_loss_suspected") for look in looks)
     )
@@ -56,7 +56,9 @@ def fields(
         rows_from=of_data.get("rows_from") or statements.FIRST_LOOK,
         rows_after={**rows_after, **_counts(of_data.get("rows_seeded"))},
         suspected=suspected,
-        lost=of_data.get("data_loss") == statements.KNOWN,
+        replaced=bool(of_data.get("rows_replaced")),
+        # Later runs only see the rows that were left.
+        lost=any(each.get("data_loss") == statements.KNOWN for each in _judged(outcomes)),
     )
     said = statements.decide(seen)
     seeded = statements.rows_seeded(rows_before, seen.rows_after)
@@ -66,6 +68,7 @@ def fields(
         "rows_from": seen.rows_from,
         "rows_after": {table: count for table, count in rows_after.items() if table not in seeded},
         "rows_seeded": seeded,
+        "rows_replaced": seen.replaced,
         "rows_stale": seen.started_since,
         "statements": {
             **{name: dataclasses.asdict(each) for name, each in said.items()},

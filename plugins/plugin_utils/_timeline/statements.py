@@ -27,6 +27,8 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
     "nothing_started": (YES, NO, UNKNOWN),
     "nothing_changed": (YES, NO, UNKNOWN),
 }
+# A known loss, and a check of the database gives a reason to suspect more.
+MORE_SUSPECTED = "more_suspected"
 # Why the loss of data is unknown.
 NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = (
     "not_counted",
@@ -56,7 +58,9 @@ class Facts:
     # True if the service was started, or the database replaced, after rows_after was counted.
     started_since: bool = False
     suspected: bool = False
-    # True if the recovery of the database reported that rows were lost.
+    # True if rows_after are those of a new database that replaced the one of rows_before.
+    replaced: bool = False
+    # True if a recovery of the database in this incident reported that rows were lost.
     lost: bool = False
     # True if the recovery of the database could not count the lost rows.
     uncounted: bool = False
@@ -76,7 +80,10 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-    """A statement with a value from VALUES. why: the reason for UNKNOWN, if several reasons are possible."""
+    """A statement with a value from VALUES.
+
+    why: the reason for UNKNOWN, if several reasons are possible. For a KNOWN loss, MORE_SUSPECTED or empty.
+    """
 
     value: str
     why: str = ""
@@ -108,7 +115,7 @@ def _said(truth: Optional[bool]) -> Statement:
 
 
 def _resolved(facts: Facts, *, healthy: Optional[bool], data: Statement) -> Optional[bool]:
-    if facts.outcome not in _BACK or data.value == SUSPECTED:
+    if facts.outcome not in _BACK or data.value == SUSPECTED or data.why == MORE_SUSPECTED:
         return False
     return healthy
 
@@ -121,9 +128,12 @@ def _nothing_started(facts: Facts) -> Optional[bool]:
 
 
 def data_loss(facts: Facts) -> Statement:
-    """Return the verdict on the data. Rows may be fewer than at the last good count for ordinary reasons."""
+    """Return the verdict on the data. Rows may be fewer than at the last good count for ordinary reasons.
+
+    A known loss stays known for the rest of the incident.
+    """
     if facts.lost:
-        return Statement(KNOWN)
+        return Statement(KNOWN, MORE_SUSPECTED if facts.suspected else "")
     fewer = rows_fewer(facts.rows_before, facts.rows_after)
     if facts.suspected or (fewer and facts.rows_from == FIRST_LOOK):
         return Statement(SUSPECTED)
@@ -135,6 +145,11 @@ def data_loss(facts: Facts) -> Statement:
         # The service may have written rows after that count. If they are lost, no table has fewer rows than counted.
         return Statement(UNKNOWN, FEWER_SINCE if fewer else WRITTEN_SINCE)
     return Statement(UNKNOWN, STARTED_SINCE) if facts.started_since else Statement(NONE)
+
+
+def is_more_suspected(said: Mapping[str, Any]) -> bool:
+    """Return True if the data loss in these statements is known, and more is suspected. said: as in of_run()."""
+    return bool((said.get("data_loss") or {}).get("why") == MORE_SUSPECTED)
 
 
 def rows_fewer(before: Rows, after: Rows) -> Dict[str, Tuple[float, float]]:
@@ -169,6 +184,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "rows_from": facts.rows_from,
         "rows_after": {table: count for table, count in facts.rows_after.items() if table not in seeded},
         "rows_seeded": seeded,
+        "rows_replaced": facts.replaced,
     }
 
 
@@ -199,7 +215,8 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
             not by_itself and not verified.get("row_counts") and attempts and attempts[-1].get("started")
         ),
         suspected=bool(seen.get("suspected")),
-        lost=(recovery or {}).get("data_loss") == KNOWN,
+        replaced=bool(triaged.get("database_replaced")) and not (recovery or {}).get("replaced"),
+        lost=(recovery or {}).get("data_loss") == KNOWN or any(bool(each.get("lost")) for each in attempts),
         uncounted=(recovery or {}).get("data_loss") == UNKNOWN,
         answers=_answers(seen, by_itself=by_itself, processes=processes),
         stopped=bool(seen.get("stopped")),

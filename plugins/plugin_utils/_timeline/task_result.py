@@ -231,8 +231,10 @@ def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any
     for error in map(str, fields.get("argument_errors") or []):
         for name in [name for name in re.findall(r"\w+", error) if name in specified]:
             choices = specified[name].get("choices")
-            kind = f"none of {', '.join(map(str, choices))}" if choices else f"no {specified[name].get('type', 'str')}"
-            problems.append(f"{name} is {'missing' if error.startswith('missing') else kind}")
+            allowed = (
+                f"one of {', '.join(map(str, choices))}" if choices else f"of type {specified[name].get('type', 'str')}"
+            )
+            problems.append(f"{name} is missing" if error.startswith("missing") else f"{name} must be {allowed}")
     return allowlist.of_result(f"{allowlist.COLLECTION}.fail_settings", {"problems": problems}) if problems else {}
 
 

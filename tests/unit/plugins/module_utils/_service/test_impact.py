@@ -81,6 +81,10 @@ def test_a_query_that_gives_no_number_says_why(database, query, why):
         assert connection.execute("SELECT count(*) FROM user_activity").fetchone() == (5,)
 
 
+def test_an_unknown_path_says_so():
+    assert measure("", query=DEFAULT)["users_unknown"] == "the path of the database is not known"
+
+
 def test_a_missing_database_is_not_created(tmp_path):
     told = measure(str(tmp_path / "gone.db"), query=DEFAULT)
     assert told["users"] is None and "gone.db" in told["users_unknown"]

@@ -109,6 +109,12 @@ def test_without_a_step_the_line_says_if_anything_was_changed() -> None:
         ({"data_loss_why": "of_a_later_version"}, "unknown"),
         ({"data_loss": "none"}, "none: all rows counted before are still there"),
         ({"data_loss": "suspected"}, "SUSPECTED: stop and hand over to the DBA"),
+        ({"data_loss": "known", "data_loss_why": ""}, "KNOWN: rows were lost by the recovery of the database"),
+        (
+            {"data_loss": "known", "data_loss_why": "more_suspected"},
+            "KNOWN: rows were lost by the recovery of the database. More loss is SUSPECTED: stop and hand over to the "
+            "DBA",
+        ),
         (
             {"data_loss": "suspected", "nothing_started": "yes"},
             "SUSPECTED: stop and hand over to the DBA; the service was not started",

@@ -38,6 +38,12 @@ def test_the_first_rule_that_applies_decides():
     }
 
 
+def test_the_names_of_all_contacts_that_the_result_mentions():
+    """After the resolution, the rule has no contacts. The earlier ones keep their names."""
+    verdict = plan("record", [told("down", "leader", MAIL)])
+    assert (verdict["to"], verdict["names"]) == ([], {"leader": CONTACTS["leader"].get("name", "leader")})
+
+
 @pytest.mark.parametrize(
     ("applies", "before", "expected"),
     [

@@ -194,6 +194,24 @@ NEXT = [
     ("then no cause", {"tried": [tried()]}, "Read the evidence"),
     ("then the cause", {"tried": [tried()], "diagnosis": [finding()]}, "Fix the cause (Mend killed), then"),
     (
+        "a restart is not proposed again",
+        {"tried": [tried()], "diagnosis": [finding(messages={"remedy": [message("remedy.restart").to_dict()]})]},
+        "Read the evidence",
+    ),
+    (
+        "only the rest of the remedy is left",
+        {
+            "tried": [tried()],
+            "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
+        },
+        "Fix the cause (Roll back to the previous release), then",
+    ),
+    (
+        "before a rung, the remedy is complete",
+        {"diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})]},
+        "Fix the cause (Start the service again. If it fails again, roll back",
+    ),
+    (
         "a cause without a remedy",
         {"diagnosis": [{"cause": "odd", "summary": "Odd"}]},
         "Fix the cause (see the evidence)",
@@ -219,6 +237,16 @@ ERRORS = [
         "not acted on",
         {"act_on": ["critical"]},
         "emergency is not in outage_recover_act_on (critical): nothing was tried.",
+    ),
+    (
+        "a run that only notifies",
+        {"act_on": []},
+        "this run only notifies, because outage_recover_act_on is empty.",
+    ),
+    (
+        "why no rung was taken, without what another finding explains",
+        {"findings": [BLOCKS, finding("missing", blocks_start=True, explained_by="corrupt")]},
+        "It is corrupt",
     ),
 ]
 

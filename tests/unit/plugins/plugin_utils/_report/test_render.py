@@ -446,6 +446,25 @@ def test_rows(before, after, words):
             ],
             id="not recovered",
         ),
+        pytest.param(
+            {
+                "outcome": "not_recovered",
+                "escalation": {
+                    "to": ["Lead"],
+                    "contacts": ["lead"],
+                    "names": {"lead": "Lead", "dba": "DBA"},
+                    "notified": [
+                        {"contact": "lead", "channel": "mail lead@x", "ok": True, "error": "", "new": False},
+                        {"contact": "dba", "channel": "mail dba@x", "ok": False, "error": "refused", "new": False},
+                        {"contact": "dba", "channel": "mail dba@x", "ok": True, "error": "", "new": True},
+                    ],
+                    "reason": "unknown cause",
+                },
+            },
+            screen_report.BAD,
+            ["notified    DBA by mail dba@x; notified before: Lead by mail lead@x (unknown cause)"],
+            id="notified by an earlier run",
+        ),
         pytest.param({}, screen_report.BAD, ["UNFINISHED", "the run ended before its verdict"], id="killed"),
     ],
 )
@@ -1092,7 +1111,11 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     assert "  recap       changed= counts what would be changed" in lines
     flat = " ".join(lines.split())
     assert "if the recovery fails: Lead by mail lead@x and chat: there is no such channel" in flat
-    assert "DBA (by no channel) (It is down)" in flat
+    assert "DBA (no channel is set) (It is down)" in flat
+    taken = {"contact": "dba", "channel": "mail dba@x", "ok": True, "new": False}
+    told.escalation = {**told.escalation, "notified": [taken], "names": {"dba": "DBA"}}
+    flat = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
+    assert "DBA (notified before) (It is down)" in flat
     told.escalation = {}
     assert "to notify not decided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
 

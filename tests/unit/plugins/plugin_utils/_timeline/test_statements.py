@@ -83,6 +83,12 @@ def test_the_documented_table_matches_the_code():
             {"rows_before": BEFORE, "rows_after": FEWER, "lost": True}, "known", "", id="counted by the recovery"
         ),
         pytest.param(
+            {"rows_before": BEFORE, "rows_after": FEWER, "lost": True, "suspected": True},
+            "known",
+            "more_suspected",
+            id="lost by the recovery, and damaged again",
+        ),
+        pytest.param(
             {"rows_before": BEFORE, "rows_after": MORE, "uncounted": True},
             "unknown",
             "not_before",
@@ -362,3 +368,59 @@ def test_seeded_rows_are_distinguished():
     assert prose_data.rows(EN, incident) == (
         "3 in 2 tables before, 3 after, plus rows seeded at startup: incidents 3; no table has fewer rows"
     )
+
+
+def of_runs(*outcomes):
+    """Return the incident of several runs, each with the data of its outcome."""
+    start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "kind": "run_start"}
+    event = {"v": 1, "at": "2026-03-02T01:00:09.000Z", "kind": "outcome", "host": "node1"}
+    runs = [
+        [{**start, "run": f"r{number}"}, {**event, "run": f"r{number}", "data": {"incident": "INC-1", **data}}]
+        for number, data in enumerate(outcomes)
+    ]
+    return timeline_incidents.model("INC-1", "node1", runs)
+
+
+LOST = {"outcome": "not_recovered", "data_loss": "known", "rows_before": BEFORE, "rows_after": FEWER}
+LATER = {"outcome": "not_recovered", "data_loss": "none", "rows_before": FEWER, "rows_after": FEWER}
+
+
+def test_a_known_loss_is_still_known_in_a_later_run():
+    """The later run compares only the rows that were left."""
+    incident = of_runs(LOST, LATER)
+    assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("known", "")
+    assert prose_data.data_loss(EN, incident) == "KNOWN: rows were lost by the recovery of the database"
+    assert "FEWER IN" in prose_data.rows(EN, incident)
+
+
+def test_new_damage_after_a_known_loss_does_not_hide_it():
+    said = {"statements": {"data_loss": {"value": "known", "why": "more_suspected"}}}
+    incident = of_runs(LOST, {**LATER, "outcome": "data_in_doubt", "data_loss": "known", **said})
+    assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("known", "more_suspected")
+    assert incident.stated("resolved") == "no"
+    assert prose_data.data_loss(EN, incident).endswith("More loss is SUSPECTED: stop and hand over to the DBA")
+    # The same if the later run does not know of the loss.
+    incident = of_runs(LOST, {**LATER, "outcome": "data_in_doubt", "data_loss": "suspected"})
+    assert incident.statements["data_loss"] == {"value": "known", "why": "more_suspected"}
+
+
+def test_a_loss_is_known_to_later_runs_from_the_record():
+    attempts = [{"rung": "database_recovery by salvage", "lost": True, "started": False}]
+    said = statements.of_run({"outcome": "not_recovered", "tried": [{}], "attempts": attempts})
+    assert (said["data_loss"], said["statements"]["data_loss"]["why"]) == ("known", "")
+    said = statements.of_run({"outcome": "not_recovered", "tried": [{}], "attempts": attempts, "suspected": True})
+    assert (said["data_loss"], said["statements"]["data_loss"]["why"]) == ("known", "more_suspected")
+
+
+def test_the_rows_of_a_new_database_are_not_compared():
+    last = {"row_counts": BEFORE, "database_replaced": True}
+    said = statements.of_run({"outcome": "not_recovered", "first": {"row_counts": BEFORE}, "last": last})
+    assert said["rows_replaced"] is True
+    incident = told(BEFORE, BEFORE, "suspected", rows_replaced=True)
+    assert prose_data.rows(EN, incident) == (
+        "12 in 2 tables before. The new database does not have them; it has 12 rows of its own"
+    )
+    # The recovery has put the earlier database back.
+    recovery = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": True, "data_loss": "none"}
+    said = statements.of_run({"outcome": "recovered", "last": last, "recovery": recovery})
+    assert said["rows_replaced"] is False

@@ -167,8 +167,8 @@ def test_settings_that_do_not_fit_are_named_without_their_values() -> None:
     own = task("validate_argument_spec", _role=named("itsm_nexus.runbook.nexus"))
     (entry,) = failed(own, fields)
     assert entry["data"]["problems"] == [
-        "nexus_port is no int",
-        "nexus_manager is none of systemd, process",
+        "nexus_port must be of type int",
+        "nexus_manager must be one of systemd, process",
         "nexus_port is missing",
     ]
     (entry,) = failed(task("validate_argument_spec", _role=named("theirs")), fields)
