@@ -88,10 +88,8 @@ def _instant(name: str, text: str) -> float:
 def _users(
     path: str, query: str, instants: Dict[str, str], *, deadline: float, user: str, busy_timeout: float
 ) -> Tuple[Optional[int], Optional[Message]]:
-    if not query.strip():
-        return None, None
-    if not path:
-        return None, message("reason.impact.no_path")
+    if not query.strip() or not path:
+        return None, message("reason.impact.no_path") if query.strip() else None
     try:
         found, holders = sqlite_holders.survey(path, user=user, deadline=deadline)
         if not found.openable:
