@@ -140,7 +140,7 @@ def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> 
     return next((other for other in findings if other["cause"] == finding["explained_by"]), finding)
 
 
-def _release(result: Dict[str, Any], where: Mapping[str, str], *, reason: str, created_at: str, warn: Warn) -> None:
+def _release(result: Dict[str, Any], where: Mapping[str, Any], *, reason: str, created_at: str, warn: Warn) -> None:
     """Release the service, because a triage found its database sound."""
     try:
         one_starter.settle_doubt(
