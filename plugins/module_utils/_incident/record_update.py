@@ -97,7 +97,7 @@ def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
             return None
 
     kinds: Dict[str, Callable[[Any], Any]] = {
-        **dict.fromkeys(("held", "halted", "fell", "serves", "restored", "lost"), truth),
+        **dict.fromkeys(("held", "halted", "fell", "serves", "restored"), truth),
         "seconds": number,
     }
     return {**attempt, **{name: kinds[name](attempt[name]) for name in kinds if name in attempt}}

@@ -92,7 +92,7 @@ def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool
         "held": held,
         "halted": not (held or recovery.get("replaced")),
         "serves": serves,
-        "lost": bool(recovery.get("replaced")) and recovery.get("data_loss") == statements.KNOWN,
+        "data_loss": str(recovery.get("data_loss") or "") if recovery.get("replaced") else "",
         "reason": why.text,
         "messages": {"reason": why.plain()},
     }

@@ -42,26 +42,16 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
     if incident.rows_stale:
         numbers["after"] = words.say("rows.after_stale", after=numbers["after"])
     lost = incident.rows_lost()
-    if not lost:
-        return words.say("rows.none_fewer", **numbers)
     fewer = [f"{table} {words.number(was)} -> {words.number(now)}" for table, (was, now) in lost.items()]
-    return words.say("rows.fewer", fewer=words.listed(fewer), **numbers)
+    if statements.why_of_data_loss(incident.statements) == statements.UNCOUNTED:
+        return words.say("rows.partly", **numbers)
+    return words.say("rows.fewer" if lost else "rows.none_fewer", fewer=words.listed(fewer), **numbers)
 
 
 def data_loss(words: Words, incident: incident_model.Incident) -> str:
     """Return the data-loss verdict in words."""
-    verdict = statements.data_loss(
-        statements.Facts(
-            rows_before=incident.rows_before,
-            rows_from=incident.rows_from,
-            rows_after=incident.rows_after,
-            started_since=incident.rows_stale,
-            suspected=incident.data_loss == statements.SUSPECTED or statements.is_more_suspected(incident.statements),
-            lost=incident.data_loss == statements.KNOWN,
-        )
-    )
-    told = verdict_on_data(words, verdict.value, verdict.why)
-    untouched = verdict.value == statements.SUSPECTED and incident.stated("nothing_started") == statements.YES
+    told = verdict_on_data(words, incident.data_loss, statements.why_of_data_loss(incident.statements))
+    untouched = incident.data_loss == statements.SUSPECTED and incident.stated("nothing_started") == statements.YES
     return words.say("data_loss.untouched", verdict=told) if untouched else told
 
 

@@ -27,6 +27,7 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
     sent = _ways(words, [each for each in entries if each.get("new", True)], names=names)
     before = _ways(words, [each for each in entries if not each.get("new", True)], names=names)
     reached = [*sent, *before]
+    before = {name: by for name, by in before.items() if name not in sent}
     reason = escalation_reason(words, incident)
     if not to and not reached:
         return words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")

@@ -36,16 +36,17 @@ def fields(
 
     verdict: the verdict of the last run, or empty. outcomes: the verdicts of all runs, oldest first.
     """
+    judged = _judged(outcomes)
     events = [event for run in runs for event in run]
     looks = [*results(events, "triage_info"), *results(events, "sqlite_info")]
     counts = [_counts(look["row_counts"]) for look in looks if look.get("row_counts")]
     of_data = data_verdict(verdict, outcomes)
     # If a verdict lacks row counts, the rows could not be counted. The counts of other triages must not replace them.
-    substitute = [] if _judged(outcomes) else counts[:1]
+    substitute = [] if judged else counts[:1]
     rows_before = _counts(first_value(*(each.get("rows_before") for each in outcomes), *substitute))
     rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])
     suspected = (
-        of_data["data_loss"] == statements.SUSPECTED or statements.is_more_suspected(of_data.get("statements") or {})
+        of_data["data_loss"] == statements.SUSPECTED or _why(of_data) == statements.MORE_SUSPECTED
         if of_data.get("data_loss")
         else any(look.get("data_loss_suspected") for look in looks)
     )
@@ -58,7 +59,8 @@ def fields(
         suspected=suspected,
         replaced=bool(of_data.get("rows_replaced")),
         # Later runs only see the rows that were left.
-        lost=any(each.get("data_loss") == statements.KNOWN for each in _judged(outcomes)),
+        lost=any(each.get("data_loss") == statements.KNOWN for each in judged),
+        uncounted=any(_why(each) == statements.UNCOUNTED for each in judged),
     )
     said = statements.decide(seen)
     seeded = statements.rows_seeded(rows_before, seen.rows_after)
@@ -81,3 +83,7 @@ def fields(
 def _judged(outcomes: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
     """Return the verdicts that make a statement about the data."""
     return [each for each in outcomes if "rows_before" in each]
+
+
+def _why(outcome: Mapping[str, Any]) -> str:
+    return statements.why_of_data_loss(outcome.get("statements"))

@@ -30,7 +30,8 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
 # A known loss, and a check of the database gives a reason to suspect more.
 MORE_SUSPECTED = "more_suspected"
 # Why the loss of data is unknown.
-NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = (
+UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = (
+    "uncounted",
     "not_counted",
     "not_before",
     "not_after",
@@ -62,7 +63,7 @@ class Facts:
     replaced: bool = False
     # True if a recovery of the database in this incident reported that rows were lost.
     lost: bool = False
-    # True if the recovery of the database could not count the lost rows.
+    # True if a recovery of the database in this incident could not count the rows that it lost.
     uncounted: bool = False
     # True if the last probe after the last start and stop got a healthy answer.
     answers: Optional[bool] = None
@@ -130,26 +131,36 @@ def _nothing_started(facts: Facts) -> Optional[bool]:
 def data_loss(facts: Facts) -> Statement:
     """Return the verdict on the data. Rows may be fewer than at the last good count for ordinary reasons.
 
-    A known loss stays known for the rest of the incident.
+    The loss of a recovery of the database is part of the verdict for the rest of the incident.
     """
     if facts.lost:
         return Statement(KNOWN, MORE_SUSPECTED if facts.suspected else "")
     fewer = rows_fewer(facts.rows_before, facts.rows_after)
-    if facts.suspected or (fewer and facts.rows_from == FIRST_LOOK):
+    if facts.suspected or (fewer and facts.rows_from == FIRST_LOOK and not facts.uncounted):
         return Statement(SUSPECTED)
-    if not facts.rows_before and not facts.rows_after:
-        return Statement(UNKNOWN, NOT_COUNTED)
-    if facts.uncounted or not facts.rows_before or not facts.rows_after:
-        return Statement(UNKNOWN, NOT_AFTER if facts.rows_before and not facts.uncounted else NOT_BEFORE)
-    if facts.rows_from == LAST_GOOD:
+    why = _why_unknown(facts, fewer=bool(fewer))
+    return Statement(UNKNOWN, why) if why else Statement(NONE)
+
+
+def _why_unknown(facts: Facts, *, fewer: bool) -> str:
+    """Return why it is unknown if rows were lost, or an empty string. The first rule that applies decides."""
+    before, after, last_good = bool(facts.rows_before), bool(facts.rows_after), facts.rows_from == LAST_GOOD
+    rules = (
+        (UNCOUNTED, facts.uncounted),
+        (NOT_COUNTED, not before and not after),
+        (NOT_BEFORE, not before),
+        (NOT_AFTER, not after),
         # The service may have written rows after that count. If they are lost, no table has fewer rows than counted.
-        return Statement(UNKNOWN, FEWER_SINCE if fewer else WRITTEN_SINCE)
-    return Statement(UNKNOWN, STARTED_SINCE) if facts.started_since else Statement(NONE)
+        (FEWER_SINCE, last_good and fewer),
+        (WRITTEN_SINCE, last_good),
+        (STARTED_SINCE, facts.started_since),
+    )
+    return next((why for why, applies in rules if applies), "")
 
 
-def is_more_suspected(said: Mapping[str, Any]) -> bool:
-    """Return True if the data loss in these statements is known, and more is suspected. said: as in of_run()."""
-    return bool((said.get("data_loss") or {}).get("why") == MORE_SUSPECTED)
+def why_of_data_loss(said: Optional[Mapping[str, Any]]) -> str:
+    """Return the reason of the statement data_loss. said: the statements of of_run(), or None."""
+    return str(((said or {}).get("data_loss") or {}).get("why") or "")
 
 
 def rows_fewer(before: Rows, after: Rows) -> Dict[str, Tuple[float, float]]:
@@ -205,6 +216,8 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     if by_itself and recovery is None:
         # If the service was started without a run, only the last good count is from before the start.
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
+    # Later runs only see the rows that the recovery of an earlier run has left.
+    losses = [(recovery or {}).get("data_loss"), *(each.get("data_loss") for each in attempts)]
     processes = ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(
         outcome=str(seen.get("outcome") or ""),
@@ -216,8 +229,8 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         ),
         suspected=bool(seen.get("suspected")),
         replaced=bool(triaged.get("database_replaced")) and not (recovery or {}).get("replaced"),
-        lost=(recovery or {}).get("data_loss") == KNOWN or any(bool(each.get("lost")) for each in attempts),
-        uncounted=(recovery or {}).get("data_loss") == UNKNOWN,
+        lost=KNOWN in losses,
+        uncounted=UNKNOWN in losses,
         answers=_answers(seen, by_itself=by_itself, processes=processes),
         stopped=bool(seen.get("stopped")),
         started=bool(seen.get("starts")),

@@ -91,7 +91,7 @@ def test_the_documented_table_matches_the_code():
         pytest.param(
             {"rows_before": BEFORE, "rows_after": MORE, "uncounted": True},
             "unknown",
-            "not_before",
+            "uncounted",
             id="not by the recovery",
         ),
     ],
@@ -405,7 +405,7 @@ def test_new_damage_after_a_known_loss_does_not_hide_it():
 
 
 def test_a_loss_is_known_to_later_runs_from_the_record():
-    attempts = [{"rung": "database_recovery by salvage", "lost": True, "started": False}]
+    attempts = [{"rung": "database_recovery by salvage", "data_loss": "known", "started": False}]
     said = statements.of_run({"outcome": "not_recovered", "tried": [{}], "attempts": attempts})
     assert (said["data_loss"], said["statements"]["data_loss"]["why"]) == ("known", "")
     said = statements.of_run({"outcome": "not_recovered", "tried": [{}], "attempts": attempts, "suspected": True})
@@ -424,3 +424,17 @@ def test_the_rows_of_a_new_database_are_not_compared():
     recovery = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": True, "data_loss": "none"}
     said = statements.of_run({"outcome": "recovered", "last": last, "recovery": recovery})
     assert said["rows_replaced"] is False
+
+
+def test_rows_that_the_recovery_could_not_count_are_not_declared_safe_by_a_later_run():
+    attempts = [{"rung": "database_recovery by salvage", "data_loss": "unknown", "started": False}]
+    rows = {"first": {"row_counts": FEWER}, "verification": {"verified": True, "row_counts": FEWER}}
+    said = statements.of_run({"outcome": "recovered", "tried": [{}], "attempts": attempts, **rows})
+    assert said["statements"]["data_loss"] == {"value": "unknown", "why": "uncounted"}
+    by_recovery = {"statements": {"data_loss": {"value": "unknown", "why": "uncounted"}}}
+    incident = of_runs({**LOST, "data_loss": "unknown", **by_recovery}, {**LATER, "outcome": "recovered"})
+    assert incident.statements["data_loss"] == {"value": "unknown", "why": "uncounted"}
+    assert prose_data.data_loss(EN, incident) == (
+        "unknown: the recovery of the database could not count the rows that it lost"
+    )
+    assert prose_data.rows(EN, incident).startswith("not all tables could be counted; ")
