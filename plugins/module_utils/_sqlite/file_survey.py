@@ -88,7 +88,9 @@ def _away(found: Look) -> Optional[Problem]:
     if point is not None:
         told = message("reason.sqlite.not_mounted", path=shown, mount=sqlite_files.printable(point))
         return Problem("not_mounted", told)
-    if os.path.isdir(os.path.dirname(found.path)):
+    with safe_open.acting(found.rights):
+        there = os.path.isdir(os.path.dirname(found.path))
+    if there:
         return None
     return Problem("folder_missing", message("reason.sqlite.folder_missing", path=shown))
 
