@@ -37,7 +37,7 @@ options:
         elements: str
         required: true
       manager:
-        description: What starts and stops the service on this host.
+        description: How the service is started and stopped on this host.
         type: str
         default: systemd
         choices: [systemd, process]

@@ -36,7 +36,7 @@ options:
         type: str
         required: true
       manager:
-        description: What starts and stops the service, V(systemd) or V(process).
+        description: How the service is started and stopped, V(systemd) or V(process).
         type: str
         required: true
       unit:

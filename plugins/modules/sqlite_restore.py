@@ -302,8 +302,8 @@ messages:
   description:
     - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
       and the C(values) for that text.
-    - On success, C(reason) and C(statement) contain RV(reason) and RV(statement) as lists of translatable
-      messages.
+    - On success, the keys C(reason) and C(statement) have the translatable messages of RV(reason) and
+      RV(statement), each as a list.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

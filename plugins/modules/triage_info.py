@@ -79,7 +79,7 @@ options:
   silent:
     description:
       - Whether all earlier probes timed out. See RV(itsm_nexus.runbook.health_probe#module:silent). If true, the
-        service gets 0.5 seconds to answer instead of a large part of O(part_timeout).
+        time limit for an answer of the service is 0.5 seconds.
     type: bool
     default: false
     version_added: 0.2.0
@@ -353,8 +353,8 @@ facts:
         The log file with C(path), C(size), C(written_at), C(lines) (only the last O(log_lines) lines), C(exceptions),
         C(signatures) by name (each with C(count), C(text), C(at)) and C(last_success_at). C(exceptions) and
         C(signatures) may also be from earlier lines. An exception has C(message), C(stack), C(fatal), C(last),
-        C(at), C(place) (C(file), C(line)), C(compiling) (true if Node was reading a file), C(times) (number of times
-        that it is in the log), C(changed_at) (when its file was last changed) and C(parses) (true if Node can parse
+        C(at), C(place) (C(file), C(line)), C(compiling) (true if Node was parsing a file), C(times) (number of
+        occurrences in the log), C(changed_at) (when its file was last changed) and C(parses) (true if Node can parse
         that file now).
       type: dict
     journal:

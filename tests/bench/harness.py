@@ -89,7 +89,9 @@ Contender = Callable[[Any, Path], "float | Figures | Measured"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One entry of the benchmark: our contender and its rivals. Each contender is a function that does the work once.
+    """One entry of the benchmark: this collection and the alternatives.
+
+    Each contender is a function that does the work once.
 
     prepare makes the input, and its time is not measured. A contender gets the input, and the path of an empty folder
     for its files. It returns seconds, or a value in the unit of the goal, or several figures by name. It raises

@@ -174,7 +174,7 @@ class _Request:
             connected.close()
 
     def _look_at_certificate(self) -> None:
-        """Fetch the untrusted certificate, because the report needs its name and its end date."""
+        """Fetch the untrusted certificate, because the report shows its subject and its expiry date."""
         parts = urllib.parse.urlsplit(self.target.url)
         with contextlib.suppress(OSError, ValueError):
             connected = self._connect(parts)

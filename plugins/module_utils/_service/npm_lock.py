@@ -142,8 +142,8 @@ def _on_disk(app_dir: str, folder: str, wanted: Mapping[str, Any]) -> Optional[D
 def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform: str, arch: str) -> List[Difference]:
     """Return how node_modules differs from the wanted packages (see installable), without asking npm.
 
-    An optional package that npm did not install is not a difference. An unrequested package is a difference only if it
-    lies below another package, because node would find it there before the right one. The content of
+    An optional package that npm did not install is not a difference. An extraneous package is a difference only if it
+    is nested in another package, because node would load it instead of the right one. The content of
     node_modules/.package-lock.json is compared first, then each package's own package.json.
     """
     if not wanted:

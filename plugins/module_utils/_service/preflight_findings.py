@@ -22,7 +22,7 @@ _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pi
 
 
 class Config(NamedTuple):
-    """The inventory's settings of the service, unchecked. The variable of a field is nexus_ and the field's name."""
+    """The settings of the service from the inventory, unchecked. The variable nexus_ plus its name sets a field."""
 
     app_dir: str
     user: str

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Roll back to an earlier release of the application if that release knows the current schema, and go forward again.
+"""Roll back the application to an earlier release that fits the current schema, and roll it forward again.
 
 If releases are folders, the application's folder is a link to one of them, and one rename replaces the link. With git,
 another commit is checked out. If the checkout is killed midway, the next run finishes it. release.json in the state

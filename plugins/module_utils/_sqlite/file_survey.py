@@ -248,7 +248,7 @@ def why_foreign(found: Look) -> Optional[Message]:
 
 
 def wal_as_dict(found: Look) -> Dict[str, Any]:
-    """Return the WAL part of a check as modules return it."""
+    """Return the part of a check about the WAL, in the format of the modules' results."""
     wal = found.wal
     return {
         "exists": wal.exists,

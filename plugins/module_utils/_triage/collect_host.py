@@ -79,7 +79,7 @@ def _existing(path: str) -> str:
 
 
 def disk(question: Question, *, path: str, use: str) -> Dict[str, Any]:
-    """Return the free space of the file system of a path. use: purpose of the path, for the report."""
+    """Return the free space on the file system that contains path. use: the purpose of the path, for the report."""
     place = os.path.realpath(_existing(path))
     room = os.statvfs(place)
     point, device, kind = _mount_of(place)

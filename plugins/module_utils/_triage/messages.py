@@ -126,7 +126,7 @@ ENGLISH: Dict[str, str] = {
     "finding.modules_broken.invalid": "Dependencies of the service differ from the lock file: {packages}",
     "finding.modules_broken.not_loaded": "Dependencies of the service are missing or cannot be loaded: {packages}",
     "reason.see_log": "see the log",
-    "remedy.modules_broken": "Build new node_modules from the lock file next to the current ones, and swap them (module npm_ci)",
+    "remedy.modules_broken": "Build new node_modules from the lock file in a separate folder, and swap them with the current ones (module npm_ci)",
     "prevention.modules_broken": "Install only with npm ci, as the service's user, and again after each change of Node's version",
     "finding.unhandled_exception.at": "An unhandled exception ended the service at {where}: {text}",
     "finding.unhandled_exception.somewhere": "An unhandled exception ended the service: {text}",

@@ -36,8 +36,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 UNREACHABLE = "unreachable"
 
-# Maximum number of lost connections of one task, and of calls of its module that end without an answer.
+# Maximum number of lost connections per task.
 _LOSSES = 5
+# Maximum number of module calls per task that return no result.
 _DEATHS = 1
 # Interval between two tries to reach the host again, in seconds.
 _PAUSE = 0.5

@@ -30,7 +30,7 @@ _TEMPLATES: Dict[str, jinja2.Template] = {}
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A line of the index: an incident and the file of its page."""
+    """An entry of the index: an incident and the name of its HTML file."""
 
     incident: Mapping[str, Any]
     file: str

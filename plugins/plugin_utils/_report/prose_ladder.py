@@ -126,7 +126,10 @@ def held(words: Words, rung: incident_model.Rung) -> str:
 
 
 def remedies(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[str]:
-    """Return the remedies of the causes before the ladder, and those that were not allowed. run: only this run."""
+    """Return a sentence for each remedy that was applied before the ladder, or that was not allowed.
+
+    run: the run whose remedies are returned, or None for all runs.
+    """
     facts: List[str] = []
     names = run_names(words, incident) if run is None else {}
     for each in incident.remedies:

@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF009 - each call makes a new field.
 
-"""The data of one incident on one host that the documents show. The schema of the JSON document is made from it.
+"""The data of one incident on one host that the documents show.
+
+The schema of the JSON document is generated from these classes.
 
 Times are UTC (ISO 8601, milliseconds, Z), durations are in seconds, sizes in bytes. None means unknown.
 """

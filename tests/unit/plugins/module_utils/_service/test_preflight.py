@@ -23,7 +23,7 @@ def answer(argv, *, rc=0, stdout="", stderr=""):
 
 
 class Host:
-    """Answers the commands for Node's version and for a unit's properties."""
+    """A host that returns the output of node --version and systemctl show."""
 
     def __init__(self, *, node="v20.19.2\n", unit=None, systemd=None):
         self.node = {"stdout": node} if isinstance(node, str) else node
@@ -208,7 +208,7 @@ def test_all_problems_are_reported_at_once(config):
 def test_environment_file_must_be_private_if_we_read_it_for_the_service(config, mode):
     os.chmod(config.environment_file, mode)
     (problem,) = examine(config)["problems"]
-    assert problem["variable"] == "nexus_environment_file" and problem["message"].endswith(f"it is {mode:04o}")
+    assert problem["variable"] == "nexus_environment_file" and problem["message"].endswith(f"its mode is {mode:04o}")
 
 
 def test_no_secret_in_the_result(config):

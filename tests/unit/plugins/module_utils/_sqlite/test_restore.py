@@ -507,7 +507,7 @@ def test_schema_of_the_damaged_file_gets_no_rights_of_root(reachable: str, shell
     os.chown(path, 1234, 1234)
     result = restore(path, shell=shell)
     assert result["method"] == "salvage"
-    # The command .recover of the shell fails on such a schema. The rows are then read without it.
+    # The .recover command of the sqlite3 shell fails on this schema. The rows are then read without .recover.
     assert way(result, "salvage")["tool"] == "dump"
     assert result["rows_after"]["incidents"] > 950
     assert not roots.exists()

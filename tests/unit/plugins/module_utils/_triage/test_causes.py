@@ -1435,7 +1435,7 @@ OWN_PORT = {
         ([GONE, {"unit": {"load_state": "bad-setting"}}], ALL),
         ([GONE, OWNED_BY_ROOT], ALL),
         ([GONE, OWNED_BY_ROOT, {"ownership": {"read_only": True}}], []),
-        # If Node cannot parse the file now, no start succeeds. If this is unknown, a start can show it.
+        # If Node cannot parse the file now, no start succeeds. If this is unknown, a start may succeed.
         ([GONE, EXIT_1, syntax_error()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts()], ALL),
