@@ -189,11 +189,6 @@ options:
         type: bool
         default: false
         version_added: 0.2.0
-      data_loss:
-        description: V(none), V(known) or V(unknown), if the attempt replaced the database. Otherwise empty.
-        type: str
-        default: ""
-        version_added: 0.2.0
       reason:
         description: Why the attempt failed.
         type: str
@@ -556,7 +551,6 @@ UPDATE = {
             "fell": {"type": "bool", "default": False},
             "serves": {"type": "bool", "default": False},
             "restored": {"type": "bool", "default": False},
-            "data_loss": {"type": "str", "default": ""},
             "reason": {"type": "str", "default": ""},
             "messages": {"type": "dict", "default": {}},
             "seconds": {"type": "float"},

@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Optional
+from typing import List, Optional
 
 _FSTAB = "/etc/fstab"
+_MOUNTED = "/proc/self/mountinfo"
 
 
-def unmounted(path: str, *, table: str = _FSTAB) -> Optional[str]:
+def unmounted(path: str, *, table: str = _FSTAB, mounted: str = _MOUNTED) -> Optional[str]:
     """Return the mount point of the file system that should contain path, if it is not mounted; else None.
 
-    The deepest mount point in the table that contains path counts. path: an absolute path without links.
+    The deepest mount point in the table that contains path counts. A mount point that is not mounted at boot (noauto)
+    does not count. path: an absolute path without links. table, mounted: files in the formats of fstab(5) and
+    proc_pid_mountinfo(5).
     """
-    try:
-        with open(table, encoding="utf-8", errors="surrogateescape") as stream:
-            fields = [line.split() for line in stream if not line.lstrip().startswith("#")]
-    except OSError:
-        return None
-    points = [_unescaped(each[1]).rstrip("/") for each in fields if len(each) > 1 and each[1].startswith("/")]
-    above = [point for point in points if point and path.startswith(f"{point}/")]
-    if not above:
+    fields = [line for line in _fields(table) if len(line) > 3 and not line[0].startswith("#")]
+    wanted = [_unescaped(line[1]) for line in fields if "noauto" not in line[3].split(",")]
+    points = [os.path.realpath(point) for point in wanted if point.startswith("/")]
+    above = [point for point in points if point != "/" and path.startswith(f"{point}/")]
+    there = {_unescaped(line[4]) for line in _fields(mounted) if len(line) > 4}
+    if not above or not there:
         return None
     deepest = max(above, key=len)
-    return None if os.path.ismount(deepest) else deepest
+    return None if deepest in there else deepest
+
+
+def _fields(path: str) -> List[List[str]]:
+    """Return the fields of each line of a file, or nothing if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+            return [line.split() for line in stream if line.strip()]
+    except OSError:
+        return []
 
 
 def _unescaped(text: str) -> str:

@@ -22,6 +22,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 # A process that is younger than this many seconds can be killed, because it has hardly done anything yet.
 _YOUNG = 20.0
+# The losses of recoveries of the database. If there were several recoveries, the last one in this list counts.
+_LOSSES = ("", "none", "unknown", "known")
 
 
 def take_over(
@@ -186,6 +188,7 @@ def put_in_doubt(
     """
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
+        **_kept(known),
         "state": incident_store.IN_DOUBT,
         "reasons": list(dict.fromkeys([*known.get("reasons", ()), *reasons])),
         "rows": known.get("rows") or dict(rows or {}),
@@ -193,6 +196,21 @@ def put_in_doubt(
         "checked_at": known.get("checked_at"),
     }
     note(incident_notes.note(state_dir=state_dir, run=run, data=noted), warn=warn)
+
+
+def _kept(data: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the facts that stay in the record until the incident ends.
+
+    unseen: True if the first triage did not find the database. loss: the loss of a recovery of the database.
+    """
+    return {name: data[name] for name in ("unseen", "loss") if data.get(name)}
+
+
+def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None:
+    """Record in the open incident that its first triage did not find the database."""
+    if not (incident_store.current(state_dir) or {}).get("data"):
+        data = {"state": incident_store.NOT_FOUND, "reasons": [], "rows": {}, "unseen": True}
+        note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
 
 
 def note_rows(
@@ -215,12 +233,14 @@ def settle_doubt(
     warn: Callable[[str], Any],
     rows: Optional[Mapping[str, int]] = None,
     created_at: str = "",
+    loss: str = "",
     look: Optional[Mapping[str, Any]] = None,
 ) -> bool:
     """Release the service and record why its data are no longer in doubt; return True if it was held.
 
     state: SOUND after a check, ACCEPTED if a person accepts the damage. look: the result of sqlite_info at that time. A
-    person accepts only the damage and the rows in this result, and no later damage. Raises HoldError.
+    person accepts only the damage and the rows in this result, and no later damage. loss: the loss of a recovery of the
+    database. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
     record = incident_store.current(state_dir)
@@ -228,6 +248,7 @@ def settle_doubt(
         known = record.get("data") or {}
         seen = last_good.Counted.of(look or {})
         noted = {
+            **_kept({**known, "loss": max(str(known.get("loss") or ""), loss, key=_LOSSES.index)}),
             "state": state,
             "reasons": [*known.get("reasons", ()), reason],
             "rows": dict(rows or seen.rows or known.get("rows") or {}),

@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 # doubt, or nobody can log in.
 UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
 # States of the data of an incident. Nobody may close it while its data are in doubt.
-IN_DOUBT, SOUND, ACCEPTED = "in_doubt", "sound", "accepted"
+IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_found"
 # A code that a person accepts in addition to the codes of damage: the database could not be checked completely.
 UNCHECKED = "unchecked"
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")

@@ -78,21 +78,19 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
         raise FileNotFoundError(errno.ENOENT, "another file has taken its place", path)
 
 
-def _away(found: Look) -> Optional[Problem]:
-    """Return the problem of a database whose folder or file system is not there, or None if only the file is missing.
+def away(path: str, *, rights: safe_open.Rights) -> Optional[Problem]:
+    """Return the problem of a database file that does not exist if its folder or file system is not there, else None.
 
     Such a database was not seen, so nothing is known about its rows.
     """
-    shown = sqlite_files.printable(found.path)
-    point = fstab.unmounted(found.path)
+    shown = sqlite_files.printable(path)
+    point = fstab.unmounted(path)
     if point is not None:
         told = message("reason.sqlite.not_mounted", path=shown, mount=sqlite_files.printable(point))
         return Problem("not_mounted", told)
-    with safe_open.acting(found.rights):
-        there = os.path.isdir(os.path.dirname(found.path))
-    if there:
-        return None
-    return Problem("folder_missing", message("reason.sqlite.folder_missing", path=shown))
+    with safe_open.acting(rights):
+        there = os.path.isdir(os.path.dirname(path))
+    return None if there else Problem("folder_missing", message("reason.sqlite.folder_missing", path=shown))
 
 
 def _look_at_database(found: Look) -> None:
@@ -104,7 +102,9 @@ def _look_at_database(found: Look) -> None:
         told = message("reason.sqlite.missing", path=shown)
         if beside:
             told = message("reason.sqlite.missing_beside_wal", path=shown, bytes=beside)
-        found.problems.append((None if beside else _away(found)) or Problem("missing", told, loss=True))
+        found.problems.append(
+            (None if beside else away(found.path, rights=found.rights)) or Problem("missing", told, loss=True)
+        )
     elif not facts.regular:
         kind = sqlite_files.kind_of(facts)
         found.problems.append(Problem("not_a_file", message("reason.sqlite.not_a_file", path=shown, kind=kind)))

@@ -135,6 +135,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.nothing_saved": "nothing can be saved from {path}: {why:;}",
     "reason.sqlite.no_table_came_out": "no table could be read",
     # The methods of a recovery.
+    "reason.restore.away": "{why}: mount its disk first",
     "reason.restore.method": "{method}: {why:;}",
     "reason.restore.unproved": "it could not be checked completely ({checks}); increase time_budget",
     "reason.restore.sound": "it is sound",

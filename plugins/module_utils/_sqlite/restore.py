@@ -141,6 +141,7 @@ def _workspace(
     """
     place = restore_swap.locate(path)
     restore_swap.require_a_way(path, place, rights=rights)
+    restore_survey.require_a_place(place, rights=rights)
     if not working:
         scratch = stack.enter_context(restore_swap.scratch_elsewhere(place, rights=rights))
         subject = restore_swap.as_it_was(place, scratch, rights=rights)

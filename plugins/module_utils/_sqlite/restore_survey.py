@@ -71,6 +71,15 @@ def _survey(
         time.sleep(_PAUSE)
 
 
+def require_a_place(place: str, *, rights: safe_open.Rights) -> None:
+    """Raise SqliteError if the database file is missing because its folder or its file system is not there."""
+    if any(sqlite_files.facts_of(place + suffix, rights=rights) for suffix in sqlite_files.SUFFIXES.values()):
+        return
+    problem = file_survey.away(place, rights=rights)
+    if problem is not None:
+        raise SqliteError(message("reason.restore.away", why=problem.told))
+
+
 def examine(
     path: str,
     *,

@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.run import DATA_CAUSES
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.run import DATA_CAUSES, is_older
 
 Params = Mapping[str, Any]
 Warn = Callable[[str], Any]
@@ -94,16 +94,19 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
     # If the time is unknown now, the earlier time still identifies the database.
     created_at = last_good.Counted.of(result["facts"]["database"]).created_at or result["created_before"]
     conclusive = bool(result["facts"]["database"].get("conclusive"))
+    # A database that was not found is there now, but it may be another one.
+    doubtful = bool(of_data) or bool(conclusive and (record.get("data") or {}).get("unseen"))
     if blocking:
         first = _root(blocking[0], result["findings"])
-        about = {"cause": first["cause"], "reason": first["summary"], "data": bool(of_data)}
+        about = {"cause": first["cause"], "reason": first["summary"], "data": doubtful}
         about.update(incident=params["incident"], rows=result["rows_before"], created_at=result["created_before"])
         result["hold"] = one_starter.hold(**where, **about, warn=warn)
-        if of_data:
+        if doubtful:
             result["data_evidence"] = _keep_data(params, result["facts"]["database"])
+        elif not conclusive:
+            one_starter.note_unseen(state_dir=params["state_dir"], run=params["run"], warn=warn)
         return
-    held = known["held"]
-    if not incident_store.in_doubt(record) and (held is None or held.get("cause") not in DATA_CAUSES):
+    if known["held"] is None and not incident_store.in_doubt(record):
         # If a person has accepted the damage, the row counts are unknown.
         if result["rows_collapsed"] and not (record.get("data") or {}).get("accepted"):
             lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
@@ -112,27 +115,24 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
             one_starter.put_in_doubt(
                 state_dir=params["state_dir"], run=params["run"], reasons=reasons, **before, warn=warn
             )
-        elif conclusive and held is not None:
-            _release(
-                result,
-                where,
-                reason="What held the start was corrected, and the database is sound",
-                created_at=created_at,
-                warn=warn,
-            )
         elif conclusive and not record.get("data"):
             seen = {"rows": result["row_counts"], "created_at": created_at}
             one_starter.note_rows(state_dir=params["state_dir"], run=params["run"], **seen, warn=warn)
         return
-    if not conclusive or result["rows_missing"] or result["database_replaced"] is None or not result["rows_before"]:
+    if not conclusive or result["rows_missing"] or result["database_replaced"] is None:
         return
-    _release(
-        result,
-        where,
-        reason="The database was checked: it is sound, and no row is missing",
-        created_at=created_at,
-        warn=warn,
-    )
+    if result["rows_before"]:
+        _release(
+            result,
+            where,
+            reason="The database was checked: it is sound, and no row is missing",
+            created_at=created_at,
+            warn=warn,
+        )
+    elif not incident_store.in_doubt(record) and is_older(known["held"], created_at):
+        _release(
+            result, where, reason="The database was found again, and it is sound", created_at=created_at, warn=warn
+        )
 
 
 def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -151,7 +151,7 @@ def _release(result: Dict[str, Any], where: Mapping[str, Any], *, reason: str, c
             created_at=created_at,
             warn=warn,
         )
-        result["hold"] = None
+        result.update(hold=None, released=True)
     except unit_hold.HoldError as error:
         warn(str(error))
 
@@ -161,7 +161,7 @@ def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
 
     guarded: True to hold or release the service first.
     """
-    result.update(hold=known["held"], data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
+    result.update(hold=known["held"], released=False, data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
     if guarded:
         _guard(params, result, known, warn=warn)
     result["data"] = (incident_store.current(params["state_dir"]) or {}).get("data")

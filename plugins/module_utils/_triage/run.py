@@ -37,6 +37,12 @@ class TriageError(Exception):
     """The triage failed."""
 
 
+def is_older(held: Optional[Mapping[str, Any]], created_at: str) -> bool:
+    """Return True if a database that was not found is back: it was created before the hold because of its folder."""
+    about_folder = held is not None and held.get("cause") == "config_mismatch"
+    return bool(held is not None and about_folder and created_at and created_at < str(held.get("at") or ""))
+
+
 def _hold_facts(
     facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], counted: last_good.Counted
 ) -> Dict[str, Any]:
@@ -47,8 +53,10 @@ def _hold_facts(
     counts = database.get("row_counts") or {}
     missing = row_counts.missing(rows, counts) if database.get("conclusive") else {}
     kept: Optional[message.Message] = None
-    if held is not None and held.get("cause") in DATA_CAUSES:
-        if not rows:
+    if held is not None:
+        if not rows and is_older(held, created_at):
+            kept = None
+        elif not rows:
             kept = message.message("reason.hold.no_counts")
         elif not database.get("conclusive") or replaced is None:
             kept = message.message("reason.hold.unchecked")

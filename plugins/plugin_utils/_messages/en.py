@@ -101,7 +101,7 @@ SENTENCES: Dict[str, str] = {
     "data_loss.none": "none: all rows counted before are still there",
     "data_loss.suspected": "SUSPECTED: stop and hand over to the DBA",
     "data_loss.known": "KNOWN: rows were lost by the recovery of the database",
-    "data_loss.known.more_suspected": "KNOWN: rows were lost by the recovery of the database. More loss is SUSPECTED: stop and hand over to the DBA",
+    "data_loss.suspected.already_lost": "SUSPECTED: stop and hand over to the DBA. The recovery of the database has already lost rows",
     "data_loss.unknown": "unknown: {why}",
     "data_loss.untouched": "{verdict}; the service was not started",
     "uncounted.uncounted": "the recovery of the database could not count the rows that it lost",

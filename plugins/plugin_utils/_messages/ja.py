@@ -107,7 +107,7 @@ SENTENCES: Dict[str, str] = {
     "data_loss.none": "なし（復旧前の行はすべて残っています）",
     "data_loss.suspected": "データ損失の疑いあり。操作を止め、DBA に引き継いでください",
     "data_loss.known": "あり。データベースの復旧により行が失われました",
-    "data_loss.known.more_suspected": "あり。データベースの復旧により行が失われました。さらにデータ損失の疑いがあります。操作を止め、DBA に引き継いでください",
+    "data_loss.suspected.already_lost": "データ損失の疑いあり。操作を止め、DBA に引き継いでください。データベースの復旧により、すでに行が失われています",
     "data_loss.unknown": "不明（{why}）",
     "data_loss.untouched": "{verdict}（サービスは起動していません）",
     "uncounted.uncounted": "データベースの復旧で失われた行を数えられませんでした",

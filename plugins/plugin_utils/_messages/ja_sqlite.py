@@ -129,6 +129,7 @@ SENTENCES: Dict[str, str] = {
     "reason.sqlite.nothing_saved": "{path} から何も救出できない：「{why}」",
     "reason.sqlite.no_table_came_out": "テーブルを得られない",
     # 復旧の方法
+    "reason.restore.away": "{why}（先にディスクをマウントする）",
     "reason.restore.method": "{method}：{why}",
     "reason.restore.unproved": "健全であることを確認できない（{checks}）。time_budget を延ばす",
     "reason.restore.sound": "データベースは健全",

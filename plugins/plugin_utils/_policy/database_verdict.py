@@ -92,7 +92,6 @@ def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool
         "held": held,
         "halted": not (held or recovery.get("replaced")),
         "serves": serves,
-        "data_loss": str(recovery.get("data_loss") or "") if recovery.get("replaced") else "",
         "reason": why.text,
         "messages": {"reason": why.plain()},
     }
@@ -136,6 +135,7 @@ def _statements(
             "last": seen.get("triage"),
             "starts": record.get("starts"),
             "attempts": record.get("attempts"),
+            "data": record.get("data"),
             "recovery": recovery,
             "changes": [] if seen.get("check_mode") else [recovery],
         }

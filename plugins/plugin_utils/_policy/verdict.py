@@ -285,6 +285,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     record, triage, detection = seen.get("record") or {}, seen.get("triage") or {}, seen["detection"]
     remedies = seen.get("remediation") or {"applied": [], "refused": _policy(facts, seen.get("policy_problem"))}
     changes = [facts.tried, [each for each in remedies["applied"] if each.get("changed")], triage.get("hold")]
+    changes += [triage.get("released")]
     changes += [detection.get("takeover"), seen.get("stopped")]
     said = statements.of_run(
         {
@@ -297,6 +298,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
             "last": triage,
             "starts": record.get("starts"),
             "attempts": record.get("attempts"),
+            "data": record.get("data"),
             "suspected": facts.loss_suspected,
             "stopped": seen.get("stopped"),
             "changes": [] if facts.check_mode else changes,

@@ -46,7 +46,7 @@ def fields(
     rows_before = _counts(first_value(*(each.get("rows_before") for each in outcomes), *substitute))
     rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])
     suspected = (
-        of_data["data_loss"] == statements.SUSPECTED or _why(of_data) == statements.MORE_SUSPECTED
+        of_data["data_loss"] == statements.SUSPECTED
         if of_data.get("data_loss")
         else any(look.get("data_loss_suspected") for look in looks)
     )
@@ -59,7 +59,7 @@ def fields(
         suspected=suspected,
         replaced=bool(of_data.get("rows_replaced")),
         # Later runs only see the rows that were left.
-        lost=any(each.get("data_loss") == statements.KNOWN for each in judged),
+        lost=any(each.get("data_loss") == statements.KNOWN or _why(each) == statements.ALREADY_LOST for each in judged),
         uncounted=any(_why(each) == statements.UNCOUNTED for each in judged),
     )
     said = statements.decide(seen)

@@ -27,8 +27,8 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
     "nothing_started": (YES, NO, UNKNOWN),
     "nothing_changed": (YES, NO, UNKNOWN),
 }
-# A known loss, and a check of the database gives a reason to suspect more.
-MORE_SUSPECTED = "more_suspected"
+# More loss is suspected, and a recovery of the database has already lost rows.
+ALREADY_LOST = "already_lost"
 # Why the loss of data is unknown.
 UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = (
     "uncounted",
@@ -83,7 +83,7 @@ class Facts:
 class Statement:
     """A statement with a value from VALUES.
 
-    why: the reason for UNKNOWN, if several reasons are possible. For a KNOWN loss, MORE_SUSPECTED or empty.
+    why: the reason for UNKNOWN, if several reasons are possible. For SUSPECTED, ALREADY_LOST or empty.
     """
 
     value: str
@@ -116,7 +116,7 @@ def _said(truth: Optional[bool]) -> Statement:
 
 
 def _resolved(facts: Facts, *, healthy: Optional[bool], data: Statement) -> Optional[bool]:
-    if facts.outcome not in _BACK or data.value == SUSPECTED or data.why == MORE_SUSPECTED:
+    if facts.outcome not in _BACK or data.value == SUSPECTED:
         return False
     return healthy
 
@@ -134,7 +134,7 @@ def data_loss(facts: Facts) -> Statement:
     The loss of a recovery of the database is part of the verdict for the rest of the incident.
     """
     if facts.lost:
-        return Statement(KNOWN, MORE_SUSPECTED if facts.suspected else "")
+        return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected else Statement(KNOWN)
     fewer = rows_fewer(facts.rows_before, facts.rows_after)
     if facts.suspected or (fewer and facts.rows_from == FIRST_LOOK and not facts.uncounted):
         return Statement(SUSPECTED)
@@ -182,7 +182,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     triage).
 
     - outcome, suspected, stopped: of the run. healthy: from the detection. tried: the rungs.
-    - starts, attempts: from the record.
+    - starts, attempts, data: from the record.
     - changes: a list of possible changes. An empty value in it means no change.
     """
     facts = _facts_of_run(seen)
@@ -204,25 +204,28 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     by_itself = bool(seen.get("healthy")) and not seen.get("tried")
     attempts = seen.get("attempts") or []
     recovery = seen.get("recovery")
-    if recovery and seen.get("outcome") == "not_recovered" and not recovery.get("replaced"):
-        # The recovery failed before it replaced the database, so its rows_after are only the expected values.
+    if recovery and seen.get("outcome") != "would_recover" and not recovery.get("replaced"):
+        # The recovery did not replace the database as far as the run knows, so its results are only the plan.
         recovery = {"rows_before": recovery.get("rows_before")}
+    on_record = seen.get("data") or triaged.get("data") or {}
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
     else:
-        rows_before = (seen.get("first") or {}).get("row_counts")
+        first = seen.get("first") or {}
+        # If the first triage of the incident did not find the database, only the last good count is from before.
+        rows_before = first.get("rows_before" if on_record.get("unseen") else "row_counts")
         since_start = (seen.get("clean_start") or {}).get("rows_after")
     rows_after = verified.get("row_counts") or since_start
     if by_itself and recovery is None:
         # If the service was started without a run, only the last good count is from before the start.
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
     # Later runs only see the rows that the recovery of an earlier run has left.
-    losses = [(recovery or {}).get("data_loss"), *(each.get("data_loss") for each in attempts)]
+    losses = [(recovery or {}).get("data_loss"), on_record.get("loss")]
     processes = ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(
         outcome=str(seen.get("outcome") or ""),
         rows_before=rows_before or {},
-        rows_from=LAST_GOOD if by_itself and recovery is None else FIRST_LOOK,
+        rows_from=LAST_GOOD if recovery is None and (by_itself or on_record.get("unseen")) else FIRST_LOOK,
         rows_after=rows_after or {},
         started_since=bool(
             not by_itself and not verified.get("row_counts") and attempts and attempts[-1].get("started")

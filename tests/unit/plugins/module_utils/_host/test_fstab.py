@@ -19,9 +19,23 @@ UUID=2 none swap sw 0 0
 UUID=3 /mnt/LinuxHDD ext4 defaults,nofail 0 2
   # UUID=4 /mnt/old ext4 defaults 0 2
 UUID=5 /mnt/two\\040words/ ext4 defaults 0 2
-proc /proc proc defaults 0 0
+UUID=6 /mnt/by-hand ext4 defaults,noauto 0 2
+/srv/real /mnt/bound none bind 0 0
 broken
 """
+MOUNTED = """\
+21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+22 21 8:1 /srv/real /mnt/bound rw,relatime - ext4 /dev/sda1 rw
+"""
+
+
+@pytest.fixture
+def unmounted(tmp_path: Path):
+    """Return the function with the files of this test."""
+    (tmp_path / "fstab").write_text(TABLE, encoding="utf-8")
+    (tmp_path / "mountinfo").write_text(MOUNTED, encoding="utf-8")
+    files = {"table": str(tmp_path / "fstab"), "mounted": str(tmp_path / "mountinfo")}
+    return lambda path, **other: fstab.unmounted(path, **{**files, **other})
 
 
 @pytest.mark.parametrize(
@@ -31,16 +45,23 @@ broken
         ("/mnt/LinuxHDD2/itsm.db", None),
         ("/mnt/old/itsm.db", None),
         ("/mnt/two words/itsm.db", "/mnt/two words"),
+        # A bind mount has the device of the file system below it.
+        ("/mnt/bound/itsm.db", None),
+        ("/mnt/by-hand/itsm.db", None),
         ("/srv/itsm.db", None),
-        # This one is mounted.
-        ("/proc/itsm.db", None),
     ],
 )
-def test_the_mount_point_that_is_not_mounted(tmp_path: Path, path: str, point: str | None) -> None:
-    table = tmp_path / "fstab"
-    table.write_text(TABLE, encoding="utf-8")
-    assert fstab.unmounted(path, table=str(table)) == point
+def test_the_mount_point_that_is_not_mounted(unmounted, path: str, point: str | None) -> None:
+    assert unmounted(path) == point
 
 
-def test_a_host_without_a_table(tmp_path: Path) -> None:
-    assert fstab.unmounted("/srv/itsm.db", table=str(tmp_path / "none")) is None
+def test_a_mount_point_may_be_a_link(unmounted, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "other").write_text(f"UUID=1 {tmp_path}/link ext4 defaults 0 2\n", encoding="utf-8")
+    assert unmounted(f"{tmp_path}/real/itsm.db", table=str(tmp_path / "other")) == f"{tmp_path}/real"
+
+
+@pytest.mark.parametrize("missing", ["table", "mounted"])
+def test_a_host_without_these_files(unmounted, tmp_path: Path, missing: str) -> None:
+    assert unmounted("/mnt/LinuxHDD/itsm.db", **{missing: str(tmp_path / "none")}) is None

@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 import sqlite_samples
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import fstab
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
     file_survey,
@@ -355,6 +356,26 @@ def test_a_new_database_is_not_taken_for_the_earlier_one(path: str) -> None:
     assert plan["data_loss"] == "unknown"
     assert restore(path, replaced=True)["rows_after"]["incidents"] == 300
     assert rows(path)["incidents"] == 300
+
+
+@pytest.mark.parametrize("act", [True, False])
+@pytest.mark.parametrize("method", ["auto", "backup", "empty"])
+def test_nothing_is_restored_to_a_mount_point_without_its_file_system(
+    path: str, monkeypatch: pytest.MonkeyPatch, act: bool, method: str
+) -> None:
+    """The intact database may be on the disk that is not mounted."""
+    backup = f"{path}.backup_20260301T000000Z"
+    shutil.copy(path, backup)
+    folder = Path(path).parent
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    before = sqlite_samples.snapshot(str(folder))
+    monkeypatch.setattr(fstab, "unmounted", lambda place: str(folder))
+    with pytest.raises(SqliteError, match=r"is not mounted at .*, as /etc/fstab requires: mount its disk first"):
+        restore(path, act=act, method=method, confirm_empty=True)
+    assert sqlite_samples.snapshot(str(folder)) == before
+    monkeypatch.undo()
+    assert restore(path, act=act, method=method, confirm_empty=True)["method"]
 
 
 def test_empty_needs_a_confirmation(path: str) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -198,16 +199,47 @@ def test_a_person_who_accepts_a_new_database_makes_it_the_last_good_one(guard) -
     assert last_good.last_good_rows(guard.state_dir, path="/srv/itsm.db") == ({"users": 1}, NEW)
 
 
-@pytest.mark.parametrize(
-    ("cause", "released"), [("config_mismatch", True), ("db_unchecked", False), ("db_corrupt", False)]
-)
-def test_a_hold_that_is_not_about_the_data_needs_no_earlier_rows(guard, cause: str, released: bool) -> None:
-    """A database that was not there, and is sound now, was never in doubt."""
+def hold_for(guard, cause: str) -> None:
+    """Hold the service at a time between BEFORE and NEW."""
     given = {"incident": "INC-1", "cause": cause, "reason": "The disk is not mounted", "data": False}
     starter.hold(**guard.place, run=guard.id, **given, warn=lambda text: None)
-    data = guard(BEFORE)
+    path = Path(guard.state_dir, "hold.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "at": "2026-03-02T00:00:00.000Z"}))
+
+
+@pytest.mark.parametrize(
+    ("cause", "created_at", "released"),
+    [
+        ("config_mismatch", BEFORE, True),
+        # The service may have created it in place of the one that was not found.
+        ("config_mismatch", NEW, False),
+        ("config_mismatch", None, False),
+        ("db_unchecked", BEFORE, False),
+        ("db_corrupt", BEFORE, False),
+        # The record of the hold is lost.
+        ("", BEFORE, False),
+    ],
+)
+def test_without_earlier_rows_only_a_database_that_is_found_again_is_released(
+    guard, cause: str, created_at: str | None, released: bool
+) -> None:
+    hold_for(guard, cause)
+    data = guard(created_at)
     assert (starter.held(**guard.place) is None) is released
     assert ((data or {}).get("state") == "sound") is released
+
+
+@pytest.mark.parametrize("cause", ["config_mismatch", "db_corrupt", ""])
+def test_a_database_with_fewer_rows_than_before_stays_held(guard, cause: str) -> None:
+    hold_for(guard, cause)
+    last_good.note_rows(guard.state_dir, path="/srv/itsm.db", counted=Counted({"users": 6}, BEFORE))
+    guard(BEFORE)
+    assert starter.held(**guard.place) is not None
+    last_good.note_rows(guard.state_dir, path="/srv/itsm.db", counted=COUNTED)
+    guard(None)
+    assert starter.held(**guard.place) is not None
+    guard(BEFORE)
+    assert starter.held(**guard.place) is None
 
 
 def test_a_hold_names_the_cause_that_explains_the_finding() -> None:
@@ -230,3 +262,21 @@ def test_damage_that_a_wrong_path_explains_is_no_loss() -> None:
     result = triage_run._judge(facts, counted=Counted(), on_record={})
     assert [each["cause"] for each in result["findings"]] == ["config_mismatch", "db_corrupt"]
     assert result["data_loss_suspected"] is False
+
+
+def test_the_record_says_that_the_first_triage_did_not_find_the_database(guard) -> None:
+    where = {"state_dir": guard.state_dir, "run": guard.id, "warn": pytest.fail}
+    starter.note_unseen(**where)
+    assert guard(BEFORE)["unseen"] is True
+    starter.put_in_doubt(**where, reasons=["damaged"])
+    starter.settle_doubt(**guard.place, run=guard.id, state="sound", reason="restored", loss="known", warn=pytest.fail)
+    starter.settle_doubt(**guard.place, run=guard.id, state="sound", reason="checked", loss="none", warn=pytest.fail)
+    data = incident_store.current(guard.state_dir)["data"]
+    assert (data["state"], data["unseen"], data["loss"]) == ("sound", True, "known")
+
+
+@pytest.mark.parametrize(("created_at", "state"), [(BEFORE, "sound"), (NEW, "in_doubt"), (None, "in_doubt")])
+def test_another_database_in_place_of_the_one_that_was_not_found_is_in_doubt(guard, created_at, state) -> None:
+    hold_for(guard, "config_mismatch")
+    starter.note_unseen(state_dir=guard.state_dir, run=guard.id, warn=pytest.fail)
+    assert guard(created_at)["state"] == state

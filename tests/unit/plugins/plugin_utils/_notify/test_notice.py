@@ -111,9 +111,8 @@ def test_without_a_step_the_line_says_if_anything_was_changed() -> None:
         ({"data_loss": "suspected"}, "SUSPECTED: stop and hand over to the DBA"),
         ({"data_loss": "known", "data_loss_why": ""}, "KNOWN: rows were lost by the recovery of the database"),
         (
-            {"data_loss": "known", "data_loss_why": "more_suspected"},
-            "KNOWN: rows were lost by the recovery of the database. More loss is SUSPECTED: stop and hand over to the "
-            "DBA",
+            {"data_loss": "suspected", "data_loss_why": "already_lost"},
+            "SUSPECTED: stop and hand over to the DBA. The recovery of the database has already lost rows",
         ),
         (
             {"data_loss": "suspected", "nothing_started": "yes"},

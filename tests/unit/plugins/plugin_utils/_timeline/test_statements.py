@@ -84,8 +84,8 @@ def test_the_documented_table_matches_the_code():
         ),
         pytest.param(
             {"rows_before": BEFORE, "rows_after": FEWER, "lost": True, "suspected": True},
-            "known",
-            "more_suspected",
+            "suspected",
+            "already_lost",
             id="lost by the recovery, and damaged again",
         ),
         pytest.param(
@@ -394,22 +394,50 @@ def test_a_known_loss_is_still_known_in_a_later_run():
 
 
 def test_new_damage_after_a_known_loss_does_not_hide_it():
-    said = {"statements": {"data_loss": {"value": "known", "why": "more_suspected"}}}
-    incident = of_runs(LOST, {**LATER, "outcome": "data_in_doubt", "data_loss": "known", **said})
-    assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("known", "more_suspected")
-    assert incident.stated("resolved") == "no"
-    assert prose_data.data_loss(EN, incident).endswith("More loss is SUSPECTED: stop and hand over to the DBA")
-    # The same if the later run does not know of the loss.
     incident = of_runs(LOST, {**LATER, "outcome": "data_in_doubt", "data_loss": "suspected"})
-    assert incident.statements["data_loss"] == {"value": "known", "why": "more_suspected"}
+    assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("suspected", "already_lost")
+    assert incident.stated("resolved") == "no"
+    assert prose_data.data_loss(EN, incident).endswith("The recovery of the database has already lost rows")
+    # The loss is still known after the new damage is gone.
+    said = {"statements": {"data_loss": {"value": "suspected", "why": "already_lost"}}}
+    damaged = {**LATER, "outcome": "data_in_doubt", "data_loss": "suspected", **said}
+    assert of_runs(damaged, LATER).data_loss == "known"
 
 
-def test_a_loss_is_known_to_later_runs_from_the_record():
-    attempts = [{"rung": "database_recovery by salvage", "data_loss": "known", "started": False}]
-    said = statements.of_run({"outcome": "not_recovered", "tried": [{}], "attempts": attempts})
-    assert (said["data_loss"], said["statements"]["data_loss"]["why"]) == ("known", "")
-    said = statements.of_run({"outcome": "not_recovered", "tried": [{}], "attempts": attempts, "suspected": True})
-    assert (said["data_loss"], said["statements"]["data_loss"]["why"]) == ("known", "more_suspected")
+@pytest.mark.parametrize(
+    ("loss", "suspected", "expected"),
+    [
+        ("known", False, ("known", "")),
+        ("known", True, ("suspected", "already_lost")),
+        ("unknown", False, ("unknown", "uncounted")),
+        ("unknown", True, ("suspected", "")),
+        ("none", False, ("none", "")),
+    ],
+)
+def test_the_loss_of_a_recovery_is_known_to_later_runs_from_the_record(loss, suspected, expected):
+    rows = {"first": {"row_counts": FEWER}, "verification": {"verified": True, "row_counts": FEWER}}
+    run = {"outcome": "recovered", "tried": [{}], "data": {"loss": loss}, "suspected": suspected, **rows}
+    said = statements.of_run(run)["statements"]
+    assert (said["data_loss"]["value"], said["data_loss"]["why"]) == expected
+    assert said["resolved"]["value"] == ("no" if suspected else "yes")
+
+
+@pytest.mark.parametrize("outcome", ["not_recovered", "unreachable", "login_failed"])
+def test_a_plan_that_was_not_carried_out_lost_nothing(outcome):
+    plan = {"data_loss": "known", "rows_before": BEFORE, "rows_after": FEWER, "replaced": False}
+    said = statements.of_run({"outcome": outcome, "tried": [{}], "recovery": plan})
+    assert (said["data_loss"], said["rows_after"]) == ("unknown", {})
+
+
+def test_a_database_that_the_first_triage_did_not_find_was_not_counted_before():
+    last_good = {"row_counts": FEWER, "rows_before": BEFORE}
+    rows = {"first": last_good, "verification": {"verified": True, "row_counts": FEWER}}
+    run = {"outcome": "recovered", "tried": [{}], "data": {"unseen": True}, **rows}
+    said = statements.of_run(run)
+    assert said["statements"]["data_loss"] == {"value": "unknown", "why": "fewer_since"}
+    assert (said["rows_before"], said["rows_from"]) == (BEFORE, "last_good")
+    said = statements.of_run({**run, "first": {"row_counts": FEWER}})
+    assert said["statements"]["data_loss"] == {"value": "unknown", "why": "not_before"}
 
 
 def test_the_rows_of_a_new_database_are_not_compared():
@@ -427,10 +455,6 @@ def test_the_rows_of_a_new_database_are_not_compared():
 
 
 def test_rows_that_the_recovery_could_not_count_are_not_declared_safe_by_a_later_run():
-    attempts = [{"rung": "database_recovery by salvage", "data_loss": "unknown", "started": False}]
-    rows = {"first": {"row_counts": FEWER}, "verification": {"verified": True, "row_counts": FEWER}}
-    said = statements.of_run({"outcome": "recovered", "tried": [{}], "attempts": attempts, **rows})
-    assert said["statements"]["data_loss"] == {"value": "unknown", "why": "uncounted"}
     by_recovery = {"statements": {"data_loss": {"value": "unknown", "why": "uncounted"}}}
     incident = of_runs({**LOST, "data_loss": "unknown", **by_recovery}, {**LATER, "outcome": "recovered"})
     assert incident.statements["data_loss"] == {"value": "unknown", "why": "uncounted"}
