@@ -364,6 +364,7 @@ def test_nothing_is_restored_to_a_mount_point_without_its_file_system(
     path: str, monkeypatch: pytest.MonkeyPatch, act: bool, method: str
 ) -> None:
     """The intact database may be on the disk that is not mounted."""
+    sqlite_samples.closed(path)
     backup = f"{path}.backup_20260301T000000Z"
     shutil.copy(path, backup)
     folder = Path(path).parent
