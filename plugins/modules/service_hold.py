@@ -60,13 +60,6 @@ options:
       counts.
     type: dict
     default: {}
-  data_loss:
-    description: The loss of rows by the recovery of the database, for O(state=released). Later runs on the incident
-      report it too.
-    type: str
-    choices: [none, known, unknown]
-    default: none
-    version_added: 0.2.0
   look:
     description:
       - Current result of M(itsm_nexus.runbook.sqlite_info), for O(statement=accepted). The person accepts the damage
@@ -141,7 +134,7 @@ def _set(module: AnsibleModule, service: dict) -> None:
         one_starter.hold(**service, **about, incident=incident, warn=module.warn)
         return
     about = {name: params[name] for name in ("run", "reason", "rows", "look")}
-    one_starter.settle_doubt(**service, **about, state=params["statement"], loss=params["data_loss"], warn=module.warn)
+    one_starter.settle_doubt(**service, **about, state=params["statement"], warn=module.warn)
 
 
 def main() -> None:
@@ -156,7 +149,6 @@ def main() -> None:
             "cause": {"type": "str", "default": "db_corrupt"},
             "statement": {"type": "str", "default": "sound", "choices": ["sound", "accepted"]},
             "rows": {"type": "dict", "default": {}},
-            "data_loss": {"type": "str", "default": "none", "choices": ["none", "known", "unknown"]},
             "look": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,

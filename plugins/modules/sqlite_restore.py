@@ -318,6 +318,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
@@ -356,6 +357,9 @@ def main() -> None:
         act = parameters.pop("state") == "recovered"
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
             result = sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode)
+            if result["changed"] and not module.check_mode:
+                # Later runs only see the rows that are left.
+                one_starter.note_loss(**lease, loss=result["data_loss"], warn=module.warn)
     except SqliteError as error:
         module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))

@@ -213,6 +213,24 @@ def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None
         note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
 
 
+def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]) -> None:
+    """Record the loss of a recovery of the database in the open incident, if there is one. loss: see _LOSSES."""
+    record = incident_store.current(state_dir)
+    if record is None:
+        return
+    known = record.get("data") or {}
+    # A value of another version is like an unknown loss.
+    losses = [each if each in _LOSSES else "unknown" for each in (str(known.get("loss") or ""), loss)]
+    data = {
+        "state": incident_store.NOT_FOUND,
+        "reasons": [],
+        "rows": {},
+        **known,
+        "loss": max(losses, key=_LOSSES.index),
+    }
+    note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
+
+
 def note_rows(
     *, state_dir: str, run: str, rows: Mapping[str, int], created_at: str = "", warn: Callable[[str], Any]
 ) -> None:
@@ -233,14 +251,12 @@ def settle_doubt(
     warn: Callable[[str], Any],
     rows: Optional[Mapping[str, int]] = None,
     created_at: str = "",
-    loss: str = "",
     look: Optional[Mapping[str, Any]] = None,
 ) -> bool:
     """Release the service and record why its data are no longer in doubt; return True if it was held.
 
     state: SOUND after a check, ACCEPTED if a person accepts the damage. look: the result of sqlite_info at that time. A
-    person accepts only the damage and the rows in this result, and no later damage. loss: the loss of a recovery of the
-    database. Raises HoldError.
+    person accepts only the damage and the rows in this result, and no later damage. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
     record = incident_store.current(state_dir)
@@ -248,9 +264,9 @@ def settle_doubt(
         known = record.get("data") or {}
         seen = last_good.Counted.of(look or {})
         noted = {
-            **_kept({**known, "loss": max(str(known.get("loss") or ""), loss, key=_LOSSES.index)}),
+            **_kept(known),
             "state": state,
-            "reasons": [*known.get("reasons", ()), reason],
+            "reasons": [*(known.get("reasons") or ()), reason],
             "rows": dict(rows or seen.rows or known.get("rows") or {}),
             "created_at": created_at or seen.created_at,
             "checked_at": timestamps.now(),

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import AWAY, SqliteError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.run import DATA_CAUSES, is_older
 
 Params = Mapping[str, Any]
@@ -95,7 +95,8 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
     created_at = last_good.Counted.of(result["facts"]["database"]).created_at or result["created_before"]
     conclusive = bool(result["facts"]["database"].get("conclusive"))
     # A database that was not found is there now, but it may be another one.
-    doubtful = bool(of_data) or bool(conclusive and (record.get("data") or {}).get("unseen"))
+    another = (record.get("data") or {}).get("state") == incident_store.NOT_FOUND and conclusive
+    doubtful = bool(of_data) or (another and any(item["cause"] == "start_held" for item in blocking))
     if blocking:
         first = _root(blocking[0], result["findings"])
         about = {"cause": first["cause"], "reason": first["summary"], "data": doubtful}
@@ -103,7 +104,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
         result["hold"] = one_starter.hold(**where, **about, warn=warn)
         if doubtful:
             result["data_evidence"] = _keep_data(params, result["facts"]["database"])
-        elif not conclusive:
+        elif any(item["code"] in AWAY for item in result["facts"]["database"].get("problems") or ()):
             one_starter.note_unseen(state_dir=params["state_dir"], run=params["run"], warn=warn)
         return
     if known["held"] is None and not incident_store.in_doubt(record):
@@ -129,7 +130,9 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
             created_at=created_at,
             warn=warn,
         )
-    elif not incident_store.in_doubt(record) and is_older(known["held"], created_at):
+    elif not incident_store.in_doubt(record) and is_older(
+        known["held"], created_at, on_record=record.get("data") or {}
+    ):
         _release(
             result, where, reason="The database was found again, and it is sound", created_at=created_at, warn=warn
         )

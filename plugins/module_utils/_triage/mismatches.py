@@ -72,7 +72,7 @@ def _of_host(facts: Facts) -> List[Mismatch]:
                 service.app_dir,
                 None,
                 hinders=True,
-                explains=(START, MODULES, DATABASE, HTTPS),
+                explains=(START, MODULES, HTTPS, *_database(facts)),
                 disk=True,
             )
         )
@@ -228,9 +228,18 @@ def _of_settings(facts: Facts) -> List[Mismatch]:
         useless = _rungs_that_need(facts, name) if facts.unwell else ()
         sure = 0.95 if useless == RUNGS else 0.6
         told = _without_name(item)
-        reach = (DATABASE, START) if name == "nexus_db_path" else ()
+        reach = (START, *_database(facts)) if name == "nexus_db_path" else ()
         found.append(Mismatch(name, told, sure, item.get("value"), None, useless=useless, explains=reach))
     return found
+
+
+def _database(facts: Facts) -> Sequence[str]:
+    """Return DATABASE if a wrong path can explain the problem of the database, else nothing.
+
+    A path can explain that the database was not found there, but not that an existing file is damaged.
+    """
+    found = facts.database.away is None and any(item["code"] not in _ABSENT for item in facts.database.damages)
+    return () if found else (DATABASE,)
 
 
 def _without_name(item: Mapping[str, Any]) -> Message:

@@ -37,14 +37,21 @@ class TriageError(Exception):
     """The triage failed."""
 
 
-def is_older(held: Optional[Mapping[str, Any]], created_at: str) -> bool:
-    """Return True if a database that was not found is back: it was created before the hold because of its folder."""
-    about_folder = held is not None and held.get("cause") == "config_mismatch"
+def is_older(held: Optional[Mapping[str, Any]], created_at: str, *, on_record: Mapping[str, Any]) -> bool:
+    """Return True if a database that was not found is back: it was created before the hold because of its folder.
+
+    on_record: the data of the incident's record.
+    """
+    about_folder = held is not None and held.get("cause") == "config_mismatch" and bool(on_record.get("unseen"))
     return bool(held is not None and about_folder and created_at and created_at < str(held.get("at") or ""))
 
 
 def _hold_facts(
-    facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], counted: last_good.Counted
+    facts: Mapping[str, Any],
+    held: Optional[Mapping[str, Any]],
+    counted: last_good.Counted,
+    *,
+    on_record: Mapping[str, Any],
 ) -> Dict[str, Any]:
     """Return the rows compared with the last good count, and the hold with its reasons."""
     rows, database = counted.rows, facts.get("database") or {}
@@ -54,7 +61,7 @@ def _hold_facts(
     missing = row_counts.missing(rows, counts) if database.get("conclusive") else {}
     kept: Optional[message.Message] = None
     if held is not None:
-        if not rows and is_older(held, created_at):
+        if not rows and is_older(held, created_at, on_record=on_record):
             kept = None
         elif not rows:
             kept = message.message("reason.hold.no_counts")
@@ -144,7 +151,7 @@ def triage(
     counted = last_good.Counted(on_record.get("rows") or {}, on_record.get("created_at") or "")
     if not counted.rows:
         counted = last_good_of(facts["database"]["path"])
-    facts["hold"] = _hold_facts(facts, held, counted)
+    facts["hold"] = _hold_facts(facts, held, counted, on_record=on_record)
     result = _judge(redactor.value(facts), counted=counted, on_record=on_record)
     result["parts"] = redactor.value(asking.done.reports)
     if incident:

@@ -137,6 +137,10 @@ def _statements(
             "attempts": record.get("attempts"),
             "data": record.get("data"),
             "recovery": recovery,
+            # The database was sound and kept, so the rows that the triage missed are still missing.
+            "suspected": recovery.get("method") == "checkpoint"
+            and recovery.get("healthy_before")
+            and bool((seen.get("triage") or {}).get("rows_missing")),
             "changes": [] if seen.get("check_mode") else [recovery],
         }
     )

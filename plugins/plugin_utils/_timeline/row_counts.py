@@ -76,6 +76,11 @@ def fields(
             **{name: dataclasses.asdict(each) for name, each in said.items()},
             # The statements of the verdict replace those from the events, because the verdict is based on more data.
             **{name: each for name, each in (verdict.get("statements") or {}).items() if name != "data_loss"},
+            **(
+                {"resolved": {"value": statements.NO, "why": ""}}
+                if said["data_loss"].value == statements.SUSPECTED
+                else {}
+            ),
         },
     }
 

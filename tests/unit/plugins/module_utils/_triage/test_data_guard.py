@@ -91,7 +91,7 @@ def judged(
 ) -> dict[str, Any]:
     """Return the result of a triage of a database that was created at this time."""
     facts = seen(created_at)
-    facts["hold"] = triage_run._hold_facts(facts, held, counted)
+    facts["hold"] = triage_run._hold_facts(facts, held, counted, on_record=on_record or {})
     return triage_run._judge(facts, counted=counted, on_record=on_record or {})
 
 
@@ -224,9 +224,18 @@ def test_without_earlier_rows_only_a_database_that_is_found_again_is_released(
     guard, cause: str, created_at: str | None, released: bool
 ) -> None:
     hold_for(guard, cause)
+    starter.note_unseen(state_dir=guard.state_dir, run=guard.id, warn=pytest.fail)
     data = guard(created_at)
     assert (starter.held(**guard.place) is None) is released
-    assert ((data or {}).get("state") == "sound") is released
+    assert data["state"] == ("sound" if released else "in_doubt")
+
+
+def test_a_hold_for_another_mismatch_is_not_about_a_database_that_was_not_found(guard) -> None:
+    hold_for(guard, "config_mismatch")
+    guard(BEFORE)
+    assert starter.held(**guard.place) is not None
+    # A finding that is not about the data does not put them in doubt.
+    assert incident_store.in_doubt(incident_store.current(guard.state_dir)) is False
 
 
 @pytest.mark.parametrize("cause", ["config_mismatch", "db_corrupt", ""])
@@ -256,7 +265,7 @@ def test_damage_that_a_wrong_path_explains_is_no_loss() -> None:
     facts = seen(BEFORE)
     missing = {"code": "missing", "message": "There is no database", "level": "error"}
     facts["database"].update(problems=[missing], data_loss_suspected=True, row_counts={})
-    facts["hold"] = triage_run._hold_facts(facts, None, Counted())
+    facts["hold"] = triage_run._hold_facts(facts, None, Counted(), on_record={})
     assert triage_run._judge(facts, counted=Counted(), on_record={})["data_loss_suspected"] is True
     facts["service"] = {"app_dir": "/srv/itsm", "app_dir_exists": False}
     result = triage_run._judge(facts, counted=Counted(), on_record={})
@@ -269,8 +278,9 @@ def test_the_record_says_that_the_first_triage_did_not_find_the_database(guard) 
     starter.note_unseen(**where)
     assert guard(BEFORE)["unseen"] is True
     starter.put_in_doubt(**where, reasons=["damaged"])
-    starter.settle_doubt(**guard.place, run=guard.id, state="sound", reason="restored", loss="known", warn=pytest.fail)
-    starter.settle_doubt(**guard.place, run=guard.id, state="sound", reason="checked", loss="none", warn=pytest.fail)
+    for loss in ("known", "of a later version", "none"):
+        starter.note_loss(**where, loss=loss)
+    starter.settle_doubt(**guard.place, run=guard.id, state="sound", reason="restored", warn=pytest.fail)
     data = incident_store.current(guard.state_dir)["data"]
     assert (data["state"], data["unseen"], data["loss"]) == ("sound", True, "known")
 
@@ -280,3 +290,16 @@ def test_another_database_in_place_of_the_one_that_was_not_found_is_in_doubt(gua
     hold_for(guard, "config_mismatch")
     starter.note_unseen(state_dir=guard.state_dir, run=guard.id, warn=pytest.fail)
     assert guard(created_at)["state"] == state
+
+
+def test_damage_is_not_explained_by_a_missing_folder_of_the_application() -> None:
+    """The database is outside of this folder, so it was found."""
+    facts = seen(BEFORE)
+    damage = {"code": "not_a_database", "message": "It is no database", "level": "error"}
+    facts["database"].update(problems=[damage], data_loss_suspected=True, row_counts={})
+    facts["service"] = {"app_dir": "/srv/itsm", "app_dir_exists": False}
+    facts["hold"] = triage_run._hold_facts(facts, None, Counted(), on_record={})
+    result = triage_run._judge(facts, counted=Counted(), on_record={})
+    explained = {each["cause"]: each["explained_by"] for each in result["findings"]}
+    assert explained == {"db_corrupt": None, "config_mismatch": None}
+    assert result["data_loss_suspected"] is True

@@ -462,3 +462,9 @@ def test_rows_that_the_recovery_could_not_count_are_not_declared_safe_by_a_later
         "unknown: the recovery of the database could not count the rows that it lost"
     )
     assert prose_data.rows(EN, incident).startswith("not all tables could be counted; ")
+
+
+def test_a_suspected_loss_is_not_resolved_whatever_the_verdict_says():
+    said = {"resolved": {"value": "yes", "why": ""}}
+    incident = of_runs({**LATER, "rows_before": BEFORE, "outcome": "recovered", "statements": said})
+    assert (incident.data_loss, incident.stated("resolved")) == ("suspected", "no")
