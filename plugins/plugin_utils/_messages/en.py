@@ -116,7 +116,7 @@ SENTENCES: Dict[str, str] = {
     "notified.nobody": "nobody, recorded only",
     "notified.nobody_why": "nobody, recorded only ({reason})",
     "notified.done": "{names}",
-    "notified.before": "notified before: {names}",
+    "notified.before": "{names}, before this run",
     "notified.by": "{name} by {ways}",
     "notified.failed": "NOT REACHED by {channels}",
     "notified.missing": "NOT YET NOTIFIED: {names}",

@@ -122,7 +122,7 @@ SENTENCES: Dict[str, str] = {
     "notified.nobody": "連絡先なし（ログ記録のみ）",
     "notified.nobody_why": "連絡先なし（ログ記録のみ）。理由：{reason}",
     "notified.done": "{names}に連絡済み",
-    "notified.before": "以前に連絡済み：{names}",
+    "notified.before": "{names}には以前の実行で連絡済み",
     "notified.by": "{name}（{ways}）",
     "notified.failed": "送信失敗：{channels}",
     "notified.missing": "要連絡：{names}",

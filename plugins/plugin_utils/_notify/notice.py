@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_data
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue, data_verdict
 
 Words = catalogue.Words
 _Facts = Mapping[str, Any]
@@ -71,7 +70,7 @@ def _held(rung: _Facts) -> str:
 
 def _data_loss(words: Words, facts: _Facts) -> str:
     verdict = str(facts["data_loss"])
-    told = prose_data.verdict_on_data(words, verdict, str(facts["data_loss_why"]))
+    told = data_verdict.text(words, verdict, str(facts["data_loss_why"]))
     untouched = verdict == "suspected" and facts["nothing_started"] == "yes"
     return words.say("data_loss.untouched", verdict=told) if untouched else told
 

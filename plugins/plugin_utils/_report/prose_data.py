@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import List, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import data_verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
@@ -50,18 +51,9 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
 
 def data_loss(words: Words, incident: incident_model.Incident) -> str:
     """Return the data-loss verdict in words."""
-    told = verdict_on_data(words, incident.data_loss, statements.why_of_data_loss(incident.statements))
+    told = data_verdict.text(words, incident.data_loss, statements.why_of_data_loss(incident.statements))
     untouched = incident.data_loss == statements.SUSPECTED and incident.stated("nothing_started") == statements.YES
     return words.say("data_loss.untouched", verdict=told) if untouched else told
-
-
-def verdict_on_data(words: Words, value: str, why: str) -> str:
-    """Return the data-loss verdict in words. value and why: of the statement data_loss."""
-    if value != statements.UNKNOWN:
-        detailed = f"data_loss.{value}.{why}"
-        return words.say(detailed if detailed in words.sentences else f"data_loss.{value}")
-    known = words.sentences.get(f"uncounted.{why}")
-    return words.say("data_loss.unknown", why=known) if known else words.say("unknown")
 
 
 def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:

@@ -32,7 +32,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[5]
 PLUGINS = ROOT / "plugins"
 SPEAKING = [
     *(PLUGINS / "plugin_utils" / "_report").glob("*.py"),
-    PLUGINS / "plugin_utils" / "_messages" / "catalogue.py",
+    *(PLUGINS / "plugin_utils" / "_messages" / f"{name}.py" for name in ("catalogue", "data_verdict")),
     PLUGINS / "plugin_utils" / "_notify" / "notice.py",
     *(PLUGINS / "callback").glob("*.py"),
 ]

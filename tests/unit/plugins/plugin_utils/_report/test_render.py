@@ -462,7 +462,7 @@ def test_rows(before, after, words):
                 },
             },
             screen_report.BAD,
-            ["notified    DBA by mail dba@x; notified before: Lead by mail lead@x (unknown cause)"],
+            ["notified    DBA by mail dba@x; Lead by mail lead@x, before this run (unknown cause)"],
             id="notified by an earlier run",
         ),
         pytest.param({}, screen_report.BAD, ["UNFINISHED", "the run ended before its verdict"], id="killed"),
