@@ -178,22 +178,13 @@ def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapp
         "warnings": [],
         "signs": outage_signs.signs(facts),
         "row_counts": facts["database"].get("row_counts") or {},
-        "data_loss_suspected": _is_loss_suspected(facts, found),
+        "data_loss_suspected": bool(facts["database"].get("data_loss_suspected") or facts["hold"]["replaced"]),
         "database_replaced": facts["hold"]["replaced"],
         "rows_missing": facts["hold"]["rows_missing"],
         "rows_collapsed": facts["hold"]["rows_collapsed"],
         "rows_before": dict(counted.rows),
         "created_before": counted.created_at,
     }
-
-
-def _is_loss_suspected(facts: Mapping[str, Any], found: Sequence[Finding]) -> bool:
-    """Return True if the rows of the service's database may be lost.
-
-    If another cause explains the problem, another file was checked. For example, its path is wrong.
-    """
-    elsewhere = any(finding.cause == "db_corrupt" and finding.explained_by for finding in found)
-    return bool(facts["database"].get("data_loss_suspected") and not elsewhere) or bool(facts["hold"]["replaced"])
 
 
 def _save(

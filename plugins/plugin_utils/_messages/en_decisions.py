@@ -31,7 +31,7 @@ SENTENCES: Dict[str, str] = {
     "reason.verification.fell": "failed again: {why}",
     "reason.verification.login": "{why} (the service answers: check nexus_login_username and nexus_login_password)",
     "reason.recovery.no_method": "{path} was not changed because no method is possible: {why:;}. To use an empty database, set database_recovery_confirm_empty",
-    "reason.recovery.rows_missing": "{path} was not changed: it is sound, but has fewer rows than at the last good count ({tables}). If they were deleted on purpose, release the service with outage_release.yml. Otherwise, set database_recovery_method",
+    "reason.recovery.rows_missing": "{path} was not changed: it is sound, but these tables have fewer rows than at the last good count: {tables}. If they were deleted on purpose, release the service with outage_release.yml. Otherwise, set database_recovery_method",
     "reason.recovery.not_sound": "After the migrations {path} is not sound: {problems:;}",
     "remedy.see_evidence": "see the evidence",
     "next_step.data_loss": "Start nothing. Hand the evidence to the DBA. database_recover.yml with --check shows what each method would lose",

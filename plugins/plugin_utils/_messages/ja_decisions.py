@@ -31,7 +31,7 @@ SENTENCES: Dict[str, str] = {
     "reason.verification.fell": "再び停止：{why}",
     "reason.verification.login": "{why}（サービスは応答しているため、nexus_login_username と nexus_login_password を確認する）",
     "reason.recovery.no_method": "実施できる方法がないため {path} を変更していない：{why}。空のデータベースを使用するには database_recovery_confirm_empty を指定する",
-    "reason.recovery.rows_missing": "{path} は正常だが、前回の確認時より行が少ない（{tables}）ため変更していない。意図した削除であれば outage_release.yml で保留を解除し、そうでなければ database_recovery_method を設定する",
+    "reason.recovery.rows_missing": "{path} は正常だが、前回の確認時より行が少ないテーブルがある（{tables}）ため変更していない。意図した削除であれば outage_release.yml で保留を解除し、そうでなければ database_recovery_method を設定する",
     "reason.recovery.not_sound": "マイグレーションの後の {path} に問題がある：{problems}",
     "remedy.see_evidence": "証拠を参照",
     "next_step.data_loss": "何も起動せず、証拠を DBA に引き継ぐ。database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",

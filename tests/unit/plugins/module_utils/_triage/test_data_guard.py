@@ -260,19 +260,6 @@ def test_a_hold_names_the_cause_that_explains_the_finding() -> None:
     assert data_guard._root(findings[0], findings) is findings[0]
 
 
-def test_damage_that_a_wrong_path_explains_is_no_loss() -> None:
-    """The file that was checked is not the service's database."""
-    facts = seen(BEFORE)
-    missing = {"code": "missing", "message": "There is no database", "level": "error"}
-    facts["database"].update(problems=[missing], data_loss_suspected=True, row_counts={})
-    facts["hold"] = triage_run._hold_facts(facts, None, Counted(), on_record={})
-    assert triage_run._judge(facts, counted=Counted(), on_record={})["data_loss_suspected"] is True
-    facts["service"] = {"app_dir": "/srv/itsm", "app_dir_exists": False}
-    result = triage_run._judge(facts, counted=Counted(), on_record={})
-    assert [each["cause"] for each in result["findings"]] == ["config_mismatch", "db_corrupt"]
-    assert result["data_loss_suspected"] is False
-
-
 def test_the_record_says_that_the_first_triage_did_not_find_the_database(guard) -> None:
     where = {"state_dir": guard.state_dir, "run": guard.id, "warn": pytest.fail}
     starter.note_unseen(**where)
