@@ -525,6 +525,11 @@ hold:
   returned: always
   type: dict
   version_added: 0.2.0
+released:
+  description: True if this triage released a hold. With O(run) and O(incident) only.
+  returned: always
+  type: bool
+  version_added: 0.2.0
 data:
   description: The state of the data, in the format of RV(itsm_nexus.runbook.incident#module:data).
   returned: always
