@@ -421,10 +421,10 @@ takeover:
   version_added: 0.2.0
 data:
   description:
-    - The state of the data, or V(null) if nothing is known. C(state) is V(in_doubt), V(sound), V(accepted) or
-      V(not_found), and C(rows) contains the last good row counts by table. C(created_at) is the time of the first
-      migration of the database with these rows. C(accepted) lists the kinds of damage that a person has accepted. C(reasons) and
-      C(checked_at) are returned too.
+    - The state of the data, or V(null) if nothing is known.
+    - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts by
+      table. C(created_at) is the time of the first migration of the database with these rows. C(accepted) lists the
+      kinds of damage that a person has accepted. C(reasons) and C(checked_at) are returned too.
     - C(unseen) is true if the first triage did not find the database. C(loss) is the loss of rows by a recovery of the
       database, V(none), V(known) or V(unknown). Both are missing if they do not apply.
   returned: always
