@@ -44,7 +44,7 @@ REASONS = {
     "_common/atomic_files.py": "what it is asked to; its callers are in this list",
     "_common/parallel.py": KERNEL,
     "_common/safe_open.py": "the package that opens for the others",
-    "_host/fstab.py": "only /etc/fstab, which belongs to root",
+    "_host/mounts.py": "only /etc/fstab, which belongs to root, and a file of /proc",
     "_host/procfs.py": KERNEL,
     "_incident/archive.py": OURS,
     "_incident/hold.py": OURS,

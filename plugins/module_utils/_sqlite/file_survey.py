@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import fstab
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import (
@@ -84,7 +84,7 @@ def away(path: str, *, rights: safe_open.Rights) -> Optional[Problem]:
     Such a database was not seen, so nothing is known about its rows.
     """
     shown = sqlite_files.printable(path)
-    point = fstab.unmounted(path)
+    point = mounts.unmounted(path)
     if point is not None:
         told = message("reason.sqlite.not_mounted", path=shown, mount=sqlite_files.printable(point))
         return Problem("not_mounted", told)

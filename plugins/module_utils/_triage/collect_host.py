@@ -15,6 +15,7 @@ import time
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
     Question,
@@ -56,18 +57,8 @@ _GROUP_FILES = {
 _NO_LIMIT = 1 << 62
 
 
-def _mounts() -> List[Tuple[str, str, str]]:
-    """Return (mount point, device, type) of every mount. A later mount hides earlier ones at the same point."""
-    mounts = []
-    # The kernel escapes blanks, tabs and line feeds here, but not the other characters that Python splits at.
-    for line in filter(None, read("/proc/self/mounts").split("\n")):
-        device, point, kind = line.split(" ")[:3]
-        mounts.append((re.sub(r"\\(\d{3})", lambda octal: chr(int(octal.group(1), 8)), point), device, kind))
-    return mounts
-
-
 def _mount_of(place: str) -> Tuple[str, str, str]:
-    points = [mount for mount in _mounts() if place == mount[0] or place.startswith(mount[0].rstrip("/") + "/")]
+    points = [mount for mount in mounts.mounted() if place == mount[0] or place.startswith(mount[0].rstrip("/") + "/")]
     # If two mounts have the same point, the later one counts.
     return max(enumerate(points), key=lambda item: (len(item[1][0]), item[0]), default=(0, ("/", "", "")))[1]
 

@@ -39,7 +39,7 @@ from sqlite_samples import (
 )
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import fstab
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
@@ -314,7 +314,7 @@ def test_a_database_whose_folder_is_missing_was_not_seen(tmp_path: Path) -> None
 
 def test_a_database_whose_disk_is_not_mounted_was_not_seen(tmp_path: Path, monkeypatch) -> None:
     """The mount point is an empty folder, or the service has made its folders there."""
-    monkeypatch.setattr(fstab, "unmounted", lambda path: str(tmp_path))
+    monkeypatch.setattr(mounts, "unmounted", lambda path: str(tmp_path))
     result = check(str(tmp_path / "itsm.db"), checks=CHECKS)
     assert codes(result) == ["not_mounted"]
     assert result["problems"][0]["message"].endswith(f"is not mounted at {tmp_path}, as /etc/fstab requires")

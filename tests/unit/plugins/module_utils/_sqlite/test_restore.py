@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 import sqlite_samples
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import fstab
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
     file_survey,
@@ -371,7 +371,7 @@ def test_nothing_is_restored_to_a_mount_point_without_its_file_system(
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     before = sqlite_samples.snapshot(str(folder))
-    monkeypatch.setattr(fstab, "unmounted", lambda place: str(folder))
+    monkeypatch.setattr(mounts, "unmounted", lambda place: str(folder))
     with pytest.raises(SqliteError, match=r"is not mounted at .*, as /etc/fstab requires: mount its disk first"):
         restore(path, act=act, method=method, confirm_empty=True)
     assert sqlite_samples.snapshot(str(folder)) == before

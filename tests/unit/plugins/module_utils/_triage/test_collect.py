@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
     safe_open,
     timestamps,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, mounts, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
     collect_application,
     collect_certificate,
@@ -822,14 +822,14 @@ def test_a_host_without_coredumpctl(site):
 def test_a_mount_with_an_odd_name_hides_no_other(monkeypatch):
     # With fusermount, any user can create such a mount.
     odd = "x /home/u/a\rb fuse rw 0 0\nx /home/u/\u2028\x0b fuse rw 0 0\nx /home/u/a\xa0b fuse rw 0 0\n"
-    monkeypatch.setattr(collect_host, "read", lambda path: f"a / ext4 rw 0 0\n{odd}b /srv xfs rw 0 0\n")
+    monkeypatch.setattr(mounts, "_read", lambda path: f"a / ext4 rw 0 0\n{odd}b /srv xfs rw 0 0\n")
     assert collect_host._mount_of("/srv/app") == ("/srv", "b", "xfs")
     assert collect_host._mount_of("/home/u/a\xa0b/c")[0] == "/home/u/a\xa0b"
 
 
 def test_of_two_mounts_at_one_place_the_later_one_counts(monkeypatch):
-    mounts = "a / ext4 rw 0 0\nb /srv ext4 rw 0 0\nc /srv xfs rw 0 0\nd /srv2 xfs rw 0 0\ne /my\\040disk xfs rw 0 0\n"
-    monkeypatch.setattr(collect_host, "read", lambda path: mounts)
+    table = "a / ext4 rw 0 0\nb /srv ext4 rw 0 0\nc /srv xfs rw 0 0\nd /srv2 xfs rw 0 0\ne /my\\040disk xfs rw 0 0\n"
+    monkeypatch.setattr(mounts, "_read", lambda path: table)
     assert collect_host._mount_of("/srv/app")[1] == "c"
     assert collect_host._mount_of("/srv")[1] == "c"
     assert collect_host._mount_of("/srv3")[1] == "a"
