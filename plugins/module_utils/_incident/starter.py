@@ -219,10 +219,10 @@ def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]
     if record is None:
         return
     known = record.get("data") or {}
-    # A value of another version is like an unknown loss.
+    # Without earlier data, the database is in doubt until the service is released. An unknown value is an unknown loss.
     losses = [each if each in _LOSSES else "unknown" for each in (str(known.get("loss") or ""), loss)]
     data = {
-        "state": incident_store.NOT_FOUND,
+        "state": incident_store.IN_DOUBT,
         "reasons": [],
         "rows": {},
         **known,

@@ -95,7 +95,8 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
     created_at = last_good.Counted.of(result["facts"]["database"]).created_at or result["created_before"]
     conclusive = bool(result["facts"]["database"].get("conclusive"))
     # A database that was not found is there now, but it may be another one.
-    another = (record.get("data") or {}).get("state") == incident_store.NOT_FOUND and conclusive
+    on_record = record.get("data") or {}
+    another = on_record.get("state") == incident_store.NOT_FOUND and conclusive
     doubtful = bool(of_data) or (another and any(item["cause"] == "start_held" for item in blocking))
     if blocking:
         first = _root(blocking[0], result["findings"])
@@ -109,42 +110,25 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
         return
     if known["held"] is None and not incident_store.in_doubt(record):
         # If a person has accepted the damage, the row counts are unknown.
-        if result["rows_collapsed"] and not (record.get("data") or {}).get("accepted"):
+        if result["rows_collapsed"] and not on_record.get("accepted"):
             lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
             reasons = [f"Fewer rows than at the last good count: {lost}"]
             before = {"rows": result["rows_before"], "created_at": result["created_before"]}
             one_starter.put_in_doubt(
                 state_dir=params["state_dir"], run=params["run"], reasons=reasons, **before, warn=warn
             )
-        elif conclusive and not record.get("data"):
+        elif conclusive and not on_record:
             seen = {"rows": result["row_counts"], "created_at": created_at}
             one_starter.note_rows(state_dir=params["state_dir"], run=params["run"], **seen, warn=warn)
         return
     if not conclusive or result["rows_missing"] or result["database_replaced"] is None:
         return
     if result["rows_before"]:
-        _release(
-            result,
-            where,
-            reason="The database was checked: it is sound, and no row is missing",
-            created_at=created_at,
-            warn=warn,
-        )
-    elif not incident_store.in_doubt(record) and is_older(
-        known["held"], created_at, on_record=record.get("data") or {}
-    ):
-        _release(
-            result, where, reason="The database was found again, and it is sound", created_at=created_at, warn=warn
-        )
-
-
-def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the finding that explains a finding, or the finding itself if none does."""
-    return next((other for other in findings if other["cause"] == finding["explained_by"]), finding)
-
-
-def _release(result: Dict[str, Any], where: Mapping[str, Any], *, reason: str, created_at: str, warn: Warn) -> None:
-    """Release the service, because a triage found its database sound."""
+        reason = "The database was checked: it is sound, and no row is missing"
+    elif not incident_store.in_doubt(record) and is_older(known["held"], created_at, on_record=on_record):
+        reason = "The database was found again, and it is sound"
+    else:
+        return
     try:
         one_starter.settle_doubt(
             **where,
@@ -157,6 +141,11 @@ def _release(result: Dict[str, Any], where: Mapping[str, Any], *, reason: str, c
         result.update(hold=None, released=True)
     except unit_hold.HoldError as error:
         warn(str(error))
+
+
+def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the finding that explains a finding, or the finding itself if none does."""
+    return next((other for other in findings if other["cause"] == finding["explained_by"]), finding)
 
 
 def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, guarded: bool, warn: Warn) -> None:

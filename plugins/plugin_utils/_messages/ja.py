@@ -143,7 +143,7 @@ SENTENCES: Dict[str, str] = {
     "escalation.data_loss_long_outage": "データ損失の疑いがあり、停止時間も基準を超えたため（DB破損 Runbook を参照）",
     "escalation.rules_unusable": "エスカレーションのルールを評価できず、復旧もしていないため",
     "escalation.database_emptied": "データベースを空のものに置き換えたため",
-    "escalation.database_not_recovered": "正常なデータベースでサービスを稼働できていないため（破損したファイルはすべて保存されています）",
+    "escalation.database_not_recovered": "正常なデータベースでサービスを稼働できていないため（データベースのファイルはすべて保存されています）",
     "escalation.database_from_backup": "データベースをバックアップから復元したため（データ損失の内容は「データ損失」を参照）",
     "escalation.database_salvaged": "救出できたデータでデータベースを作り直したため（データ損失の内容は「データ損失」を参照）",
     "escalation.long_outage": "停止時間がエスカレーションの基準を超えたため",

@@ -47,7 +47,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.held": "サービスの起動はインシデント {incident} により保留されています",
     "next_step.database.loss": "失われたデータの内容（{statement}）を関係者に引き継ぐ。破損したファイルは {kept} に保存されています",
     "next_step.database.loss_in_evidence": "失われたデータの内容（{statement}）を関係者に引き継ぐ。破損したファイルは証拠として保存されています",
-    "next_step.database.not_recovered": "証拠を DBA に引き継ぐ。破損したデータベースのファイルはすべて保存されています。別の方法で復旧する場合は database_recovery_method を指定して、Playbook を再度実行する",
+    "next_step.database.not_recovered": "証拠を DBA に引き継ぐ。データベースのファイルはすべて保存されています。別の方法で復旧する場合は database_recovery_method を指定して、Playbook を再度実行する",
     "next_step.reach.other": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",
     "next_step.reach.known_hosts": "known_hosts にこのホストの SSH 鍵がないか、別の鍵が登録されている。ホスト自身の鍵を確認して登録してから、Playbook を再度実行する",
     "next_step.reach.become": "ホストで root に昇格できない。ansible_become_password、ホストの sudo の規則、規則が前提とする ansible_pipelining と ansible_python_interpreter を確認してから、Playbook を再度実行する",
