@@ -117,7 +117,7 @@ class Drill:
             ]
             for seen in (before, after)
         ]
-        assert same[0] == same[1]
+        assert same[0] == same[1], (before["unit"], after["unit"])
         # If nobody may start the service, the run holds it and changes nothing else. systemd does not restart a held
         # unit.
         dropins = f"{UNIT_FOLDER}.d"

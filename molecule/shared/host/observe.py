@@ -110,6 +110,14 @@ def unit():
     return dict(line.split("=", 1) for line in output("systemctl", "show", "-p", names, "itsm-system").splitlines())
 
 
+def unit_with_processes():
+    """Return the state of the unit and the service's processes at one moment, even if systemd restarts the unit."""
+    while True:
+        before, found = unit(), processes()
+        if unit() == before:
+            return {"processes": found, "unit": before}
+
+
 def ports():
     """Return the ports of the service that accept a connection."""
     found = []
@@ -125,8 +133,7 @@ def everything():
     return {
         "rows": rows(DATABASE, with_wal=True),
         "rows_without_wal": rows(DATABASE, with_wal=False),
-        "processes": processes(),
-        "unit": unit(),
+        **unit_with_processes(),
         "ports": ports(),
         "files": files(),
     }
