@@ -82,11 +82,11 @@ def unit_events(drill: Drill, since: float) -> list[str]:
     return [MESSAGES[id] for line in lines if (id := json.loads(line).get("MESSAGE_ID")) in MESSAGES]
 
 
-def first_probe(drill: Drill, since: float) -> float:
-    """Return the time of the first probe on the host after the given time, in seconds since the epoch."""
+def first_probe(drill: Drill, since: float) -> float | None:
+    """Return the time of the first probe on the host after the given time, in seconds since the epoch, or None."""
     asked = "journalctl --output=json SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.health_probe"
-    line = drill.host.check_output(f"{asked} --since=@{since:.6f}").splitlines()[0]
-    return int(json.loads(line)["__REALTIME_TIMESTAMP"]) / 1e6
+    lines = drill.host.check_output(f"{asked} --since=@{since:.6f}").splitlines()
+    return int(json.loads(lines[0])["__REALTIME_TIMESTAMP"]) / 1e6 if lines else None
 
 
 def seconds_of(instant: str) -> float:

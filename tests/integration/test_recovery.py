@@ -197,6 +197,33 @@ def test_no_start_on_an_unsound_database(service: Service) -> None:
     assert "DBA" in run.screen[run.screen.index("PLAY RECAP") :]
 
 
+def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: Service) -> None:
+    """A person starts the service on the damaged database, and it answers, because no request needs a damaged page."""
+    with contextlib.closing(sqlite3.connect(service.database)) as connection:
+        connection.execute("CREATE TABLE archive (content)")
+        connection.executemany("INSERT INTO archive VALUES (?)", [("x" * 3000,)] * 100)
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    service.kill()
+    service.database.with_name("itsm.db-wal").unlink(missing_ok=True)
+    with service.database.open("r+b") as stream:
+        stream.seek(-50 * 4096, os.SEEK_END)
+        stream.write(os.urandom(40 * 4096))
+    first = service.play("playbooks/outage_recover.yml")
+    assert first.rc != 0
+    service.start()
+    assert service.healthy()
+    run = service.play("playbooks/outage_recover.yml")
+    end = run.screen[run.screen.index("PLAY RECAP") :]
+    told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
+    assert run.rc != 0
+    assert (told["outcome"], told["cause"], told["data_loss"]) == ("data_in_doubt", "db_corrupt", "suspected")
+    assert "DATA IN DOUBT" in end
+    assert "DBA" in end
+    # The default policy stops the service.
+    assert not service.pids()
+
+
 @pytest.mark.parametrize("missing", ["application", "database"])
 def test_a_missing_folder_is_not_reported_as_damage(service: Service, missing: str) -> None:
     """A folder that is missing, for example because its disk is not mounted, says nothing about the database in it."""

@@ -61,7 +61,9 @@ class Round(NamedTuple):
 
     def met(self, drill: Drill) -> Round:
         """Return this round with `since` set to the time from which a run has prevented every start."""
-        return self._replace(since=outside.first_probe(drill, self.killed_at) + TOO_LATE)
+        probed = outside.first_probe(drill, self.killed_at)
+        assert probed is not None
+        return self._replace(since=probed + TOO_LATE)
 
 
 @pytest.fixture(scope="module")
