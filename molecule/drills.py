@@ -44,7 +44,7 @@ class Drill:
         self.host = testinfra.get_host(f"podman://{self.container}")
 
     def observation(self, name: str) -> dict[str, Any]:
-        """Return the recorded state of the host: `sound`, `broken`, or after a run `<run>-after`."""
+        """Return a recorded state of the host: `sound`, `broken`, or `<run>-after` for the state after a run."""
         return json.loads((self.output / f"{name}.json").read_text(encoding="utf-8"))
 
     def now(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Drill:
         return told
 
     def ask(self, url: str) -> tuple[int, Any]:
-        """Query the service as a client on another machine does: (HTTP status or 0, JSON body or None)."""
+        """Query the service from outside the host. Return (HTTP status or 0, JSON body or None)."""
         address = (self.output / "address").read_text(encoding="utf-8")
         asked = subprocess.run(
             ["curl", "-sk", "--max-time", "5", "-w", "\n%{http_code}", url.replace("//host", f"//{address}")],
@@ -105,10 +105,10 @@ class Drill:
         assert {incident["title"] for incident in answer["incidents"]} >= WRITTEN
 
     def assert_untouched(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Assert that only records of the recovery and files of a running service changed between two states."""
-        # systemd goes on to restart this unit until its start limit is reached.
+        """Assert that a run changed only its records and its hold, and a running service only its own files."""
+        # During the run, systemd continues to restart such a unit until its start limit is reached.
         restarts = before["unit"]["SubState"] == "auto-restart"
-        # The scheduling state of a process at this moment does not matter.
+        # Ignore the scheduling state of a process (running or sleeping).
         same = [
             [
                 {**process, "state": ""}
@@ -118,8 +118,8 @@ class Drill:
             for seen in (before, after)
         ]
         assert same[0] == same[1], (before["unit"], after["unit"])
-        # If nobody may start the service, the run holds it and changes nothing else. systemd does not restart a held
-        # unit.
+        # A run may hold the service so that nobody can start it, but may change nothing else. systemd does not restart
+        # a held unit.
         dropins = f"{UNIT_FOLDER}.d"
         held = any(path.startswith(f"{dropins}/zz-held-") for path in after["files"])
         if held:
@@ -221,7 +221,7 @@ class Drill:
         return [each for each in told[what] if each["run"] == told["runs"][-1]["run"]]
 
     def write_result(self, *, passed: bool) -> None:
-        """Save the result of the drill for the table of all drills. A drill without a cause has no row there."""
+        """Save the result of the drill for the table of all drills. A drill without a cause has no result."""
         told = [json.loads(path.read_text(encoding="utf-8")) for path in self.output.glob("*/INC-*.json")]
         told.sort(key=lambda each: each["runs"][-1]["started_at"])
         if self.cause is None or not told:

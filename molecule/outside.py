@@ -17,7 +17,7 @@ from typing import Any
 import runs
 from drills import STATE_DIR, Drill
 
-# Message ids of systemd (systemd.journal-catalog) and the unit event that each reports.
+# Message ids of systemd (see systemd.journal-catalog), and our name for the event that each reports.
 MESSAGES = {
     "7d4958e842da4a758f6c1cdc7b36dcc5": "starting",
     "39f53479d3a045ac8e11786248231fbf": "started",
@@ -77,7 +77,7 @@ class Client:
 
 
 def unit_events(drill: Drill, since: float) -> list[str]:
-    """Return the journal events of the service's unit after the given time, by the names in MESSAGES and in order."""
+    """Return the events of the service's unit after the given time, in order. MESSAGES has their names."""
     lines = drill.host.check_output(f"journalctl --unit={runs.UNIT} --since=@{since:.6f} --output=json").splitlines()
     return [MESSAGES[id] for line in lines if (id := json.loads(line).get("MESSAGE_ID")) in MESSAGES]
 

@@ -69,7 +69,7 @@ class Run:
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
-        """Kill ansible-playbook and all its child processes on this machine together, as when a job's pod ends."""
+        """Kill ansible-playbook and all its child processes on this machine at once, as if a job's pod were removed."""
         family = {self.process.pid}
         # Repeat until all processes are frozen, because a running process may start another one.
         while new := _family(self.process.pid) - family or {pid for pid in family if not _is_frozen(pid)}:
@@ -143,7 +143,7 @@ def break_start(drill: Drill) -> None:
 
 
 def repair_start(drill: Drill) -> None:
-    """Allow the service to start again."""
+    """Undo break_start, so that the service can start again."""
     drill.host.check_output(f"sed -i /NEXUS_DEMO_FAULTS/d {ENVIRONMENT}")
 
 
@@ -154,7 +154,7 @@ def open_incident(drill: Drill) -> dict[str, Any] | None:
 
 
 def past_incidents(drill: Drill) -> list[dict[str, Any]]:
-    """Return the records of closed incidents, in order."""
+    """Return the records of closed incidents, oldest first."""
     names = drill.host.run(f"ls {STATE_DIR}/incidents").stdout.split()
     return [json.loads(drill.host.check_output(f"cat {STATE_DIR}/incidents/{name}")) for name in names]
 

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Shared by the scripts in this folder. Sourced, never run.
+# Functions and variables for the scripts that source this file.
 
 cache_dir=${XDG_CACHE_HOME:-$HOME/.cache}/itsm-nexus-runbook
 # The release of Debian on the hosts.
@@ -19,15 +19,15 @@ die() {
     exit 1
 }
 
-# The image's name contains a hash of its input. So a changed package list or recipe gets a new image.
+# The image's name contains a hash of its package list and recipe. If one of them changes, a new image is built.
 image_name() {
     local hosts=$1 hash
     hash=$(cat "$hosts"/packages.txt "$hosts"/finish "$hosts"/build-image | sha256sum)
     printf '%s:%s' "$image_repository" "${hash:0:12}"
 }
 
-# The mirror that apt of this machine uses for Debian. Only the address is copied: the other apt settings of this
-# machine do not belong in the image.
+# Prints the address of the Debian mirror that apt uses on this machine. The image needs no other apt setting of this
+# machine.
 mirror_of_debian() {
     local found
     # shellcheck disable=SC2016 # the fields are apt's

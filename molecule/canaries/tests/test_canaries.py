@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets in log, journal, environment, database and command lines: a recovery shows and stores none of them."""
+"""A recovery never shows or stores a secret from the log, journal, environment, database or a command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import urllib.parse
 import pytest
 from drills import STATE_DIR, Drill
 
-# The same list as in plant-secrets.
+# The names must be the same as in molecule/shared/host/plant-secrets.
 PLACES = (
     *("environment", "url", "dotenv", "log", "header", "journal", "option", "database", "statement", "command_line"),
     *("phrase", "bytes", "next_line", "split", "encoded"),
@@ -27,7 +27,7 @@ def canaries(drill: Drill) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def bundle(drill: Drill) -> dict[str, str]:
-    """Return the evidence of all passes, by path."""
+    """Return the content of every evidence file on the host, by path."""
     paths = drill.host.check_output(f"find {STATE_DIR} -type f -path '*/evidence/*'").split()
     return {path: drill.host.check_output(f"cat {path}") for path in paths}
 
@@ -54,7 +54,7 @@ def test_the_lines_are_kept_without_their_secrets(bundle: dict[str, str]) -> Non
 
 
 def forms_of(canary: str) -> set[str]:
-    """Return the canary, its halves, and the part that all its base64 forms share, at each of the three offsets."""
+    """Return the texts that reveal a canary: itself, its halves, its URL form, and a part of each base64 form."""
     encoded = {base64.b64encode(b" " * before + canary.encode()).decode()[4:-4] for before in range(3)}
     return {canary, canary[:16], canary[16:], urllib.parse.quote(canary), *encoded}
 
@@ -67,7 +67,7 @@ def test_no_written_file_contains_it(
     written = {path: path.read_text("utf-8") for path in drill.output.rglob("*") if path.is_file()}
     documents = [path for path in written if path.suffix in (".jsonl", ".md", ".html", ".json", ".log")]
     assert {path.suffix for path in documents} == {".jsonl", ".md", ".html", ".json", ".log"}
-    # This includes the screen at -vvv.
+    # The files include the screen of a run with -vvv.
     assert "<" in written[drill.output / "recover.log"] and "ESTABLISH" in written[drill.output / "recover.log"]
     texts = {**{str(path): written[path] for path in documents if path.name != "canaries.json"}, **bundle}
     assert [path for path, text in texts.items() for form in forms if form in text] == []
@@ -76,7 +76,7 @@ def test_no_written_file_contains_it(
 @pytest.mark.parametrize("place", PLACES)
 def test_no_other_record_on_the_host_contains_it(drill: Drill, canaries: dict[str, str], place: str) -> None:
     found = drill.host.run(f"grep -rlF {canaries[place]} {STATE_DIR} /run/itsm-runbook /tmp /var/tmp /home /root")
-    # A backup of the database would contain the canary, but this rung makes no backup.
+    # A backup of the database would contain the canary, but the rung of this drill makes no backup.
     assert found.rc == 1, found.stdout
 
 

@@ -32,8 +32,8 @@ ROUNDS = [
 ]
 # The round in which the host has no network, and the duration in seconds.
 AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
-# Both sshd processes of each session of the account. The pattern is anchored, so it does not match the shell that
-# searches.
+# Kills both sshd processes of each session of the account. The pattern begins with ^, so that it does not match the
+# shell that runs this command.
 CUT = "pkill --signal KILL --full '^sshd[a-z-]*: itsm-runbook'"
 # Prints the process that listens on the service's port, ten times a second. The script runs on the host, because the
 # network may be down.
@@ -49,7 +49,7 @@ HEALTH = "https://host:6443/api/v1/health"
 
 @contextlib.contextmanager
 def watched(drill: Drill) -> Iterator[list[int]]:
-    """Collect the PIDs of the processes that serve during the block, each once. The list is filled after the block."""
+    """Yield a list that gets the PIDs of all processes that served during the block, when the block ends."""
     served: list[int] = []
     argv = ["podman", "exec", drill.container, "sh", "-c", WATCH]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watching:
@@ -68,7 +68,7 @@ def set_network(drill: Drill, state: str) -> None:
 
 
 def fail(drill: Drill) -> None:
-    """Remove the records of earlier rounds, which would exclude rungs, and kill the service."""
+    """Kill the service. First remove the records of earlier rounds, because they would exclude rungs."""
     drill.host.check_output(f"rm -rf {STATE_DIR}")
     runs.kill_service(drill)
 
@@ -93,7 +93,7 @@ def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: floa
     begun = time.monotonic()
     run = runs.Run(drill, name, playbook=playbook)
     time.sleep(moment)
-    # Before the run has connected, there is nothing to cut. A connection of an earlier run stays open for a minute.
+    # Retry until the run has a connection to cut. A connection of an earlier run also stays open for a minute.
     while not has_ended(run) and drill.host.run(CUT).rc != 0:
         pass
     ended_after = time.monotonic() - begun if has_ended(run) else None
@@ -132,7 +132,7 @@ def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], 
             if code != 0:
                 assert runs.run(drill, f"{name}-next", "--extra-vars=outage_recover_wait=120") == 0
             drill.assert_serves()
-        # No process that served was stopped.
+        # Every process that served during the run is still running.
         assert served == [process["pid"] for process in drill.now()["processes"]]
         drill.assert_every_row_is_there()
         if ended_after is None:
@@ -161,6 +161,6 @@ def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
 def test_no_call_is_still_running(drill: Drill, lengths: dict[str, float]) -> None:
     assert runs.lease(drill)["worker"] is None
     assert runs.open_incident(drill) is None
-    # At most one stored answer per run, in memory, owned by root.
+    # The stored results of calls are in memory, and only root can read them.
     kept = drill.host.check_output("find /run/itsm-runbook -path '*/calls/*' -printf '%m %u %s\\n'").splitlines()
     assert kept and all(re.fullmatch(r"600 root \d{1,7}", each) for each in kept), kept

@@ -5,7 +5,8 @@
 """The controller is killed during a clean start: the next run continues the incident and closes it.
 
 The controller is killed twice. After the first kill, the drill waits for the end of the lease. After the second kill,
-it only makes the lease older. With DRILL_THOROUGH (make nightly), there are ten kills, each with the wait.
+it does not wait, but changes the lease so that it has expired. With DRILL_THOROUGH (make nightly), the controller is
+killed ten times, and the drill waits each time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import runs
 from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
-# The tasks during which the controller is killed, and the seconds from the start of the task to the kill.
+# The controller is killed during these tasks. The number is the time in seconds from the start of the task to the kill.
 POINTS = [
     # This task opens the incident when it finds the outage.
     ("Probe the service's health", 0.4),
@@ -37,7 +38,8 @@ POINTS = [
 FEW = (5, 9)
 PATIENT = range(len(POINTS)) if THOROUGH else FEW[:1]
 LEASE = 60.0
-# Extra seconds for a busy machine. The next run checks the lease ten times a second.
+# Extra seconds for a busy machine. Without load, 0.1 seconds would be enough: the next run checks the lease ten times a
+# second.
 SLACK = 5.0
 
 
@@ -66,12 +68,12 @@ def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None
     following = runs.Run(drill, name, "--extra-vars=outage_recover_wait=300")
     runs.wait_for(lambda: not following.running or runs.lease(drill)["lease"] != held, "it begins")
     if taken and following.running:
-        # The wait must end when the lease expires, not earlier and not much later.
+        # The next run must begin when the lease expires, not earlier and not much later.
         begun_at = runs.lease(drill)["lease"]["renewed"]
         assert held["ends"] <= begun_at <= ended_at + LEASE + SLACK
     assert following.wait() == 0
     if runs.open_incident(drill):
-        # The service was already healthy: the run only had to close the incident.
+        # The incident is still open, although the service is healthy. Another run closes it.
         assert "HEALTHY" in drill.screen(name)
         runs.wait_for(lambda: is_over(drill), "the lease ends")
         assert runs.run(drill, f"{name}-closing") == 0
@@ -87,7 +89,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
     time.sleep(delay)
     killed.kill()
     assert "PLAY RECAP" not in killed.screen()
-    # The module that runs on the host does not notice the kill, and runs to its end.
+    # The kill does not stop the module that runs on the host. The module runs to its end.
     runs.wait_for(
         lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "the killed run's last module ends"
     )

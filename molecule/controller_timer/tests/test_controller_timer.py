@@ -19,7 +19,7 @@ MAINTENANCE = f"{STATE_DIR}/maintenance.json"
 
 
 def install(drill: Drill, *arguments: str) -> str:
-    """Apply the role as a person does, and return the number of changes that Ansible counts."""
+    """Apply the role as a person does, and return the line of the recap for the host."""
     project = drill.output.parents[1]
     done = subprocess.run(
         ["ansible-playbook", "--inventory=molecule/inventory", "molecule/controller_timer/converge.yml", *arguments],
@@ -39,7 +39,7 @@ def journal(drill: Drill, unit: str, *, since: str = "") -> str:
 
 
 def cursor(drill: Drill) -> str:
-    """Return the current end of the journal."""
+    """Return the cursor of the last journal entry."""
     shown = drill.host.check_output("journalctl --no-pager --lines=1 --show-cursor --output=cat")
     return shown.rsplit("-- cursor: ", 1)[1].strip()
 
@@ -65,7 +65,7 @@ def beside_its_home(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def await_look(drill: Drill, word: str) -> str:
-    """Wait until a later detection logs the given text; return the end of the journal before that detection."""
+    """Wait until a new detection logs the given text. Return the cursor of the journal from before the wait."""
     since = cursor(drill)
     runs.wait_for(lambda: word in journal(drill, f"{DETECT}.service", since=since), f"a detection says {word}")
     return since
@@ -75,7 +75,7 @@ def test_units_are_valid_and_confined(drill: Drill) -> None:
     paths = [f"/etc/systemd/system/{unit}" for unit in UNITS]
     assert drill.host.check_output(f"systemd-analyze verify {' '.join(paths)} 2>&1") == ""
     for unit in UNITS[1:]:
-        # Exposure in tenths: at most 2.0 of 10.
+        # The exposure of the unit must be at most 2.0 of 10. The option has the value in tenths.
         drill.host.check_output(f"systemd-analyze security --no-pager --threshold=20 {unit}")
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service fails again and again: the leader is notified once, and a fourth restart is not tried blindly."""
+"""The service fails four times: the third outage notifies the leader, and the fourth run tries no restart."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRETS = ("drill-webhook-token", PASSWORD)
 
 
 class Told(NamedTuple):
-    """The messages received by the end of a run."""
+    """The numbers of messages that were received before the end of a run."""
 
     mails: int
     posts: int
@@ -121,7 +121,7 @@ def test_no_secret_is_on_the_host(drill: Drill, story: Story, secret: str) -> No
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_no_secret_is_an_argument(story: Story, secret: str) -> None:
-    # This includes the commands that sudo runs on the host.
+    # The collected arguments include those of the commands that sudo runs on the host.
     assert any(b"BECOME-SUCCESS" in each for each in story.arguments)
     assert [each for each in story.arguments if secret.encode() in each] == []
 

@@ -13,7 +13,7 @@ import pytest
 import runs
 from drills import STATE_DIR, Drill
 
-# Seconds allowed beyond the slowest part.
+# Maximum number of seconds by which a triage may take longer than its slowest part.
 MOST = 1.5
 DEADLINE = 10.0
 INCIDENT = "INC-20260302T010203Z-0001"

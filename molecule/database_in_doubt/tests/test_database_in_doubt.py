@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The database is damaged during an outage: nothing starts the service, neither systemd nor a boot. No row is lost.
+"""The database is damaged during an outage. Neither systemd nor a boot starts the service, and no row is lost.
 
 Each kind of damage is tried with one delay between the kill and the run. In addition, the controller of one run is
 killed. With DRILL_THOROUGH (make nightly), each kind of damage is tried with every delay, and ten controllers are
@@ -29,7 +29,7 @@ from drills import STATE_DIR, Drill
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DAMAGES = ("zero", "pages", "deleted")
 DELAYS = (0, 3, 6, 9, 11)
-# Longer than systemd's delay: systemd has already started the service.
+# With this delay, systemd has already started the service when the run begins.
 SYSTEMD_FIRST = 30
 ROUNDS = (
     [*itertools.product(DAMAGES, DELAYS), *((damage, SYSTEMD_FIRST) for damage in DAMAGES)]
@@ -40,7 +40,7 @@ KILLS = range(10 if THOROUGH else 1)
 # Seconds for which systemd is watched after the kill: at least twice its delay and the pause before a start.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
-# Seconds that a run may need, from its first task on the host, to stop a start in progress.
+# Seconds from a run's first probe on the host until it must have stopped a start in progress.
 TOO_LATE = 1.0
 FOLDER = "/mnt/LinuxHDD/ITSM-System/backend"
 DROP_INS = f"/etc/systemd/system/{runs.UNIT}.service.d"
@@ -76,7 +76,7 @@ def acknowledged(drill: Drill) -> set[str]:
 def opened(drill: Drill) -> Iterator[None]:
     """Record, from outside the collection, which process opens which file of the database."""
     watch(drill)
-    # As after an installation: the row counts of the healthy service are on record.
+    # Record the row counts of the healthy service, as after an installation.
     assert runs.run(drill, "baseline", playbook="outage_verify") == 0
     yield
 
@@ -98,13 +98,13 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def files_on_host(drill: Drill) -> dict[str, str]:
-    """Return the database and its WAL, without the -shm, which holds no data and which a reader may create."""
+    """Return the hashes of the database and its WAL. The -shm file has no data, and a reader may create it."""
     lines = drill.host.check_output(f"sha256sum {FOLDER}/itsm.db {FOLDER}/itsm.db-wal || true").splitlines()
     return {path.rpartition("/")[2]: digest for digest, path in (line.split() for line in lines)}
 
 
 def titles_in(drill: Drill, folder: str) -> list[str]:
-    """Return the incidents in a copy of the database files in a folder."""
+    """Return the titles of the incidents in the database of a folder, read from a copy."""
     return json.loads(drill.host.check_output(f"/opt/drill/bin/titles {folder}"))
 
 
@@ -129,7 +129,7 @@ def closing(drill: Drill, run: str) -> str:
 
 
 def assert_held(drill: Drill, this: Round, incident: str) -> None:
-    """Assert that the service has not opened its database since, that nobody can start it, and that no file changed."""
+    """Assert that no file has changed, that nobody can start the service, and that it has not opened its database."""
     assert opened_by_node(drill, this.killed_at) == []
     assert set(outside.unit_events(drill, this.since)) <= {"exited"}
     assert drill.now()["processes"] == []
@@ -178,7 +178,7 @@ def reboot(drill: Drill) -> None:
 
 def recover_the_database(drill: Drill, this: Round) -> None:
     """Run database_recover.yml, and assert that it restores every acknowledged row and releases the hold."""
-    # In check mode, it shows the loss of each method and leaves the hold in force.
+    # In check mode, the playbook shows the loss of each method and does not release the hold.
     assert runs.run(drill, f"{this.name}-check", "--check", playbook="database_recover") == 0
     assert "WOULD RECOVER" in closing(drill, f"{this.name}-check")
     assert drill.host.run(f"ls {STATE_DIR}/hold.json").rc == 0
@@ -208,7 +208,7 @@ def test_nobody_starts_the_service(drill: Drill, acknowledged: set[str], damage:
     opened = opened_by_node(drill, this.killed_at)
     assert opened or delay != SYSTEMD_FIRST
     if opened:
-        # The delay of systemd's start was over when the run reached the host.
+        # systemd had already started the service when the run reached the host.
         assert opened[0]["at"] < this.since
         assert_known_as_doubtful(drill, this)
         if damage != "pages":
@@ -242,7 +242,8 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
     if this.name.startswith("pages"):
         recover_the_database(drill, this)
         return
-    # Like a person who has checked the database: the rows are lost, and the drill continues without them.
+    # Release the hold, like a person who has checked the database. The rows are lost, and the drill continues without
+    # them.
     reason = "--extra-vars={'outage_release_reason': 'The drill goes on'}"
     assert runs.run(drill, f"{this.name}-release", reason, playbook="outage_release") == 0
     drill.host.check_output(f"systemctl start {runs.UNIT}")
@@ -262,7 +263,7 @@ def test_killed_controller_does_not_allow_a_start(drill: Drill, acknowledged: se
     this = this.met(drill)
     # The module that runs on the host finishes.
     runs.wait_for(lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "its last module ends")
-    # When the lease ends, the host itself would start a service with a sound database.
+    # If the database were sound, the host itself would start the service at the end of the lease.
     time.sleep(LEASE + 15 if THOROUGH else 15)
     if not THOROUGH:
         runs.lease(drill, "--age", str(LEASE))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The database is damaged four times, each time worse, and each method accounts for every row."""
+"""Four outages, each with worse damage to the database: each method reports exactly which rows are lost."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_backup_is_used_if_it_holds_more(drill: Drill) -> None:
     before = held_before(drill, "backup")
     assert told["backup_file"] == f"{DATABASE}.backup_drill"
     assert_rows_are_reported(told, after)
-    # The nine incidents written after the backup.
+    # The lost rows are the nine incidents that were written after the backup.
     assert lost(before, after["rows"])["incidents"] == 9
     assert told["escalation"]["to"] == ["project leader"]
     assert "Data-loss statement:" in told["escalation"]["reason"]
@@ -102,7 +102,7 @@ def test_empty_database_has_its_schema_and_everyone_is_notified(drill: Drill) ->
     told, after = assert_recovered(drill, "empty")
     assert set(after["rows"]) == set(drill.observation("sound")["rows"])
     assert (told["rows_before"], told["data_loss"]) == ({}, "unknown")
-    # No row was restored. The present rows were created by the service in empty tables.
+    # No row was restored. At its start, the service wrote its default rows into the empty tables.
     assert told["rows_after"]["incidents"] == 0
     assert after["rows"]["incidents"] == 3
     assert told["escalation"]["to"] == ["the whole team"]

@@ -34,13 +34,13 @@ def client(drill: Drill) -> Iterator[outside.Client]:
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_service_recovers_without_a_controller(drill: Drill, client: outside.Client, number: int) -> None:
     outside.forget_restarts(drill)
-    # The run has to reach the host before systemd restarts the service. On a busy machine that takes more than 10
-    # seconds.
+    # The run has to reach the host before systemd restarts the service. On a busy machine, the run needs more than 10
+    # seconds for this.
     drill.host.check_output("/opt/drill/bin/restart-after 30")
     killed_at = time.time()
     runs.kill_service(drill)
     dead = runs.Run(drill, f"{number}-dead")
-    # The first task after the probe.
+    # This is the first task after the probe.
     dead.reach("Open the incident or continue the open one")
     dead.kill()
     died_at = time.time()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A long outage: the leader is notified first, everyone after half an hour, and all of them when the outage ends."""
+"""In a long outage, the leader is notified first, and everyone after half an hour. All learn about its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = b"drill-secret-of-24-bytes-and-more"
 
 
 class Story(NamedTuple):
-    """The messages of each run, in order."""
+    """The messages that each run sent, by the name of the run."""
 
     mails: dict[str, list[Any]]
     posts: dict[str, list[Request]]
@@ -42,7 +42,7 @@ def story(drill: Drill) -> Story:
     runs.break_start(drill)
     runs.kill_service(drill)
     run("down", rc=2)
-    # Move the times in the record back by half an hour.
+    # Move the times in the record back by 31 minutes, so that the outage is longer than half an hour.
     drill.host.check_output("/opt/drill/bin/age-incident 31")
     run("later", nothing_is_tried, rc=2)
     run("again", nothing_is_tried, rc=2)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's user is hostile: the recovery works in time, and no attack or leak succeeds."""
+"""The service's user is hostile: the recovery still succeeds in time, no attack works, and no secret leaks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from drills import STATE_DIR, Drill
 
 ATTACKS = ("schema", "modules", "folder")
 RUNS = ("recover", "login", "schema-check", *ATTACKS, "after")
-# Characters that control a terminal, except line ends and tabs, or the direction of text.
+# Characters that control a terminal or the direction of text, except line ends and tabs.
 ACTIVE = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -50,7 +50,7 @@ def test_each_attack_reached_its_target(drill: Drill) -> None:
     """Assert that each attack took place. Otherwise, a failed attack would count as a successful defence."""
     for run in ("schema-check", "schema"):
         assert "database_recovery by salvage" in drill.screen(run)
-    # Root must not build in a folder that the user cannot write to.
+    # The run refused to build as root in a folder that its own user cannot write to.
     assert "Cannot make a build folder in" in drill.screen("modules")
     assert "/backend" in (drill.output / "exchanged").read_text(encoding="utf-8")
 
@@ -58,7 +58,7 @@ def test_each_attack_reached_its_target(drill: Drill) -> None:
 def test_recovery_is_in_time(drill: Drill) -> None:
     told = drill.postmortem("recover")
     looks = [step for step in told["steps"] if str(step["action"]).endswith(".triage_info")]
-    # The log has 2 GiB and the journal a million lines. A slow part delays no other part.
+    # Triage is in time although the log has 2 GiB and the journal has a million lines.
     assert looks and all(look["seconds"] < 40 for look in looks)
     assert [look for look in looks if look["status"] == "failed"] == []
 
@@ -87,7 +87,7 @@ def test_no_new_file_is_readable_or_guessable_for_others(drill: Drill) -> None:
 def test_no_planted_program_runs_on_the_controller_or_as_root(drill: Drill) -> None:
     assert not Path("/tmp/hostile-owned").exists()
     assert not drill.host.file("/tmp/hostile-owned").exists
-    # The planted program was run to ask for its version, with the rights of its own user.
+    # Triage ran the planted program to get its version, but only with the rights of the service's user.
     uid = drill.host.check_output("id --user itsm")
     assert set(drill.host.check_output("cat /mnt/LinuxHDD/evil/ran-as").split()) == {uid}
 
@@ -119,7 +119,7 @@ def test_documents_contain_no_active_content(drill: Drill) -> None:
     assert not re.search(r"<(?:script|img|iframe|object|embed|form|base)\b", text)
     (document,) = (drill.output / "recover").glob("INC-*.md")
     text = document.read_text(encoding="utf-8")
-    # Markdown has no meaning inside a code span.
+    # Leave out code spans, because Markdown inside them has no effect.
     prose = re.sub(r"(?<![\\`])(`+)(?!`)(.+?)(?<!`)\1(?!`)", "", text)
     assert not re.search(r"<(?:script|img)\b", prose)
     assert not re.search(r"(?<!\\)\]\(javascript:", prose)

@@ -11,7 +11,7 @@ import runs
 from drills import STATE_DIR, Drill
 
 FILE = f"{STATE_DIR}/maintenance.json"
-# Far beyond the end of a window of one hour.
+# An end far in the future, long after a window of one hour would end.
 FAR = "2099-12-31T09:00:00+09:00"
 
 
@@ -70,7 +70,7 @@ def test_no_incident_is_opened(drill: Drill, codes: dict[str, int]) -> None:
 def test_screen_shows_the_reason_and_how_to_end_it(drill: Drill, codes: dict[str, int]) -> None:
     assert "(Release 4.2)" in closing(drill, "during")
     assert "playbooks/outage_maintenance.yml -e outage_maintenance_state=absent" in closing(drill, "during")
-    # The end of the window, which the setting gives with another time zone.
+    # The end of the window in UTC. The setting has it in another time zone.
     assert "2099-12-31T00:00:00.000Z" in closing(drill, "variable")
     assert "nexus_maintenance_until" in closing(drill, "variable")
 
@@ -91,7 +91,7 @@ def test_window_ends_by_itself(drill: Drill, codes: dict[str, int]) -> None:
     assert FILE in drill.observation("over-after")["files"]
     told = drill.postmortem("over")
     assert (told["outcome"], told["rung"]) == ("recovered", "restart")
-    # The outage is reported only after the window, with its true start.
+    # The incident is opened only after the window, but it has the true start of the outage.
     assert told["times"]["started_at"] < told["times"]["detected_at"]
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A foreign process listens on the port: it is named with its owner, and stopped only if policy names it."""
+"""Another program uses the port: the run shows its process and owner, and stops it only if the policy allows this."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_foreign_process_is_named_and_left_alone(drill: Drill) -> None:
     told = drill.assert_left_alone(cause="port_conflict")
     for word in ("6443", "nobody", "(python3"):
         assert word in told["cause_summary"]
-    # The full command line is in the evidence; it is too long for the screen.
+    # The full command line is too long for the screen, so it is only in the evidence.
     assert "http.server" in str(told["findings"][0]["evidence"])
     screen = drill.screen("forbidden")
     assert "http.server" not in screen[screen.index("PLAY RECAP") :]

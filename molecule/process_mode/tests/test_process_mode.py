@@ -34,7 +34,7 @@ def test_process_does_not_belong_to_the_login_session(drill: Drill) -> None:
 
 
 def test_log_is_continued(drill: Drill) -> None:
-    # One line per start: the log from before the outage is not lost.
+    # Each start has a line, so the log from before the outage is not lost.
     assert drill.host.check_output(f"grep -c 'Serving HTTPS' {LOG}") == "2"
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A rung cannot do all its steps: the service is not worse than before, and every statement about it is true.
+"""A step of a rung fails: the service is not worse than before, and the run makes no false statement about it.
 
 The cases: the login fails or is not checked, the dependencies cannot be built, there is too little space, and the
 state folder is read-only.
@@ -19,23 +19,22 @@ import runs
 from drills import STATE_DIR, Drill
 
 APP = "/mnt/LinuxHDD/ITSM-System"
-# Seconds from the start of the playbook to its last line: 25 for a drill that runs alone. Parallel drills share the
-# cores.
+# Maximum duration of the playbook: 25 seconds for a drill that runs alone, and more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
-# The runs without a long step.
+# The names of the runs that have no long step.
 TIMED = ("login", "limited", "no-build", "no-room", "read-only")
-# Words that must not be used about a service that answers.
+# No output may say this about a service that answers.
 FALSE = ("still down", "brought the service back", "NOT RECOVERED", "DOWN:")
 
 
 def fail(drill: Drill) -> None:
-    """Remove the records of earlier rounds, which would exclude rungs, and kill the service."""
+    """Kill the service. First remove the records of earlier rounds, because they would exclude rungs."""
     drill.host.check_output(f"rm -rf {STATE_DIR}/*")
     runs.kill_service(drill)
 
 
 def recover(drill: Drill, name: str, *arguments: str, rc: int, playbook: str = "outage_recover") -> dict[str, Any]:
-    """Run the playbook to its verdict; return the postmortem."""
+    """Run the playbook, which must end with exit code `rc`. Return its postmortem."""
     assert runs.run(drill, name, *arguments, playbook=playbook) == rc, drill.screen(name)
     return drill.postmortem(name)
 
@@ -53,7 +52,7 @@ def closing(drill: Drill, name: str) -> str:
 
 
 def held(drill: Drill) -> tuple[str, dict[str, int]]:
-    """Return the identity of the modules folder, and the rows by table."""
+    """Return the inode of the modules folder, and the number of rows by table."""
     return drill.host.check_output(f"stat --format %i {APP}/node_modules"), drill.now()["rows"]
 
 
@@ -78,7 +77,7 @@ def test_failed_login_is_no_outage(drill: Drill, password: str) -> None:
 
     assert told["rows_after"]["incidents"] >= 3
 
-    # Only a successful login resolves the incident, not a failed or an unchecked one.
+    # A failed login, or a login that was not checked, does not resolve the incident. A successful login does.
     for name, given in (("login-again", "wrong"), ("login-unchecked", "")):
         assert runs.run(drill, name, "-e", f"nexus_login_password={given}") == 2
         assert "RESOLVED" not in closing(drill, name)
@@ -116,7 +115,7 @@ def assert_on_its_old_modules(
 
 def test_failed_build_keeps_the_old_modules(drill: Drill) -> None:
     before = held(drill)
-    # A package that is not in npm's cache.
+    # The lock file now names a package that is not in npm's cache.
     drill.host.check_output(f"cp -p {APP}/package-lock.json /root/package-lock.json")
     lock = json.loads(drill.host.check_output(f"cat {APP}/package-lock.json"))
     package = lock["packages"]["node_modules/express"]

@@ -17,7 +17,7 @@ class Story(NamedTuple):
     """Everything that happened in the drill."""
 
     codes: dict[str, int]
-    # The holder of the lease before, between and after the runs that began during the first run.
+    # The lease during the first run: before, between and after the two runs that must not take it.
     leases: list[dict[str, Any]]
     resolved: dict[str, Any]
 
@@ -44,7 +44,7 @@ def story(drill: Drill) -> Story:
 
 
 def start_waiting(drill: Drill, name: str) -> runs.Run:
-    """Start a run that waits for the running one; return when it waits."""
+    """Start a run that waits for the active run. Return it when it has begun to wait."""
     # A module writes its arguments to the journal.
     asked = "journalctl --no-pager SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.incident | grep -c wait=600"
     before = drill.host.run(asked).stdout
@@ -93,7 +93,7 @@ def test_third_run_waits_and_then_has_nothing_to_do(drill: Drill, story: Story) 
     assert story.codes["waiting"] == 0
     assert "HEALTHY: second_run_refused" in drill.screen("waiting")
     assert drill.documents("waiting") == []
-    # The process that the first run started is still running.
+    # The waiting run did not restart the service: the process that the first run started is still running.
     assert drill.now()["processes"] == story.resolved["processes"]
     assert len(runs.past_incidents(drill)) == 1
     assert runs.open_incident(drill) is None

@@ -4,8 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Usage: observe.py [DATABASE]. Prints the state of the service of a drill, or the rows of DATABASE, as JSON.
 
-The drills compare the recovery with this independent result, so this program shares no code with the collection. The
-rows come from the sqlite3 shell on a copy, the unit from systemctl, and the processes from /proc.
+The drills compare the reports of the recovery with this output, so this program shares no code with the collection. The
+rows are read by the sqlite3 shell from a copy, the unit's state by systemctl, and the processes from /proc.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ APP_DIR = "/mnt/LinuxHDD/ITSM-System"
 SHARED_DATABASE = "/mnt/LinuxHDD/shared/itsm.db"
 DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else f"{APP_DIR}/backend/itsm.db"
 WATCHED = (APP_DIR, "/etc/itsm", "/etc/systemd/system", "/var/log/itsm", "/var/lib")
-# The recovery does not change these files. They change through the journal, logins and timers.
+# These files change because of the journal, logins and timers, not because of the recovery.
 UNWATCHED = ("/var/lib/systemd", "/var/lib/sudo", "/var/lib/dpkg", "/var/lib/apt")
 
 
@@ -100,7 +100,7 @@ def files():
             names[:] = [name for name in names if os.path.join(folder, name) not in UNWATCHED]
             for name in leaves + names:
                 path = os.path.join(folder, name)
-                with contextlib.suppress(FileNotFoundError):  # has ended
+                with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
                     found[path] = entry_of(path)
     return found
 

@@ -21,8 +21,8 @@ from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DELAYS = [number / 2 for number in range(31)] if THOROUGH else [0.0, 9.0, 12.5]
-# Seconds by which the recorded outage may differ from the outage that the client saw. The first probe of a run comes
-# shortly after its start, and later if parallel drills share the cores.
+# Seconds by which the recorded outage may differ from the outage that the client saw. If parallel drills share the
+# cores, the first probe of a run is later, so the difference may be larger.
 AGREES = 1.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
@@ -60,7 +60,7 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
     assert abs(outside.seconds_of(told["times"]["started_at"]) - fell_at) <= AGREES
     assert abs(outside.seconds_of(told["times"]["mitigated_at"]) - back_at) <= AGREES
     assert began_at < outside.seconds_of(told["times"]["resolved_at"]) < ended_at
-    # Rows that the service wrote between the last good count and the crash were not counted by anyone.
+    # If systemd restarted the service, nobody counted the rows that were written between the last count and the crash.
     assert told["data_loss"] == ("unknown" if by_systemd else "none")
     record = runs.past_incidents(drill)[-1]
     assert record["id"] == told["incident"]
@@ -68,7 +68,8 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
         assert record["takeover"] is None
         assert told["rungs_tried"] == []
         return
-    # A start resets systemd's information about the last exit, so only a takeover can record it.
+    # A start resets systemd's information about the last exit, so the run has recorded it at its takeover, before the
+    # start.
     last_exit = record["last_exit"]
     assert (last_exit["result"], last_exit["code"], last_exit["status"]) == ("signal", "killed", 9)
     assert abs(outside.seconds_of(last_exit["at"]) - killed_at) <= AGREES

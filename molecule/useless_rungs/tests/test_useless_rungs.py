@@ -12,7 +12,7 @@ import pytest
 from drills import Drill
 
 APP = "/mnt/LinuxHDD/ITSM-System"
-# The words that state the next step.
+# For each cause, words that the summary's next step must contain.
 CAUSES = {
     "environment_missing": "/etc/itsm/itsm.env does not exist",
     "unit_masked": "systemctl unmask itsm-system",
@@ -20,8 +20,7 @@ CAUSES = {
     "syntax_error": f"{APP}/backend/incidents.js:1",
     "database_owner": f"{APP}/backend/itsm.db",
 }
-# Seconds from the start of the playbook to its last line: 25 for a drill that runs alone. Parallel drills share the
-# cores.
+# Maximum duration of the playbook: 25 seconds for a drill that runs alone, and more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
@@ -43,7 +42,7 @@ def test_people_are_notified(drill: Drill, cause: str) -> None:
 def test_verdict_is_in_time_and_states_the_next_step(drill: Drill, cause: str) -> None:
     seconds = float((drill.output / f"{cause}.seconds").read_text(encoding="utf-8"))
     assert seconds < VERDICT
-    # Long lines of the summary are wrapped.
+    # Join the lines, because the summary wraps long lines.
     closing = " ".join(drill.screen(cause)[-4000:].split())
     assert CAUSES[cause] in closing
     assert "next step" in closing
