@@ -12,7 +12,7 @@ import pytest
 
 
 def pytest_collection_finish() -> None:
-    """Exclude thousands of collected tests from garbage collection, which is slow in the many forked processes."""
+    """Exclude the collected tests from garbage collection, because it would be slow in each forked process."""
     gc.collect()
     gc.freeze()
 

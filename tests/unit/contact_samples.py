@@ -25,7 +25,7 @@ MAIL, PAGER, SLACK, ROOM = "mail leader@example.com", "pagerduty", "slack hooks.
 
 
 def rules(applies):
-    """Return rules for several levels. Two of them have the same level. applies: the name of the rule that applies."""
+    """Return rules for several levels, two of which have the same level. The rule named in `applies` applies."""
     rows = [
         ("data", None, ["leader", "dba"]),
         ("long", "everyone", ["team"]),

@@ -20,7 +20,7 @@ BAD = (503, b'{"status":"error"}')
 
 
 class Server:
-    """A real HTTP(S) server. Each request gets the next of answers. The last one is repeated."""
+    """A real HTTP(S) server. It gives the answers in order, one for each request, and repeats the last one."""
 
     def __init__(self, *answers, context=None):
         self.answers = list(answers) or [GOOD]

@@ -75,7 +75,7 @@ class Sampler:
         elif "CATEGORY_SPACE" in inner or inner == str([(sre.LITERAL, ord(" "))]):
             most = least + 1
         elif inner == str([(sre.IN, [(sre.CATEGORY, sre.CATEGORY_WORD)])]) and least == 0:
-            # The rest of a name.
+            # Such a part of a pattern matches the rest of a name.
             return self._random.choice(("", "", "_main", "2", "Value", "_of_admin"))
         elif most is sre.MAXREPEAT:
             least, most = max(least, 8), max(least, 8) + 8

@@ -96,7 +96,7 @@ def test_names_of_templates_are_unique() -> None:
 
 
 def differences(place: str, found: Any, expected: Any) -> List[str]:
-    """Return what a place has and should not have, and the other way round. Lists must also have the same order."""
+    """Return one line for each missing entry and for each entry that is not allowed. The order of lists counts too."""
     if found == expected:
         return []
     if not isinstance(found, list) or not isinstance(expected, list):

@@ -26,7 +26,7 @@ MODULE_UTILS = [
     ["_service"],
     ["_triage"],
 ]
-# Each of these packages may import from module_utils.
+# All packages of plugin_utils may also import from module_utils.
 PLUGIN_UTILS = [
     ["_action", "_timeline", "_messages", "_watch"],
     ["_policy", "_notify", "_prefetch"],

@@ -281,7 +281,8 @@ def test_the_packages_of_the_demo_service_are_pinned_by_hashes() -> None:
 def test_only_example_inventories_are_published(tmp_path: Path) -> None:
     examples = [name for name in FILES if name.startswith("inventories/")]
     shipped = {name.split("/")[1] for name in examples}
-    # Every beginning of an example's name, with and without a suffix, and names of real places.
+    # Names that are similar to the examples: every beginning of them, with and without a suffix. Also some typical
+    # names.
     strays = {name[:length] + more for name in shipped for length in range(len(name) + 1) for more in ("", "x", ".bak")}
     strays |= {"osaka", "prodlike", "staging", "desk", "hosts.yml"}
     for name in ["galaxy.yml", "README.md", "LICENSE", *examples]:

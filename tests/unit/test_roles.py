@@ -167,8 +167,8 @@ def test_the_result_of_a_database_recovery_has_its_messages() -> None:
 
 CHANNELS = sorted((ROOT / "roles/escalation/tasks/channels").glob("*.yml"))
 
-# Channels without a JSON body for a program: a text for people, whose subject names the event. The value is the part of
-# the file that puts it in.
+# Channels that send a text for people instead of a JSON body. The subject names the event. For each channel, the part
+# of its file that inserts the text.
 TEXTS_FOR_PEOPLE = {
     "command": "[escalation_message.subject, '', escalation_message.text, '']",
     "mail": 'subject: "{{ escalation_message.subject }}"',
@@ -196,7 +196,7 @@ def lacks_of_body(place: str, tasks: list[dict]) -> list[str]:
 
 @pytest.mark.parametrize("path", CHANNELS, ids=[path.stem for path in CHANNELS])
 def test_a_channel_is_complete(path: Path) -> None:
-    """Every file of a channel has its settings, its documentation, a whole message, and tasks that reveal no secret."""
+    """Every channel has settings, documentation, a complete message, and tasks that reveal no secret."""
     kind, place, text = path.stem, path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
     texts = {
         "docs/escalation.md": f"| `{kind}` |",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The torture test must fail if steps lose data. Such steps are passed to it, and its rounds are tested too."""
+"""Tests of the torture test: it must fail if it is given steps that lose data. Its rounds are tested too."""
 
 from __future__ import annotations
 

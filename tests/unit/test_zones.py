@@ -90,7 +90,7 @@ REASONS = {
 
 
 def touches(path: Path) -> set[str]:
-    """Return the calls of a file that take a path and could change something, or open it."""
+    """Return the names of functions that a file calls, and that can open or change the file at a path."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)} & CHANGES
 
@@ -167,7 +167,7 @@ def test_a_process_that_became_a_user_cannot_go_back() -> None:
     if child == 0:
         status = 1
         try:
-            os.seteuid(DAEMON.pw_uid)  # like a block that acts as a user
+            os.seteuid(DAEMON.pw_uid)  # as in a block that acts as a user
             safe_open.become(NOBODY.pw_uid, NOBODY.pw_gid)
             facts = Path("/proc/self/status").read_text(encoding="utf-8")
             lines = dict(line.split(":\t", 1) for line in facts.splitlines() if ":\t" in line)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The callback that packs modules: the events that reach the packer, its switch, and its stop at the first error."""
+"""The callback module_prefetch: the events that it passes on, its off switch, and its end at the first error."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ PARAMETERS = {
 
 @pytest.fixture
 def seat(tmp_path):
-    """Return the lease of a state folder, in the place that modules use: in memory, by account."""
+    """Return the lease of a state folder, with the folder in memory that modules of this account use."""
     seat = host_lease.Seat(state_dir=str(tmp_path / "state"))
     yield seat
     shutil.rmtree(seat.folder, ignore_errors=True)

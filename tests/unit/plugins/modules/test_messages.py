@@ -109,7 +109,7 @@ def main(monkeypatch, capsys, tmp_path):
 
 
 def without_values(told):
-    """Return a message with 7 in place of each string. Paths and texts of the system may be English in any language."""
+    """Return a message in which 7 replaces each string. Paths and texts of the system may be English."""
     if isinstance(told, dict):
         return {"id": told["id"], "values": {name: without_values(value) for name, value in told["values"].items()}}
     return [without_values(each) for each in told] if isinstance(told, list) else "7"
@@ -131,7 +131,7 @@ def require_no_latin_sentence(text):
 
 
 def without_values_of_messages(data):
-    """Return the data of a step with 7 in place of each text in its messages. See without_values."""
+    """Return the data of a step in which 7 replaces each text of its messages. See without_values."""
     if isinstance(data, dict):
         return {
             name: {key: without_values(told) for key, told in value.items()}
@@ -157,7 +157,7 @@ def test_the_reason_of_a_failed_module_is_told_in_japanese(main, name, parameter
     assert result["failed"]
     assert result["messages"]["msg"]["id"] == identity
     assert EN.message(result["messages"]["msg"]) == result["msg"].rstrip(".")
-    # The messages of a playbook, without and with the name of the task.
+    # The messages that a playbook makes from this result, without and with the name of the task.
     for more in ({}, {"task": "A task"}):
         told = failures.messages(result, **more)
         require_japanese(told)
@@ -223,7 +223,7 @@ def test_why_no_method_is_possible_is_in_japanese(main, tmp_path, path):
     (tmp_path / "garbage.db").write_bytes(b"x" * 8192)
     plan = main("sqlite_restore", path=path, evidence_dir="HERE/kept", method="backup")
     assert plan["method"] is None
-    # The message of the role database_recovery contains this message.
+    # The role database_recovery puts this reason into its own message.
     values = {"path": path, "why": plan["messages"]["reason"]}
     told = from_dict({"id": "reason.recovery.no_method", "values": values}).to_dict()
     role = {"problems": [EN.message(told)], "messages": {"problems": [told]}}

@@ -110,7 +110,7 @@ CANARY = "Kanarienvogel-42!x"
         f"<password>{CANARY}</password>",
         f"<wsse:Password>{CANARY}</wsse:Password>",
         f"password:          {CANARY}",
-        # Without a separator.
+        # No colon or equals sign before the secret.
         f'Invalid password "{CANARY}" for admin',
         f"ALTER USER itsm WITH PASSWORD '{CANARY}'",
         f"CREATE USER itsm IDENTIFIED BY '{CANARY}'",
@@ -120,10 +120,10 @@ CANARY = "Kanarienvogel-42!x"
         # Passwords with characters that would end other values.
         f"mysql://itsm:p@ss{CANARY}@db/itsm",
         f"postgres://itsm:a/{CANARY}@db/itsm",
-        # Queries of URLs.
+        # Query strings of URLs.
         f"GET /x?key={CANARY}&page=2 200",
         f"https://x.example/blob?sv=1&sig={CANARY}",
-        # Programs that take the password after a single letter.
+        # Programs with a short option for the password.
         f"curl -u admin:{CANARY} https://x.example/",
         f"curl --user=admin:{CANARY} https://x.example/",
         f"sshpass -p {CANARY} ssh db",
@@ -159,7 +159,7 @@ def test_secrets_are_masked(text):
         "hash pbkdf2_sha256$260000$abcdefghij$abcdefghijklmnopqrstuvwxyz0123456789= stored",
         "hash $2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy stored",
         "hash $argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaQQ stored",
-        # In an escaped line, the first letter of a token follows another letter.
+        # In an escaped line, the token directly follows the letter n of an escaped line break.
         rf"{{\"log\":\"line\n{JWT}\"}}"[-len(JWT) - 4 : -2],
     ],
 )

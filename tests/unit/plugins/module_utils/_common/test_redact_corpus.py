@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Counts the secrets that are masked, with samples of a public scanner, and the ordinary lines that are changed.
+"""Measures how many secrets are masked, with samples of a public scanner, and how many ordinary lines are changed.
 
 The rules are those of the scanner detect-secrets. Samples are generated from each of its regular expressions. The part
 that the rule calls the secret must be masked.
@@ -28,7 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 RECORDED = Path(__file__).parents[3] / "recorded"
 OF_A_RULE = 40
 LEAST_MASKED, MOST_CHANGED = 0.99, 0.01
-# An IP address is not a secret. The rule for private keys matches only the first line of a key, see below.
+# An IP address is not a secret. The rule for private keys matches only the first line of a key, see _private_keys.
 NO_RULES = ("IPPublicDetector", "PrivateKeyDetector")
 # Text that a rule finds, but that is public and therefore not a secret.
 NO_SECRET = re.compile(r"AccountKey=|https://hooks\.slack\.com/services/", re.IGNORECASE)

@@ -31,7 +31,7 @@ SECRETS = {
     **{"WORD": WORD, "PHRASE": PHRASE, "TOKEN": TOKEN, "FIRST": HALVES[0], "SECOND": HALVES[1]},
     **{"HEX": HEX, "BASE64": BASE64, "JWT": JWT, "KEY1": KEY_LINES[0], "KEY2": KEY_LINES[1]},
 }
-# The length of the parts of a secret that must not be left. For an attacker, "hors" is as good as "horse".
+# No part of a secret with this length may be left in the text. For an attacker, "hors" is as good as "horse".
 SHORTEST = 4
 
 UNKNOWN = [
@@ -244,7 +244,7 @@ def test_an_unknown_secret_is_masked(form):
 def test_a_whole_log_is_masked_like_each_of_its_lines():
     texts = [_spelled(form) for form in UNKNOWN]
     clean = redact.Redactor().text("\n2026-03-02T01:02:03Z INFO next\n".join(text for text, _secrets in texts))
-    # A PEM key without an end also masks the lines after it. The tests above cover these lines.
+    # A PEM key without an end line also masks the lines after it. So check only that no secret is left.
     assert [secret for _text, secrets in texts for secret in secrets if _left(secret, clean)] == []
 
 
@@ -345,7 +345,7 @@ def test_a_known_secret_is_masked_in_every_encoding(spelling, value):
     clean = redact.Redactor([value]).text(text)
     assert redact.MASK in clean and clean.startswith("word ") and clean.endswith(" end"), clean
     assert clean.count("\n") == text.count("\n")
-    # The remaining text may only be quotes and other text that is not part of the secret.
+    # Apart from the masks, only quotes and other text that is not part of the secret may be left.
     left = clean.replace(redact.MASK, "")
     for noise in NO_SECRET:
         left = left.replace(noise, "")

@@ -47,7 +47,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ("/mnt/LinuxHDD2/itsm.db", None),
         ("/mnt/old/itsm.db", None),
         ("/mnt/two words/itsm.db", "/mnt/two words"),
-        # A bind mount has the device of the file system below it.
+        # The table of mounts shows a bind mount with the device of its file system, not with its source folder.
         ("/mnt/bound/itsm.db", None),
         ("/mnt/by-hand/itsm.db", None),
         ("/srv/itsm.db", None),

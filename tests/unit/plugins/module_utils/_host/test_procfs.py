@@ -246,7 +246,7 @@ def listen(family, address):
 def test_real_listeners(family, address, told):
     server, port = listen(family, address)
     with server:
-        # Another process may have the same port at another address.
+        # Another process may listen on the same port number at another address.
         (found,) = (each for each in procfs.listeners([port, 0]) if os.getpid() in each.pids)
         assert (found.port, found.address, found.pids, found.uid) == (port, told, [os.getpid()], os.geteuid())
     assert not any(os.getpid() in each.pids for each in procfs.listeners([port]))

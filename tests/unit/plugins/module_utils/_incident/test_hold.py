@@ -172,7 +172,7 @@ def test_a_plain_process_is_held_for_this_collection_only(tmp_path):
     assert one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path)) is None
 
 
-# The statement about the data in the record.
+# The state of the data in the incident's record.
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ LOOK = {
         (LOOK, ["corrupt"], {"users": 3}),
         ({**LOOK, "conclusive": False}, ["corrupt", "unchecked"], {"users": 3}),
         ({**LOOK, "problems": []}, [], {"users": 3}),
-        # If the rows of a damaged database could not be counted, the last good counts stay.
+        # If the rows of a damaged database could not be counted, the last good counts are kept.
         ({**LOOK, "row_counts": {}}, ["corrupt"], {"users": 4}),
         (None, [], {"users": 4}),
     ],

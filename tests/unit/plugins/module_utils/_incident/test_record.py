@@ -193,7 +193,7 @@ def test_a_second_run_is_refused_in_one_line_until_the_lease_ends(call, time):
     time.advance(1)
     second = call("open")
     assert second["continued"] and second["id"] == first["id"]
-    # The first run is still active, but it may no longer change anything.
+    # The first run may still be active, but it may no longer change the record.
     with pytest.raises(IncidentError, match=second["run"]):
         call("attempt", run=first["run"], update={"attempts": [attempt(time, 1)]})
 
@@ -365,7 +365,7 @@ def test_a_continuing_outage_is_one_incident(call, time):
     ended = call("closed", run=first["run"], update={"outcome": "not_recovered"})
     assert ended["closed_at"] is None and ended["locked_by"] is None
     time.advance(1800)
-    # A crash after the second run has begun does not move the start of the outage.
+    # A later answer and crash within the same incident do not move the start of the outage.
     second = call("open", update={"signs": [sign(time, 1700), sign(time, 1650, "good")]})
     assert second["continued"] and second["changed"]
     assert second["outage_started_at"] == time.at(-100)
@@ -380,7 +380,7 @@ def test_duration_does_not_depend_on_the_wall_clock(call, time, back):
     time.advance(1800)
     time.step = -back
     assert call("attempt", run=run)["lasted"] == 1900
-    # If a person has moved the recorded start back, the duration follows the record.
+    # If the wall clock shows a longer outage than the boot clock, the wall clock counts.
     time.step = 600
     assert call("present")["lasted"] == 2500
     time.step = 0
@@ -472,7 +472,7 @@ def test_attempt_is_recorded_before_it_is_made(call, note_start, time, tmp_path)
     first = attempt(time, 1)
     assert note([first]) is None
     assert note_start(run) is None
-    # A rung is noted twice before it ends. When the next rung is noted, the result of the first one is known.
+    # The first rung is noted twice before it ends. Its result is noted together with the start of the next rung.
     assert note([first]) is None
     assert note([{**first, "held": False, "reason": "fell"}, attempt(time, 2, rung="standard_recovery")]) is None
     seen = call("present", run=run)
@@ -566,7 +566,7 @@ def test_a_truncated_record_is_set_aside_and_never_fatal(call, time, tmp_path, n
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
-        # A call that writes takes much longer than a read, so test it only for every eighth byte and the last ones.
+        # A call that writes takes much longer than a read. So try it only for every eighth length and the last eight.
         if length % 8 and length < len(whole) - 8:
             assert "damaged" in looked["warnings"][0]
             continue
@@ -858,7 +858,7 @@ def test_a_copy_left_behind_does_not_hide_the_incident_that_is_open(call, time, 
     call("closed", run=first["run"], update={"outcome": "recovered"})
     (tmp_path / "state" / "incident.json").write_bytes(stale)
     disk.full = True
-    # If the clock was set back, the copy of the open incident looks older.
+    # The clock was set back, so the record of the open incident looks older than the outdated record of the closed one.
     time.step = -3600
     second = call("open")
     assert second["id"] != first["id"]
@@ -896,7 +896,7 @@ def test_a_healthy_run_closes_an_incident_resolved_manually(call, time):
     assert closed["changed"] and closed["id"] == opened["id"]
     assert (closed["outcome"], closed["outage_seconds"]) == ("resolved_manually", 600.0)
     assert closed["notified"] == [told(time)] and closed["locked_by"] is None
-    # The run named in the closed record may add who was notified of the resolution.
+    # The run that closed the incident may add the contacts that it notified of the resolution.
     assert call("attempt", run=closed["run"], update={"notified": [told(time, "resolved")]})["changed"]
     again = call("closed")
     assert (again["changed"], again["id"]) == (False, None)
@@ -919,7 +919,7 @@ def test_resolution_is_notified_before_the_incident_is_closed(call, time):
     other = call("resolved")
     assert (other["run"], other["changed"]) == (None, False)
     call("attempt", run=resolved["run"], update={"notified": [told(time, "resolved")]})
-    # If that run dies, the next run sends the remaining notifications, with the same end time.
+    # If the notifying run dies, the next run sends the remaining notifications, with the same end time.
     time.advance(61)
     heir = call("resolved", update={"mitigated_at": time.at(9000)})
     assert (heir["outcome"], heir["mitigated_at"]) == ("resolved_manually", time.at(590))
@@ -990,7 +990,7 @@ def test_a_good_answer_before_a_failure_ends_no_outage(call, note_start, note_an
     serving = 61 if then == "was started again" else 4
     ended = call("closed", update={"mitigated_at": time.at(3660), "serving_since": time.at(serving)})
     if then == "was started again":
-        # The run with the recorded start was killed before it got an answer.
+        # The last recorded start has no recorded answer, as if the run was killed before it got one.
         assert (ended["outcome"], ended["mitigated_at"], ended["mitigated_estimated"]) == (
             "recovered",
             time.at(61),

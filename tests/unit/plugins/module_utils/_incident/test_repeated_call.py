@@ -144,7 +144,7 @@ def test_a_call_that_died_is_repeated_with_its_start_time(begin, worked):
     repeated = end(begin())
     assert before - 0.01 <= repeated["since"] <= after
     assert worked() == 2
-    # Now the work is done, so a further call returns the same result.
+    # The work is now done. Another call returns the same result and does not repeat the work.
     assert end(begin()) == repeated
 
 

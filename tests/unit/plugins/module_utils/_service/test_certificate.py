@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Certificates that can be served, certificates that cannot be served, and how an invalid one is replaced."""
+"""Checks of certificates and keys, and the replacement of an invalid certificate."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def pair(tmp_path, made) -> Pair:
 
 
 def exchange_after_look(monkeypatch, path, *, by):
-    """Replace a file with another one after our code has opened it for the last time, before OpenSSL would."""
+    """Replace a file after our code has opened it for the last time, before OpenSSL could open it."""
     opened = safe_open.open_file
 
     def then_exchange(asked, *arguments, **options):

@@ -46,7 +46,7 @@ def free(folder: Path) -> int:
 
 
 def reclaim(folder: Path, *patterns, wanted: int | None = None, **more) -> dict:
-    """Free space until the wanted number of additional bytes is free. The default can never be reached."""
+    """Free space until `wanted` more bytes are free. By default, the limit is so high that it is never reached."""
     available = 1 << 62 if wanted is None else free(folder) + wanted
     rules = [rule if isinstance(rule, Rule) else Rule(str(rule)) for rule in patterns]
     return disk_reclaim.reclaim(

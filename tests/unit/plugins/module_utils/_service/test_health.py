@@ -303,7 +303,8 @@ def test_await_gives_up_if_systemd_does_not_start_it_again(unit_service, monkeyp
     ("restarts", "attempts"), [((2, 3, 4, 5), 3), ((0, None, 1, None, 2), 4), ((None, 1, None), 3)]
 )
 def test_await_ends_early_in_a_crash_loop(unit_service, running, restarts, attempts):
-    # None in restarts: at this probe, the unit waits for its next restart, and the count has not changed.
+    # An entry of restarts is NRestarts at that probe. None means that the unit waits for a restart, with the same
+    # count.
     count, states = 0, []
     for each in restarts:
         count = count if each is None else each

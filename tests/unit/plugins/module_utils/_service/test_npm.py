@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The modules of an application: when they count as broken, and that every failure leaves the old ones in place.
+"""The modules of an application: broken ones are found, and a failed installation keeps the old ones.
 
 Small scripts replace npm and node. npm creates a given tree. node reports that a package does not load if the package
 contains a file named broken.
@@ -589,7 +589,7 @@ STEPS = (
 
 
 def killed_install(site: Site, *, step: int) -> bool:
-    """Install in a child that is killed at this step. Return True if it was killed before it had finished."""
+    """Install in a child process that is killed at this step. Return True if the installation had not finished."""
     child = os.fork()
     if child == 0:
         count = 0
@@ -652,7 +652,7 @@ def test_killed_at_any_step_the_next_run_recovers(site):
         assert site.names() == ["backend", "node_modules", "node_modules.previous"], step
         assert (site.app / "backend/itsm.db").read_text() == "rows"
         assert site.install()["changed"] is False
-    # Every step was tried, including the two moments between the renames, at which there is no node_modules.
+    # A kill was tried at every step, including the two moments between the renames, when node_modules does not exist.
     assert step > 20
     assert gaps == 2
 
@@ -785,7 +785,8 @@ def owners(tree: Path) -> set[int]:
 @pytest.mark.parametrize("user", ["nobody", None])
 def test_npm_runs_as_the_service_user(public_site, user):
     nobody = give_to_nobody(public_site.app)
-    # Make an old tree of root, as after an installation by root. The user may swap such a tree, and root removes it.
+    # Make the old tree belong to root, as after an installation by root. The user can swap it, but only root can remove
+    # it.
     shutil.copytree(public_site.app / "node_modules", public_site.app / "node_modules.previous")
     public_site.install(application={"user": user})
     _argv, uid, home, *_names = (public_site.base / "log").read_text().splitlines()

@@ -23,7 +23,7 @@ def answer(argv, *, rc=0, stdout="", stderr=""):
 
 
 class Host:
-    """A host that returns the output of node --version and systemctl show."""
+    """A fake host: it returns given output for node --version and systemctl show, and records the calls."""
 
     def __init__(self, *, node="v20.19.2\n", unit=None, systemd=None):
         self.node = {"stdout": node} if isinstance(node, str) else node

@@ -421,7 +421,7 @@ def test_same_command_of_another_user_is_ours_only_on_our_port(service, sleeper,
 
 
 def test_pid_file_proves_a_process_that_changed_its_title(service):
-    # Its arguments differ from the command. Its pid, start time, program and folder are as expected.
+    # The arguments of the process differ from the command. Its pid, start time, program and folder are as expected.
     child = subprocess.Popen(["sleep", "61"], cwd=service.app_dir)
     titled = service._replace(command=["sleep", "60"])
     os.makedirs(os.path.dirname(service.pid_file))
@@ -656,7 +656,7 @@ def test_process_outside_the_unit_is_ended(managed, state, verb):
         result = ensure(managed, state, run=Ordered(before, DEAD if state == "stopped" else unit()))
         assert result["pids_before"] == [stray.pid]
         assert [(entry["pid"], entry["signal"]) for entry in result["stopped"]] == [(stray.pid, "TERM")]
-        assert (verb, state == "stopped") in order  # before the start, after the stop
+        assert (verb, state == "stopped") in order  # a stray process is ended before a start, but after a stop
         assert stray.wait(5) == -signal.SIGTERM
 
 

@@ -92,7 +92,7 @@ def running(*arguments, **more):
 
 @contextlib.contextmanager
 def listening(service, *, cwd=None, program=None, words=()):
-    """Start a process on the service's port: the service itself, or another folder or program if one is given."""
+    """Start a process on the service's port. It is the service, unless another folder or program is given."""
     script = str(Path(service.app_dir) / "server.py") if cwd else "server.py"
     arguments = [program or service.command[0], "-IS", script, *service.command[3:], *words]
     with running(*arguments, cwd=cwd or service.app_dir) as child:
@@ -168,7 +168,7 @@ def test_check_mode_reports_and_stops_nothing(service, port):
         (r"\S+ -IS \S+server.py \d+", None, True),
         (r"\S+ -IS \S+server.py \d+", "same", True),
         (r"\S+ -IS \S+server.py \d+", 1, False),
-        (r"server.py", None, False),  # a part of the command line is not enough
+        (r"server.py", None, False),  # the pattern must match the whole command line
         (r"\S+ -IS \S+other.py \d+", None, False),
     ],
 )

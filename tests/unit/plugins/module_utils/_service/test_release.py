@@ -201,7 +201,7 @@ def test_there_is_a_release_at_every_instant(linked, monkeypatch):
 
     monkeypatch.setattr(os, "replace", replace)
     go(linked)
-    assert seen[2:4] == ["10", "2"]  # the record had been written before
+    assert seen[2:4] == ["10", "2"]  # the first rename writes the record, the second one changes the link
 
 
 def test_folders_that_are_no_releases_do_not_count(linked, tmp_path):

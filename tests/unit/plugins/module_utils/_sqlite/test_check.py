@@ -108,7 +108,7 @@ def _page_lost(path: str) -> None:
 def _index_entry_changed(path: str) -> None:
     closed(path)
     data = Path(path).read_bytes()
-    # The second occurrence of the title is in the index.
+    # The first occurrence of the title is in the table, and the second one is in the index.
     first = data.index(b"title 000003")
     offset = data.index(b"title 000003", first + 1)
     patch(path, offset + 6, b"9")
@@ -610,7 +610,7 @@ def test_rows_in_the_wal_count(tmp_path: Path) -> None:
 
 
 def _unfinished_commit(path: str) -> None:
-    """Add the last frame of a transaction without valid checksums, as a writer leaves it that is killed then."""
+    """Add the last frame of a transaction without valid checksums, as a writer that is killed at this moment does."""
     crashed(path, shm=True)
     with open(f"{path}-wal", "r+b") as stream:
         salts = stream.read(24)[16:]

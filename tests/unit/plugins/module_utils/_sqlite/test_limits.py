@@ -90,7 +90,7 @@ def test_a_constraint_has_a_memory_limit(tmp_path: Path) -> None:
     path = made(
         tmp_path / "itsm.db", f"CREATE TABLE t (a TEXT CHECK ({GREEDY}))", "INSERT INTO t VALUES ('row')", *GROWN
     )
-    # SQLite checks constraints only if it may write, as it may on the copy of a database with a hot journal.
+    # SQLite checks constraints only on a writable connection, such as one to the copy of a database with a hot journal.
     call = """child_process.in_child(
             lambda emit: emit(integrity.run_check(
                 sqlite_reader.connect(sys.argv[1], way="copy", busy_timeout=1), "quick")),

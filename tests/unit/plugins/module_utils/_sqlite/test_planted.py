@@ -85,7 +85,7 @@ def test_a_file_that_a_journal_names_is_not_removed(app):
     precious.write_text("root's")
     name_in_journal(database, precious)
     give_to_user(app)
-    # The transaction cannot be rolled back completely. The service could not do this at its next start either.
+    # The transaction cannot be rolled back completely. The service could not roll it back at its next start either.
     assert sqlite_check.check(path=str(database))["problems"][-1]["code"] == "unreadable"
     with pytest.raises(sqlite_files.SqliteError):
         sqlite_backup.backup(path=str(database), dest_dir=str(app.parent / "backups"))

@@ -82,7 +82,7 @@ def overwrite(path: str, page: int, *, page_size: int = 4096) -> None:
 
 
 def leaf_lost(path: str, *, rows: int = 1000) -> None:
-    """Make a database in which one page of the table incidents is lost. Its index still lists all incidents."""
+    """Make a database in which one page of the table incidents is lost. The table's index still lists all incidents."""
     sqlite_samples.closed(path, rows=rows)
     overwrite(path, 12)
     assert "malformed" in sqlite_samples.shell(path, "SELECT sum(length(body)) FROM incidents")
@@ -562,7 +562,7 @@ def test_new_database_belongs_to_the_owner_of_the_old_one(reachable: str) -> Non
 def test_deleted_rows_stay_deleted(path: str) -> None:
     sqlite_samples.closed(path, rows=1000)
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA secure_delete=OFF")  # some distributions build it to wipe deleted rows
+    connection.execute("PRAGMA secure_delete=OFF")  # the default of some distributions is ON
     connection.execute("DELETE FROM incidents WHERE id > 500")
     connection.commit()
     connection.close()
@@ -628,7 +628,7 @@ def opened(folder: str, scratch: Path) -> str:
 
 @dataclasses.dataclass
 class Torture:
-    """A readable database whose rows are all in its WAL. So a wrong read has other rows or no rows."""
+    """A readable database whose rows are all in its WAL. If it is read without the WAL, the rows are missing."""
 
     path: str
     scratch: Path
@@ -639,7 +639,7 @@ class Torture:
         return os.path.dirname(self.path)
 
     def restore(self, method: str) -> Dict[str, Any]:
-        # Use an empty /proc without other processes, which makes the search for processes with open files quick.
+        # With an empty folder as /proc, the search for processes with open files is quick.
         nobody = self.scratch / "proc"
         nobody.mkdir(exist_ok=True)
         return restore(self.path, method=method, proc_root=str(nobody))

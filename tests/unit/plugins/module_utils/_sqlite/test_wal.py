@@ -162,7 +162,7 @@ def test_remains_of_an_older_generation_are_no_damage(tmp_path: Path) -> None:
 
 
 def test_a_restarted_header_without_a_frame_is_no_damage(tmp_path: Path) -> None:
-    """Write a new header without a frame, as a writer leaves it that is killed then. It has checkpointed all frames."""
+    """Write a new header without a frame, as a writer does that is killed after a checkpoint of all frames."""
     path = str(tmp_path / "db-wal")
     crashed(str(tmp_path / "db"))
     with open(path, "r+b") as stream:

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, triage_info
 
-# Parts of a triage that have their own readers: logs, knex, npm, X.509.
+# The files outside _triage and _sqlite that collect facts, for example from logs, knex and npm.
 GATHERING = (
     *(
         "_common/message",
@@ -428,7 +428,7 @@ CASES = [
     ),
     ("killed", [GONE, {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}], "signal KILL"),
     ("killed", [GONE, {"unit": {"result": "watchdog", "exit_code": "killed", "exit_status": 6}}], "signal ABRT"),
-    # If nobody asked systemd to stop the service, somebody else sent the TERM.
+    # If nobody asked systemd to stop the service, the TERM came from a person or another program.
     ("killed", [GONE, IN_ORDER, BY_TERM, exits(1)], "signal TERM"),
     ("killed", [GONE, PROCESS], "without an error: it was killed"),
     # An old error in the log is not the reason for the exit.
@@ -441,7 +441,7 @@ CASES = [
     ("stopped", [GONE, IN_ORDER], "nobody stopped it"),
     ("stopped", [GONE, IN_ORDER, BLIND], "does not show"),
     ("stopped", [GONE, IN_ORDER, {"unit": {"started_at": None}}], "since the host booted"),
-    # A stop before the last start belongs to an earlier exit.
+    # A stop request before the last start belongs to an earlier exit.
     (
         "stopped",
         [GONE, IN_ORDER, STOPPING, {"unit": {"started_at": "2026-03-02T01:01:00.000Z"}}],
@@ -1231,7 +1231,7 @@ def test_a_part_that_was_not_reached_costs_no_rule(part, lost):
     [name for name, row in table.CAUSES.items() if {"unhandled_exception", "crash_loop", "killed"} & {*row.explains}],
 )
 def test_any_cause_may_be_past(name, monkeypatch):
-    """A past cause explains an exception only if the exception names it, whatever its row contains."""
+    """A past cause explains an exception only if the exception names it, even if the table allows more."""
     ended = [GONE, EXIT_1, exception(), exits(3)]
     by_rule = [changes for cause, changes, _words in CASES if cause == name]
     assert by_rule, f"test_causes.py lacks a case of {name} in CASES"
@@ -1265,7 +1265,7 @@ def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
     [
         # Another port of the service without TLS is not a misplaced HTTPS port.
         {"answer": {"tls_elsewhere": []}},
-        # The configured port hangs. Users need it, so another port is no reason not to restart the service.
+        # The configured port hangs. Users need this port, so the service is restarted even if another port answers.
         {
             "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (6443, 18080)],
             "answer": {
@@ -1341,7 +1341,7 @@ def test_the_health_check_is_wrong_only_if_all_else_is_healthy(changes):
 def test_the_health_check_is_wrong_if_another_path_answered():
     busy = log(f"{NOW} INFO GET /api/v1/health 200 3 ms", f"{NOW} INFO GET /healthy 200 3 ms", f"{NOW} GET /health 404")
     assert evaluate(refused(404), busy)[0].details["items"][0]["what"] == "health_path"
-    # The answer at the wrong path is in the log too, but it is a web page.
+    # The log shows status 200 for the configured path too, but the answer is a web page, not a health check.
     found = evaluate(shown(b"<!doctype html>"), log(f"{NOW} INFO GET /health 200 3 ms"))
     assert found[0].details["items"][0]["what"] == "health_path"
 
@@ -1520,7 +1520,7 @@ def test_a_deleted_file_frees_its_space_when_the_service_ends():
     found = evaluate(held, DATABASE_FULL)[0]
     assert (found.cause, found.useless_rungs) == ("disk_full", ())
     assert found.remedy.id == "remedy.disk_full.restart"
-    # A file on another file system does not help, and neither does a file that is too small.
+    # A restart does not free enough space if the deleted file is too small or on another file system.
     for item in ({"path": "/var/log/server.log.1", "size": 10**7}, {"path": "/srv/itsm/server.log.1", "size": 10**3}):
         removed[:] = [item]
         assert not evaluate(held, DATABASE_FULL)[0].rungs_help
@@ -1781,7 +1781,7 @@ def test_pressure_explains_a_hang():
     assert [text for text in said if "waited for" in text] == ["all processes waited for io 80.5 % of the time"]
 
 
-# Causes that have ended: the facts by cause. PRESENT has causes that still exist.
+# Facts of causes that have ended, by cause. PRESENT has the facts of causes that still exist.
 PAST = {
     "disk_full": [signature("disk_full", "ENOSPC: no space left on device")],
     "port_conflict": [signature("port_taken", "listen EADDRINUSE :::6443")],

@@ -145,7 +145,7 @@ def test_a_database_created_after_a_person_accepted_damage_blocks_the_start() ->
 
 @pytest.fixture
 def guard(tmp_path: Path, monkeypatch):
-    """Return a function that runs the guard with a real record and hold. It returns the data of the record."""
+    """Return a function that runs the guard with a real record and hold, and returns the record's field data."""
     monkeypatch.setattr(data_guard, "_keep_data", lambda *given: None)
     monkeypatch.setattr(host_lease, "memory_folder", lambda: str(tmp_path / "memory"))
     state_dir = str(tmp_path / "state")
@@ -211,7 +211,7 @@ def hold_for(guard, cause: str) -> None:
     ("cause", "created_at", "released"),
     [
         ("config_mismatch", BEFORE, True),
-        # The service may have created it in place of the one that was not found.
+        # The service may have created this database in place of the one that was not found.
         ("config_mismatch", NEW, False),
         ("config_mismatch", None, False),
         ("db_unchecked", BEFORE, False),

@@ -322,7 +322,7 @@ def test_a_person_has_accepted_the_damage_of_then_and_no_later_one(service, tmp_
 
 
 def slow_check(monkeypatch, seconds):
-    """Make a check of the database take this number of seconds, or all of its time if it has less."""
+    """Make a check of the database take this number of seconds. It ends earlier at its time limit."""
     check = collect_application.sqlite_check.check
 
     def slowly(*, time_budget, **options):
@@ -768,7 +768,7 @@ def test_the_cause_of_an_earlier_exit_has_ended_if_requests_are_answered_again()
     for text in (BOOM, "FATAL ERROR: Reached heap limit\n", "Error: Cannot find module 'x'\n"):
         found = analyse(ACCESS.format(1) + text + ACCESS.format(5))
         assert (found["exceptions"], found["signatures"]) == ([], {}), text
-    # A health check may succeed while the database is locked. Some time later, the lock has ended too.
+    # A healthy answer shortly after the error does not show that the lock has ended, but a minute later it does.
     locked = "2026-03-02T01:02:03.000Z ERROR SqliteError: database is locked\n"
     assert list(analyse(locked + ACCESS.format(5))["signatures"]) == ["db_locked"]
     assert analyse(locked + "2026-03-02T01:03:03.000Z GET /api/v1/health 200 1 ms\n")["signatures"] == {}
@@ -1030,7 +1030,8 @@ def test_how_often_the_same_exception_is_there_is_counted():
         "TypeError: boom": 2,
         "TypeError: another": 1,
     }
-    # The same exception may have different times and numbers. After an answered request, the count begins again.
+    # Exceptions that differ only in times and numbers count as the same one. After an answered request, the count
+    # begins again.
     at = "2026-03-02T01:02:{}.000Z ERROR Error: port {} refused\n    at main (/srv/app/server.js:97:11)\n"
     found = analyse(at.format("03", 8080) + at.format("09", 9090))["exceptions"]
     assert [item["times"] for item in found] == [2, 2]

@@ -43,7 +43,7 @@ def optional(key):
     return key.split(".")[0] in catalogue.OPEN or key.endswith(".one")
 
 
-# The families of messages that travel from a module or a decision to the documents.
+# The first parts of the ids of messages that modules and decisions pass to the documents.
 MESSAGES = ("finding", "remedy", "prevention", "reason", "next_step", "deed")
 CATALOGUES = PLUGINS / "plugin_utils" / "_messages"
 ON_HOST = PLUGINS / "module_utils"
@@ -51,7 +51,7 @@ ON_HOST = PLUGINS / "module_utils"
 
 @functools.cache
 def files(language):
-    """Return the file of each key of a language."""
+    """Return the catalogue files of a language, by message id."""
     paths = [*CATALOGUES.glob(f"{language}*.py"), *(ON_HOST.glob("*/messages.py") if language == "en" else ())]
     return {
         key: path for path in paths for key in re.findall(r'^    "([^"]+)":', path.read_text("utf-8"), re.MULTILINE)
@@ -59,7 +59,7 @@ def files(language):
 
 
 def other_file(key, language):
-    """Return the file of a language for a key that only the other language has."""
+    """Return the file in which this language should have a message that only the other language has."""
     of_packages = {"_triage": "ja_findings.py", "_sqlite": "ja_sqlite.py"}
     if language == "en":
         path = files("ja")[key]
@@ -72,7 +72,7 @@ def other_file(key, language):
 
 
 def file_for(code):
-    """Return the file for the English text of a message that a file of the code makes."""
+    """Return the catalogue file for the English text of a message that the file `code` makes."""
     package = next((each for each in code.parents if each.parent == ON_HOST), None)
     if package:
         return (package if (package / "messages.py").is_file() else ON_HOST / "_common") / "messages.py"
@@ -80,7 +80,7 @@ def file_for(code):
 
 
 def lines(differences, verb="lacks", *, after=""):
-    """Return one line for each file of (file, key)."""
+    """Return a line for each file, with its keys. differences: pairs of a file and a key."""
     keys = {}
     for path, key in sorted(set(differences)):
         keys.setdefault(path.relative_to(ROOT), []).append(key)
@@ -127,7 +127,7 @@ def test_japanese_has_words_for_every_cause():
 
 def test_japanese_has_words_for_every_rule_and_outcome():
     rules = yaml.safe_load((ROOT / "roles" / "escalation" / "defaults" / "main.yml").read_text(encoding="utf-8"))
-    # A healthy service has no next step.
+    # These outcomes need no next step, because the service is healthy.
     without = ("healthy", "resolved_manually")
     keys = {
         "ja.py": [f"escalation.{rule['name']}" for rule in rules["escalation_rules"]]

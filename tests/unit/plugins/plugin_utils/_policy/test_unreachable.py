@@ -116,7 +116,7 @@ DEAD = {"failed": True, "rc": 137, "module_stdout": "", "module_stderr": "Killed
 
 
 class Line:
-    """A connection. It returns or raises the given results of its module and of the attempts to reach the host."""
+    """A fake connection. It returns or raises the given results for its modules and for attempts to reach the host."""
 
     transport = "ssh"
 

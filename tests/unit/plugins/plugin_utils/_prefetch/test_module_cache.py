@@ -209,7 +209,7 @@ def test_a_python_of_another_release_uses_the_source(runs, tmp_path, monkeypatch
 
 
 def program(folder: Path, *, says: str) -> None:
-    """Make a program python3.99 that is this Python, but reports says as the tag of its compiled code."""
+    """Make a program python3.99: this Python, but it reports the cache tag `says` for its compiled code."""
     path = folder / "bin" / "python3.99"
     path.parent.mkdir()
     lines = [
