@@ -40,10 +40,11 @@ class BenchError(Exception):
 class Goal:
     """The limit of a figure.
 
-    at_most limits the ratio of our figure to the figure of the rival `against`. If more is true, it limits the
-    difference in seconds. Without a rival, it limits our figure, in unit. Seconds depend on the machine as much as on
-    the program, so a missed goal in seconds is only reported. Ratios and counts (memory, shares, round trips) decide
-    the exit code. figure: the name of our figure. rivals_figure: the name of the rival's figure, if it differs.
+    at_most is the limit for the ratio of our figure to the figure of the rival `against`. If more is true, at_most is
+    the limit for the difference in seconds. Without a rival, at_most is the limit for our figure, in unit. Seconds
+    depend on the machine as much as on the program, so a missed goal in seconds is only reported. Ratios and counts
+    (memory, shares, round trips) decide the exit code. figure: the name of our figure. rivals_figure: the name of the
+    rival's figure, if it differs.
     """
 
     at_most: float

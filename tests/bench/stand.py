@@ -61,7 +61,7 @@ class Observer:
             connection.close()
 
     def wait(self, *, until: bool = True, longest: float = LONGEST) -> None:
-        """Wait until the service is healthy or, if until is false, until it is not. Raises BenchError."""
+        """Wait until the service is healthy, or until it is not healthy if `until` is False. Raises BenchError."""
         give_up = time.monotonic() + longest
         while self.healthy() != until:
             if time.monotonic() > give_up:

@@ -61,8 +61,9 @@ _ROWS = 200
 class Case:
     """A call of our code.
 
-    lay: creates the files for the call in a folder, with a mark in their content for the victims. run: makes the call,
-    with the user's folder and ours. after: changes files of the user. errors: the documented errors of the call.
+    lay: creates the files for the call in a folder. For the victims' folders, a mark in the content shows a leak. run:
+    makes the call, with the user's folder and ours. after: changes files of the user. errors: the documented errors of
+    the call.
     """
 
     name: str
@@ -115,7 +116,7 @@ def _damaged(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _cut_off(folder: Path, *, mark: bytes = b"") -> None:
-    """Create the files of a recovery that was killed after it had moved the old database and before the new one."""
+    """Create the files of a recovery that was killed after it had moved the old database, but not yet the new one."""
     _lay_database(folder, mark=mark, damaged=True)
     backend = folder / "backend"
     work = backend / ".itsm.db.restore"

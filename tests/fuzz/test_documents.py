@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whatever a host returns, the documents have no active content, and the screen only our own control characters."""
+"""Whatever a host returns, the documents have no active content and the screen no control characters of the host."""
 
 from __future__ import annotations
 

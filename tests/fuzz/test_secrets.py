@@ -79,7 +79,7 @@ def test_a_masked_secret_stays_masked_after_a_cut(length, secret):
     assert secret not in kept.decode()
 
 
-# Beginnings of the patterns. A pattern that is too slow backtracks if they are repeated.
+# Texts with which the patterns begin. A slow pattern backtracks if such a text is repeated many times.
 SLOW = ["a:", "-", "password", "password=", "--password ", "://", "://a:", "eyJ", ".", "\\", '"', "'", "$2b$10$", "key"]
 SLOW += ["GET ", "Error", "-----BEGIN PRIVATE KEY-----", "insert into a (", "cookie: ", "\x1b[", "\x1b]", "{{", " "]
 SLOW += ["2026-03-02T"]

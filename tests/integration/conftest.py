@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Its output and its errors are in stdout, and in the report of a failed test."""
+    """Run a command to its end. The result's stdout has its output and its errors. A failed test shows them too."""
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,

@@ -48,7 +48,7 @@ print(json.dumps([packed, kept()]))
 """
 
 
-# The modules that a worker loads for a minimal task, before and after.
+# Counts the kinds of plugins that are imported, after and before the packer has prepared a play.
 LOADING = """
 import os, sys
 from ansible.parsing.dataloader import DataLoader

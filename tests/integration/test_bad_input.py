@@ -76,7 +76,7 @@ def test_bad_input_is_named_before_any_change(laid: Service, tmp_path: Path, nam
     assert run.rc != 0
     named = [line for line in run.screen.splitlines() if variable in line and value in line]
     assert named, f"no line names {variable} and {value}"
-    # The summary at the end of the screen names the variable too.
+    # The summary at the end of the screen names the variable as well.
     assert "STOPPED: localhost" in run.screen
     end = run.screen[run.screen.index("STOPPED: localhost") :]
     assert variable in end
@@ -89,7 +89,7 @@ def test_bad_input_is_named_before_any_change(laid: Service, tmp_path: Path, nam
     assert "hunter2" not in run.screen
 
 
-# Variable, value, cause, and whether the service is recovered nevertheless.
+# Variable, value, cause, True if the service is recovered nevertheless, and the function that makes the bad input.
 DOWN: dict[str, tuple[str, str, str, bool, Breaking]] = {
     "relative app dir": ("nexus_app_dir", "srv/app", "", False, lambda *_: {"nexus_app_dir": "srv/app"}),
     "missing app dir": ("nexus_app_dir", "/nowhere/app", "", False, lambda *_: {"nexus_app_dir": "/nowhere/app"}),
@@ -209,7 +209,7 @@ def test_triage_with_a_wrong_setting_ends_with_one_clear_error(laid: Service, va
     (error,) = re.findall(r"FAILED! => (.*)", last)
     assert variable in error and value in error
     assert "has no attribute" not in run.screen
-    # If the service may be down, the summary says this first.
+    # For every variable except nexus_manager, the summary also reports that the service is down.
     assert ("DOWN: localhost" in run.screen) == (variable != "nexus_manager")
 
 

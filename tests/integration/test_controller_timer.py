@@ -68,7 +68,7 @@ def test_maintenance_excuses_an_outage_if_configured(laid: Service) -> None:
     told = laid.play("playbooks/outage_detect.yml", **excused)
     assert told.rc == 0
     assert "is down (emergency: " in told.screen and ": this is not an error" in told.screen
-    # An invalid value of the variable does not excuse an outage.
+    # An invalid end of the maintenance window does not excuse an outage.
     assert laid.play("playbooks/outage_maintenance.yml", outage_maintenance_state="absent").rc == 0
     wrong = laid.play("playbooks/outage_detect.yml", nexus_maintenance_until="soon", **excused)
     assert wrong.rc == 2

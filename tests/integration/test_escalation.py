@@ -37,7 +37,7 @@ SECRETS = {
     name: f"verysecret{name}0123456789" for name in ("slack", "teams", "mattermost", "pager", "http", "smtp", "dead")
 }
 
-# Text from the host: it must not be evaluated, and it must not forge a line, a header or a mention.
+# Text from the host. It must not be evaluated as a template, or add a line, a mail header or a mention.
 HOSTILE = "{{ 7 * 7 }}{% raw %} <!channel> @all\nBcc: evil@example.com"
 
 PLAYBOOK = """
@@ -284,7 +284,7 @@ def test_a_dry_run_lists_the_contacts_and_notifies_nobody(
     assert run.rc == 0
     for channel in (DEAD, *LEADER):
         assert f"Would notify the leader by {channel}: DOWN: the service on node1 for 0 s" in run.screen
-    # The message is shown too.
+    # The screen also shows the message that would be sent.
     assert "Done: restart failed: no answer" in run.screen
     assert set(desk.counts().values()) == {0}
     assert not desk.text.exists()
@@ -349,7 +349,7 @@ def test_a_second_run_notifies_nobody(desk: Desk) -> None:
     before = desk.counts()
     assert desk.play().rc == 0
     assert desk.counts() == before
-    # A channel that was down is tried again.
+    # Only the channel that was down is tried again.
     assert desk.told()[len(LEADER) + 1 :] == [("not_recovered", DEAD, False)]
 
 
@@ -478,7 +478,7 @@ def open_record(desk: Desk, name: str) -> dict[str, Any]:
 def test_a_run_killed_while_it_notifies_keeps_its_record(desk: Desk) -> None:
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
     reached = desk.folder / "reached"
-    # This channel kills the run, so the run never gets its result.
+    # This channel kills the run, so the run never learns whether the notification was sent.
     killer = {"type": "command", "argv": ["sh", "-c", f"touch {reached}; kill -9 $PPID; sleep 60"], "name": "ring"}
     before = desk.counts()["slack"]
     screen = desk.play(**at_once(desk, "killed", slack, killer), escalation_retries=0, escalation_timeout=5).screen

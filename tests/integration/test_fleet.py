@@ -23,7 +23,7 @@ from .conftest import ROOT, Run, Service, free_port, on_screen
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:5], HOSTS[5:7], HOSTS[7], HOSTS[8:]
-# The time limit in seconds for the hanging host. The other hosts end long before.
+# Seconds after which the hanging host is given up. The other hosts are done long before.
 PATIENCE = 120
 
 
@@ -177,7 +177,7 @@ def test_broken_hosts_are_recovered_without_waiting(fleet: Fleet) -> None:
     }
     assert {told[name]["rung"] for name in BROKEN} == {"restart"}
 
-    # No host waited: all others were done before the hanging host was given up.
+    # No other host waited for the hanging host: they were done before it was given up.
     (timeline,) = run.documents(".jsonl")
     events = [json.loads(line) for line in timeline.read_text("utf-8").splitlines()]
     given_up = next(
@@ -242,7 +242,7 @@ def test_hosts_of_a_linear_run_try_a_rung_at_the_same_time(fleet: Fleet) -> None
     run = fleet.play("outage_recover", "--limit", ",".join(BROKEN[2:4]), outage_recover_strategy="linear")
     assert run.rc == 0
     assert published(run)["outage_summary"]["recovered"] == BROKEN[2:4]
-    # One task for both hosts. If each host had its own, one would wait for the other.
+    # Both hosts are recovered by the same task. With a separate task for each host, one host would wait for the other.
     assert run.screen.count(": Start or stop the service] ***") == 1
 
 

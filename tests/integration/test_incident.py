@@ -244,7 +244,8 @@ def test_the_window_of_an_outage_that_ended_before_the_incident_was_opened(servi
         while not connected(service.http_port):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        # With a timeout of one second, this is long enough for more than three and fewer than ten failures.
+        # With a timeout of one second for each probe, this pause causes more than three and fewer than ten failed
+        # probes.
         time.sleep(4.5)
         service.signal(signal.SIGCONT)
 
@@ -280,7 +281,7 @@ def test_the_recovery_is_attributed_to_a_run_killed_before_the_first_answer(serv
     while not service.healthy():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    time.sleep(3)  # the service is healthy, but no run has seen that
+    time.sleep(3)  # the service is healthy, but no run has checked it
     left = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
     assert not left["answered_at"] and not left["mitigated_at"]
     answered = observer.ended()
@@ -307,7 +308,7 @@ def test_a_service_that_fails_during_the_wait_for_another_run_is_recovered(servi
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not (service.state / "last_healthy").exists():
             time.sleep(0.1)
-        time.sleep(6)  # the time between the detection and the wait
+        time.sleep(6)  # the run needs less time than this from its detection to its wait
         service.kill()
         seat.release(run=other["run"])
 

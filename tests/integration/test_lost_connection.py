@@ -74,7 +74,7 @@ def test_a_lost_answer_is_no_failure_of_the_step(
     document = told(run)
     assert document["outcome"] == "recovered"
     assert [(each["rung"], each["held"]) for each in document["rungs_tried"]] == [("restart", True)]
-    # A step that was called twice ran only once.
+    # A module that was called twice did its work only once.
     assert starts(service) == 1
     assert run.recap()["failed"] == 0
 

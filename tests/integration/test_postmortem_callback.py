@@ -42,8 +42,8 @@ if module.params["fail"]:
 module.exit_json(**module.params["answer"])
 """
 
-# Stdout callbacks that show almost nothing, so that all other lines on the screen are ours. A program would read the
-# output of the callback json.
+# Two stdout callbacks. The callback quiet prints nothing, so that every line on the screen is ours. The callback json
+# prints JSON, which a program would read.
 STDOUT = """\
 DOCUMENTATION = "name: NAME\\ntype: stdout\\nshort_description: Almost silent\\ndescription: [It is.]\\n"
 from ansible.plugins.callback import CallbackBase
@@ -422,7 +422,7 @@ def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
         assert f"NOT RECOVERED: node{number}" in output
     assert output.count("Call the DBA") == 4
     assert {event["host"] for event in controller.events() if event["kind"] == "unreachable"} == {"gone"}
-    # The host is reported with the result of the detection, even if later tasks failed for the same reason.
+    # The first failure is reported, even if later tasks failed for the same reason.
     assert "UNREACHABLE: gone, the host cannot be reached: Failed to connect to the host via ssh" in output
 
 
@@ -437,7 +437,8 @@ def test_a_folder_that_cannot_be_written_is_reported_and_does_not_stop_the_run(c
     assert "not written" in output
 
 
-# The tasks of a playbook. RECORDED has their events on one host, which every strategy must record, also in check mode.
+# The tasks of a playbook. RECORDED has the events of these tasks on one host. Every strategy must record these events,
+# also in check mode.
 MATRIX = [
     {"name": "Told at once", **own("health_probe", DOWN)},
     OPEN,

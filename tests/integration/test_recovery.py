@@ -105,9 +105,10 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
     assert str(document.with_suffix(".md")) in run.screen
-    # A process that ended before this time is not the cause of a later outage.
+    # The file has the time of the last healthy answer. A process that ended before this time is not the cause of a
+    # later outage.
     assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
-    # The screen shows for how long there is no output. The document does not.
+    # On the screen, the name of this task has the duration of the check. In the document, it does not.
     assert "Check that the service stays up (0.5 s)] **" in run.screen
     assert "Check that the service stays up" in {step["task"] for step in told["steps"]}
 
@@ -180,7 +181,7 @@ def test_a_failed_recovery_ends_with_a_complete_error(service: Service) -> None:
     told = json.loads(document.read_text(encoding="utf-8"))
     assert [rung["held"] for rung in told["rungs_tried"]] == [False, False]
     assert told["escalation"]["to"]
-    # The first triage cannot find out why the service does not start. The triage after the rungs can.
+    # Only the triage after the rungs can find out why the service does not start. The first triage cannot.
     assert told["cause"] == "unhandled_exception"
     assert told["rows_before"]["incidents"] > 0
 
@@ -226,7 +227,7 @@ def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: 
 
 @pytest.mark.parametrize("missing", ["application", "database"])
 def test_a_missing_folder_is_not_reported_as_damage(service: Service, missing: str) -> None:
-    """A folder that is missing, for example because its disk is not mounted, says nothing about the database in it."""
+    """A missing folder, for example on a disk that is not mounted, is no sign of damage to the database in it."""
     service.kill()
     folder = service.app if missing == "application" else service.database.parent
     away = folder.with_name("not-mounted")
@@ -346,7 +347,8 @@ def test_a_dry_run_on_a_damaged_copy_uses_the_copy_and_says_so(service: Service)
         file.write(os.urandom(4 * 4096))
     damaged, pids = copy.read_bytes(), service.pids()
     playbook, changes = "playbooks/database_recover.yml", {"nexus_db_path": "backend/rehearsal.db"}
-    # The variable of the service takes precedence, so the copy is not checked. The summary names the checked file.
+    # The service's own variable DATABASE_PATH takes precedence, so the copy is not checked. The summary names the
+    # checked file.
     run = service.play(playbook, "--check", **changes)
     assert run.rc == 0
     assert f"HEALTHY: localhost, the database {service.database} is sound; nothing changed" in run.screen

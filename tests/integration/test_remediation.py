@@ -88,7 +88,7 @@ def test_a_cause_that_policy_does_not_name_is_left_and_reported(service: Service
         "applied": [],
         "refused": [{"cause": "port_conflict", "reason": "remediation_allowed does not include this cause"}],
     }
-    assert run.recap()["changed"] == 1  # the file of the result
+    assert run.recap()["changed"] == 1  # the task that writes the result file
     assert service.pids() == [pid]
 
 

@@ -28,11 +28,11 @@ from .conftest import ROOT, Service, free_port
 from .test_recovery import installed
 
 RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
-# The token has only digits, because templates tend to convert such a string to a number.
+# The token has only digits, because a template could convert such a string to a number.
 TOKEN = "4711471147114711"
 # Seconds within which any expected event happens, even on a busy machine.
 PATIENCE = 180.0
-# The watch: seconds between two probes, and the number of healthy probes after which a failure is a new outage.
+# Settings of the watch: seconds between two probes, and the number of healthy probes that end an outage.
 INTERVAL = 0.3
 RESTORED_AFTER = 4
 
@@ -307,7 +307,8 @@ def test_an_alert_that_does_not_name_one_host_starts_nothing_and_is_reported(ser
         def rejected() -> int:
             return alerts.rulebook.screen().count('Alert rejected, nothing was started: the label itsm_host is "')
 
-        # Per minute, one alert is reported for each value of the label. A missing label also counts as a value.
+        # For each value of the label, one rejected alert per minute is reported. A missing label also counts as a
+        # value.
         wait_for(lambda: rejected() >= len(NO_HOST) + 1, "all are reported", alerts.rulebook)
         time.sleep(2)
         assert alerts.rulebook.called() == (0, 0)

@@ -195,13 +195,13 @@ def test_an_alert_for_a_group_fails_its_job_before_any_change(awx: Awx, service:
     variables = {"alertmanager_port": port, "alertmanager_token": TOKEN, "awx_organization": DATA["awx_organization"]}
     with running("itsm_nexus.runbook.alertmanager_awx", service, variables) as rulebook:
         service.kill()
-        # A template would read the last value as a number, but as a limit it must stay a string.
+        # A template would convert the last value to a number, but the limit of a job must be a string.
         for host in ("all", "local*", "itsm_nexus", "0x10"):
             assert post(port, alert(labels={"itsm_host": host})) == 200
         wait_for(lambda: len(awx.launched) == 2 and not awx.at_work(), "two jobs end", rulebook)
         assert {each["limit"] for each in awx.launched} == {"itsm_nexus", "0x10"}
         assert rulebook.screen().count('Alert rejected, nothing was started: the label itsm_host is "') == 2
-    # The jobs run in parallel.
+    # The jobs run in parallel, so their order is not known.
     group, stranger = sorted(awx.screens, key=lambda screen: "0x10" in screen)
     assert "--limit 'itsm_nexus' is a group of the inventory: nothing was done." in " ".join(group.split())
     assert "Could not match supplied host pattern, ignoring: 0x10" in stranger

@@ -62,7 +62,7 @@ class Awx:
         return "".join(event["stdout"] for event in job.events)
 
     def all_text(self, folder: Path) -> str:
-        """Return all files of a folder except the runner's own record of its environment, which AWX masks."""
+        """Return the text of all files in a folder, except the runner's record of its environment, which AWX masks."""
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != "command"]
         return "".join(path.read_text("utf-8", errors="replace") for path in files)
 
@@ -75,7 +75,8 @@ class Awx:
         script = job / "inventory" / "hosts"
         script.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(self.inventory())}\nEND\n", encoding="utf-8")
         script.chmod(stat.S_IRWXU)
-        # Survey, artifacts of earlier jobs, variables of a credential, and AWX's own variables of the job.
+        # A job gets the artifacts of earlier jobs, the answers of the survey, AWX's own variables, and, in a separate
+        # file, the variables of a credential.
         handed = {
             **self.artifacts,
             **extra_vars,
@@ -95,7 +96,7 @@ class Awx:
             timeout=300,
         )
         launched = Job(self.folder / f"artifacts_{number}", done.returncode)
-        # AWX keeps the job's events; the container is deleted.
+        # AWX keeps only the artifacts and events of the job, and deletes its container.
         (job / "artifacts" / "this").rename(launched.folder)
         shutil.rmtree(job)
         self.artifacts.update(launched.artifacts)
@@ -158,7 +159,7 @@ def assert_complete(job: Job) -> None:
     """Assert that every event has arrived, and that every task that began on a host has ended there."""
     events = job.events
     assert [event["counter"] for event in events] == list(range(1, len(events) + 1))
-    # The runner's own events, warnings and the callback's last output come before and after those of the playbook.
+    # Events that do not belong to the playbook, such as warnings, may come before and after its own events.
     of_playbook = [event["event"] for event in events if event["event"].startswith("playbook_on_")]
     assert (of_playbook[0], of_playbook[-1]) == ("playbook_on_start", "playbook_on_stats")
     ends = ("runner_on_ok", "runner_on_failed", "runner_on_skipped", "runner_on_unreachable")
@@ -174,7 +175,7 @@ def test_every_playbook_runs_as_a_job_of_awx_and_leaves_its_outcome(awx: Awx) ->
     healthy = awx.launch("outage_detect")
     assert (healthy.rc, healthy.artifacts["outage_detect"][HOST]["severity"]) == (0, "none")
 
-    # During a maintenance window, no playbook changes anything.
+    # During a maintenance window, outage_recover.yml changes nothing.
     until = {"outage_maintenance_until": "+2h", "outage_maintenance_reason": "Release 4.2"}
     assert awx.launch("outage_maintenance", outage_maintenance_state="present", **until).rc == 0
     service.kill()
@@ -244,7 +245,7 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     assert (end.rc != 0, last["outcome"], last["incident"]) == (True, "not_recovered", outcome["incident"])
     assert last["escalation"]["to"] and not service.pids()
 
-    # A person fixes the service. The findings of an earlier step are kept, and still end the ladder.
+    # A person fixes the service, but an earlier step of the workflow has stopped the ladder. So later steps do nothing.
     server.write_text(code, encoding="utf-8")
     service.start()
     pids = service.pids()

@@ -372,7 +372,7 @@ def system_calls(path: str, backups: str) -> List[Boundary]:
 
 
 class Plan:
-    """Chooses the way and the place of the next kill. No boundary is used twice before all were used once."""
+    """Chooses the way and the place of the next kill. Every boundary is used once before one is used again."""
 
     def __init__(self, seed: int, where: Optional[str]) -> None:
         """Find the boundaries with runs that are not killed. Raises Lost."""
@@ -397,7 +397,8 @@ class Plan:
         names = [name for name in boundaries.seen() if "look: " not in name]
         self._boundaries = [(name, names[:at].count(name)) for at, name in enumerate(names)]
         for pairs in (self._boundaries, self._calls):
-            # First occurrences come before later ones, so that a short run covers as many different calls as possible.
+            # Early occurrences of a call come before later ones, so that a short run covers as many different calls as
+            # possible.
             self._chance.shuffle(pairs)
             pairs.sort(key=lambda pair: pair[1] > 1)
         self._all = {"boundary": self._boundaries, "system call": self._calls}
@@ -410,7 +411,7 @@ class Plan:
         return {way: (len(self._met[way]), len(places)) for way, places in self._all.items()}
 
     def run_and_kill(self, path: str, backups: str) -> None:
-        """Run the steps and kill them in the next way."""
+        """Run the steps, and kill them in the next of the three ways."""
         way = next(self._ways)
         if not self._all.get(way):
             way = "instant"
@@ -542,7 +543,7 @@ def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
         if (number + 1) % 50 == 0:
             print(f"round {number + 1}, {rows} rows", flush=True)
     figures: Dict[str, Any] = {"rounds": rounds, "kills": rounds + sum(plan.kills.values()), "rows": rows}
-    figures["rows lost"] = 0  # or Lost was raised
+    figures["rows lost"] = 0  # otherwise Lost was raised
     figures["writers killed"] = rounds
     for way, (different, total) in plan.met.items():
         figures[f"steps killed at a {way}"] = f"{plan.kills.get(way, 0)} ({different} of {total} different ones)"

@@ -17,7 +17,7 @@ import yaml
 from harness import Goal, Measurement
 
 HOSTS, RESULTS = 50, 10_000
-# Number of consecutive tasks with an active callback, and then with an inactive one.
+# The callback is active for this number of tasks, then inactive for the same number of tasks, and so on.
 BLOCK = 5
 OWN = ("health_probe", "incident", "node_process", "sqlite_info", "triage_info")
 PLUGINS = harness.ROOT / "tests" / "bench" / "plugins"

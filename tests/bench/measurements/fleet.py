@@ -16,10 +16,10 @@ from measurements import triage
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 FORKS = "20"
 PING = "ansible -m ping"
-# The start of a playbook before its first task: the goal allows these seconds in addition to the ratio.
+# Seconds that ansible-playbook needs before its first task. They are subtracted before the comparison with the goal.
 ALLOWED = 2.0
 FEW = 10
-# The allowed growth of the time per host, from the first ten to the other hosts.
+# Maximum growth: the time for one more host beyond FEW hosts, divided by the time for one more host up to FEW hosts.
 LINEAR = 1.5
 
 
@@ -46,7 +46,7 @@ def look(inventory: Path, folder: Path, *, number: int) -> float:
 
 
 def sweep(inventory: Path, folder: Path) -> float:
-    """Probe all hosts. Return the duration in seconds minus the seconds that are allowed in addition to the ratio."""
+    """Probe all hosts. Return the duration in seconds minus ALLOWED."""
     return look(inventory, folder, number=len(HOSTS)) - ALLOWED
 
 

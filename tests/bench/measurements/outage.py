@@ -76,7 +76,7 @@ def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: o
 
 
 def cost(run: Run) -> dict[str, float | None]:
-    """Return the resources that a recovery used on the controller, and the share of its postmortem."""
+    """Return the resources that a recovery used on the controller, and the seconds of its escalation and postmortem."""
     return {
         "escalation and postmortem": run.ended - run.moment(stand.CLOSING),
         "CPU of the controller": run.cpu,
@@ -188,7 +188,7 @@ def round_trips(place: stand.Local, folder: Path) -> float:
 
 
 def stale(place: stand.Local, folder: Path) -> harness.Measured:
-    """Recover the service while a package is missing, so that its modules are rebuilt."""
+    """Crash the service while a package is missing, and recover it with a rung that rebuilds the modules."""
     place.begin()
     shutil.rmtree(place.service.app / "node_modules" / "express")
     return crash("standard_recovery", **offline())(place, folder)
@@ -225,7 +225,7 @@ def _fill(database: Path, rows: int) -> None:
 
 
 def filled(name: str, mib: int) -> Callable[[], stand.Local]:
-    """Return a function that installs a service with a database of the given size. A tenth of it is indexes."""
+    """Return a function that installs a service with a database of `mib` MiB, a tenth of which is indexes."""
 
     @functools.cache
     def lay() -> stand.Local:
