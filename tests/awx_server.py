@@ -185,7 +185,7 @@ class Awx:
         self.roles: Dict[int, Tuple[str, str]] = {}
         self.refused: List[str] = []
         self.launched: List[Object] = []
-        # The result of fetching a project.
+        # The status of a project after AWX has fetched it.
         self.fetched = "successful"
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -381,12 +381,13 @@ class Awx:
         return self.add(kind, **{**KEPT_BY_AWX.get(kind, {}), **fields})
 
     def _judged(self, kind: str, body: Object, thing: Optional[Object] = None) -> Object:
-        """Return the fields that AWX accepts. AWX ignores the other fields."""
+        """Return the fields that AWX stores. Raises Refused for an unknown field or an invalid value."""
         taken = {}
         for name, value in body.items():
             field = FIELDS[kind].get(name)
             if field is None:
-                # AWX ignores unknown fields, so every field must be known.
+                # AWX would ignore an unknown field. The test must fail instead, because the field is probably
+                # misspelled.
                 if name not in ("managed", "type", "organization", "kind", "host_filter", "state"):
                     raise Refused({name: "no such field"})
                 continue

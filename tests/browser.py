@@ -90,7 +90,7 @@ class Browser:
         deadline = time.monotonic() + PATIENCE
         while not self._loaded:
             self._next(deadline)
-        # When this call returns, the requests that the page made after loading have been recorded.
+        # The page may send requests right after it is loaded. They are recorded before the answer to this call arrives.
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
 
     def look(self, *, width: int, dark: bool) -> None:

@@ -42,7 +42,7 @@ def rules(server):
 
 
 class Api(http.server.ThreadingHTTPServer):
-    """The part of GitHub's REST API for issues, with its dropped labels, its limit for bodies, and its server errors.
+    """The part of GitHub's REST API for issues. On request, it drops labels or fails. It limits the length of a body.
 
     A request that GitHub's description does not allow is answered with 422. Such requests, and answers that the
     description does not list, are collected in violations. A test asserts at its end that this list is empty.
