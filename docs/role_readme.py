@@ -34,7 +34,7 @@ def paragraphs(value: str | list[str]) -> list[str]:
 
 
 def cell(option: dict[str, Any]) -> str:
-    """Return the table cell for the default of an option: the default, "required", or an empty string."""
+    """Return the table cell for an option's default: the default value, "required", or an empty string."""
     if option.get("required"):
         return "required"
     return f"`{json.dumps(option['default'], ensure_ascii=False)}`" if "default" in option else ""

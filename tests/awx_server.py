@@ -176,7 +176,7 @@ def _judge_credential_type(thing: Object) -> None:
 
 
 class Awx:
-    """The server and its objects: objects[kind][id]."""
+    """The server. Its dictionary objects[kind][id] contains all objects."""
 
     def __init__(self) -> None:
         self.objects: Dict[str, Dict[int, Object]] = {kind: {} for kind in (*FIELDS, "credentials", "approvals")}

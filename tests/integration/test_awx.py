@@ -23,7 +23,7 @@ from .conftest import on_screen
 ROOT = Path(__file__).resolve().parents[2]
 ORGANIZATION = "ITSM-Sec Nexus"
 
-# The real module with its argument specification, but without a new interpreter for each of about 200 calls.
+# Runs the real module with its argument specification, but does not start an interpreter for each of about 200 calls.
 IN_PROCESS = """\
 import contextlib, importlib, io, json
 from ansible.module_utils.testing import patch_module_args
@@ -154,7 +154,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         }
     ]
 
-    # A second run changes nothing, except a step of an earlier version and a field that somebody changed.
+    # A second run only removes a step of an earlier version, and resets a field that somebody has changed.
     awx.add(
         "workflow_job_template_nodes",
         identifier="of_old",
@@ -169,7 +169,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert templates["outage_verify"]["timeout"] == 600
     assert "of_old" not in {each["identifier"] for each in awx.objects["workflow_job_template_nodes"].values()}
 
-    # The credentials of operators are not removed, and neither are their organization and their credential type.
+    # The credentials of operators are kept, and so are the organization and the credential type of these credentials.
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
     left = controller.succeed(awx_state="absent")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Dozens of hosts in one run: hosts that are down are recovered, and no host waits for a lost or hanging one."""
+"""Dozens of hosts in one run: hosts that are down are recovered, and no host waits for a host that hangs or is lost."""
 
 from __future__ import annotations
 

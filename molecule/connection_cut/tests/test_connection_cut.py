@@ -49,7 +49,7 @@ HEALTH = "https://host:6443/api/v1/health"
 
 @contextlib.contextmanager
 def watched(drill: Drill) -> Iterator[list[int]]:
-    """Yield a list that gets the PIDs of all processes that served during the block, when the block ends."""
+    """Yield a list. When the block ends, the PIDs of all processes that served during the block are added to it."""
     served: list[int] = []
     argv = ["podman", "exec", drill.container, "sh", "-c", WATCH]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watching:

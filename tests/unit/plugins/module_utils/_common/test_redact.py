@@ -57,7 +57,7 @@ CANARY = "Kanarienvogel-42!x"
         f"['Authorization', 'Bearer {CANARY}']",
         f'["X-API-Key","{CANARY}"]',
         f"Authorization: ApiKey {CANARY}",
-        # A line of an environment file, with any value.
+        # Lines of an environment file. The value can have any form.
         f"JWT_SECRET=a,b;c&d'e{CANARY}",
         f"export SMTP_PASSWORD=a;{CANARY}",
         # Quotes without an end, and a backslash at the end of a line.
@@ -77,7 +77,7 @@ CANARY = "Kanarienvogel-42!x"
         "INSERT INTO sessions(id, token) VALUES (1, 'x'), (2, 'CANARY')",
         "update users set api_key = 'CANARY' where id = 1",
         f"connect.sid={CANARY}",
-        # Short names, names in capitals, and several words joined.
+        # Short names, names in capital letters, and names that join several words.
         f"PASS={CANARY}",
         f"DB_PASS={CANARY}",
         f"SMTP_PASS: {CANARY}",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files that the service's user plants in its own folders while root works there. The service's user is nobody."""
+"""Files that the service's user plants in its folders while root works there. The account nobody is this user."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lease of the host: its holder, its renewal and its end."""
+"""The lease of a host: who holds it, how it is renewed, and when it ends."""
 
 from __future__ import annotations
 

@@ -878,7 +878,7 @@ class Watched(dict):
 
 @pytest.fixture(scope="module")
 def read_by_rules():
-    """Return the facts that the rules read in all cases, as (part, name). If a part itself is read: (part, part)."""
+    """Return the facts that the rules read for all of CASES, as (part, name). For a whole part: (part, part)."""
     seen = set()
     for _cause, changes, _words in CASES:
         table.evaluate(Watched(facts_of(*changes), part=None, seen=seen))
@@ -928,7 +928,7 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
         if name not in written
     ]
     assert lacks == [], "\n".join(lacks)
-    # The code that collects a part contains the name of the part, alone or followed by its use.
+    # The code that collects a part contains the part's name as a string, alone or with a suffix such as ":log".
     source = "".join((packages / "_triage" / name).read_text(encoding="utf-8") for name in ("run.py", "triage_pass.py"))
     assert not {part for part, name in read_by_rules if part == name and not re.search(rf'"{part}["\]:]', source)}
 

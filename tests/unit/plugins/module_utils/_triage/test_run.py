@@ -470,7 +470,7 @@ def test_the_deadline_applies_to_the_whole_pass(service, dead_disk):
     assert result["parts"]["log"] == parallel.TIMED_OUT
 
 
-# Parts that need systemd and the journal, whose answers come from functions.
+# Parts that need systemd and the journal. Functions replace both programs.
 
 
 def asked(answers):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who is notified of what, by levels, channels and earlier notifications."""
+"""Who is notified of what, depending on levels, channels and earlier notifications."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Why a step failed, as messages."""
+"""Messages that state why a step failed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_reason_of_a_failed_task(result: dict[str, Any], more: dict[str, Any
 def test_a_second_failure_is_added_to_the_first() -> None:
     first = [message("reason.failure.hidden").to_dict()]
     assert english(failures.later(first, [GONE], "then")) == "its output is hidden; then the process is gone"
-    # The failures need not have messages.
+    # A failure may have no messages.
     assert english(failures.later(None, None, "then")) == "then unknown"
     assert english(failures.later([], [GONE], "restored")) == "started again in its previous state: the process is gone"
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timeline of a run while it is written: when its file is created, and what is lost if the disk fails."""
+"""Writing the timeline of a run: when the file is created, and which events are lost if the disk fails."""
 
 from __future__ import annotations
 
