@@ -396,11 +396,12 @@ class Plan:
         # A check changes nothing, so only the random kills interrupt it.
         names = [name for name in boundaries.seen() if "look: " not in name]
         self._boundaries = [(name, names[:at].count(name)) for at, name in enumerate(names)]
-        for pairs in (self._boundaries, self._calls):
-            # Early occurrences of a call come before later ones, so that a short run covers as many different calls as
-            # possible.
+        # Boundaries are counted from 0, system calls from 1.
+        for pairs, first in ((self._boundaries, 0), (self._calls, 1)):
             self._chance.shuffle(pairs)
-            pairs.sort(key=lambda pair: pair[1] > 1)
+            # The first occurrence of each call comes before later ones, so that a short run covers as many different
+            # calls as possible.
+            pairs.sort(key=lambda pair, first=first: pair[1] > first)
         self._all = {"boundary": self._boundaries, "system call": self._calls}
         self._ahead = {way: list(places) for way, places in self._all.items()}
         self._met: Dict[str, Set[Boundary]] = {way: set() for way in self._all}
