@@ -143,8 +143,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._recorder: Optional[recorder.Recorder] = None
         self._tasks: Dict[Tuple[str, int], task_result.Task] = {}
         self._wording = wording.Wording(language="en", timezone="UTC")
-        # The module of each task, by the task's name. The Japanese documents show the module instead of the task's
-        # name.
+        # The module of each task, by the task's name. A progress line in Japanese shows the label of the module instead
+        # of the task's name.
         self._actions: Dict[str, str] = {}
         self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
         self._burst = event_batch.Burst(self._catch_up, seconds=_TOGETHER)
@@ -255,7 +255,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         return self._known(task), self._watch.ended((host, str(task._uuid)), now)
 
     def _known(self, task: Any) -> task_result.Task:
-        """Return the data of a task that are the same on every host. Each use of a role has its own tasks."""
+        """Return the data of a task that are the same on every host. Tasks of each use of a role are kept apart."""
         key = (str(task._uuid), id(task._parent))
         known = self._tasks.get(key)
         if known is None:

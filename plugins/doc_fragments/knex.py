@@ -41,7 +41,7 @@ options:
     type: float
     default: 120
   node:
-    description: The node program of the service, as an absolute path or a name to be found in E(PATH).
+    description: The node program of the service, as an absolute path or as a name that is looked up in E(PATH).
     type: str
     default: node
 """

@@ -22,8 +22,8 @@ def _body(message: Dict[str, Any], shape: str) -> Dict[str, Any]:
 def _readable(value: Any) -> Any:
     """Return a copy of plain data, with UNREADABLE for each value that cannot be evaluated.
 
-    ansible-core 2.19+ evaluates the parts of a variable only when they are read. It would show an error together with
-    source lines, which may contain secrets.
+    ansible-core 2.19 and later evaluate the parts of a variable only when they are read. If that fails, Ansible shows
+    the error together with source lines, which may contain secrets.
     """
     if isinstance(value, Undefined):
         return late_import.module("_notify.contacts").UNREADABLE

@@ -18,7 +18,7 @@ _OURS = re.compile(r"_?(?:escalation|outage|postmortem)_")
 
 
 def variables(task_vars: Optional[Mapping[str, Any]], *, injected: bool) -> List[str]:
-    """Return the names of this collection's variables among a host's facts, or none if facts are not injected."""
+    """Return the variables of this collection that a host's facts set. The list is empty if facts are not injected."""
     facts = (task_vars or {}).get("ansible_facts")
     if not injected or not isinstance(facts, Mapping):
         return []
@@ -26,5 +26,5 @@ def variables(task_vars: Optional[Mapping[str, Any]], *, injected: bool) -> List
 
 
 def refusal(names: List[str]) -> str:
-    """Return why these variables are not used."""
+    """Return the error message that names variables set by the host."""
     return f"the host itself has set {', '.join(names[:3])} among its facts; set inject_facts_as_vars = false"

@@ -4,9 +4,9 @@
 
 """Removes terminal control characters from the output of a module, before ansible-core reads it.
 
-The modules return plain text, but a host may run a manipulated Python. ansible-core prints parts of a result unchanged:
-warnings, deprecations, diffs, lines around the JSON, and the value of each key "_ansible_*" that it removes. So all of
-the output is cleaned before ansible-core parses it, not only the keys that ansible-core prints today.
+The modules return plain text, but a host may run a manipulated Python. ansible-core prints some parts of a result
+unchanged: warnings, deprecations, diffs, the lines around the JSON, and the values of the keys "_ansible_*". So the
+whole output is cleaned before ansible-core parses it, not only the keys that ansible-core prints today.
 """
 
 from __future__ import annotations

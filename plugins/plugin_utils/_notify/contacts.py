@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 
 # Stands for a value that could not be evaluated.
 UNREADABLE = object()
-# Why a channel with such a value cannot be used.
+# The error text for a value that could not be evaluated.
 UNREADABLE_REASON = "cannot be evaluated; check if it uses an undefined variable"
 
 

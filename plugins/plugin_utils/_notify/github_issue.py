@@ -145,7 +145,7 @@ def publish(
 ) -> Published:
     """Create the issue of an incident, or comment on the existing one. Raises IssueError.
 
-    since: a time before the incident. patience: seconds to wait for a server with temporary errors.
+    since: a time before the incident began. patience: the maximum total delay between retries, in seconds.
     """
     text = body(document, incident=incident, where=where)
     client = _Client(target, send)
@@ -190,7 +190,7 @@ class _Client:
             queries.insert(0, {"labels": self.target.labels[0]})
         for query in queries:
             for each in self.pages("/issues", {**query, "state": "all", "sort": "created", "direction": "desc"}):
-                # Other issues may quote a mark. The issue of the incident begins with it.
+                # The body of the incident's issue begins with the mark. Other issues may quote the mark further down.
                 if "pull_request" not in each and str(each.get("body") or "").startswith(mark):
                     return each
         return None
@@ -311,7 +311,7 @@ def _after(answered: Mapping[str, str]) -> Optional[float]:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, because the token would go to another server."""
+    """Refuses redirects, because a redirect could send the token to another server."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None

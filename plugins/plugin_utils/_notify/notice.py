@@ -4,7 +4,7 @@
 
 """The statements of a notification, in the same words as in the documents and on the screen.
 
-The templates of the escalation role only lay out these statements. facts: see content.facts.
+The templates of the escalation role only arrange these statements. For the parameter facts, see content.facts.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _data_loss(words: Words, facts: _Facts) -> str:
 
 
 def _asked(words: Words, facts: _Facts) -> str:
-    """Return the next step for the notified person. An acknowledgement asks for none."""
+    """Return the next step for the notified person, or an empty string for an acknowledgement."""
     rule, suspected = str(facts["rule"]), facts["data_loss"] == "suspected"
     by_rule = f"asked.{rule}"
     if facts["event"] == "acknowledged":

@@ -24,7 +24,7 @@ LIMITS: Mapping[str, Mapping[str, Any]] = {
 
 
 def fail(*, msg: str) -> NoReturn:
-    """End an action as fail_json ends a module. Raises AnsibleActionFail."""
+    """Fail the action, as fail_json does in a module. Raises AnsibleActionFail."""
     raise AnsibleActionFail(msg)
 
 
@@ -47,7 +47,7 @@ class Telling(ActionBase):  # type: ignore[misc]
         raise NotImplementedError
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Send the notification, and return the module's result."""
+        """Send the notification, and return the result of the action."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
         _spec, options = self.validate_argument_spec(argument_spec={**self.options, **LIMITS})
         numbers.require_finite(options, fail=fail)

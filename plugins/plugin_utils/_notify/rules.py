@@ -52,9 +52,9 @@ def plan(
 
     The notification of a level is sent once to the contacts of its rule, through each channel that has not accepted it
     yet. It is not sent if a higher level was sent before. The most severe rule is first, so the first rule of a level
-    defines the rank of the level. When the service has recovered, the channels that accepted a message are notified
-    once, unless they get a higher level now. If two contacts share a destination (a room, an address), only the first
-    of their deliveries is sent. The second one has same_as: the contact and channel of the first.
+    defines the rank of the level. When the service has recovered, each channel that accepted a message is notified
+    once, unless it gets the notification of a level now. If two contacts share a destination (a room, an address),
+    only the first of their deliveries is sent. The second one has same_as: the contact and channel of the first.
 
     types: the existing channel types, or empty. If it is not empty, a channel of another type has an error.
     """
@@ -113,7 +113,7 @@ def _due_by_rule(
 
 
 def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken) -> _Due:
-    """Return the messages about the event to the channels that accepted a level, except those that get a level now."""
+    """Return a message about the event for each channel that accepted an earlier level and gets no level now."""
     now = {(each.contact, each.label) for _name, each in rising}
     informed = {(contact, label) for name, contact, label in taken if name not in (RESOLVED, ACKNOWLEDGED)}
     return [
@@ -131,8 +131,8 @@ def _each_once(
 ) -> List[Tuple[str, Channel, Optional[Channel]]]:
     """Return the due messages, each with the channel of an earlier due message to the same destination, or None.
 
-    A message that its destination has already accepted is left out. The message that the outage has ended is also left
-    out if its destination gets a higher level now.
+    A message that its destination has already accepted is left out. The message about an event (resolved or
+    acknowledged) is also left out if its destination gets the notification of a level now.
     """
     every = [each for key in contacts for each in channels(contacts, key)]
     kept: List[Tuple[str, Channel, Optional[Channel]]] = []

@@ -34,7 +34,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
 
-# The scheme of https://www.standardwebhooks.com: secrets in base64 carry this prefix.
+# Secrets in base64 start with this prefix, as defined by https://www.standardwebhooks.com.
 _BASE64_SECRET = "whsec_"  # noqa: S105
 GITHUB_TOKENS = ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -100,7 +100,7 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
             # The text of a library's exception may quote a secret. Only its type is reported.
             outcome.append(DeliveryError(f"it failed ({type(error).__name__})", passing=False))
 
-    # Timeouts of sockets limit only single steps, and no name lookups. The thread limits the whole attempt.
+    # A socket timeout limits each step of an attempt, but not the name lookup. thread.join limits the whole attempt.
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(timeout)
@@ -131,7 +131,7 @@ def _network(error: OSError) -> DeliveryError:
 
 
 def host(url: str) -> str:
-    """Return the host of a URL, the only part that may be shown, or an empty string if there is none."""
+    """Return the host of a URL, or an empty string if it has none. The other parts of a URL must not be shown."""
     try:
         return urllib.parse.urlsplit(url).hostname or ""
     except ValueError:
@@ -166,10 +166,10 @@ def signing_key(secret: str) -> bytes:
 
 
 def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> Dict[str, str]:
-    """Return the headers with which a receiver that has the same secret can verify the sender and the time of the body.
+    """Return the headers that sign a body. A receiver with the same secret can verify its sender and its time.
 
-    Format of https://www.standardwebhooks.com: HMAC-SHA256 over id.timestamp.body, in base64. The receiver
-    rejects a timestamp more than five minutes off, and a repeated id.
+    Format of https://www.standardwebhooks.com: HMAC-SHA256 over id.timestamp.body, in base64. The receiver rejects a
+    timestamp that is more than five minutes off, and an id that it has already received.
     """
     signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
     digest = hmac.new(signing_key(secret), signed, hashlib.sha256).digest()
@@ -181,7 +181,7 @@ def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> D
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, because the POST would become a GET, and a secret URL would go to another server."""
+    """Refuses redirects, because the POST would become a GET, and its headers would go to another server."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None

@@ -31,7 +31,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     seen has the results of roles: detection, triage, recovery, verification. Each is empty if the role did not run.
 
     - severity, record: of the incident. The record is empty if it is not known yet.
-    - held: True if the verification succeeded. started_at: when the recovery began. check_mode: a flag.
+    - held: True if the verification succeeded. started_at: when the recovery began. check_mode: True in check mode.
     - error, lost: reasons, or empty. error_messages, lost_message: the same reasons as translatable messages.
     """
     recovery, verified = seen.get("recovery") or {}, seen.get("verification") or {}
@@ -54,7 +54,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         cause_summary=summary.text,
         rung=str(tried[0]["rung"]) if held else None,
         halted="",
-        # If the recovery did not run, the rows were not counted.
+        # If the recovery did not run, the rows were not counted, so a loss cannot be ruled out.
         loss_suspected=recovery.get("data_loss", statements.UNKNOWN) != statements.NONE,
         error=error or None,
         next_step=with_stop(catalogue.english(next_step)),
@@ -137,7 +137,7 @@ def _statements(
             "attempts": record.get("attempts"),
             "data": record.get("data"),
             "recovery": recovery,
-            # The database was sound and kept, so the rows that the triage missed are still missing.
+            # The database was sound and was kept, so the rows that the triage found missing are still missing.
             "suspected": recovery.get("method") == "checkpoint"
             and recovery.get("healthy_before")
             and bool((seen.get("triage") or {}).get("rows_missing")),

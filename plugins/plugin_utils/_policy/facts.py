@@ -37,7 +37,7 @@ class Facts:
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
     in_doubt: bool = False
-    # True if a check of this run or of an earlier step suspects lost rows.
+    # True if a check in this run, or in an earlier step of the workflow, suspects lost rows.
     loss_suspected: bool = False
     # The actions of this run.
     tried: Sequence[Mapping[str, Any]] = ()
@@ -52,15 +52,15 @@ class Facts:
     # The same reasons as messages, if a message is known.
     messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     first_healthy_at: Optional[str] = None
-    # Data about the previous run, from the incident's record.
+    # The outcome of the previous run, from the incident's record.
     outcome_before: str = ""
-    # The incident that holds the service at the end.
+    # The id of the incident that blocks the start of the service, or an empty string.
     held_by: str = ""
     act_on: Sequence[str] = ()
 
     @property
     def finding(self) -> Mapping[str, Any]:
-        """The first cause, or the finding for no cause."""
+        """The first finding of the diagnosis, or UNKNOWN_CAUSE if there is none."""
         return next(iter(self.diagnosis), UNKNOWN_CAUSE)
 
     @property
@@ -79,12 +79,12 @@ class Facts:
 
     @property
     def remediated(self) -> List[str]:
-        """The causes for which a remedy of this run has changed something."""
+        """The causes for which a remedy of this run succeeded and changed something."""
         return [str(each["cause"]) for each in self.remedies if each.get("changed") and not each.get("failed")]
 
     @property
     def standing(self) -> List[Mapping[str, Any]]:
-        """The current findings. In check mode, findings that would have been fixed are left out."""
+        """The current findings. In check mode, findings that a remedy would have fixed are left out."""
         would = {each["cause"] for each in self.remedies if self.check_mode and not each.get("failed")}
         return [each for each in self.findings if each["cause"] not in would]
 
@@ -97,7 +97,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
 
     - triage, first, diagnosis: the latest triage, the first one, and the one that found why the service was down.
     - record: the record of the incident, or empty if it is not known yet. hold: the hold that this run has set.
-    - before, verified_before: published by earlier steps of a workflow.
+    - before, verified_before: the results that earlier steps of a workflow published.
     - Other keys: check_mode, act_on, tried, skipped, crash_loop, lost, error.
     """
     detection, triage = seen["detection"], seen.get("triage") or {}

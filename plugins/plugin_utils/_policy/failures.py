@@ -27,9 +27,11 @@ def messages(
 ) -> List[Dict[str, Any]]:
     """Return the messages of a failed task as plain data.
 
-    result: the result of the failed task. hidden: True if the task hides its output. undefined: the name of a variable
-    that is not defined. results: the results of roles. The last task of such a role fails with the role's problems as
-    text, so the messages are taken from the role's result. task: the name of the task, if the reason names it.
+    - result: the result of the failed task. hidden: True if the task hides its output.
+    - undefined: the name of a variable that is not defined.
+    - results: the results of roles. If a role finds problems, its last task fails with their text. The messages are
+      then taken from the result of that role.
+    - task: the name of the task if the message must name it, or empty.
     """
     if hidden:
         found: Sequence[Message] = [message("reason.failure.hidden")]
@@ -63,8 +65,8 @@ def later(before: Optional[Sequence[_Data]], after: Optional[Sequence[_Data]], h
 def of_verification(seen: _Data) -> Dict[str, Any]:
     """Return the problems that a verification found, as strings and as messages.
 
-    seen has the results of its probes (answer, watch) and of its check of the database (database), which are empty if
-    they did not run. login_failed: True if only the login failed. serves: True if the service stayed up. After the
+    seen has the results of the probes (answer, watch) and of the check of the database (database). A result is empty if
+    its check did not run. login_failed: True if only the login failed. serves: True if the service stayed up. After the
     first failed check, the later checks are skipped. If only the login failed, the stability check and the row count
     are still run.
     """

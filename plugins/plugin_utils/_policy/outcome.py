@@ -106,7 +106,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
         ),
         **_started_for(seen),
         **_documents(seen),
-        # Earlier statements are no longer known to be true.
+        # These values replace earlier statements, because this run could not check them.
         "mitigated_at": None,
         "data_loss": "unknown",
         "cause_summary": seen["why"],
@@ -129,7 +129,7 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     nobody was notified that the outage is over).
     """
     record = seen["record"]
-    # If nobody was notified of the incident, nobody is notified that it is over.
+    # If nobody was notified of the incident, nobody is notified that it is closed.
     before = [{**each, "new": False} for each in record["notified"]]
     escalation: _Data = {"to": [], "contacts": [], "notified": before}
     if record["notified"] and seen.get("escalation"):
@@ -206,5 +206,5 @@ def _started_for(seen: _Data) -> Dict[str, Any]:
 
 
 def _documents(seen: _Data) -> Dict[str, Any]:
-    """Return the language and time zone of the documents. Role postmortem adds them if it runs."""
+    """Return the language and time zone of the documents. The postmortem role sets them if it runs."""
     return {name: seen.get(name) or None for name in ("language", "timezone")}

@@ -44,8 +44,8 @@ class Reason:
 def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
     """Return the messages for a text in a result, taken from the key "messages" of that result.
 
-    A result of a host may contain anything. So the text is quoted if there is no message, or if a message or a message
-    in its values is not in the catalogue.
+    A result of a host may contain anything. So the text itself is quoted if there is no message, or if the catalogue
+    lacks the message or a message among its values.
     """
     told = texts.get("messages")
     known = told.get(name) if isinstance(told, Mapping) else None

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons
 MOST_DAYS_WITHOUT_HTTPS = 30
 
 _MIB = 1 << 20
-# For each number, the minimum, and the meaning of 0 if 0 is also allowed.
+# Numeric setting -> its minimum, and the meaning of 0 if 0 is also allowed.
 _NUMBERS: Dict[str, Any] = {
     "remediation_stop_timeout": (0.1, ""),
     "remediation_tls_renew_timeout": (0.1, ""),
@@ -94,7 +94,7 @@ def summaries(findings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
 
 
 def wanted(mounts: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
-    """Return the number of bytes or inodes to free on full file systems, as messages."""
+    """Return how many bytes or inodes to free on each full file system, as messages."""
     return [
         message(
             "deed.disk_inodes" if mount["what"] == "inodes" else "deed.disk_bytes", number=str(mount["wanted"])

@@ -4,8 +4,9 @@
 
 """The settings of a recovery (the variables outage_recover_*), their conversion and their valid values.
 
-On a command line, a value is a string. In an inventory, it has its type. Both are accepted. An invalid value is refused
-before any action, because a recovery with a default would do something that nobody has requested.
+On a command line, each value is a string. In an inventory, a value has its own type. Both are accepted. An invalid
+value is refused before any action. If it were replaced by the default, the recovery would do something that nobody has
+requested.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _REFUSED_LIMIT = (
     "{why}: nothing was done. outage_recover_single_host is true, so --limit must be the name of one host of {hosts}; "
     "a group, a pattern or a list is not allowed."
 )
-# Two names that are at least this similar (one or two letters differ) are treated as a typing error.
+# A name that is at least this similar to a setting (one or two letters differ) is treated as a typing error.
 _ALIKE = 0.85
 
 
@@ -93,7 +94,7 @@ def partial(options: Mapping[str, Any]) -> str:
         return ""
     given = [("--start-at-task", options.get("start_at_task"))]
     given += [("--skip-tags", ",".join(options.get("skip_tags") or []))]
-    # The tags that Ansible itself sets if there is no option.
+    # Without the option --tags, Ansible sets the tag "all".
     tags = list(options.get("tags") or ["all"])
     given += [("--tags", "" if "all" in tags else ",".join(tags))]
     return " ".join(_REFUSED_PART.format(option=option, value=value) for option, value in given if value)

@@ -5,11 +5,11 @@
 """The result of a module whose host cannot be reached or does not answer.
 
 If the connection drops while a module is running, the module continues to its end on the host. The controller connects
-again within a time limit, and calls the module again under the name of the first call. That call returns the result of
-the first call (module_utils/_incident/repeated_call.py).
+again within a time limit, and calls the module again with the name of the first call. The second call returns the
+result of the first one (module_utils/_incident/repeated_call.py).
 
-Ansible removes an unreachable host from the play without running rescue and always, so nobody would be notified. With
-this plugin, the task fails instead and returns unreachable_host, so the playbook can continue.
+Ansible removes an unreachable host from the play without running the rescue and always sections, so nobody would be
+notified. With this plugin, the task fails instead and returns unreachable_host, so the playbook can continue.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _DEATHS = 1
 _PAUSE = 0.5
 # The first exit code of a shell for a program that a signal ended, and the exit code of ssh for its own failure.
 _SIGNALLED = 128
-# Messages of ssh if it never reached the host. In this case, no module has begun there.
+# Messages of ssh if it could not connect to the host. In this case, no module has started on the host.
 _NEVER_REACHED = re.compile(
     r"connect to host|could not resolve hostname|name or service not known|name resolution|(?:kex|banner).exchange",
     re.IGNORECASE,
@@ -75,7 +75,7 @@ _LET_IN = (
         "name",
     ),
 )
-# If one of these matches, the host is reachable, so another try does not help.
+# If one of these patterns matches, the host is reachable but refuses the login, so another try does not help.
 _REFUSED = _LET_IN[:3]
 
 
@@ -164,7 +164,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
     def _reach(self) -> bool:
         """Try once to reach the host with a new connection."""
         self._connection.close()
-        # A connection without its own reset only prints a warning.
+        # The reset() that connection plugins inherit only prints a warning.
         if type(self._connection).reset is not ConnectionBase.reset:
             self._connection.reset()
         try:
@@ -213,12 +213,12 @@ def _marker(host: str) -> str:
 
 
 def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
-    """Return why there is no answer, or None if the error is something else.
+    """Return why the host gave no answer, or None for any other error.
 
     The error for the timeout of a task has no public class. Its module differs between releases of ansible-core, so it
     is recognized by its class name.
     """
-    # ssh puts frames around its warnings.
+    # ssh prints a frame of "@" around some warnings.
     told = sanitize.text(" ".join(re.sub(r"@{3,}", " ", str(error)).split()))
     if isinstance(error, AnsibleConnectionFailure):
         return message("reason.unreached", why=told)
@@ -230,7 +230,7 @@ def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
 
 
 def reach(why: str) -> Message:
-    """Return the next step for an unreachable host, by the message of ssh or Ansible."""
+    """Return the next step for an unreachable host. why: the error message of ssh or Ansible."""
     known = next((known for pattern, known in _LET_IN if pattern.search(why)), "other")
     return message(f"next_step.reach.{known}")
 
@@ -253,7 +253,7 @@ def silent(result: Mapping[str, Any]) -> bool:
 
 
 def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
-    """Return a result of the module for a host that returned no result."""
+    """Return the result of a module if the host returned none."""
     told = message("reason.failure.not_run", module=module, host=host, why=why)
     # The key invocation shows the postmortem callback that the text comes from this collection.
     return {

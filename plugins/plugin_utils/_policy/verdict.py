@@ -25,22 +25,22 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 # The outcomes after which the service does not work as it should. The playbook then ends with an error.
 FAILED = ("login_failed", "data_in_doubt", "not_recovered", "unreachable")
-# All outcomes of a run, as its summary lists them.
+# All outcomes of a run, in the order of its summary.
 OUTCOMES = (
     *("recovered", "recovered_by_systemd", "would_recover", "warning", "data_in_doubt", "login_failed"),
     *("not_recovered", "unreachable"),
 )
-# The severities at the first probe that the run reports, independent of outage_recover_act_on.
+# If the first probe finds one of these severities, the run reports it, even if outage_recover_act_on does not list it.
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
 # Remedies that are only another start of the service.
 _ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
-# Remedies that begin with another start, and the rest of each.
+# Remedy that begins with another start of the service -> the remedy without that start.
 _AFTER_A_START = {
     "remedy.unhandled_exception": message("remedy.tried.unhandled_exception"),
     "remedy.oom_kill": message("remedy.tried.oom_kill"),
     "remedy.heap_oom": message("remedy.tried.heap_oom"),
 }
-# The outcomes after which no later step may try a rung if something has ended the ladder.
+# Only after these outcomes can a run forbid later steps of a workflow to try a rung.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
 # The last parts of the ids of the next steps. The first four have conditions. If none applies, the outcome decides.
@@ -108,10 +108,13 @@ def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: s
 
 
 def obstacles(facts: Facts) -> List[Reason]:
-    """Return why no rung may be tried, because a start would do harm or because no rung can help."""
+    """Return the reasons why no rung may be tried: an earlier step forbids it, a start would do harm, or none can help.
+
+    The list is empty if a rung may be tried.
+    """
     standing = [each for each in facts.standing if each.get("blocks_start") or not each.get("rungs_help")]
     causes = [each["cause"] for each in standing]
-    # A finding that another one explains adds nothing.
+    # Leave out findings that another finding explains.
     roots = [each for each in standing if each.get("explained_by") not in causes]
     found = [facts.why("halted_before")] if facts.halted_before else []
     found += [_summary(each) for each in roots if each.get("blocks_start")]
@@ -212,7 +215,7 @@ def _outcome(facts: Facts) -> str:
 
 
 def _halted(facts: Facts, outcome: str) -> Reason:
-    """Return why no later step may try a rung, or an empty string if it may."""
+    """Return why no later step may try a rung, or an empty reason if a later step may."""
     if outcome not in _ENDED:
         return _NONE
     if facts.halted_before:
@@ -230,7 +233,7 @@ def _kept_down(facts: Facts) -> Reason:
 
 
 def why_no_rung(facts: Facts) -> Reason:
-    """Return why no rung was tried, or an empty string if a rung was tried."""
+    """Return why no rung was tried, or an empty reason if a rung was tried."""
     if facts.tried:
         return _NONE
     if facts.severity in ("critical", "emergency") and facts.severity not in facts.act_on:
@@ -262,7 +265,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
 
 
 def _remedy(facts: Facts) -> List[Message]:
-    """Return the remedy of the cause. If a rung was tried, it does not propose another restart."""
+    """Return the remedy of the cause. After a rung was tried, leave out proposals of another restart."""
     remedy = list(messages_of(facts.finding, "remedy"))
     if not facts.tried:
         return remedy
@@ -277,7 +280,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
     - rung: the name of the next rung, or empty if there is none.
     - stopped: True if this run stopped the service because of its data.
-    - policy_problem: why the policy of the remedies is invalid.
+    - policy_problem: why the policy for remedies is invalid, or empty if it is valid.
     - continued: True if a later step of a workflow may try one of the rungs.
     """
     facts = recovery_facts.of_run(seen)
@@ -322,7 +325,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def notified_next_step(verdict: Verdict) -> str:
-    """Return the next step for a notification. It includes the hold, because no other line mentions it."""
+    """Return the next step for a notification. It includes the hold, because no other line mentions the hold."""
     held = [with_stop(catalogue.english(_held(verdict)))] if verdict.held_by else []
     return " ".join([verdict.next_step, *held])
 
@@ -356,7 +359,10 @@ def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
-    """Return the invalid settings if the policy for remedies is invalid, even if no cause had a remedy."""
+    """Return a refused remedy with the problem of an invalid policy, or nothing.
+
+    Nothing is returned if the policy is valid, or if the severity is not in outage_recover_act_on.
+    """
     if not problem or facts.severity not in facts.act_on:
         return []
     return [{"cause": facts.finding["cause"], "reason": problem}]

@@ -50,7 +50,7 @@ _Source = Tuple[str, bytes]
 
 _COMPILE_SECONDS = 20.0
 _OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
-# Marks the folder of a Python whose compilation failed, so that it is not tried again.
+# Name of the file in a Python's folder that marks a failed compilation, so that the compilation is not tried again.
 _FAILED = "failed"
 
 # Run by the Python that will load the code. Input: names and sources. Output: compiled files in the same order, in a
@@ -101,7 +101,10 @@ def lay() -> List[str]:
 
 
 def keep(pythons: Iterable[str] = ()) -> None:
-    """Keep this run's packed modules for the next run, compiled if a Python of the hosts exists on the controller."""
+    """Keep this run's packed modules for the next run. Compile them if the controller can do so for the hosts' Python.
+
+    pythons: the tags of the hosts' Pythons, such as cpython-313. The modules are compiled only if there is exactly one.
+    """
     generation = os.path.join(home(), _fingerprint())
     hosts = set(pythons)
     try:
@@ -244,7 +247,7 @@ def _private(folder: str) -> bool:
 
 
 def _fingerprint() -> str:
-    """Return a checksum that changes with any source of a packed module."""
+    """Return a checksum that changes when a source file of the packed modules changes."""
     parts = [ansible_version, sys.version, _COLLECTION]
     of_collection = [os.path.join(_COLLECTION, "plugins", kind) for kind in ("modules", "module_utils")]
     of_ansible = [*ansible.module_utils.__path__, os.path.dirname(module_common.__file__)]

@@ -40,7 +40,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_cache
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
-# Group in module_defaults by which the play of a recovery passes its run to the modules.
+# The group in module_defaults with which the play of a recovery passes the id of its run to the modules.
 _GROUP = f"group/{allowlist.COLLECTION}.host"
 _PLAYBOOKS = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "..", "playbooks"))
 FIRST = "health_probe"
@@ -72,7 +72,7 @@ _PLUGINS = (
         ),
     ),
 )
-# In earlier versions, only Ansible's own workers share the locks of the cache.
+# Before ansible-core 2.19, only Ansible's own workers can use the locks of the module cache.
 _SUPPORTED = tuple(int(part) for part in ansible_version.split(".")[:2]) >= (2, 19)
 
 _TRUSTED: Dict[str, bool] = {"trusted_as_template": True} if _SUPPORTED else {}
@@ -144,7 +144,7 @@ class Packer:
             module_cache.keep(self._pythons)
 
     def end(self) -> None:
-        """Stop processes that are no longer needed."""
+        """Stop the packing processes, because their modules are no longer needed."""
         for child in self._children:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -160,7 +160,7 @@ def _load() -> None:
 
 def _import_later() -> None:
     for name in _LATER:
-        # The task that needs the module reports its errors.
+        # If the import fails, the task that needs the module reports the error.
         with contextlib.suppress(Exception):
             late_import.module(name)
 
@@ -168,7 +168,7 @@ def _import_later() -> None:
 def _read(loader: DataLoader, names: Union[str, Sequence[str]]) -> None:
     """Let Ansible cache the parsed variables of a play. By default it parses their files again for every task."""
     for name in [names] if isinstance(names, str) else names:
-        # The task that needs the file reports its errors.
+        # If the file cannot be read, the task that needs it reports the error.
         with contextlib.suppress(AnsibleError):
             loader.load_from_file(os.path.join(loader.get_basedir(), name), unsafe=True, **_TRUSTED)
 
@@ -190,7 +190,7 @@ def _fork(names: Sequence[str]) -> int:
 
 
 def _pack(name: str) -> None:
-    """Let Ansible pack a module as its worker does. The result is not needed."""
+    """Let Ansible pack a module into its cache, as its worker does. The return value is not needed."""
     path = module_loader.find_plugin_with_context(name).plugin_resolved_path
     module_common.modify_module(
         module_name=name,

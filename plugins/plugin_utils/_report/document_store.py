@@ -79,7 +79,7 @@ def documents(folder: str, words: Words, incident: incident_model.Incident) -> L
 
 
 def write(made: Sequence[Document]) -> None:
-    """Write all documents in parallel, which takes hardly longer than one document. Raises OSError."""
+    """Write all documents in parallel, because that takes little longer than one document. Raises OSError."""
     try:
         with ThreadPoolExecutor() as pool:
             for _written in pool.map(Document.write, made):

@@ -93,7 +93,7 @@ def _times(words: Words, at: Optional[str]) -> List[str]:
 
 def _mark_times(words: Words, mark: composed.Mark) -> List[str]:
     times = _times(words, mark.at)
-    # On a narrow page, only the last column is shown.
+    # Put the text into the last column, because a narrow page shows only that column.
     return times if mark.at else [*[""] * (len(times) - 1), mark.missing]
 
 

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _WIDTH, _LEFT, _RIGHT = 960, 150, 24
 _LANE, _BAR = 30, 18
 _MARK_ROW = 17
-# Width in units of a character of a label, and of a wide character.
+# Width of a normal and of a wide (such as Japanese) character of a label, in units of the drawing.
 _CHARACTER, _WIDE = 6.6, 12.5
 _TICK = 78
 _STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
@@ -163,7 +163,7 @@ def _axis(words: Words, pieces: Sequence[chart.Piece], bottom: float) -> List[Ma
         at = -(-piece.begin // step) * step
         while at <= piece.end:
             x = _x(pieces, at)
-            # The name of the zone is to the left of the first label.
+            # Leave space to the left of the first label for the name of the time zone.
             if x - last >= _TICK * 0.75 and _LEFT + 20 <= x <= _WIDTH - 20:
                 parts.append(_tag("line", class_="tick", x1=x, x2=x, y1=bottom, y2=bottom + 5))
                 parts.append(_tag("text", _clock(words, at), class_="axis", x=x, y=bottom + 19, text_anchor="middle"))
@@ -193,7 +193,7 @@ def _breaks(pieces: Sequence[chart.Piece], top: float) -> List[Markup]:
 
 
 def _cut_labels(words: Words, pieces: Sequence[chart.Piece], bottom: float) -> List[Markup]:
-    """Return a label with the length of each cut. Each has its own line, because they do not fit next to each other."""
+    """Return a label with the length of each cut. Each label has its own line, because a line is too short for two."""
     cuts = [piece for piece in pieces if piece.cut]
     labels = []
     for row, piece in enumerate(cuts):

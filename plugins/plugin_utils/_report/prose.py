@@ -37,7 +37,7 @@ def outcome(words: Words, incident: incident_model.Incident) -> str:
 
 
 def logged_in(incident: incident_model.Incident) -> Tuple[Optional[str], Optional[str], object]:
-    """Return the state of the login, why it failed, and this reason as a message, as service_state.login does."""
+    """Return the state of the login, why it failed, and this reason as a message. For states, see model.Incident."""
     return incident.login, incident.login_error, incident.messages.get("login_error")
 
 
@@ -50,7 +50,7 @@ def login(words: Words, state: Optional[str], error: Optional[str], message: obj
 
 
 def next_step(words: Words, incident: incident_model.Incident) -> str:
-    """Return the next step for a person, and whether the service is held."""
+    """Return the next step for a person. If an incident blocks the start of the service, name it too."""
     held = words.sentence(words.say("next_step.held", incident=incident.held_by)) if incident.held_by else ""
     step = _next_step(words, incident)
     return " ".join(part for part in (words.sentence(step) if step else "", held) if part)

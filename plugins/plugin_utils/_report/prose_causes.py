@@ -25,7 +25,7 @@ def cause(words: Words, incident: incident_model.Incident) -> str:
 
 
 def original(words: Words, finding: Mapping[str, Any]) -> str:
-    """Return the English summary of a finding if the translation is only the cause (see summed_up), or ""."""
+    """Return the English summary if the translation only names the cause (see summed_up), or an empty string."""
     told_less = not words.message(message_of(finding, "summary")) and words.knows("summary", finding.get("cause"))
     return words.quoted(finding.get("summary")) if told_less else ""
 
@@ -41,7 +41,7 @@ def likely(finding: Mapping[str, Any]) -> bool:
 
 
 def sure(words: Words, finding: Mapping[str, Any]) -> str:
-    """Return the known ones of confidence and explaining cause, such as "confidence 90%, explained by disk_full"."""
+    """Return the confidence and the explaining cause of a finding, like "confidence 90%, explained by disk_full"."""
     confidence, by = finding.get("confidence"), finding.get("explained_by")
     parts = [words.say("sure", percent=f"{confidence:.0%}")] if confidence is not None else []
     parts += [words.say("explained_by", cause=words.name("cause", by))] if by else []

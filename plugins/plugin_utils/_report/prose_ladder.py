@@ -66,7 +66,7 @@ def skips(words: Words, incident: incident_model.Incident, *, run: Optional[str]
 
 
 def why(words: Words, of: Any) -> str:
-    """Return why a rung failed or was skipped, or why a remedy was applied."""
+    """Return why a rung failed or was skipped, or why a remedy was not applied."""
     return words.message(of.messages.get("reason"), of.reason)
 
 

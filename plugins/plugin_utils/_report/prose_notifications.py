@@ -45,13 +45,13 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _names(escalation: Mapping[str, Any]) -> Dict[str, str]:
-    """Return the names of the contacts. Older timelines have only those of the last rule."""
+    """Return the names of the contacts. Older timelines have only the names of the contacts of the last rule."""
     names = dict(zip(escalation.get("contacts") or [], escalation.get("to") or []))
     return {str(key): str(name) for key, name in {**names, **(escalation.get("names") or {})}.items()}
 
 
 def _ways(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> Dict[str, str]:
-    """Return for each contact that was reached: the name, and a text with the name and the channels."""
+    """Return name -> text with the name and the channels, for each contact that got a notification."""
     ways: Dict[str, List[str]] = {}
     for each in entries:
         known = ways.setdefault(names.get(str(each.get("contact")), str(each.get("contact"))), [])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One line for each step of the recovery. A change is a plain fact."""
+"""One line of text for each step of the recovery. The line of a change states what was changed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def endpoint(words: Words, each: Mapping[str, Any]) -> str:
 
 
 def happened(words: Words, step: incident_model.Step) -> str:
-    """Return the action of a step: the plain fact of a change, else its name and its result."""
+    """Return the line of a step: for a change, what was changed; otherwise the step's name and result."""
     if step.kind == "run_start":
         return words.say("step.run", playbook=step.task or "playbook")
     if step.kind == "outcome":
@@ -53,7 +53,7 @@ def happened(words: Words, step: incident_model.Step) -> str:
 
 
 def deed(words: Words, step: incident_model.Step) -> str:
-    """Return the change of a step: the plain fact, or its name if there is none."""
+    """Return what a step changed, or the step's name if there is no text for the change."""
     return bare(_came(words, step)) or _name(words, step)
 
 
@@ -123,7 +123,7 @@ def lost_message(step: incident_model.Step) -> object:
 
 
 def triaged(step: incident_model.Step) -> bool:
-    """Return True if a step is a triage that ended by itself."""
+    """Return True if a step is a triage that returned findings."""
     return allowlist.own_module(step.action or "") == "triage_info" and "findings" in step.data
 
 
@@ -139,7 +139,7 @@ def refused(step: incident_model.Step) -> List[Mapping[str, Any]]:
         return [{"message": each} for each in step.data.get("problems") or []]
     if module not in ("service_preflight_info", "health_probe"):
         return []
-    # If a probe reports that the service is down without failing itself, its invalid settings are only a finding.
+    # If the probe itself did not fail, invalid settings are only one of its findings.
     if module == "health_probe" and step.status not in ("failed", "ignored"):
         return []
     checked = (step.data if module == "service_preflight_info" else step.data.get("preflight")) or {}
@@ -158,7 +158,7 @@ def kept_out(step: incident_model.Step) -> Mapping[str, Any]:
 
 
 def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
-    """Return the maintenance window because of which no incident was opened, or nothing for other steps."""
+    """Return the maintenance window that kept a run from opening an incident, or nothing for other steps."""
     return (
         step.data.get("maintenance") if allowlist.own_module(step.action or "") in allowlist.OF_INCIDENT else None
     ) or {}

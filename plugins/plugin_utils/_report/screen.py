@@ -126,7 +126,7 @@ def _outage(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _database(incident: incident_model.Incident) -> str:
-    """Return the database that database_recover.yml works on, because it may not be the intended one."""
+    """Return the path of the database that database_recover.yml works on, so that a person can check it."""
     its_own = any(each.rung.startswith("database_recovery") for each in incident.rungs_tried)
     return str((incident.database.get("database") or {}).get("path") or "") if its_own else ""
 
@@ -148,7 +148,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
 
 
 def _counted(words: Words) -> Field:
-    """Return the line about changes in the recap, because Ansible counts the changes that a run would make."""
+    """Return the line about the recap. In check mode, Ansible counts changes there that were not made."""
     return "recap", words.say("screen.counted")
 
 
@@ -348,7 +348,7 @@ def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
 
 def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
     last_run = incident.runs[-1].run
-    # The connection to the host was lost during a rung.
+    # If the connection to the host was lost during a rung, the changes of that rung are unknown.
     if incident.outcome == "unreachable" and any(each.run == last_run for each in incident.rungs_tried):
         return words.say("screen.changes_unknown")
     name = prose_ladder.run_names(words, incident).get(last_run)

@@ -37,7 +37,7 @@ def _message(depth: int) -> Mapping[str, Any]:
 _VALUES = 20
 MESSAGE = _message(3)
 # Text with several sentences has a message for each sentence. A message may contain the error of a step, and that error
-# may contain the reasons for each method. So these messages may have two levels more.
+# may contain the reasons for each method. So these messages may be two levels deeper.
 _DEEP = _message(5)
 _TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))
 _REASON = {"reason": _TOLD}
@@ -278,7 +278,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "fail_settings": {"problems": Each(TEXT)},
 }
 
-# Every module that works on a host returns these if the connection failed or was interrupted.
+# The keys that every module on a host returns if the connection failed or was interrupted.
 _OF_ALL: Mapping[str, Any] = {
     "unreachable_host": FLAG,
     "connection_lost": {"times": NUMBER, "seconds": NUMBER},
@@ -379,7 +379,7 @@ OUTCOME: Mapping[str, Any] = {
     "held_by": TEXT,
 }
 
-# The earlier names of modules, in timelines that are still read.
+# Earlier name of a module -> its current name. Timelines with earlier names can still be read.
 _RENAMED = {
     "postmortem_keep": "postmortem_archive",
     "refuse": "fail_settings",
@@ -403,7 +403,7 @@ def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
 def own_module(action: str) -> Optional[str]:
     """Return the short name of an action if it is a module of this collection, else None.
 
-    A timeline may be older than the current name of the module.
+    An earlier name of the module, which an old timeline may contain, is replaced by the current one.
     """
     if not action.startswith(_PREFIX):
         return None

@@ -35,7 +35,7 @@ class Burst:
     def add(self, item: Any, now: float) -> None:
         """Keep an item. Call handle() if the first item has waited long enough.
 
-        now: seconds of time.monotonic. No lock is needed.
+        now: seconds of time.monotonic. The caller needs no lock.
         """
         self._items.append(item)
         if now >= self._due:

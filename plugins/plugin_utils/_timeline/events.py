@@ -17,9 +17,9 @@ this format), at (UTC time), run and kind. Kinds and their other keys:
 - unreachable: as task, without data
 - outcome: host, data; the verdict of the run, see allowlist
 - summary: data; the hosts of the run by outcome, see allowlist
-- stats: hosts {name: {ok, changed, failures, unreachable, rescued, ignored}}; the run ended by itself
+- stats: hosts {name: {ok, changed, failures, unreachable, rescued, ignored}}; the run ended without being killed
 
-incidents.py builds the model of an incident from them.
+incidents.py builds the model of an incident from these events.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
 
 
 def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
-    """Return host -> events for hosts without an incident on which one of our modules worked or should have worked."""
+    """Return host -> events for hosts without an incident on which one of our modules ran or should have run."""
     told = list(events)
     with_incident = opened(told)
     told_of = (event for event in told if event["kind"] == "outcome" or module_of(event) or _fits_not(event))
@@ -92,7 +92,7 @@ def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
 
 
 def _fits_not(event: Event) -> bool:
-    """Return True if a variable of one of our roles is invalid or missing. The role then ends before its modules."""
+    """Return True if a variable of one of our roles is invalid or missing. The role then runs no module."""
     if event["kind"] != "task":
         return False
     unset = str(event.get("action")).rsplit(".", 1)[-1] == "validate_argument_spec" and event.get("msg")

@@ -36,7 +36,7 @@ def times(verdict: Mapping[str, Any], events: Sequence[Event]) -> Times:
         failing[0].get("first_failure_at") if failing else None,
     )
     begun = dict(last_value(records, "outage_started") or {})
-    # If no good sign is on record, the first bad one is used instead.
+    # Without a good sign, the record has the first bad sign as earliest. Drop it, because it is not the last good sign.
     if begun.get("earliest") == begun.get("latest") and begun.get("earliest_source") in (None, begun.get("source")):
         begun["earliest"] = None
     first_good = None
@@ -84,7 +84,7 @@ def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[fl
 def _clocks_apart(events: Sequence[Event]) -> Optional[float]:
     """Return the seconds by which the host's clock is ahead of the controller's, or None for at most 2 seconds.
 
-    A probe's time (clock of the host) lies between the begin and the end of its task (clock of the controller).
+    A probe's time (clock of the host) lies between the start and the end of its task (clock of the controller).
     """
     apart = 0.0
     for event in events:

@@ -72,10 +72,10 @@ _clean = functools.lru_cache(maxsize=4096)(_cleaned)
 
 
 def static(template: object) -> Optional[str]:
-    """Return the constant part of a name or message of a playbook. Each template expression becomes an ellipsis.
+    """Return the constant part of a name or message of a playbook, or None if nothing readable is left.
 
-    A template expression in brackets at the end, for the screen, is left out. Return None if nothing readable is left.
-    Values that are filled in at run time may be secrets.
+    Each template expression becomes an ellipsis, because its value at run time may be a secret. A template expression
+    in brackets at the end is left out, because it is meant only for the screen.
     """
     if not isinstance(template, str):
         return None

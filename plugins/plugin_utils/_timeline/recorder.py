@@ -45,7 +45,7 @@ class Recorder:
         self._waiting.append(event)
 
     def write(self) -> None:
-        """Write the waiting entries. Raises OSError. Later entries are then kept in memory."""
+        """Write the waiting entries. Raises OSError. After such an error, later entries are kept in memory."""
         events, self._waiting = self._waiting, []
         if not events:
             return

@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.servi
 
 
 def _counts(told: Any) -> Dict[str, float]:
-    """Return the row counts by table from a result. A host may return a table without a number."""
+    """Return the row counts by table from a result. A table without a number, as a host may return it, is left out."""
     counted = told if isinstance(told, dict) else {}
     return {table: number for table, number in counted.items() if isinstance(number, (int, float))}
 
@@ -23,7 +23,8 @@ def _counts(told: Any) -> Dict[str, float]:
 def data_verdict(verdict: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the verdict that states whether data was lost, or an empty mapping if there is none.
 
-    An outage that ended without a run has no statement about the data. The earlier run's statement stays valid.
+    If the outage ended without a run, its verdict has no statement about the data. Then the verdict of an earlier run
+    is returned, because its statement stays valid.
     """
     judged = _judged(outcomes)
     return verdict if not verdict or "rows_before" in verdict else judged[-1] if judged else {}
@@ -58,7 +59,7 @@ def fields(
         rows_after={**rows_after, **_counts(of_data.get("rows_seeded"))},
         suspected=suspected,
         replaced=bool(of_data.get("rows_replaced")),
-        # Later runs only see the rows that were left.
+        # A loss in any run counts, because later runs only see the remaining rows.
         lost=any(each.get("data_loss") == statements.KNOWN or _why(each) == statements.ALREADY_LOST for each in judged),
         uncounted=any(_why(each) == statements.UNCOUNTED for each in judged),
     )

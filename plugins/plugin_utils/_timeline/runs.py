@@ -71,7 +71,7 @@ def _concluded_rungs(run: Sequence[Event]) -> List[Rung]:
             continue
         tried[-1].seconds = seconds_between(tried[-1].started_at, event["at"])
         if event.get("status") == "failed":
-            # A rung may have succeeded if the connection to its host was lost.
+            # If the connection to the host was lost, the rung may have succeeded, so its result is unknown.
             tried[-1].held = None if (event.get("data") or {}).get("unreachable_host") else False
             tried[-1].reason = event.get("msg") or event.get("task")
             told = ((event.get("data") or {}).get("messages") or {}).get("msg") if event.get("msg") else None

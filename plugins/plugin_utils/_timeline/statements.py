@@ -27,9 +27,9 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
     "nothing_started": (YES, NO, UNKNOWN),
     "nothing_changed": (YES, NO, UNKNOWN),
 }
-# More loss is suspected, and a recovery of the database has already lost rows.
+# Reason of SUSPECTED: a recovery of the database has already lost rows, and a further loss is suspected.
 ALREADY_LOST = "already_lost"
-# Why the loss of data is unknown.
+# Reasons of UNKNOWN for the statement data_loss.
 UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = (
     "uncounted",
     "not_counted",
@@ -65,7 +65,7 @@ class Facts:
     lost: bool = False
     # True if a recovery of the database in this incident could not count the rows that it lost.
     uncounted: bool = False
-    # True if the last probe after the last start and stop got a healthy answer.
+    # True if the service answered the last probe after its last start or stop, even if the login failed.
     answers: Optional[bool] = None
     # True if the run has stopped the service and left it stopped.
     stopped: bool = False
@@ -83,7 +83,7 @@ class Facts:
 class Statement:
     """A statement with a value from VALUES.
 
-    why: the reason for UNKNOWN, if several reasons are possible. For SUSPECTED, ALREADY_LOST or empty.
+    why: the reason for UNKNOWN if several reasons are possible, ALREADY_LOST or empty for SUSPECTED, otherwise empty.
     """
 
     value: str
@@ -129,9 +129,10 @@ def _nothing_started(facts: Facts) -> Optional[bool]:
 
 
 def data_loss(facts: Facts) -> Statement:
-    """Return the verdict on the data. Rows may be fewer than at the last good count for ordinary reasons.
+    """Return the verdict on the data.
 
-    The loss of a recovery of the database is part of the verdict for the rest of the incident.
+    Fewer rows than at the last good count do not make a loss suspected, because rows may be deleted for ordinary
+    reasons. Rows that a recovery of the database lost stay part of the verdict for the rest of the incident.
     """
     if facts.lost:
         return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected else Statement(KNOWN)
@@ -150,7 +151,7 @@ def _why_unknown(facts: Facts, *, fewer: bool) -> str:
         (NOT_COUNTED, not before and not after),
         (NOT_BEFORE, not before),
         (NOT_AFTER, not after),
-        # The service may have written rows after that count. If they are lost, no table has fewer rows than counted.
+        # The service may have written rows after the last good count. If only these rows are lost, no count shows it.
         (FEWER_SINCE, last_good and fewer),
         (WRITTEN_SINCE, last_good),
         (STARTED_SINCE, facts.started_since),
@@ -205,21 +206,21 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     attempts = seen.get("attempts") or []
     recovery = seen.get("recovery")
     if recovery and seen.get("outcome") != "would_recover" and not recovery.get("replaced"):
-        # The recovery did not replace the database as far as the run knows, so its results are only the plan.
+        # As far as the run knows, the recovery did not replace the database, so its other results are only a plan.
         recovery = {"rows_before": recovery.get("rows_before")}
     on_record = seen.get("data") or triaged.get("data") or {}
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
     else:
         first = seen.get("first") or {}
-        # If the first triage of the incident did not find the database, only the last good count is from before.
+        # If the first triage of the incident did not find the database, only the last good count was made before.
         rows_before = first.get("rows_before" if on_record.get("unseen") else "row_counts")
         since_start = (seen.get("clean_start") or {}).get("rows_after")
     rows_after = verified.get("row_counts") or since_start
     if by_itself and recovery is None:
-        # If the service was started without a run, only the last good count is from before the start.
+        # If the service was started without a run, only the last good count was made before the start.
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
-    # Later runs only see the rows that the recovery of an earlier run has left.
+    # Later runs only see the remaining rows, so a loss in an earlier run is read from the incident's record.
     losses = [(recovery or {}).get("data_loss"), on_record.get("loss")]
     processes = ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(

@@ -26,7 +26,7 @@ _PLUMBING = (
 
 
 def step(event: Event) -> Optional[Step]:
-    """Return the step of an event, or None for an event that only begins or ends other events."""
+    """Return the step of an event, or None for an event that is not shown as a step."""
     if event["kind"] in ("started", "stats", "play_start", "summary"):
         return None
     if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in _PLUMBING:

@@ -140,7 +140,7 @@ def _ended(
     if _hidden(task, fields):
         yield {**entry, "hidden": True}
         return
-    # A loop over a module of this collection gets one entry per item, because only the items contain the actions.
+    # A loop over a module of this collection gets one entry per item, because only the items' results contain the data.
     for turn in _turns(known, fields):
         if turn.get("skipped"):
             continue
@@ -222,7 +222,7 @@ def _undefined(fields: Dict[str, Any]) -> Optional[str]:
 
 
 def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the names of our roles' variables that do not match the specification, but never a value."""
+    """Return a problem for each variable of our roles that does not match the specification. It contains no value."""
     role = getattr(task, "_role", None)
     if known.action not in _VALIDATING or role is None or not allowlist.own_module(str(role.get_name())):
         return {}

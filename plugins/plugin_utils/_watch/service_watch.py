@@ -24,10 +24,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
 _SEVERITIES = {TRIAGE: "warning", RECOVER: "critical", RESTORED: "none"}
-# Seconds for which the maintenance state stays valid after it was read, and seconds after which reading a file fails.
+# How long the maintenance state stays valid after it was read, and the time limit for reading a file, in seconds.
 _MAINTENANCE_AGE = 15.0
 _READ_TIMEOUT = 10.0
-# A word that no shell changes.
+# A word without characters that a shell interprets.
 _PLAIN = re.compile(r"[\w@%+=:,./-]+\Z", re.ASCII)
 # A group name or a pattern would start a recovery on more than one host. The rulebooks for alerts have the same rule.
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")
@@ -244,7 +244,7 @@ class Watch:
     def _read(self, path: str) -> bytes:
         """Return the content of a file on the host. Raises OSError."""
         try:
-            # The messages compared below are those of the C locale.
+            # The error message is compared with an English text below, so it must not be translated.
             done = self._over(["env", "LC_ALL=C", *self.target.as_root, "cat", "--", path], timeout=_READ_TIMEOUT)
         except commands.CommandError as error:
             raise OSError(0, str(error)) from error
