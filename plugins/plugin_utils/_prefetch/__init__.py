@@ -5,5 +5,5 @@
 """Packs modules before they are needed. This saves time and changes no result.
 
 Put code here if it only makes a recovery faster, and does not change its result.
-This package imports only from _timeline.
+This package imports only from _timeline and _messages.
 """

@@ -16,11 +16,11 @@ DOCUMENTATION = r"""
 ---
 short_description: Watch the service and report each outage once
 description:
-  - Probes the service every few seconds and counts failures in a row. Sends an event only if an action is needed, never
-    for a single answer.
+  - Probes the service every few seconds and counts failures in a row. Sends an event only if an action is needed, not
+    for each answer.
   - C(event.outage.act) is V(triage) after O(warning_after) failures in a row; V(recover) after O(critical_after), or as
-    soon as a failure coincides with a process that is gone; V(restored) after O(restored_after) healthy answers in a
-    row. During an outage, no event is repeated, except with O(again_after).
+    soon as a probe fails and the process is gone; V(restored) after O(restored_after) healthy answers in a row. During
+    an outage, no event is repeated, except with O(again_after).
   - C(event.outage) also has C(host), C(severity), C(consecutive_failures), C(process), C(summary) and
     C(first_failure_at). C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to it.
 options:
