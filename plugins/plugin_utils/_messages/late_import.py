@@ -5,8 +5,8 @@
 """Imports a module when it is first needed, so that the first task starts earlier.
 
 Ansible forks a worker for each task. If another thread imports a module at that moment, the worker inherits the lock of
-that module, but not the thread that would release it. A worker that imports the same module would then wait forever. So
-a fork waits until the import has ended.
+that module. The thread that would release the lock does not exist in the worker. So a worker that imports the same
+module would wait forever. Therefore, a fork waits until the import has ended.
 """
 
 from __future__ import annotations

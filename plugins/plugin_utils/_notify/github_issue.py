@@ -81,8 +81,8 @@ class Published:
 def body(document: str, *, incident: str, where: str) -> str:
     """Return a document (Markdown) as the body of an issue, with its hidden marks, within GitHub's size limit.
 
-    If the document is too long, each section that does not fit into the remaining space is replaced by a reference to
-    the full document. Earlier sections are kept first.
+    If the document is too long, sections that do not fit are replaced by a reference to the full document. Earlier
+    sections are kept first.
     """
     marks = f"{marker(incident)}\n{_digest_mark(document)}\n"
     # The marks identify an issue. A host could write such a mark into its output, so marks in the document are made

@@ -129,7 +129,7 @@ def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], take
 def _each_once(
     due: _Due, *, contacts: Mapping[str, Any], taken: _Taken
 ) -> List[Tuple[str, Channel, Optional[Channel]]]:
-    """Return the due messages, each with the channel of an earlier due message to the same destination, or None.
+    """Return each due message together with the channel of an earlier due message to the same destination, or None.
 
     A message that its destination has already accepted is left out. The message about an event (resolved or
     acknowledged) is also left out if its destination gets the notification of a level now.

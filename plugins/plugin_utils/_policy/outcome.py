@@ -125,8 +125,10 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of an incident that ended before this run and that this run has closed, as plain data.
 
     This outcome has no statement about the data, so that an earlier statement stays valid.
-    seen: host, service, language, timezone, record, closed_at, cause (if the record has none), escalation (or None if
-    nobody was notified that the outage is over).
+    seen has host, service, language, timezone, record and closed_at, and also these:
+
+    - cause: the cause, if the record has none.
+    - escalation: the result of that role, or None if nobody was notified that the outage has ended.
     """
     record = seen["record"]
     # If nobody was notified of the incident, nobody is notified that it is closed.

@@ -103,8 +103,9 @@ def partial(options: Mapping[str, Any]) -> str:
 def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
     """Return why a run that may work on only one host is refused, or an empty string if it may start.
 
-    wanted is the value of outage_recover_single_host and limit the value of --limit. hosts is the pattern of the play,
-    members are the names of the hosts that it selects. groups maps each group of the inventory to its hosts.
+    - wanted: the value of outage_recover_single_host. limit: the value of --limit.
+    - hosts: the pattern of the play. members: the names of the hosts that this pattern selects.
+    - groups: each group of the inventory -> its hosts.
     """
     try:
         if wanted is None or not SETTINGS["single_host"].read(wanted):

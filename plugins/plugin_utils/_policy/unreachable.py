@@ -42,7 +42,7 @@ _LOSSES = 5
 _DEATHS = 1
 # Interval between two tries to reach the host again, in seconds.
 _PAUSE = 0.5
-# The first exit code of a shell for a program that a signal ended, and the exit code of ssh for its own failure.
+# If a signal ended a program, the exit code of its shell is above this number. So is 255, with which ssh itself fails.
 _SIGNALLED = 128
 # Messages of ssh if it could not connect to the host. In this case, no module has started on the host.
 _NEVER_REACHED = re.compile(
@@ -54,8 +54,7 @@ _NEVER_REACHED = re.compile(
 # messages contain no data of the task.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-# The next step if the host cannot be used: a pattern for the message of ssh or Ansible, and the last part of the step's
-# id in the catalogue.
+# Pattern for the error message of ssh or Ansible, and the last part of the id of the next step in the catalogue.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
@@ -69,7 +68,7 @@ _LET_IN = (
         re.compile(r"permission denied(?: \(|, please)|authentication fail(?:ed|ure)|failed to auth", re.IGNORECASE),
         "login",
     ),
-    # This pattern is the last one, because sudo also prints such a message on a host that was reached.
+    # This pattern is the last one, because sudo can print the same message on a host that was reached.
     (
         re.compile(r"could not resolve hostname|name or service not known|name resolution", re.IGNORECASE),
         "name",

@@ -78,8 +78,8 @@ class Verdict:
     # cause_summary, error, halted and next_step, each as a list of translatable messages.
     messages: Dict[str, List[Dict[str, Any]]]
     held_by: str
-    # Time when the service started to serve again, and its source, or None if this run did not see the end of the
-    # outage.
+    # The time when the service started to serve again, and the source of this time. Both are None if this run did not
+    # see the end of the outage.
     mitigated_at: Optional[str]
     mitigated_from: Optional[str]
 
@@ -108,7 +108,7 @@ def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: s
 
 
 def obstacles(facts: Facts) -> List[Reason]:
-    """Return the reasons why no rung may be tried: an earlier step forbids it, a start would do harm, or none can help.
+    """Return the reasons why no rung may be tried: an earlier step forbids it, a start would do harm, no rung can help.
 
     The list is empty if a rung may be tried.
     """

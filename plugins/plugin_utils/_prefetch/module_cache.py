@@ -8,9 +8,8 @@ Ansible packs a module with all its imports once per run, and discards it at the
 valid until the collection or ansible-core changes. So modules packed in an earlier run are put into Ansible's cache. A
 module that is missing, damaged or writable by other users is packed again as usual.
 
-If all hosts have the same Python, and the controller has it too, the cached modules are compiled, so that the hosts
-need not compile them for every task. A host with another Python ignores the compiled code and uses the source next to
-it.
+If all hosts have the same Python and the controller has it too, the cached modules are compiled. The hosts then do not
+compile them for every task. A host with another Python ignores the compiled code and uses the source next to it.
 """
 
 from __future__ import annotations

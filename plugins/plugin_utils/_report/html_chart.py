@@ -112,7 +112,7 @@ def _bar(
     told = down if span.lane == "service" and span.tone == chart.BAD else took
     if _long(told) + 12 < wide:
         return _group([shape, _tag("text", told, class_="in", x=left + wide / 2, y=middle + 4, text_anchor="middle")])
-    # If the bar is too short for the text, write the text to the right of the bar, if there is free space.
+    # Write a text that is too long for its bar to the right of the bar, if there is free space.
     if span.lane != "service" and left + wide + 6 + _long(took) < free:
         return _group([shape, _tag("text", took, class_="beside", x=left + wide + 6, y=middle + 4)])
     return shape

@@ -28,7 +28,7 @@ class Climb:
 
 
 def ladder(words: Words, incident: incident_model.Incident) -> str:
-    """Return which rungs were tried and which one succeeded, by run if there were several."""
+    """Return which rungs were tried and which one succeeded, grouped by run if there were several runs."""
     if not incident.rungs_tried and not incident.rungs_skipped:
         if not incident.rung:
             return words.say("ladder.none")

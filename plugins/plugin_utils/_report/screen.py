@@ -333,8 +333,8 @@ def _did_not_hold(words: Words, incident: incident_model.Incident, tried: Sequen
 def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     """Return the failures that can be a reason.
 
-    The final failure of a playbook is left out, because it repeats another failure. A failed notification is left out,
-    and so is an invalid setting that does not stop a recovery, because neither is a reason for an outage.
+    The final failure of a playbook is left out, because it repeats another failure. Failed notifications and invalid
+    settings that do not stop a recovery are left out, because they are no reasons for an outage.
     """
     return [
         step

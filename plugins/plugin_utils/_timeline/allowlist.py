@@ -42,8 +42,8 @@ _DEEP = _message(5)
 _TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))
 _REASON = {"reason": _TOLD}
 _ERROR = {"error": MESSAGE}
-# The result of a module may have these messages: why it failed, why its host cannot be reached, and the summary of a
-# health probe.
+# Messages in the result of a module: why the module failed, why its host cannot be reached, and the summary of a health
+# probe.
 _OF_RESULT = {"msg": _TOLD, "why": MESSAGE, "summary": _TOLD}
 _OF_RESTORE = {"reason": _TOLD, "statement": _TOLD}
 

@@ -5,8 +5,8 @@
 """Collects events for a short time and handles them together.
 
 Ansible forks a worker for every task on every host. After each fork, the first write to a page of memory copies that
-page. In Python, even reading an object writes to its reference count. So an event that is handled alone between two
-forks takes several times as long as an event that is handled together with twenty others.
+page. In Python, even reading an object writes to its reference count. So handling one event between two forks takes
+several times as long as handling it together with twenty others.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ this format), at (UTC time), run and kind. Kinds and their other keys:
 - play_start: name
 - started: host, task, role, action; a task of one of our modules begins
 - task: host, task (its name in the playbook, templates not filled in), role, action, status (ok, changed, failed,
-  ignored), start, duration (seconds); data (whitelisted keys of the result) and msg (why it failed), if they may be
-  recorded; hidden if the task has no_log
+  ignored), start, duration (seconds); if they may be recorded, data (allowlisted keys of the result) and msg (why the
+  task failed); hidden, if the task has no_log
 - retry: host, task, role, action, attempts
 - unreachable: as task, without data
 - outcome: host, data; the verdict of the run, see allowlist

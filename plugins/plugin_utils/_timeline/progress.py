@@ -11,8 +11,8 @@ import threading
 import time
 from typing import Callable, Dict, Hashable, List, NamedTuple, Optional, Tuple
 
-# Called with a task's name, the hosts on which it is still running, and the seconds since it began on the first of
-# them.
+# Called with a task's name, the hosts on which the task is still running, and the seconds since the first of these
+# hosts began the task.
 Say = Callable[[str, List[str], float], None]
 
 # Sleep time of the thread, as a share of the interval.

@@ -22,7 +22,7 @@ _SYNC = 1.0
 # Maximum number of writes to keep in memory while the run has not opened an incident.
 _BACKLOG = 2000
 
-# Kinds of events that are synced to disk immediately.
+# Kinds of events that are also synced to disk.
 _DURABLE = ("outcome", "stats")
 
 

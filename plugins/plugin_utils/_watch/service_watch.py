@@ -51,9 +51,10 @@ class Thresholds(NamedTuple):
 class Target(NamedTuple):
     """One service to watch. host is its name in the inventory.
 
-    over: command prefix that runs a command on that host, or empty for this machine. as_root: second prefix, for the
-    command that reads files in the state folder. If process is None, the process is not checked. If state_dir is empty,
-    the maintenance window is not read.
+    - over: the command prefix to run a command on that host, or empty for this machine.
+    - as_root: the second prefix, for the command that reads files in the state folder.
+    - process: if None, the process is not checked.
+    - state_dir: if empty, the maintenance window is not read.
     """
 
     host: str
