@@ -45,8 +45,8 @@ help: ## Show this list
 demo: $(VENV)/demo.stamp ## Break and recover the demo service on this machine
 	@$(WITH_PATH) demo/run
 
-# Targets that use only one core run in parallel. Their packages are installed first, because apt cannot run twice at a
-# time.
+# Targets that use only one core run in parallel. Their packages are installed first, because two apt processes cannot
+# run at the same time.
 test: $(VENV)/test.stamp ## Run all tests
 	$(MAKE) --jobs=2 --output-sync=target lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 100 --seed 1'
 	$(MAKE) unit integration molecule

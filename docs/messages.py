@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 
 PAGE = ROOT / "build" / "docs" / "messages.html"
 LANGUAGES = ("en", "ja")
-# The messages on which a person on call bases decisions come first.
+# The families of messages that a person on call needs for decisions are shown first.
 FIRST = (
     "outcome",
     "cause",

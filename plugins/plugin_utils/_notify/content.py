@@ -83,7 +83,7 @@ def _teams(subject: str, text: str) -> Dict[str, Any]:
 
 
 def _mattermost(subject: str, text: str) -> Dict[str, Any]:
-    """Return a code block with a fence longer than any in the text, so that Markdown and mentions have no effect."""
+    """Return a code block with a fence longer than any fence in the text, so that Markdown and mentions do nothing."""
     words = _cut(f"{subject}\n\n{text}", _MATTERMOST_TEXT)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", words)), default=0))
     return {"text": f"{fence}text\n{words}\n{fence}"}

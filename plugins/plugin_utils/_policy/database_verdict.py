@@ -5,7 +5,7 @@
 """The decisions of a database recovery: the outcome, the cause, the next step.
 
 The playbook passes the results of its roles (see of_run). The functions here only decide. They check nothing and change
-nothing. The result has the keys of verdict.of_run that close an incident.
+nothing. The result has those keys of verdict.of_run that are needed to close an incident.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
     seen has the results of roles: detection, triage, recovery, verification. Each is empty if the role did not run.
 
-    - severity, record: of the incident. The record is empty if it is not known yet.
+    - severity, record: the severity and the record of the incident. The record is empty if it is not known yet.
     - held: True if the verification succeeded. started_at: when the recovery began. check_mode: True in check mode.
     - error, lost: reasons, or empty. error_messages, lost_message: the same reasons as translatable messages.
     """

@@ -32,7 +32,7 @@ OUTCOMES = (
 )
 # If the first probe finds one of these severities, the run reports it, even if outage_recover_act_on does not list it.
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
-# Remedies that are only another start of the service.
+# Remedies that only start the service again.
 _ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
 # Remedy that begins with another start of the service -> the remedy without that start.
 _AFTER_A_START = {
@@ -149,7 +149,7 @@ def _looping(crash_loop: Mapping[str, Any]) -> Reason:
 
 
 def rung(facts: Facts, name: str) -> Rung:
-    """Decide whether to try a rung. After a rung that succeeded, restored the service or halted, no rung is tried."""
+    """Decide whether to try a rung. None is tried after a rung succeeded, ended the ladder or restored the service."""
     ended = any(each.get("held") or each.get("halted") or each.get("restored") for each in facts.tried)
     reasons = useless(facts, name)
     return Rung(

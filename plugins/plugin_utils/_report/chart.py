@@ -70,7 +70,7 @@ def work(incident: incident_model.Incident) -> List[Bar]:
             continue
         end = begin + (step.seconds or 0.0)
         span = latest.get(step.run)
-        # Join steps with a short gap only: between two triages, the run may have waited for another run.
+        # Join two steps only if the gap is short, because a run may wait for another run between two triages.
         if span is not None and span.lane == step.role and begin - span.end < _SHORTEST_GAP:
             span.end = max(span.end, end)
         else:
@@ -118,7 +118,7 @@ def _runs(incident: incident_model.Incident) -> List[Tuple[float, float]]:
 
 
 def axis(incident: incident_model.Incident) -> List[Piece]:
-    """Return the pieces of the axis. Long times without work are cut, so that the work is readable."""
+    """Return the pieces of the axis. Long periods without work are shortened, so that the work stays readable."""
     times = incident.times
     marks = [times.last_good_at, times.started_at, times.detected_at, times.mitigated_at, times.resolved_at]
     points = [(at, at) for at in map(instant, marks) if at is not None]

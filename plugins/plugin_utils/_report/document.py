@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The content of a postmortem, section by section, as plain text. markdown.py and html.py write it."""
+"""The content of a postmortem, section by section, as plain text. markdown.py and html.py turn it into documents."""
 
 from __future__ import annotations
 

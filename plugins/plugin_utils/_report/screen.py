@@ -132,7 +132,7 @@ def _database(incident: incident_model.Incident) -> str:
 
 
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
-    """Return the fields of a run in check mode. Only its checks are facts. All other actions are only announced."""
+    """Return the fields of a run in check mode. The results of its checks are facts. Other actions are announced."""
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     return [
         ("next", prose.next_step(words, incident)),

@@ -15,7 +15,7 @@ class Wording:
     """Language and time zone: the playbook's values for its incident, else the values of the configuration."""
 
     def __init__(self, *, language: str, timezone: str) -> None:
-        """Take the values of the configuration."""
+        """Start with the values of the configuration."""
         self._language, self._timezone = language, timezone
         self._of_run: Mapping[str, Optional[str]] = {}
 

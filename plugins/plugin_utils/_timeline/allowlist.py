@@ -285,7 +285,7 @@ _OF_ALL: Mapping[str, Any] = {
     "messages": _OF_RESULT,
 }
 
-# Published by playbooks for all their hosts: the hosts by outcome, from the best to the worst.
+# The hosts of a run by outcome, from the best to the worst, as the playbooks publish them.
 SUMMARY_KEY = "outage_summary"
 SUMMARY: Mapping[str, Any] = {
     ended: Each(TEXT, limit=10_000)
@@ -295,7 +295,7 @@ SUMMARY: Mapping[str, Any] = {
     )
 }
 
-# The verdict that the postmortem role publishes with set_stats under OUTCOME_KEY, by host.
+# The outcome that the postmortem role and the playbooks publish with set_stats under OUTCOME_KEY, by host.
 OUTCOME_KEY = "outage_recover"
 OUTCOME: Mapping[str, Any] = {
     "incident": TEXT,
