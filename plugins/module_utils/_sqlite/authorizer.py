@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Deny statements that do more than read."""
+"""Deny SQL statements that do more than read."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def only_reads(
 ) -> int:
     """Return SQLITE_OK for a statement that only reads, otherwise SQLITE_DENY. For Connection.set_authorizer.
 
-    INSERT, UPDATE and DELETE are not denied, because the file is opened for reading only, and because a virtual table
-    prepares INSERT and DELETE even if it is only read.
+    INSERT, UPDATE and DELETE are allowed, because a virtual table prepares them even for a read. They cannot change the
+    database: it is opened read-only, or it is a private copy.
     """
     denied = action in _WRITES
     if action == _PRAGMA:

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy a database, either as a consistent, verified copy of a live or crashed database, or as files byte for byte.
+"""Copy a database: as a verified backup of a live or crashed database, or as evidence (its files, byte for byte).
 
-A backup gets its name only after it is complete, was reopened and found sound, has the row counts of its source, and is
-flushed to disk. A killed run leaves its files in a separate folder. The next run removes that folder.
+A backup gets its final name after these steps: it is complete and flushed to disk, SQLite reopens it and finds it
+sound, and its row counts equal those of the source. A killed run leaves its files in a separate folder. The next run
+removes that folder.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ _MARGIN = 8 << 20  # space left free on the destination, in bytes
 class _Order(NamedTuple):
     """One copy to make.
 
-    target: the name of the copy. exact: True if the copy must not get another name when that name is taken. deadline:
-    in time.monotonic seconds.
+    target: the path of the copy. exact: True if the copy must have this path; if the path exists, the backup fails.
+    deadline: in time.monotonic seconds.
     """
 
     path: str
@@ -75,8 +76,8 @@ def backup(
 
     dest: the complete path of the copy. If it is None, the name of the copy consists of prefix and the current time,
     and its folder is dest_dir. If accounts other than root may change the folders, everything is read and written with
-    the rights of user. See sqlite_files.look. room_only: True to only check the free space. Raises SqliteError if no
-    good copy could be made. After such an error, there is no file with the name of the copy.
+    the rights of user. See file_survey.look. room_only: True to only check the free space. Raises SqliteError if no
+    good copy could be made. An incomplete or unsound copy never gets the name of the copy.
     """
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
@@ -142,7 +143,7 @@ def _survey(order: _Order) -> Tuple[Look, sqlite_holders.Holders]:
 
 
 def _copy(order: _Order, found: Look, holders: sqlite_holders.Holders) -> Tuple[str, Dict[str, Any]]:
-    """Make the copy, then remove old ones; return its name and the result for the module. Raises SqliteError."""
+    """Make the copy, then remove old backups. Return its path and the result for the module. Raises SqliteError."""
     folder, target = os.path.dirname(order.target), order.target
     try:
         _make_folder(folder)
@@ -230,7 +231,7 @@ def _names(
 
 
 def _room(found: Look, folder: str) -> int:
-    """Return the bytes that a copy needs, with a margin. Raises SqliteError if they are not free."""
+    """Return the number of bytes that a copy needs, including a margin. Raises SqliteError if fewer bytes are free."""
     there = folder
     while not os.path.isdir(there):
         there = os.path.dirname(there)
@@ -308,8 +309,8 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
 def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]:
     """Return the surplus backups of this prefix, oldest first, without the new backup.
 
-    The new backup always stays, because it has just been verified. The time in its name may be earlier than those of
-    the other backups if the clock was set back.
+    The new backup always stays, because it has just been verified. If the clock was set back, its name may contain an
+    earlier time than the names of the other backups.
     """
     pattern = re.compile(re.escape(prefix) + r"(\d{8}T\d{6}Z)(?:-(\d+))?")
     backups = []

@@ -74,7 +74,7 @@ def copy(
             messages = child_process.in_child(
                 functools.partial(_copy_pages, way=way, target=target, deadline=deadline, rights=rights),
                 deadline=deadline,
-                read_only=False,  # the child gives up writing when the copy is open
+                read_only=False,  # the child gives up the right to write after it has opened the copy
             )
             steady = way.steady
         end = messages[-1]
@@ -116,8 +116,8 @@ def _copy_pages(
     deadline: float,
     rights: safe_open.Rights,
 ) -> None:
-    """Run in the child: count and copy within one snapshot."""
-    # The copy is already open, and no other file is opened for writing.
+    """Count the rows and copy the pages within one snapshot. Runs in the child process."""
+    # Open the copy first: the child gives up the right to write before it opens the database.
     with safe_open.acting(rights):
         copy = sqlite3.connect(target, isolation_level=None)
         copy.execute("PRAGMA journal_mode=OFF")
@@ -138,7 +138,10 @@ def _copy_pages(
 
 
 def verify(path: str, *, deadline: float, rights: safe_open.Rights = None) -> Dict[str, Any]:
-    """Reopen a finished copy; return whether it is sound, its rows, size and SHA-256. Raises SqliteError."""
+    """Reopen a finished copy. Return the result of its integrity check, its row counts, size and SHA-256.
+
+    Raises SqliteError.
+    """
 
     def work(emit: child_process.Emit) -> None:
         digest = hashlib.sha256()

@@ -49,8 +49,8 @@ def check(
 ) -> Dict[str, Any]:
     """Check a database within time_budget seconds and return the result of the module sqlite_info.
 
-    SQLite reads with the rights of user, by default of owner. See sqlite_files.look. Problems with the database are in
-    the result. Raises SqliteError for invalid parameters.
+    SQLite reads with the rights of user, by default of owner. See file_survey.look. Problems with the database are
+    listed in the result. Raises SqliteError for invalid parameters.
     """
     for name in checks:
         if name not in CHECKS:
@@ -205,7 +205,7 @@ def _file(name: str, facts: sqlite_files.FileFacts) -> Dict[str, Any]:
 def _losses(counts: Mapping[str, int], baseline: Mapping[str, int], *, counted: bool) -> List[Problem]:
     if not counted:
         return []
-    # The baseline is an earlier result of this module, in which names are plain text.
+    # The baseline comes from an earlier result of this module, so sanitize.text has changed the table names in it.
     plain: Dict[str, int] = {}
     for name, rows in counts.items():
         plain[sanitize.text(name)] = plain.get(sanitize.text(name), 0) + rows

@@ -4,7 +4,7 @@
 
 """Empty a WAL without any loss. SQLite copies it into the database while no other process has the database open.
 
-This file removes no file. SQLite itself removes the WAL and its index when its last connection closes, and only after
+This code removes no file. SQLite itself removes the WAL and its index when its last connection closes, and only after
 every committed frame is in the database and on disk.
 """
 
@@ -37,11 +37,11 @@ def checkpoint(
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Copy the content of a database's WAL into the database, and return the result of sqlite_wal.
+    """Copy the content of a database's WAL into the database, and return the result of the module sqlite_wal.
 
-    SQLite works with the rights of the user. See sqlite_files.look.
-    Raises SqliteError if another process has the database open, or if the database is not sound, because the WAL may
-    then contain the only good rows. Row counts before and after are compared.
+    SQLite works with the rights of the user. See file_survey.look. Row counts before and after are compared.
+    Raises SqliteError if another process has the database open, or if the database is not sound. The WAL of an unsound
+    database may contain the only good rows.
     """
     started = time.monotonic()
     before = _check(path, user=user, time_budget=time_budget, busy_timeout=busy_timeout, proc_root=proc_root)
@@ -76,7 +76,7 @@ def checkpoint(
 
 
 def _empty(path: str, before: Dict[str, Any], *, deadline: float, user: Optional[str], **limits: Any) -> Dict[str, Any]:
-    """Copy the WAL into the database and verify that nothing was lost. Return the changes of the result.
+    """Copy the WAL into the database and verify that nothing was lost. Return the changed fields of the result.
 
     limits: the other arguments of _check. Raises SqliteError.
     """
@@ -148,15 +148,15 @@ def _run(real: str, *, rights: safe_open.Rights, busy_timeout: float, deadline: 
     def work(emit: child_process.Emit) -> None:
         uri = sqlite_reader.uri_of(real, "mode=rw")
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
-        # Exclusive mode before the first read: SQLite then verifies that no other process has it open, and locks it.
+        # Set exclusive mode before the first read: SQLite then locks the database, or fails if another process uses it.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         emit({"event": "checkpoint", "row": connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()})
         connection.close()
         if os.path.lexists(f"{real}-shm"):
-            # The crashed service left the WAL index, and the exclusive connection did not use it. An ordinary
-            # connection removes it.
+            # The index was left by the crashed service. The exclusive connection did not use it, so it is still there.
+            # An ordinary connection removes it at its close.
             connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.close()

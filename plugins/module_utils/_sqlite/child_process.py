@@ -7,7 +7,7 @@
 Every read happens in a child process, for three reasons:
 
 - If the disk cannot deliver a mapped page, only the child ends.
-- The child gives up the right to write before it opens any file.
+- The child gives up the right to write before it opens the database.
 - The child ends without closing its connection, so SQLite's clean-up at the last close (checkpoint, removal of the WAL)
   never runs.
 """
@@ -37,30 +37,33 @@ _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _NOBODY = 65534
-# Memory in addition to that of the process at its start, in bytes. A writing process salvages rows, which may be large.
+# Memory that a child may use in addition to its memory at the start, in bytes. A child that writes may salvage large
+# rows.
 _MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
 _MOST_SAID = 16 << 20  # maximum size of the messages of one child, in bytes
 _OUT_OF_MEMORY = "out of memory: the read needs more than is allowed"
-_GRACE = 2.0  # time that a child gets beyond its deadline to report that it was interrupted, in seconds
+_GRACE = 2.0  # time after the deadline in which a child may still report that it was interrupted, in seconds
 
 
 def bounded(*, deadline: float, read_only: bool) -> None:
-    """Set the kernel's limits for this process, so that it cannot harm the host. For child processes only.
+    """Set resource limits for this process, so that it cannot harm the host. For child processes only.
 
     deadline: in time.monotonic seconds. A limit is never raised. The kernel counts only private memory, so a mapped
     database may be larger than the limit (Linux 4.7 and later).
     """
-    # Usually the parent kills the process before this limit is reached. Two busy threads use twice the CPU time.
+    # Two busy threads use two seconds of CPU time per second. Usually, the parent kills the process before it reaches
+    # this limit.
     seconds = 2 * int(max(deadline - time.monotonic(), 0) + _GRACE) + 1
     wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds}
-    # Without /proc there is no memory limit.
+    # Without /proc, no memory limit is set.
     with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb") as stream:
         for line in stream:
             if line.startswith(b"VmData:"):
                 held = int(line.split()[1]) << 10
                 wanted[resource.RLIMIT_DATA] = held + (_MEMORY if read_only else _MEMORY_TO_WRITE)
     if read_only:
-        # With the user's own rights, SQLite could write next to the database. Python ignores the signal of this limit.
+        # With the user's own rights, SQLite could write files next to the database. Python ignores SIGXFSZ, so such a
+        # write fails with an error.
         wanted[resource.RLIMIT_FSIZE] = 0
     for kind, most in wanted.items():
         hard = resource.getrlimit(kind)[1]
@@ -69,11 +72,11 @@ def bounded(*, deadline: float, read_only: bool) -> None:
 
 
 def give_up_writing(rights: safe_open.Rights = None) -> None:
-    """Permanently switch to the rights of a user, if rights are given.
+    """Permanently switch to the rights of a user or, if rights is None, drop root's right to write.
 
-    If rights is None (the folder belongs to root alone), a process that runs as root keeps only the right to read
-    everything. As root, SQLite would open the WAL for writing and give it to the database's owner. The kernel refuses
-    both to an account that owns no file and does not have these capabilities.
+    rights is None if only root can change the folder. A process that runs as root then becomes the user nobody for
+    file access, and keeps only the capability to read every file. With all of root's rights, SQLite would open the WAL
+    for writing and give it to the database's owner. A process that does not run as root keeps its rights.
     """
     if rights:
         safe_open.become(*rights)
@@ -90,11 +93,11 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
             return
         library.setfsuid(_NOBODY)
         wanted = 1 << _CAP_DAC_READ_SEARCH
-        if not data[1] & wanted:  # most containers do not have these capabilities
+        if not data[1] & wanted:  # most containers have only CAP_DAC_OVERRIDE, which also allows writing
             wanted = data[1] & (1 << _CAP_DAC_OVERRIDE)
         kept = (ctypes.c_uint32 * 6)(wanted, wanted, 0, 0, 0, 0)
         library.capset(header, kept)
-    die_with_parent()  # the kernel drops this setting when a process changes its identity
+    die_with_parent()  # the kernel clears this setting when a process changes its identity
 
 
 def die_with_parent() -> None:
@@ -139,9 +142,10 @@ def in_child(
 ) -> List[Message]:
     """Run work in a child process and return the messages that it emitted. The last one is {"event": "end", ...}.
 
-    The end has error (text) if an exception ended the work, signal if a signal ended it, and timeout if the child was
-    killed a short time after deadline (time.monotonic seconds). If rights are given, the child permanently has only
-    these. A read_only child cannot write to any file. Raises SqliteError if no child can be started.
+    The last message also has the key error (text) if an exception ended the work, signal (name) if a signal ended the
+    child, or timeout if the child was killed shortly after deadline (time.monotonic seconds). If rights are given, the
+    child permanently has only these rights. A read_only child cannot write to any file. Raises SqliteError if no child
+    can be started.
     """
     return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
 
@@ -202,7 +206,7 @@ def _child(
     read_only: bool,
     rights: safe_open.Rights,
 ) -> None:
-    """Run work in the child and exit. This function never returns, and never runs the parent's clean-up."""
+    """Run work in the child and exit. This function never returns, so the parent's clean-up code does not run here."""
     status = 1
     try:
         os.close(reading)
@@ -253,7 +257,7 @@ def _listen(children: Sequence[_Child], *, deadline: float) -> None:
 
 
 def _reap(pid: int) -> int:
-    """Wait for the child. If the child hangs in the kernel on a dead disk, wait only for a moment."""
+    """Wait for the child, for at most _GRACE seconds, because it may hang in the kernel on a dead disk."""
     until = time.monotonic() + _GRACE
     while time.monotonic() < until:
         done, status = os.waitpid(pid, os.WNOHANG)

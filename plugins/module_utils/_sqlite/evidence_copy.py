@@ -30,7 +30,7 @@ _Made = TypeVar("_Made")
 
 
 def patiently(work: Callable[[], _Made], *, until: float) -> _Made:
-    """Return the result of work; retry while a process has the files open. Raises SqliteError."""
+    """Return the result of work; retry for a few seconds while a process has the files open. Raises SqliteError."""
     until = min(until, time.monotonic() + _PATIENCE)
     while True:
         try:
@@ -42,7 +42,7 @@ def patiently(work: Callable[[], _Made], *, until: float) -> _Made:
 
 
 def closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Look:
-    """Check the files of a database. Raises SqliteError, also if a process has them open."""
+    """Check that the files of a database can be copied. Raises SqliteError, for example if a process has them open."""
     found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
     shown = printable(found.path)
     if holders.found:

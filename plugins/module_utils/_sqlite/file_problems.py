@@ -97,7 +97,7 @@ def _may_write(user: User, facts: sqlite_files.FileFacts) -> bool:
 
 
 def ownership(found: Look, user: User) -> List[Problem]:
-    """Return the files that the service cannot write to, for example after a run as root by mistake."""
+    """Return a problem for each file that the service cannot write to, for example after it was run as root."""
     looked_at = dict(found.files)
     with contextlib.suppress(OSError):
         folder = sqlite_files.facts_of(os.path.dirname(found.path), rights=found.rights)

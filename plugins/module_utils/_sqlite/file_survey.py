@@ -63,8 +63,8 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
 def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
     """Raise SqliteError if an account that may change a part of path has redirected it to a file of another account.
 
-    The first account would get copies of the file, and could have the file replaced. facts: the facts of the file that
-    was found at path before, or None. Raises FileNotFoundError if path leads to another file now.
+    Otherwise, the first account would get copies of that file, and could have it replaced. facts: the facts of the file
+    that was found at path before, or None. Raises FileNotFoundError if path now leads to another file.
     """
     try:
         with safe_open.acting(None):
@@ -79,9 +79,9 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
 
 
 def away(path: str, *, rights: safe_open.Rights) -> Optional[Problem]:
-    """Return the problem of a database file that does not exist if its folder or file system is not there, else None.
+    """Return a problem if the folder of a missing database does not exist or its file system is not mounted, else None.
 
-    Such a database was not seen, so nothing is known about its rows.
+    Then nothing is known about the rows of the database.
     """
     shown = sqlite_files.printable(path)
     point = mounts.unmounted(path)
@@ -135,7 +135,7 @@ def _look_at_side_files(found: Look) -> None:
             shown, kind = sqlite_files.printable(facts.path), sqlite_files.kind_of(facts)
             told = message("reason.sqlite.side_not_a_file", path=shown, kind=kind)
             found.problems.append(Problem("not_a_file", told))
-            found.header = None  # SQLite must not open the database, because SQLite would follow the link or fail
+            found.header = None  # SQLite must not open the database, because it would follow the link or fail
             return
     if "journal" in found.files:
         with _reported(found):
@@ -144,7 +144,7 @@ def _look_at_side_files(found: Look) -> None:
 
 @contextlib.contextmanager
 def _reported(found: Look) -> Iterator[None]:
-    """Record a problem for a file that cannot be read. If the file is gone, the caller checks again."""
+    """Record a problem if the block cannot read a file. If the file does not exist, raise FileNotFoundError again."""
     try:
         yield
     except FileNotFoundError:
@@ -176,9 +176,9 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
             index = _index_of(found)
             if index is not None and index.salts == found.wal.salts:
                 found.backfilled = min(index.backfilled, found.wal.frames_committed)
-                # A commit is recorded in the index before it is acknowledged. If a process rebuilt the index later, the
-                # index contains only the frames that this process could read. An index from before a crash of the host
-                # may be older than the WAL.
+                # SQLite records a commit in the index before it acknowledges the commit. The index does not show this
+                # in two cases. If a process rebuilt the index and nothing was committed since, the index contains only
+                # the frames that this process could read. If the host crashed, the index may be older than the WAL.
                 booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
                 if index.commits and side.mtime_ns / 1e9 > booted:
                     found.acknowledged = index.max_frame
@@ -231,7 +231,8 @@ def _head(facts: FileFacts, length: int) -> bytes:
 def why_foreign(found: Look) -> Optional[Message]:
     """Return why the WAL cannot belong to the database, or None if no reason is found.
 
-    A WAL from before a restore, or one that was copied next to the wrong file, has valid checksums, and SQLite uses it.
+    A WAL from before a restore, or a WAL that was copied next to the wrong database, has valid checksums. So SQLite
+    would use it.
     """
     header, wal = found.header, found.wal
     if header is None or not wal.frames_committed:
@@ -239,8 +240,8 @@ def why_foreign(found: Look) -> Optional[Message]:
     if wal.page_size != header.page_size:
         return message("reason.sqlite.other_page_size", found=wal.page_size, expected=header.page_size)
     first, last = sqlite_files.parse_header(wal.first_page_one), sqlite_files.parse_header(wal.page_one)
-    # The first page counts changes. A WAL continues at the database's count plus at most one, and the database is never
-    # ahead of its WAL.
+    # Page 1 contains a change counter. The first counter in a database's own WAL is at most one higher than the counter
+    # of the database, and the last counter is not lower.
     if first is None or last is None or first.change_counter - 1 <= header.change_counter <= last.change_counter:
         return None
     counted = {"first": first.change_counter, "last": last.change_counter, "present": header.change_counter}
@@ -248,7 +249,7 @@ def why_foreign(found: Look) -> Optional[Message]:
 
 
 def wal_as_dict(found: Look) -> Dict[str, Any]:
-    """Return the part of a check about the WAL, in the format of the modules' results."""
+    """Return the facts about the WAL in the format of the modules' results."""
     wal = found.wal
     return {
         "exists": wal.exists,

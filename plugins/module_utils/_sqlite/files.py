@@ -55,7 +55,7 @@ class NoRoomError(SqliteError):
 def clear_errors(deed: str, /, **values: str) -> Iterator[None]:
     """Convert an unexpected error of the operating system to a SqliteError, "Cannot ...: why".
 
-    deed: the last part of the message's id reason.sqlite.cannot.*. values: the values for its text except why. The
+    deed: the last part of the message's id reason.sqlite.cannot.*. values: the values for the message, except why. The
     owner of a folder can cause such an error at any moment, for example by removing a file or changing permissions.
     """
     try:
@@ -69,7 +69,7 @@ def cannot(deed: str, /, **values: Value) -> SqliteError:
     return SqliteError(message(f"reason.sqlite.cannot.{deed}", **values))
 
 
-# Codes of the problems of a database whose folder or file system is not there.
+# Codes of the problems that mean: the folder of the database does not exist, or its file system is not mounted.
 AWAY = ("not_mounted", "folder_missing")
 
 
@@ -92,7 +92,7 @@ class Problem(NamedTuple):
 
 
 class FileFacts(NamedTuple):
-    """The facts that lstat reports about one of the files."""
+    """The facts that lstat reports about one file of a database."""
 
     path: str
     device: int
@@ -103,7 +103,7 @@ class FileFacts(NamedTuple):
     gid: int
     mode: int
     regular: bool
-    rights: safe_open.Rights = None  # the rights with which it is opened
+    rights: safe_open.Rights = None  # the rights with which the file is opened
 
     @property
     def stamp(self) -> Tuple[int, int, int, int]:
@@ -147,7 +147,7 @@ class Look:
     acknowledged: Optional[int] = None
     hot_journal: bool = False
     problems: List[Problem] = dataclasses.field(default_factory=list)
-    rights: safe_open.Rights = None  # the rights with which we work on it
+    rights: safe_open.Rights = None  # the rights with which the files are opened
 
     @property
     def openable(self) -> bool:
@@ -235,7 +235,8 @@ def open_named(facts: FileFacts) -> int:
     """Open the regular file that now has the name of a checked one. Raises OSError.
 
     A command of root may have left a file in the service's folder that the service's user cannot read. Such a file is
-    opened only if it has the content of a SQLite file. Otherwise, the user may have renamed another file of root.
+    opened as root, but only if it begins like a SQLite file. Any other file may be a file of root that the user has
+    moved there.
     """
     try:
         return open_regular(facts.path, rights=facts.rights)
@@ -253,9 +254,9 @@ def open_named(facts: FileFacts) -> int:
 
 
 def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator[bytes]:
-    """Yield the content of a checked file, up to its size at the check, because space was checked for that size.
+    """Yield the content of a checked file, but no more than its size at the check: more may not fit on the disk.
 
-    Raises OSError, SqliteError at the deadline (time.monotonic seconds).
+    Raises OSError, or SqliteError at the deadline (time.monotonic seconds).
     """
     left = facts.size
     with open(open_found(facts), "rb") as stream:

@@ -35,7 +35,7 @@ HIDDEN = "hidden: a process in another PID namespace"
 
 @dataclasses.dataclass
 class Holder:
-    """A process that has the database, its WAL or its index open. A hidden process has pid 0."""
+    """A process that has the database, its WAL or its index open. A process of another PID namespace has pid 0."""
 
     pid: int
     command: str
@@ -67,7 +67,7 @@ class Holders(NamedTuple):
 def survey(
     path: str, *, user: Optional[str] = None, deadline: Optional[float] = None, proc_root: str = "/proc"
 ) -> Tuple[sqlite_files.Look, Holders]:
-    """Check a database with the rights of a user (see sqlite_files.look), its holders, and its WAL.
+    """Check the files of a database, with the rights of a user (see file_survey.look), then its holders and its WAL.
 
     Raises SqliteError.
     """
@@ -81,7 +81,7 @@ def survey(
 
 
 def find_holders(found: sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:
-    """Return the processes that have the files of a database open, except this one."""
+    """Return the processes that have the files of a database open, except this process."""
     with safe_open.acting(None):  # only root can inspect the processes of other users
         return _find_holders(found, proc_root=proc_root)
 
@@ -136,7 +136,7 @@ def _command_of(proc_root: str, pid: int) -> str:
 
 
 def role_of_lock(*, name: str, kind: str, start: int, end: int, wal_mode: bool) -> str:
-    """Return the role of a process by its lock: the kind (READ, WRITE) and the first and last locked byte."""
+    """Return the role of the process that holds a lock. kind: READ or WRITE. start, end: first and last locked byte."""
     if name == "shm":
         for byte, role in ((120, "writer"), (121, "checkpointer"), (122, "recovering")):
             if start <= byte <= end and kind == "WRITE":
@@ -168,7 +168,8 @@ def _add_roles(
         name, device = by_inode.get(int(inode), ("", 0))
         pid = int(words[4])
         same_device = os.makedev(int(major, 16), int(minor, 16)) == device
-        # Some file systems show a device number that differs from stat. In this case, the open descriptor decides.
+        # On some file systems, this device number differs from that of stat. Then the lock counts only if the process
+        # also has the file open.
         if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
             continue
         end = 1 << 62 if words[7] == "EOF" else int(words[7])
@@ -183,7 +184,7 @@ def _add_roles(
 def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, int]]:
     """Return (READ or WRITE, pid) of a lock that another process holds on the bytes, or None if there is none.
 
-    The kernel also knows the processes that /proc hides. Their pid is 0.
+    Also finds locks of processes that /proc does not show. The pid of a process of another PID namespace is 0.
     """
     question = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
     kind, _whence, _start, _length, pid = struct.unpack("hhqqi", fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
@@ -193,7 +194,7 @@ def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, 
 
 
 def _hidden(files: Mapping[str, sqlite_files.FileFacts]) -> Dict[int, Holder]:
-    """Return a holder with pid 0 if a lock exists that no visible process has, otherwise an empty mapping."""
+    """Return the holder of a lock if the kernel reports one although no visible process has the files open."""
     for name, start, length in (("shm", 120, 9), ("database", _PENDING, 2 + _SHARED_SIZE)):
         if name not in files:
             continue

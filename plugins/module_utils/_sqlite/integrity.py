@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run the checks of SQLite in child processes, and turn their answers into problems."""
+"""Run the checks of SQLite in child processes, and convert their answers to problems."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, Problem, printable
 
-_LONGEST_LINE = 1000  # characters; names in it may be of any length
-_SHOWN = 10  # lines of a check's answer that a message quotes
+_LONGEST_LINE = 1000  # maximum number of characters of a line, because names of tables may have any length
+_SHOWN = 10  # maximum number of lines of a check's answer that a message quotes
 _PROCESSES = 4  # maximum number of processes for one check
 LARGE = 32 << 20  # if a database has at least this many bytes, several processes are faster than one
 _MAP = 1 << 40  # SQLite maps as much of the database as its build allows
-# Errors about modules, functions and collations of the application, about functions that are not allowed here, and
-# about values that need more memory than is allowed.
+# Parts of error messages that are no sign of damage: SQLite lacks a module, function or collation of the application,
+# this code does not allow a function, or a value needs too much memory.
 _NO_SIGN_OF_DAMAGE = (
     "no such ",
     "unknown function",
@@ -43,7 +43,7 @@ SKIPPED = "skipped: time budget"
 
 @dataclasses.dataclass
 class Examination:
-    """The answers of the reading process, and whether nothing changed during the read."""
+    """The answers of the reading process. steady: False if the files changed during the read."""
 
     basics: Dict[str, Any] = dataclasses.field(default_factory=dict)
     checks: Dict[str, str] = dataclasses.field(default_factory=dict)
@@ -115,19 +115,20 @@ def _take_end(done: Examination, end: child_process.Message, *, found: Look, hol
 def _check_tables(
     done: Examination, way: sqlite_reader.WayIn, *, deadline: float, holders: sqlite_holders.Holders
 ) -> None:
-    """Do the part of integrity_check that quick_check lacks (indexes and UNIQUE), table by table on all processors.
+    """Run integrity_check table by table, because quick_check does not check indexes and UNIQUE.
 
-    In a single process, this takes as long as integrity_check. Several threads in one process take longer.
+    A large database is checked by several processes in parallel, at most _PROCESSES. With a single process, this takes
+    as long as one integrity_check of the whole database. Several threads in one process take longer.
     """
     counts = done.row_counts
     # The largest tables come first, so that all processes end at about the same time.
     names: List[str] = sorted(done.basics["all_tables"], key=lambda name: -counts.get(name, 0))
-    # Older libraries cannot check a single table. The numbers of more tables than this do not fit into a pipe.
+    # SQLite before 3.33 cannot check a single table. The numbers of 10000 or more tables may not fit into the pipe.
     single = sqlite3.sqlite_version_info >= (3, 33) and len(names) < 10000
     tables: Sequence[Optional[str]] = names if single else [None]
     large = way.found.files["database"].size >= LARGE
     processes = min(len(os.sched_getaffinity(0)), _PROCESSES, len(tables)) if large else 1
-    turn, turns = os.pipe()  # each process takes the number of the next table from it
+    turn, turns = os.pipe()  # each process takes the number of its next table from this pipe
     os.write(turns, b"".join(struct.pack("=I", number) for number in range(len(tables))))
     os.close(turns)
 
@@ -169,7 +170,7 @@ def _answer(
     row_counts: Union[bool, Sequence[str]],
     deadline: float,
 ) -> None:
-    """Run in the child. All answers come from one snapshot, and the quick ones come first."""
+    """Emit the answers, the fast ones first, all from one snapshot. Runs in the child process."""
     with sqlite_reader.interrupted_at(connection, deadline):
         connection.execute("BEGIN")
         basics = {
@@ -182,7 +183,7 @@ def _answer(
         emit({"event": "basics", "basics": basics})
         connection.execute(f"PRAGMA mmap_size={_MAP}")
         for name in ("quick", "foreign_keys"):
-            # The quick check is part of the full check. Its answer counts if there is no time for the full check.
+            # The quick check is part of the full check. Its answer is used if there is no time for the full check.
             if name in checks or (name == "quick" and "integrity" in checks):
                 emit(run_check(connection, name))
         if row_counts:
@@ -245,7 +246,7 @@ def _take_check(done: Examination, answer: child_process.Message, *, shown: str)
         told = message("reason.sqlite.check_failed_more", check=name, path=shown, **shown_lines)
     if error and not error.startswith("interrupt"):
         code = _code_of(error)
-    # Rows without their parent are an error of the application, not damage to the file.
+    # A row that refers to a missing row is an error of the application, not damage to the file.
     done.problems.append(
         Problem(
             code,

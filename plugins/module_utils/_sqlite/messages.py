@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English for the problems of a database and of the steps that work on it.
+"""English messages about the problems of a database, and about failed backups, checkpoints and recoveries.
 
-A template has no stop at its end. Its Japanese is in plugin_utils/_messages/ja_sqlite.py, under the same id.
+A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_sqlite.py, with the same
+ids.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.table_gone": "{table} no longer exists ({before} rows)",
     "reason.sqlite.table_fewer": "{table} has {now} rows, {fewer} fewer than the {before} before",
     "reason.sqlite.row_loss": "{tables:;}",
-    # Something that was tried, and why it failed.
+    # Actions that failed, and why.
     "reason.sqlite.cannot.read": "Cannot read {path}: {why}",
     "reason.sqlite.cannot.read_beside": "Cannot read the files next to {path}: {why}",
     "reason.sqlite.cannot.work_on": "Cannot work on {path}: {why}",
@@ -192,5 +193,5 @@ ENGLISH: Dict[str, str] = {
 
 
 def english(told: message.Message) -> str:
-    """Return the English text of a message about a database, without a stop at its end."""
+    """Return the English text of a message about a database, without a full stop at its end."""
     return message.english(told, ENGLISH)

@@ -4,8 +4,8 @@
 
 """Give a database back to the service's user after a command of root changed its owner.
 
-The service's user may replace these files at any moment. So each file is opened without following links, in a folder
-that was opened in the same way, and is checked and changed through its descriptor.
+The service's user may replace these files at any moment. So the folder and each file in it are opened without following
+links. Each file is checked and changed through its descriptor.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ class SqliteOwnerError(MessageError):
 
 
 def _judged(name: str, suffix: str, *, folder: int, uid: int) -> int:
-    """Open one of the database's files and return its descriptor. Raises SqliteOwnerError, FileNotFoundError."""
+    """Open one of the database's files, check it, and return its descriptor.
+
+    Raises FileNotFoundError, or SqliteOwnerError if the owner of the file must not be changed.
+    """
     try:
         opened = os.open(name, _FLAGS, dir_fd=folder)
     except FileNotFoundError:
@@ -64,7 +67,7 @@ def _is_kind(head: bytes, kinds: Tuple[bytes, ...]) -> bool:
 
 
 def _require_own_folder(folder: int, *, path: str, family: List[str], account: pwd.struct_passwd) -> None:
-    """Raise SqliteOwnerError unless the folder, and everything else in it, belongs to the service's user."""
+    """Raise SqliteOwnerError if the folder, or a file in it outside family, belongs to another user than account."""
     others = [path] if os.fstat(folder).st_uid != account.pw_uid else []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy a database into a private folder, for questions that only a copy can answer."""
+"""Copy a database into a private folder, because some databases can only be read from a copy (see reader.py)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 
 
 class OutOfTime(sqlite_files.SqliteError):
-    """The deadline passed before the database was read."""
+    """The deadline passed before the database was copied."""
 
 
 def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
@@ -33,9 +33,10 @@ def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
 
 @contextlib.contextmanager
 def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
-    """Copy the database with its journal and WAL into a private folder of the writer; yield the copy's path.
+    """Copy the database with its journal and WAL into a private folder, and yield the path of the copy.
 
-    Raises SqliteError, OutOfTime.
+    The folder belongs to the user with whose rights the database is read, or to writer_of(found). Raises SqliteError,
+    OutOfTime.
     """
     rights = found.rights or writer_of(found)
     with safe_open.acting(None):
@@ -54,7 +55,7 @@ def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
 
 
 def _room_for_copies(rights: Tuple[int, int]) -> str:
-    """Return a temporary folder that a user can access, because root's own TMPDIR may be closed to other users."""
+    """Return a folder for temporary files that a user can access. Other users may have no access to root's TMPDIR."""
     usual = tempfile.gettempdir()
     with safe_open.acting(rights):
         return usual if os.access(usual, os.X_OK, effective_ids=True) else "/var/tmp"  # noqa: S108 - by mkdtemp

@@ -6,19 +6,19 @@
 
 Every read happens in a child process (child_process).
 
-The way to open the database depends on the processes that have it open:
+The way to open the database depends on its files and on the processes that have it open:
 
 - alone: the WAL has no content, and no process has the database open. immutable=1 needs no locks and no other files.
 - still: a crashed service left a WAL. vfs=unix-none with locking_mode=EXCLUSIVE keeps the WAL index in the child's
   memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory). So nothing is created, copied or locked.
   The service may be started at the same time, so the caller compares the files' stamps afterwards.
 - live: a service has the database open. An ordinary reader is used, with the index mapped read-only.
-- locked: the database has a rollback journal, and a process has the database open. An ordinary reader is used, which
-  has a lock while it reads.
-- copy: a hot rollback journal can only be undone by writing. So this happens on a private copy, with the rights of
-  the journal's writer. These rights matter, because a journal may name another file, which SQLite then removes. See
-  https://www.sqlite.org/fileformat2.html#the_rollback_journal. This way is also used if a file belongs to root and the
-  acting user may not read it.
+- locked: the database uses a rollback journal instead of a WAL, and a process has the database open. An ordinary reader
+  is used, which holds a lock while it reads.
+- copy: there is a hot rollback journal. SQLite must write to the database to undo the unfinished transaction, so it
+  works on a private copy, with the rights of the journal's writer. These rights matter, because a journal may name
+  another file, which SQLite then removes. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. This way is
+  also used if the acting user may not read one of the files, for example a file of root.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def uri_of(path: str, query: str) -> str:
 
 
 def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str:
-    """Return the way to open a database that may be opened. The top of this file lists the ways."""
+    """Return the way to open a database for which Look.openable is True. The top of this file lists the ways."""
     header = found.header
     if not _all_readable(found):
         return "copy"
@@ -98,7 +98,7 @@ class WayIn(NamedTuple):
     def connect(self) -> sqlite3.Connection:
         """Open the database for reading, and give up all other rights. For child processes only.
 
-        Raises sqlite3.Error, and SqliteError if another file has the name of the database now.
+        Raises sqlite3.Error, or SqliteError if another file has replaced the database.
         """
         if self.way == "copy" and self.rights:
             safe_open.become(*self.rights)
@@ -129,10 +129,10 @@ class WayIn(NamedTuple):
 
     @property
     def steady(self) -> bool:
-        """True if everything that was read so far belongs to the same content.
+        """True if everything that was read so far comes from one state of the database.
 
-        Without locks, other processes may write at the same time. Then it is True only if the files have not changed
-        since the check.
+        A read without locks is steady only if the files have not changed since the check, because other processes may
+        write during the read.
         """
         if self.way in ("live", "locked"):
             return True
@@ -149,7 +149,7 @@ class WayIn(NamedTuple):
 def way_in(
     found: sqlite_files.Look, holders: sqlite_holders.Holders, *, busy_timeout: float, deadline: float
 ) -> Iterator[WayIn]:
-    """Choose the way to open a database that may be opened. Raises SqliteError, OutOfTime."""
+    """Yield the way to open a database for which Look.openable is True. Raises SqliteError, OutOfTime."""
     way = choose_way(found, holders)
     with contextlib.ExitStack() as stack:
         path = stack.enter_context(private_copy.private_copy(found, deadline=deadline)) if way == "copy" else found.path
@@ -169,7 +169,7 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     if way == "still":
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-    # The schema belongs to the writer of the file, so it may not call functions with side effects.
+    # The schema comes from the writer of the file, so it must not call functions with side effects.
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.execute("PRAGMA cell_size_check=ON")
     # Create no file next to the database, and none in a folder for temporary files.

@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replace a damaged database with a sound one. Use the method that loses the fewest rows, and report the loss first.
+"""Replace a damaged database with a sound one, by the method that loses the fewest rows. Compute the loss first.
 
 A new file replaces the old one in these steps. Each step is on disk before the next one begins:
 
 1. The old files are copied as evidence. The new file is complete and checked, in a work folder next to the database.
 2. The database gets a second name in the work folder.
 3. A guard is renamed over the database: a symbolic link into a folder that does not exist. SQLite follows the link,
-   finds no database, and cannot create one. A WAL belongs to the target of a link, so SQLite ignores the WAL next to
-   the guard.
+   finds no database, and cannot create one. It looks for a WAL next to the link's target, so it ignores the WAL next
+   to the guard.
 4. The WAL, its index and the journal move into the work folder.
 5. The new file is renamed over the guard. The old files are kept in a separate folder next to the new database.
 
@@ -135,7 +135,7 @@ def _workspace(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> _Workspace:
-    """Find the database and make the folders, which stack removes. Raises SqliteError.
+    """Find the database and make the temporary folders. They are removed when stack closes. Raises SqliteError.
 
     If working is true, first put back the files that a killed run moved away.
     """
@@ -198,7 +198,7 @@ def _result(
     if chosen is not None and chosen.method == "salvage":
         unknown = unknown or case.found.wal.damaged or case.reading == salvage_image.ALONE
     elif chosen is not None and chosen.method == "backup":
-        unknown = True  # rows may have changed since then
+        unknown = True  # rows may have changed after the backup
     return {
         "needed": not sound,
         "healthy_before": case.check["healthy"],

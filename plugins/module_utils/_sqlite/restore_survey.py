@@ -27,12 +27,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
-# Time in seconds for which a WAL is read again if another process has the database open, and the interval.
+# Maximum time of retries while another process has the database open, and the interval, in seconds.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 
 def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Owner:
-    """Return the owner of a new database: the acting account, the old one's owner, the user, or the folder's owner."""
+    """Return the owner of a new database.
+
+    This is the account of rights if given, else the owner of the old database, else user, else the folder's owner.
+    Raises SqliteError if user does not exist.
+    """
     if rights:
         return Owner(*rights)
     facts = sqlite_files.facts_of(place, rights=None)
@@ -54,8 +58,8 @@ def _survey(
     """Check the files, and try again until the WAL is read completely.
 
     Returns the files, the holders, and why the WAL could not be read (None if it was read). A salvage without a part of
-    the WAL would lose rows that were not counted. While a process has the database open, even to copy it, the WAL is
-    read as a live WAL. This does not work for a damaged database.
+    the WAL would lose rows that were not counted. While a process has the database open, even only to copy it, the WAL
+    is read as a live WAL. Such a read fails for a damaged database.
     """
     give_up = min(deadline, time.monotonic() + _PATIENCE)
     while True:
@@ -124,7 +128,7 @@ def examine(
     if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
         _count(case, scratch)
     for table, rows in expected.items():
-        # The count before the damage is a lower bound of the rows.
+        # The database had at least the rows that were counted before the damage.
         case.rows[table] = max(case.rows.get(table, 0), rows)
         if table in case.uncounted:
             case.uncounted.remove(table)
@@ -133,7 +137,7 @@ def examine(
 
 
 def _count(case: restore_ways.Case, scratch: str) -> None:
-    """Count the rows in an image of the damaged database, as far as possible."""
+    """Count the rows that can be read in an image of the damaged database."""
     if not case.found.files.get("database") and not case.found.wal.frames_committed:
         case.schema_unreadable = True
         return
@@ -151,7 +155,8 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
         return salvage_image.COMMITTED
     if file_survey.why_foreign(case.found):
         return salvage_image.ALONE
-    # A database's own WAL cannot make a sound database unsound.
+    # The check with the WAL found problems. A database's own WAL cannot cause them. So if the database is sound without
+    # the WAL, the WAL belongs to another database.
     with _image(case, scratch, reading=salvage_image.ALONE) as image:
         sound = not restore_ways.checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
     return salvage_image.ALONE if sound and not case.found.wal.damaged else salvage_image.COMMITTED
@@ -197,7 +202,7 @@ def refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
     give_up = time.monotonic() + _PATIENCE
     while True:
         found, holders = sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
-        # Retry, because a virus scanner or a copy program opens the files only briefly.
+        # Otherwise retry, because a virus scanner or a copy program opens the files only briefly.
         if not holders.found or time.monotonic() >= give_up:
             break
         time.sleep(_PAUSE)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Swap the database behind a guard. A killed run leaves the files complete, and the next run undoes the swap."""
+"""Swap the database behind a guard. If a run is killed, no file is lost: the next run undoes or finishes the swap."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def locate(path: str) -> str:
 def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
     facts = None
     with sqlite_files.clear_errors("look_at", path=printable(path)):
-        with contextlib.suppress(PermissionError):  # the owner may not access the target; require_a_way reports this
+        with contextlib.suppress(PermissionError):  # of an owner without access to the target; require_a_way reports it
             facts = None if guarded(place) else sqlite_files.facts_of(place, rights=rights)
         file_survey.require_a_way(path, facts)
 
@@ -77,7 +77,7 @@ def work_folder(place: str) -> Iterator[str]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SqliteError(message("reason.sqlite.recovery_running", path=printable(place))) from None
-        os.fchmod(descriptor, 0o711)  # the owner of the database works in a folder below
+        os.fchmod(descriptor, 0o711)  # the owner of the database works in a subfolder
         yield work
         # Keep the folder after an error in a swap, because it contains files of the old database.
         if not guarded(place) and not os.path.lexists(f"{work}/old"):
@@ -122,7 +122,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _put_back(place: str, work: str) -> None:
-    """Remove the guard: first move the files next to the database back, then the database. Raises OSError."""
+    """Move the WAL, its index and the journal back, then replace the guard with the database. Raises OSError."""
     folder, name = os.path.split(place)
     old = f"{work}/old"
     for kind in _SIDE:
@@ -155,7 +155,7 @@ def _finish(place: str, work: str, *, owner: Owner) -> str:
 
 @contextlib.contextmanager
 def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
-    """Make a folder for trial runs, away from the database; yield its path."""
+    """Make a folder for trial runs in another place than the database's folder; yield its path. Raises SqliteError."""
     needed = _size_of(place, rights=rights) * 2 + restore_ways.MARGIN
     for parent in dict.fromkeys([tempfile.gettempdir(), "/var/tmp"]):  # noqa: S108 - mkdtemp makes it private
         with contextlib.suppress(OSError):
@@ -165,7 +165,7 @@ def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
         raise SqliteError(message("reason.sqlite.no_room_to_try", path=printable(place), needed=needed))
     folder = tempfile.mkdtemp(prefix="itsm-nexus-", dir=parent)
     try:
-        os.chmod(folder, 0o711)  # noqa: S103 - the owner of the database works in a folder below
+        os.chmod(folder, 0o711)  # noqa: S103 - the owner of the database works in a subfolder
         yield folder
     finally:
         atomic_files.discard_tree(folder)
@@ -199,7 +199,7 @@ def _copy_file(source: str, target: str, *, rights: safe_open.Rights) -> None:
 def copy_opened(source: int, target: str) -> None:
     with open(source, "rb") as reader, open(target, "xb") as writer:
         os.fchmod(writer.fileno(), 0o600)
-        left = os.fstat(source).st_size  # the owner may append to the file without end
+        left = os.fstat(source).st_size  # copy only this much, because the owner may append to the file endlessly
         while left > 0:
             chunk = reader.read(min(left, 1 << 20))
             if not chunk:

@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
 MARGIN = 8 << 20  # space left free, in bytes
-_MOST_BACKUPS = 20  # backups that are examined, newest first
+_MOST_BACKUPS = 20  # maximum number of backups to examine, newest first
 
 
 @dataclasses.dataclass
@@ -109,7 +109,7 @@ def ways(
     backups: Sequence[Tuple[float, str]],
     time_budget: float,
 ) -> List[Way]:
-    """Examine the wanted methods in their order, as far as needed to choose. If every is true, examine all of them."""
+    """Examine the wanted methods in order, until one can be chosen. If every is true, examine all of them."""
     ways: List[Way] = []
     enough = False
     for method in wanted:
@@ -153,7 +153,7 @@ def _by_checkpoint(case: Case) -> Way:
 
 
 def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way:
-    """Run the salvage, because only its result shows the loss."""
+    """Try the salvage in the scratch folder, because only its result shows the loss."""
     way = Way("salvage")
     found = case.found
     if case.unread:
@@ -303,7 +303,7 @@ def joined(told: Sequence[Message]) -> str:
 
 
 def _losses(case: Case, way: Way) -> List[Message]:
-    """Return the loss of a method."""
+    """Return messages about the rows that a method loses."""
     parts: List[Message] = []
     if way.method == "empty":
         counts = {"rows": sum(case.rows.values()), "tables": len(case.rows)}

@@ -4,9 +4,9 @@
 
 """Copy the rows of a damaged database into a new file; the damaged files are only read.
 
-First an image is made: the bytes of the database, overlaid with the frames of its WAL. The writer of these bytes also
-wrote the schema, and salvage runs statements from that schema (the sqlite3 shell runs them even if it only reads). So
-every read of an image happens in a child process that has only the rights of the database's owner.
+First an image is made: the bytes of the database, overwritten with the frames of its WAL. The schema in it comes from
+the writer of the database, and a salvage runs statements from that schema (the sqlite3 shell does so even if it only
+reads). So every read of an image happens in a child process that has only the rights of the database's owner.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def as_owner(
 def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: float) -> Tuple[Dict[str, int], List[str]]:
     """Return the rows of each table of a damaged database, and the names of the tables that cannot be counted.
 
-    The larger count of the table and its indexes is used. Both results are empty if the schema cannot be read.
+    The rows of a table are counted with the table and with each of its indexes, and the largest count is used. Both
+    results are empty if the schema cannot be read.
     """
 
     def work(emit: child_process.Emit) -> None:
@@ -92,10 +93,10 @@ def _most_rows(connection: sqlite3.Connection, table: str) -> Optional[int]:
 def salvage(
     image: str, folder: str, *, owner: salvage_image.Owner, shell: Optional[str], wal_mode: bool, deadline: float
 ) -> Salvaged:
-    """Make a new database in the empty folder, which belongs to the owner, from the readable content of an image.
+    """Make a new database from the readable content of an image. folder must belong to the owner.
 
-    Uses .recover of the sqlite3 shell if shell names a shell that has it. If that restores no row, copies table by
-    table around the damage. Raises SqliteError if no table could be saved.
+    If shell is given, first uses the command .recover of that sqlite3 shell. If this restores no row, copies table by
+    table and skips the damaged parts. Raises SqliteError if no table could be saved.
     """
     reasons: List[Union[str, Message]] = []
     without_rows: Optional[Salvaged] = None
@@ -144,7 +145,7 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
     with open(f"{folder}/shell.err", "wb") as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
         argv,
         cwd=folder,
-        # Use a home without any settings.
+        # Use a home folder without settings for the shell.
         env={"HOME": folder, "PATH": _PATH, "LANG": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -177,7 +178,7 @@ def _statements(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _finish(made: str, *, wal_mode: bool) -> Dict[str, Any]:
-    """Move rows without a table into a separate file, count the other rows, and keep the journal mode."""
+    """Move rows without a table into a separate file, count the other rows, and set the journal mode."""
     with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
         orphans = 0
@@ -207,5 +208,5 @@ def make_empty(path: str, *, owner: salvage_image.Owner, wal_mode: bool, deadlin
 
 
 def find_shell(shell: str) -> Optional[str]:
-    """Return the path of the program shell, or None if it does not exist."""
+    """Return the path of the sqlite3 shell with this name or path, or None if it does not exist."""
     return shutil.which(shell, path=_PATH)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write a damaged database together with the content of its WAL."""
+"""Write an image: a damaged database in which the content of its WAL is applied."""
 
 from __future__ import annotations
 
@@ -68,10 +68,11 @@ def _lay_over(image: int, found: Look, *, beyond: bool) -> None:
 
 
 def _frames_beyond(descriptor: int, wal: sqlite_wal.Wal) -> Tuple[Dict[int, int], int]:
-    """Return the newest frame of each page after the valid prefix, up to the last commit, and the page count after it.
+    """Return {page: newest frame} from the damaged frame to the last commit, and the number of pages after that commit.
 
-    The checksums form a chain, and each frame contains the link to the next one. So the chain can continue after a
-    damaged frame. The damaged frame is used too, because most of its bytes are the newest state of its page.
+    The checksums form a chain: each frame contains the checksum from which the next one starts. So the chain can
+    continue after a damaged frame. The damaged frame is used too, because most of its bytes are the newest state of its
+    page.
     """
     size = sqlite_wal.FRAME_HEADER_SIZE + wal.page_size
     header = os.pread(descriptor, 4, 0)

@@ -15,15 +15,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
 _FAR = (1 << 63) - 1
-_RANGE = 1000  # rows copied in one statement
-SHOWN = 20  # refused statements that are listed
+_RANGE = 1000  # maximum number of rows that one statement copies
+SHOWN = 20  # maximum number of refused statements in the result
 
 
 def open_image(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(sqlite_reader.uri_of(path, "mode=rw"), uri=True, isolation_level=None)
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     connection.execute("PRAGMA trusted_schema=OFF")
-    # cell_size_check is not used, because it drops a whole page for one damaged cell.
+    # cell_size_check is not used, because it would make SQLite reject a whole page for one damaged cell.
     connection.set_authorizer(authorizer.only_reads)
     return connection
 
@@ -61,7 +61,7 @@ def by_dump(image: str, made: str, *, deadline: float) -> List[str]:
         for kind, name, sql in schema:
             if kind == "table" and run(sql) and not sql.upper().startswith("CREATE VIRTUAL"):
                 refused += _copy_table(connection, sqlite_schema.quoted(name))
-        with contextlib.suppress(sqlite3.Error):  # the table exists only with AUTOINCREMENT
+        with contextlib.suppress(sqlite3.Error):  # sqlite_sequence exists only if a table uses AUTOINCREMENT
             connection.execute("DELETE FROM main.sqlite_sequence")
             connection.execute("INSERT INTO main.sqlite_sequence SELECT * FROM damaged.sqlite_sequence")
         for kind, _name, sql in schema:
@@ -97,7 +97,7 @@ def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
         try:
             connection.execute(f"{whole} NOT INDEXED WHERE rowid BETWEEN ? AND ?", (first, last))
         except sqlite3.OperationalError:
-            raise  # for example interrupted, or disk full
+            raise  # for example at the deadline, or if the disk is full
         except sqlite3.DatabaseError:
             if first < last:
                 middle = (first + last) // 2
@@ -132,7 +132,7 @@ def _readable_ranges(connection: sqlite3.Connection, name: str) -> List[Tuple[in
 
 
 def _next_readable(connection: sqlite3.Connection, name: str, *, after: int) -> Optional[int]:
-    """Return the lowest row number above after at which the table can be read again, or None."""
+    """Return a row number, greater than `after`, from which the table can be read again, or None if there is none."""
     query = f"SELECT rowid FROM damaged.{name} NOT INDEXED WHERE rowid >= ? ORDER BY rowid LIMIT 1"  # noqa: S608
 
     def readable(number: int) -> bool:

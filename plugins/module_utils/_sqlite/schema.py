@@ -11,7 +11,7 @@ from typing import Dict, List, Optional, Sequence, Set, Union
 
 # The columns of the table in which knex records migrations. Its name is configurable (migrations.tableName).
 MIGRATIONS_COLUMNS = {"id", "name", "batch", "migration_time"}
-# Times of a migration that are plausible, in milliseconds since the epoch: the years 2001 to 2286.
+# Plausible times of a migration, in milliseconds since the epoch: the years 2001 to 2286.
 _FIRST_TIME, _LAST_TIME = 10**12, 10**13 - 1
 
 
@@ -32,7 +32,7 @@ def tables_of(connection: sqlite3.Connection) -> List[str]:
 def count_rows(
     connection: sqlite3.Connection, *, tables: Union[bool, Sequence[str]] = True
 ) -> Dict[str, Optional[int]]:
-    """Return the exact number of rows of all tables or of the named tables. A name without a table has None.
+    """Return the exact number of rows of all tables or of the named tables. The number of a missing table is None.
 
     Raises sqlite3.Error.
     """
@@ -56,8 +56,8 @@ def columns_of(connection: sqlite3.Connection, table: str) -> Set[str]:
 def first_migration(connection: sqlite3.Connection) -> Optional[float]:
     """Return when knex applied the first migration, in seconds since the epoch, or None if that is unknown.
 
-    A copy of the database, such as a restored backup, has the same time. A database that the service creates has a
-    later one. knex binds a JavaScript Date, which the SQLite drivers store in milliseconds. Raises sqlite3.Error.
+    A copy of the database, such as a restored backup, has the same time. A new database that the service creates has a
+    later time. knex passes a JavaScript Date, which the SQLite drivers store in milliseconds. Raises sqlite3.Error.
     """
     tables = [name for name in tables_of(connection) if columns_of(connection, name) == MIGRATIONS_COLUMNS]
     if len(tables) != 1:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find out whether a start would harm the database, with checks that are fast enough for the start of an outage."""
+"""Find out whether a start of the service would harm the database, with checks that take at most a few seconds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 _MAGIC = b"SQLite format 3\0"
-# Time limit in seconds for checking a database during a start of the service.
+# Time limit of quick_doubt, in seconds.
 _QUICK = 1.5
 # Codes of problems that a start would make worse.
 _HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign")
 
 
 def doubt(path: str) -> Optional[str]:
-    """Check a database within a millisecond. Return why the service must not start on it, or None.
+    """Check a database within a millisecond. Return why the service must not start with it, or None.
 
     When SQLite opens a missing or empty database, it deletes the WAL next to it.
     """
@@ -54,9 +54,9 @@ def _beginning(path: str) -> bytes:
 
 
 def quick_doubt(path: str, *, user: str = "") -> Optional[str]:
-    """Check the database for at most _QUICK seconds. Return why the service must not start on it, or None.
+    """Check the database for at most _QUICK seconds. Return why the service must not start with it, or None.
 
-    SQLite reads the database with the rights of the user. See sqlite_files.look.
+    SQLite reads the database with the rights of the user. See file_survey.look.
     """
     if not path or not os.path.exists(path):
         return None

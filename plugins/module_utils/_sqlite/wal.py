@@ -20,22 +20,26 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 HEADER_SIZE = 32
 FRAME_HEADER_SIZE = 24
-_MAGIC = 0x377F0682  # the lowest bit says that checksums take big-endian words
+_MAGIC = 0x377F0682  # the lowest bit is set if the checksums use big-endian words
 _VERSION = 3007000
 _MASK = 0xFFFFFFFF
 _BLOCK = 2 << 20  # size in bytes of the frames whose checksums are computed together
-_PAIRS = 20  # number of words until 64 bits may overflow, since each word makes the sums at most 2.62 times as large
+# Number of pairs of words after which the sums are cut to 32 bits. Each pair makes the sums up to 2.62 times as large.
+# After more pairs, 64 bits could overflow.
+_PAIRS = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Wal:
     """The content of a -wal file.
 
-    frames_valid is the prefix that SQLite accepts (salts and checksums). frames_committed is the part of it that ends
-    with a commit, which SQLite would recover. torn is True if an unfinished transaction or write follows the prefix, as
-    after a killed writer or a power cut, and torn_commit if that transaction claims to be finished. damaged is True if
-    finished transactions follow the prefix in frames_lost frames, which SQLite silently ignores. foreign is True if
-    complete frames belong to another header. complete is False if the reading reached the deadline.
+    frames_valid: number of frames at the beginning that SQLite accepts, because their salts and checksums are right.
+    frames_committed: number of these frames up to the last commit. SQLite would recover these frames.
+    torn: True if an unfinished write follows the valid frames, as after a killed writer or a power cut.
+    torn_commit: True if the last frame of that write is marked as a commit.
+    damaged: True if finished transactions follow the valid frames. SQLite silently ignores these frames_lost frames.
+    foreign: True if the frames do not belong to the header.
+    complete: False if the read ended at the deadline.
     """
 
     exists: bool = False
@@ -92,10 +96,11 @@ def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[i
 
 
 def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big_endian: bool) -> List[Tuple[int, int]]:
-    """Return the expected checksum of each frame of a block, if the previous frame has the right checksum.
+    """Return the expected checksum of each frame of a block, assuming that the previous frame has the right checksum.
 
-    seed is the checksum before the first frame. Each frame contains the link to the next one. So all checksums can be
-    computed in parallel, each in 64 bits of one long number. This is ten times faster than one word at a time.
+    seed is the checksum before the first frame. Each frame contains the checksum from which the next one starts. So all
+    checksums can be computed in parallel, each in 64 bits of one long number. This is ten times faster than one word at
+    a time.
     """
     count = len(block) // frame_size
     starts = range(0, count * frame_size, frame_size)
@@ -168,7 +173,8 @@ def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Option
         and checksum(header[:24], (0, 0), big_endian=big_endian) == (sum1, sum2)
     )
     if not sound:
-        # A header is written in one piece before its first frame, so a killed writer does not cause this.
+        # SQLite writes a header in one piece before the first frame. So a killed writer cannot leave frames behind a
+        # damaged header.
         whole = (size - HEADER_SIZE) // (FRAME_HEADER_SIZE + page_size) if 512 <= page_size <= 65536 else 0
         beyond = size > HEADER_SIZE
         return Wal(exists=True, size=size, frames_total=whole, frames_lost=whole, damaged=beyond, torn=not beyond)
@@ -274,8 +280,8 @@ class _Scan:
             return True
         _page, commit, salt1, salt2, sum1, sum2 = struct.unpack_from(">6I", frame)
         ours = (salt1, salt2) == self.salts
-        # Checksums do not cover the salts. So the salts of a frame are damaged if it continues the chain under other
-        # salts.
+        # Checksums do not cover the salts. So if a frame with other salts continues the chain of checksums, its salts
+        # are damaged.
         chained = not ours and self._sum(frame) == (sum1, sum2)
         commits = int(bool(commit) and (ours or chained))
         frames, last_is_commit = 1, bool(commits)
@@ -289,9 +295,9 @@ class _Scan:
                     frames += 1
                     commits += bool(later_commit)
                     last_is_commit = bool(later_commit)
-        # A transaction that is larger than the cache rewrites frames in place and corrects their checksums after its
-        # last frame is written. If it is killed before that, it leaves frames with wrong checksums and at most one
-        # commit, at their end.
+        # For a transaction that is larger than the cache, SQLite rewrites frames in place and corrects their checksums
+        # after it has written the last frame. A writer that is killed before that leaves frames with wrong checksums
+        # and at most one commit, in the last frame.
         if chained or commits > 1 or (commits == 1 and not last_is_commit):
             self.damaged = True
             self.lost, self.commits_lost = frames, commits
@@ -299,7 +305,7 @@ class _Scan:
             self.torn = True
             self.torn_commit = commits > 0
         elif self.valid == 0 and salt1 != (self.salts[0] - 1) & _MASK:
-            # The salt of a restarted log is one higher than the salt of the finished generation that it overwrites.
+            # When SQLite restarts a WAL, it increases the salt by one. Old frames with the previous salt are normal.
             self.foreign = True
             self.lost = self.total
         return True
