@@ -29,7 +29,7 @@ _FILE = re.compile(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
 
 
 class EnvironmentFileError(MessageError):
-    """An environment file could not be read, or is not an environment file."""
+    """An environment file could not be read, or is not UTF-8 text."""
 
     templates = messages.ENGLISH
 
@@ -41,7 +41,7 @@ class _Parser:
         self.values: Dict[str, str] = {}
         self._key: List[str] = []
         self._value: List[str] = []
-        # Length of the quoted or escaped part of the value: trailing blanks are stripped only after it.
+        # Length of the value up to the last quoted or escaped character. Only blanks after it are stripped.
         self._kept = 0
 
     def assign(self) -> None:
@@ -123,8 +123,8 @@ class _Parser:
 def parse_environment(text: str) -> Dict[str, str]:
     """Return the variables that the text of an environment file sets; the last assignment of a name counts.
 
-    Comments start with # or ;. A backslash at the end of a line joins the next one. Nothing is expanded. Lines without
-    = and lines with an invalid name (export X=1) are skipped, as by systemd.
+    Comments start with # or ;. A backslash at the end of a line joins the next line. Variables such as $HOME are not
+    expanded. Lines without = and lines with an invalid name (export X=1) are skipped. systemd does the same.
     """
     parser = _Parser()
     states: Dict[str, Callable[[str], str]] = {
@@ -156,8 +156,8 @@ def read_environment_file(path: str) -> Dict[str, str]:
 def read_text(path: str) -> str:
     """Return the text of an environment file.
 
-    The values are passed to processes of the service's user. So a file that this user may not read is not read with
-    root's rights either.
+    The values are passed to processes of the service's user. So a file that this user may not read is not read, even if
+    this process runs as root.
 
     Raises EnvironmentFileError if the file cannot be read or is not text. The error is one line and does not quote
     the file.
@@ -180,7 +180,7 @@ def _unread(path: str, why: Union[str, Message]) -> EnvironmentFileError:
 
 
 def files_of(line: str) -> List[str]:
-    """Return the files of one line of EnvironmentFiles. systemd expands its patterns at each start."""
+    """Return the files of one line of EnvironmentFiles, which may be a pattern. systemd expands it at each start."""
     found = _FILE.match(line)
     return sorted(glob.glob(found.group(1))) or [found.group(1)] if found else []
 

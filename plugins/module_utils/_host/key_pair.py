@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether a certificate and a key belong together. OpenSSL does the check, on private copies only.
+"""Let OpenSSL check whether a certificate and a key belong together, on private copies.
 
 OpenSSL opens files by their paths, and waits forever if a path is a FIFO. The certificate and the key may belong to the
 service's user, who can replace a file after our check. So callers read both files through descriptors and pass the
@@ -27,12 +27,12 @@ PASSPHRASE = "it needs a passphrase"  # noqa: S105 - a message
 
 @contextlib.contextmanager
 def _private_copy(data: bytes) -> Iterator[str]:
-    """Yield the path of an unnamed file with the data, which only this process can open. Raises OSError."""
+    """Yield a path in /proc of an unnamed file that contains data. Raises OSError."""
     with contextlib.ExitStack() as stack:
         stream: IO[bytes]
         try:
             stream = stack.enter_context(os.fdopen(os.memfd_create("itsm-nexus"), "wb"))
-        except OSError:  # the kernel forbids it (vm.memfd_noexec)
+        except OSError:  # the kernel forbids files in memory (vm.memfd_noexec)
             stream = stack.enter_context(tempfile.TemporaryFile())
         stream.write(data)
         stream.flush()
@@ -59,8 +59,8 @@ def _load(certificate: bytes, key: bytes) -> str:
 def why_unlike(certificate: bytes, key: bytes, *, timeout: Optional[float] = None) -> str:
     """Return why a certificate and a key (PEM) cannot be used together, or an empty string if they can.
 
-    The result is MISMATCH if the key belongs to another certificate, PASSPHRASE if it is encrypted, otherwise OpenSSL's
-    reason. OpenSSL runs in a separate process, for at most timeout seconds.
+    The result is MISMATCH if the key belongs to another certificate, PASSPHRASE if the key is encrypted, otherwise
+    OpenSSL's reason. OpenSSL runs in a separate process, for at most timeout seconds (10 if timeout is None).
     """
     limit = _TIMEOUT if timeout is None else timeout
     answer = parallel.ask({"pair": lambda: _load(certificate, key)}, timeout=limit)["pair"]

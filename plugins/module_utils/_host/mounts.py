@@ -19,7 +19,8 @@ def mounted() -> List[Tuple[str, str, str]]:
     Raises OSError.
     """
     found = []
-    # The kernel escapes blanks, tabs and line feeds here, but not the other characters that Python splits at.
+    # Use split("\n") and split(" "). The kernel escapes blanks, tabs and line feeds in this file, but not the other
+    # characters at which splitlines() and split() would split.
     for line in filter(None, _read("/proc/self/mounts").split("\n")):
         device, point, kind = line.split(" ")[:3]
         found.append((_unescaped(point), device, kind))
@@ -27,10 +28,10 @@ def mounted() -> List[Tuple[str, str, str]]:
 
 
 def unmounted(path: str) -> Optional[str]:
-    """Return the mount point of the file system that should contain path, if it is not mounted; else None.
+    """Return the mount point that should contain path if no file system is mounted there, else None.
 
-    The deepest mount point in /etc/fstab that contains path counts. A mount point that is not mounted at boot (noauto)
-    does not count. path: an absolute path without links.
+    This is the deepest mount point above path in /etc/fstab, except those that are not mounted at boot (noauto). path:
+    an absolute path without links.
     """
     try:
         table, there = _read("/etc/fstab"), [point for point, _device, _kind in mounted()]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of processes from the kernel and systemd: running processes, processes of the service, listeners on a port.
+"""Facts about processes, from the kernel and systemd: running processes, the service's processes, listeners on a port.
 
 Formats are those of proc_pid_stat(5), proc_pid_cmdline(5) and proc_net(5). Text in these formats may contain any byte.
 Bytes that are not UTF-8 are replaced, because the text is passed on as JSON.
@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     quoted,
 )
 
-# Folders of programs for the service's start. The caller's own PATH does not apply to the service.
+# PATH for the start of the service. The PATH of this process does not apply to the service.
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -40,7 +40,7 @@ _TIMESPAN = re.compile(r"([0-9.]+)(us|ms|min|s|h|d|w)\b")
 
 
 class ProcfsError(MessageError):
-    """/proc or systemd does not answer, so there is no result."""
+    """/proc cannot be read, or systemd does not answer."""
 
     templates = messages.ENGLISH
 
@@ -74,7 +74,7 @@ class Process(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The program, and its script if that is a file. Other arguments are left out, because they may be secrets."""
+        """The program, and its first argument if that is a file. Other arguments are left out: they may be secrets."""
         if not self.argv:
             return self.exe or "unknown"
         script = self.argv[1] if len(self.argv) > 1 else ""
@@ -83,7 +83,7 @@ class Process(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """One listening TCP socket, the processes that have it open (and that this user may see), and its creator."""
+    """One listening TCP socket. pids: processes that have it open, if this user may see them. uid: its creator."""
 
     port: int
     address: str
@@ -111,7 +111,7 @@ def _link(path: str) -> Optional[str]:
 
 
 def _arguments(cmdline: bytes) -> List[str]:
-    """Split a command line. Each argument ends with a zero byte, unless the process has replaced them with a title."""
+    """Split a command line. Each argument ends with a zero byte, unless the process has replaced the whole line."""
     parts = [_text(part) for part in cmdline.split(b"\0")]
     return parts if parts[-1] else parts[:-1]
 
@@ -130,7 +130,7 @@ def pids(*, proc_root: str = "/proc") -> List[int]:
 
 
 def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
-    """Yield each process except this one with the paths of its descriptors, or None if we may not see them.
+    """Yield the pid of each other process, with the paths of its descriptors or None if this user may not see them.
 
     Raises ProcfsError.
     """
@@ -150,13 +150,13 @@ def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
     """Return the process with this pid, or None if it does not exist or has ended."""
     folder = os.path.join(proc_root, str(pid))
     try:
-        # The name in parentheses may contain ")" and spaces. So the fields begin after the last ")".
+        # The name of the process is in parentheses, and may contain ")" and spaces. The other fields begin after the
+        # last ")".
         fields = _read(f"{folder}/stat").rpartition(b")")[2].split()
         status = _read(f"{folder}/status")
         cmdline = _read(f"{folder}/cmdline")
         start_ticks = int(fields[19])
-        # Split at line feeds only, because the name of a process may contain a carriage return and a false user after
-        # it.
+        # Split at line feeds only. The name of a process may contain a carriage return, followed by a forged Uid line.
         uid = next(int(line.split()[2]) for line in status.split(b"\n") if line.startswith(b"Uid:"))
         state, ppid = _text(fields[0]), int(fields[1])
     except (OSError, ValueError, IndexError, StopIteration):
@@ -175,7 +175,7 @@ def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
 
 
 def processes(*, proc_root: str = "/proc") -> Iterator[Process]:
-    """Return all processes one by one, without those that end meanwhile. Raises ProcfsError."""
+    """Yield all processes, except processes that end during the call. Raises ProcfsError."""
     for pid in pids(proc_root=proc_root):
         process = read_process(pid, proc_root=proc_root)
         if process is not None:
@@ -198,7 +198,7 @@ def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str
 
 
 def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
-    """Return the control groups of a process, as systemd's ControlGroup names them. If it has ended, there are none."""
+    """Return the control groups of a process in the format of systemd's ControlGroup, or [] if it has ended."""
     try:
         lines = _text(_read(os.path.join(proc_root, str(pid), "cgroup"))).split("\n")
     except OSError:
@@ -207,14 +207,14 @@ def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
 
 
 def find_program(name: str, *, app_dir: str, path: str = STANDARD_PATH) -> Optional[str]:
-    """Return the absolute path of a program as seen from app_dir, or None if there is no such program."""
+    """Return the path of a program, or None if it does not exist. A name with a slash is relative to app_dir."""
     if "/" in name:
         name = os.path.join(app_dir, name)
     return shutil.which(name, path=path)
 
 
 def _program_names(command: Sequence[str], *, app_dir: str) -> Set[str]:
-    """Return the possible names of the running executable: the command's own name, and the target of its link."""
+    """Return the possible names of the command's executable: the name in the command, and the name of its target."""
     found = find_program(command[0], app_dir=app_dir, path=f"{STANDARD_PATH}:{os.environ.get('PATH', '')}")
     names = {os.path.basename(command[0])}
     if found:
@@ -237,7 +237,7 @@ def runs_program(process: Process, *, app_dir: str, command: Sequence[str]) -> b
 
 
 def runs_command(process: Process, *, app_dir: str, command: Sequence[str]) -> bool:
-    """Return True if a process is the service: executable, working directory and every argument."""
+    """Return True if a process is the service: it has the same executable, working directory and arguments."""
     folder = os.path.realpath(app_dir)
     return (
         len(process.argv) == len(command)
@@ -251,7 +251,7 @@ def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = 
     folder = os.path.realpath(app_dir)
     found = []
     for pid in pids(proc_root=proc_root):
-        # Most processes run in other folders. Reading one link takes a tenth of the time of reading all their facts.
+        # Most processes run in other folders. Reading this link takes a tenth of the time of read_process.
         if _link(os.path.join(proc_root, str(pid), "cwd")) != folder:
             continue
         process = read_process(pid, proc_root=proc_root)
@@ -261,7 +261,7 @@ def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = 
 
 
 def _address(text: str) -> str:
-    """Return the address of a line of /proc/net/tcp or tcp6: 32-bit words in the byte order of this machine."""
+    """Convert an address from /proc/net/tcp or tcp6, which has 32-bit words in the byte order of this machine."""
     raw = b"".join(int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8))
     address = ipaddress.ip_address(raw)
     mapped = getattr(address, "ipv4_mapped", None)
@@ -274,7 +274,7 @@ def _sockets(wanted: Set[int], *, proc_root: str) -> Iterator[Listener]:
         try:
             lines = _text(_read(path)).splitlines()[1:]
         except FileNotFoundError:
-            if name == "tcp6":  # a host without IPv6
+            if name == "tcp6":  # the host has no IPv6
                 continue
             raise
         for line in lines:
@@ -289,13 +289,13 @@ def _sockets(wanted: Set[int], *, proc_root: str) -> Iterator[Listener]:
 
 
 def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
-    """Return for each socket the pids that have it open."""
+    """Return the pids that have each socket open, by the inode of the socket."""
     links = {f"socket:[{inode}]": inode for inode in inodes}
     held: Dict[int, List[int]] = {inode: [] for inode in inodes}
     for pid in pids(proc_root=proc_root):
         folder = os.path.join(proc_root, str(pid), "fd")
         seen: Set[int] = set()
-        with contextlib.suppress(OSError):  # another user's process, or one that has just ended
+        with contextlib.suppress(OSError):  # it belongs to another user, or has just ended
             for entry in os.listdir(folder):
                 with contextlib.suppress(OSError):
                     inode = links.get(os.readlink(os.path.join(folder, entry)))
@@ -331,9 +331,9 @@ def timespan(text: str) -> Optional[float]:
 
 
 def holds_deleted(pid: int, path: str) -> bool:
-    """Return True if a process has a deleted file open, and so has the only copy of the file.
+    """Return True if a process has the deleted file at path open. The kernel frees the file when the process ends.
 
-    When the process ends, the kernel frees the file. Also returns True if the process cannot be inspected.
+    Also returns True if the process cannot be inspected.
     """
     folder, lost = f"/proc/{pid}/fd", f"{os.path.realpath(path)} (deleted)"
     try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Work with the rights of the service's user, never with root's, in folders that this user may write to."""
+"""Work with the rights of the service's user, not with root's, in folders that this user may write to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class IdentityError(MessageError):
 
 
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
-    """Return the account to act as: the given user, or the folder's owner if this is root, or this account.
+    """Return the account to act as: user if given, else the owner of folder if this process is root, else its account.
 
     Raises IdentityError if there is no such account, or if this process may not switch to it.
     """
@@ -62,7 +62,7 @@ def name_of(uid: int) -> str:
 def explained(deed: str, /, *, failure: Type[MessageError], **values: str) -> Iterator[None]:
     """Convert an error of the system to the given error class, with the message "Cannot ...: reason".
 
-    deed: the last part of the message's id reason.cannot.*. values: the values for its text except why.
+    deed: the last part of the message's id reason.cannot.*. values: the values for the message, except why.
     """
     try:
         yield

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read the end date and the names of a certificate from its bytes; the standard library only verifies certificates.
+"""Read the dates and names of a certificate from its bytes. Python's standard library only verifies certificates.
 
 Structure: RFC 5280 section 4.1; encoding: X.690 (DER).
 """
@@ -34,7 +34,7 @@ _ATTRIBUTES: Dict[bytes, str] = {
     b"\x55\x04\x06": "C",
 }
 
-# Extension subjectAltName (RFC 5280 section 4.2.1.6), and the two kinds of names in it that a server uses.
+# The extension subjectAltName (RFC 5280 section 4.2.1.6), and the two kinds of its names that servers use.
 _ALTERNATIVE_NAMES = b"\x55\x1d\x11"
 _DNS_NAME = 0x82
 _IP_ADDRESS = 0x87
@@ -47,7 +47,7 @@ class CertificateError(MessageError):
 
 
 def _elements(data: bytes) -> Iterator[Tuple[int, bytes]]:
-    """Yield the elements of DER data one after the other: (tag, content)."""
+    """Yield (tag, content) of each element of DER data."""
     at = 0
     while at < len(data):
         tag, length, at = data[at], data[at + 1], at + 2
@@ -63,7 +63,7 @@ def _elements(data: bytes) -> Iterator[Tuple[int, bytes]]:
 
 def _time(tag: int, content: bytes) -> float:
     text = content.decode("ascii")
-    if tag == _UTC_TIME:  # two digits of the year; RFC 5280: 50-99 are 1950-1999
+    if tag == _UTC_TIME:  # the year has two digits; 50 to 99 mean 1950 to 1999 (RFC 5280)
         text = ("19" if int(text[:2]) >= 50 else "20") + text
     moment = datetime.datetime.strptime(text, "%Y%m%d%H%M%SZ")
     return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
@@ -98,8 +98,8 @@ def _alternative_names(extensions: bytes) -> List[str]:
 def describe(der: bytes) -> Dict[str, Any]:
     """Return the facts of a DER certificate.
 
-    The facts are not_before and not_after (seconds since the epoch), subject, issuer, and names, which are the hosts
-    and addresses that it is valid for, or an empty list if it names only its subject. Raises CertificateError.
+    not_before, not_after: seconds since the epoch. subject, issuer: text. names: the host names and addresses for which
+    the certificate is valid, or an empty list if it has no subjectAltName. Raises CertificateError.
     """
     try:
         ((_tag, certificate),) = list(_elements(der))[:1]
@@ -120,7 +120,7 @@ def describe(der: bytes) -> Dict[str, Any]:
 
 
 def from_pem(text: str) -> bytes:
-    """Return the first certificate of a PEM file as DER: the server's own. The next ones are those of its issuers.
+    """Return the first certificate of a PEM file as DER. It is the server's own; the others belong to its issuers.
 
     Raises CertificateError.
     """
