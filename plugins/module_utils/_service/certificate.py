@@ -68,7 +68,7 @@ def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> Optional[Messa
 
 
 def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
-    """Return True if the service's user may read a file, or if this process cannot test that."""
+    """Return True if the user may read a file. If no user is given, or without root's rights, test this process."""
     if not user or os.geteuid() != 0:
         return os.access(path, os.R_OK)
     try:
@@ -86,7 +86,7 @@ def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
 
 
 def _examine(pair: Pair, problems: List[Message], *, run: commands.Runner) -> Dict[str, Any]:
-    """Return the facts of the files, and add their problems."""
+    """Return the facts of the files, and append their problems to `problems`."""
     found: Dict[str, Any] = {"subject": None, "not_before": None, "not_after": None, "sha256": None}
     try:
         data = _read(pair.certificate)
@@ -150,10 +150,10 @@ def _mode(permissions: Permissions) -> Optional[int]:
 
 
 def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
-    """Set the key's owner, group and mode. Return True if that changes them.
+    """Set the key's owner, group and mode. Return True if they differ from the wanted values.
 
-    Changes only a regular file with one name that contains a key, because an account other than root may own the
-    folder.
+    An account other than root may own the folder. So the file must be a regular file with one name that contains a
+    private key. Raises CertificateError.
     """
     uid, gid = _ids(permissions)
     mode = _mode(permissions)
@@ -203,7 +203,7 @@ def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> D
 
 
 def _with_key(pair: Pair) -> Pair:
-    """Return the pair with the key next to the certificate if none is given. Raises CertificateError."""
+    """Return the pair. If it has no key, use the key next to the certificate, if it exists. Raises CertificateError."""
     for name, path in (("cert_path", pair.certificate), ("key_path", pair.key)):
         if path and not os.path.isabs(path):
             raise CertificateError(message("reason.certificate.not_absolute", name=name, path=repr(path)))
@@ -220,7 +220,7 @@ def ensure(
     check_mode: bool = False,
     run: commands.Runner = commands.run,
 ) -> Dict[str, Any]:
-    """If the service cannot use its certificate, fix the key's permissions, or renew it if that does not help.
+    """If the service cannot use its certificate, fix the key's permissions. If that does not help, run `command`.
 
     Returns the result that the module tls_certificate documents. Raises CertificateError.
     """
@@ -249,9 +249,9 @@ def ensure(
         else:
             done = _renew(command, timeout=timeout, run=run)
             last, after = after, look(pair, run=run)
-            # A change of the key alone counts too, because the key may then not match the certificate.
+            # Also compare the problems: a changed key shows only there, for example if it now matches the certificate.
             renewed = last != after
-            # Files that were renewed as root belong to root.
+            # Set the permissions again, because a command that runs as root may have made files that belong to root.
             if after["problems"] and wanted is not None:
                 with contextlib.suppress(CertificateError):  # a problem with the key is already listed in `problems`
                     repaired = _repair(pair, wanted, check_mode=False) or repaired

@@ -81,12 +81,12 @@ def _is_up(service: Service, look: Look) -> bool:
 
 def _is_down(service: Service, look: Look) -> bool:
     if service.manager == "systemd" and look.properties.get("ActiveState") not in ("inactive", "failed"):
-        return False  # a unit that waits for its restart has no process, but must be stopped nevertheless
+        return False  # a unit that waits for its restart has no process, but it must still be stopped
     return not look.pids
 
 
 def _has_begun(service: Service, look: Look, *, since: Optional[float]) -> bool:
-    """Return True if the service is up because of a start after the given time (seconds on the clock since boot)."""
+    """Return True if the service is up and all its processes started after `since` (seconds since boot)."""
     return since is not None and _is_up(service, look) and all(process.began >= since for process in look.main)
 
 
@@ -136,12 +136,12 @@ def ensure(
 ) -> Dict[str, Any]:
     """Start, stop or restart the service if needed, and return the result of the module node_process.
 
-    Returns when the process or unit is up, without waiting for an answer.
+    Returns when the process or unit is up. Does not wait until the service answers requests.
     on_start: called just before the start, when everything is ready. The start may still fail.
     on_stop: called before a stop if state is stopped.
-    refused: why the service may not be started, or None. since: start of an earlier call with the same purpose that was
-    killed before it returned (seconds of the clock since boot). If that call restarted the service, the service is not
-    restarted again. Raises NodeProcessError.
+    refused: why the service may not be started, or None.
+    since: if an earlier call with the same purpose was killed, the time at which it began (seconds since boot). If that
+    call restarted the service, this call does not restart it again. Raises NodeProcessError.
     """
     begun = time.monotonic()
     before = service_process.look(service, run=run, proc_root=proc_root)
@@ -188,7 +188,10 @@ def _refuse_loss(service: Service, look: Look, *, state: str, refused: Optional[
 
 
 def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
-    """Return the input for a start as a plain process. Raises NodeProcessError if the service must not be started."""
+    """Return the input for a start as a plain process, or None under systemd.
+
+    Raises NodeProcessError if the service must not be started.
+    """
     launch = process_start.prepare(service) if service.manager == "process" else None
     _refuse_foreign(look)
     _refuse_lost_database(service)

@@ -62,8 +62,8 @@ def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
     for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
         warn(sanitize.text(warning))
     wrong = _wrong_settings(checked)
-    # If only disks that do not answer make the settings invalid, do not wait for these disks: neither the service nor a
-    # folder for the record can be checked.
+    # If settings are invalid only because disks do not answer, stop here. The service and the state folder cannot be
+    # checked without these disks.
     silent = bool(wrong) and wrong <= set(checked["silent"])
     if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["service"]["command"]:
         raise SettingsError(checked)
@@ -75,7 +75,10 @@ def _wrong_settings(checked: Optional[Dict[str, Any]]) -> Set[str]:
 
 
 def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-    """Return the service's health. Raises SettingsError if settings are invalid although the service is healthy."""
+    """Return the service's health.
+
+    Raises SettingsError if settings are invalid, and the service is healthy or its health cannot be determined.
+    """
     service, targets = _service(values, checked), _targets(values["endpoints"], checked)
     refused = checked is not None and bool(checked["problems"])
     plan = {field.name: values[field.name] for field in dataclasses.fields(Plan) if field.name in values}
@@ -105,7 +108,7 @@ def add_to_summary(result: Dict[str, Any], told: Message) -> None:
 
 
 def _service(values: Values, checked: Optional[Dict[str, Any]]) -> service_process.Service:
-    """Return the service without its invalid settings. If its unit is invalid, search for its processes."""
+    """Return the service to check. An invalid nexus_user is omitted. With an invalid nexus_unit, manager is process."""
     service = service_process.Service(**values["service"], ports=values["ports"])
     wrong = _wrong_settings(checked)
     if "nexus_user" in wrong:
@@ -133,7 +136,7 @@ def _database_path(checked: Optional[Dict[str, Any]]) -> str:
 
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bool], Optional[str]]:
-    """Return a function that returns why the service must not start. The health check calls it before it waits."""
+    """Return a function that returns why the service must not start, or None. The health check calls it."""
     path, user = _database_path(checked), values["service"]["user"]
     if not values["open"]:
         return lambda closely: None
@@ -147,7 +150,7 @@ def _is_busy(values: Values) -> bool:
 
 
 def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
-    """Return the active maintenance. If its definition is invalid, only warn, so that an outage is still detected."""
+    """Return the active maintenance window. If it is invalid, only warn, so that an outage is still detected."""
     given = {name: values[f"maintenance_{name}"] for name in ("until", "reason")}
     try:
         found, warnings = host_maintenance.current(state_dir=values["state_dir"], now=time.time(), **given)
@@ -159,7 +162,7 @@ def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
 
 
 def mark_restart(values: Values, result: Dict[str, Any]) -> None:
-    """If systemd ended an outage a short time ago, report a past emergency, unless a run has reported the outage."""
+    """Report an emergency if systemd restarted the service a short time ago and no run has seen it healthy since."""
     restarted, last = result["supervisor"]["restarted"], last_good.last_healthy(values["state_dir"])
     started = result["supervisor"]["started_at"] or ""
     if restarted and values["open"] and result["severity"] != "warning" and not (last and last >= started):
@@ -197,7 +200,7 @@ def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
 
 
 def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> Dict[str, Any]:
-    """Open the incident of a detected outage; return the result of the module incident, refused or not."""
+    """Open the incident of a detected outage; return the result of the module incident, even if it failed."""
     try:
         result = incident_record.call(
             state="open",
@@ -217,7 +220,10 @@ def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> 
 def take_over(
     values: Values, result: Dict[str, Any], opened: Dict[str, Any], *, warn: Warn
 ) -> Optional[Dict[str, Any]]:
-    """Allow only this run to start the service from now on. Return the start that was taken over from systemd."""
+    """If systemd is about to start the service, take over this start, so that only this run starts it from now on.
+
+    Returns the recorded takeover, or None.
+    """
     service, doubt = values["service"], result["doubt"]
     if service["manager"] != "systemd" or not opened.get("run") or result["healthy"]:
         return None
@@ -226,7 +232,7 @@ def take_over(
         **where, reason=doubt or "", database_path=_database_path(result.get("preflight")), user=service["user"]
     )
     if doubt:
-        # This cause is enough for now, because triage reports the details a moment later.
+        # This cause is precise enough for now. Triage reports the details a moment later.
         one_starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
     return taken
 
@@ -254,7 +260,10 @@ class Detection:
             self._note_answer()
 
     def _note_answer(self) -> None:
-        """Immediately record the first healthy answer after a start, because the run may be killed later."""
+        """Immediately record when the service first answered after a start, or that it failed again.
+
+        The run may be killed later, before report().
+        """
         mode, healthy = self._values["mode"], self._result["healthy"]
         if (mode, healthy) not in (("await", True), ("hold", False)):
             return

@@ -49,10 +49,10 @@ class _Room:
         return self.before.f_bavail * self.before.f_frsize
 
     def enough(self, *, measured: bool) -> bool:
-        """Return True if there is enough space, by our sum or by the file system's current figures.
+        """Return True if there is enough space, by the sum of the removed files or by the file system's own numbers.
 
-        Some file systems report freed space only later, and other programs may write at the same time. So one of the
-        two is enough.
+        Some file systems report freed space only later, and other programs may write at the same time. So one of these
+        two conditions is enough. measured: False to ignore the file system's current numbers.
         """
         counted = (self.available_before + self.bytes_freed, self.before.f_favail + self.inodes_freed)
         now = counted
@@ -61,7 +61,7 @@ class _Room:
             now = (present.f_bavail * present.f_frsize, present.f_favail)
         return any(
             available >= self.target.available
-            # A file system without a fixed number of inodes reports 0 for both.
+            # A file system without a fixed number of inodes reports 0 inodes in total and 0 free ones.
             and (inodes >= self.target.inodes or not self.before.f_files)
             for available, inodes in (counted, now)
         )
@@ -179,7 +179,7 @@ def _is_database(candidate: Candidate) -> bool:
 
 
 def _is_whole(candidate: Candidate) -> bool:
-    """Return True if the database has the length in its header. A copy made on a full disk is often shorter."""
+    """Return True if the file is as long as its database header says. A copy on a full disk is often shorter."""
     with contextlib.suppress(OSError), _folder_of(candidate) as folder:
         header = sqlite_files.parse_header(_head(candidate, folder, size=100))
         return header is not None and candidate.status.st_size >= header.page_count * header.page_size
@@ -243,14 +243,14 @@ class _Reclaim:
             self.skipped.append(entry)
 
     def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[Candidate]:
-        """Return the files that the rules allow to remove on the file systems that need space, oldest first."""
+        """Return the files that the rules allow us to remove, on the file systems that need space, oldest first."""
         walk = reclaim_patterns.Walk(skip=self.skip)
         found: Dict[Identity, Candidate] = {}
         kept: Set[Identity] = set()
         for rule in rules:
             files = sorted(walk.find(rule.pattern), key=lambda item: (-item.status.st_mtime, item.path))
             kept |= {item.identity for item in files[: rule.keep]}
-            # The newest copy of a database always stays. A truncated copy does not count as the newest.
+            # With keep_databases, every copy of a database stays. Otherwise, at least the newest complete copy stays.
             copies = (item for item in files if (_is_database if keep_databases else _is_whole)(item))
             kept |= {item.identity for item in itertools.islice(copies, None if keep_databases else rule.keep or 1)}
             found.update({item.identity: item for item in files})

@@ -31,9 +31,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
     Target,
 )
 
-# Time in seconds that a unit may have no process in addition to its RestartSec, and number of times that it may end
-# after a start. One end is allowed, because systemd's own restart may succeed after the first start failed.
+# Before a restart by systemd, a unit may be without a process for its RestartSec plus this time, in seconds.
 _RESTART_GRACE = 3.0
+# Number of times that the service may end after a start. If the first start fails, systemd's restart may succeed.
 _ENDS_ALLOWED = 1
 # If systemd or a person is starting the service, wait at most _SETTLE seconds until its unit is up. While the process
 # is younger than _YOUNG seconds, also wait for an answer, with a probe every _YOUNG_INTERVAL seconds. A longer wait
@@ -56,7 +56,7 @@ def _process(state: str, found: Sequence[procfs.Process], properties: Mapping[st
 def look_at_process(
     service: service_process.Service, *, run: commands.Runner = commands.run, proc_root: str = "/proc"
 ) -> Tuple[Dict[str, Any], Mapping[str, str]]:
-    """Return the service's process (running, gone or unknown) and the properties of its unit.
+    """Return the facts of the service's process (state: running, gone or unknown) and the properties of its unit.
 
     Raises HealthError if there is no such unit or user.
     """
@@ -96,11 +96,11 @@ class _Watch:
         self.service = service
         self.targets = targets
         self.plan = plan
-        # Called before the wait for a start that this run did not make. The argument is True if there is time for a
-        # detailed check.
+        # Called after each failed probe in mode watch. The argument is True if a start by systemd or a person is in
+        # progress or imminent, so that there is time for a detailed check.
         self.doubt = doubt
-        # Returns True if another run is working on the host. In this case, that run makes the start, and this run does
-        # not wait for it.
+        # Returns True if another run is working on the host. That run then starts the service, and this check does not
+        # wait for the start.
         self.busy = busy
         self.doubted: Optional[str] = None
         # The unit's phase at the first probe, and the time in seconds that the check has waited for the start.
@@ -165,7 +165,7 @@ class _Watch:
         """
         if healthy:
             return "warning" if self.most_failures >= self.plan.warning_after and self.plan.mode == "watch" else "none"
-        # The service may not be started on a database in doubt. So it counts as down, even if a process is running.
+        # The service must not run with a database in doubt. So it counts as down, even if a process is running.
         if (self.gone or self.doubted) and not self.good:
             return "emergency"
         return "critical" if self.failures >= self.plan.critical_after else "warning"
@@ -198,7 +198,7 @@ class _Watch:
         self.most_failures = min(self.most_failures, self.failures)
 
     def settle(self) -> None:
-        """Wait until the unit is up or down."""
+        """Wait until the unit is up or down, for at most _SETTLE seconds in all."""
         self.discount_failure()
         begun = time.monotonic()
         limits = (self.properties.get(name, "") for name in ("TimeoutStartUSec", "TimeoutStopUSec"))
@@ -224,7 +224,7 @@ def _of_answer(name: str, answer: Mapping[str, Any]) -> Message:
 
 
 def _watch_until_verdict(watch: _Watch) -> bool:
-    """Probe until the first healthy answer, the threshold of failures, or the end of the process.
+    """Probe until the service is healthy, has failed critical_after times in a row, or its process is gone.
 
     If systemd or a person is starting the service or is about to start it, wait for that start. Failures during the
     wait do not count.
@@ -320,7 +320,7 @@ def ask(
     """Check the service's health in the plan's mode, and return the result of the module health_probe.
 
     If no endpoints are given and none are needed, only the process is checked, and the result is never healthy.
-    doubt: returns why the service must not be started on its database, or None if it may be started. Its argument is
+    doubt: returns why the service must not be started with its database, or None if it may be started. Its argument is
     True if there is time for a detailed check. busy: returns True if another run is working on the host. Raises
     HealthError.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ask the service's endpoints over HTTP and HTTPS, and log in.
+"""Send requests to the service's endpoints over HTTP and HTTPS, and log in.
 
 Proxy settings in the environment are ignored, because only the answer of the service itself counts.
 """
@@ -26,9 +26,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Target
 
 _BODY_LIMIT = 64 * 1024
-# The ids of the messages for an answer 200 that does not state the service's health.
+# Ids of the messages about an answer with status code 200 that does not state the service's health.
 WITHOUT_HEALTH = ("reason.probe.not_json", "reason.probe.no_status")
-_TOO_MANY_REQUESTS = 429  # rate limiting: a server that answers this is alive
+_TOO_MANY_REQUESTS = 429  # the rate limit is reached: a server that answers this is alive
 _AGENT = "itsm_nexus.runbook"
 
 
@@ -146,7 +146,7 @@ class _Request:
 
     def _wrap(self, connected: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
         wrapped = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
-        with self._lock:  # TLS moves the descriptor to a new object, and the old one can no longer shut it down
+        with self._lock:  # wrap_socket moved the descriptor to a new object; the old object can no longer shut it down
             self._sockets[-1] = wrapped
             if self._over:
                 raise socket.timeout
@@ -235,7 +235,8 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
     """Try to log in. The answer (a token) is discarded.
 
-    Rate limiting is not a failure of the service, but the password is not tested. The result then has checked: false.
+    If the rate limit is reached (429), the login counts as successful, but the result has checked: false, because the
+    password was not tested.
     """
     body = json.dumps({"username": login.username, "password": login.password}).encode()
     request = _Request(login.target, timeout=timeout, body=body).result()

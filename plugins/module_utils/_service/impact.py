@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The users and requests that an outage affected, from a query of the database and from the access log.
+"""Count the users and requests that an outage affected, with a query of the database and from the access log.
 
-Both are only read, with a time limit.
+The database and the log are only read, with a time limit.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def measure(
     user: str = "",
     busy_timeout: float = 1.0,
 ) -> Dict[str, Any]:
-    """Return users, requests and requests_failed between two times, and why a number is unknown.
+    """Return the numbers users, requests and requests_failed between two times, and why a number is unknown.
 
     query: one statement that returns a number, in which :start and :end are these times. An empty query or an empty
-    access_log is skipped. The database is read with the rights of user. See sqlite_files.look. Raises ImpactError.
+    access_log is skipped. The database is read with the rights of user. See file_survey.look. Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)
     deadline = time.monotonic() + time_budget

@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The schema's migrations. They are listed and applied with the service's own knex.
+"""List and apply the migrations of the schema with the service's own knex.
 
 knex changes a database that it opens. It creates a missing database, and it creates its tables in an empty one. When it
-closes the database, SQLite copies the WAL into it. So to list migrations, knex gets a temporary database that contains
-only knex's own tables. Their rows were read without changing any file. knex opens the real database only to migrate it.
+closes the database, SQLite copies the WAL into the database. So to list migrations, knex gets a temporary database with
+a copy of knex's own tables. This code reads these tables without changing any file. knex opens the real database only
+to migrate it or to release the lock.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _LOCKED = lazy(r"(?i)migration table is already locked|MigrationLocked")
 
 
 def may_migrate(argv: Sequence[str]) -> bool:
-    """Return True if a command line migrates (by knex or a script of that name) and does not only list migrations."""
+    """Return True if a command line may apply migrations, by knex or by a script such as migrate:latest."""
     line = " ".join(argv)
     commands = set(_COMMAND.findall(line))
     return _MIGRATES.search(line) is not None and not (commands and commands <= _LOOKS)
@@ -128,7 +129,7 @@ class Migrator:
         environment = {"HOME": self.account.pw_dir, "USER": self.account.pw_name, "LANG": "C.UTF-8", **own}
         environment["NODE_ENV"] = node_env or own.get("NODE_ENV") or "production"
         environment["NO_COLOR"] = "1"
-        # knex is a node script: the first node on the path runs it.
+        # knex is a script that the first node on PATH runs.
         environment["PATH"] = f"{os.path.dirname(os.path.abspath(program))}:{own.get('PATH') or procfs.STANDARD_PATH}"
         return environment
 
@@ -161,7 +162,7 @@ class Migrator:
 
     @contextlib.contextmanager
     def _stand_in(self, tables: Tables) -> Iterator[str]:
-        """Make a temporary database with only knex's own tables, which belongs to the user."""
+        """Make a temporary database that belongs to the user and contains only knex's own tables; yield its path."""
         with _explained("make_temporary"), run_as.acting_as(self.account):
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
         try:
@@ -193,7 +194,7 @@ class Migrator:
             raise KnexError(message("reason.knex.not_listed", folder=self.app_dir, why=error.told)) from error
 
     def look(self) -> Status:
-        """Return which migrations are completed and pending. The database is not opened."""
+        """Return which migrations are completed and pending. knex does not open the database."""
         tables = knex_tables.read_tables(self.db_path, user=self.account.pw_name)
         completed, pending = self._list(tables)
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)
@@ -242,14 +243,14 @@ def _apply_pending(migrator: Migrator, before: Status) -> Status:
 
 
 def running_migrations(migrator: Migrator) -> List[procfs.Process]:
-    """Return the processes of this application that run knex, even if the database is not open in them."""
+    """Return the processes of this application that run knex, even if they do not have the database open."""
     folder = os.path.realpath(migrator.app_dir)
 
     def runs_knex(process: procfs.Process) -> bool:
         scripts = [word for word in process.argv[:4] if os.path.basename(word) in _KNEX_NAMES]
         if not scripts or not process.alive:
             return False
-        if process.cwd is None:  # hidden from this user: assume that it is ours
+        if process.cwd is None:  # hidden from this user: assume that it belongs to this application
             return True
         places = [process.cwd, *(os.path.realpath(os.path.join(process.cwd, word)) for word in scripts)]
         return any(place == folder or place.startswith(f"{folder}/") for place in places)
@@ -282,7 +283,7 @@ def _unlock(migrator: Migrator) -> Status:
 
 
 def newly(before: Status, after: Status) -> List[str]:
-    """Return the migrations that were completed between two states, in their order."""
+    """Return the migrations that are completed in `after` but not in `before`, in their order."""
     return [name for name in after.completed if name not in set(before.completed)]
 
 

@@ -27,9 +27,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 READ_SECONDS = 30.0
 _BUSY_SECONDS = 5.0
 _READ_ATTEMPTS = 5
-# Limits for a table of knex that no application reaches: rows, bytes of a value, and characters of its statement.
+# Limits for one of knex's tables: rows, bytes of a value, characters of the CREATE statement. Real tables are smaller.
 _MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
-_SHOWN = 80  # characters of a table's name
+_SHOWN = 80  # maximum number of characters of a table's name in a message
 
 # knex's tables may have any name (migrations.tableName), but always these columns.
 _LOCK_COLUMNS = {"index", "is_locked"}
@@ -51,8 +51,8 @@ class KnexError(ServiceError):
 class Tables(NamedTuple):
     """The content of knex's own tables: the name of each table, the statement that created it, and its rows.
 
-    names: the migrations that were applied. several: True if more than one table has the columns of knex's tables. Only
-    knex's configuration then says which one is in use.
+    names: the migrations that were applied. several: True if more than one table has the columns of knex's migrations
+    table. Then only knex's configuration says which of them is in use.
     """
 
     tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]] = ()
@@ -63,7 +63,7 @@ class Tables(NamedTuple):
 
 
 def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
-    """Raise SqliteError if a table is too large for a table of knex. SQLite counts, so this process reads no row."""
+    """Raise SqliteError if a table is too large for a table of knex. SQLite counts, so no row is loaded into Python."""
 
     def number(sql: str, *values: Any) -> int:
         return int(connection.execute(sql, values).fetchone()[0])
@@ -82,7 +82,7 @@ def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[s
 
 
 def _emit_tables(connection: sqlite3.Connection, emit: child_process.Emit, *, deadline: float) -> None:
-    """Run in the reading child: one snapshot of knex's own tables, up to the deadline (time.monotonic seconds)."""
+    """Emit knex's own tables from one snapshot, before the deadline (time.monotonic seconds). Runs in the child."""
     with sqlite_reader.interrupted_at(connection, deadline):
         _emit_snapshot(connection, emit)
 

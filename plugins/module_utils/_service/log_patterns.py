@@ -27,7 +27,7 @@ _MOST_EXCEPTIONS = 5
 # The log ends with an exception if at most this many lines follow it.
 _AFTER_THE_LAST = 3
 
-# Messages of an application about a known error. The rules of causes use the names.
+# Patterns of known errors in an application's log. The rules of triage use the names.
 SIGNATURES: Dict[str, Pattern[str]] = {
     "heap_oom": re.compile(
         r"JavaScript heap out of memory|Reached heap limit|Ineffective mark-compacts near heap limit"
@@ -56,7 +56,7 @@ SIGNATURES: Dict[str, Pattern[str]] = {
 _LASTING = ("disk_full", "db_locked", "db_corrupt", "migration_missing")
 _LASTING_SECONDS = 30.0
 
-# At the beginning of the line, or after a logger's prefix (time, level).
+# The name of an error at the beginning of a line, or after a logger's prefix (time, level).
 _ERROR = lazy(r"(?:^|[\s\[(])(?:[A-Z]\w*)?(?:Error|Exception|Rejection)\b(?: \[\w+\])?(?::|\s*$)")
 _FRAME = lazy(r"^\s+at .+")
 _CARET = lazy(r"^\s*\^+\s*$")
@@ -109,7 +109,7 @@ def instant(text: str) -> Optional[float]:
     """
     try:
         found = _instant(text[:200])
-    except (ValueError, OverflowError):  # month 13, or the year 1 in a zone to the east
+    except (ValueError, OverflowError):  # for example month 13, or the year 1 in a time zone to the east
         return None
     return found if found is not None and 0 <= found < _LAST_INSTANT else None
 
@@ -135,7 +135,7 @@ def _instant(head: str) -> Optional[float]:
 def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
     """Return the last limit bytes of a file as text, whether the file is longer, and its status.
 
-    A first line that was cut is left out, because it may be a secret without the name that identifies it. Raises
+    An incomplete first line is left out, because it may contain a secret without the name that identifies it. Raises
     OSError.
     """
     # People see this text, so it must come from a file that the service may read itself.
@@ -161,7 +161,7 @@ def split(text: str) -> List[str]:
 
 
 def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
-    """Return lines with their times. A line without a time (a stack) gets the time of the previous line.
+    """Return lines with their times. A line without a time (for example of a stack) gets that of the previous line.
 
     unmasked: the same lines before secrets were masked.
     """
@@ -250,11 +250,11 @@ def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
 def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] = None) -> Dict[str, Any]:
     """Return the findings in the lines of a log.
 
-    exceptions and signatures contain only events after since. If the log has no times, they contain the events near its
-    end, if the log was written to (written_at) after since. An event that ends a process counts only if no request
-    succeeded after it (last_success_at), because a process that served later is another process. Each exception has
-    place (file, line), compiling (True if Node was reading a file and not running it) and times (number of times that
-    the exception occurs).
+    exceptions and signatures contain only events after since. In a log without times, the events near its end count as
+    recent if the log was last written to (written_at) after since. An event that ends a process counts only if no
+    request succeeded after it (last_success_at), because a process that served later is another process. Each exception
+    has place (file, line), compiling (True if Node was reading a file and not running it) and times (number of times
+    that the exception occurs).
     """
     fresh = written_at is not None and written_at >= since
     success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)
@@ -285,7 +285,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     if success >= 0 and not lines[success].dated and success == len(lines) - 1:
         served = written_at
     return {
-        # Exceptions that ended a process or the log are kept. Exceptions that were only logged may be dropped.
+        # Report the exceptions that ended a process or the log. If there are none, report those that were only logged.
         "exceptions": [
             {
                 **{name: item[name] for name in ("message", "stack", "fatal", "last", "place", "compiling")},

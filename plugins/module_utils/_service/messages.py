@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English for the problems of a service and of the steps that work on it.
+"""English messages about the problems of a service, and about actions on the service that failed.
 
-A template does not end with a full stop. The Japanese one is in plugin_utils/_messages/ja_service.py, under the same id.
+A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_service.py, with the same
+ids.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ ENGLISH: Dict[str, str] = {
     "reason.process.only_copy": "The service is not stopped: process {pid} holds the only copy of its database {path}, whose file was deleted. Copy this file from /proc/{pid}/fd, and its -wal too, then stop the service by hand",
     "reason.process.came_back": "Cannot stop the service: it came back {times} times, now as pid {pid}; its parent, pid {parent}, seems to restart it",
     "reason.process.start_refused": "The service is not started. {why}",
-    # Something that was tried, and why it failed.
+    # Actions that failed, and why.
     "reason.cannot.work_in": "Cannot work in {folder}: {why}",
     "reason.cannot.act_as": "Cannot act as user {user} in {folder}: {why}",
     "reason.cannot.read": "Cannot read {path}: {why}",
@@ -261,12 +262,12 @@ ENGLISH: Dict[str, str] = {
 
 
 def english(told: message.Message) -> str:
-    """Return the English text of a message about the service, without a final full stop."""
+    """Return the English text of a message about the service, without a full stop at its end."""
     return message.english(told, ENGLISH)
 
 
 class ServiceError(message.MessageError):
-    """An error of a step that works on the service."""
+    """A check of the service, or an action on it, failed."""
 
     templates = ENGLISH
 

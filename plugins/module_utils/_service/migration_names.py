@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_tables import KnexError
 
-# Where applications keep their migrations, and the extensions that knex loads by default (loadExtensions).
+# The usual folders of migrations, and the file extensions that knex loads by default (loadExtensions).
 _USUAL_FOLDERS = ("migrations", "backend/migrations", "db/migrations", "src/migrations")
 _EXTENSIONS = (".co", ".coffee", ".eg", ".iced", ".js", ".cjs", ".litcoffee", ".ls", ".ts")
 _MOST_FILES = 10000
@@ -46,7 +46,7 @@ def parse_list(output: str) -> Tuple[List[str], List[str]]:
 
 
 def in_folder(app_dir: str) -> Optional[List[str]]:
-    """Return the migrations in the usual folder of an application, sorted, or None if it has no such folder.
+    """Return the migrations in the first of the usual folders that exists, sorted, or None if there is none.
 
     The knexfile may name another folder. Only knex can read the knexfile, and Node takes a while to start.
     """

@@ -5,7 +5,7 @@
 """Make the service's node_modules agree with the lock file.
 
 npm ci deletes node_modules before it downloads. If the registry does not answer, the service has no modules left. So
-npm works in a temporary folder inside the application's folder, and the old tree is removed only after node has loaded
+npm works in a temporary folder inside the application's folder, and the old tree is replaced only after node has loaded
 the new one. See npm_lock (compare), npm_build (build) and npm_swap (swap).
 """
 
@@ -73,7 +73,7 @@ def npm_ci(
             result["restored"] = [npm_swap.told(source, target) for source, target in moves]
             litter = application.litter()
             found, _report = application.look()
-            # A tree that must be put back first can only be compared after that.
+            # If node_modules must first be moved back, it cannot be compared now. Report only the interrupted swap.
             if found and moves and moves[0][1] == npm_lock.TREE:
                 found = [found[0]._replace(told=message("reason.npm.half_swapped"))]
             result["changed"] = bool(found or always or moves or litter)

@@ -161,7 +161,7 @@ class Application:
     # Folders that a killed run left behind
 
     def litter(self) -> List[str]:
-        """Return the folders that a killed run left behind, except those in which its npm is still working."""
+        """Return the folders that a killed run left behind, except folders in which a process (npm) still works."""
         with npm_lock.explained("list", folder=self.app_dir):
             names = [
                 entry.name
@@ -205,7 +205,7 @@ class Application:
         return found, report
 
     def count(self) -> int:
-        """Return the number of packages that npm installed. npm reports nothing if there was no package to install."""
+        """Return the number of packages that npm installed. npm writes no such list if there are no packages."""
         with run_as.acting_as(self.account):
             path = self.path(f"{npm_lock.TREE}/.package-lock.json")
             return len(npm_lock.read_packages(path)) if os.path.exists(path) else 0

@@ -31,7 +31,7 @@ def npm_message(stderr: str, *, redactor: redact.Redactor) -> str:
     lines = [line.strip() for line in stderr.splitlines()]
     said = [re.sub(r"^npm (?:error|ERR!)\s*", "", line) for line in lines if re.match(r"npm (?:error|ERR!)", line)]
     said = [line for line in (said or lines) if line and "complete log of this run" not in line]
-    # Long output comes from a compiler. Its first lines name the failed step, and the lines with "error" the reason.
+    # Long output comes from a compiler. The first lines name the failed step. Lines with "error" contain the reason.
     chosen = said[:4] + [line for line in said[4:] if re.search(r"(?i)\berror\b|ERR!.*stack", line)][:3]
     message = redactor.text("; ".join(chosen) or "it printed nothing")
     return message if len(message) <= _MOST_ERROR_TEXT else message[:_MOST_ERROR_TEXT] + "..."
@@ -119,7 +119,7 @@ def _lay_out(application: Application) -> str:
 
 
 def _home(application: Application, build: str) -> str:
-    """Return a home for npm's cache: the user's own home, or else a folder that is removed with the build."""
+    """Return the home folder for npm: the user's own if npm can keep its cache there, else one in the build folder."""
     home = application.account.pw_dir
     with run_as.acting_as(application.account):
         cache = os.path.join(home, ".npm")

@@ -20,17 +20,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_lock
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lock import NpmError
 
-# Packages with a compiled part that the service needs.
+# Packages that the service needs and that have a compiled part.
 NATIVE_DRIVERS = ("better-sqlite3", "sqlite3", "bcrypt")
 
 _NODE_TIMEOUT = 60.0
 
-# The variables that npm and its scripts get from our environment, to reach the registry and to configure npm.
+# The variables of this process's environment that npm and its scripts get: they configure npm and the network.
 _HANDED_ON = re.compile(
     r"(?i)(npm_config_.*|https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|lang|lc_.*|tz|cc|cxx|jobs|python)\Z"
 )
 
-# Prints the name of each package and then loads it, because a broken native part may end the process. better-sqlite3
+# Print the name of each package before loading it, because a broken native part may end the process. better-sqlite3
 # loads its native part only when a database is opened.
 _LOADER = """
 const say = (line) => require('fs').writeSync(1, '\\n@npm_ci ' + JSON.stringify(line) + '\\n');
@@ -61,7 +61,7 @@ class NodeReport(NamedTuple):
 
 def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if _HANDED_ON.match(name)}
-    # npm is a node script and runs with the first node on the path. So the requested node must be the first one.
+    # npm is a script that the first node on PATH runs. So the requested node must be the first one.
     folders = [os.path.dirname(node), *os.environ.get("PATH", "").split(":"), *procfs.STANDARD_PATH.split(":")]
     environment.update(
         PATH=":".join(dict.fromkeys(folder for folder in folders if folder.startswith("/"))),
@@ -90,7 +90,7 @@ def find_program(name: str) -> str:
 def ask_node(
     folder: str, *, names: Sequence[str], node: str, account: pwd.struct_passwd, run: commands.Runner = commands.run
 ) -> NodeReport:
-    """Let node load the packages names from folder's node_modules, as account. Raises NpmError."""
+    """Let node load packages from the node_modules in `folder`, with the rights of `account`. Raises NpmError."""
     with npm_lock.explained("run_node", node=node, folder=folder):
         done = run(
             [node, "-e", _LOADER, "--", *names],
@@ -114,7 +114,7 @@ def ask_node(
 
 
 def _of_loader(output: str) -> List[Dict[str, Any]]:
-    """Return the loader's lines. A line with another format may come from a loaded package and is left out."""
+    """Return the lines that the loader printed. Lines in another format may come from a package and are left out."""
     lines: List[Dict[str, Any]] = []
     for line in output.splitlines():
         with contextlib.suppress(ValueError, RecursionError):

@@ -31,7 +31,7 @@ class NpmError(ServiceError):
 
 
 class Difference(NamedTuple):
-    """One package that differs from the lock file: wanted and found versions, or None if there is none."""
+    """One package that differs from the lock file. wanted, found: the versions, or None if there is none."""
 
     path: str
     wanted: Optional[str]
@@ -82,7 +82,7 @@ def lock_file(app_dir: str) -> str:
 
 
 def read_packages(path: str) -> Dict[str, Dict[str, Any]]:
-    """Return the packages of a lock file (version 2 or 3): folder relative to the application -> entry."""
+    """Return the entries of a lock file (version 2 or 3), by the package's folder relative to the application."""
     packages = _read_json(path).get("packages")
     if not isinstance(packages, dict):
         raise NpmError(message("reason.npm.no_packages", path=path))
@@ -90,7 +90,7 @@ def read_packages(path: str) -> Dict[str, Dict[str, Any]]:
 
 
 def installable(packages: Mapping[str, Dict[str, Any]], *, omit_dev: bool) -> Dict[str, Dict[str, Any]]:
-    """Return the entries that belong in node_modules, without the application itself and targets of local folders."""
+    """Return the entries that belong in node_modules, but not the application itself or local folders (workspaces)."""
     return {
         folder: entry
         for folder, entry in packages.items()

@@ -45,7 +45,7 @@ def restore(application: Application) -> List[Message]:
 
 
 def told(source: str, target: str) -> Message:
-    """Return a message that a tree was put back."""
+    """Return the message that a tree was moved back."""
     return message("deed.npm.put_back", source=source, target=target)
 
 

@@ -15,14 +15,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages
 
-# Time limit for a disk in seconds. If a disk does not answer in time, it is not read, because a read would never end.
+# Time limit for a disk, in seconds. If a disk does not answer in time, nothing on it is read: a read might never end.
 _DISK_TIMEOUT = 3.0
 SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 
 
 class Config(NamedTuple):
-    """The settings of the service from the inventory, unchecked. The variable nexus_ plus its name sets a field."""
+    """The settings of the service from the inventory, unchecked. The variable nexus_NAME sets the field NAME."""
 
     app_dir: str
     user: str

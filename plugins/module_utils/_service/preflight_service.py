@@ -25,7 +25,7 @@ _ARGV = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
 
 
 class UnitQuestion(threading.Thread):
-    """Asks systemd about the unit while other questions are being asked."""
+    """Asks systemd about the unit while the other settings are checked."""
 
     def __init__(self, unit: str, *, run: commands.Runner) -> None:
         super().__init__(daemon=True)
@@ -79,7 +79,10 @@ def _compare_unit(look: Findings, properties: Mapping[str, str]) -> None:
 
 
 def database_path(look: Findings) -> Optional[str]:
-    """Return the database's absolute path from the process, its configuration or the inventory, in this order."""
+    """Return the database's absolute path: from the running process, its configuration or the inventory, in this order.
+
+    Returns None if it cannot be determined.
+    """
     wanted = look.config.db_path
     if not wanted or "\0" in wanted:
         look.problem("db_path", message("reason.setting.database"))
@@ -112,9 +115,10 @@ def database_path(look: Findings) -> Optional[str]:
 
 
 def _may_be_theirs(look: Findings, path: str) -> bool:
-    """Return True if the service's user can work on a file, or if that is unknown.
+    """Return True if the service's user can write to a file or its folder, or if that is unknown.
 
-    The service's user may control the service's settings. It must not make root work on files of other accounts.
+    The service's user may be able to change the service's settings. This user must not make root work on files of
+    other accounts in this way.
     """
     account = look.account
     if account is None or os.geteuid() != 0:
@@ -125,7 +129,7 @@ def _may_be_theirs(look: Findings, path: str) -> bool:
 
 
 def _running_environment(look: Findings) -> Mapping[str, str]:
-    """Return the environment of the running service or, if it may not be read, the one that a start would set."""
+    """Return the environment of the running service or, if it cannot be read, the one that a start would set."""
     for pid in _running(look):
         environment = procfs.environment(pid, proc_root=look.proc_root)
         if environment:

@@ -101,7 +101,7 @@ def check_state_dir(look: Findings) -> None:
     if not os.path.isdir(nearest):
         look.problem("state_dir", message("reason.setting.creatable", path=nearest))
     elif not os.access(nearest, os.W_OK | os.X_OK):
-        # The service is recovered nevertheless. The record is then kept in memory.
+        # The service can still be recovered. The incident's record is then kept in memory.
         look.state_dir_writable = False
     elif look.account is not None and look.account.pw_uid != 0 and _is_theirs(look, nearest):
         look.problem("state_dir", message("reason.setting.replaceable", user=look.config.user))
@@ -173,7 +173,7 @@ def _is_script(look: Findings, word: str) -> bool:
 
 
 def _ask_node(look: Findings, node: str, *, path: str) -> None:
-    # Run the program as the service's user, because this user may be able to change it. If there is no such user, do
+    # Run node as the service's user, because this user may be able to change the program. If there is no such user, do
     # not run it: a program that is found through the service's environment must not run as root.
     if os.geteuid() == 0 and look.account is None:
         return

@@ -20,7 +20,10 @@ class HealthError(ServiceError):
 
 
 class Target(NamedTuple):
-    """One URL and the verification of its server. ca_path is a file of trusted certificates, or "" for the system's."""
+    """One URL and the verification of its server.
+
+    ca_path: a file of trusted certificates, or "" for the system's certificates.
+    """
 
     name: str
     url: str
@@ -39,7 +42,7 @@ class Login(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Limits of a health check, with times in seconds. interval: from the start of a probe to the next start."""
+    """Limits of a health check. Times are in seconds. interval: time from the start of one probe to the next start."""
 
     mode: str = "watch"
     ok_statuses: Sequence[str] = ("ok",)
@@ -49,7 +52,7 @@ class Plan:
     critical_after: int = 5
     deadline: float = 60.0
     count: int = 6
-    # True if only the caller starts the service: then do not wait for systemd's own restart.
+    # True if only the caller may start the service. The check then does not wait for a restart by systemd.
     sole_starter: bool = False
 
 
@@ -75,7 +78,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def check(targets: Sequence[Target], plan: Plan, *, login: Optional[Login] = None) -> None:
-    """Raise HealthError if the parameters contradict each other."""
+    """Raise HealthError if a parameter is invalid or contradicts another one."""
     if not any(target.required for target in targets):
         raise HealthError("endpoints: at least one endpoint must be required")
     for target in targets:

@@ -79,7 +79,7 @@ class Service(NamedTuple):
 
 
 class Look(NamedTuple):
-    """The service's state: its main process or processes, those outside its unit, and others on its ports."""
+    """The service's state. strays: its processes outside its unit. foreign: other processes on its ports."""
 
     main: List[procfs.Process]
     strays: List[procfs.Process]
@@ -111,7 +111,7 @@ def account(user: str) -> pwd.struct_passwd:
 
 
 def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
-    """Return the pid and start ticks in a pid file, or None if the file is missing or has another content."""
+    """Return the pid and start ticks in a pid file, or None if the file is missing or has other content."""
     try:
         pid, start_ticks = (int(line) for line in safe_open.read(path, limit=64).decode("ascii").splitlines())
     except (OSError, ValueError):
@@ -143,7 +143,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
     try:
         candidates = procfs.service_processes(app_dir=service.app_dir, command=service.command, proc_root=proc_root)
         proved = [process for process in candidates if process.uid == uid]
-        # Find the listeners only if they decide, because this reads every descriptor of every process.
+        # Search for listeners only if the result depends on them: the search reads every descriptor of every process.
         if len(proved) < len(candidates):
             sockets = procfs.listeners(service.ports, proc_root=proc_root)
             listening = {pid for listener in sockets for pid in listener.pids}
@@ -187,7 +187,7 @@ def _in_group(pid: int, group: str, *, proc_root: str) -> bool:
 
 
 def require_loaded(service: Service, properties: Mapping[str, str]) -> None:
-    """Raise NodeProcessError if the unit that has these properties cannot be started."""
+    """Raise NodeProcessError if these properties show that the unit is not loaded."""
     load_state = properties.get("LoadState", "")
     if load_state != "loaded":
         if load_state == "not-found":

@@ -72,8 +72,8 @@ def stop_processes(
 ) -> List[Dict[str, Any]]:
     """Stop processes with TERM and CONT, and after timeout seconds with KILL.
 
-    CONT is sent because a suspended process must run to receive TERM. Returns pid, signal (the last one sent) and
-    seconds for each process. Raises NodeProcessError.
+    CONT is sent because a suspended process must run to handle TERM. Returns pid, signal (TERM or KILL) and seconds for
+    each process. Raises NodeProcessError.
     """
     begun = time.monotonic()
     pending = list(processes)

@@ -48,7 +48,7 @@ def read_environment(path: str) -> Dict[str, str]:
 
 
 class Launch(NamedTuple):
-    """Everything that a start needs, checked before a stop, so that nothing is stopped for an impossible start."""
+    """The checked input for a start. It is made before a stop, so that nothing is stopped if a start is impossible."""
 
     program: str
     environment: Mapping[str, str]
@@ -59,7 +59,7 @@ class Launch(NamedTuple):
 def prepare(service: Service) -> Launch:
     account = service_process.account(service.user)
     try:
-        # As in a start without this collection, node may have its own capability to listen on a low port.
+        # The file of node may have the capability to listen on a port below 1024. Allow it, as in a start by hand.
         become = commands.drop_to(service.user, new_privileges=True)
     except commands.CommandError as error:
         raise NodeProcessError(labelled("user", error.told)) from error
@@ -85,8 +85,8 @@ def prepare(service: Service) -> Launch:
 def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
     """Open the log for appending. A new log belongs to the service's user.
 
-    A link, a pipe or a file with a second name is refused, because root could write to a file that this user may not
-    write to.
+    A link, a pipe or a file with a second name is refused. Otherwise, root could write to a file to which this user may
+    not write.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
     try:
@@ -106,7 +106,10 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
 
 
 def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:
-    """Become the service, in its own session, without parent or inherited descriptors. report: gets an error."""
+    """Become the service, in its own session, without parent or inherited descriptors.
+
+    report: a descriptor for the pid of the service and, if the start fails, an error.
+    """
     try:
         os.setsid()
         if os.fork():
@@ -120,7 +123,7 @@ def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoRetur
             if int(name) > 2 and int(name) != report:
                 with contextlib.suppress(OSError):
                     os.close(int(name))
-        for number in signal.valid_signals():  # Python ignores SIGPIPE; a session over ssh may ignore more
+        for number in signal.valid_signals():  # Python ignores SIGPIPE; a session over ssh may ignore more signals
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -145,7 +148,7 @@ def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process
     os.close(log)
     os.close(report)
     os.waitpid(child, 0)
-    with os.fdopen(outcome, "rb") as stream:  # this ends when the program runs, because exec closes the descriptor
+    with os.fdopen(outcome, "rb") as stream:  # the read ends when the program runs: exec closes the other end
         pid, _separator, failure = stream.read().partition(b"\n")
 
     def not_started(why: Message) -> NodeProcessError:
@@ -158,7 +161,7 @@ def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process
     process = procfs.read_process(int(pid), proc_root=proc_root)
     if process is None or not process.alive:
         raise not_started(message("reason.process.ended_see_log", log=service.log_file))
-    # Do not fail without the pid file if the service runs, because the process is also found by its command.
+    # If the pid file cannot be written, do not fail: the service runs, and is also found by its command.
     with contextlib.suppress(OSError):
         atomic_files.private_folder(os.path.dirname(service.pid_file))
         atomic_files.write_atomically(

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stop only those processes that block the service and belong to this application or are named by the policy.
+"""Stop processes that block the service, but only if they belong to this application or the policy names them.
 
-The findings of triage are checked again before a stop. The process must have the same pid, start time and owner, and
-must still use the port or the database.
+The findings of triage are checked again before a stop. The process must have the same pid and start time, and must
+still use the port or the database.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ProcessStopError(messages.ServiceError):
 
 
 class Wanted(NamedTuple):
-    """A process to stop: its pid and start, and the port on which it was found, if any."""
+    """A process to stop: its pid, its start time in clock ticks, and the port on which it was found, if any."""
 
     pid: int
     start_ticks: int
@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """Processes of other applications that may be stopped, by user, whole command line and, if it is set, port."""
+    """Processes of other applications that may be stopped. command: a pattern of the whole command line."""
 
     user: str
     command: str
@@ -62,7 +62,7 @@ def _checked(policies: Sequence[Policy]) -> List[Tuple[Policy, int, Pattern[str]
 
 
 def _ancestors(proc_root: str) -> Set[int]:
-    """Return our process and its ancestors, which include the connection of this run."""
+    """Return the pids of this process, of its ancestors (such as the connection of this run), and of init."""
     found: Set[int] = set()
     pid = os.getpid()
     while pid > 0 and pid not in found:
@@ -131,7 +131,7 @@ class _Judge:
         checks: Sequence[Tuple[Callable[[], bool], Message]] = (
             (lambda: process.start_ticks != wanted.start_ticks, message("reason.stop.other_process")),
             (
-                lambda: process.pid in self._untouchable or not process.argv,  # kernel threads have none
+                lambda: process.pid in self._untouchable or not process.argv,  # kernel threads have no arguments
                 message("reason.stop.of_system"),
             ),
             (lambda: self._is_the_service(process), message("reason.stop.the_service")),
@@ -165,7 +165,7 @@ def _listening(port: int, *, proc_root: str) -> Set[int]:
 
 
 def _blocking(db_path: str, *, user: str, proc_root: str) -> Set[int]:
-    """Return the pids that prevent others from writing to the database."""
+    """Return the pids of the processes that prevent others from writing to the database."""
     try:
         _found, holders = sqlite_holders.survey(db_path, user=user, proc_root=proc_root)
     except sqlite_files.SqliteError as error:

@@ -53,16 +53,15 @@ def act_systemd(
     run: commands.Runner,
     proc_root: str,
 ) -> List[Dict[str, Any]]:
-    """Start, stop or restart the unit. The service's processes outside the unit are stopped before the unit starts."""
+    """Start, stop or restart the unit. Before a start, stop the service's processes outside the unit."""
     stop = procfs.timespan(look.properties.get("TimeoutStopUSec", "")) or stop_timeout
     start = procfs.timespan(look.properties.get("TimeoutStartUSec", "")) or _START_TIMEOUT
     if state == "stopped":
         stopped = _unit_stopped(service, look, "stop", run=run, timeout=stop + _MARGIN)
         return stopped + process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
     stopped = process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
-    # Manual starts also count against the unit's start limit, so the count is reset before each start. The result is
-    # ignored, because systemd refuses this for a stopped unit that it has unloaded, and unloading also resets the
-    # count.
+    # Manual starts also count towards the unit's start limit, so reset the count before each start. Ignore errors:
+    # systemd refuses the command for a stopped unit that it has unloaded, but unloading also resets the count.
     with contextlib.suppress(commands.CommandError):
         run(["systemctl", "--no-ask-password", "reset-failed", "--", service.unit], timeout=_MARGIN)
     verb = "restart" if state == "restarted" else "start"

@@ -6,8 +6,8 @@
 
 If releases are folders, the application's folder is a link to one of them, and one rename replaces the link. With git,
 another commit is checked out. If the checkout is killed midway, the next run finishes it. release.json in the state
-folder records the last step. After one rollback, a run does not roll back further by itself, because each new outage
-would otherwise go back by one release.
+folder records the last step. After one rollback, a run does not roll back further by itself. Otherwise, each new outage
+would lead to the next older release.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _checked(releases: Releases) -> None:
 
 
 def _refuse_lost_migrations(releases: Releases, step: Step, there: Set[str]) -> None:
-    """Raise Refused if the release does not know the current schema."""
+    """Raise Refused if the database has a migration that the release (there: its migrations) does not contain."""
     try:
         applied = knex_tables.read_tables(releases.db_path, user=releases.user).names
     except knex_tables.KnexError as error:

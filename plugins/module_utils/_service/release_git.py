@@ -84,7 +84,7 @@ class Git:
         if top is None or os.path.realpath(top) != os.path.realpath(app_dir):
             raise Refused(message("reason.release.no_repository", folder=app_dir))
         head = self._commit("HEAD")
-        # Changes by a killed checkout do not count as changes by hand if no other commit was checked out since.
+        # If a checkout was killed and no other commit was checked out since, changed files are not changes by hand.
         begun = (record.get("state"), record.get("app_dir")) == ("begun", app_dir) and head in (
             record.get("from_commit"),
             record.get("to_commit"),
@@ -128,7 +128,7 @@ class Git:
     def act(self, step: Step) -> None:
         if step.again:
             self._clear_lock()
-        # Check out a branch as a branch if the step began on it, and anything else as a commit.
+        # If the target is the name of a local branch, check out the branch. Otherwise, check out the commit.
         branch = self._said("show-ref", "--verify", "--quiet", f"refs/heads/{step.target}") is not None
         arguments = ["checkout", "--quiet", "--no-overwrite-ignore", *(["--force"] if step.again else [])]
         self._asked(*arguments, *([step.target] if branch else ["--detach", step.target_commit]), "--")

@@ -87,8 +87,8 @@ class Symlink:
     def check(self, step: Step) -> None:
         """Raise Refused if the service would no longer find its database or its environment."""
         for path in (self._releases.db_path, *self._releases.protect):
-            # A path through the link may lead to the same file in another release too, because of links in that
-            # release.
+            # A path through the link may lead to the same file in both releases, for example if each release contains a
+            # link to a shared folder.
             through = os.path.relpath(os.path.abspath(path), os.path.abspath(self._releases.app_dir))
             other = os.path.join(self.path(step.target), through)
             same = not through.startswith("..") and os.path.realpath(other) == os.path.realpath(path)

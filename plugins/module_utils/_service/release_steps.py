@@ -41,7 +41,7 @@ class Releases(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The step. source and target are names for people. With git, commits identify them exactly.
+    """A step from the release source to the release target. With git, the commits identify the two releases exactly.
 
     again: True if the step finishes a step that was killed midway.
     """

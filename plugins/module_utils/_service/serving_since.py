@@ -4,8 +4,8 @@
 
 """Find out when a process began to serve, from its journal or its log, if no run saw the end of the outage.
 
-The journal or the log is read only if an incident is open on a healthy host. A line of the log must begin with a time
-in ISO 8601. The journal has a time for each line.
+The journal or the log is read only if the service is healthy, and an incident is open or systemd restarted the service
+before the first probe. A line of the log must begin with a time in ISO 8601. The journal has a time for each line.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 _ISO = re.compile(r"\W{0,9}(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:[.,]\d{3})?)\d*(Z|[+-]\d\d:\d\d)?")
 _JOURNAL = re.compile(r"(\d{1,10}\.\d{1,9}) \S+ [^\s\[:]+(?:\[\d+\])?: ?(.*)")
 _SERVES = re.compile(r"\b(?:serv(?:es|ing|er)|listen(?:s|ing)|started|running|ready)\b", re.IGNORECASE)
-# Time in seconds after the start in which the first lines are searched, and number of bytes to read.
+# Time after the start in which lines are searched, in seconds.
 _LONGEST_START = 120.0
+# Number of bytes to read at the end of the log.
 _BYTES = 1 << 20
 _LINES = 2000
 _PATIENCE = 5.0
@@ -30,9 +31,9 @@ _PATIENCE = 5.0
 def since_start(
     started_at: str, *, ports: Sequence[int], unit: str, log_file: str, run: commands.Runner = commands.run
 ) -> Optional[str]:
-    """Return when a process logged that it serves on the last of its ports, or None. started_at: its start.
+    """Return when a process logged that it serves on the last of its ports, or None.
 
-    unit: the systemd unit of the process, or empty. log_file: the log of the process, or empty.
+    started_at: the start of the process. unit: its systemd unit, or empty. log_file: its log, or empty.
     """
     begun = timestamps.epoch(started_at)
     first: Dict[int, float] = {}
