@@ -17,8 +17,9 @@ description:
     left alone.
   - Nothing in O(state_dir) is touched, because this folder contains the evidence.
   - Databases in use and their C(-wal), C(-shm) and C(-journal) are never touched. If a glob matches copies of a
-    database, the newest copy is always kept.
-  - Fails only if a parameter is invalid. RV(skipped) lists the files that were left alone.
+    database, the newest complete copy is always kept.
+  - Fails only if a parameter is invalid or a file system cannot be checked. RV(skipped) lists the files that were left
+    alone.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -65,8 +66,8 @@ options:
         required: true
       keep:
         description:
-          - Number of newest files to keep. For copies of a database, only complete copies are counted. Incomplete
-            copies are kept in addition.
+          - Number of newest files to keep. If the files are copies of a database, the same number of the newest
+            complete copies is kept, but at least one.
         type: int
         default: 0
   protect:

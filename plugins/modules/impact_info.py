@@ -34,17 +34,17 @@ options:
     version_added: 0.2.0
   access_log:
     description:
-      - A log with one line per request that includes its time and status, as web servers, proxies and many applications
-        write it. The log of a proxy also contains requests that never reached the service.
+      - A log that has a line with the time and the status of each request, such as the access log of a web server or a
+        proxy. The log of a proxy also contains requests that never reached the service.
       - If empty, no log is read.
     type: str
     default: ""
   start:
-    description: When the outage began (UTC, ISO 8601).
+    description: Start of the outage (UTC, ISO 8601).
     type: str
     required: true
   end:
-    description: End of the outage.
+    description: End of the outage (UTC, ISO 8601).
     type: str
     required: true
   time_budget:
@@ -70,7 +70,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 users:
-  description: The result of the query.
+  description: The result of the query, or null if it is unknown.
   returned: always
   type: int
   sample: 12

@@ -16,8 +16,8 @@ description:
     O(service.command) in O(service.app_dir). It must also be recorded in O(service.pid_file) with its process ID and
     start time, or have exactly the arguments of O(service.command). In the second case, it must also listen on one of
     O(ports) or belong to O(service.user). A suspended process (C(SIGSTOP)) is continued so that it can end.
-  - If a person started the service outside its unit, these processes are stopped before the unit is started or
-    restarted, and after the unit is stopped.
+  - Processes of the service that a person started outside its unit are also stopped. This happens before the unit is
+    started or restarted, or after the unit is stopped.
   - Other processes that listen on one of O(ports) are left alone and listed in RV(foreign). If there are any, the
     service is not started.
   - With O(run), every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.

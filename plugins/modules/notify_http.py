@@ -31,7 +31,7 @@ attributes:
 options:
   url:
     description:
-      - The URL to post to. It begins with C(https://). C(http://) is allowed only to this machine.
+      - The URL to post to. It must begin with C(https://). C(http://) is allowed only if the host is this machine.
       - The URL of a webhook is a secret. Only its host is shown.
     type: str
     required: true

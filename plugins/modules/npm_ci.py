@@ -61,12 +61,13 @@ options:
   cache:
     description:
       - Absolute path of the folder of npm's cache. O(user) must have permission to write to it.
-      - Defaults to the cache in the home of O(user), or to a temporary folder if there is no such home.
+      - Defaults to the cache in the home folder of O(user), or to a temporary folder if O(user) cannot write there.
     type: path
   load_test:
     description:
       - Packages that node must be able to load before and after the swap. These packages must be in the lock file.
-      - Defaults to those of the packages C(better-sqlite3), C(sqlite3) and C(bcrypt) that are in the lock file.
+      - Defaults to C(better-sqlite3), C(sqlite3) and C(bcrypt), except packages that are optional or not in the lock
+        file.
     type: list
     elements: str
   timeout:
@@ -126,7 +127,7 @@ needed:
   type: bool
   sample: true
 reasons:
-  description: The problems, one per line. After 20 problems, a last line gives the number of further problems.
+  description: The problems, one per item. After 20 problems, a last item gives the number of further problems.
   returned: success
   type: list
   elements: str
@@ -134,7 +135,7 @@ reasons:
     - "express: node_modules/express/package.json is missing or unreadable"
     - "better-sqlite3 does not load: Could not locate the bindings file."
 installed:
-  description: Number of packages in the new tree, or 0 if none was built.
+  description: Number of packages in the new tree, or 0 if no new tree was put in place.
   returned: success
   type: int
   sample: 429

@@ -43,14 +43,14 @@ options:
     default: ""
   api_url:
     description:
-      - URL of the REST API. For GitHub Enterprise Server, it is V(https://HOST/api/v3). Plain HTTP is allowed only to
-        this machine.
+      - URL of the REST API. For GitHub Enterprise Server, it is V(https://HOST/api/v3). Plain HTTP is allowed only if
+        the host is this machine.
     type: str
     default: https://api.github.com
   labels:
     description:
-      - Labels of a new issue. An existing issue is searched by the first label, then by the time of the incident. Both
-        are needed, because GitHub silently drops labels that the token may not set.
+      - Labels of a new issue. The module searches for an existing issue by the first label, then by the time of the
+        incident. The second search is needed, because GitHub silently drops labels that the token may not set.
     type: list
     elements: str
     default: []
@@ -123,7 +123,7 @@ number:
   type: int
   sample: 7
 reason:
-  description: Why the postmortem was not published.
+  description: Why the postmortem was not published. Empty if it was published.
   returned: always
   type: str
   sample: ""

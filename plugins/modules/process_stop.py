@@ -15,8 +15,8 @@ description:
   - A process is stopped only if it verifiably belongs to this application, or if an item of O(policy) matches it. A
     process belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as
     O(service.user).
-  - A process is also left alone if it no longer has the port or the lock. The same applies to the processes of the
-    service itself and of this run's connection.
+  - A process is also left alone if it no longer uses the port or holds the lock. Processes that systemd or the pid file
+    identifies as the running service, and processes of this run's connection, are never stopped.
   - A process gets C(SIGTERM), and also C(SIGCONT) in case it is suspended. If it has not ended after O(timeout), it
     gets C(SIGKILL).
 extends_documentation_fragment:

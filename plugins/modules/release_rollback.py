@@ -77,8 +77,9 @@ options:
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 notes:
-  - git runs without the hooks of the repository. It has the rights of the owner of the first folder on the path to
-    O(app_dir) that does not belong to root. git runs as root only if nobody else can change any folder on that path.
+  - git runs without the hooks of the repository. If accounts other than root can change O(app_dir) or a folder on its
+    path, git runs as O(user) or, if O(user) is empty, as the owner of the first such folder. Otherwise, git runs as
+    root, but only if no other account can change a file in O(app_dir).
 seealso:
   - module: itsm_nexus.runbook.npm_ci
   - module: itsm_nexus.runbook.sqlite_backup

@@ -49,7 +49,7 @@ options:
         required: true
       environment_file:
         description: File with C(KEY=VALUE) lines, or V("") if there is none. The file must be readable. With
-          O(service.manager=process), neither group nor others may read it.
+          O(service.manager=process), neither group nor others may have permission to read or write it.
         type: str
         default: ""
       log_file:

@@ -11,8 +11,8 @@ short_description: Make a verified backup of a SQLite database, live or crashed,
 version_added: 0.1.0
 description:
   - Copies the database with SQLite's backup interface, as one snapshot that includes the content of the WAL. The copy
-    is then opened again, checked (C(integrity_check)), compared with the snapshot by row counts, synced to disk, and
-    renamed to its final name. An existing file is never replaced.
+    is then synced to disk, opened again, checked (C(integrity_check)), and compared with the snapshot by row counts.
+    After that, it gets its final name. An existing file is never replaced.
   - The database itself is only read, by a process that cannot write to it. The module leaves no file next to the
     database.
   - With O(evidence=true), the database, its WAL, its WAL index and its journal are copied byte for byte instead,
@@ -46,8 +46,8 @@ options:
     default: false
   room_only:
     description:
-      - Whether to only check that there is room for the copy, and to return RV(room_needed). Nothing is copied.
-      - If there is too little room, the module fails with RV(no_room).
+      - Whether to only check that there is enough space for the copy, and return RV(room_needed). Nothing is copied.
+      - If there is not enough space, the module fails with RV(no_room=true).
     type: bool
     default: false
     version_added: 0.2.0
@@ -75,8 +75,8 @@ options:
     default: 600.0
 notes:
   - The module is not idempotent. Every run makes one more backup.
-  - The backup has mode 0600 and belongs to O(user). If only root can change the folder, a backup belongs to the owner
-    of the database, and evidence belongs to root.
+  - The backup has mode 0600 and belongs to O(user). If only root can change the destination folder, a backup belongs to
+    the owner of the database, and evidence belongs to root.
 attributes:
   check_mode:
     support: full
@@ -113,7 +113,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 no_room:
-  description: True if the module failed because there is too little room. Nothing was copied then.
+  description: True if the module failed because there is not enough space. Nothing was copied then.
   returned: failure
   type: bool
   sample: false
@@ -166,7 +166,7 @@ files:
       type: str
       sample: wal
     path:
-      description: The copy.
+      description: Path of the copy.
       type: str
       sample: /var/lib/itsm-runbook/evidence/itsm.db.evidence_20260302T010203Z/itsm.db-wal
     size:

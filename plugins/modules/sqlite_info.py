@@ -11,7 +11,8 @@ short_description: Check whether a SQLite database is sound and complete, withou
 version_added: 0.1.0
 description:
   - Reads the database and its companion files first as bytes, then with SQLite, in a process that cannot write. The
-    module creates no file in the database's folder, opens no file for writing, and keeps no lock after the check.
+    module creates no file in the database's folder, opens none of these files for writing, and keeps no lock after the
+    check.
   - A file that is missing, empty or not a database is never opened with SQLite. If an empty file has a WAL, SQLite
     would delete that WAL.
   - After a crash, the database is read together with its WAL. A database in use is read in the same way as by any other
@@ -28,7 +29,7 @@ options:
       - V(quick) checks the structure of every page. V(integrity) also checks the content of indexes and UNIQUE
         constraints, and takes about eight times as long. V(foreign_keys) searches for rows whose parent is missing.
         Such a row is only a warning, because it is a fault of the application.
-      - If only V(integrity) is requested and there is no time for it, V(quick) is run instead. See RV(checks).
+      - If only V(integrity) is requested and there is no time for it, RV(checks) contains the result of V(quick).
     type: list
     elements: str
     choices: [quick, integrity, foreign_keys]
@@ -123,9 +124,9 @@ problems:
       description:
         - Problems with the files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
           V(unreadable), V(no_tables).
-        - V(folder_missing) is the problem of a database whose folder does not exist. V(not_mounted) is the problem of a
-          database whose file system is in C(/etc/fstab) and is not mounted. Both mean that the database was not seen,
-          so RV(conclusive) is false and RV(data_loss_suspected) is false.
+        - V(folder_missing) means that the database's folder does not exist. V(not_mounted) means that the database's
+          file system is in C(/etc/fstab) but is not mounted. In both cases, the database could not be checked, so
+          RV(conclusive) and RV(data_loss_suspected) are false.
         - Problems with the WAL are V(wal_torn) (a warning, the usual trace of a kill), V(wal_damaged), V(wal_foreign).
         - Problems with the content are V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss),
           V(no_such_table).
@@ -219,9 +220,9 @@ database:
       sample: 3.46.1
     wal_reset_bug:
       description:
-        - True if the database is in WAL mode and was last written by a library with the WAL-reset bug (versions 3.7.0
-          to 3.51.2, except 3.44.6 and 3.50.7). Such a database may lose pages if a second process checkpoints it while
-          it is in use.
+        - True if the database is in WAL mode and was last written by a library with the WAL-reset bug. These are the
+          versions 3.7.0 to 3.51.2, except 3.44.6 and later 3.44 versions, and 3.50.7 and later 3.50 versions. Such a
+          database may lose pages if a second process checkpoints it while it is in use.
       type: bool
       sample: true
 files:
@@ -276,7 +277,7 @@ wal:
       type: int
       sample: 4096
     frames_total:
-      description: Number of complete frames in the file, including those of earlier generations.
+      description: Number of complete frames in the file, including old frames from before the last restart of the WAL.
       type: int
       sample: 773
     frames_valid:
@@ -288,7 +289,7 @@ wal:
       type: int
       sample: 773
     frames_lost:
-      description: Number of frames after a damaged frame, which SQLite silently ignores.
+      description: Number of frames, from a damaged frame on, that SQLite silently ignores.
       type: int
       sample: 0
     frames_backfilled:
@@ -357,7 +358,7 @@ row_counts:
 checks:
   description:
     - The result of each requested check and of V(row_counts). A result is V(ok), the number of problems, or C(skipped)
-      with the reason.
+      or C(failed) with the reason.
   returned: always
   type: dict
   sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}

@@ -12,8 +12,9 @@ version_added: 0.2.0
 description:
   - Changes the owner of a database, of its -wal and of its -shm from root to O(user). Their group becomes the primary
     group of that user. Nothing else is changed.
-  - Fails without any change if one of these files is a link, has a second name, belongs to neither root nor O(user), or
-    does not begin like a SQLite file. It also fails if the folder, or anything else in it, does not belong to O(user).
+  - Fails without any change if one of these files is a link, has a second name, belongs to neither root nor O(user),
+    denies its owner access, or does not begin like a SQLite file. It also fails if the folder, or anything else in it,
+    does not belong to O(user).
 options:
   path:
     description: Absolute path of the database file.
@@ -54,7 +55,7 @@ files:
   elements: str
   sample: [/mnt/LinuxHDD/ITSM-System/backend/itsm.db]
 owner:
-  description: The owner of the files now.
+  description: The owner of the files after a run.
   returned: success
   type: str
   sample: itsm

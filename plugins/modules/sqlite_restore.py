@@ -12,8 +12,9 @@ version_added: 0.1.0
 description:
   - Checks four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into the database.
     V(salvage) creates a new database from all readable rows of the damaged database. It uses C(.recover) of the sqlite3
-    shell or, if the shell is missing, a dump that skips the damage. V(backup) uses the latest sound backup. V(empty)
-    creates a database without tables and requires a confirmation. The migrations then create the tables.
+    shell or, if the shell is missing or restores no row, a dump that skips the damage. V(backup) uses the latest sound
+    backup. V(empty) creates a database without tables and requires a confirmation. The migrations then create the
+    tables.
   - O(method=auto) uses the first possible method, but prefers V(backup) to V(salvage) if the backup has more rows than
     can be salvaged.
   - O(state=planned) and check mode change nothing. They salvage into a temporary folder, so that the lost rows are
@@ -37,7 +38,7 @@ options:
     choices: [planned, recovered]
     default: planned
   method:
-    description: The method to apply. A method other than V(auto) is applied even if the database is sound.
+    description: The method to apply. V(salvage), V(backup) and V(empty) are applied even if the database is sound.
     type: str
     choices: [auto, checkpoint, salvage, backup, empty]
     default: auto
@@ -241,7 +242,10 @@ rows_lost:
   type: dict
   sample: {incidents: 12}
 data_loss:
-  description: V(none), V(known) (all lost rows are counted) or V(unknown) (more rows may be lost than can be counted).
+  description:
+    - V(none) means that no rows are lost.
+    - V(known) means that lost rows were counted. RV(statement) shows whether more rows may be lost.
+    - V(unknown) means that no lost rows were counted, but rows may be lost.
   returned: success
   type: str
   sample: known
@@ -358,7 +362,7 @@ def main() -> None:
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
             result = sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode)
             if result["changed"] and not module.check_mode:
-                # Later runs only see the rows that are left.
+                # Record the loss now, because later runs only see the rows that are left.
                 one_starter.note_loss(**lease, loss=result["data_loss"], warn=module.warn)
     except SqliteError as error:
         module.fail_json(**failure(error))

@@ -13,8 +13,8 @@ description:
   - Lets SQLite checkpoint the database (C(TRUNCATE)) while no other process has it open, and compares the row counts
     before and after. The module itself never removes the WAL or its index. SQLite removes them after all pages are in
     the database and on disk.
-  - Fails without any change if a process has the database open (RV(holders) lists it), if the database is missing,
-    empty or damaged, or if frames of the WAL cannot be read.
+  - Fails without any change if a process has the database open (the message names the process), if the database is
+    missing, empty or damaged, or if frames of the WAL cannot be read.
   - If the module is killed, the WAL still exists, and the next run completes the checkpoint.
 options:
   path:
@@ -39,7 +39,7 @@ options:
     type: float
     default: 5.0
   time_budget:
-    description: Time limit for each check, and of all steps up to the end of the checkpoint, in seconds.
+    description: Time limit for each check, and for all steps up to the end of the checkpoint, in seconds.
     type: float
     default: 120.0
 attributes:
@@ -69,7 +69,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 no_room:
-  description: True if the module failed because there is too little room. The database and its WAL are then unchanged.
+  description: True if the module failed because there is not enough space. The database and its WAL are then unchanged.
   returned: failure
   type: bool
   sample: false

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tls_certificate
-short_description: Check whether the service can use its certificate and key, and renew them if not
+short_description: Check whether the service can use its certificate and key, and renew them if it cannot
 version_added: 0.2.0
 description:
   - Checks whether the certificate is valid now, whether the key matches the certificate, and whether the service's user

@@ -12,7 +12,7 @@ short_description: Set a memory limit, a heap size or variables for the service'
 version_added: 0.2.0
 description:
   - Writes a drop-in with its own name for a systemd unit, reloads systemd, and checks that the settings apply to the
-    unit. If another drop-in or the unit's command overrides them, the module fails and names the drop-in or command.
+    unit. If another drop-in or the unit's command overrides a setting, the module fails and names that setting.
   - The service is not restarted. The settings apply from its next start.
   - With O(until), a timer removes the drop-in at that time. If the service is running at that time, the timer restarts
     the service, so that the earlier settings apply again. The timer survives a reboot.
@@ -32,7 +32,7 @@ options:
     type: str
     required: true
   name:
-    description: Purpose of the drop-in in one word, which becomes part of its file name.
+    description: Purpose of the drop-in in one word. The word becomes part of the file name.
     type: str
     required: true
   state:
