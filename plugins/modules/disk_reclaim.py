@@ -66,8 +66,8 @@ options:
         required: true
       keep:
         description:
-          - Number of newest files to keep. If the files are copies of a database, the same number of the newest
-            complete copies is kept, but at least one.
+          - Number of newest files to keep. If some of the files are complete copies of a database, the same number of
+            the newest such copies is also kept, but at least one.
         type: int
         default: 0
   protect:

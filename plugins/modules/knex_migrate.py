@@ -14,7 +14,7 @@ description:
   - Runs only C(node_modules/.bin/knex) of the application, so that no other knex is downloaded.
   - The checks do not open the database for writing. They copy knex's own tables into a temporary database for knex to
     read. They do not change the files next to the database.
-  - Fails if the file O(db_path) is missing, empty or not a SQLite database, because knex would create a database there.
+  - Fails if the file O(db_path) is missing, empty or not a SQLite database, because knex would open or create it.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:

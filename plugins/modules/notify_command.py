@@ -17,8 +17,8 @@ description:
     E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
   - The module runs in the process of ansible-playbook on the controller. It ignores the connection, the interpreter and
     the privilege escalation that the inventory sets for the host.
-  - If the message is not accepted, the result is RV(ok=false), not a failure. Set C(no_log=true) for the task, because
-    its arguments are secrets. The result never contains a secret.
+  - If the message is not accepted, the result is RV(ok=false), not a failure. Set C(no_log=true) for the task if
+    O(stdin) is confidential. The result never contains a secret.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:

@@ -32,7 +32,7 @@ options:
     type: path
   incident:
     description:
-      - Id of the incident whose documents are written, even if they exist.
+      - Id of the incident whose documents are written. Existing documents are written again.
       - If empty, the module writes the documents of every incident that has a timeline in the folder but lacks a
         document.
     type: str
@@ -102,7 +102,7 @@ documents:
       description: Title of the documents.
       type: str
     opened_at:
-      description: When the outage was noticed.
+      description: When the outage was detected.
       type: str
     changed:
       description: True if a document was written. In check mode, true if a run would write one.

@@ -32,7 +32,7 @@ options:
     choices: [held, released]
     required: true
   manager:
-    description: What starts the service.
+    description: How the service is started, by systemd or as a plain process.
     type: str
     choices: [systemd, process]
     default: systemd

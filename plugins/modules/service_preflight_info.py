@@ -73,8 +73,8 @@ options:
     default: DATABASE_PATH
     version_added: 0.2.0
   state_dir:
-    description: Folder for the state of the collection. The path must be absolute, and the folder must be
-      writable or possible to create.
+    description: Folder for the state of the collection. The path must be absolute. The folder must be writable, or it
+      must be possible to create it.
     type: str
   https_port:
     description: The HTTPS port, or V(0) if there is none.

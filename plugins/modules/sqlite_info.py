@@ -172,11 +172,11 @@ database:
       type: int
       sample: 3407874
     uid:
-      description: Owner.
+      description: User ID of the owner.
       type: int
       sample: 998
     gid:
-      description: Group.
+      description: Group ID of the file.
       type: int
       sample: 998
     mode:
@@ -236,7 +236,7 @@ files:
       type: str
       sample: database
     path:
-      description: The file.
+      description: Path of the file.
       type: str
       sample: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     size:

@@ -23,8 +23,8 @@ description:
     O(evidence_dir). The files themselves are then moved to a folder next to the new database.
   - Before the new database is renamed into place, it is complete, checked (C(integrity_check)), counted and synced to
     disk. The new database gets the owner and the mode of the old database. The new database is never in the same folder
-    as the WAL of the old database. If the module is killed, the path is the old database, the new database, or a link
-    that no process can open. The next run continues from this state.
+    as the WAL of the old database. If the module is killed, O(path) is the old database, the new database, or a link
+    through which no process can open a database. The next run continues from this state.
 options:
   path:
     description: Absolute path of the database file.

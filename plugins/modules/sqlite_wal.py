@@ -13,8 +13,8 @@ description:
   - Lets SQLite checkpoint the database (C(TRUNCATE)) while no other process has it open, and compares the row counts
     before and after. The module itself never removes the WAL or its index. SQLite removes them after all pages are in
     the database and on disk.
-  - Fails without any change if a process has the database open (the message names the process), if the database is
-    missing, empty or damaged, or if frames of the WAL cannot be read.
+  - Fails without any change if the database is missing, empty or damaged, or if frames of the WAL cannot be read. The
+    same applies if a process has the database open. The message then names the process.
   - If the module is killed, the WAL still exists, and the next run completes the checkpoint.
 options:
   path:

@@ -295,7 +295,7 @@ def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
     for pid in pids(proc_root=proc_root):
         folder = os.path.join(proc_root, str(pid), "fd")
         seen: Set[int] = set()
-        with contextlib.suppress(OSError):  # it belongs to another user, or has just ended
+        with contextlib.suppress(OSError):  # the process belongs to another user, or has just ended
             for entry in os.listdir(folder):
                 with contextlib.suppress(OSError):
                     inode = links.get(os.readlink(os.path.join(folder, entry)))
@@ -338,7 +338,7 @@ def holds_deleted(pid: int, path: str) -> bool:
     folder, lost = f"/proc/{pid}/fd", f"{os.path.realpath(path)} (deleted)"
     try:
         for name in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            with contextlib.suppress(FileNotFoundError):  # the process has closed the file meanwhile
                 if os.readlink(f"{folder}/{name}") == lost:
                     return True
     except FileNotFoundError:  # the process has ended meanwhile

@@ -4,6 +4,6 @@
 
 """The service: its unit, process, health, packages, migrations, release and certificate.
 
-Put code here if it looks at the service or changes it.
+Put code here if it checks or changes the service.
 This package imports from _incident, _sqlite, _host and _common.
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The first checks of a run: preflight, health, the open incident, and who may start the service from now on.
+"""The first steps of a run: check the settings and the service, open an incident, and take over the service's start.
 
 In each function, the argument `values` contains the parameters of the module health_probe.
 """
@@ -45,7 +45,7 @@ _DOWN = ("warning", "critical", "emergency")
 
 
 class SettingsError(Exception):
-    """Settings are invalid. preflight is the result of the preflight."""
+    """Settings are invalid. preflight: the result of service_preflight.examine."""
 
     def __init__(self, preflight: Dict[str, Any]) -> None:
         super().__init__("; ".join(problem["message"] for problem in preflight["problems"]))
@@ -238,7 +238,7 @@ def take_over(
 
 
 class Detection:
-    """One call of the module health_probe. Call ask() under the run's lease, and report() after the lease ends."""
+    """One call of the module health_probe. Call ask() while the run's lease is held, and report() after that."""
 
     def __init__(self, values: Values, *, check_mode: bool, warn: Warn) -> None:
         self._values = {**values, "service": service_process.settings(values)}
@@ -253,7 +253,7 @@ class Detection:
         return {name: self._values[name] for name in host_lease.ARGUMENTS}
 
     def ask(self) -> None:
-        """Check the settings and ask the service. Raises SettingsError and HealthError."""
+        """Check the settings and the service's health. Raises SettingsError and HealthError."""
         self._checked = check_settings(self._values, warn=self._warn)
         self._result = ask_health(self._values, self._checked)
         if self._values["run"] and not self._check_mode:

@@ -80,7 +80,7 @@ def look_at_process(
 
 
 class _Watch:
-    """One run of probes: the observations so far, and their verdict."""
+    """The probes of one health check: their results so far, and the verdict."""
 
     def __init__(
         self,

@@ -94,7 +94,7 @@ class _Request:
         self.silent = False
         self._timeout = timeout
         self._body = body
-        self._problem: Optional[Message] = None  # the problem, while its details are being collected
+        self._problem: Optional[Message] = None  # the error, while the thread still collects details about it
         self._sockets: List[socket.socket] = []
         self._over = False
         self._lock = threading.Lock()

@@ -71,7 +71,7 @@ _LONGEST_HEADER = 8
 # When Node (17 and later) ends because of an exception, its version is the last line that it prints.
 _NODE_ENDED = lazy(r"^Node\.js v\d+\.")
 
-_LAST_INSTANT = 7258118400.0  # 2200
+_LAST_INSTANT = 7258118400.0  # the year 2200
 
 _COLOUR = lazy(r"\x1b\[[\d;]*m")
 

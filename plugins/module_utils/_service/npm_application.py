@@ -205,7 +205,7 @@ class Application:
         return found, report
 
     def count(self) -> int:
-        """Return the number of packages that npm installed. npm writes no such list if there are no packages."""
+        """Return the number of packages that npm installed. Without packages, npm writes no .package-lock.json."""
         with run_as.acting_as(self.account):
             path = self.path(f"{npm_lock.TREE}/.package-lock.json")
             return len(npm_lock.read_packages(path)) if os.path.exists(path) else 0

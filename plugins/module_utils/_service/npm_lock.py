@@ -140,7 +140,7 @@ def _on_disk(app_dir: str, folder: str, wanted: Mapping[str, Any]) -> Optional[D
 
 
 def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform: str, arch: str) -> List[Difference]:
-    """Return how node_modules differs from the wanted packages (see installable), without asking npm.
+    """Return how node_modules differs from the wanted packages (see installable), without running npm.
 
     An optional package that npm did not install is not a difference. An extraneous package is a difference only if it
     is nested in another package, because node would load it instead of the right one. The content of

@@ -4,7 +4,7 @@
 
 """Compare the service's settings in the inventory with this host, before anything is changed.
 
-An impossible setting is a problem. If the service uses other values than the inventory (another database,
+An invalid setting is a problem. If the service uses other values than the inventory (another database,
 another command), that is a mismatch: the run uses the service's value and reports the mismatch.
 """
 

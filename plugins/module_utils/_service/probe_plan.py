@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messag
 
 
 class HealthError(ServiceError):
-    """A parameter is invalid. The message names it. A service that does not answer is not an error."""
+    """A parameter is invalid (the message names it). If the service does not answer, that is not an error."""
 
 
 class Target(NamedTuple):

@@ -32,7 +32,7 @@ _AUTO_RESTART = "auto-restart"
 
 
 class NodeProcessError(ServiceError):
-    """The service could not be checked, started or stopped. The message names an invalid parameter."""
+    """The service could not be checked, started or stopped. If a parameter is invalid, the message names it."""
 
 
 def arguments(*, starts: bool = False) -> Dict[str, Any]:
@@ -59,7 +59,7 @@ def settings(params: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 class Service(NamedTuple):
-    """The service: the suboptions of the option "service", and the parameters of the same name."""
+    """The service: the suboptions of the option "service", and the parameters ports and db_path."""
 
     app_dir: str
     command: Sequence[str]

@@ -28,7 +28,7 @@ def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) ->
     """Send a signal to exactly this process. If it has ended, do nothing, even if another process has its pid now."""
     descriptor: Optional[int] = None
     try:
-        if hasattr(os, "pidfd_open"):  # Python 3.9, Linux 5.3: no gap between the check and the signal
+        if hasattr(os, "pidfd_open"):  # Python 3.9, Linux 5.3: a later process with the same pid cannot be reached
             with contextlib.suppress(OSError):
                 descriptor = os.pidfd_open(process.pid)
         if not procfs.still_there(process, proc_root=proc_root):

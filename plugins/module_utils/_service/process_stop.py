@@ -39,7 +39,10 @@ class Wanted(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """Processes of other applications that may be stopped. command: a pattern of the whole command line."""
+    """Processes of other applications that may be stopped.
+
+    command: a regular expression for the whole command line. port: the port that the process uses, or None for any.
+    """
 
     user: str
     command: str

@@ -4,8 +4,9 @@
 
 """Find out when a process began to serve, from its journal or its log, if no run saw the end of the outage.
 
-The journal or the log is read only if the service is healthy, and an incident is open or systemd restarted the service
-before the first probe. A line of the log must begin with a time in ISO 8601. The journal has a time for each line.
+The journal or the log is read only for a healthy service: if an incident is still open, or if systemd restarted the
+service before the first probe. A line of the log must begin with a time in ISO 8601. The journal has a time for each
+line.
 """
 
 from __future__ import annotations

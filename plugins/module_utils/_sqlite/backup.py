@@ -4,9 +4,8 @@
 
 """Copy a database: as a verified backup of a live or crashed database, or as evidence (its files, byte for byte).
 
-A backup gets its final name after these steps: it is complete and flushed to disk, SQLite reopens it and finds it
-sound, and its row counts equal those of the source. A killed run leaves its files in a separate folder. The next run
-removes that folder.
+A backup is flushed to disk, then reopened and checked. It gets its final name only if it is sound and its row counts
+equal those of the source. A killed run leaves its files in a separate folder. The next run removes that folder.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
 ATTEMPTS = 10  # maximum number of attempts if the service starts or stops during an attempt
-_PAGES = 4096  # pages copied between two checks of the clock
+_PAGES = 4096  # number of pages to copy between two checks of the deadline
 _CHUNK = 1 << 20
 
 
@@ -121,7 +121,7 @@ def _copy_pages(
     with safe_open.acting(rights):
         copy = sqlite3.connect(target, isolation_level=None)
         copy.execute("PRAGMA journal_mode=OFF")
-        copy.execute("PRAGMA synchronous=OFF")  # the finished file is flushed once
+        copy.execute("PRAGMA synchronous=OFF")  # the complete file is flushed to disk later
     if way.read_only:
         child_process.give_up_writing(way.rights)
     connection = way.connect()

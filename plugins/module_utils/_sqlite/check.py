@@ -205,7 +205,7 @@ def _file(name: str, facts: sqlite_files.FileFacts) -> Dict[str, Any]:
 def _losses(counts: Mapping[str, int], baseline: Mapping[str, int], *, counted: bool) -> List[Problem]:
     if not counted:
         return []
-    # The baseline comes from an earlier result of this module, so sanitize.text has changed the table names in it.
+    # The baseline comes from an earlier result of this module, so sanitize.text may have changed its table names.
     plain: Dict[str, int] = {}
     for name, rows in counts.items():
         plain[sanitize.text(name)] = plain.get(sanitize.text(name), 0) + rows

@@ -142,10 +142,10 @@ def in_child(
 ) -> List[Message]:
     """Run work in a child process and return the messages that it emitted. The last one is {"event": "end", ...}.
 
-    The last message also has the key error (text) if an exception ended the work, signal (name) if a signal ended the
-    child, or timeout if the child was killed shortly after deadline (time.monotonic seconds). If rights are given, the
-    child permanently has only these rights. A read_only child cannot write to any file. Raises SqliteError if no child
-    can be started.
+    The last message also has one of these keys after a failure: error (text) if an exception ended the work, signal
+    (name) if a signal ended the child, timeout if the child was killed shortly after deadline (time.monotonic seconds).
+    If rights are given, the child permanently has only these rights. A read_only child cannot write to any file. Raises
+    SqliteError if no child can be started.
     """
     return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
 

@@ -81,7 +81,7 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
 def away(path: str, *, rights: safe_open.Rights) -> Optional[Problem]:
     """Return a problem if the folder of a missing database does not exist or its file system is not mounted, else None.
 
-    Then nothing is known about the rows of the database.
+    In that case, nothing is known about the rows of the database.
     """
     shown = sqlite_files.printable(path)
     point = mounts.unmounted(path)
@@ -176,9 +176,10 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
             index = _index_of(found)
             if index is not None and index.salts == found.wal.salts:
                 found.backfilled = min(index.backfilled, found.wal.frames_committed)
-                # SQLite records a commit in the index before it acknowledges the commit. The index does not show this
-                # in two cases. If a process rebuilt the index and nothing was committed since, the index contains only
-                # the frames that this process could read. If the host crashed, the index may be older than the WAL.
+                # SQLite records a commit in the index before it acknowledges the commit. In two cases, the index may
+                # lack acknowledged commits. If a process rebuilt the index and nothing was committed since, the index
+                # has only the frames that this process could read. After a crash of the host, the index may be older
+                # than the WAL.
                 booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
                 if index.commits and side.mtime_ns / 1e9 > booted:
                     found.acknowledged = index.max_frame

@@ -42,7 +42,7 @@ _BEGINNINGS = {
 
 
 class SqliteError(MessageError):
-    """A database could not be checked, copied or checkpointed. The message names the database, action and reason."""
+    """A database could not be checked, copied or changed. The message names the database, the action and the reason."""
 
     templates = messages.ENGLISH
 

@@ -161,7 +161,7 @@ def _add_roles(
         return
     for line in lines:
         words = line.split()
-        # "1: POSIX  ADVISORY  WRITE 1234 fe:00:11199145 120 120"; a waiter has "->" in the second place.
+        # "1: POSIX  ADVISORY  WRITE 1234 fe:00:11199145 120 120"; the line of a waiting process has "->" after "1:".
         if len(words) != 8 or words[1] not in ("POSIX", "OFDLCK") or words[5].count(":") != 2:
             continue
         major, minor, inode = words[5].split(":")
@@ -194,7 +194,7 @@ def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, 
 
 
 def _hidden(files: Mapping[str, sqlite_files.FileFacts]) -> Dict[int, Holder]:
-    """Return the holder of a lock if the kernel reports one although no visible process has the files open."""
+    """Search for a lock of a process that /proc does not show. Return its holder by pid, or an empty mapping."""
     for name, start, length in (("shm", 120, 9), ("database", _PENDING, 2 + _SHARED_SIZE)):
         if name not in files:
             continue

@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replace a damaged database with a sound one, by the method that loses the fewest rows. Compute the loss first.
+"""Replace a damaged database with a sound one, by the method that loses the fewest rows.
 
-A new file replaces the old one in these steps. Each step is on disk before the next one begins:
+The lost rows are counted before any change. A new file then replaces the old one in these steps. Each step is on disk
+before the next one begins:
 
 1. The old files are copied as evidence. The new file is complete and checked, in a work folder next to the database.
 2. The database gets a second name in the work folder.

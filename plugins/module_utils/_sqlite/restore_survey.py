@@ -155,8 +155,8 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
         return salvage_image.COMMITTED
     if file_survey.why_foreign(case.found):
         return salvage_image.ALONE
-    # The check with the WAL found problems. A database's own WAL cannot cause them. So if the database is sound without
-    # the WAL, the WAL belongs to another database.
+    # The check of the database with its WAL found problems. A database's own WAL cannot make a sound database unsound.
+    # So if the database is sound without the WAL, the WAL belongs to another database.
     with _image(case, scratch, reading=salvage_image.ALONE) as image:
         sound = not restore_ways.checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
     return salvage_image.ALONE if sound and not case.found.wal.damaged else salvage_image.COMMITTED

@@ -55,7 +55,8 @@ def locate(path: str) -> str:
 def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
     facts = None
     with sqlite_files.clear_errors("look_at", path=printable(path)):
-        with contextlib.suppress(PermissionError):  # of an owner without access to the target; require_a_way reports it
+        # If the acting user has no access to the target, file_survey.require_a_way raises the error.
+        with contextlib.suppress(PermissionError):
             facts = None if guarded(place) else sqlite_files.facts_of(place, rights=rights)
         file_survey.require_a_way(path, facts)
 
@@ -155,7 +156,7 @@ def _finish(place: str, work: str, *, owner: Owner) -> str:
 
 @contextlib.contextmanager
 def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
-    """Make a folder for trial runs in another place than the database's folder; yield its path. Raises SqliteError."""
+    """Make a folder for trial runs outside of the database's folder; yield its path. Raises SqliteError."""
     needed = _size_of(place, rights=rights) * 2 + restore_ways.MARGIN
     for parent in dict.fromkeys([tempfile.gettempdir(), "/var/tmp"]):  # noqa: S108 - mkdtemp makes it private
         with contextlib.suppress(OSError):

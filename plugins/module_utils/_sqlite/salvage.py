@@ -55,8 +55,8 @@ def as_owner(
 def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: float) -> Tuple[Dict[str, int], List[str]]:
     """Return the rows of each table of a damaged database, and the names of the tables that cannot be counted.
 
-    The rows of a table are counted with the table and with each of its indexes, and the largest count is used. Both
-    results are empty if the schema cannot be read.
+    The rows of a table are counted with the table and with each of its indexes (except partial ones), and the largest
+    count is used. Both results are empty if the schema cannot be read.
     """
 
     def work(emit: child_process.Emit) -> None:
@@ -195,7 +195,7 @@ def _finish(made: str, *, wal_mode: bool) -> Dict[str, Any]:
 
 
 def make_empty(path: str, *, owner: salvage_image.Owner, wal_mode: bool, deadline: float) -> None:
-    """Make a database without any table, which belongs to the owner. Raises SqliteError."""
+    """Make a database without tables that belongs to the owner. Raises SqliteError."""
 
     def work(_emit: child_process.Emit) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:

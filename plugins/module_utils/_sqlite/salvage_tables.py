@@ -30,7 +30,7 @@ def open_image(path: str) -> sqlite3.Connection:
 
 def make_new(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(sqlite_reader.uri_of(path, "mode=rwc"), uri=True, isolation_level=None)
-    connection.execute("PRAGMA synchronous=OFF")  # the finished file is flushed once
+    connection.execute("PRAGMA synchronous=OFF")  # the complete file is flushed to disk later
     connection.execute("PRAGMA journal_mode=MEMORY")
     return connection
 

@@ -143,7 +143,7 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
     version, _unused, commits, initialised, _endian, _page, max_frame = struct.unpack_from("=IIIBBHI", data, 0)
     if version != _VERSION:
         return None
-    salts = struct.unpack_from(">II", data, 32)  # copied from the WAL header in its byte order, unlike the other fields
+    salts = struct.unpack_from(">II", data, 32)  # the salts are big-endian, as in the WAL; other fields are native
     (backfilled,) = struct.unpack_from("=I", data, 96)
     return WalIndex(
         initialised=bool(initialised),
