@@ -13,7 +13,7 @@ import stat
 import tempfile
 from typing import Optional
 
-# Maximum depth of nested folders that are removed.
+# Maximum nesting depth of folders that remove_tree removes.
 _DEEPEST = 200
 
 
@@ -27,9 +27,10 @@ def fsync_folder(path: str) -> None:
 
 
 def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
-    """Remove a folder (relative to an opened one) and its content. Raises OSError if an entry cannot be removed.
+    """Remove a folder and its content. Raises OSError if an entry cannot be removed.
 
-    Links are not followed and FIFOs are not opened, because the folder's owner may replace entries at any time.
+    parent: the descriptor of the folder that a relative path starts from. Links are not followed and FIFOs are not
+    opened, because the folder's owner may replace entries at any time.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)
@@ -46,7 +47,7 @@ def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -
         with os.scandir(opened) as entries:
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         for entry_name, is_folder in found:
-            with contextlib.suppress(OSError):  # rmdir below then fails, and the caller gets that error
+            with contextlib.suppress(OSError):  # the final rmdir then fails and raises an error
                 if is_folder:
                     _remove_tree(entry_name, opened, depth=depth + 1, device=device)
                 else:
@@ -65,7 +66,7 @@ def discard_tree(path: str) -> None:
 def private_folder(path: str) -> None:
     """Create a folder with mode 0700, and its missing parents. Raises OSError.
 
-    The parents get mode 0755 at most. Some init scripts set a umask of 0, with which other users could write to them.
+    The parents get mode 0755 at most. Otherwise, other users could write to them if an init script has set umask 0.
     """
     _folder(os.path.abspath(path), 0o700)
 

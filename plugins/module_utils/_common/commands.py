@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 
 
 class CommandError(MessageError):
-    """A command could not be started, because the program, the user or the folder does not exist."""
+    """A command could not be started, for example because the program, the user or the folder does not exist."""
 
     templates = messages.ENGLISH
 
@@ -46,26 +46,28 @@ class Completed(NamedTuple):
         return self.rc is None
 
 
-# Maximum length of a program's output in bytes. If it is longer, only the beginning and the end are kept.
+# Output of a program up to this number of bytes is kept completely. The middle of much longer output is left out.
 LONGEST_OUTPUT = 16 << 20
 _LEFT_OUT = b"\n[the middle is left out]\n"
-# Time in seconds to wait if children of a finished program still have its output open.
+# Time in seconds to wait for the end of the output after the program has ended or was killed.
 _GRACE = 1.0
 _CHUNK = 1 << 16
 _POLL = 0.05
 
-# The type of run(). Callers take it as a parameter, so that tests can replace it.
+# The type of the function run(). Other functions take it as a parameter, so that tests can replace it.
 Runner = Callable[..., Completed]
 
 
 def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
-    """Return a function that switches the child process to a user, or None if this process already runs as that user.
+    """Return a function that switches the child process to a user, or None if no switch is needed.
+
+    Without a user, the child gets the rights with which this process works now.
 
     Raises CommandError if the user does not exist, or if this process may not switch to it.
     """
     real, effective, _saved = os.getresuid()
     if not user:
-        # If this process acts as a user now (safe_open.acting), the child gets the rights of that user permanently.
+        # Within safe_open.acting(), this process temporarily has the rights of a user. The child gets them permanently.
         rights = (effective, os.getegid()) if effective != real else None
     else:
         try:
@@ -91,7 +93,7 @@ class _Output:
         room = half - len(self._head)
         self._head += chunk[:room]
         self._tail += chunk[room:] if room else chunk
-        # Each deletion moves half of the data, so it is not done for every chunk.
+        # A deletion copies half of the data, so it is done only when the buffer is full, not for every chunk.
         if len(self._tail) > LONGEST_OUTPUT:
             self._dropped = True
             del self._tail[: len(self._tail) - half]
@@ -104,8 +106,8 @@ class _Output:
 class _Streams:
     """The pipes of a child, read until their end or a deadline.
 
-    A program's children may leave its process group and keep its output open forever. The output may also be larger
-    than the memory. The caller must not be blocked in either case.
+    A program's children may leave its process group and keep its output open forever. The output may also be too large
+    for the memory. In both cases, the caller must get a result in time.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], stdin: Optional[bytes]) -> None:
@@ -120,7 +122,7 @@ class _Streams:
             self._selector.register(process.stdin.fileno(), selectors.EVENT_WRITE)
 
     def follow(self, *, until: float) -> Optional[int]:
-        """Return the exit code after the program and its output have ended, or None at the deadline."""
+        """Wait for the end of the program and its output. Return its exit code, or None at the deadline."""
         ended: Optional[float] = None
         while self._selector.get_map() or self._process.poll() is None:
             now = time.monotonic()
@@ -186,12 +188,12 @@ def run(
     """
     started = time.monotonic()
     try:
-        # preexec_fn is used because the parameter user= of subprocess needs Python 3.9. A module has no threads at this
-        # point. AnsibleModule.run_command has neither a deadline nor a change of user.
+        # The parameter user= of subprocess needs Python 3.9, so preexec_fn is used. This is safe because a module has
+        # no threads at this point. AnsibleModule.run_command can neither set a deadline nor change the user.
         become = drop_to(user)
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
-            # If a user is given, enter the folder as that user. root would follow a link of the user to any path.
+            # If a user is given, the child enters the folder as that user. root would follow any link of the user.
             cwd=cwd if become is None else None,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,

@@ -33,6 +33,6 @@ class _Lazy:
 def lazy(text: str, flags: int = 0) -> Pattern[str]:
     """Return an object with the methods and attributes of a compiled pattern. Compile errors occur at first use.
 
-    The functions of the module re do not accept this object as a pattern.
+    The functions of re, such as re.sub, do not accept this object as a pattern.
     """
     return cast("Pattern[str]", _Lazy(text, flags))

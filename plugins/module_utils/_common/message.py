@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A statement as an id with values. A catalogue per language turns it into text.
+"""A message is an id with values. The catalogue of each language turns it into text.
 
-A module puts the English text into its result. The English templates of its ids are therefore in its own package, for
-example in _triage/messages.py. Code may evaluate an id, but must never search for words in text.
+Modules return the English text on the host. So each package has the English templates of its own ids, for example in
+_triage/messages.py. Code may compare ids, but must never search for words in the text of a message.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 
-# A text from the kernel, a library or an older version. It is quoted and never translated.
+# The id for text from the kernel, a library or an older version. Such text is quoted and never translated.
 QUOTED = "quoted"
-# A name and a statement about it, such as "https: no answer within 5 s".
+# The id for a name and a message about it, such as "https: no answer within 5 s".
 LABEL = "label"
-# Replaces a missing value, because a missing reason must not raise an error.
+# The id for a missing value. A message can then be shown even if, for example, the reason is missing.
 UNKNOWN = "unknown"
 ENGLISH: Mapping[str, str] = {QUOTED: "{text}", LABEL: "{name}: {text}", UNKNOWN: "unknown"}
 
@@ -39,12 +39,12 @@ class Message:
 
 
 def message(identity: str, /, **values: Optional[Value]) -> Message:
-    """Return a message with these values. A value that is None is unknown."""
+    """Return a message with these values. A value of None is shown as "unknown"."""
     return Message(identity, {name: Message(UNKNOWN) if value is None else value for name, value in values.items()})
 
 
 def from_dict(told: Mapping[str, Any]) -> Message:
-    """Return the message for plain data that to_dict returned. Raises KeyError if there is no id."""
+    """Convert plain data from to_dict() back to a message. Raises KeyError if there is no id."""
     values = told.get("values")
     return Message(
         str(told["id"]),
@@ -134,10 +134,10 @@ def failure(error: Exception) -> Dict[str, Any]:
 
 
 def plain(**told: Any) -> Dict[str, Any]:
-    """Return the messages of a result as plain data, by the names of their texts.
+    """Return messages as plain data for the key "messages" of a module's result.
 
-    Each argument is a message, a list of messages, or None (left out). The values are sanitized, because they may come
-    from the host.
+    Name each argument after the text of the result that it translates, for example msg. An argument is a message, a
+    list of messages, or None (left out). The values are sanitized, because they may come from the host.
     """
     return {
         name: sanitize.data([one.to_dict() for one in each] if isinstance(each, (list, tuple)) else each.to_dict())
@@ -147,6 +147,6 @@ def plain(**told: Any) -> Dict[str, Any]:
 
 
 def of(texts: Mapping[str, Any], name: str) -> Message:
-    """Return the message for a text in a module's result. See plain. If there is no message, the text is quoted."""
+    """Return the message of the text `name` in a module's result, or the quoted text if it has none. See plain()."""
     told = (texts.get("messages") or {}).get(name)
     return from_dict(told) if isinstance(told, Mapping) else quoted(texts.get(name))

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reject infinite and invalid numbers: ansible-core accepts YAML's .inf, .nan and too large values (1e999) as floats.
+"""Reject infinite numbers and NaN. ansible-core accepts the YAML values .inf, .nan and 1e999 (too large) as floats.
 
-An infinite time limit would never expire. Every comparison with nan is false, so range checks do not detect nan.
+An infinite time limit would never expire. Every comparison with NaN is false, so range checks do not detect it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping
 
 
 def require_finite(params: Mapping[str, Any], *, fail: Callable[..., Any]) -> None:
-    """Call fail() with a msg that names the first parameter, or member of a parameter, that is not a finite number."""
+    """Call fail() with a msg if a parameter, or a member of a dictionary parameter, is infinite or NaN."""
     for name, value in params.items():
         for inner, number in value.items() if isinstance(value, Mapping) else ((name, value),):
             if isinstance(number, float) and not math.isfinite(number):

@@ -52,7 +52,8 @@ def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
-        # The controller reads the module's output until no process has it open. A child that hangs must not delay this.
+        # The controller reads the module's output until every process has closed it. So a child that hangs must not
+        # keep it open.
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         for name in os.listdir("/proc/self/fd"):
@@ -63,7 +64,7 @@ def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         try:
             answer = {"value": question()}
-        except Exception as error:  # if one question fails, the others must still be answered
+        except Exception as error:  # return the reason to the parent process
             answer = {"error": f"{type(error).__name__}: {error}"}
         data = json.dumps(answer, default=str).encode("utf-8", "replace")
         while data:
@@ -95,7 +96,7 @@ def _finish(child: _Child) -> Answer:
 def _give_up(child: _Child) -> Answer:
     with contextlib.suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGKILL)
-    # Do not wait for a child that hangs in the kernel. When it ends later, init removes it.
+    # Do not wait for a child that hangs in the kernel. If it ends after this process, init reaps it.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(child.pid, os.WNOHANG)
     return Answer(seconds=time.monotonic() - child.started, error=TIMED_OUT)
@@ -108,12 +109,12 @@ def ask(
     after: Optional[Mapping[str, str]] = None,
     until: float = float("inf"),
 ) -> Dict[str, Answer]:
-    """Answer all questions in parallel, each for at most timeout seconds; return the answers by name.
+    """Run all questions in parallel, each for at most timeout seconds; return the answers by name.
 
-    after: maps a question to an earlier question that must be answered before. If the earlier question times out, the
-    later one is not asked. The time of a question begins when it is asked. until: the time at which all questions end
-    (time.monotonic seconds). Call this only if no other threads run, because each question runs in a forked copy of
-    this process.
+    after: maps the name of a question to the name of the question that must end before it starts. If the earlier one
+    times out, the later one is not asked. The time limit of a question starts with the question. until: the deadline
+    for all questions (time.monotonic seconds). Call this only if no other threads run, because each question runs in a
+    forked copy of this process.
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}

@@ -12,9 +12,12 @@ Three filters:
 
 A mask keeps the line breaks of the text that it covers, so the number of lines does not change.
 
-An attacker may have written the text, so the time of every pattern must be proportional to the length of the text.
-Each pattern ensures this in one of three ways: its repetitions are bounded, the part after a repetition cannot fail, or
-a match can begin at only one position in a run of characters.
+An attacker may have written the text, so every pattern must run in time proportional to the length of the text.
+Each pattern ensures this in one of three ways:
+
+- Its repetitions are bounded.
+- The part after a repetition cannot fail.
+- A match can begin at only one position in a run of characters.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ MASK = redact_shapes.MASK
 _SECRET_NAME = lazy(values.TELLING + r"\Z")
 # Maximum distance of a word such as "password" from the end of a name.
 _END_OF_NAME = 64
-# Endings of names that only describe a secret, such as PASSWORD_FILE. The values are ordinary words and paths.
+# Endings of names that only describe a secret, such as PASSWORD_FILE. Their values are ordinary words and paths.
 _ABOUT = lazy(
     r"(?i:_(?:file|path|dir|directory|url|uri|ttl|name|domain|host|port|age|length|rounds|algorithm|issuer|type|secure|"
     r"samesite|same_site|enabled|mode|store|header|prefix|version|audience|provider))\Z"
@@ -56,13 +59,13 @@ _PATH_OF_KEY = lazy(r"/[\w./-]+\.(?:key|pem|p12|pfx|json|txt)\Z")
 
 
 def _token(match: Match[str]) -> str:
-    """Remove a JSON Web Token. Its parts are in base64url, and the first one begins with {" ."""
+    """Mask a JSON Web Token. Every token begins with "eyJ", because its first part is a JSON object in base64url."""
     before, begin, _token_itself = match.group().partition("eyJ")
     return before + MASK if begin else before
 
 
 def _inserted(match: Match[str]) -> str:
-    """Remove the values of an SQL statement (knex prints them in its errors) if a column has the name of a secret."""
+    """Mask the values of an SQL statement (knex prints them in its errors) if a column has the name of a secret."""
     columns = re.findall(r"\w{1,64}", match.group("columns"))
     return match.group("before") + (MASK if any(map(is_secret_name, columns)) else match.group("values"))
 
@@ -76,14 +79,14 @@ class _Rule(NamedTuple):
     words: Sequence[str]
     pattern: str
     replacement: Union[str, Callable[[Match[str]], str]]
-    # A text must also contain at least one of these characters.
+    # If this is not empty, a line can match only if it contains at least one of these characters.
     signs: str = ""
 
 
 _NAME_WORDS = (
     *("passwd", "password", "passphrase", "secret", "token", "credential", "apikey", "api_key", "authorization"),
     *("cookie", "sessionid", "session_id", "signature", "key", "pwd", "pass", "_auth", "-auth", "bearer"),
-    # Short words begin many other words, so they include the next character.
+    # "sid" and "pw" occur in many other words, so they count only with one of these characters after them.
     *(
         "creds",
         "sessid",
@@ -97,7 +100,7 @@ _NAME_WORDS = (
 
 _RULES: Tuple[_Rule, ...] = (
     _Rule(("eyj",), r"(?<![\w=-])[\w=-]{8,}\.[\w=-]{2,}(?:\.[\w.+/=-]*)?", _token),
-    # HTTP: cookies with all their pairs; header and value in the format of Node's raw headers.
+    # HTTP: credentials after Bearer or Basic, cookies with all their pairs, and Node's raw headers ("name", "value").
     _Rule(("bearer", "basic"), r"(?i)\b(bearer|basic)(\s{1,4})[\w.~+/-]{8,}=*", r"\1\2" + MASK),
     _Rule(
         ("cookie",),
@@ -109,10 +112,10 @@ _RULES: Tuple[_Rule, ...] = (
         r"""(?i)((?:authorization|cookie|api-key|-token)\\{0,8}["'],\s{0,4})(?!["']value)(?:""" + values.QUOTED + r")",
         r"\1" + MASK,
     ),
-    # Cookies that a program has parsed already.
+    # Cookies that a program has already parsed into an object or a list.
     _Rule(("cookies",), r"(?i)(cookies" + values.QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+", r"\1" + MASK),
-    # URLs with credentials: the password, or everything before @ if there is no password. A password may contain
-    # unescaped @ and /. Digits and a slash after the colon are a port.
+    # In a URL with credentials, the password is masked, or everything before @ if there is no password. A password may
+    # contain unescaped @ and /. Digits and a slash after the colon are a port.
     _Rule(
         ("://",),
         r"""(://[^\s/:@"'?#\[]{0,200}:)(?!\[redacted\]|\d{1,5}[/?#])[^\s"'<>]{1,1000}@""",
@@ -134,7 +137,7 @@ _RULES: Tuple[_Rule, ...] = (
         r"\1" + MASK,
         signs="<",
     ),
-    # A string after a name: secret("x"), private_key "x"; invalid password "x".
+    # A string after a name, such as `secret("x")`, `private_key "x";` or `invalid password "x"`.
     _Rule(
         (*_NAME_WORDS, "identified"),
         r"((?<![uU]nexpected )(?:" + values.TELLING + r"(?![\w.-])|(?i:identified\s{1,4}by))"
@@ -169,7 +172,7 @@ _RULES: Tuple[_Rule, ...] = (
     _Rule(
         ("pragma",), r"(?i)(\bpragma\s{1,4}(?:hex)?(?:re)?key\s{0,4}=\s{0,4})(?!\[redacted\]|\s)[^;\n]+", r"\1" + MASK
     ),
-    # Names that mean secrets only in the query of a URL.
+    # Names such as key or sig, which mean a secret only in the query of a URL.
     _Rule(
         ("key=", "auth=", "sig=", "hmac=", "otp=", "pin="),
         r"""(?i)([?&](?:key|auth|sig|hmac|otp|pin)=)(?!\[redacted\])[^\s&#"'\\]+""",
@@ -191,7 +194,7 @@ _RULES: Tuple[_Rule, ...] = (
         ),
         r"\1" + MASK,
     ),
-    # --name value.
+    # A long option and its value, such as --password x.
     _Rule(
         _NAME_WORDS,
         (
@@ -241,7 +244,10 @@ def secret_arguments(arguments: Sequence[str]) -> List[str]:
 
 
 def _after_a_letter(arguments: Sequence[str], number: int) -> str:
-    """Return the text before the secret if this argument is the secret of a one-letter option, otherwise ""."""
+    """Return the part of an argument to keep if the rest is the secret of an option such as -p or -u, otherwise "".
+
+    A space means that the whole argument is the secret.
+    """
     argument, before = arguments[number], arguments[number - 1] if number else ""
     program = arguments[0].rsplit("/", 1)[-1]
     if (program, before) in (("sshpass", "-p"), ("redis-cli", "-a")):
@@ -257,12 +263,12 @@ def _hides_next(argument: str) -> bool:
     return argument.startswith("-") and "=" not in argument and is_secret_name(argument.lstrip("-"))
 
 
-# If a line contains the name of a secret, the text after this many characters is masked. Most lines are shorter.
+# If a line with the name of a secret is longer than this, the text after this many characters is masked.
 _LONGEST_LINE = 64 * 1024
 
 
 def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]:
-    """Return lines without the secrets that rules and names find. words: the words of rules that occur in the lines."""
+    """Yield the lines with secrets masked by the rules and by their names. words: words of rules found in the text."""
     carry: Optional[values.Carry] = None
     for number, whole in enumerate(lines):
         line = whole
@@ -284,7 +290,7 @@ def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]
             carry = left or carry
         if carry is not None and carry.kind == "quote":
             following = lines[number + 1 : number + 4]
-            # If the quote is never closed, the line was cut.
+            # If none of the next three lines closes the quote, the line was probably cut off.
             carry = carry if any(carry.quote in each for each in following) else carry._replace(kind="rest")
         yield line
 
@@ -293,24 +299,24 @@ class Redactor:
     """Removes secrets from text and data. Known values are removed everywhere."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
-        """Take the known values. Very short ones are words like "admin", and are ignored."""
+        """Set the known values. Very short ones are ignored, because they are words like "admin"."""
         self._known = redact_known.Known(known)
 
     def text(self, text: str) -> str:
-        """Return text without secrets and without colours, because a name and its value may each have a colour.
+        """Return text without secrets and colours. The number of lines does not change.
 
-        The number of lines does not change.
+        Colours are removed first, because their codes may separate a name from its value.
         """
         text = redact_shapes.without_private_keys(self._known.mask(sanitize.without_sequences(text)))
         lowered = text.lower()
-        # Most lines of a log have no such word. Searching for the words is much faster than trying the patterns.
+        # Most texts contain none of these words. Searching for the words is much faster than trying the patterns.
         words = [word for word in _WORDS if word in lowered]
         if words:
             text = "\n".join(_without_values(text.split("\n"), words))
         return redact_shapes.without_opaque(redact_shapes.without_tokens(text))
 
     def argv(self, arguments: List[str]) -> List[str]:
-        """Return a command line without secrets. --password x is one secret in two arguments."""
+        """Return a command line without secrets. An option and its secret may be two arguments: --password x."""
         clean: List[str] = []
         for number, argument in enumerate(arguments):
             hidden = number > 0 and _hides_next(arguments[number - 1]) and not argument.startswith("-")

@@ -4,9 +4,10 @@
 
 """Find known secrets in every usual spelling.
 
-Escapes (URL, JSON, JavaScript, Python, shell, HTML) and line breaks are removed in a copy of the text, up to four
-times. The plain value is searched in each copy, and a match is masked at its position in the text. Base64, hex and
-lists of bytes do not contain the letters of the value, so these spellings are searched directly.
+Escapes (URL, JSON, JavaScript, Python, shell, HTML) are decoded in copies of the text, up to three levels deep. Line
+breaks are removed in further copies. The plain value is searched in each copy, and a match is masked at its position in
+the text. Base64, hex and lists of bytes do not contain the letters of the value, so the value is also searched in these
+spellings.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from typing import Iterable, Iterator, List, Optional, Pattern, Set, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_shapes as shapes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
-# A shorter "secret" is a word like "admin". Masking it everywhere would make the evidence unreadable.
+# A shorter value is probably a word like "admin". Masking it everywhere would make the evidence unreadable.
 SHORTEST = 6
 # If a value has several lines (a key), each line with at least this length is also a secret.
 _SHORTEST_LINE = 16
-# JSON in a string of JSON in a string of JSON has its backslashes escaped three times.
+# The text and three levels of escapes. JSON inside a JSON string inside another JSON string has three levels.
 _LEVELS = 4
 
 # Each match is a run of escapes of equal length, so a position in the copy can be converted to a position in the text.
@@ -64,7 +65,7 @@ def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
 
 
 class _Copy:
-    """A copy of text without escapes or line breaks. For each character, it has the position in the original text."""
+    """A copy of text without escapes or line breaks. It can map each position back to the original text."""
 
     def __init__(self, text: str, parent: Optional[_Copy] = None) -> None:
         self.text = text
@@ -101,11 +102,11 @@ class _Copy:
         return self._changed(_BREAK, breaks=True) if "\n" in self.text else None
 
     def without_escapes(self) -> Optional[_Copy]:
-        """Return a copy in which one level of escapes is decoded, or None if there is none."""
+        """Return a copy in which one level of escapes is decoded, or None if the text has no escapes."""
         return self._changed(_ESCAPES, breaks=False)
 
     def breaks(self, begin: int, end: int) -> List[int]:
-        """Return the positions of removed line breaks within a part of the copy, including its ends."""
+        """Return the positions of removed line breaks from begin to end in the copy, both included."""
         if not self._joined:
             return []
         return self._starts[bisect.bisect_left(self._starts, max(begin, 1)) : bisect.bisect_right(self._starts, end)]
@@ -123,7 +124,7 @@ class _Copy:
 
 
 def _copies(text: str) -> Iterator[_Copy]:
-    """Return the text itself and its copies. In each copy, one more level of escapes is decoded."""
+    """Yield the text and its copies: with one more level of escapes decoded each time, and without line breaks."""
     copy: Optional[_Copy] = _Copy(text)
     for _level in range(_LEVELS):
         if copy is None:
@@ -144,7 +145,7 @@ def _plain_spellings(value: str) -> Set[str]:
     """Return the values to search in the copies, in lower case."""
     values = {value, "".join(value.splitlines())}
     values.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
-    # A value that itself looks escaped is decoded together with the text.
+    # If the value itself looks escaped, it is decoded together with the text. So its decoded forms are also searched.
     for item in sorted(values):
         copy = _Copy(item).without_escapes()
         while copy is not None:

@@ -4,7 +4,7 @@
 
 """Secrets with a known shape: private keys, tokens of known services, long strings of high entropy.
 
-The time of every pattern is proportional to the length of the text. redact.py explains why.
+Every pattern runs in time proportional to the length of the text. redact.py explains why this is necessary.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 MASK = "[redacted]"
 
-# The prefix of a message by a logger, syslog, journalctl or a container runtime. It may be empty.
+# The text that a logger, syslog, journalctl or a container runtime writes before a message. It may be empty.
 _STAMP = (
     r"\[?(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,:+Zz-]{0,20}|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|"
     r"\d{9,10}\.\d{1,9}|\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)\]?"
@@ -39,7 +39,7 @@ def cover(text: str) -> str:
 
 
 _KEY = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-# A key ends with its END line. If that line was cut off, the rest of the key is removed.
+# A key ends with its END line. If there is no END line, the next 20,000 characters are masked.
 _WHOLE_KEY = lazy(
     rf"-----BEGIN {_KEY}(?:.{{0,20000}}?-----END {_KEY}|.{{0,20000}})|"
     r"PuTTY-User-Key-File-\d(?:.{0,20000}?Private-MAC: ?\w{1,200}|.{0,20000})",
@@ -57,7 +57,7 @@ def without_private_keys(text: str) -> str:
 
 
 def _without_beheaded_keys(text: str) -> str:
-    """Remove private keys whose beginning was cut off, which are the base64 lines before an END line."""
+    """Mask private keys whose beginning was cut off: the base64 lines before an END line."""
     pieces = _END_OF_KEY.split(text)
     clean = []
     for piece in pieces[:-1]:
@@ -70,7 +70,7 @@ def _without_beheaded_keys(text: str) -> str:
     return MASK.join([*clean, pieces[-1]])
 
 
-# Tokens of services, by their first characters. Every match contains one of the words (in lower case).
+# Tokens of known services: words (in lower case) and a pattern. Every match of the pattern contains one of the words.
 _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (
         ("akia", "asia", "a3t", "abia", "acca"),
@@ -95,14 +95,14 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (("ac", "sk"), r"(?<![a-zA-Z0-9])(?:AC|SK)[a-z0-9]{32}(?!\w)"),
     (("-us",), r"(?<![0-9a-zA-Z])[0-9a-z]{32}-us\d{1,2}"),
     ((":aa",), r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])"),
-    # URLs that are secrets themselves, because anybody who has one may post to it.
+    # URLs that are secrets themselves, because anybody with the URL can post to it.
     (
         ("hooks.", "webhook"),
         r"(?i)(?<=hooks\.slack\.com/services/)[\w/@-]+|(?<=hooks\.slack\.com/workflows/)[\w/@-]+|"
         r"(?<=discord\.com/api/webhooks/)[\w/@-]+|(?<=discordapp\.com/api/webhooks/)[\w/@-]+|"
         r"(?<=webhook\.office\.com/)[\w/@-]+",
     ),
-    # Hashes of passwords.
+    # Password hashes.
     (("$1$", "$5$", "$6$", "$y$", "$7$", "pbkdf2"), r"(?:\$[1567y]\$|\bpbkdf2[\w:-]{0,20}\$)[\w$./+=-]{20,500}"),
     (("$2",), r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}"),
     (("$argon2", "$scrypt"), r"\$(?:argon2\w{0,2}|scrypt)\$[\w$./+=,-]{20,500}"),
@@ -119,15 +119,15 @@ def without_tokens(text: str) -> str:
 
 
 _SHORTEST = 20
-# A digest names its type: npm ("sha512-…"), OpenSSH ("SHA256:…"). It is public.
+# A digest is public, so it is not masked. It begins with its type: "sha512-…" (npm) or "SHA256:…" (OpenSSH).
 _RUN = lazy(r"(?<![A-Za-z0-9+/_=-])(?<!SHA256:)(?!sha\d{1,3}-)[A-Za-z0-9+/_=-]{20,}")
 # A part of a path that is a word: "node_modules", ".npm", "Linux".
 _WORD = lazy(r"[._]?[A-Za-z]?[a-z]{2,}(?:[_-][a-z]+)*\Z")
 _HEX = lazy(r"[0-9a-f]+\Z|[0-9A-F]+\Z")
-# Changes between capital letters, small letters and digits. A name made of words ("setupListenHandle") has a change at
-# every fourth character, a random string at two of three characters.
+# Changes between capital letters, small letters and digits. A name made of words ("setupListenHandle") has about one
+# change in four characters. A random string has about two changes in three characters.
 _CHANGE = lazy(r"[a-z](?=[A-Z0-9])|[A-Z](?=[a-z0-9])|[0-9](?=[A-Za-z])")
-# Times in the names of files and runs ("20260302T010203Z") do not count.
+# These parts do not count as letters: times in names of files and runs ("20260302T010203Z"), and punctuation.
 _NO_LETTER = lazy(r"(?<!\d)\d{8}T\d{4,9}Z?|[^A-Za-z0-9]+")
 
 
@@ -139,7 +139,7 @@ def opaque(token: str) -> bool:
     if len(letters) < _SHORTEST or token.startswith("sha"):
         return False
     if _HEX.match(letters):
-        # Digests, commits and identifiers have 32, 40 or 64 digits, serial numbers of certificates up to 40.
+        # Not secret: digests, commits and identifiers (32, 40 or 64 digits), serial numbers of certificates (up to 40).
         return token == letters and len(letters) >= 44 and len(letters) not in (56, 64, 96, 128)
     changes = len(_CHANGE.findall(letters)) / len(letters)
     small, capital = letters.upper() != letters, letters.lower() != letters
@@ -161,7 +161,7 @@ def _judge(match: Match[str]) -> str:
     return "/".join(MASK if opaque(part) else part for part in parts) if len(parts) > 1 else token
 
 
-# Tokens that consist of parts ("[redacted].k4rDmc.[redacted]"), and tokens with a number before them.
+# A masked token with a part that is not masked ("[redacted].k4rDmc.[redacted]"), or with a number before it.
 _AROUND = lazy(r"(?:(?<!\d)\d{8,10}:)?\[redacted\](?:\.[\w=-]{4,40}\.\[redacted\])?")
 
 

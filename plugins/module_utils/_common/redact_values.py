@@ -33,13 +33,13 @@ TELLING = (
     rf"(?![\w-])|(?:{'|'.join(JAPANESE)})(?!\w))"
 )
 
-# A quoted value ends at its quote or with the line. Quotes may be escaped, as in JSON inside a JSON log line.
+# A quoted value ends at its closing quote or at the end of the line. Quotes may be escaped, as in JSON inside JSON.
 QUOTED = "|".join(
     rf"{mark}(?:[^{mark}\\\n]|\\.)*(?:{mark}|\\?(?=\n|\Z))"
     rf"|\\{{1,8}}{mark}(?:[^{mark}\\\n]|\\(?!\\{{0,7}}{mark}))*(?:\\{{1,8}}{mark}|{mark}|(?=\n|\Z))"
     for mark in ('"', "'", "`")
 )
-# Quotes as JavaScript, SQL (knex quotes names with `), HTML and URLs write them.
+# The spellings of a quote in JavaScript, SQL (knex quotes names with `), HTML and URLs.
 QUOTE = r"""(?:\\{0,8}["'`]?|\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"""
 _ESCAPED_QUOTE = r"(?:\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"
 _SEPARATOR = (
@@ -49,7 +49,7 @@ _SEPARATOR = (
 
 @functools.lru_cache(maxsize=None)
 def _pattern(text: str) -> Pattern[str]:
-    """Return a pattern that is compiled when it is first needed. Most runs find no secret."""
+    """Return the compiled pattern. It is compiled at its first use, because most runs find no secret."""
     return re.compile(text)
 
 
@@ -69,18 +69,18 @@ _PAIR_BEGUN = (
 )
 _PAIR_BEGINS = lazy(r"""[ \t-]{0,200}["']?(?i:name|key|header|field)""")
 _PAIR_ENDED = lazy(r"""[ \t]{0,200}["']?(?i:value)["']?[ ]{0,4}[:=][ ]{0,4}""")
-# An element whose text is on the next line.
+# The start tag of an XML element whose text is on the next line.
 _ELEMENT_BEGUN = rf"<[\w:.-]{{0,60}}?{TELLING}>[ \t\r]{{0,20}}\Z"
 # A value that is compared with a name: "x" === password.
 _COMPARED = rf"[=!]{{2,3}}[ \t]{{0,4}}[\w.$]{{0,60}}?{TELLING}"
 
-# A prefix before a quote that is part of the value: b'', $'', @"", new String("").
+# Text before the opening quote that belongs to the value: b'', $'', @"", new String("").
 _BEFORE_QUOTE = lazy(r"(?:[bBuUrRfF]{1,2}|[$@]|!!\w{1,20}[ ]|(?:new[ ])?[A-Za-z][\w.]{0,40}\()?(?=\\{0,8}[\"'`])")
 _STRING = lazy(rf"(?:{QUOTED})")
 # Another string that is part of the value: 'a' + 'b', 'it'\''s', 'it''s', Python's "a" "b".
 _ANOTHER = lazy(rf"(?:\\'|[ ]?\+[ ]?|[ ])?(?=[\"'`])(?:{QUOTED})")
 _BLOCK = lazy(r"(?:![\w!./-]{0,40}[ ]{1,4})?[|>][+-]?\d?[ \t\r]{0,20}\Z")
-# Flags and counts, if nothing else belongs to the value.
+# A flag or a count is not a secret if it is the complete value.
 _NO_SECRET = lazy(
     r"""(?:(?i:true|false|null|undefined|none|nil)|-?\d{1,3})"""
     r"""(?=["']?(?:,(?=[\s"'])|[;&]|\s{0,4}[}\])]{1,4}(?:[\s,;]|\Z)|\s{0,4}\Z)|[ ][\w.-]{1,40}=)"""
@@ -95,7 +95,7 @@ _NEXT_NAME = (
     r"""[;&][\w.-]{1,40}=|[ \t][\w.-]{1,40}=(?=[^\s=])|\\{0,8}["'][ ]?,[ ]?\\{0,8}["']|["'][ ]{1,4}[\w.-]{1,40}=|"""
     r"""[ ]-[ ](?:SQLITE_|E[A-Z]{3,})|</"""
 )
-# A program's message about the value, after NAME=word.
+# A message of a program about the value, after NAME=value: "was rejected", "is invalid".
 _SAID_OF_IT = (
     r"[ ](?:(?:was|were|is|has been|not)[ ]){0,3}"
     r"(?:refused|rejected|failed|denied|expired|accepted|invalid|wrong|found)\b"
@@ -108,7 +108,7 @@ _SCHEME = (
     r"(?:[a-z][\w-]{2,20}[ \t]{1,4})?[^\s\"'\\,&]+)"
 )
 _AUTHORIZATION = r"(?i:authorization)\W{1,30}\Z"
-# Names with such a word that contain no secret: TokenExpiredError: jwt expired, /srv/passwordReset.js:12.
+# Names that contain a word such as Token but name no secret: TokenExpiredError, /srv/passwordReset.js:12.
 _OF_AN_ERROR = lazy(r"(?i:error|exception|warning|rejection)\Z")
 _OF_A_FILE = lazy(r"\.(?:[cm]?[jt]sx?|json|py|db|sql|log|md|html|css|map)\Z")
 _PLACE = lazy(r"\d{1,7}(?::\d{1,7})?(?=[)\s,;'\"]|\Z)")
@@ -128,7 +128,7 @@ class Carry(NamedTuple):
     """The state at the end of a line, which is needed for the next line.
 
     kind: "value" (the value is on the next line), "rest" (the value may continue), "quote" (the value continues to its
-    closing quote), "block" (the value continues as long as lines are indented), "pair" (the value of a pair follows).
+    closing quote), "block" (the value continues while lines are indented), or "pair" (the value of a pair follows).
     """
 
     kind: str
@@ -206,13 +206,13 @@ def _closed(line: str, start: int, end: int) -> int:
 
 
 def _ends_line(line: str, at: int) -> str:
-    """Return "rest" if only brackets and quotes follow in the line, because the value may continue, otherwise ""."""
+    """Return "rest" (the value may continue) if only brackets and quotes follow in the line, otherwise ""."""
     return "rest" if _ONLY_CLOSING.match(line, at) else ""
 
 
 def _stop(line: str, start: int, *, said: bool) -> int:
-    """Return the first position that ends a value without quotes."""
-    # One pattern for all: several patterns would each search the rest of the line again and again.
+    """Return the first position at which a value without quotes ends."""
+    # One combined pattern is faster: several patterns would each search the rest of the line.
     ends = [_CLOSES.format(quote) for quote in "\"'" if line.count(quote, max(0, start - 1000), start) % 2]
     found = _pattern("|".join([_NEXT_NAME, *ends, *([_SAID_OF_IT] if said else [])])).search(line, start)
     return found.start() if found else len(line)
@@ -242,12 +242,12 @@ def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
 
 
 def _made_by_a_program(word: str) -> bool:
-    """Return True if a program made the word: it is then a complete value, and not the first of several words."""
+    """Return True if the word looks generated. Such a word is a complete value, and not the first of several words."""
     return shapes.opaque(word) or (len(word) >= 24 and any(map(str.isdigit, word)))
 
 
 def _value_end(line: str, name: int, start: int, *, equals: bool, quote: str = "") -> _End:
-    """Return the end of the value that begins at `start`. quote: the spelling of a quote before it, such as &quot;."""
+    """Return the end of the value that begins at `start`. quote: an escaped quote before it, such as &quot;."""
     if quote:
         closing = line.find(quote, start, start + 2000)
         if closing >= 0:
@@ -287,7 +287,7 @@ def _without_compared(line: str) -> str:
 
 
 def _without_named(line: str, pattern: str) -> Tuple[str, Optional[Carry]]:
-    """Return a line without the values after the matches of a pattern, and the carry of the last one."""
+    """Return a line without the values after the matches of a pattern, and the carry after the last value."""
     carry: Optional[Carry] = None
     pieces: List[str] = []
     last = 0
@@ -352,7 +352,7 @@ def carried(line: str, carry: Carry) -> Tuple[str, Optional[Carry]]:
         if value is not None:
             result = _carried_value(line, value.end())
     elif carry.kind == "value" and body.startswith("- ") and not _KEY_OF_A_LINE.match(body):
-        # A list of values.
+        # An item of a list of values.
         result = _carried_value(line, start + 2)[0], carry
     elif body.startswith(MASK):
         result = line, carry._replace(kind="rest")

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Open files in folders that another account may write to, without letting that account use our rights.
+"""Open files in folders that another account may write to, without letting that account misuse root's rights.
 
-The service's user owns the application's folder and its logs. It may replace any file there by a link to a file that
-only root may read, by a pipe that never ends, or by a device. So root walks a path step by step and checks each link. A
-link that only root could have made is followed with root's rights. A link in a folder of another account is followed
-with the rights of that account, so it leads only to files that the account itself can open. A process that is not root
-has no additional rights that such a link could use.
+The service's user owns the application's folder and its logs. It may replace any file there with a link to a file that
+only root may read, with a pipe that never ends, or with a device. So root follows a path step by step and checks each
+link. A link that only root could have made is followed with root's rights. A link in a folder of another account is
+followed with the rights of that account, so it leads only to files that the account itself can open. A process that is
+not root has no additional rights that such a link could misuse.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Rights = Optional[Tuple[int, int]]
 
 
 class _AnybodyError(PermissionError):
-    """A link that several accounts could have made."""
+    """Several accounts could have made an entry of the path, so it is unknown whose rights to use."""
 
 
 class _LentError(Exception):
-    """From here on, the account uid controls the path."""
+    """A link on the path belongs to another account (uid, gid), which controls the rest of the path."""
 
     def __init__(self, uid: int, gid: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class _LentError(Exception):
 
 
 def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
-    """Return True if no other account could have put an entry into a folder, or could remove the entry."""
+    """Return True if only root or this account could have created the entry, and only they can remove it."""
     ours = (0, os.geteuid())
     if folder.st_uid not in ours:
         return False
@@ -53,7 +53,7 @@ def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
 
 
 def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
-    """Return uid and gid of the account that may have made an entry. Raises PermissionError if it is not certain."""
+    """Return uid and gid of the other account that may have made an entry. Raises PermissionError if it is unknown."""
     for status in (folder, entry):
         if status.st_uid not in (0, os.geteuid()):
             return status.st_uid, status.st_gid
@@ -61,7 +61,7 @@ def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
 
 
 class _Way:
-    """The folders that are entered on the way down from the root, and whether each one can only be ours."""
+    """The opened folders from the root down. A folder is trusted if only root or this account can have made it."""
 
     def __init__(self) -> None:
         self._folders = [os.open("/", _FOLDER)]
@@ -81,7 +81,7 @@ class _Way:
                 break
 
     def look(self, name: str) -> Tuple[os.stat_result, os.stat_result, bool]:
-        """Return the status of the folder and of an entry, and whether only we can have created that entry."""
+        """Return the status of the folder and of an entry, and True if only root or this account made the entry."""
         folder = os.fstat(self._folders[-1])
         entry = os.stat(name, dir_fd=self._folders[-1], follow_symlinks=False)
         return folder, entry, self._trusted[-1] and _only_ours(folder, entry)
@@ -101,7 +101,7 @@ class _Way:
         return os.fstat(self._folders[-1])
 
     def follow(self, name: str) -> List[str]:
-        """Go to the folder in which the target of a link begins; return the steps of the target in reverse order."""
+        """Go to the folder from which the target of a link starts; return the steps of the target in reverse order."""
         target = os.readlink(name, dir_fd=self._folders[-1])
         if target.startswith("/"):
             self.back(to_root=True)
@@ -163,7 +163,7 @@ def _open_ours(path: str, flags: int, mode: int) -> int:
 
 @functools.lru_cache(maxsize=None)
 def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
-    """Return the groups of a user, its primary group first. An account without a name has only gid."""
+    """Return the primary group and all groups of a user. If the uid has no name, both are the given gid."""
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
@@ -173,10 +173,11 @@ def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
 
 @contextlib.contextmanager
 def acting(rights: Rights) -> Iterator[None]:
-    """Work on files with the rights of a user (uid, gid), or with the rights of this process if they are None.
+    """Work on files with the rights of a user (uid, gid), or with root's rights if rights is None.
 
-    Only the effective ids change. So start no program and open no database in the block, because they could get root's
-    rights back. Blocks may be nested. A process that is not root keeps its rights.
+    Only the effective ids change, so foreign code in the block could get root's rights back. Start a program only with
+    commands.run(), which gives up root's rights permanently. Do not open a database of the user in the block. Blocks
+    may be nested. A process that is not root keeps its rights.
     """
     if os.getuid() != 0:
         yield
@@ -204,7 +205,7 @@ def acting(rights: Rights) -> Iterator[None]:
 
 
 def open_any(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600, lend: bool = True) -> int:
-    """Open an absolute path to a file of any kind without waiting, and return its descriptor. Raises OSError.
+    """Open a file of any kind by its absolute path without blocking, and return its descriptor. Raises OSError.
 
     If lend is false, a link in a folder of another account is an error.
     """
@@ -236,10 +237,11 @@ def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
 
 
 def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
-    """Return the status of a path that we may change with our own rights, or None if it does not exist.
+    """Return the status of a path that this process may safely change, or None if the path does not exist.
 
-    If a link of another account leads there, that account itself must be able to read and write the file and, if
-    folder_too is true, to write to its folder. Otherwise, PermissionError is raised. Raises OSError.
+    If the path leads through a link of another account, that account itself must be able to read and write the file.
+    If folder_too is true, it must also be able to write to the folder. Otherwise, PermissionError is raised. Raises
+    OSError.
     """
     try:
         if os.geteuid() != 0:
@@ -248,7 +250,7 @@ def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except _AnybodyError:
-        # The owner of the link gains nothing if the file and its folder belong to the same account.
+        # It is unknown which account made the link. So check the rights of the account that owns the file.
         real = os.stat(path)
         return _looked_up_as(real.st_uid, real.st_gid, path, folder_too=folder_too)
     except _LentError as lent:
@@ -285,9 +287,9 @@ def read(path: str, *, limit: int = LARGEST) -> bytes:
 
 
 def account_rights(user: Optional[str]) -> Rights:
-    """Return uid and gid of a user, or None if there is no such user or this process may not become it.
+    """Return uid and gid of a user, or None if there is no such user or this process may not switch to that user.
 
-    Returns None also for root, because root's rights are never lent for work in a folder of another account.
+    Also returns None for root, because root's rights are never lent for work in a folder of another account.
     """
     if not user or os.getuid() != 0:
         return None
@@ -301,9 +303,10 @@ def account_rights(user: Optional[str]) -> Rights:
 def rights_on(path: str, *, user: Rights = None) -> Rights:
     """Return the rights (uid, gid) for work on a file and in its folder, or None if only root can replace them.
 
-    The path is walked by descriptors, but only up to the first entry that another account could replace. Deeper entries
-    may change a moment later, so they are not evaluated. The result is then user (uid, gid) or, if no user is given,
-    the owner of that entry. Raises PermissionError if several accounts could replace it, and OSError.
+    The path is followed folder by folder, up to the first entry that another account could replace. Deeper entries may
+    change a moment later, so they are not evaluated. The result is then user (uid, gid) or, if no user is given, the
+    owner of that entry. Raises PermissionError if no user is given and several accounts could replace that entry.
+    Raises OSError.
     """
     if os.getuid() != 0:
         return None
@@ -322,8 +325,8 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
 def follow_ours(path: str) -> str:
     """Return an absolute path in which links are resolved if only root could have made them.
 
-    From the first entry that other accounts could replace, the path is unchanged. If the links of these accounts were
-    resolved here, later checks could not see that these accounts chose the path. Raises OSError.
+    After the first entry that another account could replace, the rest of the path is unchanged. If links of that
+    account were resolved here, later checks could not see that the account chose the path. Raises OSError.
     """
     if os.getuid() != 0:
         return "/" + os.path.realpath(path).lstrip("/")
@@ -398,7 +401,7 @@ def _first_stranger(path: str) -> Rights:
 def become(uid: int, gid: int, *, new_privileges: bool = False) -> None:
     """Permanently give this process the rights of a user, without capabilities.
 
-    If new_privileges is false, a program that it starts gets no rights from a setuid bit or file capabilities.
+    If new_privileges is false, programs of this process get no rights from a setuid bit or file capabilities.
     """
     os.seteuid(os.getuid())
     if os.getuid() != 0 or uid == 0:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make text from other sources safe to display: it can neither control the terminal nor change the reading direction.
+"""Make text from other sources safe to display, so that it cannot control the terminal or reverse the text direction.
 
 A terminal obeys control characters from any source: a log, the name of a file, the output of a program. These
 characters are replaced with visible text such as \\x1b.
@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from typing import Any, Match
 
-# Control characters (C0 and C1) except tab and line feed, line and paragraph separators, marks of reading direction,
-# the byte order mark, and halves of surrogate pairs, which no encoding accepts.
+# These characters are replaced: control characters (C0 and C1) except tab and line feed, line and paragraph separators,
+# marks that change the text direction, the byte order mark, and halves of surrogate pairs, which cannot be encoded.
 ACTIVE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )

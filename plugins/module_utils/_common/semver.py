@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check if a version satisfies a range in npm's engines and dependencies.
+"""Check if a version satisfies a range from the engines or dependencies of an npm package.
 
 Grammar: https://github.com/npm/node-semver#ranges. Versions with a pre-release tag are compared without it.
 """
@@ -41,7 +41,7 @@ def _whole(numbers: List[int]) -> _Version:
 
 
 def _after(numbers: List[int]) -> Optional[_Version]:
-    """Return the first version after all versions that 20, 20.1 or 20.1.2 matches, or None for * (matches all)."""
+    """Return the first version after those that a version such as 20 or 20.1 matches, or None for * (matches all)."""
     return _whole([*numbers[:-1], numbers[-1] + 1]) if numbers else None
 
 
@@ -88,7 +88,7 @@ def _alternative(text: str) -> Optional[List[_Range]]:
 
 
 def satisfies(version: Optional[str], wanted: Optional[str]) -> Optional[bool]:
-    """Return True if version (v20.11.1) is within the wanted range, or None if either is invalid."""
+    """Return True if a version such as v20.11.1 is within the wanted range, or None if one of them is invalid."""
     numbers = _numbers(version or "")
     if len(numbers) != 3 or not isinstance(wanted, str) or len(wanted) > _LONGEST:
         return None

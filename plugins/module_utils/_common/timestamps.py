@@ -22,7 +22,7 @@ def now() -> str:
 
 
 def epoch(text: str) -> float:
-    """Return a time that iso() wrote as seconds since the epoch.
+    """Convert text from iso() to seconds since the epoch.
 
     Raises ValueError if text has another format.
     """
