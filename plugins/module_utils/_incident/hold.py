@@ -2,12 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hold blocks the start of a service if the start could do harm, for example if the database is in doubt.
+"""A hold blocks the start of a service if a start could do harm, for example if the database is in doubt.
 
-Under systemd, a hold is a drop-in of the unit. It needs two conditions (measured with systemd 257): an automatic
-restart does not evaluate AssertPathExists=, and systemctl start exits with 0 if ExecCondition= skips the start.
-The name of the drop-in and the description of the unit contain the incident's id, which systemctl status shows. A file
-in the state folder gives the same information to this collection. For a plain process, this file is the only hold.
+Under systemd, a hold is a drop-in of the unit with two conditions, because one is not enough (measured with systemd
+257). An automatic restart ignores AssertPathExists=. With ExecCondition= alone, systemctl start exits with 0 although
+the start is skipped. The name of the drop-in and the description of the unit contain the incident's id, which systemctl
+status shows. A file in the state folder gives the same information to this collection. For a plain process, this file
+is the only hold.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages, takeover
 
 NAME = "hold.json"
-# Persistent folder for drop-ins, and the folder used if it cannot be written to.
+# Persistent folder for drop-ins, and the folder in memory that is used if the first one cannot be written to.
 FOLDER = "/etc/systemd/system"
 RUNTIME_FOLDER = "/run/systemd/system"
 _PREFIX = "zz-held-"
@@ -58,7 +59,7 @@ class HoldError(MessageError):
 
 
 class Place(NamedTuple):
-    """Location of a hold: the service, its state folder, and the folders of systemd."""
+    """The location of a hold: the service, its state folder, and the folders for systemd drop-ins."""
 
     manager: str
     unit: str
@@ -70,11 +71,11 @@ class Place(NamedTuple):
 
     @property
     def service(self) -> str:
-        """The unit's full name."""
+        """The unit's name with its suffix, such as .service."""
         return self.unit if "." in os.path.basename(self.unit) else f"{self.unit}.service"
 
     def dropins(self) -> List[str]:
-        """Return the drop-ins that hold the unit now."""
+        """Return the paths of the drop-ins that hold the unit now."""
         if self.manager != "systemd":
             return []
         found: List[str] = []
@@ -83,7 +84,7 @@ class Place(NamedTuple):
         return found
 
     def records(self) -> List[str]:
-        """Return the possible paths of the hold's record, the state folder first."""
+        """Return the possible paths of the hold's record, the path in the state folder first."""
         return [os.path.join(folder, NAME) for folder in (self.state_dir, self.spare) if folder]
 
 
@@ -95,9 +96,9 @@ def place(*, manager: str, unit: str, state_dir: str) -> Place:
 def read(where: Place) -> Optional[Dict[str, Any]]:
     """Return the hold that is in force, or None if there is none.
 
-    Keys: incident, reason, cause, unit, at (UTC), enforced (True if systemd itself refuses the start). A drop-in
-    without a record is a hold, because the record may have been lost. A record without a drop-in is not: a person has
-    removed the drop-in.
+    Keys: incident, reason, cause, unit, at (UTC), enforced (True if systemd itself refuses the start). Under systemd,
+    only the drop-in decides. Without its record, the drop-in still is a hold, because the record may have been lost. A
+    record without a drop-in is not a hold, because a person has removed the drop-in.
     """
     dropins = where.dropins()
     for path in where.records():
@@ -135,9 +136,10 @@ def set_hold(
     reason: str,
     run: commands.Runner = commands.run,
 ) -> List[str]:
-    """Hold the service; return one sentence for each limit of the hold. Raises HoldError.
+    """Hold the service; return one sentence for each limitation of the hold. Raises HoldError.
 
-    An existing hold stays unchanged. A restart scheduled by systemd is cancelled. A running process is not stopped.
+    An existing hold stays unchanged. A start by systemd that is scheduled or in progress is cancelled. A service that
+    is already up is not stopped.
     """
     limits: List[str] = []
     held = read(where)
@@ -199,7 +201,7 @@ def _reload(where: Place, *, run: commands.Runner) -> None:
 
 
 def _cancel(where: Place, *, run: commands.Runner) -> None:
-    """Cancel a pending start of the unit. The hold prevents any later start."""
+    """Cancel a start of the unit that is scheduled or in progress. The hold prevents any later start."""
     try:
         properties = procfs.unit_properties(where.unit, takeover.PROPERTIES, run=run)
     except procfs.ProcfsError as error:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rungs of the ladder, the gentlest first. Each rung is the role of that name.
+"""The rungs of the recovery ladder, the gentlest first. Each rung is a role with the same name.
 
-Each cause names the rungs that cannot fix it. These rungs are selected by their actions, not by their position. See the
-groups below.
+Each cause names the rungs that cannot fix it. It uses the groups below, which select rungs by their actions and not by
+their position.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple, Tuple
 class Rung(NamedTuple):
     """A rung, and its actions in addition to the start of the service.
 
-    repairs_modules: builds modules that are missing or broken. renews_modules: also builds modules that look sound.
+    repairs_modules: builds npm modules that are missing or broken. renews_modules: also builds modules that look sound.
     migrates: applies pending migrations.
     """
 
@@ -33,8 +33,8 @@ LADDER: Tuple[Rung, ...] = (
 )
 RUNGS: Tuple[str, ...] = tuple(rung.name for rung in LADDER)
 
-# Groups of rungs by their actions. All rungs start the service in the same way. If only a start can fix the cause and
-# the first rung has failed, the rungs above it cannot help.
+# Groups of rungs by their actions. All rungs start the service in the same way. So if only a start can fix the cause,
+# and the first rung has failed, the higher rungs cannot help.
 ABOVE_THE_FIRST: Tuple[str, ...] = RUNGS[1:]
 ONLY_START: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.repairs_modules)
 KEEP_MODULES: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.renews_modules)

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 
 def note_healthy(state_dir: str, *, at: str) -> None:
-    """Save the time when the service was healthy. A write error is ignored: a recovery does not need this file."""
+    """Save the time when the service was healthy. A write error is ignored, because no recovery needs this file."""
     with contextlib.suppress(OSError):
         atomic_files.private_folder(state_dir)
         path = os.path.join(state_dir, "last_healthy")
@@ -29,7 +29,7 @@ _ROWS = "last_good_rows.json"
 
 
 class Counted(NamedTuple):
-    """The last row counts of a sound database by table, and when it was created. Both are empty if unknown.
+    """The last row counts of a sound database by table, and when that database was created. Empty if unknown.
 
     created_at: the time of the first migration, which identifies the database. See sqlite_schema.first_migration.
     """
@@ -39,19 +39,19 @@ class Counted(NamedTuple):
 
     @classmethod
     def of(cls, look: Mapping[str, Any]) -> Counted:
-        """Return what a result of the module sqlite_info counted."""
+        """Return the row counts and the creation time from a result of the module sqlite_info."""
         database = look.get("database") or {}
         return cls(look.get("row_counts") or {}, database.get("first_migration_at") or "")
 
     def is_replaced_by(self, created_at: str) -> Optional[bool]:
-        """Return True if a database created at that time is a later one, or None if its time is unknown."""
+        """Return True if a database with this creation time is newer, or None if created_at is empty (unknown)."""
         if not self.created_at:
             return False
         return created_at > self.created_at if created_at else None
 
 
 def note_rows(state_dir: str, *, path: str, counted: Counted) -> None:
-    """Save the row counts of a database that was found sound, and when it was created. A write error is ignored."""
+    """Save the row counts and the creation time of a sound database. A write error is ignored."""
     known: Dict[str, Any] = {"at": timestamps.now(), "path": os.path.realpath(path)}
     known.update(rows=dict(counted.rows), created_at=counted.created_at)
     data = json.dumps(known, sort_keys=True).encode()
@@ -61,7 +61,7 @@ def note_rows(state_dir: str, *, path: str, counted: Counted) -> None:
 
 
 def last_good_rows(state_dir: str, *, path: str) -> Counted:
-    """Return the last row counts of a database that was found sound."""
+    """Return the last saved row counts of a sound database. They are empty if none are known for this path."""
     try:
         known = json.loads(
             atomic_files.read_plain(os.path.join(state_dir, _ROWS), limit=incident_store.LARGEST).decode("utf-8")

@@ -4,17 +4,17 @@
 
 """The lease of the host: it allows one run at a time. A lock is not enough, because each task is a separate process.
 
-The lease is kept per state folder in a separate folder in memory (below /run for root). So it works if the state
-folder is full or missing, and a reboot frees it. Files:
+Each state folder has its own lease, which is kept in a folder in memory (below /run for root). So the lease works even
+if the state folder is full or missing, and a reboot frees it. Files:
 
 - lock: locked with flock(2) for the milliseconds of one transaction;
 - lease.json: the current or last holder of the lease, and its end;
 - work: every module of the run holds a shared fcntl(2) lock on this file while the module works. The lock ends with the
   process of the module, and child processes do not inherit it. So neither a killed module nor a service that it started
-  blocks the host.
+  blocks other runs.
 
-Another run may take over when the lease has ended and no process holds a lock on `work`. The lease is measured with the
-kernel's clock since boot: a change of the wall clock neither ends nor extends it.
+Another run may take the lease when it has ended and no process holds a lock on `work`. The end is measured with the
+kernel's clock since boot, so a change of the wall clock neither ends nor extends the lease.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ ARGUMENTS: Dict[str, Dict[str, str]] = {
 
 # Maximum size of a lease file in bytes. A larger file is not a lease.
 _LARGEST = 1 << 16
-# A call holds the lock for milliseconds. If a process holds it for this many seconds, the process hangs.
+# A call holds the lock for milliseconds. A process that holds it for this many seconds is hung.
 _LOCK_TIMEOUT = 10.0
 # struct flock of fcntl(2): type, whence, start, length, pid.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -92,7 +92,7 @@ def memory_folder() -> str:
 
 
 def _decode(data: bytes) -> Dict[str, Any]:
-    """Return the lease from the content of its file. Raises ValueError if this is not a lease."""
+    """Return the lease from the content of its file. Raises ValueError if the content is not a lease."""
     lease = json.loads(data.decode("utf-8"))
     if not isinstance(lease, dict):
         raise ValueError("it is not a lease")
@@ -107,14 +107,14 @@ def _decode(data: bytes) -> Dict[str, Any]:
     return lease
 
 
-# Files named work that this process has locked, and their descriptors. The kernel drops the lock when the process
-# closes any descriptor of the file. So a check uses this descriptor and opens no other.
+# The paths of the files `work` that this process has locked, and their descriptors. The kernel drops the lock when the
+# process closes any descriptor of the file. So worker() uses this descriptor instead of opening the file again.
 _at_work: Dict[str, int] = {}
 
 
 @dataclasses.dataclass
 class Seat:
-    """The location of the lease of one state folder. Change it only within locked()."""
+    """The lease of one state folder. Take, renew or release the lease only within locked()."""
 
     state_dir: str
     clock: Clock = dataclasses.field(default_factory=Clock)
@@ -124,7 +124,7 @@ class Seat:
 
     @property
     def folder(self) -> str:
-        """Folder of the lease's files. Two names of one state folder give the same folder."""
+        """The folder of the lease's files. It is the same for all paths that lead to one state folder."""
         path = os.path.realpath(self.state_dir)
         key = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
         return os.path.join(self.memory or memory_folder(), f"{os.path.basename(path) or 'root'}-{key}")
@@ -161,7 +161,7 @@ class Seat:
             os.close(descriptor)
 
     def last(self) -> Optional[Dict[str, Any]]:
-        """Return the last written lease, also one that has ended. Return None if the file is damaged."""
+        """Return the last written lease, even if it has ended. Return None if its file is missing or damaged."""
         path = self._path("lease.json")
         try:
             return _decode(atomic_files.read_plain(path, limit=_LARGEST))
@@ -193,7 +193,7 @@ class Seat:
         return bool(lease["renewed"] <= self.clock.boot() < min(lease["ends"], lease["renewed"] + LONGEST))
 
     def holder(self) -> Optional[Dict[str, Any]]:
-        """Return the holder of the lease (run, since, step, until, pid of a working process), or None."""
+        """Return the holder of the lease (run, since, step, until, pid of a working process), or None if it is free."""
         last, pid = self.last(), self.worker()
         if pid is None and (last is None or not self._runs(last)):
             return None
@@ -235,7 +235,7 @@ class Seat:
         atomic_files.write_atomically(self._path("lease.json"), json.dumps(lease, sort_keys=True).encode() + b"\n")
 
     def require(self, *, run: str) -> Optional[Dict[str, Any]]:
-        """Return the lease of a run, or None if none is known. Raises LeaseError if another run has taken it."""
+        """Return the last lease of a run, or None without a lease. Raises LeaseError if another run has taken it."""
         last = self.last()
         if last is not None and last["run"] != run:
             now = {"folder": self.state_dir, "other": last["run"], "since": last["since"]}
@@ -286,7 +286,7 @@ def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int
             if last is None or not last["released"]:
                 seat.take(run=run)
     except OSError as error:
-        # Continue without the lease, because a host that cannot even write this file needs a recovery.
+        # Continue without the lease, because a host on which this file cannot be written needs a recovery.
         warn(f"Cannot write the lease of run {run} to {seat.folder}: {error.strerror}; another run may start meanwhile")
     for warning in seat.warnings:
         warn(warning)
@@ -306,7 +306,7 @@ def _outliving_the_connection() -> Iterator[None]:
     """Complete the work even if the connection is lost and its terminal sends SIGHUP.
 
     Otherwise, the signal would end the module in the middle of its changes, while its child processes continue. The
-    signal is caught and not ignored, because a service that the module starts would always ignore it too.
+    signal gets a handler. If it were ignored instead, a service that the module starts would always ignore it too.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -328,10 +328,11 @@ def held(
     memory: Optional[str] = None,
     clock: Optional[Clock] = None,
 ) -> Iterator[None]:
-    """Work under the lease of a run. The lease cannot end during the work, and is renewed afterwards.
+    """Run the block under the lease of a run. No other run can take the lease meanwhile. It is renewed afterwards.
 
-    If run is empty, there is no lease. If another run has taken the lease, fail is called with msg and messages before
-    any change, and must not return. If fail is None, LeaseError is raised. Smaller problems are reported with warn.
+    If run is empty, the block runs without a lease. If another run has taken the lease, fail is called with msg and
+    messages before any change; it must not return. If fail is None, LeaseError is raised. Other problems are reported
+    with warn.
     """
     if not run:
         yield

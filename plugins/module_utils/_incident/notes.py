@@ -69,7 +69,7 @@ def note_answer(
 ) -> Optional[str]:
     """Record when the service first answered after the run started it. at: None if the service failed again.
 
-    Returns the error message if it could not be recorded.
+    Returns the error message if the time could not be recorded.
     """
     clock = clock or host_lease.Clock()
     store, seat = incident_store.pair(state_dir, clock=clock, memory=memory, writing=True)
@@ -96,7 +96,7 @@ def note(
     memory: Optional[str] = None,
     **fields: Optional[Dict[str, Any]],
 ) -> Optional[str]:
-    """Add last_exit, takeover or data to the record of the run. Return the error message if that failed."""
+    """Add last_exit, takeover or data to the run's open incident. Return the error message if that failed."""
     store, seat = incident_store.pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
     try:
         with incident_store.lock(seat, writing=True):

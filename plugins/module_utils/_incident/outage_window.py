@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find out when an outage began, when it ended, and who ended it: pure functions of an incident's record.
+"""Find out from an incident's record when the outage began, when it ended, and who ended it.
 
-Times are UTC (ISO 8601, milliseconds), so they compare as text. _incident/record.py describes the record.
+All functions are pure. Times are UTC (ISO 8601, milliseconds), so they can be compared as text.
+_incident/record.py describes the record.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_manually"
 
-# Source of a sign: a probe of this collection.
+# The source of signs that come from a health probe of this collection.
 PROBE = "health probe"
-# Sources of the end of an outage if no probe saw it.
+# Sources for the end of an outage that no probe saw.
 PROCESS_LOG = "the log of the process that serves"
 PROCESS_START = "start of the process that serves"
 LATER_LOOK = "first health probe after the run had ended"
 ESTIMATES = (PROCESS_LOG, PROCESS_START, LATER_LOOK)
 _OWN = (PROBE, "connection")
 
-# Tolerance between the recorded start and the start of the process, in seconds: the kernel counts in ticks, and systemd
-# first stops the old process and runs ExecStartPre=.
+# A process belongs to a recorded start if it began at most this many seconds before or after the recorded time. Before:
+# the kernel counts in ticks. After: systemd first stops the old process and runs ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
-# Time in seconds from a takeover to the first check of its timer, which is the length of a lease minus the tolerance of
-# the clocks.
+# Time in seconds from a takeover to the first check of its timer: the length of a lease (60 s), minus 2 s for
+# differences between clocks.
 _TIMER = 58.0
 # A process that has run for this many seconds without an answer is no longer starting.
 _STARTING = 30.0
@@ -48,11 +49,11 @@ class Ending(NamedTuple):
 
 
 def start(record: Mapping[str, Any]) -> Dict[str, str]:
-    """Return the period in which the outage began, from earliest to latest, each with its source.
+    """Return the earliest and the latest time at which the outage may have begun, each with its source.
 
     The earliest is the last good sign, the latest is the first bad sign after it. Good signs after the first failure do
-    not count: a service that answers again before its incident is opened was down nevertheless. Signs after the opening
-    do not count. If one time is needed, use the latest, because the service had certainly failed by then.
+    not count: the service may have answered again before the incident was opened, but the outage had begun. Signs after
+    the opening do not count. If one time is needed, use the latest, because the service had certainly failed by then.
     """
     opened = str(record["opened_at"])
     signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= opened]
@@ -71,7 +72,7 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return a sign for the exit that a takeover recorded, because systemd forgets the exit after a takeover."""
+    """Return a bad sign for the exit recorded at a takeover, because systemd no longer knows that exit."""
     ended = (record.get("last_exit") or {}).get("at")
     return [{"at": str(ended), "kind": "bad", "source": "unit: main process ended"}] if ended else []
 
@@ -79,7 +80,8 @@ def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
 def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
     """Return a time when the service was down: the time of the first failed probe of this collection.
 
-    If the first probe succeeded, return the time of the last bad sign before that probe.
+    If no probe failed, return the last bad sign before the last successful probe. If there is no such sign, return the
+    time of that probe, or the opening if no probe ran.
     """
     bad = [str(item["at"]) for item in signs if item["kind"] == "bad"]
     own_bad = [str(item["at"]) for item in signs if item["kind"] == "bad" and item["source"] in _OWN]
@@ -95,7 +97,7 @@ def first_answer(
 ) -> Dict[str, str]:
     """Return when a service that systemd restarted answered again, and the source of that time.
 
-    If no probe failed, the first healthy answer came before the first probe, and its time is an estimate.
+    If no probe failed, the service answered before the first probe. The time is then an estimate.
     """
     if not first_failure_at and process_started_at and process_started_at <= first_healthy_at:
         if said_at and process_started_at <= said_at <= first_healthy_at:
@@ -118,9 +120,9 @@ def ending(
     by systemd since a person last started the unit (NRestarts), or None if unknown. said_at: when that process logged
     that it serves, or None if unknown.
 
-    The end is the earliest proof that the service answered after its last known failure. If there is no proof, the end
-    is an estimate. It is said_at, or the start of the process that serves, or seen_at if that process was already
-    running during a failure.
+    The end is the earliest healthy answer recorded after the last known failure. If there is none, the end is an
+    estimate: said_at, or the start of the process that serves. If neither is known, or that process was already running
+    at the last failure, the end is seen_at.
     """
     if record["mitigated_at"]:
         return Ending(RECOVERED, record["mitigated_at"], record.get("mitigated_from") or PROBE)
@@ -137,7 +139,7 @@ def ending(
 
 
 def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str]) -> Optional[str]:
-    """Return the first recorded healthy answer that can come from the process that serves now."""
+    """Return the time of the first healthy answer that can come from the process that serves now, or None."""
     if not serving_since:
         return None
     answers = [item["at"] for item in record["signs"] if item["kind"] == "good" and item["source"] in _OWN]
@@ -150,7 +152,7 @@ def _last_failure(record: Mapping[str, Any]) -> str:
     signs = record["signs"]
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
-    # The service was down at the opening, unless the opening probe had already seen a healthy answer.
+    # The service counts as down at the opening, unless a probe saw a healthy answer after the last bad sign.
     if not (known and good and max(good) > max(known)):
         known.append(str(record["opened_at"]))
     for item in record["attempts"]:
@@ -160,13 +162,13 @@ def _last_failure(record: Mapping[str, Any]) -> str:
 
 
 def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str], restarts: Optional[int]) -> str:
-    """Return who started the process that ended the outage."""
+    """Return who started the process that serves now: RECOVERED (this collection), BY_SYSTEMD or BY_HAND."""
     if not serving_since:
         return BY_HAND
     answered = record["answered_at"]
     proved = bool(answered and serving_since <= answered)
     if not proved and _was_there(serving_since, failed):
-        return BY_HAND  # the process was running at the failure, so no run restarted it
+        return BY_HAND  # it was running at the last failure, so no run started it
     if restarts:
         return BY_SYSTEMD
     if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):
@@ -181,7 +183,7 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
     The timer waits for the end of the run's lease. The run ends the takeover when it starts the service or ends.
     """
     taken = str((record.get("takeover") or {}).get("at") or "")
-    # The timer does not check before the lease can have ended. So an earlier start was not made by the timer.
+    # The timer first checks when the lease can have ended, so it did not start a process that began earlier.
     first_look = timestamps.iso(timestamps.epoch(taken) + _TIMER) if taken else ""
     if not taken or serving_since < first_look or any(item["at"] >= taken for item in record["starts"]):
         return False
@@ -189,7 +191,7 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
 
 
 def _was_there(serving_since: str, failed: str) -> bool:
-    """Return True if the process was running at the failure and had already had enough time to start."""
+    """Return True if the process was running at the failure and had had enough time to become ready."""
     return timestamps.epoch(failed) - timestamps.epoch(serving_since) > _STARTING
 
 

@@ -4,12 +4,14 @@
 
 """The incident's record on the host.
 
-Files below the state folder: incident.json (the open incident), incidents/<id>.json (closed incidents) and
-last_healthy (empty; its modification time is when the service was last found healthy). A write replaces the complete
-file, so a power cut leaves either the old or the new record. An unreadable record is renamed and does not block the
-run. While the state folder cannot be written to (for example on a full disk), records are in the folder of the lease.
+Files below the state folder: incident.json (the open incident), incidents/<id>.json (closed incidents), and the empty
+file last_healthy. Its modification time is the time when the service was last found healthy. A write replaces the
+complete file, so a power cut leaves either the old or the new record. An unreadable record is renamed and does not
+block the run. While the state folder cannot be written to (for example on a full disk), records are in the folder of
+the lease.
 
-Only the run that has the lease of the host may write. Every call that writes takes or renews the lease.
+Only the run that has the lease of the host may write. A call of the module incident that opens or updates an incident
+takes or renews the lease. A call that closes the incident releases the lease.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def _step(record: Mapping[str, Any], call: Call) -> str:
 
 
 def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return the fields of a record that count as a change if they differ."""
+    """Return a record without its revision. A call changed the record if the other fields differ."""
     return {name: value for name, value in (record or {}).items() if name != "revision"}
 
 
@@ -79,7 +81,7 @@ def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -
 
 
 def _before_opening(record: Dict[str, Any], update: Update, *, store: incident_store.Store) -> Update:
-    """Add the detection time (now, if none is given) and the last time the service was found healthy."""
+    """Add the detection time (the opening, if none is given) and the last time the service was found healthy."""
     signs = list(update.signs)
     healthy = last_good.last_healthy(store.home)
     if healthy is not None and healthy <= record["opened_at"]:
@@ -91,13 +93,13 @@ _Outcome = Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]
 
 
 def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
-    """Do one call. A call that writes holds the lock of the lease. Return (result, before, after)."""
+    """Carry out one call and return (result, before, after). If it writes, the caller holds the lock of the lease."""
     clock, run, writing = store.clock, call.run, store.writing
     if writing:
         store.tidy()
     record = store.open_incident()
     if call.state == "present":
-        # A lookup renews the lease only for the run that has it.
+        # A lookup renews the lease only if the calling run has it.
         last = seat.last() if writing else None
         if last is not None and last["run"] == run and not last["released"]:
             seat.take(run=run, step=call.step, seconds=call.lease)
@@ -114,7 +116,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
         record = _succeed(store, record, run=run) if record is not None else None
         before = copy.deepcopy(_public(record))
         if record is None and call.waited:
-            # The other run may have ended the outage. The caller's observation is older than that.
+            # The run that had the lease may have ended the outage after the caller saw it. So open no incident.
             call.run = ""
             return record_result.result(record, call, store=store, seat=seat), before, before
         continued = record is not None and run not in record["runs"]
@@ -145,7 +147,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
 
 
 def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
-    """Move the record to the closed incidents, unless the outage continues or the data are in doubt."""
+    """Move the record to the closed incidents. Keep it open if the outcome is in UNFINISHED or the data in doubt."""
     if incident_store.in_doubt(record) and record["outcome"] not in incident_store.UNFINISHED:
         record["outcome"] = "data_in_doubt"
     over = record["outcome"] not in incident_store.UNFINISHED
@@ -154,7 +156,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # A process that was already running at this time did not end the outage.
+            # This bad sign shows later that a process that is already running now did not end the outage.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )
@@ -170,7 +172,8 @@ def _absent(
 ) -> _Outcome:
     """Return the result of a call by a run that has no open incident.
 
-    A second close succeeds, and notifications about the end can still be recorded. Anything else is an error.
+    If the run's incident is closed, closing it again succeeds, and notifications can still be recorded. Any other call
+    that writes is an error.
     """
     if not store.writing:
         return record_result.result(record, call, store=store, seat=seat), {}, {}
@@ -191,8 +194,7 @@ def _absent(
 def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
     """Record how the open incident of a healthy service ended, unless a run is working on it.
 
-    State closed closes the incident. The other state (resolved manually) keeps it open under the lease of a new run,
-    which closes it later.
+    State closed closes the incident. State resolved keeps it open under the lease of a new run, which closes it later.
     """
     if store.writing:
         store.tidy()
@@ -258,7 +260,7 @@ def call(
     if state in ("attempt", "renewed") and not run and not check_mode:
         raise incident_store.IncidentError(message("reason.record.no_run", state=repr(state)))
     if state == "renewed":
-        state = "present"  # with a run, a lookup renews its lease
+        state = "present"  # a lookup by a run renews the run's lease
     _check_numbers(lease=lease, wait=wait, window=window, restart_limit=restart_limit)
     record_update.checked(update)
     said: Dict[str, Any] = {"until": maintenance_until, "reason": maintenance_reason}
@@ -291,7 +293,7 @@ def _compared(done: _Outcome, *, check_mode: bool) -> Dict[str, Any]:
     """Return the result of a call, with the difference that it made to the record."""
     result, before, after = done
     if check_mode and not before:
-        result["id"] = result["run"] = None  # the new incident and run have no name yet
+        result["id"] = result["run"] = None  # the new incident and the new run have no id yet
     result["changed"] = before != after
     result["diff"] = {"before": incident_store.encode(before).decode(), "after": incident_store.encode(after).decode()}
     return result
@@ -302,7 +304,7 @@ def look(*, run: str = "", wait: float = 0.0, **asked: Any) -> Dict[str, Any]:
 
     asked are the other arguments of call(). Raises IncidentError.
     """
-    # A run that has the lease does not wait.
+    # A run does not wait for its own lease.
     found = call(state="present", wait=0.0 if run else wait, **asked)
     return {**{name: found[name] for name in found if name not in ("changed", "continued", "diff")}, "run": run or None}
 
@@ -318,10 +320,10 @@ def _try_once(
     maintenance: Optional[Callable[..., Any]],
     until: float,
 ) -> Optional[_Outcome]:
-    """Do a call under the lock of the lease. Return None if another run has the lease and time is left to wait.
+    """Carry out a call under the lock of the lease. Return None if the caller has to wait for another run's lease.
 
-    maintenance: returns the current maintenance. It is called for each attempt, because a maintenance window may begin
-    while the call waits.
+    maintenance: returns the current maintenance window. It is called at each try, because a window may begin while the
+    call waits. Raises HeldError when the time to wait is over.
     """
     warnings: List[str] = []
     if maintenance is not None:
@@ -336,7 +338,7 @@ def _try_once(
             return act(plan, store=store, seat=seat)
     except incident_store.HeldError as held:
         if plan.state != "open":
-            held.taken_by = held.locked_by  # this run had the lease before
+            held.taken_by = held.locked_by  # this run had the lease before, so the other run took it
             raise
         if clock.boot() >= until:
             raise

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Updates of an incident's record: checked and applied."""
+"""Check updates of an incident's record, and apply them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Update(NamedTuple):
     mitigated_from: Optional[str] = None
     outcome: Optional[str] = None
     notified: Sequence[Mapping[str, Any]] = ()
-    # Start of the process that serves now, and the number of restarts by systemd. They are not recorded.
+    # The process that serves now: its start, its restarts by systemd, and when it logged that it serves. These values
+    # are used to find the end of the outage and are not recorded.
     serving_since: Optional[str] = None
     serving_restarts: Optional[int] = None
     said_at: Optional[str] = None
@@ -65,7 +66,7 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
 
 
 def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> Update:
-    """Return the update for a healthy service, with the end of its outage added. Existing values are kept."""
+    """Return the update with the end of the outage added, for a service that is healthy. Known values are kept."""
     ended = outage_window.ending(
         record,
         seen_at=update.mitigated_at or seen_at,
@@ -83,7 +84,7 @@ def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> 
 
 
 def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return an attempt with typed values, because ansible-core before 2.19 passes the results of templates as text."""
+    """Convert the values of an attempt to their types. ansible-core before 2.19 passes results of templates as text."""
 
     def truth(value: Any) -> Optional[bool]:
         return (
@@ -135,7 +136,7 @@ def checked(update: Update) -> None:
 
 
 def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:
-    """Return the cause that the exit before a takeover proves, or None. Used if no run did a triage."""
+    """Return the cause that the exit before a takeover shows, or None. It is used if no run found a cause."""
     exited = record["last_exit"] or {}
     if exited.get("result") == "oom-kill":
         return "oom_kill"

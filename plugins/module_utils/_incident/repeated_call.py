@@ -5,8 +5,8 @@
 """Let a module act only once if the connection is lost and the controller repeats the call.
 
 If the connection is lost, the module on the host continues to its end. Its answer is lost, so the controller repeats
-the call with the same name. The repeated call waits for the first one and returns its answer. It does the work itself
-only if the first call never arrived, or was killed before it answered.
+the call with the same name. The repeated call waits for the first call and returns the answer of that call. It does the
+work itself only if the first call never arrived, or was killed before it answered.
 
 The answers are files below the folder of the lease, in memory, owned by this account. The first line is the start of
 the call in seconds since boot. The rest is the printed answer, unchanged. While a call works, it has a fcntl(2) lock on
@@ -35,11 +35,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 ARGUMENTS: Dict[str, Dict[str, str]] = {"call": {"type": "str", "default": ""}}
 
 _FOLDER = "calls"
-# The run on the controller and its host, then the call.
+# The id of the run and its host, a dot, and the random id of the call.
 _NAME = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
 # Maximum size of a saved answer in bytes. If the answer is larger, the repeated call does the work again.
 _LARGEST = 1 << 20
-# Age in seconds at which an unused answer is removed.
+# Age in seconds after which an answer is removed.
 _KEPT = 3600.0
 # Time limit for waiting for the first call, in seconds.
 _PATIENCE = 3600.0
@@ -65,9 +65,9 @@ def once(
 ) -> Optional[float]:
     """Return to the caller if this call has to do the work. Otherwise, print the saved answer of the call and exit.
 
-    The key call is removed from params. Returns the start of an earlier call of this name that was killed before its
-    answer (seconds since boot), or None. If the name is invalid, fail is called with msg and messages; it must not
-    return.
+    The key call is removed from params. If an earlier call with this name was killed before it answered, the start of
+    that call is returned (seconds since boot), otherwise None. If the name is invalid, or an earlier call does not end
+    in time, fail is called with msg and messages; it must not return.
     """
     name = params.pop("call")
     if not name or check_mode or not _acts(params):
@@ -87,13 +87,13 @@ def once(
         begun, answer = _read(descriptor)
         if answer is None:
             os.ftruncate(descriptor, 0)
-            # Rounded down to a tick, as the kernel counts the start of a process.
+            # Rounded down to a tick (10 ms), because the kernel counts the start of a process in ticks.
             began = math.floor(clock() * 100) / 100 if begun is None else begun
             os.pwrite(descriptor, b"%.2f\n" % began, 0)
     except _CallError as error:
         fail(**failure(error))
         return None
-    # Continue without the file, because a host that cannot save an answer in memory needs a recovery.
+    # Continue without the file, because a host on which this file cannot be written needs a recovery.
     except OSError:
         return None
     if answer is not None:
@@ -108,12 +108,12 @@ def once(
 
 
 def _acts(params: Mapping[str, Any]) -> bool:
-    """Return True if a call may change anything. Only a health probe that opens no incident changes nothing."""
+    """Return True if a call may change anything. Only a health probe that has neither open nor run changes nothing."""
     return bool(params.get("mode") != "watch" or params.get("open") or params.get("run"))
 
 
 def _locked(path: str, *, clock: Callable[[], float]) -> int:
-    """Open and lock the file of a call; wait while another process has it. Raises OSError and _CallError."""
+    """Open and lock the file of a call; wait while another process has it locked. Raises OSError and _CallError."""
     give_up = clock() + _PATIENCE
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -154,15 +154,15 @@ def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
 
 
 def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
-    """Remove the answers to all earlier calls of this run, and old answers of other runs.
+    """Remove the answers of all earlier calls of this run, and old answers of other runs.
 
-    Waits for a call of this run that is still working, because two steps at the same time would disturb each other.
+    Waits for an earlier call of this run that is still working, because two steps at a time would disturb each other.
     Raises OSError and _CallError.
     """
     ours = name.partition(".")[0]
     for other in os.listdir(folder):
         path = os.path.join(folder, other)
-        # Another call may remove it first.
+        # Another call may remove the same file first.
         with contextlib.suppress(FileNotFoundError):
             if other != name and other.startswith(f"{ours}."):
                 descriptor = _locked(path, clock=clock)

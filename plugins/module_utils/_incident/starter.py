@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Control who starts the service while an incident is open: prevent restarts by systemd, hold the service, record both.
+"""Control who starts the service during an incident: prevent restarts by systemd, hold the service, and record both.
 
 _incident/takeover.py implements the takeover, _incident/hold.py the hold. This file decides when to use them.
 """
@@ -20,9 +20,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-# A process that is younger than this many seconds can be killed, because it has hardly done anything yet.
+# A process that is younger than this many seconds may be killed, because it has hardly done anything yet.
 _YOUNG = 20.0
-# The losses of recoveries of the database. If there were several recoveries, the last one in this list counts.
+# Possible data losses of a database recovery. After several recoveries, the loss that is later in this list counts.
 _LOSSES = ("", "none", "unknown", "known")
 
 
@@ -37,7 +37,7 @@ def take_over(
     user: str = "",
     command: commands.Runner = commands.run,
 ) -> Optional[Dict[str, Any]]:
-    """Take a unit over from systemd if systemd is about to start it; return the recorded takeover, else None.
+    """Take a unit over from systemd if systemd is about to start it. Return the recorded takeover, otherwise None.
 
     reason: why the service must not start, or empty. If it is set, a start that is already in progress is stopped too.
     database_path: the file that the dead-man timer checks with the rights of user before it starts the unit. If the
@@ -48,7 +48,7 @@ def take_over(
         properties = procfs.unit_properties(unit, takeover.PROPERTIES, run=command)
         phase = takeover.phase(properties)
         due = (takeover.PENDING, takeover.STARTING) if reason else (takeover.PENDING,)
-        # A process that has just started must neither open the database nor close it normally.
+        # Kill a process that has just started. It must not open the database, and a normal exit could change the file.
         kill = bool(reason) and phase == takeover.UP and _may_be_ended(properties, database_path=database_path)
         taken = None
         if kill or phase in due:
@@ -64,7 +64,7 @@ def take_over(
 
 
 def _may_be_ended(properties: Mapping[str, str], *, database_path: str) -> bool:
-    """Return True if the main process may be killed: it has just started, and does not use a deleted database file."""
+    """Return True if the main process may be killed: it has just started and does not hold a deleted database open."""
     pid = properties.get("ExecMainPID", "")
     young = takeover.started_within(properties, seconds=_YOUNG)
     return young and not (pid.isdecimal() and procfs.holds_deleted(int(pid), database_path))
@@ -75,7 +75,7 @@ def _guard(*, unit: str, state_dir: str, database_path: str, user: str) -> takeo
     try:
         rights = safe_open.rights_on(database_path, user=safe_open.account_rights(user)) if database_path else None
     except OSError:
-        database_path = ""  # the account to read it with is unknown
+        database_path = ""  # not checked, because it is unknown which account may read it
     place = unit_hold.place(manager="systemd", unit=unit, state_dir=state_dir)
     incident = str((incident_store.current(state_dir) or {}).get("id") or "")
     path, text = unit_hold.dropin(place, incident=incident, reason="The run has died, and the database is damaged")
@@ -125,7 +125,7 @@ def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.
 def follow(
     result: Mapping[str, Any], *, state: str, unit: str, state_dir: str, warn: Callable[[str], Any]
 ) -> Dict[str, Any]:
-    """Take the unit over if an incident was opened; hand it back if one was closed and the unit was not started.
+    """Take the unit over if an incident was opened. Hand the unit back if one was closed and the unit is not started.
 
     result: the result of the module incident for state. Returns the keys of result to change.
     """
@@ -182,7 +182,7 @@ def put_in_doubt(
     created_at: Optional[str] = None,
     warn: Callable[[str], Any],
 ) -> None:
-    """Record that the data of the open incident are in doubt. Earlier good row counts remain in the record.
+    """Record in the open incident that its data are in doubt. Earlier good row counts remain in the record.
 
     created_at: when the database with the good row counts was created. See last_good.Counted.
     """
@@ -199,7 +199,7 @@ def put_in_doubt(
 
 
 def _kept(data: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts that stay in the record until the incident ends.
+    """Return the facts about the data that stay in the record until the incident ends.
 
     unseen: True if the first triage did not find the database. loss: the loss of a recovery of the database.
     """
@@ -214,12 +214,13 @@ def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None
 
 
 def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]) -> None:
-    """Record the loss of a recovery of the database in the open incident, if there is one. loss: see _LOSSES."""
+    """Record the data loss of a database recovery in the open incident, if there is one. loss: see _LOSSES."""
     record = incident_store.current(state_dir)
     if record is None:
         return
     known = record.get("data") or {}
-    # Without earlier data, the database is in doubt until the service is released. An unknown value is an unknown loss.
+    # If no state is recorded yet, the data are in doubt until the service is released. A loss that is not in _LOSSES is
+    # recorded as unknown.
     losses = [each if each in _LOSSES else "unknown" for each in (str(known.get("loss") or ""), loss)]
     data = {
         "state": incident_store.IN_DOUBT,
@@ -255,8 +256,8 @@ def settle_doubt(
 ) -> bool:
     """Release the service and record why its data are no longer in doubt; return True if it was held.
 
-    state: SOUND after a check, ACCEPTED if a person accepts the damage. look: the result of sqlite_info at that time. A
-    person accepts only the damage and the rows in this result, and no later damage. Raises HoldError.
+    state: SOUND after a check, ACCEPTED if a person accepts the damage. look: the result of sqlite_info at that time.
+    The person accepts only the damage and the row counts in this result, and no later damage. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
     record = incident_store.current(state_dir)
@@ -275,7 +276,7 @@ def settle_doubt(
             noted["accepted"] = damage(look or {})
             path = ((look or {}).get("database") or {}).get("path")
             if path and seen.rows:
-                # The next incident compares with the state that the person has accepted.
+                # At the next incident, the rows are compared with the state that the person has accepted.
                 last_good.note_rows(state_dir, path=str(path), counted=seen)
         note(incident_notes.note(state_dir=state_dir, run=run, data=noted), warn=warn)
     return was_held

@@ -21,15 +21,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-# Outcomes that leave the incident open, for the next run to continue: the service does not answer, its data are in
+# Outcomes that leave the incident open, so that the next run continues it: the service does not answer, its data are in
 # doubt, or nobody can log in.
 UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
-# States of the data of an incident. Nobody may close it while its data are in doubt.
+# States of the service's data in an incident. An incident cannot be closed while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_found"
-# A code that a person accepts in addition to the codes of damage: the database could not be checked completely.
+# This code is accepted together with the codes of damage. It means that the database could not be checked completely.
 UNCHECKED = "unchecked"
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
-# Maximum size of a record in bytes. The record of an outage of a week is smaller.
+# Maximum size of a record in bytes. Even the record of an outage of one week is smaller.
 LARGEST = 1 << 23
 EMPTY: Dict[str, Any] = {
     "closed_at": None,
@@ -40,13 +40,13 @@ EMPTY: Dict[str, Any] = {
     "attempts": [],
     "starts": [],
     "cause": None,
-    # The last exit before this run took the unit over, and the takeover, see _incident/takeover.py.
+    # The last exit before a run took the unit over, and the takeover. See _incident/takeover.py.
     "last_exit": None,
     "takeover": None,
     # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), created_at (see
     # last_good.Counted), checked_at, accepted (codes of the damage that a person has accepted).
     "data": None,
-    # The first healthy answer after a start, whether or not its verification succeeds later.
+    # Time of the first healthy answer after a start, even if the verification fails later.
     "answered_at": None,
     "mitigated_at": None,
     "mitigated_from": None,
@@ -62,7 +62,7 @@ EMPTY: Dict[str, Any] = {
 _INSTANTS = ("detected_at", "answered_at", "mitigated_at", "closed_at")
 UNSEEN = ("runs", "opened_boot", "boot_id", "revision")
 _NUMBER = (int, float)
-# Allowed types of a record's fields (without its instants), and of the fields of the items in its lists.
+# Allowed types of a record's fields (except times), and of the fields of the items in its lists.
 _KINDS: Dict[str, Tuple[type, ...]] = {
     **dict.fromkeys(("severity", "detected_by", "cause", "mitigated_from", "outcome", "boot_id"), (str, type(None))),
     **dict.fromkeys(("last_exit", "takeover", "data"), (dict, type(None))),
@@ -103,7 +103,7 @@ class IncidentError(MessageError):
     taken_by: Optional[Dict[str, Any]] = None
 
     def held(self) -> Dict[str, Any]:
-        """Return who has the lease and who took it, in the format of the module incident."""
+        """Return the run that has the lease and the run that took it, in the format of the module incident."""
         return {"locked_by": self.locked_by, **({"taken_by": self.taken_by} if self.taken_by else {})}
 
 
@@ -121,11 +121,11 @@ def encode(record: Mapping[str, Any]) -> bytes:
 
 
 def _decode(data: bytes) -> Dict[str, Any]:
-    """Return the record from the content of its file. Raises ValueError if this is not a record."""
+    """Return the record from the content of its file. Raises ValueError if the content is not a record."""
     read = json.loads(data.decode("utf-8"))
     if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
         raise ValueError("it is not an incident")
-    # Written before version 0.2.0.
+    # Convert a record that was written before version 0.2.0.
     if "told" in read:
         read.setdefault("notified", read.pop("told"))
     if read.get("outcome") == "mended_by_hand":
@@ -170,11 +170,11 @@ class Store:
     clock: host_lease.Clock
     writing: bool
     warnings: List[str] = dataclasses.field(default_factory=list)
-    # Equals spare if the record was written there.
+    # Equals spare if the open record was written there, otherwise None.
     in_memory: Optional[str] = None
 
     def _read(self, path: str) -> Optional[Dict[str, Any]]:
-        """Return the record in a file. A damaged record is renamed, and the result is None."""
+        """Return the record in a file. If the record is damaged, rename the file and return None."""
         try:
             return _decode(atomic_files.read_plain(path, limit=LARGEST))
         except (FileNotFoundError, NotADirectoryError):
@@ -213,11 +213,11 @@ class Store:
         return folder
 
     def file_away(self, record: Dict[str, Any]) -> None:
-        """Move the open record to the closed ones."""
+        """Move the open record to the folder of the closed records."""
         folder = self.write(record)
         for home in dict.fromkeys((folder, self.spare)):
             path = os.path.join(home, _HISTORY, f"{record['id']}.json")
-            # If the move fails, the next call finds the open record closed and moves it.
+            # If the move fails, open_incident() of a later call sees that the record is closed, and moves it.
             with contextlib.suppress(OSError):
                 atomic_files.private_folder(os.path.dirname(path))
                 if home == folder:
@@ -230,7 +230,7 @@ class Store:
                 break
 
     def rewrite(self, record: Dict[str, Any]) -> None:
-        """Write a closed record."""
+        """Replace a closed record with this new version."""
         record["revision"] += 1
         name = f"{record['id']}.json"
         for home in (self.home, self.spare):
@@ -252,7 +252,7 @@ class Store:
         return sorted(found.values(), key=lambda record: str(record["id"]), reverse=True)
 
     def open_incident(self) -> Optional[Dict[str, Any]]:
-        """Return the open incident. A record that a killed run closed but did not move is moved now."""
+        """Return the open incident, or None. If a killed run closed a record but did not move it, it is moved now."""
         known = []
         for path in (os.path.join(home, _CURRENT) for home in (self.home, self.spare)):
             record = self._read(path)
@@ -272,7 +272,7 @@ class Store:
         return record
 
     def _is_over(self, record: Mapping[str, Any]) -> bool:
-        """Return True if the record is a leftover copy of a closed one that was moved to another folder."""
+        """Return True if the record is the leftover copy of a record that is already among the closed records."""
         name = f"{record['id']}.json"
         return any(os.path.exists(os.path.join(home, _HISTORY, name)) for home in (self.home, self.spare))
 
@@ -339,7 +339,7 @@ def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[st
 
 
 def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memory: Optional[str] = None) -> None:
-    """Move a record that was kept in memory to the state folder, if that can be written to again.
+    """Move a record that was kept in memory to the state folder, if that folder can be written to again.
 
     Does nothing while a run is working on the host, because the calls of that run move the record.
     """

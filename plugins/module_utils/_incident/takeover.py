@@ -5,8 +5,9 @@
 """Take a unit over from systemd: during an incident, only the run starts the service.
 
 If systemd is about to restart the unit, the run records the last exit, arms a timer on the host, and cancels the
-pending restart. The timer (dead-man timer) starts the unit if the run dies: it checks the lease of the host and
-acts when no run holds the lease. If the unit is already being started, the run waits for the result.
+pending restart. This dead-man timer starts the unit if the run dies: it checks the lease of the host, and acts when no
+run holds the lease. If the unit is already being started, the run waits for the result, unless the service must not
+start.
 """
 
 from __future__ import annotations
@@ -48,17 +49,18 @@ PROPERTIES = (
 EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 # Interval in seconds between two checks of the dead-man timer. The first check is at the expected end of the lease.
 POLL = 5
-# A run that finds the service healthy reports an automatic restart by systemd if it was at most this many seconds ago.
+# If a run finds the service healthy, it reports an automatic restart that was at most this many seconds ago.
 RECENT = 60.0
-# An automatic restart that is due within this many seconds is no longer cancelled: it would have begun by then, and
-# the cancellation would stop the new process. A restart that is overdue by this many seconds will not happen.
+# IMMINENT: an automatic restart that is due within this many seconds is no longer cancelled. It could begin before the
+# cancellation, which would then stop the new process. _OVERDUE: a restart that is late by this many seconds will not
+# happen any more.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
 
-# Script on the host. Arguments: lease file, lock file of the working modules, unit, timer, database (empty if unknown),
-# the account that reads the database (uid:gid, or empty for root), a folder for a copy of it, the drop-in that holds
-# the unit, the content of the drop-in.
+# The script that the timer runs on the host. Arguments: lease file, lock file of the working modules, unit, timer,
+# database (empty if unknown), the account that reads the database (uid:gid, or empty for root), the folder for a copy
+# of the database, the path of the drop-in that holds the unit, the content of the drop-in.
 _DEAD_MAN = """
 import fcntl, json, os, pwd, resource, shutil, sqlite3, struct, subprocess, sys, tempfile, time
 lease, work, unit, timer, database, user, scratch, dropin, text = sys.argv[1:]
@@ -152,7 +154,7 @@ class TakeoverError(MessageError):
 
 
 class Takeover(NamedTuple):
-    """A takeover: the unit, the time, the earlier state, the timer that starts the unit again, and the last exit."""
+    """A takeover: the unit, the time, the unit's state before, the dead-man timer, and the last exit."""
 
     unit: str
     at: str
@@ -183,7 +185,7 @@ def phase(properties: Mapping[str, str]) -> str:
 
 
 def is_imminent(properties: Mapping[str, str]) -> bool:
-    """Return True if the automatic restart is so near that the run must wait for it; False if its time is unknown."""
+    """Return True if the automatic restart is due so soon that the run must wait for it. False if that is unknown."""
     changed = _number(properties.get("StateChangeTimestampMonotonic", "")) / 1e6
     delay = procfs.timespan(properties.get("RestartUSecNext", "") or properties.get("RestartUSec", ""))
     if phase(properties) != PENDING or not changed or delay is None:
@@ -227,7 +229,7 @@ def timer_name(unit: str) -> str:
 
 
 class Guard(NamedTuple):
-    """The check of the dead-man timer before it starts the unit, and the drop-in that it writes if the check fails.
+    """The database that the dead-man timer checks before it starts the unit, and the drop-in for a damaged database.
 
     rights: account (uid, gid) that reads the database. See safe_open.rights_on.
     """
@@ -261,7 +263,7 @@ def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard 
     argv += [os.path.join(seat.folder, "lease.json"), os.path.join(seat.folder, "work"), unit, f"{name}.timer"]
     scratch = seat.state_dir if os.path.isdir(seat.state_dir) else seat.folder
     user = "{}:{}".format(*guard.rights) if guard.rights else ""
-    # A folder that this user may write to.
+    # The copy of the database must be in a folder that this user may write to.
     argv += [guard.database_path, user, "/var/tmp" if user else scratch, guard.dropin, guard.text]  # noqa: S108
     _checked(argv, "armed", unit=unit, run=run)
     return name
@@ -273,7 +275,7 @@ def is_armed(unit: str) -> bool:
 
 
 def disarm(unit: str, *, run: commands.Runner = commands.run) -> None:
-    """Remove the dead-man timer of a unit: the run has started the service, or the service must not start."""
+    """Remove the dead-man timer of a unit, because the run has started the service or the service must not start."""
     if is_armed(unit):
         with contextlib.suppress(commands.CommandError):
             run(["systemctl", "--no-ask-password", "stop", "--", f"{timer_name(unit)}.timer"], timeout=_TIMEOUT)
@@ -347,7 +349,7 @@ def settle(
     give_up, soon = time.monotonic() + limit, True
     while True:
         properties = procfs.unit_properties(unit, PROPERTIES, run=run)
-        # Wait only once for a restart that is due, because a service in a crash loop is restarted again and again.
+        # Wait for only one imminent restart, because systemd restarts a service in a crash loop again and again.
         soon = soon and is_imminent(properties)
         busy = soon or phase(properties) in (STARTING, STOPPING)
         if not busy or time.monotonic() >= give_up or (doubt is not None and doubt()):
