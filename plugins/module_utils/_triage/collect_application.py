@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the application: database, migrations, dependencies, Node, and files."""
+"""Collect facts about the application: database, migrations, dependencies, Node, and files."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 )
 
 _MOST_ENTRIES = 500
-# Format of the output of `node --version`. Another program may print anything.
+# Format of the output of `node --version`. Other output is ignored, because the program may not be Node.
 _VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
-# A lock of another process is reported if it lasts for this many seconds, over this many checks.
+# A lock of another process is reported only if each of _LOOKS checks within _LASTS seconds finds it.
 _LASTS, _LOOKS = 0.5, 5
 
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
@@ -59,7 +59,7 @@ _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": 
 
 def database(question: Question) -> Dict[str, Any]:
     """Check the database that the service really uses (quick check), and count its rows."""
-    # The check gets a little less time than this part, because a part that timed out has not even a partial result.
+    # The check gets a little less time than this part, because a part that times out loses its complete result.
     budget = question.left * 0.9
     owner = None
     with contextlib.suppress(KeyError):
@@ -85,9 +85,9 @@ def database(question: Question) -> Dict[str, Any]:
 
 
 def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> None:
-    """Check repeatedly, and record for how many seconds each foreign process blocked all writes.
+    """Check the locks repeatedly, and record for how many seconds each foreign process blocked all writes.
 
-    A short transaction does no harm. A forgotten transaction blocks every write of a service that seems healthy.
+    A short transaction does no harm. A forgotten transaction blocks every write, although the service seems healthy.
     """
     begun = time.monotonic()
     for holder in strangers:
@@ -137,7 +137,7 @@ def _migrator(question: Question) -> knex.Migrator:
 
 
 def migrations_shipped(question: Question) -> Dict[str, Any]:
-    """Return the application's migrations in the usual folder or, if there is no such folder, a hint to ask knex."""
+    """Return the application's migrations from the usual folder or, if there is no such folder, from knex."""
     with _as_service(question):
         names = migration_names.in_folder(question.service.app_dir)
     if names is not None:
@@ -165,7 +165,7 @@ def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
 
 
 def migrations(question: Question) -> Dict[str, Any]:
-    """Return the completed migrations, and whether a running process holds the migration lock."""
+    """Return the completed migrations, whether the migration lock is set, and whether no running process needs it."""
     path = question.known.database_path
     facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
     facts["migrators"] = _migrators(question)
@@ -185,7 +185,7 @@ def migrations(question: Question) -> Dict[str, Any]:
 
 
 def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts with the pending migrations added: those of the application that are not completed."""
+    """Return the facts with the pending migrations added, which the application has but the database does not."""
     if facts.get("error") or facts.get("pending") is not None:
         return dict(facts)
     if shipped.get("names") is None:
@@ -295,7 +295,8 @@ def _read_tree(question: Question) -> Dict[str, Any]:
     facts["unloadable"] = sorted(set(failures) - set(facts["missing"]))
     reasons = [item.reason for item in differences] + [f"{name}: {failures[name]}" for name in facts["unloadable"]]
     facts["reasons"] = reasons[:_MOST_REASONS]
-    # Without npm's own record, nothing was compared. Another program or an older npm may have installed the packages.
+    # Without npm's record in node_modules, nothing was compared, so the result is unknown. Another program or an older
+    # npm may have installed the packages.
     broken = bool(told or facts["unloadable"])
     facts["ok"] = False if broken else None if unfinished or facts["error"] else True
     return facts
@@ -333,7 +334,7 @@ def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
         answer, said = {"error": True}, []
     if "error" in answer and not said:
         return {"ok": None, "problems": [], "error": why(done)}
-    # An extra package breaks nothing. If a package is missing, npm reports all its dependencies as extra.
+    # An extra package does no harm. If a package is missing, npm also reports all its dependencies as extra.
     problems = [text for text in said if not text.startswith("extraneous: ")]
     return {"ok": done.ok or not problems, "problems": problems[:_MOST_REASONS], "error": None}
 

@@ -2,8 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the certificate: its names, its validity, whether its key matches, and whether the service may read
-both."""
+"""Collect facts about the certificate: names, validity, whether its key matches, whether the service may read both."""
 
 from __future__ import annotations
 
@@ -20,18 +19,18 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 _CERTIFICATE_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
 _KEY_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
-# Variables of OpenSSL: certificates that it trusts, not the one that the service serves.
+# A variable of OpenSSL. It names the certificates that OpenSSL trusts, not the certificate that the service presents.
 _TRUSTED = "SSL_CERT_FILE"
 _LARGEST = 1 << 20
 
 
 def names_certificate(name: str) -> bool:
-    """Return True if a variable of this name holds the path of a served certificate."""
+    """Return True if a variable with this name contains the path of the service's certificate."""
     return _CERTIFICATE_NAME.fullmatch(name) is not None and not name.endswith(_TRUSTED)
 
 
 def names_key(name: str) -> bool:
-    """Return True if a variable of this name holds the path of a certificate's key."""
+    """Return True if a variable with this name contains the path of a certificate's key."""
     return _KEY_NAME.fullmatch(name) is not None
 
 
@@ -50,7 +49,7 @@ def described(der: bytes) -> Dict[str, Any]:
 
 
 def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Return path and source of the certificate and of its key, from the configuration or else from the variables."""
+    """Return path and source of the certificate and of its key, from the settings or else from the environment."""
     service = question.service
     pair: List[Dict[str, Any]] = []
     for kind, option in (("certificate", "tls_cert_path"), ("key", "tls_key_path")):
@@ -81,7 +80,7 @@ def _content(path: str) -> Tuple[bytes, Optional[str]]:
 def _matches(
     certificate: str, key: str, certificate_pem: bytes, key_pem: bytes
 ) -> Tuple[Optional[bool], Optional[str]]:
-    """Return whether a key matches the certificate, or None and the reason if that is unknown."""
+    """Return whether a key matches the certificate (None if that is unknown), and the reason if it is not True."""
     if b"ENCRYPTED" in key_pem:
         return None, f"{key} needs a passphrase"
     why = key_pair.why_unlike(certificate_pem, key_pem)
@@ -91,7 +90,7 @@ def _matches(
 
 
 def certificate(question: Question) -> Dict[str, Any]:
-    """Read the certificate file and the key, and finally test them with the rights of the service's user."""
+    """Check the certificate and its key. Then check if the service's user can read both files."""
     facts, key = _pair(question)
     # The contents are not in the facts, because a key is a secret.
     contents: List[bytes] = []
@@ -112,10 +111,10 @@ def certificate(question: Question) -> Dict[str, Any]:
             if key["path"] and not key["error"]:
                 key["matches"], key["error"] = _matches(facts["path"], key["path"], *contents)
     facts["readable_by_service"] = key["readable"] = None
-    with contextlib.suppress(commands.CommandError):  # not root: this process cannot try with another user's rights
+    with contextlib.suppress(commands.CommandError):  # without root, this process cannot use another user's rights
         become = commands.drop_to(question.service.user)
         if become is not None:
-            become()  # this process answers only this question and ends
+            become()  # permanent, but this child process runs only this part
         for item, name in ((facts, "readable_by_service"), (key, "readable")):
             if item["exists"]:
                 item[name] = os.access(item["path"], os.R_OK)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the host: disk space, memory, kills by the kernel, core dumps."""
+"""Collect facts about the host: disk space, memory, processes killed by the kernel, core dumps."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _NO_LIMIT = 1 << 62
 
 def _mount_of(place: str) -> Tuple[str, str, str]:
     points = [mount for mount in mounts.mounted() if place == mount[0] or place.startswith(mount[0].rstrip("/") + "/")]
-    # If two mounts have the same point, the later one counts.
+    # If two file systems have the same mount point, the later one hides the other.
     return max(enumerate(points), key=lambda item: (len(item[1][0]), item[0]), default=(0, ("/", "", "")))[1]
 
 
@@ -112,7 +112,7 @@ def _number(text: str) -> Optional[int]:
 
 
 def _control_group(group: Optional[str]) -> Dict[str, Any]:
-    """Return the limits and the use of a control group's memory (version 1 or 2)."""
+    """Return the memory limits and the memory use of a control group (version 1 or 2)."""
     facts: Dict[str, Any] = dict.fromkeys((*_GROUP_FILES, "oom", "oom_kill", "pressure"))
     if not group:
         return facts
@@ -133,7 +133,7 @@ def _control_group(group: Optional[str]) -> Dict[str, Any]:
 
 
 def memory(question: Question) -> Dict[str, Any]:
-    """Return size, use and pressure of the memory, on the host and in the unit's control group."""
+    """Return the size, use and pressure of the memory of the host and of the unit's control group."""
     fields = status_fields(read("/proc/meminfo"))
 
     def size(name: str) -> int:
@@ -162,7 +162,7 @@ def _kernel_journal(question: Question) -> List[str]:
 
 
 def _crowded_out(question: Question, text: str) -> str:
-    """Search the full log for lines about the killer if other lines fill the part that was read. Return the lines."""
+    """Return lines about the out-of-memory killer from the full log if the text does not cover the whole window."""
     if question.kernel_log_command or text.count("\n") < _KERNEL_LINES:
         return ""
     # A lower-case pattern ignores case. A journalctl without grep support reports an error and finds nothing.
@@ -174,7 +174,7 @@ def _crowded_out(question: Question, text: str) -> str:
 
 
 def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[str, Any]]:
-    """Return the last lines, and earlier lines that may be about the service (other processes may have more lines)."""
+    """Return the last lines, and earlier lines that may be about the service."""
     unit = re.sub(r"\.service\Z", "", question.service.unit)
     last_pid = question.known.unit.get("last_pid")
     before = [
@@ -188,7 +188,7 @@ def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[s
 
 
 def kernel(question: Question) -> Dict[str, Any]:
-    """Search the kernel's log for the out-of-memory killer."""
+    """Search the kernel's log for lines about the out-of-memory killer."""
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
     text, source, errors = "", None, []
     for argv in _kernel_commands(question):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the logs: the service's log file, and the journal with lines of the service and of systemd."""
+"""Collect facts from the service's log file, and from the journal with lines of the service and of systemd."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 _LOG_BYTES = 512 * 1024
 _JOURNAL_LINES = 2000
-# Size limits before and after redaction. A line of the journal may have 48 KiB.
+# Lines of the journal are cut to these lengths before and after redaction, because a line may have 48 KiB.
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
 
 _JOURNAL = re.compile(r"^(\d{1,10}\.\d{1,9}) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
-# Limit of systemd's lines about one unit. A unit that fails repeatedly causes a few lines each time.
+# Maximum number of systemd's lines about the unit. Each failure of a unit causes a few lines.
 _MANAGER_LINES = 500
-# Files that "node --check" can parse. It runs no code.
+# Files that "node --check" can parse. The check runs no code of the file.
 _CHECKED = (".js", ".cjs", ".mjs")
 
 
 class _Entry(NamedTuple):
-    """An entry of the journal: seconds since the epoch, the claimed author, the text masked and unmasked."""
+    """An entry of the journal: seconds since the epoch, the claimed author, and the text with and without masks."""
 
     at: float
     who: str
@@ -44,7 +44,7 @@ class _Entry(NamedTuple):
 
 
 def _parses(question: Question, path: str) -> Optional[bool]:
-    """Return True if Node can parse a file now, or None if Node was not run. It runs with the service user's rights."""
+    """Return True if Node can parse a file now, or None if that is unknown. Node runs as the service's user."""
     node = program(question)
     if not node or not path.endswith(_CHECKED):
         return None
@@ -70,7 +70,8 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
     """
     app_dir = os.path.normpath(question.service.app_dir)
     answers = question.known.app_dir_answers
-    # Another release may be active now. Its files may be older than the error.
+    # Another release may have been activated since the error. Its files may be older than the error, so the time of the
+    # folder's link counts.
     another = _changed_at(app_dir) if exceptions and answers else None
     known: Dict[str, Tuple[Optional[str], Optional[bool]]] = {}
     for item in exceptions:
@@ -83,7 +84,10 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
 
 
 def _changed_at(*paths: str) -> Optional[str]:
-    """Return the latest change of the paths. The change of a link counts, because a link activates a release."""
+    """Return the time of the latest change of the files and links.
+
+    For a link, the change of the link itself counts, because a new link activates a release.
+    """
     times = []
     for path in paths:
         with contextlib.suppress(OSError):
@@ -99,7 +103,7 @@ def log(question: Question) -> Dict[str, Any]:
         text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES)
     except OSError as error:
         return found({"path": path, "error": error.strerror})
-    # Redact before cutting, because the redactor does not recognize half a secret.
+    # Redact the text before it is cut, because the redactor does not recognize half a secret.
     unmasked, text = text, question.redactor.text(text)
     lines = log_patterns.dated(log_patterns.split(text), unmasked=log_patterns.split(unmasked))
     facts = {
@@ -115,7 +119,7 @@ def log(question: Question) -> Dict[str, Any]:
 
 
 def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[List[str], List[_Entry]]:
-    """Return the command that asks the journal, and its last matching entries (at most `most`), without secrets.
+    """Return the journalctl command, and the last matching entries (at most `most`), without secrets.
 
     Raises RuntimeError if the journal does not answer.
     """
@@ -125,7 +129,7 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
     if not done.ok:
         raise RuntimeError(why(done))
     unmasked = [line[:_LONGEST_READ] for line in log_patterns.split(done.stdout)]
-    # Redact all entries as one text, because a secret may continue in the next entry. Masking keeps the lines.
+    # Redact all entries as one text, because a secret may continue in the next entry. The number of lines is kept.
     lines = log_patterns.split(question.redactor.text("\n".join([*unmasked, ""])))
     entries = []
     for line, before in zip(lines, unmasked):
@@ -138,8 +142,8 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
 def journal(question: Question) -> Dict[str, Any]:
     """Read the unit's journal.
 
-    The lines of systemd about the unit come from a separate query for the fields that the journal itself sets, because
-    the service could claim to be systemd. The separate query finds these lines even if the service logs a lot.
+    The lines of systemd about the unit come from a separate query. It selects by fields that the journal itself sets,
+    because the service could log under the name of systemd. It also finds these lines if the service logs a lot.
     """
     unit = question.service.unit
     try:

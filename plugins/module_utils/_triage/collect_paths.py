@@ -22,10 +22,10 @@ def _opened(question: Question, kind: str) -> List[str]:
 def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
     """Return the database that the service really uses, and the source of that information.
 
-    The database that the service has open comes first, then the database named by the service's environment variables,
-    then the configured one. Links that the service's user made stay in the path, so that the next step sees them. The
-    user could set the path to a database of another account, to make this collection work on it. Such a path is
-    ignored. links: True if links may be followed; False for a disk that does not answer.
+    The database that the service has open has priority, then the database in the service's environment variables, then
+    the configured one. Links that the service's user made stay in the path, so that later steps can check them. The
+    user could name a database of another account, to make this collection work on it. Such a path is ignored. links:
+    True if links may be followed; False if the disk does not answer.
     """
     service, environment = question.service, question.known.environment
     real: Callable[[str], str] = os.path.realpath if links else os.path.normpath
@@ -44,7 +44,7 @@ def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
 
 
 def _may_be_theirs(path: str, *, user: str) -> bool:
-    """Return True if the service's user can replace a file, or can at least write to it."""
+    """Return True if the service's user can replace a file or write to it, or if that user is unknown."""
     rights = safe_open.account_rights(user)
     if rights is None:
         return True

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the ports: the listening processes and their answers."""
+"""Collect facts about the ports: the listening processes and their answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_OTHERS = 8
 
 
 def ports(question: Question) -> Dict[str, Any]:
-    """Return the listeners of the configured ports, and the ports on which the service itself listens."""
+    """Return the listeners on the configured ports, and all listeners of the service itself."""
     configured = (question.service.https_port, question.service.http_port)
     ours = {item.pid for item in service_processes(question)}
     redactor = question.redactor
@@ -54,7 +54,7 @@ def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str
         with contextlib.ExitStack() as stack:
             link: socket.socket = stack.enter_context(socket.create_connection((target, port), timeout=timeout))
             if tls:
-                # The certificate is only inspected, and need not be trusted.
+                # The certificate is only inspected, so it does not have to be trusted.
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
@@ -106,7 +106,7 @@ def answer(question: Question) -> Dict[str, Any]:
 
 
 def _others(question: Question, *, configured: Collection[int]) -> List[procfs.Listener]:
-    """Return the first sockets on which the service itself listens, other than the configured ports."""
+    """Return the first listeners of the service itself on ports that are not configured."""
     ours = {item.pid for item in service_processes(question)}
     every = procfs.listeners(range(1, 65536)) if ours else []
     return [item for item in every if item.port not in configured and ours.intersection(item.pids)][:_MOST_OTHERS]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's processes: limits, memory, open files."""
+"""Collect facts about the service's processes: limits, memory, open files."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def _written(pid: int, descriptor: str) -> bool:
 
 
 def _kinds_of_files(pid: int, files: Sequence[Tuple[str, str]]) -> Dict[str, Any]:
-    """Sort the open files of a process: databases, logs, and deleted files that still use space.
+    """Sort the open files of a process into databases, logs, and deleted files that still use space.
 
-    Read only /proc, because access to the file itself could hang on a dead disk.
+    Only /proc is read, because access to the file itself could hang on a dead disk.
     """
     databases, logs, deleted = set(), set(), []
     for descriptor, target in files:
@@ -93,7 +93,7 @@ def _sizes(pid: int, deleted: Sequence[Dict[str, Any]]) -> Dict[str, Optional[in
 
 
 def _look_at(item: procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List[Dict[str, Any]]]:
-    """Return the facts of one process and its files for the bundle. Raises OSError if it has ended."""
+    """Return the facts of one process, and files for the evidence bundle. Raises OSError if the process has ended."""
     folder = f"/proc/{item.pid}"
     status = read(f"{folder}/status")
     fields = status_fields(status)
@@ -155,7 +155,7 @@ def process(question: Question) -> Dict[str, Any]:
     for item in service_processes(question):
         values = procfs.environment(item.pid) or {}
         secrets += redact.secret_values(values) + redact.secret_arguments(item.argv)
-        with contextlib.suppress(OSError):  # the process may end during the reading
+        with contextlib.suppress(OSError):  # the process may end while its facts are read
             facts_of_it, files = _look_at(item, keep=question.keep)
             facts.append(facts_of_it)
             evidence.extend(files)

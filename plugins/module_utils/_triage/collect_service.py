@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the service: its unit and its environment."""
+"""Collect facts about the service's unit and its environment."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _UNIT_PROPERTIES = (
 _PROGRAM = re.compile(r"\{ path=(\S+) ;")
 # The number that systemd writes for "not set".
 _UNSET = (1 << 64) - 1
-# A century in microseconds. systemd's times since boot are smaller.
+# A century in microseconds. A longer time since boot is not valid.
 _CENTURY = 100 * 366 * 86400 * 1_000_000
 
 _HEAP = re.compile(r"--max[-_]old[-_]space[-_]size[= ](\d{1,9})")
@@ -117,9 +117,9 @@ def unit(question: Question) -> Dict[str, Any]:
             "user": raw.get("User") or None,
             "group": raw.get("Group") or None,
             "more_groups": bool(raw.get("SupplementaryGroups")),
-            # True if the paths or the user in the unit do not exist on the host.
+            # True if the unit has its own root folder or a dynamic user. Paths or users of the host then do not apply.
             "confined": bool(raw.get("RootDirectory") or raw.get("RootImage")) or raw.get("DynamicUser") == "yes",
-            # The value begins with another character if the folder is optional or is a home folder.
+            # Only a value that begins with a slash is a required folder. Others are optional, or mean a home folder.
             "needed_folder": raw.get("WorkingDirectory") if raw.get("WorkingDirectory", "").startswith("/") else None,
             "environment_files": env_file.required_files(raw.get("EnvironmentFiles", "")),
             "active_enter_at": at("ActiveEnter"),
@@ -156,7 +156,7 @@ def _process_environments(question: Question) -> List[Tuple[str, Mapping[str, st
 def _read_files(
     paths: Sequence[str], *, optional: Sequence[str], timeout: float
 ) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
-    """Return the variables of environment files, and the problems. A file on a dead mount does not block other files.
+    """Return the variables of environment files, and problems. A file on a dead mount does not block the other files.
 
     An optional file that does not exist is not a problem.
     """
@@ -188,7 +188,7 @@ def environment(question: Question) -> Dict[str, Any]:
         unit_sources, unit_files = _unit_environment(question)
         sources = [*sources, *unit_sources]
         files.extend(path for path in unit_files if path not in files)
-    # Many applications read a .env file themselves (dotenv). Variables that are already set have priority.
+    # Many applications read a .env file themselves (dotenv). Variables that are already set have priority over it.
     own = [path for path in map(service.path, collect_process.OWN_FILES) if path not in files]
     file_sources, problems = _read_files(files, optional=own, timeout=question.left * 0.8)
     sources = [*sources, *file_sources]
@@ -207,7 +207,7 @@ def environment(question: Question) -> Dict[str, Any]:
 
     database = path_of(lambda name: name == service.db_path_variable)
     names = {name for _source, values in sources for name, value in values.items() if value}
-    # If a file could not be read, no variable is reported as missing, because that file may set it.
+    # Report missing variables only if all variables are known: from a running process, or because every file was read.
     told = bool(running) or (bool(sources) and not problems)
     heap = _HEAP.search(first(lambda name: name == "NODE_OPTIONS")[0] or "")
     return found(

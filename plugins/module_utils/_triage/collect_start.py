@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the next start: check if systemd can run the unit's program, and if the service can use its database.
+"""Check if the next start can succeed: if systemd can run the unit, and if the service can use its database.
 
 Each fact describes the current state of the host, while an exit code only describes the last start.
 """
@@ -25,10 +25,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 # The kernel runs ELF files, and scripts that name their interpreter.
 _ELF, _SCRIPT = b"\x7fELF", b"#!"
 _HEAD = 256
-# The database, and the files that SQLite adds.
+# Suffixes of the database and of the files that SQLite creates next to it.
 _FAMILY = ("", "-wal", "-shm")
 _MOST_OTHERS = 20
-# Why systemd cannot run the unit.
+# The facts that explain why systemd cannot run the unit.
 _FAULTS = ("program_fault", "folder_fault", "user_fault", "group_fault")
 
 
@@ -40,7 +40,7 @@ def _account(user: str) -> Optional[pwd.struct_passwd]:
 
 @contextlib.contextmanager
 def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
-    """Run the block as the service's user. Yields True if that is possible."""
+    """Run the block with the rights of the service's user. Yields False if that is not possible."""
     if account is None or os.geteuid() not in (0, account.pw_uid):
         yield False
         return
@@ -71,7 +71,7 @@ def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Option
 
 
 def _format_fault(path: str) -> Optional[Message]:
-    """Return why the kernel cannot run a file of this format, or None if it can, or if we may not read the file."""
+    """Return why the kernel cannot run a file of this format, or None if it can or if the file cannot be read."""
     head = _ELF
     with contextlib.suppress(OSError), os.fdopen(safe_open.open_file(path), "rb") as stream:
         head = stream.read(_HEAD)
@@ -100,7 +100,7 @@ def start(question: Question) -> Dict[str, Any]:
         needed = [service.path(service.environment_file)] if service.environment_file else []
     facts["environment_files"] = [{"path": path, "exists": _exists(path)} for path in needed]
     used = [*needed, unit.get("file"), unit.get("program"), *(unit.get("drop_ins") or ())]
-    # The folder's time is included, because the removal of a drop-in changes it.
+    # The folders of the drop-ins are included, because the removal of a drop-in changes the time of its folder.
     facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())])
     # If the unit has its own root folder or a dynamic user, paths and accounts of the host do not apply.
     if service.manager != "systemd" or unit.get("load_state") != "loaded" or unit.get("confined"):
@@ -143,7 +143,7 @@ def _is_group(name: str) -> bool:
 
 
 def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
-    """Return the latest change of the existing paths. A link counts as well as its target."""
+    """Return the latest change of the existing paths. For a link, both the link and its target count."""
     times: List[float] = []
     for path in paths:
         with contextlib.suppress(OSError):
@@ -163,7 +163,7 @@ def _exists(path: str) -> Optional[bool]:
 
 
 def ownership(question: Question) -> Dict[str, Any]:
-    """Check if the service's user can write to the database, -wal, -shm and their folder. List other owners' files."""
+    """Check if the service's user can write to the database, -wal, -shm and the folder. List files of other owners."""
     account = _account(str(question.known.unit.get("user") or question.service.user))
     path = os.path.realpath(question.known.database_path)
     folder = os.path.dirname(path)
@@ -187,7 +187,7 @@ def ownership(question: Question) -> Dict[str, Any]:
             facts["denied"].append({key: entry[key] for key in ("path", "owner", "group", "mode")})
         if name and entry is not None and entry["uid"] != account.pw_uid:
             facts["foreign"].append(name)
-    # A link of the user may lead to a folder of another account. Do not report the names in it.
+    # List the folder with the user's own rights. A link of the user may lead to a folder that the user may not list.
     with safe_open.acting(safe_open.account_rights(account.pw_name)):
         facts["others"] = _others(folder, family=[path + suffix for suffix in _FAMILY], uid=account.pw_uid)
     return found(facts)
@@ -214,7 +214,7 @@ def _entry(path: str, *, account: pwd.struct_passwd, folder: bool) -> Optional[D
 
 
 def _others(folder: str, *, family: List[str], uid: int) -> List[str]:
-    """Return the folder's other entries, and the folder itself, if the service's user does not own them."""
+    """Return the paths that the service's user does not own: the folder and its entries, except those in family."""
     try:
         others = [folder] if os.stat(folder).st_uid != uid else []
         with os.scandir(folder) as entries:
@@ -222,5 +222,5 @@ def _others(folder: str, *, family: List[str], uid: int) -> List[str]:
                 if entry.path not in family and entry.stat(follow_symlinks=False).st_uid != uid:
                     others.append(entry.path)
     except OSError:
-        return [folder]  # the owner of its entries is unknown
+        return [folder]  # the entries cannot be listed, so their owners are unknown
     return sorted(others)[:_MOST_OTHERS]

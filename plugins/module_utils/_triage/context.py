@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Question and answer of each part of a triage, and helpers that several parts share."""
+"""The input and the result of each part of a triage, and helpers that several parts share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAUNCHERS = re.compile(r"(?:ba|da)?sh|env|npm|npx|sudo|nohup|python[\d.]*")
 
 
 class Service(NamedTuple):
-    """The service as its variables describe it. Relative paths are relative to app_dir."""
+    """The service as the inventory describes it. Relative paths are relative to app_dir."""
 
     app_dir: str
     command: Sequence[str]
@@ -46,7 +46,7 @@ class Service(NamedTuple):
     http_port: int
     required_environment: Sequence[str]
     state_dir: str
-    # Path of the health request, and the values of status that mean healthy. If the path is empty, no request is sent.
+    # Path of the health request (empty for no request), and the values of `status` in the answer that mean healthy.
     health_path: str = ""
     health_ok_statuses: Sequence[str] = ("ok",)
 
@@ -59,7 +59,7 @@ class Service(NamedTuple):
 class Known:
     """Results of earlier parts. The result of a part that could not be collected is empty.
 
-    unit, environment: the facts of these parts. processes: the processes in the facts of the part process.
+    unit, environment: the facts of these parts. processes: the processes that the part "process" found.
     database_path: the database that the service uses. app_dir_answers: true if the disk of app_dir answers. secrets:
     values to redact.
     """
@@ -104,7 +104,7 @@ class Question:
 
     @property
     def redactor(self) -> redact.Redactor:
-        """A redactor with the secrets that earlier parts found. Redact text before the text is cut."""
+        """A redactor with the secrets that earlier parts found. Always redact a text before it is cut."""
         return redact.Redactor(self.known.secrets)
 
     def begun_with(self, budget: float) -> Question:
@@ -172,7 +172,7 @@ def end_of(text: str, *, limit: int) -> Tuple[str, bool]:
 
 
 def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> Dict[str, Any]:
-    """Return facts by which a person can recognize a process, and a remedy can stop exactly this process."""
+    """Return facts that let a person recognize a process, and let a remedy stop exactly this process."""
     return {
         "pid": item.pid,
         "start_ticks": item.start_ticks,
@@ -184,7 +184,7 @@ def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> 
 
 
 def service_processes(question: Question) -> List[procfs.Process]:
-    """Return the service's processes: those with the service's command, and the unit's main process."""
+    """Return the service's processes: all processes with its command, and the unit's main process."""
     service = question.service
     if question.known.app_dir_answers:
         processes = procfs.service_processes(app_dir=service.app_dir, command=service.command)
@@ -212,7 +212,7 @@ def _in_unreachable_folder(service: Service) -> List[procfs.Process]:
 
 
 def program(question: Question) -> Optional[str]:
-    """Return the program that runs the service, if the process, the unit or the command names it."""
+    """Return the path of the program that runs the service, from the process, the unit or the command, or None."""
     service = question.service
     running = [item.get("exe") for item in question.known.processes]
     for path in (*running, question.known.unit.get("program")):

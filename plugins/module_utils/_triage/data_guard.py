@@ -28,7 +28,7 @@ Warn = Callable[[str], Any]
 
 
 def known(params: Params) -> Dict[str, Any]:
-    """Return the record of the open incident, and the last good row counts."""
+    """Return the record of the open incident, the hold, and a function that returns the last good row counts."""
     record = incident_store.current(params["state_dir"])
     if record is None or not params["incident"]:
         record = None
@@ -56,7 +56,7 @@ def _last_good(state_dir: str, path: str) -> last_good.Counted:
 def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
     """Copy the files of a database in doubt to the evidence, unless an up-to-date copy exists.
 
-    Returns path (of the copy, or None) and not_copied (the error, or an empty string).
+    Returns path (the copy, or None) and not_copied (the error, or an empty string).
     """
     path = database["path"]
     folder = f"{params['state_dir']}/evidence/{params['incident']}"
@@ -72,9 +72,9 @@ def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> bool:
-    """Return True if the copy has files of the same sizes, and no original was changed after the copy.
+    """Return True if the copy has files of the same sizes, and no original was changed after the copy was made.
 
-    made: time of the copy (UTC, 20260302T010203Z). The -shm does not count, because it contains no data, and every
+    made: time of the copy (UTC, 20260302T010203Z). The -shm file does not count, because it contains no data, and every
     reader of the database creates it.
     """
     there = {os.path.basename(each["path"]): each for each in files if not each["path"].endswith("-shm")}
@@ -84,17 +84,17 @@ def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> b
 
 
 def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, warn: Warn) -> None:
-    """Hold the service if a finding blocks its start. Release it if no reason for the hold is left."""
+    """Hold the service if a finding blocks its start. Release the service if no reason for its hold is left."""
     where = {**_place(params), "run": params["run"]}
     blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
-    # A finding that another cause explains does not concern the data. For example, a database at a wrong path is
-    # "missing".
+    # A finding that another cause explains does not concern the data. For example, a database is "missing" only because
+    # its configured path is wrong.
     of_data = [item for item in blocking if item["cause"] in DATA_CAUSES and not item["explained_by"]]
     record = known["record"] or {}
-    # If the time is unknown now, the earlier time still identifies the database.
+    # If the creation time cannot be read now, the time that was read before still identifies the database.
     created_at = last_good.Counted.of(result["facts"]["database"]).created_at or result["created_before"]
     conclusive = bool(result["facts"]["database"].get("conclusive"))
-    # A database that was not found is there now, but it may be another one.
+    # The first triage did not find the database. A database is there now, but it may be a different one.
     on_record = record.get("data") or {}
     another = on_record.get("state") == incident_store.NOT_FOUND and conclusive
     doubtful = bool(of_data) or (another and any(item["cause"] == "start_held" for item in blocking))
@@ -109,7 +109,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
             one_starter.note_unseen(state_dir=params["state_dir"], run=params["run"], warn=warn)
         return
     if known["held"] is None and not incident_store.in_doubt(record):
-        # If a person has accepted the damage, the row counts are unknown.
+        # If a person has accepted damage, the known row counts may be from before the damage, so they are not compared.
         if result["rows_collapsed"] and not on_record.get("accepted"):
             lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
             reasons = [f"Fewer rows than at the last good count: {lost}"]
@@ -144,7 +144,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
 
 
 def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the finding that explains a finding, or the finding itself if none does."""
+    """Return the finding that explains this finding, or this finding itself if no other explains it."""
     return next((other for other in findings if other["cause"] == finding["explained_by"]), finding)
 
 

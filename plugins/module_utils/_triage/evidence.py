@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The evidence bundle. It is saved before anything is changed, in a folder of its incident that only root can read.
+"""The evidence bundle. It is saved before anything is changed, in a folder per incident that only root can read.
 
-Everything is redacted before it is written. A second triage of the same incident gets its own folder within the first
-one, so that evidence is only added and never replaced.
+Everything is redacted before it is written. A second triage of the same incident gets a folder within the folder of the
+first one, so that evidence is only added and never replaced.
 
-Old bundles are pruned file by file, by their manifests. Other files in an incident's folder (for example the
-damaged database of a recovery) are kept.
+Pruning removes only the files that the manifest of an old bundle lists. Other files in an incident's folder (for
+example the damaged database of a recovery) are kept.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ LIMIT = 20 * 1024 * 1024
 _SPARE = 4 * 1024 * 1024
 # Minimum size of a bundle in bytes. If no folder has space for the whole bundle, a part of at least this size is saved.
 _LEAST = 256 * 1024
-# Size of the manifest without its entries, and of one entry.
+# Estimated size in bytes of the manifest without its entries, and of one entry.
 _MANIFEST, _ENTRY = 1024, 512
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _MANIFEST_NAME = "manifest.json"
 
-# Folders for the bundle if the state folder has no space. Every account can write there. So the bundle's folder gets a
-# name that cannot be guessed, and an existing folder is used only if this account owns it.
+# Folders for the bundle if it cannot be written to the state folder. Every account can write there. So the bundle's
+# folder gets a name that cannot be guessed, and an existing folder is used only if this account owns it.
 _ELSEWHERE = ("/var/tmp", "/tmp", "/dev/shm")  # noqa: S108
 _ELSEWHERE_PREFIX = "itsm-runbook-evidence-"
 
@@ -63,7 +63,7 @@ class Saved(NamedTuple):
 
 
 class Keep(NamedTuple):
-    """Limits for the evidence of closed incidents: number of incidents, and days. 0 is unlimited."""
+    """Limits for the evidence of closed incidents: number of incidents, and days. 0 means no limit."""
 
     incidents: int = 0
     days: float = 0.0
@@ -95,7 +95,7 @@ def _ours(path: str) -> bool:
 
 
 def _place_in(parent: str) -> str:
-    """Return the subfolder that an earlier triage made, or else a new path that cannot be guessed."""
+    """Return the subfolder that an earlier triage created, or else a new path that cannot be guessed."""
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(parent)):
             path = os.path.join(parent, name)
@@ -123,7 +123,7 @@ def _manifest(folder: str) -> Dict[str, Any]:
 
 
 def _folders(top: str) -> Iterator[str]:
-    """Return the folders of an incident that may contain a bundle: its own folder, and those of later triages."""
+    """Yield the folders of an incident that may contain a bundle: its own folder, and the folders of later triages."""
     yield top
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(top)):
@@ -186,9 +186,9 @@ def _is_incident(top: str) -> bool:
 
 
 def _open_incidents(state_dir: str) -> Optional[List[str]]:
-    """Return the open incidents, or None if they are unknown (see incident_record)."""
+    """Return the ids of the open incidents, or None if they are unknown. See _incident/record.py."""
     found = []
-    # The record is in the lease's folder while the state folder cannot be written to.
+    # While the state folder cannot be written to, the record is in the folder of the lease.
     for folder in (state_dir, host_lease.Seat(state_dir=state_dir).folder):
         try:
             with open(os.path.join(folder, "incident.json"), "rb") as stream:
@@ -206,7 +206,7 @@ def _prune(place: str, *, spared: Sequence[str], keep: Keep) -> None:
         return
     now = time.time()
     tops = [os.path.join(place, name) for name in os.listdir(place) if _NAME.match(name)]
-    # The age of the evidence is the age of its newest triage.
+    # The evidence of an incident is as old as its newest triage.
     ages = {
         top: max(
             os.stat(os.path.join(folder, _MANIFEST_NAME)).st_mtime for folder in _folders(top) if _manifest(folder)
@@ -214,7 +214,7 @@ def _prune(place: str, *, spared: Sequence[str], keep: Keep) -> None:
         for top in tops
         if _is_incident(top) and os.path.basename(top) not in spared
     }
-    # The bundle of this incident is number 1.
+    # This incident is number 1, so the newest other incident is number 2.
     for number, (top, written) in enumerate(sorted(ages.items(), key=lambda pair: -pair[1]), start=2):
         if (keep.days and now - written > keep.days * 86400) or (keep.incidents and number > keep.incidents):
             _remove(top)
@@ -225,7 +225,7 @@ def _remove(top: str) -> None:
         for path in _written(folder):
             with contextlib.suppress(OSError):
                 os.unlink(path)
-        with contextlib.suppress(OSError):  # not empty, because it contains other files
+        with contextlib.suppress(OSError):  # the folder also contains other files
             os.rmdir(folder)
 
 
@@ -233,8 +233,8 @@ def _remove(top: str) -> None:
 class _Bundle:
     """The content of a bundle, and the settings for writing it.
 
-    spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why earlier folders were not
-    usable.
+    spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why the folders that were tried
+    first could not be used.
     """
 
     incident: str
@@ -302,13 +302,13 @@ def save(
 ) -> Saved:
     """Write files (see context.file) as the bundle of an incident and return the path of the bundle.
 
-    The content is redacted unless this was done before.
+    The content is redacted, except for files that are marked as redacted.
 
-    All triages of one incident together stay below limit bytes. The first files have priority. The bundle is written to
-    the first usable folder of elsewhere if state_dir has no space, cannot be written to, or does not answer within
-    timeout seconds (home_answers=False: it is known not to answer). If no folder has space for the whole bundle, a part
-    is written to the folder with the most space. In both cases, there is a warning and a note in the manifest. about:
-    further content of the manifest. Raises EvidenceError.
+    The bundles of one incident together have at most limit bytes. The first files have priority. If state_dir has no
+    space, cannot be written to, or does not answer within timeout seconds, the bundle is written to the first usable
+    folder of elsewhere. If no folder has space for the whole bundle, a part is written to the folder with the most
+    space. In both cases, there is a warning and a note in the manifest. home_answers: False if it is known that
+    state_dir does not answer. about: further content of the manifest. Raises EvidenceError.
     """
     if not _NAME.match(incident):
         raise EvidenceError(f"incident is {incident!r}: must be a folder's name of letters, digits, '.', '_' and '-'")

@@ -26,9 +26,9 @@ class Finding:
     confidence: a cause with at least 0.5 is likely, any other is only a note. summary, remedy (the action to take now)
     and prevention (how to prevent it in future) are messages. See messages.py. blocks_start: True if a start of the
     service would do harm. useless_rungs: the rungs of the ladder that cannot help. details: input for the remedies.
-    explains: the consequences in the table that the cause has in this case, or None for all of them. only_by: the
-    causes that can explain it in this case, or None for all causes. past: True if the cause no longer exists, so that
-    it ranks below current causes.
+    explains: the consequences from the table of causes that apply in this case, or None if all apply. only_by: the
+    causes that can explain this cause in this case, or None for all causes. past: True if the cause no longer exists.
+    It then ranks below current causes.
     """
 
     confidence: float
@@ -47,7 +47,7 @@ class Finding:
 
     @property
     def rungs_help(self) -> bool:
-        """True if any rung of the ladder can help."""
+        """True if at least one rung of the ladder can help."""
         return set(self.useless_rungs) != set(RUNGS)
 
     def as_dict(self) -> Dict[str, Any]:

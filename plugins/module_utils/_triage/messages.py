@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English for findings: the problem (finding), what to do now (remedy), how to prevent it in future (prevention).
+"""English texts for findings: the problem (finding), the action to take now (remedy), how to prevent it (prevention).
 
-A template does not end with a full stop. The Japanese one is in plugin_utils/_messages/ja_findings.py, under the same id.
+A template does not end with a full stop. The Japanese templates with the same ids are in
+plugin_utils/_messages/ja_findings.py.
 """
 
 from __future__ import annotations
@@ -228,7 +229,7 @@ ENGLISH: Dict[str, str] = {
     "finding.unknown.every_port": "The service serves none of its ports; the cause was not found",
     "remedy.unknown": "Read the evidence. If it shows no risk, restart the service",
     "prevention.unknown": "Let the service log why it ends",
-    # These replace the remedy with the same name if a rung has already restarted the service.
+    # remedy.tried.X replaces remedy.X if a rung has already restarted the service.
     "remedy.tried.unhandled_exception": "Roll back to the previous release",
     "remedy.tried.oom_kill": "Set the proposed limits or give the host more memory",
     "remedy.tried.heap_oom": "Look for a memory leak. If the load explains the memory it needs, set the proposed heap size",

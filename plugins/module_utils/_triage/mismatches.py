@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Differences between configuration and host. Each is a Mismatch, for the rule config_mismatch."""
+"""Find differences between the configuration and the host, for the rule config_mismatch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# Problem codes of a database that may only have another path, or does not exist yet.
+# Problem codes of a database that may only be at another path, or that does not exist yet.
 _ABSENT = ("missing", "empty", "no_tables")
 
-# Answers that may differ at another time: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
+# Statuses that are only temporary: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
 _NOT_NOW = (408, 429)
 
-# The effects of a mismatch: the service does not start, or does not use the configured files.
+# What a mismatch can affect: the start, the npm modules, the database, or HTTPS.
 START = "start"
 MODULES = "modules"
 DATABASE = "database"
@@ -30,8 +30,8 @@ HTTPS = "https"
 class Mismatch(NamedTuple):
     """One difference between configuration and host.
 
-    hinders: True if no start can succeed before it is fixed. serves: True if the service is running and answers, and
-    only our checks use another path or port. A stop of the service would then cause an outage.
+    hinders: True if no start can succeed before the mismatch is fixed. serves: True if the service is running and
+    answers, and only the checks of this collection use a wrong path or port. Stopping it would then cause an outage.
     """
 
     what: str
@@ -104,11 +104,11 @@ def _of_host(facts: Facts) -> List[Mismatch]:
 
 
 def _of_question(facts: Facts) -> List[Mismatch]:
-    """Return the mismatch of a health check at a path that does not report health, or none if that is not certain.
+    """Return a mismatch if the path of the health check does not report health, and nothing if that is uncertain.
 
-    An answer of 401, 403 or 404 refuses the request. A redirect or an HTML page does not report the health of the
-    service. A restart does not change these answers. But a service whose routes did not load also gives them, and then
-    a restart may help. So the path is considered wrong only if all of the following is true:
+    A status of 401, 403 or 404 means that the request was refused. A redirect or an HTML page does not report the
+    health of the service. A restart does not change these answers. But a service whose routes did not load gives the
+    same answers, and then a restart may help. So the path is considered wrong only if all of the following is true:
 
     - The process on the port that users reach is known to be the service. For a proxy or another program on that port,
       the cause is port_conflict or unknown.
@@ -116,16 +116,17 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     - The log has no healthy answer for this path, and no error after the last healthy answer for any path.
     - Everything that the service needs (database, schema, dependencies, free space) was checked and is available.
 
-    If one of these is unknown, the ladder runs as for any unhealthy service. If all are true and there is an outage
-    nevertheless, contacts are notified immediately, and no working service was stopped. This is the smaller risk.
+    If one of these is unknown, the ladder runs as for any unhealthy service. If all are true, the service is not
+    restarted, and contacts are notified immediately. In a real outage, this costs time, but stopping a working service
+    would be worse.
     """
     path, health = facts.service.health_path, facts.ports.health
     status = health.status
     elsewhere = status == 200 and health.problem in http_probe.WITHOUT_HEALTH
     refused = 300 <= status < 500 and status not in _NOT_NOW
-    # In a log, an HTML page looks like a healthy answer.
     if not path or not (elsewhere or refused) or not facts.ports.proven:
         return []
+    # If the answer was an HTML page, the log is not searched for healthy answers, because such a page looks like one.
     if not _seems_well(facts, path if refused else ""):
         return []
     variant = "health_page" if elsewhere else "health_path"
@@ -134,10 +135,10 @@ def _of_question(facts: Facts) -> List[Mismatch]:
 
 
 def _seems_well(facts: Facts, path: str) -> bool:
-    """Return True if a service that answers shows no problem. An earlier healthy answer for the path is one too."""
+    """Return True if a service that answers shows no problem. path: a healthy answer for it in the log is a problem."""
     if facts.process.restarted or facts.ports.silent or facts.unit.active_state not in (None, "active"):
         return False
-    # A path that gave a healthy answer before is correct, so the service is unhealthy.
+    # If the path gave a healthy answer before, the path is correct and the service is unhealthy.
     answered = re.compile(
         rf"""\b(?:GET|HEAD)[\s"']+{re.escape(path)}(?:\?\S*)?(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?2\d\d\b"""
     )
@@ -210,9 +211,9 @@ def _of_environment(facts: Facts) -> List[Mismatch]:
     return found
 
 
-# Invalid settings that have their own cause.
+# Settings whose problem is already reported elsewhere if the unit has one of these load states.
 _REPORTED = {"nexus_unit": ("masked", "bad-setting", "error", "not-found")}
-# Under systemd, a restart needs none of these, because the unit has its own settings.
+# Under systemd, a restart does not need these variables, because the unit has its own settings.
 _OF_UNIT = ("nexus_command", "nexus_environment_file", "nexus_user")
 _UNUSED = ("nexus_log_file", "nexus_pid_file", "nexus_db_path_variable")
 _PORTS = ("nexus_https_port", "nexus_http_port")
@@ -234,7 +235,7 @@ def _of_settings(facts: Facts) -> List[Mismatch]:
 
 
 def _database(facts: Facts) -> Sequence[str]:
-    """Return DATABASE if a wrong path can explain the problem of the database, else nothing.
+    """Return DATABASE if a wrong path can explain the problem of the database, otherwise nothing.
 
     A path can explain that the database was not found there, but not that an existing file is damaged.
     """
@@ -243,7 +244,7 @@ def _database(facts: Facts) -> Sequence[str]:
 
 
 def _without_name(item: Mapping[str, Any]) -> Message:
-    """Return the problem with a setting without the setting's name, because the finding already has that name."""
+    """Return the problem with a setting, without the setting's name, because the finding already contains the name."""
     name, text, told = str(item["variable"]), str(item["message"]), of(item, "message")
     if told.id == "reason.setting.is" and {"value", "why"} <= told.values.keys():
         return message("reason.mismatch.setting", value=told.values["value"], why=told.values["why"])

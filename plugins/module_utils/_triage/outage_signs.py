@@ -37,7 +37,8 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
     if unit.active_state not in (None, "active", "reloading"):
         sign(unit.exited_at or unit.active_exit_at, "bad", f"unit {unit.name}: main process ended")
     ends = _ends(facts)
-    # The outage began with the first exit or, if the service may have served after that exit, with the last one.
+    # Report the first exit. If the unit was started after it, also report the last exit, because the service may have
+    # served in between.
     started = [item["at"] for item in facts.journal.starts]
     again = ends[-1:] if any(ends[0]["at"] <= at <= ends[-1]["at"] for at in started if ends) else []
     for item in [*ends[:1], *again]:
@@ -54,7 +55,7 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
 def _ends(facts: Facts) -> List[Mapping[str, Any]]:
     """Return the exits and stops of the unit that belong to this outage, oldest first.
 
-    The counter NRestarts is not used, because it also counts restarts of earlier weeks, and a stop resets it to 0. Two
+    The counter NRestarts is not used, because it may include restarts from weeks ago, and a stop resets it to 0. Two
     exits belong together if the service ran only for seconds between them. If the unit has been active for minutes, the
     outage did not begin with an exit.
     """

@@ -4,8 +4,8 @@
 
 """Collect all facts that a person would check during an outage, in one pass with limited time and size.
 
-triage_pass runs the parts. This process itself accesses no path of the service. The package causes interprets the
-facts.
+triage_pass runs the parts in child processes. This process itself accesses no path of the service, which could hang.
+The package causes interprets the facts.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 
 # Causes that concern the data. If one of them blocks the start, the data are in doubt.
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
-# Minimum time in seconds for each folder of the bundle, because the bundle is written to disk file by file.
+# Minimum time limit in seconds for writing the bundle to a folder. Each file is written to disk separately.
 _LEAST_FOR_BUNDLE = 2.0
 
 
 class TriageError(Exception):
-    """The triage failed."""
+    """The evidence of a triage could not be saved."""
 
 
 def is_older(held: Optional[Mapping[str, Any]], created_at: str, *, on_record: Mapping[str, Any]) -> bool:
-    """Return True if a database that was not found is back: it was created before the hold because of its folder.
+    """Return True if a database that was not found at first is back.
 
-    on_record: the data of the incident's record.
+    That is the case if the service is held because the folder of its database was missing, and the database was created
+    before that hold. on_record: the data of the incident's record.
     """
     about_folder = held is not None and held.get("cause") == "config_mismatch" and bool(on_record.get("unseen"))
     return bool(held is not None and about_folder and created_at and created_at < str(held.get("at") or ""))
@@ -53,7 +54,7 @@ def _hold_facts(
     *,
     on_record: Mapping[str, Any],
 ) -> Dict[str, Any]:
-    """Return the rows compared with the last good count, and the hold with its reasons."""
+    """Return the comparison of the rows with the last good count, and the hold with the reason to keep it."""
     rows, database = counted.rows, facts.get("database") or {}
     created_at = last_good.Counted.of(database).created_at
     replaced = counted.is_replaced_by(created_at)
@@ -84,10 +85,10 @@ def _hold_facts(
 
 
 def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> Finding:
-    """Return the finding, adapted to the damage that a person has accepted.
+    """Return the finding, which no longer blocks the start if a person has accepted its damage.
 
-    Accepted damage is still reported, but does not block the start. accepted: the problem codes of that damage. Damage
-    with another code occurred later and blocks the start.
+    Accepted damage is still reported. accepted: the problem codes of that damage. Damage with another code occurred
+    later, so it still blocks the start.
     """
     damages = Database.of(facts.get("database")).damages
     covered = {
@@ -124,11 +125,11 @@ def triage(
 ) -> Dict[str, Any]:
     """Collect all facts once and return the result of the module triage_info.
 
-    record: the record of the open incident. held: the hold of the service. last_good_of returns the row counts of a
-    database from when it was last found sound. settings: problems with the service's variables, from the preflight.
+    record: the record of the open incident. held: the hold of the service. last_good_of: returns the row counts of a
+    database at its last sound check. settings: problems with the service's variables that the preflight found.
 
-    If the check of the database does not finish by the deadline, it gets database_timeout more seconds, because the
-    service must not start on an unchecked database.
+    If the check of the database does not finish by the deadline, it is repeated for at most database_timeout seconds.
+    The service must not start on an unchecked database.
 
     If incident is set, the evidence is written below service.state_dir. If save is False, only the planned path is
     returned. Raises TriageError if the evidence cannot be written anywhere.
@@ -206,13 +207,13 @@ def _save(
 def _result_file(result: Mapping[str, Any], redactor: redact.Redactor) -> Dict[str, Any]:
     """Return the evidence file with the result of this triage."""
     summary = {name: result[name] for name in ("findings", "facts", "parts", "signs")}
-    # Redact the result as data and not as text. In text, a number after a name like "token" would be removed, which
-    # breaks the JSON.
+    # Redact the result as data and not as text. In text, a number after a name like "token" would be masked, and the
+    # JSON would be invalid.
     text = json.dumps(redactor.value(summary), indent=1, sort_keys=True)
     return {**file("triage.json", "this pass", text), "redacted": True}
 
 
 def _about(result: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the entry about this triage in the manifest of the evidence."""
+    """Return the information about this triage for the manifest of the evidence."""
     not_reached = {name: report for name, report in result["parts"].items() if not isinstance(report, float)}
     return {"host": socket.gethostname(), "window": result["facts"]["window"], "not_reached": not_reached}

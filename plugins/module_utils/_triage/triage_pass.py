@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One pass of a triage, with the order of its parts and the results that each part gets from earlier parts.
+"""Run the parts of a triage in the right order, and give each part the results of earlier parts.
 
 Each part is one function that takes a Question and returns the result of context.found(). It runs in a separate process
 (see parallel), so a part that hangs or crashes loses only its own result.
@@ -33,15 +33,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 Part = Callable[[Question], Dict[str, Any]]
 
-# Share of the deadline for the first parts. They read systemd, /proc and small files to find the paths for later parts.
+# Share of the deadline for each of the first steps. They query systemd, /proc and small files for the paths to check.
 _EARLY_SHARE = 0.15
-# A stop of the unit at most this many seconds before the record of a takeover is the takeover's own stop.
+# A takeover itself stops the unit at most this many seconds before the takeover is recorded.
 _OWN_STOP = 1.0
 
 _PATHS = ("database", "log", "working directory")
 # Share of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
-# If a file gives no answer within this many seconds, its disk does not answer.
+# If a file cannot be read within this many seconds, its disk counts as not answering.
 _SIGN_OF_LIFE = 1.0
 
 
@@ -104,12 +104,12 @@ def _sign_of_life(path: str) -> None:
 
 
 def _run(part: Part, question: Question) -> Dict[str, Any]:
-    """Run a part. Call this in the part's own process. The time of the part begins now."""
+    """Run a part in its own process. The time limit of the part starts now."""
     return part(question.begun_with(question.budget))
 
 
 class Triage:
-    """One pass, with the order of its parts and the results that each part gets from earlier parts."""
+    """One pass of a triage. It runs the parts in order and gives each part the results of earlier parts."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Triage:
         self.done.take(parallel.ask(questions, timeout=timeout, after=after, until=until))
 
     def ask_all(self, database_timeout: float) -> None:
-        """Run all parts. Only the database may get more time than the deadline: database_timeout seconds."""
+        """Run all parts before the deadline. Only the check of the database may get database_timeout more seconds."""
         self._early()
         self._late()
         self._database_again(database_timeout)
@@ -170,11 +170,11 @@ class Triage:
         self._known = dataclasses.replace(self._known, database_path=self._database()["path"])
 
     def _database(self) -> Dict[str, str]:
-        """Return the used database, the source of that path, and the configured database."""
+        """Return the path of the database that the service uses, the source of that path, and the configured path."""
         for entry in self.done.facts["paths"]:
             if entry.get("what") == "database" and "effective" in entry:
                 return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
-        # Links were not followed, because the disk does not answer.
+        # The part that follows links gave no answer. The disk may not answer, so links are not followed here.
         question = dataclasses.replace(self._base, known=self._known)
         path, source = collect_paths.used_database(question, links=False)
         configured = os.path.normpath(self._service.path(self._service.db_path))
@@ -183,7 +183,8 @@ class Triage:
     def _late(self) -> None:
         """Run all other parts."""
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
-        # If both parts ran at the same time, each would report the other as a process that has the database open.
+        # The part "migrations" waits for the part "database". Otherwise, each would report the other as a process that
+        # has the database open.
         self._ask(self._late_parts(), timeout=max(0.1, min(self._part_timeout, left)), after={"migrations": "database"})
         if collect_application.to_be_listed(self.done.of("migrations"), self.done.of("migrations_shipped")):
             left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
@@ -243,7 +244,7 @@ class Triage:
         self._ask({"database": collect_application.database}, timeout=timeout)
 
     def facts(self) -> Dict[str, Any]:
-        """Return the facts by part, and the facts that this process itself knows."""
+        """Return the facts of all parts, and the facts that this process itself knows."""
         service, facts = self._service, self.done.facts
         if self._record is not None:
             _as_before_the_takeover(facts, self._record)
@@ -269,7 +270,7 @@ class Triage:
         facts["window"] = {
             "since": timestamps.iso(_since(facts, window=self._window)),
             "until": timestamps.now(),
-            # In a container, this is the start of the container.
+            # In a container, process 1 starts with the container.
             "booted_at": first.started_at if first is not None else None,
         }
         return facts

@@ -34,13 +34,13 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
     broken = bool(missing or unloadable or nothing_there)
     named, of_packages = facts.errors.modules_missed()
     words = facts.errors.signature("module_missing") if of_packages else []
-    # The service may also work with a version that differs from the lock file.
+    # A package that differs from the lock file is only a hint, because the service may work with it.
     if not broken and not words and not packaged.invalid:
         return None
     repaired = packaged.ok is True and not broken
     evidence = [says("node_modules", "is not there")] if nothing_there else []
     evidence += [says("node_modules", text) for text in (packaged.reasons or missing + unloadable)[:5]]
-    # The facts come first, because the log may contain lines of an earlier start.
+    # Facts have priority over the log, because the log may contain lines of an earlier start.
     packages = missing + unloadable or sorted(named)
     reason = "missing" if missing or nothing_there else "unloadable" if unloadable else "invalid"
     if not broken and words:
@@ -90,7 +90,7 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
     place: Mapping[str, Any] = {}
     useless = _useless_in_a_loop(facts)
     if found:
-        # Use the latest exception. If starts have failed since the outage began, their reason must be fixed first.
+        # Use the latest exception. If later starts have failed, the reason of the last failure must be fixed first.
         source, latest = sorted(found, key=lambda pair: pair[1]["at"] or "")[-1]
         text, where = str(latest["message"]), location(latest)
         place = latest.get("place") or {}
@@ -131,7 +131,7 @@ def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
-    """Return the rungs that only start the service, if systemd has repeatedly started it without success."""
+    """Return the rungs that only start the service if systemd has tried that several times, otherwise nothing."""
     return ONLY_START if facts.process.gone and facts.process.falls >= LOOP_FALLS else ()
 
 
@@ -192,7 +192,7 @@ def location(item: Mapping[str, Any]) -> str:
 
 
 def in_dependency(item: Mapping[str, Any]) -> bool:
-    """Return True if the error is in a package, which a rebuild of the dependencies may repair."""
+    """Return True if the error is in an npm package. A rebuild of the dependencies may then help."""
     return "/node_modules/" in location(item)
 
 

@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 
 FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "wal_pending")
 
-# The causes that a mismatch explains, by the effect of the mismatch on the service. See mismatches.py.
+# The causes that a mismatch explains, by the part of the service that the mismatch affects. See mismatches.py.
 OF_MISFITS: Dict[str, Tuple[str, ...]] = {
     mismatches.START: FALLS,
     mismatches.MODULES: ("modules_broken",),
@@ -22,7 +22,7 @@ OF_MISFITS: Dict[str, Tuple[str, ...]] = {
 
 LOOP_FALLS = 3
 
-# If this many starts in a row have failed and nothing has changed, the next start fails too.
+# If this many starts in a row have failed and nothing has changed, the next start will fail too.
 PROOF = 2
 
 

@@ -187,7 +187,7 @@ def _step_failures(facts: Facts) -> List[Tuple[str, int]]:
     for item in ends:
         told = _STEP.search(str(item["text"]))
         status = int(told.group(1)) if told else 0
-        # Count only successive failures up to now.
+        # Count only the failures in a row up to now: any other exit empties the list.
         found = [*found, (str(item["at"]), status)] if status in _STEPS and item["at"] > facts.process.served_at else []
     return found
 

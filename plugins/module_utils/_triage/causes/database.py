@@ -90,9 +90,9 @@ def db_locked(facts: Facts) -> Optional[Finding]:
     main = facts.unit.main_pid
     blocking = [item for item in database.holders if item.get("role") in sqlite_holders.BLOCKING]
     strangers = [item for item in blocking if not item.get("ours")]
-    # Under systemd, a process of the service that is not its main process is left over from an earlier start.
+    # Under systemd, a process of the service that is not the unit's main process is left over from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
-    # The service seems healthy, but its writes are blocked.
+    # These processes block all writes, even if the service seems healthy.
     lasting = [item for item in strangers if item.get("blocks_for")]
     if not facts.troubled:
         strangers, stale = lasting, []
@@ -112,7 +112,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
         seconds = f"{holders[0]['blocks_for']:.1f}"
         summary = message("finding.db_locked.writes_wait", seconds=seconds, **first)
     elif holders:
-        # A process that only writes at the moment of the check does no harm.
+        # A process that happens to write during the check does no harm.
         confidence = 0.93 if words else 0.9 if silent else 0.45
         summary = message("finding.db_locked.holder", **first)
     elif problems:
@@ -148,7 +148,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     locked, missing = facts.errors.signature("migration_locked"), facts.errors.signature("migration_missing")
     ahead = "migration directory is corrupt" in facts.errors.text()
     migrators = list(migrations.migrators)
-    # The service itself applies migrations only before it listens, while it has its database open.
+    # The service applies its own migrations before it listens. So it may be migrating if it does not listen yet.
     if facts.ports.unserved and not facts.ports.waiting and migrations.lock_stale is False:
         migrators += [{**item, "command": " ".join(item.get("argv") or ())[:80]} for item in facts.process.processes]
     evidence = (
@@ -159,7 +159,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     prevention = message("prevention.migration_pending")
     common: Dict[str, Any] = {"prevention": prevention, "details": {"pending": pending, "lock_held": left_behind}}
     if held and migrators:
-        # A running migration needs no remedy.
+        # The details give the remedies nothing to do, because a running migration must not be disturbed.
         common["details"] = {"pending": [], "lock_held": False}
         return Finding(
             confidence=0.9,
@@ -201,7 +201,7 @@ def _migration_lock(
 ) -> Finding:
     """Return the finding for a migration lock that a migration left behind. words: log lines about the lock."""
     stands = held is not False
-    # If no log line reports the lock, the service may start nevertheless. The lock then only blocks migrations.
+    # If no log line reports the lock, the service may start with the lock set. The lock then blocks only migrations.
     useless = RUNGS if words else MIGRATE
     return Finding(
         confidence=(0.95 if held else 0.9 if stands else 0.5) if words else 0.6,

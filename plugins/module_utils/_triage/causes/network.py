@@ -35,7 +35,7 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
     for listener in facts.ports.listeners:
         where = f"{listener['address']} port {listener['port']}"
         ours = [owner for owner in listener["owners"] if owner["ours"]]
-        # If the service also has the socket open, the socket was passed to it.
+        # If the service has the socket open too, another process has passed the socket to it. This is no conflict.
         for owner in ours or listener["owners"]:
             text = f"pid {owner['pid']}, user {owner['user']}: {owner['command']}"
             if not owner["ours"]:
@@ -71,8 +71,8 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
         # Every rung stops an older process of the service before it starts the service.
         useless_rungs=RUNGS if strangers else (),
         details={"processes": [process_details(owner, port=port) for port, owner in strangers + stale]},
-        # A process of the service that hangs also has the port open. Another program does not affect how the service
-        # answers.
+        # An older process of the service that hangs with the port open explains a service that does not answer. Another
+        # program on the port does not.
         explains=(*FALLS, "hung") if stale else FALLS,
         past=not strangers and not stale,
     )
@@ -90,7 +90,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     key, fault = Key.of(file.key), file.fault()
     outdated = [item for item in (file, served) if item.outdated]
     serving = not facts.process.gone and not ports.silent and ports.unserved in ([], ["https"])
-    # An error in the files does not disappear while the service starts.
+    # If the files have an error, waiting does not help. Otherwise, a young process may offer HTTPS a little later.
     fallen_back = serving and bool(ports.unserved) and (bool(fault) or facts.process.age > _START_SECONDS)
     words = facts.errors.signature("tls") if facts.down else []
     if not (outdated or fallen_back or words or (fault and facts.process.gone)):
@@ -118,7 +118,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
         confidence = 0.45
     useless: Sequence[str] = ()
     if serving and read_again:
-        useless = ABOVE_THE_FIRST  # the higher rungs do not help more than a restart
+        useless = ABOVE_THE_FIRST  # a restart is enough, and higher rungs do not help more
     elif serving or (fault and words and facts.process.gone):
         # A restart would interrupt the HTTP that is still served, and would not bring HTTPS back.
         useless = RUNGS
@@ -148,7 +148,7 @@ def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
 
 
 def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[str, str]]:
-    """Return the facts about certificate and key. fallen_back: the service serves only HTTP."""
+    """Return the evidence about certificate and key. fallen_back: True if the service serves only HTTP."""
     file, key = facts.certificate, Key.of(facts.certificate.key)
     evidence = [
         says(source, f"{item.subject}: valid from {item.not_before} to {item.not_after}")

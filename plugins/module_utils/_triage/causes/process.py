@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes that are visible in how the process ended: hung, killed, stopped, held, or unknown."""
+"""Causes that the state or the end of the process shows: hung, crash loop, killed, stopped, held, or unknown."""
 
 from __future__ import annotations
 
@@ -110,14 +110,14 @@ def killed(facts: Facts) -> Optional[Finding]:
 
 
 def _sends(signal: str) -> Sequence[str]:
-    """Return the causes that can end a process by this signal. A signal that a person sent has no other cause."""
+    """Return the causes that can end a process by this signal. There are none for a signal that a person sent."""
     if signal == "KILL":
         return ("oom_kill",)
     return () if signal in SENT else _CRASHES
 
 
 def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
-    """Return a finding, or None, for a service without systemd whose process is gone and whose log shows no error."""
+    """Return a finding if a process without systemd is gone and its log shows no error, otherwise None."""
     service, log = facts.service, facts.log
     if service.manager != "process" or not facts.process.gone or facts.errors.exceptions() or facts.errors.last_word():
         return None
@@ -239,7 +239,7 @@ def start_held(facts: Facts) -> Optional[Finding]:
 
 
 def unknown(facts: Facts) -> Optional[Finding]:
-    """Report a service that is down without a known cause. This rule is used only if no other rule applies."""
+    """Report a service that is down without a known cause. evaluate() drops this finding if a likely cause is found."""
     if not facts.down:
         return None
     if facts.process.gone and facts.unit.exited:

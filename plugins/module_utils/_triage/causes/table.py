@@ -7,9 +7,9 @@
 One cause is one function in the file of its subject and one row of the table below. A rule gets the Facts and returns
 a Finding, or None. To add a cause, write its rule, add it to the table, and add a test.
 
-A rule reports only what is true now or was true within the window. On a healthy host, it returns None. It marks a rung
-of the ladder as useless only if facts, and not only log lines, show that the cause still exists. A fault that has been
-fixed must not delay the recovery.
+A rule reports only facts that are true now or were true within the window. On a healthy host, it returns None. It marks
+a rung of the ladder as useless only if facts, and not only log lines, show that the cause still exists. Otherwise, a
+fault that has already been fixed would delay the recovery.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
 
 
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
-    """Return the findings ordered by confidence, past causes after current ones.
+    """Return the findings ordered by confidence, with past causes after current ones.
 
     A finding comes after the finding that explains it. The finding "unknown" comes before notes, because a note
     explains nothing.
@@ -138,7 +138,7 @@ def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
 
 
 def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
-    """Return True if a past cause still explains another cause. It explains an error only if the error names it."""
+    """Return True if a past cause still explains another cause. An exception must match one of its error patterns."""
     error = found.get("unhandled_exception")
     if other == "killed":
         # If systemd killed the process after a timeout, the past cause may be the reason.

@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.p
 
 
 class Validity(Part):
-    """The subject of a certificate, and the time for which it is valid."""
+    """The subject of a certificate, and its validity period."""
 
     subject: Optional[str] = None
     not_before: Optional[str] = None
@@ -36,7 +36,7 @@ class Key(Part):
 
 
 def _unusable(file: Union[Certificate, Key]) -> bool:
-    """Return True if no account can use the file. Errors that only this account may get do not count."""
+    """Return True if no account can use the file. An error that may affect only this account does not count."""
     error = file.error or "" if file.exists else ""
     return bool(error) and not any(words in error for words in ("Permission denied", "passphrase"))
 

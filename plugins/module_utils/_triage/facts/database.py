@@ -12,9 +12,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
-# Problem codes of the database that do not mean damage, or that have their own causes.
+# Problem codes that do not mean damage to the database, for example because another cause reports them.
 _NO_DAMAGE = ("locked", "schema_too_new")
-# Problems that prevent reading the database. They do not concern its content.
+# Error texts that mean that the database could not be opened. They do not concern its content.
 _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")
 
 
@@ -42,7 +42,7 @@ class Database(Part):
 
     @property
     def away(self) -> Optional[Message]:
-        """The problem that the folder or the file system of the database is not there, or None."""
+        """The message that the folder or the file system of the database is missing, or None."""
         found = [item for item in self._errors if item["code"] in sqlite_files.AWAY]
         return from_dict(found[0]["messages"]["message"]) if found else None
 

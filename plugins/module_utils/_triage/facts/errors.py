@@ -29,7 +29,7 @@ _LAST_WORD = lazy(
 
 
 class Errors(NamedTuple):
-    """The errors in log and journal. Some count only if the process ended."""
+    """The errors in log and journal. Some errors count only if the process has ended."""
 
     log: Log
     journal: Journal
@@ -54,10 +54,10 @@ class Errors(NamedTuple):
         ]
 
     def last_word(self) -> Optional[Tuple[str, str]]:
-        """Return (source, line) if the service is gone and its log ends with an error."""
+        """Return (source, line) if the log or the journal ends with an error of the last start, or None."""
         since, started = self.process.window.since, self.process.unit.started_at
         for source in self._sources:
-            # Leave out the stack, because the message is above it.
+            # Leave out the lines of the stack, because the error message is above them.
             lines = [
                 text for text in source.lines if text.strip() and not _OF_MANAGER.match(text) and not _FRAME.match(text)
             ]
@@ -69,7 +69,7 @@ class Errors(NamedTuple):
         return None
 
     def text(self) -> str:
-        """Return all texts about why the service ended, for a rule that searches them for a word."""
+        """Return all texts about why the service ended, so that a rule can search them for a word."""
         word = self.last_word()
         return "\n".join([*(item["message"] for _source, item in self.exceptions()), *(word[1:] if word else ())])
 
@@ -85,7 +85,7 @@ class Errors(NamedTuple):
             if not hit:
                 continue
             lines = list(source.lines)
-            # Earlier lines in the log belong to another start.
+            # Lines above the first match may belong to an earlier start.
             first = next((number for number, line in enumerate(lines) if hit["text"] in line), len(lines))
             text = "\n".join([*lines[first:], hit["text"]])
             native = native or bool(_NATIVE.search(text))

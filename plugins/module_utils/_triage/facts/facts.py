@@ -32,7 +32,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.s
 
 
 class Facts(NamedTuple):
-    """The facts of one triage by subject. RETURN of the module triage_info documents the lists paths and settings."""
+    """The facts of one triage by subject. For the lists paths and settings, see RETURN of the module triage_info."""
 
     window: Window
     service: Service

@@ -10,17 +10,18 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
-# Writes will soon fail if less than this is free. For bytes, the smaller of a share and an amount counts, so that
-# neither a small nor a large file system causes a false alarm.
+# Writes will soon fail if less than this is free. The smaller of the share and the amount counts, so that neither a
+# small nor a large file system causes a false alarm.
 _FULL_SHARE = 0.01
 _FULL_BYTES = 8 * 1024 * 1024
 _FULL_INODES = 16
-# Space to have free after a cleanup. The service reports ready only if a tenth of its disk is free.
+# Space that should be free after a cleanup. The service reports ready only if a tenth of its disk is free.
 _ROOM_SHARE = 0.1
 _ROOM_BYTES = 1024**3
 _ROOM_INODES = 10000
 
-# The service's share of the host's memory, and V8's old space as a share of that. The rest is memory outside the heap.
+# The share of the host's memory for the service, and the share of that for V8's old space. The rest is for memory
+# outside the heap.
 _SERVICE_SHARE = 0.75
 _HEAP_SHARE = 0.75
 _MORE = 1.5
@@ -36,7 +37,7 @@ class Window(Part):
 
 
 class Kernel(Part):
-    """The kernel's lines about processes that it killed because memory was low."""
+    """The kernel's log lines about processes that it killed because memory was low."""
 
     source: str = ""
     out_of_memory: Sequence[Mapping[str, Any]] = ()
@@ -57,7 +58,7 @@ class Memory(Part):
         used: memory that the service uses, in bytes. unit_max: the limit of the unit. heap: size of V8's heap in bytes
         when it was full. bounded: True if the limit of the unit was reached, and not the limit of the host.
         """
-        # Memory that other processes do not use now.
+        # The memory that other processes leave for the service now.
         room = min(self.total * _SERVICE_SHARE, ((self.available or 0) + used) * 0.9)
         memory_max: Optional[int] = None
         if bounded and unit_max:

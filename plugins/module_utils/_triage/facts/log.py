@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 
 
 class Log(Part):
-    """The log file. signatures: the known error patterns in it by name, or None if it was not read."""
+    """The log file. signatures: the known error patterns found in it, by name, or None if it was not read."""
 
     path: str = "log"
     lines: Sequence[str] = ()

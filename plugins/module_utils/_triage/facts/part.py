@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The base of all plain facts, which are a part of a triage in the format of its collector."""
+"""The base class for facts in the format in which a part of the triage returned them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ NOTHING: Mapping[str, Any] = {}
 class Part(types.SimpleNamespace):
     """The facts of one part. The fields have the names that RETURN of the module triage_info documents.
 
-    A field is an annotated class attribute. The value of the attribute is the default. Data classes would take a
-    millisecond for each class, and the module imports all of them. error: why the part could not be collected, or None.
+    A field is an annotated class attribute, and the value of the attribute is its default. Data classes are not used,
+    because each would add a millisecond to the import. error: why the part could not be collected, or None.
     """
 
     error: Optional[str] = None
 
     @classmethod
     def of(cls: Type[_Part], facts: Any) -> _Part:
-        """Return a part's facts. A fact that is unknown (null or missing) has the default of its field."""
+        """Return a part's facts. An unknown fact (null or missing) gets the default of its field."""
         known = facts if isinstance(facts, Mapping) else {}
         fields = {name for each in cls.__mro__ for name in getattr(each, "__annotations__", {})}
         return cls(**{name: known[name] for name in fields if known.get(name) is not None})
 
 
 def entries(facts: Any) -> Sequence[Mapping[str, Any]]:
-    """Return the facts of a part that is a list. It is empty if the part could not be collected."""
+    """Return the list of facts of a part. The list is empty if the part could not be collected."""
     return facts if isinstance(facts, list) else []

@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.c
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import Service
 
-# An alert or plain text from a TLS peer also counts as an answer.
+# A TLS error counts as an answer if the peer sent something, such as an alert or plain text.
 _TLS_ANSWER = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
 
 
@@ -95,7 +95,7 @@ class Ports(NamedTuple):
 
     @property
     def health(self) -> Health:
-        """The answer to the health request on the main port. It is unknown if no request was sent."""
+        """The answer to the health request on the main port. If no request was sent, the answer is unknown."""
         name = "https" if self.service.https_port else "http"
         return next((item for item in self.answers if item.name == name), Health())
 
@@ -107,11 +107,11 @@ class Ports(NamedTuple):
 
     @property
     def elsewhere(self) -> List[int]:
-        """The ports that the service uses instead of the users' port.
+        """The ports that the service uses instead of the main port.
 
         If the service listens on none of the configured ports, all its ports count. If it listens on the other
-        configured port, an additional port may have any purpose, so only ports with TLS count: they show that the
-        certificate can be used and that HTTPS is on the wrong port.
+        configured port, an additional port may have any purpose. Then only ports with TLS count, because they show that
+        the certificate can be used and that HTTPS is on the wrong port.
         """
         ours, configured = self.own_ports, {self.service.https_port, self.service.http_port}
         if self.main_port in ours:

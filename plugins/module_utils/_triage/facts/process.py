@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of the service's process: the current one, and how earlier ones ended."""
+"""Facts of the service's current process, and of how earlier processes ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.h
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.log import Journal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS, Unit
 
-# Signals that are sent to a process. A process causes the other signals itself.
+# Signals that come from outside the process. The process itself causes the other signals.
 SENT = ("HUP", "INT", "QUIT", "KILL", "TERM")
 _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
 # Maximum time in seconds between a line of the kernel and a line of systemd about the same exit.
@@ -65,7 +65,7 @@ class Process(NamedTuple):
         started = [item["at"] for item in journal.starts]
         found, before = [], ""
         for item in journal.exits:
-            # The journal has no line about the exit after a requested stop. The next start completes that request.
+            # A requested stop may leave no line about the exit. So a request counts only until the next start.
             before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
@@ -79,7 +79,7 @@ class Process(NamedTuple):
 
     @property
     def signal(self) -> str:
-        """The signal that ended the main process last, or an empty string if there was none, or if it is unknown."""
+        """The signal that last ended the main process, or an empty string if there was no signal or it is unknown."""
         if self.gone:
             status = self.unit.exit_status or 0
             return SIGNALS.get(status, str(status)) if self.unit.exit_code in ("killed", "dumped") else ""
@@ -121,7 +121,7 @@ class Process(NamedTuple):
 
     @property
     def failed_starts(self) -> int:
-        """Number of successive starts that ended within seconds, since the service last served."""
+        """Number of starts in a row that ended within seconds, since the service last served."""
         starts = [item["at"] for item in self.journal.starts]
         count = 0
         for item in reversed(self.exits):
@@ -142,12 +142,12 @@ class Process(NamedTuple):
         """Number of failures since the service last served."""
         since = [item for item in self.exits if item["at"] > self.served_at]
         counted = self.unit.restarts
-        # systemd counts since a person last started the unit, which may be weeks ago. The journal is more exact.
+        # The journal is more exact. systemd's counter began when a person last started the unit, perhaps weeks ago.
         return max(len(since), counted) if self.blind or len(since) >= _MOST_EXITS else len(since)
 
     @property
     def blind(self) -> bool:
-        """True if the journal has no entry."""
+        """True if the journal has no entry of the unit."""
         journal = self.journal
         return not (journal.lines or journal.exits or journal.stops)
 

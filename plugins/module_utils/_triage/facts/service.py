@@ -15,7 +15,7 @@ SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 9: "KIL
 
 
 class Service(Part):
-    """The service as it is configured. The number of an unused port is 0."""
+    """The configuration of the service. The number of an unused port is 0."""
 
     app_dir: str = ""
     app_dir_exists: Optional[bool] = None
@@ -28,7 +28,7 @@ class Service(Part):
 
 
 class Unit(Part):
-    """The unit as systemd describes it. All facts are unknown if the service has no unit."""
+    """The unit as systemd describes it. If the service has no unit, all facts are unknown."""
 
     name: Optional[str] = None
     load_state: Optional[str] = None
@@ -79,7 +79,7 @@ class Environment(Part):
 
 
 class Start(Part):
-    """The current state of the files and accounts that a start needs. A fault is why systemd cannot run the unit."""
+    """The state of the files and accounts that a start needs. A fault is a reason why systemd cannot run the unit."""
 
     environment_files: Sequence[Mapping[str, Any]] = ()
     program: Optional[str] = None
@@ -117,7 +117,8 @@ class Dependencies(Part):
 class Hold(Part):
     """The current hold, and the reason why it cannot be released.
 
-    replaced: True if the database was created at created_at, after the rows of an earlier one were counted.
+    replaced: True if the database was created after the last good rows were counted in an earlier database. created_at:
+    the time when the database was created.
     """
 
     held: Mapping[str, Any] = NOTHING
