@@ -11,7 +11,7 @@ short_description: Check whether the service answers, and determine the severity
 version_added: 0.1.0
 description:
   - Probes all endpoints of the service in parallel and checks its process. The module repeats the probes until the
-    verdict is clear. An unhealthy service is a result, not a failure of the module.
+    verdict is clear. If the service is unhealthy, the module still succeeds and reports this in RV(healthy).
   - An endpoint is good if it answers 200 with a JSON body whose C(status) is one of O(ok_statuses). It is also good if
     it answers 429, because a rate limit proves that the service works. Each request ends after O(timeout), even if the
     server accepts the connection and sends nothing or only single bytes. Proxy settings in the environment are ignored.
@@ -39,11 +39,11 @@ options:
         type: str
         required: true
       required:
-        description: Whether the service is unhealthy if this endpoint is bad.
+        description: If true, a bad answer of this endpoint makes the service unhealthy.
         type: bool
         default: true
       validate_certs:
-        description: Whether the endpoint is bad if its certificate is untrusted, expired, or issued for another name.
+        description: If true, an untrusted or expired certificate, or one for another name, makes the endpoint bad.
         type: bool
         default: false
       ca_path:
@@ -53,15 +53,16 @@ options:
   mode:
     description:
       - V(watch) ends with the verdict healthy at the first healthy answer. It ends with the severity V(critical) after
-        O(critical_after) failures in a row. It ends with the severity V(emergency) as soon as an answer is bad and the
-        process is gone.
+        O(critical_after) failures in a row. It ends with the severity V(emergency) at a bad answer if the process is
+        gone.
       - V(await) is for the time after a start. It probes until all endpoints are good, for at most O(deadline) seconds.
-        It ends early if the process is gone and no start is pending, or if the process ended again after
-        systemd had restarted it.
+        It ends early if the process is gone and no start is pending, or if systemd restarted the process and it ended
+        again.
       - V(hold) probes O(count) times. It ends with the verdict unhealthy at the first bad answer, or if the process IDs
         change.
-      - With O(run), V(await) records the first healthy answer in the incident, and V(hold) removes this record if the
-        stability check fails. So the end of the outage is recorded even if the run is killed between these two checks.
+      - With O(run), V(await) records the time of the first healthy answer in the incident. V(hold) removes this time if
+        the stability check fails. So the end of the outage is recorded even if the run is killed between these two
+        checks.
     type: str
     default: watch
     choices: [watch, await, hold]
@@ -103,7 +104,7 @@ options:
     type: dict
     suboptions:
       url:
-        description: URL to which a JSON object with C(username) and C(password) is posted.
+        description: The URL that receives a JSON object with C(username) and C(password) by POST.
         type: str
         required: true
       username:
@@ -115,16 +116,16 @@ options:
         type: str
         required: true
       validate_certs:
-        description: As for O(endpoints[].validate_certs).
+        description: See O(endpoints[].validate_certs).
         type: bool
         default: false
       ca_path:
-        description: As for O(endpoints[].ca_path).
+        description: See O(endpoints[].ca_path).
         type: path
         default: ""
   remember:
     description:
-      - Whether to save the time when the service was last healthy in O(state_dir), with O(mode=watch) and O(mode=hold).
+      - If true, O(mode=watch) and O(mode=hold) save the time when the service was last healthy in O(state_dir).
         M(itsm_nexus.runbook.incident) uses this time as the last good sign before an outage. If the time cannot be
         saved, no error is reported.
       - In check mode, nothing is saved.
@@ -133,7 +134,7 @@ options:
     version_added: 0.2.0
   open:
     description:
-      - Whether O(mode=watch) opens or continues an incident in the same round trip if the service is down. In this
+      - If true and the service is down, O(mode=watch) opens or continues an incident in the same round trip. In this
         case, pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened), so that the next task reports the
         incident.
     type: bool
@@ -141,8 +142,8 @@ options:
     version_added: 0.2.0
   maintenance_until:
     description:
-      - End of a maintenance window, in the format of O(itsm_nexus.runbook.incident#module:maintenance_until). The
-        maintenance does not change the verdict.
+      - End of a maintenance window, in the format of O(itsm_nexus.runbook.incident#module:maintenance_until). A
+        maintenance window does not change the verdict.
     type: str
     default: ""
     version_added: 0.2.0
@@ -178,8 +179,8 @@ options:
         type: raw
         required: true
   ports:
-    description: The TCP ports that the service listens on. They help to find the process of the service if another user
-      started the process.
+    description: The TCP ports that the service listens on. The module uses them to find the process of the service if
+      another user started it.
     type: list
     elements: int
     default: []
@@ -223,7 +224,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: True if the service is healthy by the rules of O(mode), including the login.
+  description: True if the service is healthy according to O(mode). If a login was tried, it must have succeeded.
   returned: success
   type: bool
   sample: false
@@ -329,17 +330,17 @@ signs:
       kind: bad
       source: health probe
 python:
-  description: Tag of the host's Python in the file names of compiled code. The controller compiles cached modules for
-    this Python.
+  description: Tag of the host's Python, as it appears in the names of C(.pyc) files. The controller compiles cached
+    modules for this Python.
   returned: success
   type: str
   sample: cpython-313
 supervisor:
   description:
-    - The state of the unit under systemd. C(phase) is its phase at the first probe (V(up), V(down), V(pending),
-      V(starting) or V(stopping)), C(waited) the time in seconds that the module waited for a start by systemd or a
-      person, C(restarted) is true if the service answers because systemd restarted it, and C(started_at) is the time of
-      that start.
+    - The state of the unit under systemd.
+    - C(phase) is the phase of the unit at the first probe, V(up), V(down), V(pending), V(starting) or V(stopping).
+    - C(waited) is the time in seconds that the module waited for a start by systemd or a person.
+    - C(restarted) is true if the service answers because systemd restarted it. C(started_at) is the time of that start.
   returned: success
   type: dict
   version_added: 0.2.0
@@ -352,8 +353,8 @@ takeover:
   type: dict
   version_added: 0.2.0
 doubt:
-  description: Why the service must not be started on its database, according to a quick check, or V(null) if no reason
-    was found.
+  description: The problem that a quick check found in the database, or V(null) if it found none. With such a problem,
+    the service must not be started.
   returned: success
   type: str
   version_added: 0.2.0
@@ -368,14 +369,14 @@ data_in_doubt:
   type: bool
   version_added: 0.2.0
 open_incident:
-  description: True if an incident was open in O(state_dir). If the service is healthy as well, the outage ended without
-    this run.
+  description: True if an incident was open in O(state_dir). If the service is healthy at the same time, the outage
+    ended without this run.
   returned: success
   type: bool
   sample: false
 maintenance:
   description:
-    - The current maintenance from O(state_dir) or the parameters, whichever lasts longer.
+    - The current maintenance window from O(state_dir) or from the options, whichever ends later.
     - V(null) if there is none.
   returned: success
   type: dict
@@ -396,8 +397,8 @@ answers_since:
 serving_said_at:
   description:
     - Time of the log line in which the process reports that it serves on O(ports), or V(null). The module searches for
-      this line only if the service is healthy and no probe saw the end of the outage. This is the case if an incident
-      is open, or if systemd restarted the service.
+      this line only if the service is healthy, and either an incident is open or systemd restarted the service. In
+      these cases, no probe saw the end of the outage.
   returned: success
   type: str
   sample: null

@@ -108,10 +108,10 @@ options:
     version_added: 0.2.0
   maintenance_until:
     description:
-      - End of the maintenance with its time zone, for example V(2026-03-02T04:00:00Z) or V(2026-03-02 13:00+09:00). The
-        maintenance expires at that time.
+      - End of the maintenance window with a time zone, for example V(2026-03-02T04:00:00Z) or
+        V(2026-03-02 13:00+09:00). The window expires at that time.
       - Required with O(state=maintenance_begun), which also accepts a duration from now, such as V(+2h) or V(+1d12h).
-      - With O(state=open), the maintenance applies to this call only. The value may come from an inventory.
+      - With O(state=open), the window applies to this call only. The value may be set in the inventory.
     type: str
     default: ""
     version_added: 0.2.0
@@ -240,8 +240,8 @@ options:
   unit:
     description:
       - The service's unit under systemd, for O(state=open). If systemd is about to restart the unit, the module cancels
-        the restart. A timer on the host then starts the unit if this run is killed. The call with O(state=closed)
-        starts the unit if it was taken over and has not been started since.
+        the restart. A timer on the host then starts the unit if this run is killed. If the unit was taken over and has
+        not been started since, the call with O(state=closed) starts it.
     type: str
     default: ""
     version_added: 0.2.0
@@ -260,7 +260,7 @@ options:
         type: str
         required: true
       channel:
-        description: The channel.
+        description: The channel of the notification.
         type: str
         required: true
       at:
@@ -320,7 +320,7 @@ id:
   type: str
   sample: INC-20260302T010203Z-1f3a
 run:
-  description: The run, to be passed to the next call, or V(null) if none was given or created.
+  description: The run to pass to the next call, or V(null) if no run was given or created.
   returned: always
   type: str
   sample: run-20260302T010203Z-5c0ffee1
@@ -329,7 +329,7 @@ continued:
   returned: always
   type: bool
 opened_at:
-  description: When the incident was opened.
+  description: Time when the incident was opened.
   returned: always
   type: str
 closed_at:
@@ -342,8 +342,8 @@ outage_started_at:
   type: str
 outage_started:
   description:
-    - The period in which the outage began, from C(earliest) (the last good sign) to C(latest) (the first bad sign), and
-      the sources of these two times, C(earliest_source) and C(source).
+    - The period in which the outage began, from C(earliest) (the last good sign) to C(latest) (the first bad sign).
+      C(earliest_source) and C(source) are the sources of these two times.
   returned: always
   type: dict
 outage_seconds:
@@ -399,11 +399,11 @@ record_in_memory:
   sample: null
   version_added: 0.2.0
 cause:
-  description: The cause.
+  description: The cause of the outage.
   returned: always
   type: str
 outcome:
-  description: The outcome. V(resolved_manually) means that a person ended the outage.
+  description: The outcome of the incident. V(resolved_manually) means that a person ended the outage.
   returned: always
   type: str
 last_exit:
@@ -421,12 +421,13 @@ takeover:
   version_added: 0.2.0
 data:
   description:
-    - The state of the data, or V(null) if nothing is known.
+    - The state of the service's data, or V(null) if nothing is known.
     - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts by
       table. C(created_at) is the time of the first migration of the database with these rows. C(accepted) lists the
-      kinds of damage that a person has accepted. C(reasons) and C(checked_at) are returned too.
-    - C(unseen) is true if the first triage did not find the database. C(loss) is the loss of rows by a recovery of the
-      database, V(none), V(known) or V(unknown). Both are missing if they do not apply.
+      kinds of damage that a person has accepted. C(reasons) are the reasons for the state, and C(checked_at) is the
+      time of the last check.
+    - C(unseen) is true if the first triage did not find the database. C(loss) shows whether a recovery of the database
+      lost rows (V(none), V(known) or V(unknown)). Both are missing if they do not apply.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -469,8 +470,8 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start would not help. Either the service was started too often within C(window)
-      (C(restarts) times, the limit is C(limit)), or it failed again during the stability check after a start (C(fell)).
+    - C(looping) is true if another start would not help. In this case, the service was started C(limit) times or more
+      within C(window) seconds (C(restarts)), or it failed again during the stability check after a start (C(fell)).
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
@@ -483,15 +484,15 @@ waited:
   version_added: 0.2.0
 maintenance:
   description:
-    - The current maintenance with C(until), C(reason) and C(source) (V(variable), or the path of its file), or V(null)
-      if there is none. During a maintenance window, O(state=open) opens no incident, and RV(run) is V(null).
+    - The current maintenance window with C(until), C(reason) and C(source) (V(variable), or the path of its file), or
+      V(null) if there is none. During a maintenance window, O(state=open) opens no incident, and RV(run) is V(null).
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 locked_by:
   description:
-    - The run that has the lease, or V(null) if there is none. The value has C(run), C(since), C(step), C(until), and
-      C(pid), the process ID of one of the run's working processes, or V(null) if none is working.
+    - The run that has the lease, or V(null) if there is none. The value has C(run), C(since), C(step), C(until) and
+      C(pid). C(pid) is the process ID of a module of that run, or V(null) if no module is working.
   returned: always
   type: dict
 taken_by:

@@ -63,7 +63,7 @@ run:
   type: str
   sample: null
 opened_at:
-  description: When the incident was opened.
+  description: Time when the incident was opened.
   returned: always
   type: str
 closed_at:
@@ -76,8 +76,8 @@ outage_started_at:
   type: str
 outage_started:
   description:
-    - The period in which the outage began, from C(earliest) (the last good sign) to C(latest) (the first bad sign), and
-      the sources of these two times, C(earliest_source) and C(source).
+    - The period in which the outage began, from C(earliest) (the last good sign) to C(latest) (the first bad sign).
+      C(earliest_source) and C(source) are the sources of these two times.
   returned: always
   type: dict
 outage_seconds:
@@ -122,13 +122,13 @@ mitigated_estimated:
   type: bool
 record_in_memory:
   description:
-    - The folder in memory with the record, if O(state_dir) cannot be written to. A reboot deletes this folder. V(null)
-      if the record is in O(state_dir) or was not written.
+    - The folder in memory that contains the record if O(state_dir) cannot be written to. A reboot deletes this folder.
+      V(null) if the record is in O(state_dir) or was not written.
   returned: always
   type: str
   sample: null
 cause:
-  description: The cause.
+  description: The cause of the outage.
   returned: always
   type: str
 outcome:
@@ -148,10 +148,13 @@ takeover:
   type: dict
 data:
   description:
-    - The state of the data, or V(null) if nothing is known. C(state) is V(in_doubt), V(sound) or V(accepted), and
-      C(rows) contains the last good row counts by table. C(created_at) is the time of the first migration of the
-      database with these rows. C(accepted) lists the kinds of damage that a person has accepted. C(reasons) and
-      C(checked_at) are returned too.
+    - The state of the service's data, or V(null) if nothing is known.
+    - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts by
+      table. C(created_at) is the time of the first migration of the database with these rows. C(accepted) lists the
+      kinds of damage that a person has accepted. C(reasons) are the reasons for the state, and C(checked_at) is the
+      time of the last check.
+    - C(unseen) is true if the first triage did not find the database. C(loss) shows whether a recovery of the database
+      lost rows (V(none), V(known) or V(unknown)). Both are missing if they do not apply.
   returned: always
   type: dict
 signs:
@@ -161,9 +164,10 @@ signs:
   elements: dict
 attempts:
   description:
-    - All attempts of all runs on this incident, as given. Each attempt also has its C(run), C(started) (whether the
-      service was started during the attempt), and C(result), which is V(under way), V(succeeded), V(failed), V(halted)
-      or V(unknown).
+    - All attempts of all runs on this incident, in the format of
+      O(itsm_nexus.runbook.incident#module:attempts). Each attempt also has its C(run), C(started) (whether the service
+      was started during the attempt), and C(result), which is V(under way), V(succeeded), V(failed), V(halted) or
+      V(unknown).
   returned: always
   type: list
   elements: dict
@@ -188,8 +192,8 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start would not help. Either the service was started too often within C(window)
-      (C(restarts) times, the limit is C(limit)), or it failed again during the stability check after a start (C(fell)).
+    - C(looping) is true if another start would not help. In this case, the service was started C(limit) times or more
+      within C(window) seconds (C(restarts)), or it failed again during the stability check after a start (C(fell)).
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
@@ -200,19 +204,19 @@ waited:
   type: float
 maintenance:
   description:
-    - The current maintenance with C(until), C(reason) and C(source) (the path of its file), or V(null) if there is
-      none.
+    - The current maintenance window with C(until), C(reason) and C(source) (the path of its file), or V(null) if there
+      is none.
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "maintenance.json"}
 locked_by:
   description:
-    - The run that has the lease, or V(null) if there is none. The value has C(run), C(since), C(step), C(until), and
-      C(pid), the process ID of one of the run's working processes, or V(null) if none is working.
+    - The run that has the lease, or V(null) if there is none. The value has C(run), C(since), C(step), C(until) and
+      C(pid). C(pid) is the process ID of a module of that run, or V(null) if no module is working.
   returned: always
   type: dict
 warnings:
-  description: Records that cannot be read.
+  description: Records that could not be read.
   returned: when there are any
   type: list
   elements: str

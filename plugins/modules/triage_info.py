@@ -11,12 +11,12 @@ short_description: Find out why the service is down, and save the evidence
 version_added: 0.1.0
 description:
   - Collects in parallel all facts that a person would check during an outage. These are the process, the unit, the
-    ports and their answers, the disk, the memory, the kernel's out-of-memory lines, the log file, the journal, the
-    certificate, the database, core dumps, Node, and the names of the environment variables. Each of these parts has its
-    own time limit. RV(parts) lists the parts that could not be collected.
+    ports and their answers, the disk, the memory, the kernel's messages about low memory, the log file, the journal,
+    the certificate, the database, core dumps, Node, and the names of the environment variables. Each of these parts has
+    its own time limit. RV(parts) shows which parts could not be collected.
   - Names the causes in RV(findings). The first one is the most urgent. A healthy host has no findings.
   - With O(incident), the module saves the facts as the evidence bundle of that incident, in a folder that only its
-    owner can read. Nothing else on the host is changed.
+    owner can read. With O(run) as well, the module may also hold or release the service. See RV(hold).
   - Passwords, tokens, keys and the values of the service's secret variables are removed from everything that the module
     returns and saves.
 extends_documentation_fragment:
@@ -26,13 +26,14 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: The bundle is not written. RV(bundle) is the path that it would have.
+    details: The bundle is not written. RV(bundle) is the path that the bundle would have.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   db_path:
     description:
-      - Path of the database. A relative path is relative to O(service.app_dir), as it is in O(tls_cert_path).
+      - Path of the database. A relative path is relative to O(service.app_dir). The same applies to O(tls_cert_path)
+        and O(tls_key_path).
       - If the running process has a different database open, or the variable O(db_path_variable) contains a different
         path, the module checks that database and reports the difference as a finding.
     type: str
@@ -49,8 +50,8 @@ options:
     type: str
     default: ""
   tls_key_path:
-    description: Path of the key of that certificate. If no setting names the key, the file with the certificate's name
-      and the ending C(.key) is used.
+    description: Path of the key of that certificate. If neither this option nor a variable of the service names the
+      key, the file with the certificate's name and the ending C(.key) is used.
     type: str
     default: ""
   https_port:
@@ -64,9 +65,9 @@ options:
   health_path:
     description:
       - Path of the health request. If empty, no request is sent.
-      - O(health_path) is considered wrong if everything else is healthy, but the service refuses the request (a status
-        from 300 to 499, except 408 and 429) or answers with an HTML page. The finding is then V(config_mismatch), and
-        no rung is tried.
+      - If everything else is healthy, but the service refuses the request or answers with an HTML page, the module
+        considers this path wrong. A refusal is a status from 300 to 499, except 408 and 429. The finding is then
+        V(config_mismatch), and no rung is tried.
     type: str
     default: ""
     version_added: 0.2.0
@@ -79,7 +80,7 @@ options:
   silent:
     description:
       - Whether all earlier probes timed out. See RV(itsm_nexus.runbook.health_probe#module:silent). If true, the
-        time limit for an answer of the service is 0.5 seconds.
+        service gets only 0.5 seconds for each answer.
     type: bool
     default: false
     version_added: 0.2.0
@@ -93,7 +94,7 @@ options:
     type: path
     default: /var/lib/itsm-runbook
   incident:
-    description: Incident that the evidence belongs to. If empty, no evidence is saved.
+    description: Id of the incident that the evidence belongs to. If empty, no evidence is saved.
     type: str
     default: ""
   evidence_limit:
@@ -102,13 +103,13 @@ options:
     default: 20971520
   evidence_keep:
     description:
-      - Number of newest incidents whose evidence is kept. If V(0), the evidence of all incidents is kept.
+      - Evidence is kept for this number of newest incidents. V(0) means that the number is not limited.
       - The evidence of O(incident) and of the open incident is never removed. Files in these folders that the module
         did not create are kept too.
     type: int
     default: 50
   evidence_keep_days:
-    description: Number of days for which the evidence of an incident is kept. If V(0), the evidence is never removed.
+    description: Evidence is kept for this number of days. V(0) means that the age is not limited.
     type: float
     default: 365.0
   deadline:
@@ -121,13 +122,14 @@ options:
     default: 5.0
   database_timeout:
     description:
-      - Time limit in seconds for a check of the database that does not finish within O(deadline).
-      - If the check does not finish within this time either, the finding is V(db_unchecked), and the service is not
-        started. If the disk of the database does not answer, O(database_timeout) is not used.
+      - Time limit in seconds for a second check of the database. It is run if the first check does not finish within
+        O(deadline).
+      - If the second check does not finish in time either, the finding is V(db_unchecked), and the service is not
+        started. If the disk of the database does not answer, there is no second check.
     type: float
     default: 300.0
   window:
-    description: Logs are read from this many seconds before the unit ended, or before now if the unit has not ended.
+    description: Logs are read from this many seconds before the unit ended or, if it has not ended, before now.
     type: int
     default: 600
   log_lines:
@@ -142,8 +144,8 @@ options:
     default: []
   settings:
     description:
-      - Invalid variables, as RV(itsm_nexus.runbook.service_preflight_info#module:problems) lists them. Each becomes a
-        finding that names the rungs which need the variable.
+      - Invalid variables, as RV(itsm_nexus.runbook.service_preflight_info#module:problems) lists them. The finding
+        V(config_mismatch) reports them. The rungs that need these variables are in C(useless_rungs) of this finding.
     type: list
     elements: dict
     default: []
@@ -207,7 +209,7 @@ findings:
       description: True if starting the service now would do harm.
       type: bool
     rungs_help:
-      description: True if a rung of the ladder can fix the cause at all.
+      description: True if at least one rung of the ladder can fix the cause.
       type: bool
     useless_rungs:
       description: The rungs that cannot fix the cause (V(restart), V(standard_recovery), V(clean_start_recovery)).
@@ -215,7 +217,7 @@ findings:
       elements: str
     details:
       description:
-        - Input for the remedy, by cause. A cause that is not listed here has none.
+        - Input for the remedy, by cause. For a cause that is not listed here, this is empty.
         - >-
           V(disk_full): C(mounts), each with C(mount), C(path), C(what) (V(bytes), V(inodes)), C(wanted) (number of
           bytes or inodes to free), C(available), C(size), C(inodes_available), C(inodes).
@@ -251,9 +253,10 @@ findings:
         - "V(config_mismatch): C(items), each with C(what), C(configured), C(effective)."
         - >-
           V(stopped): C(by_operator), true if a person stopped the service (V(null) if unknown), and C(at).
+        - "V(start_held): C(incident) and C(at) of the hold."
       type: dict
     explained_by:
-      description: The cause that led to this one.
+      description: The cause that led to this one, or V(null) if there is none.
       type: str
     past:
       description: True if the cause no longer exists. Such a cause comes after all current ones.
@@ -305,7 +308,7 @@ facts:
       type: dict
     unit:
       description: >-
-        Properties of the unit, C(name), C(load_state), C(active_state), C(sub_state), C(result), C(exit_code),
+        Properties of the unit, with C(name), C(load_state), C(active_state), C(sub_state), C(result), C(exit_code),
         C(exit_status), C(main_pid), C(last_pid), C(restarts), C(restart), C(restart_delay), C(start_limit_burst),
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
         C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
@@ -346,7 +349,8 @@ facts:
         C(swap_max), C(current), C(peak), C(oom), C(oom_kill), C(pressure).
       type: dict
     kernel:
-      description: C(source), and C(out_of_memory), the lines about memory, each with C(at), C(text), C(pid), C(name).
+      description: >-
+        C(source), and C(out_of_memory), the kernel's lines about low memory, each with C(at), C(text), C(pid), C(name).
       type: dict
     log:
       description: >-
@@ -375,13 +379,13 @@ facts:
         The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, plus C(path), C(source) (where that
         path was found, for example C(open in the running process)) and C(configured) (the path in O(db_path)). Each of
         the C(holders) has C(pid), C(start_ticks), C(role), C(command), C(exe), C(user), C(ours),
-        C(files), and, if it is not the service, C(blocks_for) (time in seconds during which it was seen to block all
-        writes, or null if it released its lock).
+        C(files), and, if it is not the service, C(blocks_for) (for how many seconds it blocked all writes during the
+        check, or V(null) if it released its lock).
       type: dict
     migrations:
       description: >-
-        C(completed) and C(pending) migrations, C(batch), C(lock_held), C(lock_stale) (true if the lock is taken and no
-        process is running that could be migrating), C(migrators) (C(pid), C(start_ticks), C(command), C(user)),
+        C(completed) and C(pending) migrations, C(batch), C(lock_held), C(lock_stale) (true if the lock is taken, but no
+        running process can be migrating), C(migrators) (C(pid), C(start_ticks), C(command), C(user)),
         C(error).
       type: dict
     dependencies:
@@ -397,17 +401,17 @@ facts:
       type: dict
     environment:
       description: >-
-        C(names) (of the service's variables), C(sources) (of these variables), C(required_missing) (required variables
-        that are missing), C(database_path), C(database_path_source), the C(certificate) and the C(key) that the
-        variables name (C(path), C(source)), C(max_old_space_size) in MiB, C(problems).
+        C(names) (of the service's variables), C(sources) (where the variables are set), C(required_missing) (required
+        variables that are missing), C(database_path), C(database_path_source), the C(certificate) and the C(key) that
+        the variables name (C(path), C(source)), C(max_old_space_size) in MiB, C(problems).
       type: dict
     start:
       description: >-
         The current state of what a start needs. C(environment_files) lists files with C(path) and C(exists). C(program)
         and C(folder) are the program of the unit and its working folder. C(program_fault), C(folder_fault),
-        C(user_fault) and C(group_fault) say why they cannot be used, and C(messages) contains these four as
-        translatable messages. C(changed_at) is the time when the unit, its program or its environment files were last
-        changed.
+        C(user_fault) and C(group_fault) are the reasons why the program, folder, user or group cannot be used.
+        C(messages) contains these four reasons as translatable messages. C(changed_at) is the time when the unit, its
+        program or its environment files were last changed.
       type: dict
     ownership:
       description: >-
@@ -429,8 +433,8 @@ facts:
       elements: dict
     hold:
       description: >-
-        C(held) (the current hold with C(incident), C(cause), C(reason), C(at)), C(kept_by) (why it cannot be released,
-        also in C(messages)), C(rows_missing), C(rows_collapsed), C(replaced) (see RV(database_replaced)),
+        C(held) (the current hold with C(incident), C(cause), C(reason), C(at)), C(kept_by) (why the hold cannot be
+        released, also in C(messages)), C(rows_missing), C(rows_collapsed), C(replaced) (see RV(database_replaced)),
         C(created_at).
       type: dict
     cores:
@@ -472,7 +476,7 @@ signs:
       kind: bad
       source: "unit itsm-system: main process ended"
 row_counts:
-  description: Number of rows of each table of the database that could be counted.
+  description: Number of rows in each table. A table that could not be counted is left out.
   returned: always
   type: dict
 data_loss_suspected:
@@ -491,14 +495,14 @@ rows_missing:
   version_added: 0.2.0
   sample: {"users": [102, 0]}
 rows_collapsed:
-  description: True if a table or more than half of all rows has been lost since the last good count.
+  description: True if a table, or more than half of all rows, is missing compared with the last good count.
   returned: always
   type: bool
   version_added: 0.2.0
 created_before:
   description:
-    - When the database with RV(rows_before) was created, that is, when knex applied its first migration. An empty
-      string if this time is unknown.
+    - The time when the database with RV(rows_before) was created. This is the time when knex applied its first
+      migration. An empty string if this time is unknown.
   returned: always
   type: str
   version_added: 0.2.0
@@ -520,13 +524,13 @@ only_copy:
 hold:
   description:
     - The current hold, as M(itsm_nexus.runbook.service_hold) returns it, or V(null) if there is none.
-    - With O(run) and O(incident), a finding that blocks the start sets the hold. A check that finds the database sound
-      and no row missing releases the hold.
+    - With O(run) and O(incident), a finding that blocks the start sets the hold. The hold is released if a check shows
+      that the database is sound and no rows are missing.
   returned: always
   type: dict
   version_added: 0.2.0
 released:
-  description: True if this triage released a hold. With O(run) and O(incident) only.
+  description: True if this triage released a hold. Without O(run) and O(incident), this is always false.
   returned: always
   type: bool
   version_added: 0.2.0
