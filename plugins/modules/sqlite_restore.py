@@ -147,7 +147,7 @@ needed:
   type: bool
   sample: true
 healthy_before:
-  description: True if the database was sound before the run.
+  description: True if the database was sound before the module changed it.
   returned: success
   type: bool
   sample: false

@@ -108,7 +108,7 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     # The file has the time of the last healthy answer. A process that ended before this time is not the cause of a
     # later outage.
     assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
-    # On the screen, the name of this task has the duration of the check. In the document, it does not.
+    # On the screen, the task's name includes the duration of the check. In the document, it does not.
     assert "Check that the service stays up (0.5 s)] **" in run.screen
     assert "Check that the service stays up" in {step["task"] for step in told["steps"]}
 

@@ -214,7 +214,7 @@ def find_program(name: str, *, app_dir: str, path: str = STANDARD_PATH) -> Optio
 
 
 def _program_names(command: Sequence[str], *, app_dir: str) -> Set[str]:
-    """Return the possible names of the command's executable: the name in the command, and the name of its target."""
+    """Return the possible names of the command's executable: the name in the command, and the name without links."""
     found = find_program(command[0], app_dir=app_dir, path=f"{STANDARD_PATH}:{os.environ.get('PATH', '')}")
     names = {os.path.basename(command[0])}
     if found:

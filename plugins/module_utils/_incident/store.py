@@ -53,7 +53,7 @@ EMPTY: Dict[str, Any] = {
     "outcome": None,
     "notified": [],
     "runs": [],
-    # Time of the opening on the clock since boot, which cannot be set, and the id of that boot.
+    # When the incident was opened, in seconds since boot, and the id of that boot. Nobody can set this clock.
     "opened_boot": None,
     "boot_id": None,
     # Number of writes. Of two copies, the one with the higher number is newer.

@@ -173,7 +173,7 @@ ENGLISH: Dict[str, str] = {
     "reason.loss.schema": "an unknown number of rows, because the tables of the damaged database are unreadable",
     "reason.loss.transactions": "{number} transactions in the damaged part of the WAL",
     "reason.loss.frame": "the damaged bytes in frame {frame} of the WAL",
-    "reason.loss.foreign_frames": "{frames} frames of the WAL, which belongs to another database",
+    "reason.loss.foreign_frames": "{frames} frames of the WAL, which does not match the database",
     "reason.loss.since": "changes to rows since {at}",
     "reason.loss.orphans": "{rows} rows no longer belong to a table and are kept in a separate file",
     "reason.loss.refused": "not everything could be copied unchanged: {statements:;}",

@@ -156,7 +156,7 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
     if file_survey.why_foreign(case.found):
         return salvage_image.ALONE
     # The check of the database with its WAL found problems. A database's own WAL cannot make a sound database unsound.
-    # So if the database is sound without the WAL, the WAL belongs to another database.
+    # So if the database is sound without the WAL, the WAL does not match it.
     with _image(case, scratch, reading=salvage_image.ALONE) as image:
         sound = not restore_ways.checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
     return salvage_image.ALONE if sound and not case.found.wal.damaged else salvage_image.COMMITTED

@@ -99,8 +99,8 @@ def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big
     """Return the expected checksum of each frame of a block, assuming that the previous frame has the right checksum.
 
     seed is the checksum before the first frame. Each frame contains the checksum from which the next one starts. So all
-    checksums can be computed in parallel, each in 64 bits of one long number. This is ten times faster than one word at
-    a time.
+    checksums are computed in parallel, each one in its own 64 bits of a large integer. This is ten times faster than
+    one word at a time.
     """
     count = len(block) // frame_size
     starts = range(0, count * frame_size, frame_size)

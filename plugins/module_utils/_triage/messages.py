@@ -52,7 +52,7 @@ ENGLISH: Dict[str, str] = {
     "reason.database.not_a_file": "its path is not a file",
     "reason.database.corrupt": "pages are damaged",
     "reason.database.wal_damaged": "the WAL is damaged",
-    "reason.database.wal_foreign": "the WAL belongs to another database",
+    "reason.database.wal_foreign": "the WAL does not match the database",
     "reason.database.row_loss": "rows are missing",
     "reason.database.open_deleted": "the file was deleted while it was open",
     "reason.database.unreadable": "it cannot be read",

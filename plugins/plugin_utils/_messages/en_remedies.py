@@ -31,7 +31,7 @@ SENTENCES: Dict[str, str] = {
     # Why a remedy failed.
     "reason.remedy.not_stopped": "The service was not stopped for this remedy, because it could not be started again: {why:;}",
     "reason.remedy.disk_short": "There is still not enough space on {mounts}: {freed} bytes were freed",
-    "reason.remedy.disk_would_be_short": "There is still not enough space on {mounts}: {freed} bytes would be freed",
+    "reason.remedy.disk_would_be_short": "There would still not be enough space on {mounts}: only {freed} bytes would be freed",
     "reason.remedy.migration_left": "After the migrations the schema is not up to date: {names}",
     "reason.remedy.release_refused": "Release {release} was not activated: {why}",
     "reason.remedy.release_restored": "Release {old} was restored, because the modules of {new} could not be installed: {why:;}",

@@ -46,7 +46,7 @@ SENTENCES: Dict[str, str] = {
     "reason.database.not_a_file": "パスがファイルではない",
     "reason.database.corrupt": "ページの破損",
     "reason.database.wal_damaged": "WAL の破損",
-    "reason.database.wal_foreign": "別のデータベースの WAL",
+    "reason.database.wal_foreign": "データベースと一致しない WAL",
     "reason.database.row_loss": "行の欠落",
     "reason.database.open_deleted": "使用中にファイルが削除された",
     "reason.database.unreadable": "読み取れない",

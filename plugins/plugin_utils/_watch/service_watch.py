@@ -145,7 +145,7 @@ class Outage:
     def see(self, *, good: bool, gone: bool, now: float) -> Optional[str]:
         """Add the result of one probe. Return the action to call, or None for no action.
 
-        The action is returned again until called() confirms it. now is in seconds of any monotonic clock.
+        The action is returned again until called() confirms it. now is a time in seconds, from any monotonic clock.
         """
         if good:
             self.failures = 0

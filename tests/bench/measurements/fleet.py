@@ -86,7 +86,7 @@ MEASUREMENTS = [
         what="Cost of one more healthy host",
         how=f"outage_detect.yml on 1, {FEW} and {len(HOSTS)} hosts with {FORKS} forks, connection local. The growth is "
         f"the cost of one more host between {FEW} and {len(HOSTS)} hosts, divided by the cost of one more host between "
-        f"1 and {FEW} hosts. A growth of 1 is linear",
+        f"1 and {FEW} hosts. A growth of 1 means a constant cost per host",
         prepare=hosts,
         ours=("outage_detect.yml", growth),
         goals=[Goal(LINEAR, unit="x", figure="growth")],
