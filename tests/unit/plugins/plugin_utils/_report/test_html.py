@@ -290,6 +290,8 @@ def test_the_json_document_is_valid(make):
 def test_the_schema_rejects_other_documents():
     told = json.loads(incident_model.to_json(recovered()))
     step, times = told["steps"][0], told["times"]
+    validator = jsonschema.Draft202012Validator(document_schema.schema())
+    validator.validate(told)
     for wrong in (
         {"outcome": "well"},
         {"durations": {}},
@@ -301,7 +303,7 @@ def test_the_schema_rejects_other_documents():
         {"escalation": {"otherwise": {"would": [{"secret": "x"}]}}},
     ):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({**told, **wrong}, document_schema.schema())
+            validator.validate({**told, **wrong})
 
 
 def test_the_schema_in_the_documentation_is_that_of_the_model():
