@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One line of text for each step of the recovery. The line of a change states what was changed."""
+"""One line of text for each step of the recovery. The line of a change names the change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def endpoint(words: Words, each: Mapping[str, Any]) -> str:
 
 
 def happened(words: Words, step: incident_model.Step) -> str:
-    """Return the line of a step: for a change, what was changed; otherwise the step's name and result."""
+    """Return the line of a step: for a change, the change itself; otherwise the step's name and result."""
     if step.kind == "run_start":
         return words.say("step.run", playbook=step.task or "playbook")
     if step.kind == "outcome":
