@@ -360,10 +360,15 @@ def main() -> None:
         parameters["expected"] = sqlite_check.baseline_of(parameters["expected"])
         act = parameters.pop("state") == "recovered"
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
-            result = sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode)
+
+            def note(loss: str) -> None:
+                one_starter.note_loss(**lease, loss=loss, warn=module.warn)
+
+            # The loss is recorded before the replacement, because later runs only see the rows that are left. The
+            # check after the replacement may fail, or be killed.
+            result = sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode, on_replace=note)
             if result["changed"] and not module.check_mode:
-                # Record the loss now, because later runs only see the rows that are left.
-                one_starter.note_loss(**lease, loss=result["data_loss"], warn=module.warn)
+                note(result["data_loss"])
     except SqliteError as error:
         module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))

@@ -10,6 +10,9 @@ import os
 import re
 from typing import List, Optional, Tuple
 
+# Codes of the problems that mean: the folder of a file does not exist, or its file system is not mounted.
+AWAY = ("not_mounted", "folder_missing")
+
 _LARGEST = 4 << 20
 
 
@@ -50,4 +53,4 @@ def _read(path: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    return re.sub(r"\\(\d{3})", lambda octal: chr(int(octal.group(1), 8)), text)
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), text)

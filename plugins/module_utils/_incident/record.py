@@ -67,7 +67,7 @@ def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
 
 def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
     """Return the record to continue, or None after closing a record that an earlier run mitigated but did not close."""
-    kept = record["outcome"] in incident_store.UNFINISHED or incident_store.in_doubt(record)
+    kept = record["outcome"] in incident_store.UNFINISHED or incident_store.unsettled(record)
     if not record["mitigated_at"] or run in record["runs"] or kept:
         return record
     record["outcome"] = record["outcome"] or "recovered"
@@ -148,7 +148,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
 
 def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     """Move the record to the closed incidents. Keep it open if the outcome is in UNFINISHED or the data in doubt."""
-    if incident_store.in_doubt(record) and record["outcome"] not in incident_store.UNFINISHED:
+    if incident_store.unsettled(record) and record["outcome"] not in incident_store.UNFINISHED:
         record["outcome"] = "data_in_doubt"
     over = record["outcome"] not in incident_store.UNFINISHED
     if over:
@@ -201,7 +201,7 @@ def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Se
     record = store.open_incident()
     before = copy.deepcopy(_public(record))
     # If the data of the incident are in doubt, the caller has to check the database first.
-    if record is None or seat.holder() is not None or incident_store.in_doubt(record):
+    if record is None or seat.holder() is not None or incident_store.unsettled(record):
         return record_result.result(record, call, store=store, seat=seat), before, before
     run = call.run = _new_run(store.clock) if store.writing else ""
     record["runs"] += [run] if run else []

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, takeover
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
@@ -94,9 +94,13 @@ def hold(
     rows: Optional[Mapping[str, int]] = None,
     created_at: Optional[str] = None,
     data: bool = True,
+    damaged: bool = False,
     warn: Callable[[str], Any],
 ) -> Optional[Dict[str, Any]]:
-    """Hold the service and return the hold. If data is true, also record that the service's data are in doubt."""
+    """Hold the service and return the hold. If data is true, also record that the service's data are in doubt.
+
+    damaged: see put_in_doubt.
+    """
     place = unit_hold.place(manager=manager, unit=unit, state_dir=state_dir)
     try:
         for limit in unit_hold.set_hold(place, incident=incident, cause=cause, reason=reason):
@@ -105,7 +109,7 @@ def hold(
         warn(str(error))
     if data:
         where = {"state_dir": state_dir, "run": run}
-        put_in_doubt(**where, reasons=[reason], rows=rows, created_at=created_at, warn=warn)
+        put_in_doubt(**where, reasons=[reason], rows=rows, created_at=created_at, damaged=damaged, warn=warn)
     return unit_hold.read(place)
 
 
@@ -180,15 +184,18 @@ def put_in_doubt(
     reasons: List[str],
     rows: Optional[Mapping[str, int]] = None,
     created_at: Optional[str] = None,
+    damaged: bool = False,
     warn: Callable[[str], Any],
 ) -> None:
     """Record in the open incident that its data are in doubt. Earlier good row counts remain in the record.
 
-    created_at: when the database with the good row counts was created. See last_good.Counted.
+    created_at: when the database with the good row counts was created. See last_good.Counted. damaged: the rows could
+    not be counted completely. If the database is sound later, somebody has replaced it.
     """
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
         **_kept(known),
+        **({"unseen": True} if damaged else {}),
         "state": incident_store.IN_DOUBT,
         "reasons": list(dict.fromkeys([*known.get("reasons", ()), *reasons])),
         "rows": known.get("rows") or dict(rows or {}),
@@ -201,7 +208,8 @@ def put_in_doubt(
 def _kept(data: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the facts about the data that stay in the record until the incident ends.
 
-    unseen: True if the first triage did not find the database. loss: the loss of a recovery of the database.
+    unseen: True if a triage did not find the database, or found damage, so that its rows were not counted. loss: the
+    loss of a recovery of the database.
     """
     return {name: data[name] for name in ("unseen", "loss") if data.get(name)}
 
@@ -283,8 +291,13 @@ def settle_doubt(
 
 
 def damage(look: Mapping[str, Any]) -> List[str]:
-    """Return the codes of the damage that sqlite_info reports, and UNCHECKED if it could not check everything."""
+    """Return the codes of the damage that sqlite_info reports, and UNCHECKED if it could not check everything.
+
+    A database that is not there has no damage that a person could accept.
+    """
     found = {str(each["code"]) for each in look.get("problems") or () if each.get("level", "error") == "error"}
+    if found & set(mounts.AWAY):
+        return []
     return sorted(found | (set() if look.get("conclusive", True) else {incident_store.UNCHECKED}))
 
 

@@ -311,6 +311,11 @@ def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
     return ((record or {}).get("data") or {}).get("state") == IN_DOUBT
 
 
+def unsettled(record: Optional[Mapping[str, Any]]) -> bool:
+    """Return True if the data of an incident are in doubt, or if its database has not been found again."""
+    return ((record or {}).get("data") or {}).get("state") in (IN_DOUBT, NOT_FOUND)
+
+
 @contextlib.contextmanager
 def lock(seat: host_lease.Seat, *, writing: bool) -> Iterator[None]:
     if not writing:

@@ -62,7 +62,7 @@ _TRANSIENT = "/run/systemd/transient"
 # database (empty if unknown), the account that reads the database (uid:gid, or empty for root), the folder for a copy
 # of the database, the path of the drop-in that holds the unit, the content of the drop-in.
 _DEAD_MAN = """
-import fcntl, json, os, pwd, resource, shutil, sqlite3, struct, subprocess, sys, tempfile, time
+import errno, fcntl, json, os, pwd, resource, shutil, sqlite3, struct, subprocess, sys, tempfile, time
 lease, work, unit, timer, database, user, scratch, dropin, text = sys.argv[1:]
 def at_work():
     try:
@@ -81,27 +81,35 @@ def held():
     except (OSError, ValueError, KeyError, TypeError):
         return False
 def size(path):
-    return os.path.getsize(path) if os.path.exists(path) else 0
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
 def damage():
     if not database:
         return ""
-    if not size(database):
-        return "it is missing or empty, but has a WAL" if size(database + "-wal") else ""
-    needed = 2 * (size(database) + size(database + "-wal"))
-    if needed > shutil.disk_usage(scratch).free // 2:
-        return ""
-    folder = tempfile.mkdtemp(prefix=".dead-man.", dir=scratch)
+    folder = None
     try:
+        if not size(database):
+            return "it is missing or empty"
+        needed = 2 * (size(database) + size(database + "-wal"))
+        if needed > shutil.disk_usage(scratch).free // 2:
+            return ""
+        folder = tempfile.mkdtemp(prefix=".dead-man.", dir=scratch)
         copy = os.path.join(folder, "copy")
         for suffix in ("", "-wal"):
-            if os.path.isfile(database + suffix):
+            if not suffix or os.path.isfile(database + suffix):
                 shutil.copyfile(database + suffix, copy + suffix)
         said = sqlite3.connect(copy).execute("PRAGMA quick_check(1)").fetchone()[0]
         return "" if said == "ok" else said
     except sqlite3.DatabaseError as error:
         return str(error)
+    except OSError as error:
+        harmless = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
+        return "" if error.errno in harmless else str(error)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 def become():
     uid, gid = (int(part) for part in user.split(":"))
     try:

@@ -295,7 +295,7 @@ class Detection:
         return {
             **result,
             "open_incident": before is not None,
-            "data_in_doubt": incident_store.in_doubt(before),
+            "data_in_doubt": incident_store.unsettled(before),
             "hold": held,
             "opened": opened,
             "python": sys.implementation.cache_tag,

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
     file_problems,
     file_survey,
@@ -23,7 +24,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import (
-    AWAY,
     Look,
     Problem,
     SqliteError,
@@ -146,7 +146,7 @@ def _result(
     sound = not any(problem.level == "error" for problem in problems)
     return {
         "healthy": sound,
-        "conclusive": (reached or not sound) and not any(problem.code in AWAY for problem in problems),
+        "conclusive": (reached or not sound) and not any(problem.code in mounts.AWAY for problem in problems),
         "problems": [problem.as_dict() for problem in problems],
         "database": _database(found, done),
         "wal": file_survey.wal_as_dict(found),

@@ -69,10 +69,6 @@ def cannot(deed: str, /, **values: Value) -> SqliteError:
     return SqliteError(message(f"reason.sqlite.cannot.{deed}", **values))
 
 
-# Codes of the problems that mean: the folder of the database does not exist, or its file system is not mounted.
-AWAY = ("not_mounted", "folder_missing")
-
-
 class Problem(NamedTuple):
     """One problem. A problem of level error makes the database unhealthy. A warning is only reported."""
 

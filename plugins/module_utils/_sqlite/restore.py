@@ -27,7 +27,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, plain
@@ -80,10 +80,12 @@ def restore(
     time_budget: float = 300.0,
     timeout: float = 1800.0,
     proc_root: str = "/proc",
+    on_replace: Callable[[str], None] = lambda data_loss: None,
 ) -> Dict[str, Any]:
     """Find the methods that yield a sound database, apply one if act is true, and return the result for the module.
 
     replaced: the database is a new one without the earlier rows, so auto neither checkpoints nor salvages it.
+    on_replace: called with the data loss right before the new database is put in place.
     If act is false, and in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
     """
@@ -120,7 +122,8 @@ def restore(
             raise sqlite_files.cannot("recover", path=printable(space.place), why=why)
         result = _result(case, ways, chosen=chosen, why=why, put_back=space.put_back)
         if working and chosen is not None and result["needed"]:
-            _take(case, chosen, result, work=space.work, evidence_dir=evidence_dir, proc_root=proc_root)
+            places = {"work": space.work, "evidence_dir": evidence_dir, "proc_root": proc_root}
+            _take(case, chosen, result, **places, on_replace=on_replace)
         result["changed"] = act and (result["needed"] or space.put_back)
         result["diff"] = _diff(case, result)
     result["duration"] = round(time.monotonic() - started, 3)
@@ -239,6 +242,7 @@ def _take(
     work: str,
     evidence_dir: str,
     proc_root: str,
+    on_replace: Callable[[str], None],
 ) -> None:
     """Apply the chosen method and complete the result. Raises SqliteError."""
     place = case.path
@@ -261,6 +265,7 @@ def _take(
                 source = sqlite_files.open_regular(way.salvaged.orphans_path, rights=case.rights)
                 with safe_open.acting(safe_open.rights_on(folder, user=case.rights)):
                     restore_swap.copy_opened(source, f"{folder}/orphans.db")
+        on_replace(result["data_loss"])
         with sqlite_files.clear_errors("put_in_place", path=printable(place)):
             result["kept"] = printable(restore_swap.swap(case, new, work, proc_root=proc_root) or "") or None
     after = sqlite_check.check(

@@ -14,14 +14,17 @@ import os
 import re
 from typing import Any, Callable, Dict, Mapping, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import AWAY, SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.run import DATA_CAUSES, is_older
+
+_MAY_BE_ANOTHER = "The database was not found at first. The one that is there now may be another one"
 
 Params = Mapping[str, Any]
 Warn = Callable[[str], Any]
@@ -102,13 +105,14 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
         first = _root(blocking[0], result["findings"])
         about = {"cause": first["cause"], "reason": first["summary"], "data": doubtful}
         about.update(incident=params["incident"], rows=result["rows_before"], created_at=result["created_before"])
+        about["damaged"] = bool(Database.of(result["facts"]["database"]).damages)
         result["hold"] = one_starter.hold(**where, **about, warn=warn)
         if doubtful:
             result["data_evidence"] = _keep_data(params, result["facts"]["database"])
-        elif any(item["code"] in AWAY for item in result["facts"]["database"].get("problems") or ()):
+        elif any(item["code"] in mounts.AWAY for item in result["facts"]["database"].get("problems") or ()):
             one_starter.note_unseen(state_dir=params["state_dir"], run=params["run"], warn=warn)
         return
-    if known["held"] is None and not incident_store.in_doubt(record):
+    if known["held"] is None and not incident_store.unsettled(record):
         # If a person has accepted damage, the known row counts may be from before the damage, so they are not compared.
         if result["rows_collapsed"] and not on_record.get("accepted"):
             lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
@@ -121,23 +125,38 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
             seen = {"rows": result["row_counts"], "created_at": created_at}
             one_starter.note_rows(state_dir=params["state_dir"], run=params["run"], **seen, warn=warn)
         return
-    if not conclusive or result["rows_missing"] or result["database_replaced"] is None:
-        return
+    reason = _why_sound(result, known, created_at=created_at) if conclusive else ""
+    if reason:
+        _settle(params, result, reason=reason, created_at=created_at, warn=warn)
+    elif known["held"] is None and on_record.get("state") == incident_store.NOT_FOUND:
+        # The hold is lost, for example at a reboot. A start since then may have created the database.
+        about = {"cause": "db_corrupt", "reason": _MAY_BE_ANOTHER, "incident": params["incident"]}
+        about.update(rows=result["rows_before"], created_at=result["created_before"])
+        result["hold"] = one_starter.hold(**where, **about, warn=warn)
+        result["data_evidence"] = _keep_data(params, result["facts"]["database"])
+
+
+def _why_sound(result: Mapping[str, Any], known: Mapping[str, Any], *, created_at: str) -> str:
+    """Return why the data of a completely checked database are not in doubt, or an empty string if they are."""
+    record = known["record"] or {}
+    if result["rows_missing"] or result["database_replaced"] is None:
+        return ""
     if result["rows_before"]:
-        reason = "The database was checked: it is sound, and no row is missing"
-    elif not incident_store.in_doubt(record) and is_older(known["held"], created_at, on_record=on_record):
-        reason = "The database was found again, and it is sound"
-    else:
-        return
+        return "The database was checked: it is sound, and no row is missing"
+    on_record, opened_at = record.get("data") or {}, str(record.get("opened_at") or "")
+    back = is_older(known["held"], created_at, on_record=on_record, opened_at=opened_at)
+    if not back or incident_store.in_doubt(record):
+        return ""
+    if on_record.get("unseen"):
+        return "The database was found again, and it is sound"
+    return "The database was checked: it is sound, and older than the hold"
+
+
+def _settle(params: Params, result: Dict[str, Any], *, reason: str, created_at: str, warn: Warn) -> None:
+    """Release the service, and record that its data are sound."""
+    where = {**_place(params), "run": params["run"], "rows": result["row_counts"], "created_at": created_at}
     try:
-        one_starter.settle_doubt(
-            **where,
-            state=incident_store.SOUND,
-            reason=reason,
-            rows=result["row_counts"],
-            created_at=created_at,
-            warn=warn,
-        )
+        one_starter.settle_doubt(**where, state=incident_store.SOUND, reason=reason, warn=warn)
         result.update(hold=None, released=True)
     except unit_hold.HoldError as error:
         warn(str(error))

@@ -37,14 +37,21 @@ class TriageError(Exception):
     """The evidence of a triage could not be saved."""
 
 
-def is_older(held: Optional[Mapping[str, Any]], created_at: str, *, on_record: Mapping[str, Any]) -> bool:
-    """Return True if a database that was not found at first is back.
+def is_older(
+    held: Optional[Mapping[str, Any]], created_at: str, *, on_record: Mapping[str, Any], opened_at: str = ""
+) -> bool:
+    """Return True if the database is the one that the service had before it was held because of its settings.
 
-    That is the case if the service is held because the folder of its database was missing, and the database was created
-    before that hold. on_record: the data of the incident's record.
+    That is the case if the service is held because of its settings, for example because the folder of its database was
+    missing, and the database was created before that hold. on_record: the data of the incident's record. If the hold is
+    lost, for example because it was kept in memory and the host was booted, opened_at is compared: the time at which
+    the incident was opened.
     """
-    about_folder = held is not None and held.get("cause") == "config_mismatch" and bool(on_record.get("unseen"))
-    return bool(held is not None and about_folder and created_at and created_at < str(held.get("at") or ""))
+    if not created_at:
+        return False
+    if held is None:
+        return bool(on_record.get("unseen")) and created_at < opened_at
+    return held.get("cause") == "config_mismatch" and created_at < str(held.get("at") or "")
 
 
 def _hold_facts(

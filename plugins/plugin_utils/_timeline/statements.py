@@ -209,12 +209,17 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         # As far as the run knows, the recovery did not replace the database, so its other results are only a plan.
         recovery = {"rows_before": recovery.get("rows_before")}
     on_record = seen.get("data") or triaged.get("data") or {}
+    first = seen.get("first") or triaged
+    # If an earlier run could not count the rows, somebody may have replaced the database before this run counted them.
+    # So only the last good count was made before.
+    missed = bool(on_record.get("unseen")) and (_found_sound(first) or not first.get("row_counts"))
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
+        missed = missed and not recovery.get("replaced")
+        if missed:
+            rows_before = triaged.get("rows_before")
     else:
-        first = seen.get("first") or {}
-        # If the first triage of the incident did not find the database, only the last good count was made before.
-        rows_before = first.get("rows_before" if on_record.get("unseen") else "row_counts")
+        rows_before = first.get("rows_before" if missed else "row_counts")
         since_start = (seen.get("clean_start") or {}).get("rows_after")
     rows_after = verified.get("row_counts") or since_start
     if by_itself and recovery is None:
@@ -226,7 +231,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     return Facts(
         outcome=str(seen.get("outcome") or ""),
         rows_before=rows_before or {},
-        rows_from=LAST_GOOD if recovery is None and (by_itself or on_record.get("unseen")) else FIRST_LOOK,
+        rows_from=LAST_GOOD if missed or (recovery is None and by_itself) else FIRST_LOOK,
         rows_after=rows_after or {},
         started_since=bool(
             not by_itself and not verified.get("row_counts") and attempts and attempts[-1].get("started")
@@ -242,6 +247,13 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         changed=any(map(bool, seen.get("changes") or [])),
         login=verified.get("login"),
     )
+
+
+def _found_sound(triage: Mapping[str, Any]) -> bool:
+    """Return True if this triage checked the database completely and found no error."""
+    database = (triage.get("facts") or {}).get("database") or {}
+    errors = [each for each in database.get("problems") or () if each.get("level", "error") == "error"]
+    return bool(database.get("conclusive")) and not errors
 
 
 def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Sequence[Any]]) -> Optional[bool]:

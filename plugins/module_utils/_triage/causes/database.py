@@ -65,7 +65,8 @@ def db_unchecked(facts: Facts) -> Optional[Finding]:
     """Report a database that could not be checked completely."""
     database = facts.database
     unread = [item["message"] for item in database.unread]
-    if not facts.troubled or (database.conclusive and not unread):
+    # If the database is away, a start would create another one, even if the service answers now.
+    if database.away is None and (not facts.troubled or (database.conclusive and not unread)):
         return None
     path = database.path
     variant = "away" if database.away else "unread" if unread else "late"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, from_dict
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
 # Problem codes that do not mean damage to the database, for example because another cause reports them.
@@ -36,14 +36,14 @@ class Database(Part):
         return [
             item
             for item in self._errors
-            if item["code"] in ("changing", *sqlite_files.AWAY)
+            if item["code"] in ("changing", *mounts.AWAY)
             or (item["code"] == "unreadable" and any(words in item["message"] for words in _NOT_OPENED))
         ]
 
     @property
     def away(self) -> Optional[Message]:
         """The message that the folder or the file system of the database is missing, or None."""
-        found = [item for item in self._errors if item["code"] in sqlite_files.AWAY]
+        found = [item for item in self._errors if item["code"] in mounts.AWAY]
         return from_dict(found[0]["messages"]["message"]) if found else None
 
     @property

@@ -19,6 +19,7 @@ UUID=2 none swap sw 0 0
 UUID=3 /mnt/LinuxHDD ext4 defaults,nofail 0 2
   # UUID=4 /mnt/old ext4 defaults 0 2
 UUID=5 /mnt/two\\040words/ ext4 defaults 0 2
+UUID=7 /mnt/no\\089octal ext4 defaults 0 2
 UUID=6 /mnt/by-hand ext4 defaults,noauto 0 2
 /srv/real /mnt/bound none bind 0 0
 broken

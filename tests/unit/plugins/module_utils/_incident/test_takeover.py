@@ -189,7 +189,7 @@ def test_the_timer_waits_for_a_module_that_works_longer_than_the_lease(seat, tmp
     assert dead_man(seat, tmp_path) == STARTED
 
 
-@pytest.mark.parametrize("damage", ["none", "empty", "deleted", "pages"])
+@pytest.mark.parametrize("damage", ["none", "empty", "deleted", "nothing left", "no folder", "unreadable", "pages"])
 def test_the_timer_holds_a_unit_whose_database_is_damaged(seat, tmp_path, damage):
     path = tmp_path / "itsm.db"
     connection = sqlite3.connect(path, isolation_level=None)
@@ -205,8 +205,14 @@ def test_the_timer_holds_a_unit_whose_database_is_damaged(seat, tmp_path, damage
         path.write_bytes(b"")
     if damage == "deleted":
         path.unlink()
+    if damage in ("nothing left", "no folder"):
+        path.with_name("itsm.db-wal").unlink()
+        path.unlink()
+    elif damage == "unreadable":
+        path.unlink()
+        path.mkdir()
     before = sorted(os.listdir(tmp_path))
-    asked = dead_man(seat, tmp_path, str(path))
+    asked = dead_man(seat, tmp_path, str(tmp_path / "away" / "itsm.db" if damage == "no folder" else path))
     held = tmp_path / "etc/x.service.d/zz-held.conf"
     if damage == "none":
         assert asked == STARTED

@@ -21,6 +21,7 @@ import sqlite_samples
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
     file_survey,
     restore_survey,
@@ -101,6 +102,24 @@ def test_sound_database_without_wal_is_left_alone(path: str) -> None:
     assert result["statement"] == "Nothing: all counted rows are still there"
     assert Path(path).read_bytes() == before
     assert os.listdir(os.path.dirname(path)) == ["itsm.db"]
+
+
+@pytest.mark.parametrize("fails", ["swap", "check"])
+def test_the_loss_is_reported_before_the_replacement(path: str, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf_lost(path)
+    noted: List[str] = []
+
+    def fail(*_given: Any, **_named: Any) -> None:
+        raise SqliteError("killed")
+
+    def note(loss: str) -> None:
+        noted.append(loss)
+        place = (sqlite_restore.restore_swap, "swap") if fails == "swap" else (sqlite_restore.sqlite_check, "check")
+        monkeypatch.setattr(*place, fail)
+
+    with pytest.raises(SqliteError, match="killed"):
+        restore(path, on_replace=note)
+    assert noted == ["known"]
 
 
 def test_checkpoint_empties_the_wal(path: str) -> None:
@@ -731,3 +750,11 @@ def test_plan_looks_behind_the_guard_of_a_killed_run(path: str, monkeypatch: pyt
     assert sqlite_samples.snapshot(os.path.dirname(path)) == before
     assert restore(path)["put_back"] is True
     assert rows(path) == {"users": 2, "incidents": 100}
+
+
+def test_an_interrupted_replacement_is_not_reported_as_a_missing_folder(path: str) -> None:
+    folder = os.path.dirname(path)
+    os.symlink(f"{folder}/.itsm.db.restore/unfinished/itsm.db", path)
+    found = sqlite_check.check(path=path, checks=["quick"], time_budget=10.0)
+    assert [problem["code"] for problem in found["problems"]] == ["missing"]
+    assert found["data_loss_suspected"] is True

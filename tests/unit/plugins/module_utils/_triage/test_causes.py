@@ -780,6 +780,8 @@ CASES = [
     ),
     # The process may have the deleted file open.
     ("db_unchecked", [SILENT, away("folder_missing")], "because it was not found: The folder"),
+    ("db_unchecked", [refused(503), away("not_mounted")], "because it was not found: The file system"),
+    ("db_unchecked", [away("not_mounted")], "because it was not found: The file system"),
     (
         "config_mismatch",
         [GONE, {"unit": {"load_state": "not-found", "result": "success", "exit_code": None}}],

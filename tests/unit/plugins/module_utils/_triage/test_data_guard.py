@@ -230,12 +230,41 @@ def test_without_earlier_rows_only_a_database_that_is_found_again_is_released(
     assert data["state"] == ("sound" if released else "in_doubt")
 
 
-def test_a_hold_for_another_mismatch_is_not_about_a_database_that_was_not_found(guard) -> None:
+def test_a_hold_because_of_settings_ends_if_the_database_is_older_and_sound(guard) -> None:
     hold_for(guard, "config_mismatch")
-    guard(BEFORE)
+    guard(NEW)
     assert starter.held(**guard.place) is not None
     # A finding that is not about the data does not put them in doubt.
     assert incident_store.in_doubt(incident_store.current(guard.state_dir)) is False
+    guard(BEFORE)
+    assert starter.held(**guard.place) is None
+
+
+@pytest.mark.parametrize(("created_at", "state"), [(BEFORE, "sound"), ("2999-01-01T00:00:00.000Z", "in_doubt")])
+def test_a_lost_hold_does_not_release_another_database(guard, created_at: str, state: str) -> None:
+    """The hold was kept in memory and the host was booted. A start may have created the database that is there now."""
+    starter.note_unseen(state_dir=guard.state_dir, run=guard.id, warn=pytest.fail)
+    assert incident_store.unsettled(incident_store.current(guard.state_dir))
+    assert guard(created_at)["state"] == state
+    assert (starter.held(**guard.place) is not None) is (state == "in_doubt")
+    recovered = incident_record.Update(outcome="recovered")
+    closed = incident_record.call(state_dir=guard.state_dir, state="closed", run=guard.id, update=recovered)
+    assert bool(closed["closed_at"]) is (state == "sound")
+
+
+def test_a_database_that_is_not_there_has_no_damage_that_a_person_could_accept() -> None:
+    look = {"problems": [{"code": "not_mounted", "level": "error"}], "conclusive": False}
+    assert starter.damage(look) == []
+    assert starter.damage({**look, "problems": []}) == ["unchecked"]
+
+
+def test_damage_is_noted_as_not_counted(guard) -> None:
+    given = {"state_dir": guard.state_dir, "run": guard.id, "reasons": ["damaged"], "warn": pytest.fail}
+    starter.put_in_doubt(**given)
+    assert not incident_store.current(guard.state_dir)["data"].get("unseen")
+    starter.put_in_doubt(**given, damaged=True)
+    starter.put_in_doubt(**given)
+    assert incident_store.current(guard.state_dir)["data"]["unseen"] is True
 
 
 @pytest.mark.parametrize("cause", ["config_mismatch", "db_corrupt", ""])

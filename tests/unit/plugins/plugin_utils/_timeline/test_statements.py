@@ -429,14 +429,33 @@ def test_a_plan_that_was_not_carried_out_lost_nothing(outcome):
     assert (said["data_loss"], said["rows_after"]) == ("unknown", {})
 
 
+SOUND = {"facts": {"database": {"conclusive": True, "problems": []}}}
+
+
+def test_a_sound_database_after_damage_was_not_counted_before_the_damage():
+    """A person has put a copy in place of a damaged database. database_recover.yml or outage_recover.yml checks it."""
+    triage = {"row_counts": BEFORE, "rows_before": BEFORE, **SOUND}
+    run = {"outcome": "recovered", "tried": [{}], "data": {"unseen": True}, "last": triage}
+    kept = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": False, "data_loss": "none"}
+    for seen in ({"first": triage, "verification": {"verified": True, "row_counts": BEFORE}}, {"recovery": kept}):
+        said = statements.of_run({**run, **seen})
+        assert said["statements"]["data_loss"]["value"] == "unknown", seen
+        assert said["rows_from"] == "last_good"
+    # The recovery counts the rows of the damaged database itself.
+    damaged = {**triage, "facts": {"database": {"conclusive": True, "problems": [{"code": "corrupt"}]}}}
+    made = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": True, "data_loss": "none"}
+    said = statements.of_run({**run, "last": damaged, "recovery": made})
+    assert said["statements"]["data_loss"]["value"] == "none"
+
+
 def test_a_database_that_the_first_triage_did_not_find_was_not_counted_before():
-    last_good = {"row_counts": FEWER, "rows_before": BEFORE}
+    last_good = {"row_counts": FEWER, "rows_before": BEFORE, **SOUND}
     rows = {"first": last_good, "verification": {"verified": True, "row_counts": FEWER}}
     run = {"outcome": "recovered", "tried": [{}], "data": {"unseen": True}, **rows}
     said = statements.of_run(run)
     assert said["statements"]["data_loss"] == {"value": "unknown", "why": "fewer_since"}
     assert (said["rows_before"], said["rows_from"]) == (BEFORE, "last_good")
-    said = statements.of_run({**run, "first": {"row_counts": FEWER}})
+    said = statements.of_run({**run, "first": {"row_counts": FEWER, **SOUND}})
     assert said["statements"]["data_loss"] == {"value": "unknown", "why": "not_before"}
 
 
