@@ -239,9 +239,9 @@ options:
     choices: [recovered, recovered_by_systemd, not_recovered, warning, data_in_doubt, login_failed]
   unit:
     description:
-      - The service's unit under systemd, for O(state=open). If systemd is about to restart the unit, the module cancels
-        the restart. A timer on the host then starts the unit if this run is killed. If the unit was taken over and has
-        not been started since, the call with O(state=closed) starts it.
+      - The service's unit under systemd, for O(state=open). If systemd has scheduled a restart, the module cancels it,
+        or waits for it if it is due within 1.5 seconds. A timer on the host then starts the unit if this run is killed.
+        If the unit was taken over and has not been started since, the call with O(state=closed) starts it.
     type: str
     default: ""
     version_added: 0.2.0

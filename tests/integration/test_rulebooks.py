@@ -28,7 +28,7 @@ from .conftest import ROOT, Service, free_port
 from .test_recovery import installed
 
 RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
-# The token has only digits, because a template could convert such a string to a number.
+# The token has only digits on purpose: the test fails if a template converts it to a number.
 TOKEN = "4711471147114711"
 # Seconds within which any expected event happens, even on a busy machine.
 PATIENCE = 180.0

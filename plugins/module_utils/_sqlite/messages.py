@@ -44,7 +44,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.wal_torn": "The WAL of {path} ends in an unfinished write, as after a kill or a power cut: {frames} frames of finished transactions are intact",
     "reason.sqlite.wal_foreign": "The WAL of {path} does not belong to it: {why}",
     "reason.sqlite.other_page_size": "its pages have {found} bytes, those of the database {expected}",
-    "reason.sqlite.other_changes": "it holds changes {first} to {last}, the database is at change {present}",
+    "reason.sqlite.other_changes": "the WAL contains changes {first} to {last}, but the database is at change {present}",
     "reason.sqlite.hot_journal": "{path} has a rollback journal of an unfinished transaction: SQLite will undo that transaction at the next start; the check shows the state after that",
     # The content.
     "reason.sqlite.no_such_table": "{path} has no table {tables}",
@@ -167,7 +167,7 @@ ENGLISH: Dict[str, str] = {
     "reason.loss.everything_counted": "Everything: {rows} rows that could be counted, in {tables} tables",
     "reason.loss.rows": "{rows} rows: {tables}",
     "reason.loss.table": "{table} {rows} of {before}",
-    "reason.loss.unread": "an unknown number of rows, {why}",
+    "reason.loss.unread": "an unknown number of rows ({why})",
     "reason.loss.uncounted": "an unknown number of rows, because the damaged database does not show the count: {tables}",
     "reason.loss.table_now": "{table} ({rows} rows now)",
     "reason.loss.schema": "an unknown number of rows, because the tables of the damaged database are unreadable",

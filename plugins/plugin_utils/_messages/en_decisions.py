@@ -11,7 +11,7 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "reason.no_cause": "No cause was found",
-    "reason.loop.fell": "After a start within the last {minutes} minutes, the service failed again during the stability check: another restart does not help",
+    "reason.loop.fell": "The service was started in the last {minutes} minutes and failed again during the stability check: another restart does not help",
     "reason.loop.started": "The service was started {times} times within {minutes} minutes and failed again: another restart does not help",
     "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
@@ -24,7 +24,7 @@ SENTENCES: Dict[str, str] = {
     "reason.failure.undefined": "the variable {name} is not defined",
     "reason.failure.task": "{task}: {why}",
     "reason.failure.then": "then {why}",
-    "reason.failure.restored": "started again in its previous state: {why}",
+    "reason.failure.restored": "the return to the previous state also failed: {why}",
     "reason.failure.not_run": "Cannot run {module} on {host}: {why}",
     "reason.failure.not_written": "Postmortem not written: {why}",
     "reason.failure.not_usable": "invalid settings: {names}",

@@ -276,7 +276,7 @@ SENTENCES: Dict[str, str] = {
     "cause.unknown": "原因不明",
     # 訳語のない語句を含む原因は原因ごとの文で伝える
     "summary.oom_kill": "メモリが不足し、カーネルがサービスを強制終了しました",
-    "summary.heap_oom": "Node.js がヒープの上限に達して異常終了しました（ホストのメモリは不足していません）",
+    "summary.heap_oom": "Node.js がヒープの上限に達して異常終了しました",
     "summary.disk_full": "ディスクの空き容量が不足し、書き込みに失敗しました",
     "summary.disk_read_only": "ファイルシステムが読み取り専用になっており、書き込めません",
     "summary.port_conflict": "サービスのポートを別のプロセスが使用していました",

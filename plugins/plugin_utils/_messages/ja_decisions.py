@@ -24,7 +24,7 @@ SENTENCES: Dict[str, str] = {
     "reason.failure.undefined": "変数 {name} が未定義",
     "reason.failure.task": "「{task}」：{why}",
     "reason.failure.then": "その後：{why}",
-    "reason.failure.restored": "元の状態で起動：{why}",
+    "reason.failure.restored": "元の状態への復帰も失敗：{why}",
     "reason.failure.not_run": "{host} で {module} を実行できない：{why}",
     "reason.failure.not_written": "記録を作成できず：{why}",
     "reason.failure.not_usable": "{names} が使用できない",

@@ -55,7 +55,7 @@ def later(before: Optional[Sequence[_Data]], after: Optional[Sequence[_Data]], h
     """Return the messages of a rung that failed twice.
 
     before, after: the messages of the two failures, if they have any. how: then (the rung was checked again), or
-    restored (the service was started in its previous state).
+    restored (the return to the previous state failed).
     """
     why = messages_of({"messages": {"after": list(after or ())}}, "after")
     found = messages_of({"messages": {"before": list(before or ())}}, "before")

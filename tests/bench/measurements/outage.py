@@ -270,7 +270,8 @@ MEASUREMENTS = [
         what="Crash, connection local",
         how="the process is killed, and all contenders start at this moment. An observer outside of the run queries "
         "the service every 20 ms. The limit is the time of the start alone. By hand: chapters 2.1, 2.2 and 5.1 of the "
-        "runbook as a script, with its wait times. Transcribed: chapters 1, 2 and 5.1 as a playbook, with one task per command. A "
+        "runbook as a script, with its wait times. Transcribed: chapters 1, 2 and 5.1 as a playbook, with one task per "
+        "command. A "
         "run is confirmed when the health check and the login succeed. The stability check of one minute comes later "
         "and is not measured. Modules are packed in the first round, as on a controller that checks the service "
         "regularly",

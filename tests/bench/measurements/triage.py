@@ -127,8 +127,8 @@ MEASUREMENTS = [
     Measurement(
         name="triage-evidence",
         what="Evidence of an outage collected and saved, connection local",
-        how="outage_triage.yml with its check of the configuration. The rival: the commands of the runbook and of all "
-        "other parts of triage, as 40 tasks with one command each. The start of ansible-playbook is not counted",
+        how="outage_triage.yml with its check of the configuration. The rival is a playbook that collects "
+        "the same evidence with 40 shell commands, one at a time. The start of ansible-playbook is not counted",
         prepare=running,
         ours=("outage_triage.yml", collect("playbooks/outage_triage.yml", "evidence", complete)),
         rivals={

@@ -136,7 +136,7 @@ def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
 
 
 def syntax_error(facts: Facts) -> Optional[Finding]:
-    """Report a file of the application that Node cannot read because of its syntax."""
+    """Report a file of the application that Node cannot parse."""
     found = [pair for pair in syntax_errors(facts) if pair[1]["fatal"] or not facts.process.ended_by_others]
     if not found or not facts.troubled:
         return None

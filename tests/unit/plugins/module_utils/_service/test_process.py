@@ -535,7 +535,7 @@ def test_process_that_ended_meanwhile_is_not_signalled_under_its_pid(monkeypatch
 
 
 class Systemd:
-    """A unit that systemctl starts and stops: the properties before and after, and the calls."""
+    """A fake systemctl for one unit, with its properties before and after a call. It records the calls."""
 
     def __init__(self, before, after=None, *, fails=None):
         self.properties = before

@@ -576,8 +576,8 @@ def test_a_service_that_ends_while_its_files_are_opened(
     path = str(tmp_path / "itsm.db")
     closed(path)
     connect, stamps_of = sqlite_reader.connect, sqlite_files.stamps_of
-    # Counts how often the file was opened, in memory that all processes share. The process that opens the file must not
-    # write to any file.
+    # Counter of the attempts to open the file, in memory that all processes share. The process that opens the file must
+    # not write to any file.
     opened = mmap.mmap(-1, 1)
 
     def last_close(*arguments: Any, **options: Any) -> sqlite3.Connection:

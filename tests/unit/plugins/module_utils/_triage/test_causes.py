@@ -430,7 +430,7 @@ CASES = [
     ("killed", [GONE, {"unit": {"result": "watchdog", "exit_code": "killed", "exit_status": 6}}], "signal ABRT"),
     # If nobody asked systemd to stop the service, the TERM came from a person or another program.
     ("killed", [GONE, IN_ORDER, BY_TERM, exits(1)], "signal TERM"),
-    ("killed", [GONE, PROCESS], "without an error: it was killed"),
+    ("killed", [GONE, PROCESS], "without an error: it was probably killed"),
     # An old error in the log is not the reason for the exit.
     (
         "killed",
@@ -720,7 +720,7 @@ CASES = [
         [GONE, EXIT_203, {"start": {"changed_at": "2026-03-02T01:01:00.000Z"}}],
         "was changed since",
     ),
-    ("syntax_error", [GONE, EXIT_1, syntax_error()], "Node cannot read /srv/itsm/backend/routes.js:17: SyntaxError"),
+    ("syntax_error", [GONE, EXIT_1, syntax_error()], "Node cannot parse /srv/itsm/backend/routes.js:17: SyntaxError"),
     (
         "syntax_error",
         [GONE, EXIT_1, {"unit": {"exited_at": NOW}}, syntax_error(parses=True, changed_at="2026-03-02T01:01:00.000Z")],

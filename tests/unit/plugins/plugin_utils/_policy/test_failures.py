@@ -64,7 +64,10 @@ def test_a_second_failure_is_added_to_the_first() -> None:
     assert english(failures.later(first, [GONE], "then")) == "its output is hidden; then the process is gone"
     # A failure may have no messages.
     assert english(failures.later(None, None, "then")) == "then unknown"
-    assert english(failures.later([], [GONE], "restored")) == "started again in its previous state: the process is gone"
+    assert (
+        english(failures.later([], [GONE], "restored"))
+        == "the return to the previous state also failed: the process is gone"
+    )
 
 
 def seen(**changes: Any) -> dict[str, Any]:

@@ -162,7 +162,7 @@ RUNGS = [
         {"crash_loop": {"looping": True, "fell": True, "restarts": 1, "window": 600}},
         "restart",
         True,
-        "After a start within the last 10 minutes, the service failed again during the stability check: "
+        "The service was started in the last 10 minutes and failed again during the stability check: "
         "another restart does not help.",
     ),
     (
