@@ -78,7 +78,8 @@ def _guard(*, unit: str, state_dir: str, database_path: str, user: str) -> takeo
         database_path = ""  # not checked, because it is unknown which account may read it
     place = unit_hold.place(manager="systemd", unit=unit, state_dir=state_dir)
     incident = str((incident_store.current(state_dir) or {}).get("id") or "")
-    path, text = unit_hold.dropin(place, incident=incident, reason="The run has died, and the database is damaged")
+    reason = "The run has died, and the database is damaged, missing or unreadable"
+    path, text = unit_hold.dropin(place, incident=incident, reason=reason)
     return takeover.Guard(database_path=database_path, rights=rights, dropin=path, text=text)
 
 
