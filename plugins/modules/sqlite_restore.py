@@ -315,6 +315,7 @@ messages:
 """
 
 import os
+from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -361,8 +362,8 @@ def main() -> None:
         act = parameters.pop("state") == "recovered"
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
 
-            def note(loss: str) -> None:
-                one_starter.note_loss(**lease, loss=loss, warn=module.warn)
+            def note(loss: str) -> Callable[[], None]:
+                return one_starter.note_loss(**lease, loss=loss, warn=module.warn)
 
             # The loss is recorded before the replacement, because later runs only see the rows that are left. The
             # check after the replacement may fail, or be killed.

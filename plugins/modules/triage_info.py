@@ -435,7 +435,7 @@ facts:
       description: >-
         C(held) (the current hold with C(incident), C(cause), C(reason), C(at)), C(kept_by) (why the hold cannot be
         released, also in C(messages)), C(rows_missing), C(rows_collapsed), C(replaced) (see RV(database_replaced)),
-        C(created_at).
+        C(may_be_another) (true if the database was not found at first, and this one was not recognized), C(created_at).
       type: dict
     cores:
       description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).

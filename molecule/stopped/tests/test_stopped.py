@@ -11,4 +11,4 @@ from drills import Drill
 
 def test_restart_brings_the_service_back(drill: Drill) -> None:
     told = drill.assert_recovered(severity="emergency", cause="stopped", rung="restart")
-    assert told["cause_summary"] == "The service was stopped normally by a person."
+    assert told["cause_summary"] == "The service was stopped on request (by a person or a program)."

@@ -222,11 +222,14 @@ def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None
         note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
 
 
-def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]) -> None:
-    """Record the data loss of a database recovery in the open incident, if there is one. loss: see _LOSSES."""
+def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]) -> Callable[[], None]:
+    """Record the data loss of a database recovery in the open incident, if there is one. loss: see _LOSSES.
+
+    Returns a function that removes this loss from the record again, because the recovery changed nothing.
+    """
     record = incident_store.current(state_dir)
     if record is None:
-        return
+        return lambda: None
     known = record.get("data") or {}
     # If no state is recorded yet, the data are in doubt until the service is released. A loss that is not in _LOSSES is
     # recorded as unknown.
@@ -239,6 +242,8 @@ def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]
         "loss": max(losses, key=_LOSSES.index),
     }
     note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
+    before = {**data, "loss": known.get("loss")}
+    return lambda: note(incident_notes.note(state_dir=state_dir, run=run, data=before), warn=warn)
 
 
 def note_rows(

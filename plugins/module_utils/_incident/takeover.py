@@ -93,9 +93,12 @@ def damage():
         if not size(database):
             return "it is missing or empty"
         needed = 2 * (size(database) + size(database + "-wal"))
-        if needed > shutil.disk_usage(scratch).free // 2:
+        try:
+            if needed > shutil.disk_usage(scratch).free // 2:
+                return ""
+            folder = tempfile.mkdtemp(prefix=".dead-man.", dir=scratch)
+        except OSError:
             return ""
-        folder = tempfile.mkdtemp(prefix=".dead-man.", dir=scratch)
         copy = os.path.join(folder, "copy")
         for suffix in ("", "-wal"):
             if not suffix or os.path.isfile(database + suffix):
@@ -105,7 +108,7 @@ def damage():
     except sqlite3.DatabaseError as error:
         return str(error)
     except OSError as error:
-        harmless = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
+        harmless = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
         return "" if error.errno in harmless else str(error)
     finally:
         if folder:

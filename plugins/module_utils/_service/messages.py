@@ -42,7 +42,7 @@ ENGLISH: Dict[str, str] = {
     "reason.process.no_user": "user: there is no user {user} on this host",
     "reason.process.not_signalled": "Cannot send {signal} to pid {pid} of user {user}: {why}",
     "reason.process.not_stopped": "Cannot stop pid {pids}: still running {seconds} s after SIGKILL",
-    "reason.process.no_unit": "unit: {unit} must be a loaded unit; this host has no such unit",
+    "reason.process.no_unit": "unit: this host has no unit {unit}",
     "reason.process.unit_not_loaded": "unit: {unit} must be a loaded unit; it is {state}",
     "reason.process.unit_not_started": "Cannot start unit {unit}: {why} ({state}); see journalctl -u {unit}",
     "reason.process.unit_not_stopped": "Cannot stop unit {unit}: {why} ({state}); see journalctl -u {unit}",
@@ -164,7 +164,7 @@ ENGLISH: Dict[str, str] = {
     "reason.setting.replaceable": "must not be a path where user {user} can replace a folder",
     "reason.setting.a_folder": "must be the path of a file; {path} is a folder",
     "reason.setting.no_user": "must be a user of this host; there is no user of that name",
-    "reason.setting.other_user": "must be the user this runs as ({user}), or this must run as root (ansible_become)",
+    "reason.setting.other_user": "must be the user that the playbook becomes on the host ({user}); otherwise run the playbook as root (ansible_become)",
     "reason.setting.other_account": "the unit has a different User",
     "reason.setting.port": "must be a port, a whole number from 1 to 65535, or 0 for none",
     "reason.setting.no_port": "must be a port, because nexus_http_port is also 0",
@@ -182,14 +182,14 @@ ENGLISH: Dict[str, str] = {
     "reason.setting.no_script": "must name a script that exists in {folder}",
     "reason.setting.node_not_run": "must begin with a Node.js that runs: {why}",
     "reason.setting.node_said": "must begin with a Node.js that runs; {node} --version printed: {said}",
-    "reason.setting.no_systemd": "systemd must answer on this host, or the manager must be process: {why}",
+    "reason.setting.no_systemd": "systemd does not answer on this host; set nexus_manager to process if the host has no systemd: {why}",
     "reason.setting.unit_name": "must be the name of a unit with nexus_manager=systemd",
     "reason.setting.unit_state": "must be a loaded unit of this host; it is {state}",
     "reason.setting.other_folder": "the unit has a different WorkingDirectory",
     "reason.setting.database": "must be the path of the database file",
     "reason.setting.variable": "must be the name of an environment variable, or empty",
     "reason.setting.other_database": "the service uses another database, set by {name} in its environment",
-    "reason.setting.not_theirs": "must be the database of the service; {name} sets it to {path}, but user {user} may write neither to that file nor to its folder",
+    "reason.setting.not_theirs": "the service's environment ({name}) names a different database, {path}, but user {user} cannot write to that file or its folder; correct {name} or nexus_db_path",
     # The dependencies.
     "reason.npm.no_tree": "node_modules is missing",
     "reason.npm.half_swapped": "node_modules is missing: an earlier swap was killed midway",
@@ -257,7 +257,7 @@ ENGLISH: Dict[str, str] = {
     "reason.impact.query_failed": "the query failed: {why}",
     "reason.impact.log_late": "{path} takes too long to read",
     "reason.impact.log_unread": "{path} cannot be read: {why}",
-    "reason.impact.log_empty": "{path} contains no requests",
+    "reason.impact.log_empty": "no request was recognized in {path} (only the end of a large log is read)",
 }
 
 

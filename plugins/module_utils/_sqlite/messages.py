@@ -36,7 +36,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.changing": "{path} was written to, or its service started or stopped, while it was read",
     "reason.sqlite.ownership": "{path} belongs to {owner}, mode {mode}: user {user} cannot write to it",
     "reason.sqlite.no_owner": "owner must be a user of this host, not {user}",
-    "reason.sqlite.open_deleted": "{holders} still has a file of {path} open that was removed or replaced: data written to this file is lost when it ends",
+    "reason.sqlite.open_deleted": "A file of {path} was removed or replaced, but is still open in {holders}: data in the old file is lost when the process ends",
     # The WAL and the journal.
     "reason.sqlite.wal_damaged": "The WAL of {path} is damaged at frame {frame} of {frames}: SQLite silently ignores the {lost} frames from there on, {commits} of which end a transaction",
     "reason.sqlite.wal_header_damaged": "The WAL of {path} is damaged in its header: SQLite silently ignores the {lost} frames from there on, {commits} of which end a transaction",

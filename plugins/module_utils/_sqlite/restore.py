@@ -80,12 +80,13 @@ def restore(
     time_budget: float = 300.0,
     timeout: float = 1800.0,
     proc_root: str = "/proc",
-    on_replace: Callable[[str], None] = lambda data_loss: None,
+    on_replace: Callable[[str], Callable[[], None]] = lambda data_loss: lambda: None,
 ) -> Dict[str, Any]:
     """Find the methods that yield a sound database, apply one if act is true, and return the result for the module.
 
     replaced: the database is a new one without the earlier rows, so auto neither checkpoints nor salvages it.
-    on_replace: called with the data loss right before the new database is put in place.
+    on_replace: called with the data loss right before the new database is put in place. Returns a function that is
+    called if this failed and the old database is in its place again.
     If act is false, and in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
     """
@@ -242,7 +243,7 @@ def _take(
     work: str,
     evidence_dir: str,
     proc_root: str,
-    on_replace: Callable[[str], None],
+    on_replace: Callable[[str], Callable[[], None]],
 ) -> None:
     """Apply the chosen method and complete the result. Raises SqliteError."""
     place = case.path
@@ -265,15 +266,31 @@ def _take(
                 source = sqlite_files.open_regular(way.salvaged.orphans_path, rights=case.rights)
                 with safe_open.acting(safe_open.rights_on(folder, user=case.rights)):
                     restore_swap.copy_opened(source, f"{folder}/orphans.db")
-        on_replace(result["data_loss"])
+        undo = on_replace(result["data_loss"])
         with sqlite_files.clear_errors("put_in_place", path=printable(place)):
-            result["kept"] = printable(restore_swap.swap(case, new, work, proc_root=proc_root) or "") or None
+            try:
+                kept_folder = restore_swap.swap(case, new, work, proc_root=proc_root)
+            except (OSError, SqliteError):
+                if _is_unchanged(case):
+                    undo()
+                raise
+            result["kept"] = printable(kept_folder or "") or None
     after = sqlite_check.check(
         path=place, checks=["quick", "foreign_keys"], user=case.user, time_budget=max(left, 1.0), proc_root=proc_root
     )
     result["problems_after"] = after["problems"]
     result["rows_after"] = after["row_counts"]
     result["rows_lost"] = restore_ways.lost(case.rows, after["row_counts"])
+
+
+def _is_unchanged(case: restore_ways.Case) -> bool:
+    """Return True if the file in the place of the database is still the one that was examined."""
+    before = case.found.files.get("database")
+    try:
+        now = os.lstat(case.path)
+    except OSError:
+        return before is None
+    return before is not None and (now.st_dev, now.st_ino) == (before.device, before.inode)
 
 
 def _expect(new: str, way: restore_ways.Way, *, user: Optional[str], time_budget: float) -> None:

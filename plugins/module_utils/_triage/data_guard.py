@@ -24,8 +24,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.run import DATA_CAUSES, is_older
 
-_MAY_BE_ANOTHER = "The database was not found at first. The one that is there now may be another one"
-
 Params = Mapping[str, Any]
 Warn = Callable[[str], Any]
 
@@ -128,12 +126,6 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
     reason = _why_sound(result, known, created_at=created_at) if conclusive else ""
     if reason:
         _settle(params, result, reason=reason, created_at=created_at, warn=warn)
-    elif known["held"] is None and on_record.get("state") == incident_store.NOT_FOUND:
-        # The hold is lost, for example at a reboot. A start since then may have created the database.
-        about = {"cause": "db_corrupt", "reason": _MAY_BE_ANOTHER, "incident": params["incident"]}
-        about.update(rows=result["rows_before"], created_at=result["created_before"])
-        result["hold"] = one_starter.hold(**where, **about, warn=warn)
-        result["data_evidence"] = _keep_data(params, result["facts"]["database"])
 
 
 def _why_sound(result: Mapping[str, Any], known: Mapping[str, Any], *, created_at: str) -> str:
@@ -145,7 +137,7 @@ def _why_sound(result: Mapping[str, Any], known: Mapping[str, Any], *, created_a
         return "The database was checked: it is sound, and no row is missing"
     on_record, opened_at = record.get("data") or {}, str(record.get("opened_at") or "")
     back = is_older(known["held"], created_at, on_record=on_record, opened_at=opened_at)
-    if not back or incident_store.in_doubt(record):
+    if not back:
         return ""
     if on_record.get("unseen"):
         return "The database was found again, and it is sound"

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 ENGLISH: Dict[str, str] = {
     **service_messages.ENGLISH,
     # Disk.
-    "finding.disk_full.now": "No space is left on {mounts}",
+    "finding.disk_full.now": "{mounts} is full: almost no bytes or inodes are left",
     "finding.disk_full.past": "Writes failed because a disk was full; there is free space again",
     "remedy.disk_full.restart": "Restart the service: it has deleted files open, and their space is freed only when it ends",
     "remedy.disk_full.make_room": "Free space on {mounts}: rotated logs, the npm cache, old backups. Never delete the database, its -wal or -shm",
@@ -39,6 +39,7 @@ ENGLISH: Dict[str, str] = {
     "prevention.heap_oom": "Look for a memory leak. Raise --max-old-space-size only if the load explains it",
     # Database.
     "finding.db_corrupt.unsound": "The database {path} is not sound: {reasons}",
+    "finding.db_corrupt.another": "The database {path} was not found at first. The one that is there now may be another one",
     "finding.db_corrupt.replaced": "The database {path} is a new one, created at {at}: it does not have the earlier rows",
     "finding.db_corrupt.rows": "Rows of the database {path} may be lost",
     "finding.db_corrupt.reported": "The service reported a damaged database, but {path} can be read",
@@ -206,12 +207,12 @@ ENGLISH: Dict[str, str] = {
     "prevention.killed.unit_records": "Find out who or what sent the signal. A unit would record which signal it was",
     "prevention.killed.unit": "Start the service through a unit: systemd then records how it ends",
     "prevention.killed.recorded_start": "Start the service through a unit or the module node_process: its end is then recorded",
-    "finding.stopped.late": "The service was stopped by a person, did not end in time, and was killed",
-    "finding.stopped.normally": "The service was stopped normally by a person",
+    "finding.stopped.late": "Something asked systemd to stop the service; it did not end in time and was killed",
+    "finding.stopped.normally": "The service was stopped on request (by a person or a program)",
     "finding.stopped.never": "The service was not started since the host booted, or was stopped long ago",
     "finding.stopped.unseen": "The service ended normally; the journal does not show whether a person stopped it",
     "finding.stopped.by_itself": "The service ended normally by itself: nobody stopped it",
-    "finding.stopped.no_pid_file": "The service is not running and has no pid file: it was stopped, or was started without a pid file",
+    "finding.stopped.no_pid_file": "The service is not running and has no pid file: it was stopped, was never started, or was started in a way that writes no pid file",
     "remedy.stopped.ask": "Find out whether the stop was intended. If not, start the service",
     "prevention.stopped.announce": "Announce a maintenance window before a planned stop. During the window, nobody is notified and nothing is recovered",
     "prevention.stopped.enable": "Enable the unit, so that it starts with the host",

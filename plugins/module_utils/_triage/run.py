@@ -47,7 +47,7 @@ def is_older(
     lost, for example because it was kept in memory and the host was booted, opened_at is compared: the time at which
     the incident was opened.
     """
-    if not created_at:
+    if not created_at or on_record.get("state") == incident_store.IN_DOUBT:
         return False
     if held is None:
         return bool(on_record.get("unseen")) and created_at < opened_at
@@ -60,16 +60,25 @@ def _hold_facts(
     counted: last_good.Counted,
     *,
     on_record: Mapping[str, Any],
+    opened_at: str = "",
 ) -> Dict[str, Any]:
-    """Return the comparison of the rows with the last good count, and the hold with the reason to keep it."""
+    """Return the comparison of the rows with the last good count, and the hold with the reason to keep it.
+
+    on_record, opened_at: the data of the incident's record, and when the incident was opened.
+    """
     rows, database = counted.rows, facts.get("database") or {}
     created_at = last_good.Counted.of(database).created_at
     replaced = counted.is_replaced_by(created_at)
     counts = database.get("row_counts") or {}
     missing = row_counts.missing(rows, counts) if database.get("conclusive") else {}
     kept: Optional[message.Message] = None
+    # The database was not found at first, and the hold is lost, for example at a reboot. A start since then may have
+    # created the database that is there now.
+    lost_hold = held is None and on_record.get("state") == incident_store.NOT_FOUND and bool(database.get("conclusive"))
+    known = bool(rows) and not missing and replaced is False
+    back = is_older(held, created_at, on_record=on_record, opened_at=opened_at)
     if held is not None:
-        if not rows and is_older(held, created_at, on_record=on_record):
+        if not rows and back:
             kept = None
         elif not rows:
             kept = message.message("reason.hold.no_counts")
@@ -85,6 +94,7 @@ def _hold_facts(
         "kept_by": messages.english(kept) if kept else "",
         "messages": {"kept_by": kept.to_dict()} if kept else {},
         "replaced": replaced,
+        "may_be_another": lost_hold and not known and (bool(rows) or not back),
         "created_at": created_at,
         "rows_missing": missing,
         "rows_collapsed": bool(database.get("conclusive")) and row_counts.collapsed(rows, counts),
@@ -159,7 +169,8 @@ def triage(
     counted = last_good.Counted(on_record.get("rows") or {}, on_record.get("created_at") or "")
     if not counted.rows:
         counted = last_good_of(facts["database"]["path"])
-    facts["hold"] = _hold_facts(facts, held, counted, on_record=on_record)
+    opened_at = str((record or {}).get("opened_at") or "")
+    facts["hold"] = _hold_facts(facts, held, counted, on_record=on_record, opened_at=opened_at)
     result = _judge(redactor.value(facts), counted=counted, on_record=on_record)
     result["parts"] = redactor.value(asking.done.reports)
     if incident:

@@ -47,7 +47,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.held": "The service is held by incident {incident}: nobody can start it by accident",
     "next_step.database.loss": "Report the lost data: {statement:;}. The damaged files are in {kept}",
     "next_step.database.loss_in_evidence": "Report the lost data: {statement:;}. The damaged files are in the evidence",
-    "next_step.database.not_recovered": "Hand the evidence to the DBA; all files of the database are kept. Then run the playbook again; to use another method, set database_recovery_method",
+    "next_step.database.not_recovered": "Hand the evidence to the DBA. All files of the database are kept. To try another method, set database_recovery_method and run the playbook again",
     "next_step.reach.other": "Connect to the host another way, for example through its console, then run the playbook again",
     "next_step.reach.known_hosts": "known_hosts has no SSH key for this host, or a different one. Compare the key of the host with the expected one, add it to known_hosts, then run the playbook again",
     "next_step.reach.become": "The account cannot become root on the host. Check ansible_become_password, the sudo rule on the host, and the settings ansible_pipelining and ansible_python_interpreter, which the rule may require. Then run the playbook again",

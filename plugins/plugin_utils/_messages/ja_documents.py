@@ -43,7 +43,7 @@ SENTENCES: Dict[str, str] = {
     "doc.begin_read_from": "停止開始時刻の根拠：{source}。",
     "doc.mark.last_good": "最後の正常応答",
     "doc.mark.started": "停止開始",
-    "doc.mark.unreached": "応答なしの開始",
+    "doc.mark.unreached": "アクセス不能の開始",
     "doc.mark.detected": "検知",
     "doc.mark.mitigated": "最初の正常応答",
     "doc.mark.resolved": "完了",

@@ -11,9 +11,9 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action}（失敗）",
-    "asked.data_loss": "データベースを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
-    "asked.data_loss_unknown_cause": "データベースを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
-    "asked.data_loss_long_outage": "データベースを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
+    "asked.data_loss": "このデータベースでサービスを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
+    "asked.data_loss_unknown_cause": "このデータベースでサービスを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
+    "asked.data_loss_long_outage": "このデータベースでサービスを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
     "asked.data_loss_known": "まずサービスを復旧してください。その後、失われた行のうち再入力が必要なものを利用者と確認してください",
     "asked.data_in_doubt": "サービスを続けてよいか判断してください。database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
     "asked.long_outage": "担当者を決めて証拠を確認し、利用者へ状況を知らせてください",

@@ -179,7 +179,7 @@ SENTENCES: Dict[str, str] = {
     "reason.setting.database": "データベースのファイルのパスが必要",
     "reason.setting.variable": "環境変数の名前、または空（使用しない場合）が必要",
     "reason.setting.other_database": "サービスは環境変数 {name} により別のデータベースを使用している",
-    "reason.setting.not_theirs": "サービスのデータベースが必要だが、環境変数 {name} の {path} は、ファイルにも同じフォルダーにもユーザー {user} が書き込めない",
+    "reason.setting.not_theirs": "サービスの環境変数 {name} は別のデータベース {path} を指しているが、ユーザー {user} はファイルにもそのフォルダーにも書き込めない（どちらかを修正する）",
     # 依存関係
     "reason.npm.no_tree": "node_modules が存在しない",
     "reason.npm.half_swapped": "node_modules が存在しない（以前の入れ替えが途中で強制終了された）",
@@ -247,7 +247,7 @@ SENTENCES: Dict[str, str] = {
     "reason.impact.query_failed": "クエリの失敗：{why}",
     "reason.impact.log_late": "{path} の読み取りが時間内に終わらなかった",
     "reason.impact.log_unread": "{path} を読み取れない：{why}",
-    "reason.impact.log_empty": "{path} にリクエストの記録がない",
+    "reason.impact.log_empty": "{path} から認識できるリクエストがない（大きなログは末尾のみ読み取る）",
     # 起動の保留
     "reason.holding.not_held": "ユニット {unit} の起動を保留できない：{why}",
     "reason.holding.not_reloaded": "{unit} のドロップインを systemd に読み込ませることができない：{why}",

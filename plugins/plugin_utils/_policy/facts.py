@@ -33,6 +33,8 @@ class Facts:
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # True if the open incident had data in doubt before this run.
     was_in_doubt: bool = False
+    # The data are in doubt, or the database was not found and has not been recognized since.
+    unsettled: bool = False
     # The results of the last triage, and of the triage that found why the service was down.
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
@@ -102,7 +104,8 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     """
     detection, triage = seen["detection"], seen.get("triage") or {}
     before = seen.get("before") or {}
-    in_doubt = (triage.get("data") or {}).get("state") == "in_doubt"
+    state = (triage.get("data") or {}).get("state")
+    in_doubt = state == "in_doubt"
     looks = (triage, seen.get("clean_start") or {}, seen.get("verification") or {})
     return Facts(
         severity=detection["severity"],
@@ -110,6 +113,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         restarted_by_systemd=bool((detection.get("supervisor") or {}).get("restarted")),
         answers_since=detection.get("answers_since") or {},
         was_in_doubt=bool(detection.get("data_in_doubt")),
+        unsettled=state in ("in_doubt", "not_found"),
         findings=triage.get("findings") or [],
         diagnosis=(seen.get("diagnosis") or {}).get("findings") or [],
         in_doubt=in_doubt,

@@ -31,7 +31,8 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
     texts = [item["message"] for item in problems]
     lost = bool(database.data_loss_suspected)
     words = facts.errors.signature("db_corrupt") if facts.troubled else []
-    if not problems and not lost and not words and not replaced:
+    another = bool(facts.hold.may_be_another)
+    if not problems and not lost and not words and not replaced and not another:
         return None
     path = database.path
     if problems:
@@ -39,10 +40,12 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
         summary = message("finding.db_corrupt.unsound", path=path, reasons=reasons)
     elif replaced:
         summary = message("finding.db_corrupt.replaced", path=path, at=created_at)
+    elif another:
+        summary = message("finding.db_corrupt.another", path=path)
     else:
         summary = message("finding.db_corrupt.rows" if lost else "finding.db_corrupt.reported", path=path)
     return Finding(
-        confidence=0.98 if problems or lost or replaced else 0.6,
+        confidence=0.98 if problems or lost or replaced or another else 0.6,
         summary=summary,
         evidence=[says(path, f"{item['code']}: {item['message']}") for item in problems]
         + [says(path, text) for text in database.data_loss_reasons if text not in texts]

@@ -118,11 +118,13 @@ class Hold(Part):
     """The current hold, and the reason why it cannot be released.
 
     replaced: True if the database was created after the last good rows were counted in an earlier database. created_at:
-    the time when the database was created.
+    the time when the database was created. may_be_another: True if the database was not found at first, and the one
+    that is there now was not recognized.
     """
 
     held: Mapping[str, Any] = NOTHING
     kept_by: str = ""
     replaced: Optional[bool] = None
+    may_be_another: bool = False
     created_at: str = ""
     messages: Mapping[str, Any] = NOTHING

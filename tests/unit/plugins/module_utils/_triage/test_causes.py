@@ -447,7 +447,7 @@ CASES = [
         [GONE, IN_ORDER, STOPPING, {"unit": {"started_at": "2026-03-02T01:01:00.000Z"}}],
         "nobody stopped it",
     ),
-    ("stopped", [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)], "was stopped normally"),
+    ("stopped", [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)], "stopped on request"),
     ("stopped", [GONE, {"unit": {"result": "timeout", "exit_code": "killed", "exit_status": 9}}, STOPPING], "in time"),
     ("stopped", [GONE, PROCESS, NO_PID_FILE], "no pid file"),
     (

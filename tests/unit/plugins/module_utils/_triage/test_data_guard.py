@@ -87,11 +87,16 @@ def seen(created_at: str | None, *, rows: int = 5) -> dict[str, Any]:
 
 
 def judged(
-    created_at: str | None, *, counted: Counted = COUNTED, held: Any = None, on_record: Any = None
+    created_at: str | None,
+    *,
+    counted: Counted = COUNTED,
+    held: Any = None,
+    on_record: Any = None,
+    opened_at: str = "",
 ) -> dict[str, Any]:
     """Return the result of a triage of a database that was created at this time."""
     facts = seen(created_at)
-    facts["hold"] = triage_run._hold_facts(facts, held, counted, on_record=on_record or {})
+    facts["hold"] = triage_run._hold_facts(facts, held, counted, on_record=on_record or {}, opened_at=opened_at)
     return triage_run._judge(facts, counted=counted, on_record=on_record or {})
 
 
@@ -158,7 +163,8 @@ def guard(tmp_path: Path, monkeypatch):
         on_record = (known["record"] or {}).get("data") or {}
         counted = Counted(on_record.get("rows") or {}, on_record.get("created_at") or "")
         counted = counted if counted.rows else known["last_good_of"]("/srv/itsm.db")
-        result = judged(created_at, counted=counted, held=known["held"], on_record=on_record)
+        opened_at = known["record"]["opened_at"]
+        result = judged(created_at, counted=counted, held=known["held"], on_record=on_record, opened_at=opened_at)
         data_guard._guard(params, result, known, warn=lambda text: None)
         data: dict[str, Any] = incident_store.current(state_dir)["data"]
         return data
@@ -252,6 +258,20 @@ def test_a_lost_hold_does_not_release_another_database(guard, created_at: str, s
     assert bool(closed["closed_at"]) is (state == "sound")
 
 
+def test_a_lost_hold_is_a_finding_so_that_no_remedy_touches_the_database() -> None:
+    lost = {"on_record": {"state": "not_found", "unseen": True}, "opened_at": "2026-03-02T00:00:00.000Z"}
+    assert causes(judged(NEW, counted=Counted(), **lost)) == ["db_corrupt"]
+    assert causes(judged(BEFORE, counted=Counted(), **lost)) == []
+    assert causes(judged(BEFORE, counted=Counted({"users": 6}, BEFORE), **lost)) == ["db_corrupt"]
+    assert causes(judged(BEFORE, **lost)) == []
+
+
+def test_a_hold_because_of_settings_stays_if_the_data_are_in_doubt() -> None:
+    held = {"incident": "INC-1", "cause": "config_mismatch", "reason": "x", "at": NEW}
+    result = judged(BEFORE, counted=Counted(), held=held, on_record={"state": "in_doubt"})
+    assert causes(result) == ["start_held"]
+
+
 def test_a_database_that_is_not_there_has_no_damage_that_a_person_could_accept() -> None:
     look = {"problems": [{"code": "not_mounted", "level": "error"}], "conclusive": False}
     assert starter.damage(look) == []
@@ -294,6 +314,9 @@ def test_the_record_says_that_the_first_triage_did_not_find_the_database(guard) 
     starter.note_unseen(**where)
     assert guard(BEFORE)["unseen"] is True
     starter.put_in_doubt(**where, reasons=["damaged"])
+    # A replacement that failed has lost nothing.
+    starter.note_loss(**where, loss="known")()
+    assert not incident_store.current(guard.state_dir)["data"].get("loss")
     for loss in ("known", "of a later version", "none"):
         starter.note_loss(**where, loss=loss)
     starter.settle_doubt(**guard.place, run=guard.id, state="sound", reason="restored", warn=pytest.fail)

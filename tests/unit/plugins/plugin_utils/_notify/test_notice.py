@@ -42,8 +42,8 @@ def texts(language: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_cause_has_the_words_of_the_documents() -> None:
-    assert texts("en")["cause"] == "disk_full: No space is left on /srv"
-    assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量がありません"
+    assert texts("en")["cause"] == "disk_full: /srv is full: almost no bytes or inodes are left"
+    assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量または inode がほとんどありません"
     # Without a message, the English text is quoted.
     assert texts("ja", messages={})["cause"] == "ディスク容量不足：「No space is left on /srv」"
     assert texts("en", cause_summary="", messages={})["cause"] == "disk_full"
@@ -105,7 +105,7 @@ def test_without_a_step_the_line_says_if_anything_was_changed() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "unknown: the rows were not counted afterwards"),
+        ({}, "unknown: the rows were not counted after the recovery"),
         ({"data_loss_why": "of_a_later_version"}, "unknown"),
         ({"data_loss": "none"}, "none: all rows counted before are still there"),
         ({"data_loss": "suspected"}, "SUSPECTED: stop and hand over to the DBA"),

@@ -581,7 +581,7 @@ def test_items_without_work_have_no_checkbox():
     told_of.outcome = "not_recovered"
     lines = section(markdown_report.markdown(EN, told_of), "6.").splitlines()[2:-1]
     assert "[x]" not in "".join(lines)
-    assert "- [ ] Read: the cause (hung) is still there" in lines
+    assert "- [ ] Read: no check shows that this cause is gone: hung" in lines
     assert "- Not needed: Check log rotation: no full file system was found" in lines
     assert lines == sorted(lines, key=lambda line: not line.startswith("- [ ] "))
 
@@ -661,9 +661,9 @@ def test_an_unreachable_host_is_not_reported_as_down():
         steps=[step("health_probe", {"healthy": False}, role="detection", weight=incident_model.DECISION)],
     )
     document = markdown_report.markdown(EN, lost)
-    assert "- Outage: unknown; the host has not answered for 4.0 s" in document
-    assert "- No answer since: 2026-03-02 01:00:00 UTC" in document
-    assert "The host did not answer: the host cannot be reached: no route." in section(document, "2.")
+    assert "- Outage: unknown; the playbook has had no access to the host for 4.0 s" in document
+    assert "- No access since: 2026-03-02 01:00:00 UTC" in document
+    assert "The playbook could not work on the host: the host cannot be reached: no route." in section(document, "2.")
     assert "Outage began" not in document and "still down" not in document and "stopped by an error" not in document
     assert "section Service" not in document and "gantt" in document
     assert "| First healthy answer | none yet |" in document
