@@ -671,7 +671,7 @@ def test_workers_of_the_unit_belong_to_it(managed):
 @pytest.mark.parametrize(
     ("load_state", "said"),
     [
-        ("not-found", r"^unit: 'itsm-system' must be a loaded unit; this host has no such unit$"),
+        ("not-found", r"^unit: this host has no unit 'itsm-system'$"),
         ("masked", r"^unit: 'itsm-system' must be a loaded unit; it is masked$"),
     ],
 )
