@@ -209,7 +209,7 @@ def test_the_service_cannot_choose_a_database_of_others(host):
         return [each["message"] for each in said.problems]
 
     (refused,) = problems(host / "private" / "other.db")
-    assert "DATABASE_PATH" in refused and "user nobody may write neither" in refused
+    assert "DATABASE_PATH" in refused and "user nobody cannot write to that file" in refused
     # Accepted: a file in the user's own folder, a file that root left there by mistake, a path that does not exist yet.
     (host / "app" / "roots.db").touch(mode=0o600)
     for path in (host / "app" / "none.db", host / "app" / "roots.db", host / "none" / "itsm.db"):
