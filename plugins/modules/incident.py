@@ -426,7 +426,8 @@ data:
       table. C(created_at) is the time of the first migration of the database with these rows. C(accepted) lists the
       kinds of damage that a person has accepted. C(reasons) are the reasons for the state, and C(checked_at) is the
       time of the last check.
-    - C(unseen) is true if the first triage did not find the database. C(loss) shows whether a recovery of the database
+    - C(unseen) is true if a triage could not count the rows, because the database was not found or was damaged. C(loss)
+      shows whether a recovery of the database
       lost rows (V(none), V(known) or V(unknown)). Both are missing if they do not apply.
   returned: always
   type: dict

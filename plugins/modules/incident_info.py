@@ -149,12 +149,7 @@ takeover:
 data:
   description:
     - The state of the service's data, or V(null) if nothing is known.
-    - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts by
-      table. C(created_at) is the time of the first migration of the database with these rows. C(accepted) lists the
-      kinds of damage that a person has accepted. C(reasons) are the reasons for the state, and C(checked_at) is the
-      time of the last check.
-    - C(unseen) is true if the first triage did not find the database. C(loss) shows whether a recovery of the database
-      lost rows (V(none), V(known) or V(unknown)). Both are missing if they do not apply.
+    - The keys are those of RV(itsm_nexus.runbook.incident#module:data).
   returned: always
   type: dict
 signs:

@@ -368,8 +368,6 @@ def main() -> None:
             # The loss is recorded before the replacement, because later runs only see the rows that are left. The
             # check after the replacement may fail, or be killed.
             result = sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode, on_replace=note)
-            if result["changed"] and not module.check_mode:
-                note(result["data_loss"])
     except SqliteError as error:
         module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))

@@ -102,9 +102,8 @@ def _look_at_database(found: Look) -> None:
         told = message("reason.sqlite.missing", path=shown)
         if beside:
             told = message("reason.sqlite.missing_beside_wal", path=shown, bytes=beside)
-        # An interrupted replacement leaves a link to a path that does not exist. No disk is missing then.
-        name = os.path.basename(found.path)
-        here = beside or found.path.endswith(f"/.{name}.restore/unfinished/{name}")
+        # After an interrupted replacement, the folder of the guard's target is missing, but no disk is.
+        here = beside or sqlite_files.is_guard_target(found.path)
         found.problems.append(
             (None if here else away(found.path, rights=found.rights)) or Problem("missing", told, loss=True)
         )

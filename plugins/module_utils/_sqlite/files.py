@@ -69,6 +69,22 @@ def cannot(deed: str, /, **values: Value) -> SqliteError:
     return SqliteError(message(f"reason.sqlite.cannot.{deed}", **values))
 
 
+def work_of(place: str) -> str:
+    """Return the folder in which the database at place is replaced."""
+    return f"{os.path.dirname(place)}/.{os.path.basename(place)}.restore"
+
+
+def guard_of(place: str) -> str:
+    """Return the target of the guard, a link that prevents access during a replacement. The folder never exists."""
+    return f"{work_of(place)}/unfinished/{os.path.basename(place)}"
+
+
+def is_guard_target(path: str) -> bool:
+    """Return True if this path without links is the target of a guard: a replacement was interrupted."""
+    folder, name = os.path.split(path)
+    return path == guard_of(os.path.join(os.path.dirname(os.path.dirname(folder)), name))
+
+
 class Problem(NamedTuple):
     """One problem. A problem of level error makes the database unhealthy. A warning is only reported."""
 

@@ -85,8 +85,8 @@ def restore(
     """Find the methods that yield a sound database, apply one if act is true, and return the result for the module.
 
     replaced: the database is a new one without the earlier rows, so auto neither checkpoints nor salvages it.
-    on_replace: called with the data loss right before the new database is put in place. Returns a function that is
-    called if this failed and the old database is in its place again.
+    on_replace: called with the data loss right before the database is changed. Returns a function that is called if the
+    change failed and the old database is in its place again.
     If act is false, and in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
     """
@@ -254,6 +254,7 @@ def _take(
         )
         result["evidence_dir"], result["evidence"] = kept["evidence_dir"], kept["files"]
     if way.method == "checkpoint":
+        on_replace(result["data_loss"])
         done = sqlite_checkpoint.checkpoint(path=place, user=case.user, time_budget=left, proc_root=proc_root)
         result["rows_after"] = done["row_counts"]
     else:

@@ -25,17 +25,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage
 _SIDE = ("wal", "shm", "journal")
 
 
-def _work_of(place: str) -> str:
-    return f"{os.path.dirname(place)}/.{os.path.basename(place)}.restore"
-
-
-def _guard_of(place: str) -> str:
-    """Return the target of the guard: a path in a folder that is never created."""
-    return f"{_work_of(place)}/unfinished/{os.path.basename(place)}"
-
-
 def guarded(place: str) -> bool:
-    return os.path.islink(place) and os.readlink(place) == _guard_of(place)
+    return os.path.islink(place) and os.readlink(place) == sqlite_files.guard_of(place)
 
 
 def locate(path: str) -> str:
@@ -64,7 +55,7 @@ def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
 @contextlib.contextmanager
 def work_folder(place: str) -> Iterator[str]:
     """Make and lock the work folder next to the database; yield its path. Raises SqliteError if another run uses it."""
-    work = _work_of(place)
+    work = sqlite_files.work_of(place)
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(work, 0o700)
@@ -173,7 +164,7 @@ def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
 
 
 def _size_of(place: str, *, rights: safe_open.Rights) -> int:
-    names = [place, f"{place}-wal", f"{_work_of(place)}/old/{os.path.basename(place)}"]
+    names = [place, f"{place}-wal", f"{sqlite_files.work_of(place)}/old/{os.path.basename(place)}"]
     facts = [sqlite_files.facts_of(name, rights=rights) for name in names]
     return sum(each.size for each in facts if each is not None and each.regular)
 
@@ -182,7 +173,7 @@ def as_it_was(place: str, scratch: str, *, rights: safe_open.Rights) -> str:
     """Return the path of the damaged database: place, or a copy if a killed run has moved files away."""
     if not guarded(place):
         return place
-    name, old = os.path.basename(place), f"{_work_of(place)}/old"
+    name, old = os.path.basename(place), f"{sqlite_files.work_of(place)}/old"
     with sqlite_files.clear_errors("copy_files", path=printable(place)):
         os.mkdir(f"{scratch}/was", 0o700)
         for suffix in sqlite_files.SUFFIXES.values():
@@ -244,7 +235,7 @@ def _guard(case: restore_ways.Case, work: str) -> None:
             os.chmod(f"{old}/{name}", case.mode)
     atomic_files.fsync_folder(old)
     atomic_files.fsync_folder(work)
-    os.symlink(_guard_of(place), f"{work}/guard")
+    os.symlink(sqlite_files.guard_of(place), f"{work}/guard")
     os.rename(f"{work}/guard", place)
     atomic_files.fsync_folder(folder)
 

@@ -14,7 +14,7 @@ import os
 import re
 from typing import Any, Callable, Dict, Mapping, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
@@ -103,11 +103,12 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
         first = _root(blocking[0], result["findings"])
         about = {"cause": first["cause"], "reason": first["summary"], "data": doubtful}
         about.update(incident=params["incident"], rows=result["rows_before"], created_at=result["created_before"])
-        about["damaged"] = bool(Database.of(result["facts"]["database"]).damages)
+        database = Database.of(result["facts"]["database"])
+        about["damaged"] = bool(database.damages)
         result["hold"] = one_starter.hold(**where, **about, warn=warn)
         if doubtful:
             result["data_evidence"] = _keep_data(params, result["facts"]["database"])
-        elif any(item["code"] in mounts.AWAY for item in result["facts"]["database"].get("problems") or ()):
+        elif database.away is not None:
             one_starter.note_unseen(state_dir=params["state_dir"], run=params["run"], warn=warn)
         return
     if known["held"] is None and not incident_store.unsettled(record):

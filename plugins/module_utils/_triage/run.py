@@ -75,8 +75,8 @@ def _hold_facts(
     # The database was not found at first, and the hold is lost, for example at a reboot. A start since then may have
     # created the database that is there now.
     lost_hold = held is None and on_record.get("state") == incident_store.NOT_FOUND and bool(database.get("conclusive"))
-    known = bool(rows) and not missing and replaced is False
     back = is_older(held, created_at, on_record=on_record, opened_at=opened_at)
+    recognized = not missing and replaced is False if rows else back
     if held is not None:
         if not rows and back:
             kept = None
@@ -94,7 +94,7 @@ def _hold_facts(
         "kept_by": messages.english(kept) if kept else "",
         "messages": {"kept_by": kept.to_dict()} if kept else {},
         "replaced": replaced,
-        "may_be_another": lost_hold and not known and (bool(rows) or not back),
+        "may_be_another": lost_hold and not recognized,
         "created_at": created_at,
         "rows_missing": missing,
         "rows_collapsed": bool(database.get("conclusive")) and row_counts.collapsed(rows, counts),

@@ -33,8 +33,8 @@ class Facts:
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # True if the open incident had data in doubt before this run.
     was_in_doubt: bool = False
-    # The data are in doubt, or the database was not found and has not been recognized since.
-    unsettled: bool = False
+    # The database was not found, and has not been recognized since.
+    not_found: bool = False
     # The results of the last triage, and of the triage that found why the service was down.
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
@@ -113,7 +113,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         restarted_by_systemd=bool((detection.get("supervisor") or {}).get("restarted")),
         answers_since=detection.get("answers_since") or {},
         was_in_doubt=bool(detection.get("data_in_doubt")),
-        unsettled=state in ("in_doubt", "not_found"),
+        not_found=state == "not_found",
         findings=triage.get("findings") or [],
         diagnosis=(seen.get("diagnosis") or {}).get("findings") or [],
         in_doubt=in_doubt,

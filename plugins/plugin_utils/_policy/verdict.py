@@ -205,7 +205,7 @@ def _outcome(facts: Facts) -> str:
         ("would_recover", facts.check_mode and bool(facts.held)),
         ("recovered", bool(facts.held or facts.restored)),
         ("unreachable", bool(facts.lost)),
-        ("data_in_doubt", (facts.in_doubt or facts.unsettled) and (facts.healthy or doubted_before)),
+        ("data_in_doubt", (facts.in_doubt or facts.not_found) and (facts.healthy or doubted_before)),
         ("recovered_by_systemd", facts.healthy and facts.restarted_by_systemd and nothing_before),
         ("recovered", facts.healthy and facts.was_in_doubt),
         ("login_failed", any(each.get("serves") for each in facts.tried)),

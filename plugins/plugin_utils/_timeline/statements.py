@@ -209,10 +209,11 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         # As far as the run knows, the recovery did not replace the database, so its other results are only a plan.
         recovery = {"rows_before": recovery.get("rows_before")}
     on_record = seen.get("data") or triaged.get("data") or {}
-    first = seen.get("first") or triaged
+    first = seen.get("first") or {}
+    counted = first if recovery is None else triaged
     # If an earlier run could not count the rows, somebody may have replaced the database before this run counted them.
     # So only the last good count was made before.
-    missed = bool(on_record.get("unseen")) and (_found_sound(first) or not first.get("row_counts"))
+    missed = bool(on_record.get("unseen")) and (_found_sound(counted) or not counted.get("row_counts"))
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
         missed = missed and not recovery.get("replaced")

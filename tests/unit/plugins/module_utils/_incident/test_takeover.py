@@ -224,6 +224,14 @@ def test_the_timer_holds_a_unit_whose_database_is_damaged(seat, tmp_path, damage
     connection.close()
 
 
+def test_a_fault_of_its_own_folder_does_not_hold_the_unit(seat, tmp_path):
+    path = tmp_path / "itsm.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE users (name TEXT)")
+    connection.close()
+    assert dead_man(seat, tmp_path, str(path), scratch=str(tmp_path / "away")) == STARTED
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
 @pytest.mark.parametrize("user", ["", "65534:65534"])
 @pytest.mark.parametrize("mode", [0o600, 0o644])

@@ -45,6 +45,9 @@ def test_facts_passed_by_a_run() -> None:
     same = [
         field.name for field in dataclasses.fields(Facts) if getattr(facts, field.name) == getattr(unset, field.name)
     ]
-    assert same == []
+    # The data have one state: they are in doubt, or the database was not found.
+    assert same == ["not_found"]
+    elsewhere = recovery_facts.of_run({**whole, "triage": {**whole["triage"], "data": {"state": "not_found"}}})
+    assert (elsewhere.not_found, elsewhere.in_doubt) == (True, False)
     assert recovery_facts.of_run({**whole, "hold": {"incident": "INC-2"}}).held_by == "INC-2"
     assert recovery_facts.of_run({**whole, "before": {}, "verified_before": {"halted": "seen"}}).halted_before == "seen"

@@ -56,6 +56,11 @@ OUTCOMES = [
     ("it answers although something is wrong", {**ANSWERS, "severity": "warning"}, "warning"),
     ("systemd brought it back", {**ANSWERS, "restarted_by_systemd": True}, "recovered_by_systemd"),
     ("it answers on a database in doubt", {**ANSWERS, "in_doubt": True}, "data_in_doubt"),
+    (
+        "it answers, and its database was not found",
+        {**ANSWERS, "not_found": True, "was_in_doubt": True},
+        "data_in_doubt",
+    ),
     ("systemd brought it back on one", {**ANSWERS, "in_doubt": True, "restarted_by_systemd": True}, "data_in_doubt"),
     ("it answers and the data were in doubt, and are sound now", {**ANSWERS, "was_in_doubt": True}, "recovered"),
     ("down on a database in doubt", {"in_doubt": True}, "not_recovered"),
