@@ -48,7 +48,7 @@ demo: $(VENV)/demo.stamp ## Break and recover the demo service on this machine
 # Targets that use only one core run in parallel. Their packages are installed first, because two apt processes cannot
 # run at the same time.
 test: $(VENV)/test.stamp ## Run all tests
-	$(MAKE) --jobs=2 --output-sync=target lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 100 --seed 1'
+	$(MAKE) --jobs=2 --output-sync=target lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 500 --seed 1'
 	$(MAKE) unit integration molecule
 
 lint: $(VENV)/test.stamp ## Check style and types
@@ -117,7 +117,7 @@ torture: ## Kill writers and recoveries, and count lost rows; minutes
 	tests/install strace
 	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
 
-flip: $(VENV)/test.stamp ## Replace files right before each system call that uses one, as a hostile user could; a full run takes hours
+flip: $(VENV)/test.stamp ## Replace files right before each system call that uses one, as a hostile user could; a full run takes half an hour
 	$(BIN)/python tests/flip/flip.py $(FLIP)
 
 bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md, an hour; ONLY=name for some

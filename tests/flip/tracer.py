@@ -4,7 +4,9 @@
 
 """Runs a function in a traced child process and stops it right before each system call that takes a path.
 
-Linux 5.3 or later (PTRACE_GET_SYSCALL_INFO), x86_64 or aarch64. See ptrace(2).
+A seccomp filter selects these calls in the kernel, so all other calls run at full speed. The filter is inherited by
+the children of the process. Linux 5.3 or later (PTRACE_GET_SYSCALL_INFO), x86_64 or aarch64, root. See ptrace(2) and
+seccomp(2).
 """
 
 from __future__ import annotations
@@ -16,10 +18,15 @@ import os
 import signal
 from typing import Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
 
-_TRACEME, _SETOPTIONS, _SYSCALL, _GET_SYSCALL_INFO = 0, 0x4200, 24, 0x420E
-# TRACESYSGOOD, TRACEFORK, TRACEVFORK, TRACECLONE, TRACEEXEC, EXITKILL
-_OPTIONS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x100000
-_ENTRY, _EXIT = 1, 2
+_TRACEME, _CONT, _SETOPTIONS, _SYSCALL, _GET_SYSCALL_INFO = 0, 7, 0x4200, 24, 0x420E
+# TRACESYSGOOD, TRACEFORK, TRACEVFORK, TRACECLONE, TRACEEXEC, TRACESECCOMP, EXITKILL
+_OPTIONS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x80 | 0x100000
+_SECCOMP_STOP = signal.SIGTRAP | 7 << 8
+_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+# Instructions of a filter, see seccomp(2), and the results for a call that is stopped and for one that is not.
+_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_STOP, _ALLOW = 0x7FF00000, 0x7FFF0000
+_OFFSET_OF_NUMBER, _OFFSET_OF_ARCHITECTURE = 0, 4
 _WALL = 0x40000000
 _AT_FDCWD = -100
 _LONGEST = 4096
@@ -103,6 +110,14 @@ _CALLS: Dict[int, Dict[int, Tuple[str, List[_Path]]]] = {
 }
 
 
+class _Instruction(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8), ("k", ctypes.c_uint32)]
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.POINTER(_Instruction))]
+
+
 class _Entry(ctypes.Structure):
     _fields_ = [("nr", ctypes.c_uint64), ("args", ctypes.c_uint64 * 6)]
 
@@ -119,14 +134,19 @@ class _Info(ctypes.Structure):
 
 
 class Call(NamedTuple):
-    """A system call right before its execution: its name and its absolute paths.
-
-    for_good: True if its process has become another user than root and cannot become root again.
-    """
+    """A system call right before its execution: its name, its absolute paths, and its process."""
 
     name: str
     paths: Tuple[str, ...]
-    for_good: bool
+    pid: int
+
+    def is_for_good(self) -> bool:
+        """Return True if the process, now, is another user than root and cannot become root again."""
+        with contextlib.suppress(OSError), open(f"/proc/{self.pid}/status", "rb") as stream:
+            for line in stream:
+                if line.startswith(b"Uid:"):
+                    return 0 not in (int(uid) for uid in line.split()[1:])
+        return False
 
 
 class TracerError(Exception):
@@ -145,11 +165,28 @@ def _ptrace(request: int, pid: int, address: int = 0, data: object = None) -> in
     return done
 
 
+def _select_calls() -> None:
+    """Let the kernel stop this process and its children before each call in _CALLS. Only root can do this."""
+    steps = []
+    for architecture, calls in _CALLS.items():
+        steps.append((_LOAD, 0, 0, _OFFSET_OF_ARCHITECTURE))
+        steps.append((_JUMP_IF_EQUAL, 0, 2 * len(calls) + 1, architecture))
+        steps.append((_LOAD, 0, 0, _OFFSET_OF_NUMBER))
+        for number in calls:
+            steps += [(_JUMP_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _STOP)]
+    steps.append((_RETURN, 0, 0, _ALLOW))
+    instructions = (_Instruction * len(steps))(*steps)
+    program = _Program(len(steps), instructions)
+    if _LIBC.prctl(_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program)):
+        raise OSError(ctypes.get_errno(), "Cannot set a filter of system calls")
+
+
 def _be_traced(work: Callable[[], bytes], pipe: int) -> NoReturn:
     try:
         os.setpgid(0, 0)
         _LIBC.ptrace(_TRACEME, 0, None, None)
         os.kill(os.getpid(), signal.SIGSTOP)
+        _select_calls()
         data = work()
         while data:
             data = data[os.write(pipe, data) :]
@@ -192,15 +229,7 @@ def _call_of(pid: int, info: _Info) -> Optional[Call]:
         if info.entry.args[index]:
             with contextlib.suppress(OSError):
                 paths.append(_absolute(pid, folder, _text_at(pid, info.entry.args[index]), info.entry.args))
-    return Call(name, tuple(paths), _is_for_good(pid))
-
-
-def _is_for_good(pid: int) -> bool:
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as stream:
-        for line in stream:
-            if line.startswith(b"Uid:"):
-                return 0 not in (int(uid) for uid in line.split()[1:])
-    return False
+    return Call(name, tuple(paths), pid)
 
 
 def trace(
@@ -251,7 +280,7 @@ def _follow(child: int, *, before: Callable[[Call], Optional[Callable[[], None]]
     try:
         os.waitpid(child, _WALL)
         _ptrace(_SETOPTIONS, child, 0, _OPTIONS)
-        _ptrace(_SYSCALL, child)
+        _ptrace(_CONT, child)
     except OSError as error:
         raise TracerError(f"Cannot trace a process: {error.strerror}") from error
     while True:
@@ -262,29 +291,27 @@ def _follow(child: int, *, before: Callable[[Call], Optional[Callable[[], None]]
             continue
         number = os.WSTOPSIG(status)
         handed_on = 0
-        if number == signal.SIGTRAP | 0x80:
-            _at_call(pid, before=before, after=after)
+        if status >> 8 == _SECCOMP_STOP:
+            undo = _at_call(pid, before=before)
+            if undo is not None:
+                after[pid] = undo
+        elif number == signal.SIGTRAP | 0x80:
+            after.pop(pid)()
         elif number == signal.SIGSTOP and pid not in known:
             pass  # a new process or thread begins with this stop
         elif number not in (signal.SIGTRAP, signal.SIGSTOP):
             handed_on = number
         known.add(pid)
         with contextlib.suppress(OSError):
-            _ptrace(_SYSCALL, pid, 0, handed_on)
+            # With an action to call after the system call, the process stops again at its end.
+            _ptrace(_SYSCALL if pid in after else _CONT, pid, 0, handed_on)
 
 
-def _at_call(
-    pid: int, *, before: Callable[[Call], Optional[Callable[[], None]]], after: Dict[int, Callable[[], None]]
-) -> None:
+def _at_call(pid: int, *, before: Callable[[Call], Optional[Callable[[], None]]]) -> Optional[Callable[[], None]]:
     info = _Info()
     try:
         _ptrace(_GET_SYSCALL_INFO, pid, ctypes.sizeof(info), ctypes.addressof(info))
     except OSError:
-        return  # it was killed
-    if info.op == _ENTRY:
-        call = _call_of(pid, info)
-        undo = before(call) if call is not None else None
-        if undo is not None:
-            after[pid] = undo
-    elif info.op == _EXIT and pid in after:
-        after.pop(pid)()
+        return None  # it was killed
+    call = _call_of(pid, info)
+    return before(call) if call is not None else None
