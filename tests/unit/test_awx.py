@@ -151,6 +151,14 @@ def test_a_template_asks_for_the_variables_of_its_playbook(name: str) -> None:
     assert len(template["description"]) > 20, f"{PLACE}, {name}.description is too short"
 
 
+def test_every_secret_of_a_channel_has_a_field() -> None:
+    examples = set(re.findall(r"\bvault_\w+", text_of("roles/escalation/defaults")))
+    injected = {name for each in DATA["awx_credential_types"] for name in each["injectors"].get("extra_vars", {})}
+    assert examples
+    lacks = [f"{PLACE}, awx_credential_types lacks {name}" for name in sorted(examples - injected)]
+    assert lacks == [], "\n".join(lacks)
+
+
 def test_credentials_are_injected_as_variables_in_use() -> None:
     # The vault variables in the examples of the roles and the inventories.
     known = {*OPTIONS, *re.findall(r"\bvault_\w+", text_of("roles", "inventories"))}

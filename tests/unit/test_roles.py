@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notification_action
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import settings as notification_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -211,11 +213,28 @@ def test_a_channel_is_complete(path: Path) -> None:
     ]
     if "escalation_sent" not in text:
         missing.append(f"{place} lacks the result escalation_sent")
+    known = {*notification_settings.CHANNEL_KEYS.get(kind, ()), *notification_settings.OPTIONAL_KEYS.get(kind, ())}
+    missing += [
+        f"plugins/plugin_utils/_notify/settings.py lacks the key {key} of {kind} in CHANNEL_KEYS or OPTIONAL_KEYS"
+        for key in sorted({*re.findall(r"escalation_channel\.(\w+)", text)} - {*known, "name", "type"})
+    ]
+    example = (ROOT / "roles/escalation/defaults/main.yml").read_text(encoding="utf-8")
+    if f"type: {kind}" not in example:
+        missing.append(f"roles/escalation/defaults/main.yml lacks an example of the type {kind}")
     if kind not in TEXTS_FOR_PEOPLE:
-        missing += lacks_of_body(place, tasks)
+        body = lacks_of_body(place, tasks)
+        missing += [f"{each}. If it sends a text for people, add it to TEXTS_FOR_PEOPLE in this test" for each in body]
     elif TEXTS_FOR_PEOPLE[kind] not in text:
         missing.append(f"{place} lacks {TEXTS_FOR_PEOPLE[kind]}")
     assert missing == [], "\n".join(missing)
+
+
+@pytest.mark.parametrize("name", ["notify_command", "notify_http", "notify_mail"])
+def test_the_options_of_a_notification_are_documented(name: str) -> None:
+    plugin = importlib.import_module(f"ansible_collections.itsm_nexus.runbook.plugins.action.{name}").ActionModule
+    module = importlib.import_module(f"ansible_collections.itsm_nexus.runbook.plugins.modules.{name}")
+    documented = yaml.safe_load(module.DOCUMENTATION)
+    assert {*plugin.options, *notification_action.LIMITS} == set(documented["options"])
 
 
 DOCUMENTED_CHANNELS = re.findall(
@@ -227,6 +246,8 @@ DOCUMENTED_CHANNELS = re.findall(
 
 def test_the_documented_channels_send_a_whole_message() -> None:
     assert DOCUMENTED_CHANNELS
+    taken = [name for name, _text in DOCUMENTED_CHANNELS if (ROOT / name).exists()]
+    assert taken == [], "docs/escalation.md: choose other examples; the collection has these channels"
     lacks = [
         lack
         for name, text in DOCUMENTED_CHANNELS

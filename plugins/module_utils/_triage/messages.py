@@ -231,6 +231,8 @@ ENGLISH: Dict[str, str] = {
     "remedy.unknown": "Read the evidence. If it shows no risk, restart the service",
     "prevention.unknown": "Let the service log why it ends",
     # remedy.tried.X replaces remedy.X if a rung has already restarted the service.
+    "remedy.tried.disk_full.past": "Find out what filled the disk",
+    "remedy.tried.port_conflict.past": "Find out what took the port",
     "remedy.tried.unhandled_exception": "Roll back to the previous release",
     "remedy.tried.oom_kill": "Set the proposed limits or give the host more memory",
     "remedy.tried.heap_oom": "Look for a memory leak. If the load explains the memory it needs, set the proposed heap size",

@@ -223,6 +223,8 @@ SENTENCES: Dict[str, str] = {
     "finding.unknown.every_port": "サービスがどのポートでも応答していませんが、原因は特定できませんでした",
     "remedy.unknown": "証拠を確認し、問題がなければ再起動する",
     "prevention.unknown": "終了理由をログに残すようにする",
+    "remedy.tried.disk_full.past": "ディスクを満杯にした原因を調べる",
+    "remedy.tried.port_conflict.past": "ポートを使用したプロセスを調べる",
     "remedy.tried.unhandled_exception": "直前のリリースに戻す",
     "remedy.tried.oom_kill": "提案されたメモリ上限を設定するか、ホストのメモリを増やす",
     "remedy.tried.heap_oom": "メモリリークを調べる。負荷に見合う使用量なら、提案されたヒープサイズを設定する",

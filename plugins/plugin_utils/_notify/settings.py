@@ -34,7 +34,7 @@ CHANNEL_KEYS = {
     "webhook": ["url", "shape"],
 }
 # Type of a channel -> its optional keys.
-_MAY_HAVE = {"command": ["input"], "pagerduty": ["url"]}
+OPTIONAL_KEYS = {"command": ["input"], "pagerduty": ["url"]}
 
 # The minimum length of a secret in bytes, as required by Standard Webhooks.
 _SHORTEST_SECRET = 24
@@ -110,7 +110,7 @@ def _channel(where: str, channel: Any, *, types: Sequence[str]) -> List[str]:
         return [f"{where}.{why_not_type(kind, types)}"]
     if kind not in CHANNEL_KEYS:
         return [f"{where}.{key} {UNREADABLE_REASON}" for key, value in channel.items() if is_unreadable(value)]
-    needs, may = CHANNEL_KEYS[kind], _MAY_HAVE.get(kind, [])
+    needs, may = CHANNEL_KEYS[kind], OPTIONAL_KEYS.get(kind, [])
     found = [f"{where}.{key} is missing, a channel of type {kind} needs it" for key in needs if not channel.get(key)]
     found += [
         f"{where} has the unknown key {key!r}, a channel of type {kind} has {', '.join(['type', 'name', *needs, *may])}"

@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, with_stop
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ONLY_START
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
@@ -34,12 +35,6 @@ OUTCOMES = (
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
 # Remedies that only start the service again.
 _ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
-# Remedy that begins with another start of the service -> the remedy without that start.
-_AFTER_A_START = {
-    "remedy.unhandled_exception": message("remedy.tried.unhandled_exception"),
-    "remedy.oom_kill": message("remedy.tried.oom_kill"),
-    "remedy.heap_oom": message("remedy.tried.heap_oom"),
-}
 # Only after these outcomes can a run forbid later steps of a workflow to try a rung.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
@@ -269,8 +264,13 @@ def _remedy(facts: Facts) -> List[Message]:
     remedy = list(messages_of(facts.finding, "remedy"))
     if not facts.tried:
         return remedy
-    left = [each for each in remedy if each.id not in _ONLY_A_START]
-    return [_AFTER_A_START.get(each.id, each) for each in left]
+    return [_after_a_start(each) for each in remedy if each.id not in _ONLY_A_START]
+
+
+def _after_a_start(remedy: Message) -> Message:
+    """Return the remedy without the restart with which it begins: the message remedy.tried.<cause>, if there is one."""
+    cause = remedy.id[len("remedy.") :]
+    return message(f"remedy.tried.{cause}", **remedy.values) if f"remedy.tried.{cause}" in TRIAGE else remedy
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:

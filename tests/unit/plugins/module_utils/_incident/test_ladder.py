@@ -8,9 +8,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 
 def test_the_groups_of_rungs():
-    """The rules for causes use these groups. If you add a rung, decide which of the groups it belongs to."""
-    assert ladder.RUNGS == ("restart", "standard_recovery", "clean_start_recovery")
-    assert ladder.ONLY_START == ("restart",)
-    assert ladder.ABOVE_THE_FIRST == ("standard_recovery", "clean_start_recovery")
-    assert ladder.KEEP_MODULES == ladder.KEEP_SCHEMA == ("restart", "standard_recovery")
-    assert ladder.MIGRATE == ("clean_start_recovery",)
+    """The rules for causes use these groups. If you add a rung, decide for each group if the rung belongs to it."""
+    groups = ("RUNGS", "ONLY_START", "ABOVE_THE_FIRST", "KEEP_MODULES", "KEEP_SCHEMA", "MIGRATE")
+    assert {group: getattr(ladder, group) for group in groups} == {
+        "RUNGS": ("restart", "standard_recovery", "clean_start_recovery"),
+        "ONLY_START": ("restart",),
+        "ABOVE_THE_FIRST": ("standard_recovery", "clean_start_recovery"),
+        "KEEP_MODULES": ("restart", "standard_recovery"),
+        "KEEP_SCHEMA": ("restart", "standard_recovery"),
+        "MIGRATE": ("clean_start_recovery",),
+    }

@@ -925,7 +925,8 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in gathering]
     written = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     lacks = [
-        f"plugins/module_utils/_triage/collect_*.py lack {name} of the fact {part}"
+        f"plugins/module_utils/_triage/collect_*.py lack the string {name!r} for the fact {part}. "
+        "If the collector takes the names of its facts from a file, write them in the code"
         for part, name in sorted(read_by_rules)
         if name not in written
     ]

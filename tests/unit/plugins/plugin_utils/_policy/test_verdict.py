@@ -17,6 +17,7 @@ import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import Facts
@@ -229,6 +230,24 @@ NEXT = [
 @pytest.mark.parametrize(("changes", "says"), [each[1:] for each in NEXT], ids=[each[0] for each in NEXT])
 def test_next_step(changes: dict[str, Any], says: str) -> None:
     assert verdict.judge(dataclasses.replace(DOWN, **changes)).next_step.startswith(says)
+
+
+# Remedies that begin with a restart, although a rung may have restarted the service. A fact shows that the running
+# process still needs a restart: it is older than the corrected file, or it holds what has to be freed.
+STILL_A_RESTART = ("remedy.db_locked.restart_older", "remedy.disk_full.restart", "remedy.tls_expired.restart")
+
+
+def test_no_remedy_proposes_the_restart_that_a_rung_has_tried() -> None:
+    begins = [key for key, text in TRIAGE.items() if re.match(r"(Res|S)tart the service", text)]
+    settled = [*verdict._ONLY_A_START, *STILL_A_RESTART]
+    lacks = [
+        f"plugins/module_utils/_triage/messages.py lacks {key.replace('remedy.', 'remedy.tried.', 1)}, "
+        f"the text of {key} without the restart"
+        for key in begins
+        if key.startswith("remedy.") and key not in settled and key.replace("remedy.", "remedy.tried.", 1) not in TRIAGE
+    ]
+    assert "remedy.oom_kill" in begins
+    assert lacks == [], "\n".join(lacks)
 
 
 ERRORS = [
