@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write files so that a power cut leaves either the old or the new content."""
+"""Write files so that a power cut leaves either the old or the new content, and remove folders safely."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def fsync_folder(path: str) -> None:
 def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
     """Remove a folder and its content. Raises OSError if an entry cannot be removed.
 
-    parent: the descriptor of the folder that a relative path starts from. Links are not followed and FIFOs are not
-    opened, because the folder's owner may replace entries at any time.
+    parent: descriptor of the folder that a relative path is relative to.
+
+    The folder's owner may replace entries at any time, so links are not followed and FIFOs are not opened.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)
@@ -66,7 +67,7 @@ def discard_tree(path: str) -> None:
 def private_folder(path: str) -> None:
     """Create a folder with mode 0700, and its missing parents. Raises OSError.
 
-    The parents get mode 0755 at most. Otherwise, other users could write to them if an init script has set umask 0.
+    New parents get at most mode 0755, so that other users cannot write to them even if an init script sets umask 0.
     """
     _folder(os.path.abspath(path), 0o700)
 
@@ -101,7 +102,10 @@ def read_plain(path: str, *, limit: int) -> bytes:
 
 
 def write_atomically(path: str, data: bytes, *, mode: int = 0o600) -> None:
-    """Write data to a file: temporary file in the same folder, fsync, rename, fsync of the folder. Raises OSError."""
+    """Write data to a file with the given mode (permissions). Raises OSError.
+
+    The data is written and flushed to a temporary file in the same folder. This file then replaces the target.
+    """
     folder = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
     try:

@@ -27,7 +27,7 @@ class CommandError(MessageError):
 
 
 class Completed(NamedTuple):
-    """The result of a command: exit code (None if it was killed at its deadline), output, seconds."""
+    """The result of a command. rc is None if it was killed at its deadline. duration is in seconds."""
 
     argv: Sequence[str]
     rc: Optional[int]
@@ -46,22 +46,24 @@ class Completed(NamedTuple):
         return self.rc is None
 
 
-# Output of a program up to this number of bytes is kept completely. The middle of much longer output is left out.
+# Output of up to this number of bytes is kept in full. The middle of much longer output is left out.
 LONGEST_OUTPUT = 16 << 20
 _LEFT_OUT = b"\n[the middle is left out]\n"
-# Time in seconds to wait for the end of the output after the program has ended or was killed.
+# Seconds to wait for the end of the output after the program has ended or was killed.
 _GRACE = 1.0
 _CHUNK = 1 << 16
 _POLL = 0.05
 
-# The type of the function run(). Other functions take it as a parameter, so that tests can replace it.
+# The type of run(). Other functions take a Runner as a parameter, so that tests can replace run().
 Runner = Callable[..., Completed]
 
 
 def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
     """Return a function that switches the child process to a user, or None if no switch is needed.
 
-    Without a user, the child gets the rights with which this process works now.
+    If no user is given, the child gets the current effective rights of this process.
+
+    new_privileges: True if the child's programs may gain rights from a setuid bit or file capabilities.
 
     Raises CommandError if the user does not exist, or if this process may not switch to it.
     """
@@ -104,10 +106,10 @@ class _Output:
 
 
 class _Streams:
-    """The pipes of a child, read until their end or a deadline.
+    """The pipes of a child process. They are read until they end or until a deadline.
 
-    A program's children may leave its process group and keep its output open forever. The output may also be too large
-    for the memory. In both cases, the caller must get a result in time.
+    A program's children may leave its process group and keep its output open forever. The output may also be larger
+    than the memory. In both cases, the caller must get a result in time.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], stdin: Optional[bytes]) -> None:
@@ -156,7 +158,7 @@ class _Streams:
             self._process.stdin.close()
 
     def close(self) -> Tuple[str, str]:
-        """Close the pipes; return the standard output and the standard error output as text."""
+        """Close the pipes. Return standard output and standard error as text."""
         self._selector.close()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
@@ -188,12 +190,12 @@ def run(
     """
     started = time.monotonic()
     try:
-        # The parameter user= of subprocess needs Python 3.9, so preexec_fn is used. This is safe because a module has
-        # no threads at this point. AnsibleModule.run_command can neither set a deadline nor change the user.
+        # subprocess supports user= only since Python 3.9, so preexec_fn is used. This is safe because a module has no
+        # threads at this point. AnsibleModule.run_command can neither set a deadline nor change the user.
         become = drop_to(user)
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
-            # If a user is given, the child enters the folder as that user. root would follow any link of the user.
+            # If the user changes, the child enters the folder after the change. root would follow any link of the user.
             cwd=cwd if become is None else None,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,

@@ -14,7 +14,7 @@ from typing import Any, Pattern, cast
 
 
 class _Lazy:
-    """Compiles the pattern when one of its attributes is first read, and stores that attribute."""
+    """A pattern that is compiled when one of its attributes is first read. Attributes that were read are cached."""
 
     def __init__(self, text: str, flags: int) -> None:
         self._source = (text, flags)

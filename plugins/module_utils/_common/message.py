@@ -4,7 +4,7 @@
 
 """A message is an id with values. The catalogue of each language turns it into text.
 
-Modules return the English text on the host. So each package has the English templates of its own ids, for example in
+Modules on the host return English text, so each package has the English templates for its own ids, for example in
 _triage/messages.py. Code may compare ids, but must never search for words in the text of a message.
 """
 
@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 QUOTED = "quoted"
 # The id for a name and a message about it, such as "https: no answer within 5 s".
 LABEL = "label"
-# The id for a missing value. A message can then be shown even if, for example, the reason is missing.
+# The id for a missing value. With it, a message can be shown even if a value, such as the reason, is missing.
 UNKNOWN = "unknown"
 ENGLISH: Mapping[str, str] = {QUOTED: "{text}", LABEL: "{name}: {text}", UNKNOWN: "unknown"}
 
@@ -63,12 +63,12 @@ def _value(value: Any) -> Any:
 
 
 def quoted(text: object) -> Message:
-    """Return a message that quotes text on one line."""
+    """Return a message that quotes text. Line breaks and repeated spaces become single spaces."""
     return Message(QUOTED, {"text": " ".join(str(text).split())})
 
 
 def labelled(name: str, text: Message) -> Message:
-    """Return a message with a name before it."""
+    """Return a message that shows a name before a text, such as "https: no answer within 5 s"."""
     return Message(LABEL, {"name": name, "text": text})
 
 
@@ -119,7 +119,7 @@ class MessageError(Exception):
     templates: ClassVar[Mapping[str, str]] = ENGLISH
 
     def __init__(self, told: Union[str, Message, MessageError]) -> None:
-        """Take the message, plain text to quote, or the error that caused this one."""
+        """Accept a message, plain text to quote, or an error whose message is reused."""
         if isinstance(told, MessageError):
             self.told: Message = told.told
         else:
@@ -136,8 +136,8 @@ def failure(error: Exception) -> Dict[str, Any]:
 def plain(**told: Any) -> Dict[str, Any]:
     """Return messages as plain data for the key "messages" of a module's result.
 
-    Name each argument after the text of the result that it translates, for example msg. An argument is a message, a
-    list of messages, or None (left out). The values are sanitized, because they may come from the host.
+    Name each argument after the result's text that it translates, for example msg. An argument is a message, a list of
+    messages, or None (left out). The values are sanitized, because they may come from the host.
     """
     return {
         name: sanitize.data([one.to_dict() for one in each] if isinstance(each, (list, tuple)) else each.to_dict())
@@ -147,6 +147,9 @@ def plain(**told: Any) -> Dict[str, Any]:
 
 
 def of(texts: Mapping[str, Any], name: str) -> Message:
-    """Return the message of the text `name` in a module's result, or the quoted text if it has none. See plain()."""
+    """Return the message for a text in a module's result, or the quoted text if there is no message. See plain().
+
+    name: the key of the text in the result, for example msg.
+    """
     told = (texts.get("messages") or {}).get(name)
     return from_dict(told) if isinstance(told, Mapping) else quoted(texts.get(name))

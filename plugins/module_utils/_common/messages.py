@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""English texts of errors about programs, accounts and files on a host. See _service/messages.py for the format."""
+"""English error messages about programs, accounts and files on a host. See _service/messages.py for the format."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run questions in parallel, each in a separate process with its own deadline.
+"""Call functions ("questions") in parallel, each in a separate process with its own deadline.
 
 This module uses processes instead of threads. A thread that hangs in the kernel (for example on a dead mount) cannot be
-stopped, and the module could not exit. If a child process crashes (for example on a mapped file on a failing disk),
-only its answer is lost.
+stopped, and the module could not exit. If a child process crashes (for example while it reads a mapped file on a
+failing disk), only its answer is lost.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
-        # The controller reads the module's output until every process has closed it. So a child that hangs must not
-        # keep it open.
+        # The controller reads the module's output until every process has closed it. So a hanging child must not keep
+        # the output open.
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         for name in os.listdir("/proc/self/fd"):
@@ -111,10 +111,10 @@ def ask(
 ) -> Dict[str, Answer]:
     """Run all questions in parallel, each for at most timeout seconds; return the answers by name.
 
-    after: maps the name of a question to the name of the question that must end before it starts. If the earlier one
-    times out, the later one is not asked. The time limit of a question starts with the question. until: the deadline
-    for all questions (time.monotonic seconds). Call this only if no other threads run, because each question runs in a
-    forked copy of this process.
+    after: maps a question to the question that must end before it (both by name). If the earlier question times out,
+    the later question is not asked. Each time limit begins when its question starts. until: the deadline for all
+    questions (time.monotonic seconds). Call this only if no other threads run, because each question runs in a forked
+    copy of this process.
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}

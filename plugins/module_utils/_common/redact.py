@@ -6,9 +6,9 @@
 
 Three filters:
 
-- redact_known removes known values (the secrets in the service's own environment), in every spelling.
-- redact_values removes each value after the name of a secret, even if the value continues on the next line.
-- redact_shapes removes secrets with a known shape (keys, tokens of services, long random strings), in any context.
+- redact_known removes known values (the secrets in the service's own environment), in every usual encoding.
+- redact_values removes each value that follows the name of a secret, even if the value continues on the next line.
+- redact_shapes removes secrets with a known shape (keys, service tokens, long random strings), in any context.
 
 A mask keeps the line breaks of the text that it covers, so the number of lines does not change.
 
@@ -47,7 +47,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 MASK = redact_shapes.MASK
 
 _SECRET_NAME = lazy(values.TELLING + r"\Z")
-# Maximum distance of a word such as "password" from the end of a name.
+# A word such as "password" is searched for only in this number of characters at the end of a name.
 _END_OF_NAME = 64
 # Endings of names that only describe a secret, such as PASSWORD_FILE. Their values are ordinary words and paths.
 _ABOUT = lazy(
@@ -65,28 +65,31 @@ def _token(match: Match[str]) -> str:
 
 
 def _inserted(match: Match[str]) -> str:
-    """Mask the values of an SQL statement (knex prints them in its errors) if a column has the name of a secret."""
+    """Mask the values of an INSERT or REPLACE statement if a column has the name of a secret.
+
+    knex prints such statements in its errors.
+    """
     columns = re.findall(r"\w{1,64}", match.group("columns"))
     return match.group("before") + (MASK if any(map(is_secret_name, columns)) else match.group("values"))
 
 
 class _Rule(NamedTuple):
-    """A pattern, its replacement, and words (in lower case). A text without any of these words cannot match.
+    """A pattern, its replacement, and lower-case words. Text that contains none of these words cannot match.
 
-    The pattern is compiled when one of its words is first found, because most runs find none.
+    The pattern is compiled when one of its words is first found, because most runs find none of them.
     """
 
     words: Sequence[str]
     pattern: str
     replacement: Union[str, Callable[[Match[str]], str]]
-    # If this is not empty, a line can match only if it contains at least one of these characters.
+    # Unless this is empty, a line without any of these characters cannot match.
     signs: str = ""
 
 
 _NAME_WORDS = (
     *("passwd", "password", "passphrase", "secret", "token", "credential", "apikey", "api_key", "authorization"),
     *("cookie", "sessionid", "session_id", "signature", "key", "pwd", "pass", "_auth", "-auth", "bearer"),
-    # "sid" and "pw" occur in many other words, so they count only with one of these characters after them.
+    # "sid" and "pw" occur in many other words, so they count only if one of these characters follows.
     *(
         "creds",
         "sessid",
@@ -115,7 +118,7 @@ _RULES: Tuple[_Rule, ...] = (
     # Cookies that a program has already parsed into an object or a list.
     _Rule(("cookies",), r"(?i)(cookies" + values.QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+", r"\1" + MASK),
     # In a URL with credentials, the password is masked, or everything before @ if there is no password. A password may
-    # contain unescaped @ and /. Digits and a slash after the colon are a port.
+    # contain unescaped @ and /. If only digits stand between the colon and a slash, they are a port.
     _Rule(
         ("://",),
         r"""(://[^\s/:@"'?#\[]{0,200}:)(?!\[redacted\]|\d{1,5}[/?#])[^\s"'<>]{1,1000}@""",
@@ -146,7 +149,7 @@ _RULES: Tuple[_Rule, ...] = (
         r"\1" + MASK,
         signs="\"'`",
     ),
-    # Text that people write ("the password is x"), and a token after its name.
+    # Text that people write ("the password is x"), and a token that directly follows its name.
     _Rule(
         _NAME_WORDS,
         r"((?<![uU]nexpected )" + values.TELLING + r"\s{1,4}"
@@ -172,13 +175,13 @@ _RULES: Tuple[_Rule, ...] = (
     _Rule(
         ("pragma",), r"(?i)(\bpragma\s{1,4}(?:hex)?(?:re)?key\s{0,4}=\s{0,4})(?!\[redacted\]|\s)[^;\n]+", r"\1" + MASK
     ),
-    # Names such as key or sig, which mean a secret only in the query of a URL.
+    # Names such as key or sig, whose values are secrets only in the query of a URL.
     _Rule(
         ("key=", "auth=", "sig=", "hmac=", "otp=", "pin="),
         r"""(?i)([?&](?:key|auth|sig|hmac|otp|pin)=)(?!\[redacted\])[^\s&#"'\\]+""",
         r"\1" + MASK,
     ),
-    # Programs that take a password as a one-letter option.
+    # A password after a user name (-u name:x), or after a one-letter option of a known program (mysql -px).
     _Rule(
         ("-u", "--user", "--proxy-user"),
         r"""((?<![\w-])(?:-[uU]|--(?:proxy-)?user)[ =]{0,2}(?P<quote>["'])?[^\s:"']{1,100}:)(?!\[redacted\])"""
@@ -244,9 +247,9 @@ def secret_arguments(arguments: Sequence[str]) -> List[str]:
 
 
 def _after_a_letter(arguments: Sequence[str], number: int) -> str:
-    """Return the part of an argument to keep if the rest is the secret of an option such as -p or -u, otherwise "".
+    """Return the part of an argument that precedes a secret, for options such as -p and -u.
 
-    A space means that the whole argument is the secret.
+    Returns " " if the whole argument is the secret, and "" if the argument contains no such secret.
     """
     argument, before = arguments[number], arguments[number - 1] if number else ""
     program = arguments[0].rsplit("/", 1)[-1]
@@ -263,12 +266,12 @@ def _hides_next(argument: str) -> bool:
     return argument.startswith("-") and "=" not in argument and is_secret_name(argument.lstrip("-"))
 
 
-# If a line with the name of a secret is longer than this, the text after this many characters is masked.
+# If a line that contains a rule's word is longer than this number of characters, the rest of the line is masked.
 _LONGEST_LINE = 64 * 1024
 
 
 def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]:
-    """Yield the lines with secrets masked by the rules and by their names. words: words of rules found in the text."""
+    """Yield the lines without secrets that match a rule or follow a name. words: the rules' words in the text."""
     carry: Optional[values.Carry] = None
     for number, whole in enumerate(lines):
         line = whole
@@ -343,7 +346,7 @@ class Redactor:
         return value
 
     def _member(self, name: str, item: Any) -> Any:
-        """Return the value of an object's member without secrets."""
+        """Return the value of a dictionary entry without secrets. name: the key of the entry."""
         if name == "argv" and isinstance(item, list):
             return self.argv(item)
         if isinstance(name, str) and is_secret_name(name):

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find known secrets in every usual spelling.
+"""Find known secrets in every usual encoding.
 
 Escapes (URL, JSON, JavaScript, Python, shell, HTML) are decoded in copies of the text, up to three levels deep. Line
-breaks are removed in further copies. The plain value is searched in each copy, and a match is masked at its position in
-the text. Base64, hex and lists of bytes do not contain the letters of the value, so the value is also searched in these
-spellings.
+breaks are removed in further copies. Each copy is searched for the plain value. A match is masked at the corresponding
+position in the original text. Base64, hex and lists of bytes do not contain the letters of the value, so each copy is
+also searched for these encodings of the value.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 # A shorter value is probably a word like "admin". Masking it everywhere would make the evidence unreadable.
 SHORTEST = 6
-# If a value has several lines (a key), each line with at least this length is also a secret.
+# If a value has several lines (a key), each line with at least this number of characters is also a secret.
 _SHORTEST_LINE = 16
-# The text and three levels of escapes. JSON inside a JSON string inside another JSON string has three levels.
+# The original text and three levels of decoded escapes. JSON in a JSON string in another JSON string has three levels.
 _LEVELS = 4
 
 # Each match is a run of escapes of equal length, so a position in the copy can be converted to a position in the text.
@@ -106,13 +106,13 @@ class _Copy:
         return self._changed(_ESCAPES, breaks=False)
 
     def breaks(self, begin: int, end: int) -> List[int]:
-        """Return the positions of removed line breaks from begin to end in the copy, both included."""
+        """Return the positions in this copy, from begin to end inclusive, where a line break was removed."""
         if not self._joined:
             return []
         return self._starts[bisect.bisect_left(self._starts, max(begin, 1)) : bisect.bisect_right(self._starts, end)]
 
     def origin(self, begin: int, end: int) -> Tuple[int, int]:
-        """Return the part of the text (begin, end) that corresponds to a part of the copy."""
+        """Convert the begin and the end of a part of this copy to positions in the original text."""
         if self._parent is None:
             return begin, end
         first = bisect.bisect_right(self._starts, begin) - 1
@@ -124,7 +124,7 @@ class _Copy:
 
 
 def _copies(text: str) -> Iterator[_Copy]:
-    """Yield the text and its copies: with one more level of escapes decoded each time, and without line breaks."""
+    """Yield the text and its copies with up to three levels of escapes decoded, each also without line breaks."""
     copy: Optional[_Copy] = _Copy(text)
     for _level in range(_LEVELS):
         if copy is None:
@@ -142,16 +142,16 @@ def _folded(text: str) -> str:
 
 
 def _plain_spellings(value: str) -> Set[str]:
-    """Return the values to search in the copies, in lower case."""
+    """Return the lower-case forms of the value to search for in the copies."""
     values = {value, "".join(value.splitlines())}
     values.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
-    # If the value itself looks escaped, it is decoded together with the text. So its decoded forms are also searched.
+    # A value that itself looks escaped is decoded together with the text, so its decoded forms are added.
     for item in sorted(values):
         copy = _Copy(item).without_escapes()
         while copy is not None:
             values.add(copy.text)
             copy = copy.without_escapes()
-    # Spaces written as "+" in a URL, bytes of UTF-8 escaped one by one, and halves of a surrogate pair in UTF-16.
+    # A URL may contain "+" instead of a space. An escape may encode one UTF-8 byte, or half of a surrogate pair.
     values.update([item.replace(" ", "+") for item in values])
     values.update([item.encode("utf-8", "surrogatepass").decode("latin-1") for item in values])
     units = value.encode("utf-16-be", "surrogatepass")
@@ -169,7 +169,7 @@ def _byte_spellings(value: str) -> Set[str]:
 
 
 def _base64_spellings(value: str) -> Set[str]:
-    """Return the spellings of the value in base64 if 0, 1 or 2 other bytes precede it."""
+    """Return the base64 encodings of the value for each alignment: after 0, 1 or 2 other bytes."""
     found = set()
     for text in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
         data = text.encode("utf-8", "surrogatepass")
@@ -211,7 +211,7 @@ class Known:
         return _covered(text, spans) if spans else text
 
     def _in_base64(self, copy: _Copy) -> Iterator[Tuple[int, int]]:
-        """Return the positions of base64 strings that contain a known value. The whole string is masked."""
+        """Yield the begin and the end of each base64 string that contains a known value. The whole string is masked."""
         text = copy.text
         done = 0
         for begin, end in sorted(_places(text, self._exact)):

@@ -33,7 +33,7 @@ BEFORE_BREAK = r"(?:[\"']?[ ]?\+?[ ]?\\?|\"\})\r?\Z"
 
 
 def cover(text: str) -> str:
-    """Return the mask for text, line by line. Line breaks and the logger's prefixes after them are kept."""
+    """Return text with each line masked. Line breaks, and the logger's prefixes after them, are kept."""
     parts = re.split(f"({_LINE_BREAK})", text)
     return "".join(part if number % 2 or not part else MASK for number, part in enumerate(parts))
 
@@ -139,7 +139,7 @@ def opaque(token: str) -> bool:
     if len(letters) < _SHORTEST or token.startswith("sha"):
         return False
     if _HEX.match(letters):
-        # Not secret: digests, commits and identifiers (32, 40 or 64 digits), serial numbers of certificates (up to 40).
+        # Not secret: digests, commits and identifiers (32, 40 or 64 digits), certificate serial numbers (up to 40).
         return token == letters and len(letters) >= 44 and len(letters) not in (56, 64, 96, 128)
     changes = len(_CHANGE.findall(letters)) / len(letters)
     small, capital = letters.upper() != letters, letters.lower() != letters

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Values after the name of a secret: find the beginning and the end of such a value.
+"""Mask the values that follow the name of a secret.
 
 A value in quotes ends at its closing quote. A value in a URL or on a command line ends at the end of the word. Every
-other value ends at the end of the line or before the next name. If a value continues on the next line, its rest is
-masked there.
+other value ends at the end of the line or before the next name. If a value continues on the next line, the rest of the
+value is masked there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ QUOTED = "|".join(
     rf"|\\{{1,8}}{mark}(?:[^{mark}\\\n]|\\(?!\\{{0,7}}{mark}))*(?:\\{{1,8}}{mark}|{mark}|(?=\n|\Z))"
     for mark in ('"', "'", "`")
 )
-# The spellings of a quote in JavaScript, SQL (knex quotes names with `), HTML and URLs.
+# The forms of a quotation mark in JavaScript, SQL (knex quotes names with `), HTML and URLs.
 QUOTE = r"""(?:\\{0,8}["'`]?|\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"""
 _ESCAPED_QUOTE = r"(?:\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"
 _SEPARATOR = (
@@ -125,7 +125,7 @@ _ALONE = lazy(r"""[^\s"'{}<>]{4,}(?=["'}\]),;\r]{0,8}\Z)""")
 
 
 class Carry(NamedTuple):
-    """The state at the end of a line, which is needed for the next line.
+    """The state at the end of a line that determines how the next line is masked.
 
     kind: "value" (the value is on the next line), "rest" (the value may continue), "quote" (the value continues to its
     closing quote), "block" (the value continues while lines are indented), or "pair" (the value of a pair follows).
@@ -199,7 +199,7 @@ def _bracket_end(line: str, start: int) -> _End:
 
 
 def _closed(line: str, start: int, end: int) -> int:
-    """Return the end of a value without the brackets and quotes that close the text around it."""
+    """Return the end of a value, excluding the closing brackets and quotes of the text around the value."""
     while end > start and line[end - 1] in _CLOSING and not line.endswith(MASK, start, end):
         end -= 1
     return end
@@ -242,7 +242,7 @@ def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
 
 
 def _made_by_a_program(word: str) -> bool:
-    """Return True if the word looks generated. Such a word is a complete value, and not the first of several words."""
+    """Return True if the word looks generated. Such a word is a complete value, not the first of several words."""
     return shapes.opaque(word) or (len(word) >= 24 and any(map(str.isdigit, word)))
 
 
@@ -369,7 +369,10 @@ def _carried_value(line: str, start: int) -> Tuple[str, Optional[Carry]]:
 
 
 def _carried_rest(line: str, start: int, carry: Carry) -> Tuple[str, Optional[Carry]]:
-    """Mask the possible continuation of a value (a single word, a word like a token, or an indented line)."""
+    """Mask the possible continuation of a value: a single word, a word like a token, or an indented line.
+
+    Returns the masked line and the carry for the next line.
+    """
     alone = _ALONE.match(line, start)
     if alone:
         return _masked(line, start, alone.end()), carry

@@ -6,9 +6,9 @@
 
 The service's user owns the application's folder and its logs. It may replace any file there with a link to a file that
 only root may read, with a pipe that never ends, or with a device. So root follows a path step by step and checks each
-link. A link that only root could have made is followed with root's rights. A link in a folder of another account is
-followed with the rights of that account, so it leads only to files that the account itself can open. A process that is
-not root has no additional rights that such a link could misuse.
+link. A link that only root could have made is followed as root. A link in a folder of another account is followed as
+that account, so it leads only to files that the account itself can open. A process that is not root has no additional
+rights that such a link could misuse.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
 
 
 def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
-    """Return uid and gid of the other account that may have made an entry. Raises PermissionError if it is unknown."""
+    """Return uid and gid of the other account that may have made an entry.
+
+    Raises PermissionError if several accounts may have made it.
+    """
     for status in (folder, entry):
         if status.st_uid not in (0, os.geteuid()):
             return status.st_uid, status.st_gid
@@ -61,7 +64,7 @@ def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
 
 
 class _Way:
-    """The opened folders from the root down. A folder is trusted if only root or this account can have made it."""
+    """The opened folders from the root down. A folder is trusted if only root or this account could have made it."""
 
     def __init__(self) -> None:
         self._folders = [os.open("/", _FOLDER)]
@@ -101,7 +104,7 @@ class _Way:
         return os.fstat(self._folders[-1])
 
     def follow(self, name: str) -> List[str]:
-        """Go to the folder from which the target of a link starts; return the steps of the target in reverse order."""
+        """Go to the folder that a link's target is relative to. Return the target's components in reverse order."""
         target = os.readlink(name, dir_fd=self._folders[-1])
         if target.startswith("/"):
             self.back(to_root=True)
@@ -113,7 +116,7 @@ class _Way:
 
 
 def _steps(path: str) -> List[str]:
-    """Return the steps of a path in reverse order."""
+    """Return the components of a path in reverse order."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
@@ -163,7 +166,7 @@ def _open_ours(path: str, flags: int, mode: int) -> int:
 
 @functools.lru_cache(maxsize=None)
 def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
-    """Return the primary group and all groups of a user. If the uid has no name, both are the given gid."""
+    """Return the primary group and all groups of a user. If the uid has no name, the given gid is the only group."""
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
@@ -173,11 +176,11 @@ def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
 
 @contextlib.contextmanager
 def acting(rights: Rights) -> Iterator[None]:
-    """Work on files with the rights of a user (uid, gid), or with root's rights if rights is None.
+    """Work on files as a user (uid, gid), or as root if rights is None.
 
-    Only the effective ids change, so foreign code in the block could get root's rights back. Start a program only with
-    commands.run(), which gives up root's rights permanently. Do not open a database of the user in the block. Blocks
-    may be nested. A process that is not root keeps its rights.
+    Only the effective ids change, so foreign code in the block could get root's rights back. In the block, start
+    programs only with commands.run(), which gives up root's rights permanently, and do not open the user's databases.
+    Blocks may be nested. A process that is not root keeps its rights.
     """
     if os.getuid() != 0:
         yield
@@ -240,8 +243,8 @@ def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
     """Return the status of a path that this process may safely change, or None if the path does not exist.
 
     If the path leads through a link of another account, that account itself must be able to read and write the file.
-    If folder_too is true, it must also be able to write to the folder. Otherwise, PermissionError is raised. Raises
-    OSError.
+    If folder_too is true, the account must also be able to write to the folder. Raises PermissionError if the account
+    is not allowed to do this, and OSError for other errors.
     """
     try:
         if os.geteuid() != 0:
@@ -250,7 +253,7 @@ def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except _AnybodyError:
-        # It is unknown which account made the link. So check the rights of the account that owns the file.
+        # Several accounts could have made the link. So check the rights of the account that owns the file.
         real = os.stat(path)
         return _looked_up_as(real.st_uid, real.st_gid, path, folder_too=folder_too)
     except _LentError as lent:
@@ -287,9 +290,9 @@ def read(path: str, *, limit: int = LARGEST) -> bytes:
 
 
 def account_rights(user: Optional[str]) -> Rights:
-    """Return uid and gid of a user, or None if there is no such user or this process may not switch to that user.
+    """Return uid and gid of a user, or None if the user does not exist or this process may not switch to that user.
 
-    Also returns None for root, because root's rights are never lent for work in a folder of another account.
+    Also returns None for root, because work in a folder of another account is never done as root.
     """
     if not user or os.getuid() != 0:
         return None
@@ -301,12 +304,13 @@ def account_rights(user: Optional[str]) -> Rights:
 
 
 def rights_on(path: str, *, user: Rights = None) -> Rights:
-    """Return the rights (uid, gid) for work on a file and in its folder, or None if only root can replace them.
+    """Return the rights (uid, gid) for work on a file and in its folder.
 
     The path is followed folder by folder, up to the first entry that another account could replace. Deeper entries may
-    change a moment later, so they are not evaluated. The result is then user (uid, gid) or, if no user is given, the
-    owner of that entry. Raises PermissionError if no user is given and several accounts could replace that entry.
-    Raises OSError.
+    change a moment later, so they are not evaluated. If there is such an entry, the result is user (uid, gid) or, if no
+    user is given, the owner of that entry. The result is None if only root could replace all entries, or if this
+    process is not root. Raises PermissionError if no user is given and several accounts could replace that entry.
+    Raises OSError for other errors.
     """
     if os.getuid() != 0:
         return None
@@ -381,7 +385,7 @@ def _first_stranger(path: str) -> Rights:
             if stat.S_ISLNK(entry.st_mode):
                 links += 1
                 if links > _MOST_LINKS:
-                    return None  # a broken link of root
+                    return None  # a loop of links that root made
                 todo += way.follow(name)
             elif stat.S_ISDIR(entry.st_mode):
                 way.enter(name, trusted=True)
@@ -399,9 +403,9 @@ def _first_stranger(path: str) -> Rights:
 
 
 def become(uid: int, gid: int, *, new_privileges: bool = False) -> None:
-    """Permanently give this process the rights of a user, without capabilities.
+    """Permanently switch this process to a user, without capabilities.
 
-    If new_privileges is false, programs of this process get no rights from a setuid bit or file capabilities.
+    If new_privileges is false, programs of this process gain no rights from a setuid bit or file capabilities.
     """
     os.seteuid(os.getuid())
     if os.getuid() != 0 or uid == 0:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from typing import Any, Match
 
-# These characters are replaced: control characters (C0 and C1) except tab and line feed, line and paragraph separators,
-# marks that change the text direction, the byte order mark, and halves of surrogate pairs, which cannot be encoded.
+# These characters are replaced: control characters (C0 and C1, except tab and line feed), line separators, paragraph
+# separators, marks that change the text direction, the byte order mark, and unpaired surrogates (cannot be encoded).
 ACTIVE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -33,7 +33,7 @@ def _shown(match: Match[str]) -> str:
 
 
 def text(value: object) -> str:
-    """Return value as text in which control characters for a terminal are made visible."""
+    """Return value as text without terminal commands. Other control characters (see ACTIVE) are made visible."""
     return ACTIVE.sub(_shown, without_sequences(str(value)))
 
 

@@ -41,7 +41,7 @@ def _whole(numbers: List[int]) -> _Version:
 
 
 def _after(numbers: List[int]) -> Optional[_Version]:
-    """Return the first version after those that a version such as 20 or 20.1 matches, or None for * (matches all)."""
+    """Return the first version after all versions that a partial version (20 or 20.1) matches, or None for *."""
     return _whole([*numbers[:-1], numbers[-1] + 1]) if numbers else None
 
 
@@ -69,7 +69,7 @@ def _of_comparator(sign: str, numbers: List[int]) -> _Range:
 
 
 def _alternative(text: str) -> Optional[List[_Range]]:
-    """Return the ranges that a version must all satisfy, or None if text is not a range."""
+    """Return a list of ranges, all of which a version must satisfy, or None if text is not a range."""
     hyphen = _HYPHEN.match(text)
     if hyphen:
         return [
@@ -88,7 +88,10 @@ def _alternative(text: str) -> Optional[List[_Range]]:
 
 
 def satisfies(version: Optional[str], wanted: Optional[str]) -> Optional[bool]:
-    """Return True if a version such as v20.11.1 is within the wanted range, or None if one of them is invalid."""
+    """Return True if a version such as v20.11.1 is within the wanted range.
+
+    Returns None if the version or the range is invalid.
+    """
     numbers = _numbers(version or "")
     if len(numbers) != 3 or not isinstance(wanted, str) or len(wanted) > _LONGEST:
         return None
