@@ -32,10 +32,10 @@ _SIDE_EFFECTS = frozenset(("edit", "fts3_tokenizer", "load_extension", "readfile
 def only_reads(
     action: int, first: Optional[str], second: Optional[str], _database: Optional[str], _trigger: Optional[str]
 ) -> int:
-    """Return SQLITE_OK for a statement that only reads, otherwise SQLITE_DENY. For Connection.set_authorizer.
+    """Return SQLITE_OK if an action of a statement only reads, otherwise SQLITE_DENY. For Connection.set_authorizer.
 
     INSERT, UPDATE and DELETE are allowed, because a virtual table prepares them even for a read. They cannot change the
-    database: it is opened read-only, or it is a private copy.
+    original database, because it is opened read-only or is read from a private copy.
     """
     denied = action in _WRITES
     if action == _PRAGMA:

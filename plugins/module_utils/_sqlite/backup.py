@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy a database: as a verified backup of a live or crashed database, or as evidence (its files, byte for byte).
+"""Make a verified backup of a live or crashed database, or copy its files byte for byte as evidence.
 
 A backup is flushed to disk, then reopened and checked. It gets its final name only if it is sound and its row counts
 equal those of the source. A killed run leaves its files in a separate folder. The next run removes that folder.
@@ -71,12 +71,13 @@ def backup(
     user: Optional[str] = None,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Copy a database and return the result of the module sqlite_backup.
+    """Copy a database and return the result of the sqlite_backup module.
 
     dest: the complete path of the copy. If it is None, the name of the copy consists of prefix and the current time,
-    and its folder is dest_dir. If accounts other than root may change the folders, everything is read and written with
-    the rights of user. See file_survey.look. room_only: True to only check the free space. Raises SqliteError if no
-    good copy could be made. An incomplete or unsound copy never gets the name of the copy.
+    and its folder is dest_dir. room_only: True to only check the free space. user: the user that reads and writes the
+    files if accounts other than root may change the folders. See file_survey.look.
+
+    Raises SqliteError if no good copy could be made. An incomplete or unsound copy never gets its final name.
     """
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
@@ -104,7 +105,7 @@ def backup(
 
 
 def _backup(order: _Order, *, room_only: bool, check_mode: bool, started: float) -> Dict[str, Any]:
-    """Make the copy. This process already has the rights that the folder requires. Raises SqliteError."""
+    """Make the copy. The caller has already switched to the rights for the folder. Raises SqliteError."""
     folder, target = os.path.dirname(order.target), order.target
     if order.exact and os.path.lexists(target):
         raise SqliteError(message("reason.sqlite.dest_there", path=printable(target)))
@@ -142,7 +143,10 @@ def _survey(order: _Order) -> Tuple[Look, sqlite_holders.Holders]:
 
 
 def _copy(order: _Order, found: Look, holders: sqlite_holders.Holders) -> Tuple[str, Dict[str, Any]]:
-    """Make the copy, then remove old backups. Return its path and the result for the module. Raises SqliteError."""
+    """Make the copy, then remove old backups. Return the path of the copy and the fields of the module's result.
+
+    Raises SqliteError.
+    """
     folder, target = os.path.dirname(order.target), order.target
     try:
         _make_folder(folder)
@@ -167,7 +171,7 @@ def _make_folder(folder: str) -> None:
 
 
 def _make_evidence(order: _Order, found: Look, partial: str) -> Tuple[str, Dict[str, Any]]:
-    """Copy the files byte for byte; return the folder and the result for the module. Raises OSError, SqliteError."""
+    """Copy the files byte for byte. Return the folder and the fields of the result. Raises OSError, SqliteError."""
     made = f"{partial}/evidence"
     files = evidence_copy.patiently(
         lambda: evidence_copy.copy_bytes(found, made, deadline=order.deadline, proc_root=order.proc_root),
@@ -182,7 +186,7 @@ def _make_evidence(order: _Order, found: Look, partial: str) -> Tuple[str, Dict[
 def _make_backup(
     order: _Order, found: Look, holders: sqlite_holders.Holders, partial: str
 ) -> Tuple[str, Dict[str, Any]]:
-    """Make a verified backup; return its file and the result for the module. Raises OSError, SqliteError."""
+    """Make a verified backup. Return its path and the fields of the result. Raises OSError, SqliteError."""
     made = backup_copy.copy(
         found,
         holders,
@@ -251,7 +255,7 @@ def _room(found: Look, folder: str) -> int:
 
 @contextlib.contextmanager
 def _partial(folder: str) -> Iterator[str]:
-    """Make a private folder for the copy inside folder, and remove the folders that killed runs left behind."""
+    """Yield a new private subfolder for the copy, after removing the subfolders that killed runs left behind."""
     _clear(folder)
     made = tempfile.mkdtemp(prefix=_PARTIAL, dir=folder)
     descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
@@ -286,7 +290,10 @@ def _clear(folder: str) -> None:
 
 
 def _publish(made: str, target: str, *, exact: bool) -> str:
-    """Give the finished file or folder a name that is not taken, and return the name. Raises OSError."""
+    """Give the finished file or folder a name that is not taken, and return that name. Raises OSError, SqliteError.
+
+    exact: True if the name must be target. Otherwise, a number may be appended.
+    """
     names = [target] if exact else [target, *(f"{target}-{number}" for number in range(2, 100))]
     for name in names:
         try:
@@ -306,10 +313,10 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
 
 
 def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]:
-    """Return the surplus backups of this prefix, oldest first, without the new backup.
+    """Return the paths of the surplus backups of this prefix, oldest first, without the new backup.
 
-    The new backup always stays, because it has just been verified. If the clock was set back, its name may contain an
-    earlier time than the names of the other backups.
+    keep: number of backups to keep, including the new backup. The new backup always stays, because it has just been
+    verified. If the clock was set back, its name may contain an earlier time than the names of the other backups.
     """
     pattern = re.compile(re.escape(prefix) + r"(\d{8}T\d{6}Z)(?:-(\d+))?")
     backups = []
@@ -327,7 +334,7 @@ def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]
 
 
 def _prune(folder: str, prefix: str, *, keep: int, new: str) -> List[str]:
-    """Remove old backups, after a new one has been verified. Raises OSError."""
+    """Remove old backups after the new backup has been verified. Return their paths. Raises OSError."""
     removed = []
     for path in _surplus(folder, prefix, keep=keep, new=new):
         os.unlink(path)

@@ -38,7 +38,7 @@ def _may_back_up(found: Look) -> None:
 
 
 def survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Tuple[Look, sqlite_holders.Holders]:
-    """Check whether a database may be backed up. Raises SqliteError if it may not."""
+    """Return the files and holders of a database. Raises SqliteError if the database cannot be backed up completely."""
     for attempt in range(ATTEMPTS):
         found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
         if not found.wal.complete and time.monotonic() > deadline:
@@ -65,7 +65,7 @@ def copy(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> Dict[str, Any]:
-    """Copy the database to a new file, verify the copy, and return its facts. Raises OSError, SqliteError."""
+    """Copy the database to a new file, and return the result of verify(). Raises OSError, SqliteError."""
     shown = printable(found.path)
     for _attempt in range(ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):

@@ -47,10 +47,11 @@ def check(
     user: Optional[str] = None,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Check a database within time_budget seconds and return the result of the module sqlite_info.
+    """Check a database within time_budget seconds and return the result of the sqlite_info module.
 
-    SQLite reads with the rights of user, by default of owner. See file_survey.look. Problems with the database are
-    listed in the result. Raises SqliteError for invalid parameters.
+    owner: the user that must be able to write to the database. user: the user that reads the database, by default
+    owner. See file_survey.look. Problems with the database are listed in the result. Raises SqliteError for invalid
+    parameters.
     """
     for name in checks:
         if name not in CHECKS:
@@ -113,7 +114,7 @@ def _attempt(
         problems += [*file_problems.side_problems(found, holders), *done.problems]
         problems += _losses(done.row_counts, baseline, counted=done.checks.get("row_counts") == "ok")
     else:
-        # The files changed during the read, so the answers are not reliable.
+        # The files changed during the read, so the results are not reliable.
         problems.append(Problem("changing", message("reason.sqlite.changing", path=printable(found.path))))
         done = integrity.Examination(steady=False)
         done.checks = dict.fromkeys([*asked, "row_counts"], "skipped: written to meanwhile")
@@ -161,7 +162,7 @@ def _result(
 
 
 def tables_wanted(value: Any) -> Union[bool, List[str]]:
-    """Return the parameter row_counts as a boolean or a list of names. Raises SqliteError."""
+    """Return the row_counts parameter as a boolean or a list of table names. Raises SqliteError if it is neither."""
     if isinstance(value, bool):
         return value
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
@@ -173,7 +174,7 @@ def tables_wanted(value: Any) -> Union[bool, List[str]]:
 
 
 def baseline_of(value: Optional[Mapping[str, Any]]) -> Dict[str, int]:
-    """Return the parameter baseline with whole numbers. Raises SqliteError."""
+    """Return the baseline parameter as {table: number of rows}. Raises SqliteError if a number is invalid."""
     counts = {}
     for table, rows in (value or {}).items():
         try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Empty a WAL without any loss. SQLite copies it into the database while no other process has the database open.
+"""Checkpoint a WAL without data loss, while no other process has the database open.
 
 This code removes no file. SQLite itself removes the WAL and its index when its last connection closes, and only after
 every committed frame is in the database and on disk.
@@ -37,11 +37,13 @@ def checkpoint(
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Copy the content of a database's WAL into the database, and return the result of the module sqlite_wal.
+    """Copy the content of a database's WAL into the database, and return the result of the sqlite_wal module.
 
-    SQLite works with the rights of the user. See file_survey.look. Row counts before and after are compared.
-    Raises SqliteError if another process has the database open, or if the database is not sound. The WAL of an unsound
-    database may contain the only good rows.
+    The row counts before and after the checkpoint are compared. user: the user that SQLite runs as. See
+    file_survey.look.
+
+    Raises SqliteError if another process has the database open. Also raises SqliteError if the database is not sound,
+    because its WAL may contain the only good rows.
     """
     started = time.monotonic()
     before = _check(path, user=user, time_budget=time_budget, busy_timeout=busy_timeout, proc_root=proc_root)
@@ -148,15 +150,15 @@ def _run(real: str, *, rights: safe_open.Rights, busy_timeout: float, deadline: 
     def work(emit: child_process.Emit) -> None:
         uri = sqlite_reader.uri_of(real, "mode=rw")
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
-        # Set exclusive mode before the first read: SQLite then locks the database, or fails if another process uses it.
+        # Exclusive mode must be set before the first read. Then SQLite locks the database, or fails if it is in use.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         emit({"event": "checkpoint", "row": connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()})
         connection.close()
         if os.path.lexists(f"{real}-shm"):
-            # The index was left by the crashed service. The exclusive connection did not use it, so it is still there.
-            # An ordinary connection removes it at its close.
+            # The crashed service left the index, and the exclusive connection did not use it. An ordinary connection
+            # removes the index when it closes.
             connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.close()

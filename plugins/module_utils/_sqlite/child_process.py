@@ -37,8 +37,8 @@ _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _NOBODY = 65534
-# Memory that a child may use in addition to its memory at the start, in bytes. A child that writes may salvage large
-# rows.
+# Bytes of memory that a child may use in addition to its memory at the start. A child that writes gets more, because it
+# may salvage large rows.
 _MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
 _MOST_SAID = 16 << 20  # maximum size of the messages of one child, in bytes
 _OUT_OF_MEMORY = "out of memory: the read needs more than is allowed"
@@ -51,8 +51,8 @@ def bounded(*, deadline: float, read_only: bool) -> None:
     deadline: in time.monotonic seconds. A limit is never raised. The kernel counts only private memory, so a mapped
     database may be larger than the limit (Linux 4.7 and later).
     """
-    # Two busy threads use two seconds of CPU time per second. Usually, the parent kills the process before it reaches
-    # this limit.
+    # A child may have two busy threads, which use two seconds of CPU time per second. Usually, the parent kills the
+    # child before it reaches this limit.
     seconds = 2 * int(max(deadline - time.monotonic(), 0) + _GRACE) + 1
     wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds}
     # Without /proc, no memory limit is set.
@@ -62,8 +62,8 @@ def bounded(*, deadline: float, read_only: bool) -> None:
                 held = int(line.split()[1]) << 10
                 wanted[resource.RLIMIT_DATA] = held + (_MEMORY if read_only else _MEMORY_TO_WRITE)
     if read_only:
-        # With the user's own rights, SQLite could write files next to the database. Python ignores SIGXFSZ, so such a
-        # write fails with an error.
+        # A process that runs as the database's user could write files next to the database. With this limit, such a
+        # write fails with an error, because Python ignores SIGXFSZ.
         wanted[resource.RLIMIT_FSIZE] = 0
     for kind, most in wanted.items():
         hard = resource.getrlimit(kind)[1]
@@ -72,11 +72,11 @@ def bounded(*, deadline: float, read_only: bool) -> None:
 
 
 def give_up_writing(rights: safe_open.Rights = None) -> None:
-    """Permanently switch to the rights of a user or, if rights is None, drop root's right to write.
+    """Permanently switch to a user or, if rights is None, drop root's right to write.
 
-    rights is None if only root can change the folder. A process that runs as root then becomes the user nobody for
-    file access, and keeps only the capability to read every file. With all of root's rights, SQLite would open the WAL
-    for writing and give it to the database's owner. A process that does not run as root keeps its rights.
+    rights is None if only root can change the folder. A process that runs as root then accesses files as the user
+    nobody, and keeps only the capability to read every file. With all of root's rights, SQLite would open the WAL for
+    writing and give it to the database's owner. A process that does not run as root keeps its rights.
     """
     if rights:
         safe_open.become(*rights)
@@ -142,10 +142,14 @@ def in_child(
 ) -> List[Message]:
     """Run work in a child process and return the messages that it emitted. The last one is {"event": "end", ...}.
 
-    The last message also has one of these keys after a failure: error (text) if an exception ended the work, signal
-    (name) if a signal ended the child, timeout if the child was killed shortly after deadline (time.monotonic seconds).
-    If rights are given, the child permanently has only these rights. A read_only child cannot write to any file. Raises
-    SqliteError if no child can be started.
+    deadline: in time.monotonic seconds. read_only: True if the child must not write to any file. rights: the user
+    (uid, gid) to which the child switches permanently, or None. Raises SqliteError if no child can be started.
+
+    After a failure, the last message also has one of these keys:
+
+    - error: the text of the exception that ended the work
+    - signal: the name of the signal that ended the child
+    - timeout: True if the child was killed shortly after the deadline
     """
     return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
 
@@ -257,7 +261,10 @@ def _listen(children: Sequence[_Child], *, deadline: float) -> None:
 
 
 def _reap(pid: int) -> int:
-    """Wait for the child, for at most _GRACE seconds, because it may hang in the kernel on a dead disk."""
+    """Wait for a child and return its wait status, or SIGKILL if it does not end within _GRACE seconds.
+
+    A child may hang in the kernel on a dead disk.
+    """
     until = time.monotonic() + _GRACE
     while time.monotonic() < until:
         done, status = os.waitpid(pid, os.WNOHANG)

@@ -17,8 +17,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
-# Maximum time to wait for a process that has the files open briefly (a scanner, a copy), and retry interval, in
-# seconds.
+# Seconds to wait for a process that opens the files only briefly (a virus scanner, a copy program), and seconds between
+# two attempts.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 
@@ -30,7 +30,10 @@ _Made = TypeVar("_Made")
 
 
 def patiently(work: Callable[[], _Made], *, until: float) -> _Made:
-    """Return the result of work; retry for a few seconds while a process has the files open. Raises SqliteError."""
+    """Return the result of work; retry for up to _PATIENCE seconds while a process has the files open.
+
+    until: deadline, in time.monotonic seconds. Raises SqliteError.
+    """
     until = min(until, time.monotonic() + _PATIENCE)
     while True:
         try:
@@ -42,7 +45,7 @@ def patiently(work: Callable[[], _Made], *, until: float) -> _Made:
 
 
 def closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Look:
-    """Check that the files of a database can be copied. Raises SqliteError, for example if a process has them open."""
+    """Return the files of a closed database. Raises SqliteError, for example if a process has them open."""
     found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
     shown = printable(found.path)
     if holders.found:
@@ -57,7 +60,10 @@ def closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -
 
 
 def copy_bytes(found: Look, made: str, *, deadline: float, proc_root: str) -> List[Dict[str, Any]]:
-    """Copy the files byte for byte into the new folder `made`. Raises OSError, SqliteError."""
+    """Copy the files byte for byte into the new folder `made`. Return name, path, size and SHA-256 of each file.
+
+    Raises OSError, or SqliteError if a process used the files during the copy.
+    """
     atomic_files.discard_tree(made)
     files = _copy_each(found, made, deadline=deadline)
     holders = sqlite_holders.find_holders(found, proc_root=proc_root)

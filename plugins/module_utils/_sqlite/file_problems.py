@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Problems with a database that are visible in its files and open descriptors, without reading a page."""
+"""Find problems with a database in its files and open descriptors, without reading a page of the database."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def find_user(name: Optional[str]) -> Optional[User]:
 
 
 def side_problems(found: Look, holders: sqlite_holders.Holders) -> List[Problem]:
-    """Return the problems with the WAL, the journal and the open descriptors."""
+    """Return the problems with the WAL and the journal."""
     problems: List[Problem] = []
     wal, shown = found.wal, printable(found.path)
     live = holders.of_index
@@ -97,7 +97,10 @@ def _may_write(user: User, facts: sqlite_files.FileFacts) -> bool:
 
 
 def ownership(found: Look, user: User) -> List[Problem]:
-    """Return a problem for each file that the service cannot write to, for example after it was run as root."""
+    """Return a problem for each file that user cannot write to, for example after the service was run as root.
+
+    The folder of the database is checked too.
+    """
     looked_at = dict(found.files)
     with contextlib.suppress(OSError):
         folder = sqlite_files.facts_of(os.path.dirname(found.path), rights=found.rights)

@@ -24,16 +24,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
     SqliteError,
 )
 
-_LOOKS = 5  # attempts, if files change during a check
+_LOOKS = 5  # maximum number of attempts if files change during a check
 
 
 def look(path: str, *, user: Optional[str] = None) -> Look:
-    """Check a database (absolute path) and the files next to it without SQLite; read_wal reads the WAL.
+    """Check a database (absolute path) and the files next to it, without SQLite. The WAL is read later by read_wal.
 
-    If accounts other than root may change the folder, files are read with the rights of the user or, if no user is
-    given, of the folder's owner. The result lists the problems with the files. Raises SqliteError if the path cannot be
-    checked, or if an account has redirected the path to a file of another account. Raises FileNotFoundError if a file
-    appeared or vanished during the check.
+    If accounts other than root may change the folder, the files are read as user or, if no user is given, as the
+    folder's owner. The result lists the problems with the files. Raises SqliteError if the path cannot be checked, or
+    if an account has redirected the path to a file of another account. Raises FileNotFoundError if a file appeared or
+    vanished during the check.
     """
     if not os.path.isabs(path) or "\0" in path:
         raise SqliteError(f"path must be an absolute path, not {sqlite_files.printable(path)!r}")
@@ -63,8 +63,8 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
 def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
     """Raise SqliteError if an account that may change a part of path has redirected it to a file of another account.
 
-    Otherwise, the first account would get copies of that file, and could have it replaced. facts: the facts of the file
-    that was found at path before, or None. Raises FileNotFoundError if path now leads to another file.
+    Without this check, the first account could get copies of that file, and could have it replaced. facts: the facts
+    about the file that was found at path earlier, or None. Raises FileNotFoundError if path now leads to another file.
     """
     try:
         with safe_open.acting(None):
@@ -79,9 +79,9 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
 
 
 def away(path: str, *, rights: safe_open.Rights) -> Optional[Problem]:
-    """Return a problem if the folder of a missing database does not exist or its file system is not mounted, else None.
+    """Return a problem if a missing database's file system is not mounted, or if its folder does not exist, else None.
 
-    In that case, nothing is known about the rows of the database.
+    With such a problem, nothing is known about the rows of the database.
     """
     shown = sqlite_files.printable(path)
     point = mounts.unmounted(path)
@@ -102,7 +102,7 @@ def _look_at_database(found: Look) -> None:
         told = message("reason.sqlite.missing", path=shown)
         if beside:
             told = message("reason.sqlite.missing_beside_wal", path=shown, bytes=beside)
-        # After an interrupted replacement, the folder of the guard's target is missing, but no disk is.
+        # The folder of a guard's target never exists, so its absence does not indicate an unmounted file system.
         here = beside or sqlite_files.is_guard_target(found.path)
         found.problems.append(
             (None if here else away(found.path, rights=found.rights)) or Problem("missing", told, loss=True)
@@ -160,8 +160,8 @@ def _reported(found: Look) -> Iterator[None]:
 def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> None:
     """Read the WAL of a checked database and add it to `found`. Raises FileNotFoundError if SQLite removed the WAL.
 
-    A process may write to a live WAL during the read. The index then shows how many frames are valid, and whether the
-    WAL was restarted meanwhile.
+    live: True if a process has the database open, so that it may write to the WAL during the read. The index then shows
+    how many frames are valid, and whether the WAL was restarted meanwhile.
     """
     side = found.files.get("wal")
     if side is None or not side.regular:
@@ -178,17 +178,18 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
             index = _index_of(found)
             if index is not None and index.salts == found.wal.salts:
                 found.backfilled = min(index.backfilled, found.wal.frames_committed)
-                # SQLite records a commit in the index before it acknowledges the commit. In two cases, the index may
-                # lack acknowledged commits. If a process rebuilt the index and nothing was committed since, the index
-                # has only the frames that this process could read. After a crash of the host, the index may be older
-                # than the WAL.
+                # SQLite records a commit in the index before it acknowledges the commit. The index may lack
+                # acknowledged commits in two cases:
+                # - Nothing has been committed since a process rebuilt the index. The index then has only the frames
+                #   that this process could read.
+                # - The host has crashed since the last write. The index may then be older than the WAL.
                 booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
                 if index.commits and side.mtime_ns / 1e9 > booted:
                     found.acknowledged = index.max_frame
 
 
 def _read_live(found: Look, side: FileFacts, *, deadline: Optional[float]) -> bool:
-    """Read the database header and the WAL. Return True if both are from the same moment."""
+    """Read the database header and the WAL. Return True if both belong to one consistent snapshot."""
     if "database" not in found.files:
         return False
     before = _index_of(found)
@@ -234,8 +235,8 @@ def _head(facts: FileFacts, length: int) -> bytes:
 def why_foreign(found: Look) -> Optional[Message]:
     """Return why the WAL cannot belong to the database, or None if no reason is found.
 
-    A WAL from before a restore, or a WAL that was copied next to the wrong database, has valid checksums. So SQLite
-    would use it.
+    SQLite would use a WAL from before a restore, or a WAL that was copied next to the wrong database, because the
+    checksums of such a WAL are valid.
     """
     header, wal = found.header, found.wal
     if header is None or not wal.frames_committed:

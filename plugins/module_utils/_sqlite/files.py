@@ -55,8 +55,8 @@ class NoRoomError(SqliteError):
 def clear_errors(deed: str, /, **values: str) -> Iterator[None]:
     """Convert an unexpected error of the operating system to a SqliteError, "Cannot ...: why".
 
-    deed: the last part of the message's id reason.sqlite.cannot.*. values: the values for the message, except why. The
-    owner of a folder can cause such an error at any moment, for example by removing a file or changing permissions.
+    deed: the part of the message id after "reason.sqlite.cannot.". values: the values for the message, except why. The
+    owner of a folder can cause such an error at any time, for example by removing a file or changing permissions.
     """
     try:
         yield
@@ -70,23 +70,29 @@ def cannot(deed: str, /, **values: Value) -> SqliteError:
 
 
 def work_of(place: str) -> str:
-    """Return the folder in which the database at place is replaced."""
+    """Return the path of the work folder for a replacement of the database at place."""
     return f"{os.path.dirname(place)}/.{os.path.basename(place)}.restore"
 
 
 def guard_of(place: str) -> str:
-    """Return the target of the guard, a link that prevents access during a replacement. The folder never exists."""
+    """Return the target of the guard: a symbolic link that prevents access to the database during a replacement.
+
+    The folder of the target never exists.
+    """
     return f"{work_of(place)}/unfinished/{os.path.basename(place)}"
 
 
 def is_guard_target(path: str) -> bool:
-    """Return True if this path without links is the target of a guard: a replacement was interrupted."""
+    """Return True if path, in which links are resolved, is the target of a guard: a replacement was interrupted."""
     folder, name = os.path.split(path)
     return path == guard_of(os.path.join(os.path.dirname(os.path.dirname(folder)), name))
 
 
 class Problem(NamedTuple):
-    """One problem. A problem of level error makes the database unhealthy. A warning is only reported."""
+    """One problem. A problem of level error makes the database unhealthy. A warning is only reported.
+
+    loss: True if the problem suggests data loss.
+    """
 
     code: str
     told: Message
@@ -115,7 +121,7 @@ class FileFacts(NamedTuple):
     gid: int
     mode: int
     regular: bool
-    rights: safe_open.Rights = None  # the rights with which the file is opened
+    rights: safe_open.Rights = None  # the rights for opening the file
 
     @property
     def stamp(self) -> Tuple[int, int, int, int]:
@@ -147,7 +153,8 @@ class Header(NamedTuple):
 class Look:
     """Everything that the files of a database show before SQLite opens it.
 
-    acknowledged: frames of the WAL whose transactions were acknowledged, or None if the index does not show this.
+    backfilled: number of WAL frames that are already in the database. acknowledged: number of WAL frames whose
+    transactions were acknowledged, or None if the index does not show this.
     """
 
     given: str
@@ -159,7 +166,7 @@ class Look:
     acknowledged: Optional[int] = None
     hot_journal: bool = False
     problems: List[Problem] = dataclasses.field(default_factory=list)
-    rights: safe_open.Rights = None  # the rights with which the files are opened
+    rights: safe_open.Rights = None  # the rights for opening the files
 
     @property
     def openable(self) -> bool:
@@ -211,7 +218,7 @@ def version_text(number: int) -> str:
 
 
 def has_wal_reset_bug(version: int) -> bool:
-    """Return True if a SQLite library may lose pages when two connections write and checkpoint at the same moment.
+    """Return True if this version of SQLite may lose pages when two connections write and checkpoint at the same time.
 
     Versions: https://www.sqlite.org/wal.html#walresetbug
     """
@@ -234,7 +241,7 @@ def _open_regular(path: str) -> int:
 
 
 def open_found(facts: FileFacts) -> int:
-    """Open a checked file, but not a file that replaced it. See open_regular. Raises OSError."""
+    """Open a checked file for reading. Raises OSError, for example if another file has replaced it. See open_named."""
     descriptor = open_named(facts)
     status = os.fstat(descriptor)
     if (status.st_dev, status.st_ino) != (facts.device, facts.inode):
@@ -244,11 +251,11 @@ def open_found(facts: FileFacts) -> int:
 
 
 def open_named(facts: FileFacts) -> int:
-    """Open the regular file that now has the name of a checked one. Raises OSError.
+    """Open the regular file that now has the name of a checked file. Raises OSError.
 
-    A command of root may have left a file in the service's folder that the service's user cannot read. Such a file is
-    opened as root, but only if it begins like a SQLite file. Any other file may be a file of root that the user has
-    moved there.
+    A command that ran as root may have left a file in the service's folder that the service's user cannot read. Such a
+    file is opened as root, but only if it begins like a SQLite file. Any other file may be a file of root that the user
+    has moved there.
     """
     try:
         return open_regular(facts.path, rights=facts.rights)
@@ -266,7 +273,7 @@ def open_named(facts: FileFacts) -> int:
 
 
 def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator[bytes]:
-    """Yield the content of a checked file, but no more than its size at the check: more may not fit on the disk.
+    """Yield the content of a checked file, up to its size at the time of the check. More might not fit on the disk.
 
     Raises OSError, or SqliteError at the deadline (time.monotonic seconds).
     """
@@ -283,7 +290,7 @@ def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator
 
 
 def facts_of(path: str, *, rights: safe_open.Rights) -> Optional[FileFacts]:
-    """Return the facts of lstat for a path, or None if the path does not exist. Raises OSError if lstat fails."""
+    """Return the facts that lstat reports about a path, or None if it does not exist. Raises OSError if lstat fails."""
     try:
         with safe_open.acting(rights):
             found = os.lstat(path)
@@ -331,9 +338,9 @@ def free_bytes(folder: str) -> int:
 
 
 def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:
-    """Return the rights (uid, gid) for work on a database: the user's, or those of safe_open.rights_on if user is None.
+    """Return the rights (uid, gid) for work on a database. See safe_open.rights_on.
 
-    Raises SqliteError.
+    user: the name of the database's user, or None. Raises SqliteError.
     """
     try:
         return safe_open.rights_on(path, user=safe_open.account_rights(user))

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find the processes that have a database open, and their roles, from open descriptors (by device and inode) and locks.
+"""Find the processes that have a database open, and their roles.
 
-Lock bytes: "WAL-mode File Format", section 2.2.2 (https://www.sqlite.org/walformat.html) for the -shm file, and
-PENDING_BYTE and its neighbours in SQLite's os.h for the database.
+Open descriptors, compared by device and inode, and file locks show these processes. The locks also show the roles. For
+the lock bytes of the -shm file, see "WAL-mode File Format", section 2.2.2 (https://www.sqlite.org/walformat.html). For
+those of the database, see PENDING_BYTE in SQLite's os.h.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ HIDDEN = "hidden: a process in another PID namespace"
 
 @dataclasses.dataclass
 class Holder:
-    """A process that has the database, its WAL or its index open. A process of another PID namespace has pid 0."""
+    """A process that has a file of the database open. A process of another PID namespace has pid 0."""
 
     pid: int
     command: str
@@ -67,8 +68,9 @@ class Holders(NamedTuple):
 def survey(
     path: str, *, user: Optional[str] = None, deadline: Optional[float] = None, proc_root: str = "/proc"
 ) -> Tuple[sqlite_files.Look, Holders]:
-    """Check the files of a database, with the rights of a user (see file_survey.look), then its holders and its WAL.
+    """Check the files of a database, find its holders, and read its WAL. Return the files and the holders.
 
+    user: the user that reads the files. See file_survey.look. deadline: for reading the WAL, in time.monotonic seconds.
     Raises SqliteError.
     """
     for _look in range(_LOOKS):
@@ -121,7 +123,7 @@ def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
 
 
 def _command_of(proc_root: str, pid: int) -> str:
-    """Return only the program and its script, because other arguments may contain secrets."""
+    """Return the program and its script. Other arguments are left out, because they may contain secrets."""
     try:
         with open(f"{proc_root}/{pid}/cmdline", "rb") as stream:
             words = stream.read(4096).split(b"\0")
@@ -182,7 +184,7 @@ def _add_roles(
 
 
 def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, int]]:
-    """Return (READ or WRITE, pid) of a lock that another process holds on the bytes, or None if there is none.
+    """Return the kind (READ or WRITE) and the pid of another process's lock on the bytes, or None if there is none.
 
     Also finds locks of processes that /proc does not show. The pid of a process of another PID namespace is 0.
     """
@@ -194,7 +196,7 @@ def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, 
 
 
 def _hidden(files: Mapping[str, sqlite_files.FileFacts]) -> Dict[int, Holder]:
-    """Search for a lock of a process that /proc does not show. Return its holder by pid, or an empty mapping."""
+    """Search for a lock of a process that /proc does not show. Return {pid: holder}, or an empty mapping."""
     for name, start, length in (("shm", 120, 9), ("database", _PENDING, 2 + _SHARED_SIZE)):
         if name not in files:
             continue

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run the checks of SQLite in child processes, and convert their answers to problems."""
+"""Run SQLite's checks in child processes, and convert the results to problems."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, Problem, printable
 
 _LONGEST_LINE = 1000  # maximum number of characters of a line, because names of tables may have any length
-_SHOWN = 10  # maximum number of lines of a check's answer that a message quotes
+_SHOWN = 10  # maximum number of lines that a message quotes from the output of a check
 _PROCESSES = 4  # maximum number of processes for one check
-LARGE = 32 << 20  # if a database has at least this many bytes, several processes are faster than one
+LARGE = 32 << 20  # size of a database, in bytes, from which several processes are faster than one
 _MAP = 1 << 40  # SQLite maps as much of the database as its build allows
-# Parts of error messages that are no sign of damage: SQLite lacks a module, function or collation of the application,
-# this code does not allow a function, or a value needs too much memory.
+# Parts of error messages that do not indicate damage. Their causes: SQLite lacks a module, function or collation of the
+# application, this code does not allow a function, or a value needs too much memory.
 _NO_SIGN_OF_DAMAGE = (
     "no such ",
     "unknown function",
@@ -43,7 +43,7 @@ SKIPPED = "skipped: time budget"
 
 @dataclasses.dataclass
 class Examination:
-    """The answers of the reading process. steady: False if the files changed during the read."""
+    """The results of the reading process. steady: False if the files changed during the read."""
 
     basics: Dict[str, Any] = dataclasses.field(default_factory=dict)
     checks: Dict[str, str] = dataclasses.field(default_factory=dict)
@@ -63,7 +63,7 @@ def examine(
     deadline: float,
     holders: sqlite_holders.Holders,
 ) -> None:
-    """Read the database in a child process and record its answers."""
+    """Read the database in a child process and record the results in done."""
     shown = printable(way.found.path)
     answers = way.read(
         lambda connection, emit: _answer(connection, emit, checks=checks, row_counts=row_counts, deadline=deadline),
@@ -115,10 +115,10 @@ def _take_end(done: Examination, end: child_process.Message, *, found: Look, hol
 def _check_tables(
     done: Examination, way: sqlite_reader.WayIn, *, deadline: float, holders: sqlite_holders.Holders
 ) -> None:
-    """Run integrity_check table by table, because quick_check does not check indexes and UNIQUE.
+    """Run integrity_check table by table, because quick_check verifies neither indexes nor UNIQUE constraints.
 
-    A large database is checked by several processes in parallel, at most _PROCESSES. With a single process, this takes
-    as long as one integrity_check of the whole database. Several threads in one process take longer.
+    Up to _PROCESSES processes check a large database in parallel. With a single process, this takes as long as one
+    integrity_check of the whole database. Several threads in one process take longer.
     """
     counts = done.row_counts
     # The largest tables come first, so that all processes end at about the same time.
@@ -170,7 +170,7 @@ def _answer(
     row_counts: Union[bool, Sequence[str]],
     deadline: float,
 ) -> None:
-    """Emit the answers, the fast ones first, all from one snapshot. Runs in the child process."""
+    """Emit the results of all checks on one snapshot, fast checks first. Runs in the child process."""
     with sqlite_reader.interrupted_at(connection, deadline):
         connection.execute("BEGIN")
         basics = {
@@ -183,7 +183,7 @@ def _answer(
         emit({"event": "basics", "basics": basics})
         connection.execute(f"PRAGMA mmap_size={_MAP}")
         for name in ("quick", "foreign_keys"):
-            # The quick check is part of the full check. Its answer is used if there is no time for the full check.
+            # The quick check is part of the full check. Its result is used if there is no time for the full check.
             if name in checks or (name == "quick" and "integrity" in checks):
                 emit(run_check(connection, name))
         if row_counts:
@@ -272,7 +272,7 @@ def _code_of(text: str) -> str:
 
 
 def problem_of_error(text: str, *, found: Look, holders: sqlite_holders.Holders) -> Problem:
-    """Return the problem for an error message of SQLite."""
+    """Return the problem that a SQLite error message indicates."""
     shown = printable(found.path)
     code = _code_of(text)
     header = found.newest_header

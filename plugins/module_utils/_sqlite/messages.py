@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English messages about the problems of a database, and about failed backups, checkpoints and recoveries.
+"""English messages about problems with a database, and about failed backups, checkpoints and recoveries.
 
 A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_sqlite.py, with the same
 ids.
@@ -161,7 +161,7 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.latest_backup.seconds": "the latest good backup is {path}, {number} seconds older than the last write",
     "reason.restore.confirmed": "it was confirmed",
     "reason.restore.unconfirmed": "everything would be lost, so a confirmation is required",
-    # The loss of a method.
+    # The data loss of a method.
     "reason.loss.nothing": "Nothing: all counted rows are still there",
     "reason.loss.everything": "Everything",
     "reason.loss.everything_counted": "Everything: {rows} rows that could be counted, in {tables} tables",

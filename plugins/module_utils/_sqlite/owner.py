@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Give a database back to the service's user after a command of root changed its owner.
+"""Give a database back to the service's user after a command that ran as root changed its owner.
 
 The service's user may replace these files at any moment. So the folder and each file in it are opened without following
 links. Each file is checked and changed through its descriptor.
@@ -22,7 +22,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import messages
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-# https://www.sqlite.org/fileformat2.html: the header of a database, the magic of a WAL, the version of a WAL index.
+# The beginning of a database, of a WAL (magic number) and of a WAL index (version). See
+# https://www.sqlite.org/fileformat2.html.
 _DATABASE = b"SQLite format 3\0"
 _WAL = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 _INDEX = struct.pack("=I", 3007000)
@@ -67,7 +68,7 @@ def _is_kind(head: bytes, kinds: Tuple[bytes, ...]) -> bool:
 
 
 def _require_own_folder(folder: int, *, path: str, family: List[str], account: pwd.struct_passwd) -> None:
-    """Raise SqliteOwnerError if the folder, or a file in it outside family, belongs to another user than account."""
+    """Raise SqliteOwnerError unless the folder and all its entries belong to account. Names in family are ignored."""
     others = [path] if os.fstat(folder).st_uid != account.pw_uid else []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -78,7 +79,7 @@ def _require_own_folder(folder: int, *, path: str, family: List[str], account: p
 
 
 def restore(*, path: str, user: str, check_mode: bool = False) -> Dict[str, Any]:
-    """Give a database, its -wal and its -shm to a user if they belong to root. Return the result for the module.
+    """Give a database, its -wal file and its -shm file to user if they belong to root. Return the module's result.
 
     All files are checked before the first one is changed. Raises SqliteOwnerError.
     """

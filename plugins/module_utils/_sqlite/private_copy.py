@@ -35,8 +35,8 @@ def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
 def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
     """Copy the database with its journal and WAL into a private folder, and yield the path of the copy.
 
-    The folder belongs to the user with whose rights the database is read, or to writer_of(found). Raises SqliteError,
-    OutOfTime.
+    The folder belongs to the user that reads the database or, if found.rights is None, to writer_of(found). Raises
+    SqliteError, OutOfTime.
     """
     rights = found.rights or writer_of(found)
     with safe_open.acting(None):

@@ -16,9 +16,9 @@ The way to open the database depends on its files and on the processes that have
 - locked: the database uses a rollback journal instead of a WAL, and a process has the database open. An ordinary reader
   is used, which holds a lock while it reads.
 - copy: there is a hot rollback journal. SQLite must write to the database to undo the unfinished transaction, so it
-  works on a private copy, with the rights of the journal's writer. These rights matter, because a journal may name
-  another file, which SQLite then removes. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. This way is
-  also used if the acting user may not read one of the files, for example a file of root.
+  works on a private copy. It runs as the journal's writer, because a journal may name another file, which SQLite then
+  removes. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. This way is also used if the reading user
+  may not read one of the files, for example a file of root.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str
 
 
 def _all_readable(found: sqlite_files.Look) -> bool:
-    """Return True if the reading user may read all files of the database. Root may have created one of them."""
+    """Return True if the reading user may read all files of the database. A file may belong to root."""
     if found.rights is None:
         return True
     with safe_open.acting(found.rights):
@@ -78,9 +78,9 @@ def _all_readable(found: sqlite_files.Look) -> bool:
 def vanished(error: str, *, found: sqlite_files.Look) -> bool:
     """Return True if an error of SQLite means that the service ended between the check and the connection.
 
-    The service's last close removes the WAL and its index. A reader that may not create them gets one of two errors:
-    the database is read-only, or the file cannot be opened. The second error counts only if the files have changed
-    since the check.
+    When the service closes its last connection, SQLite removes the WAL and its index. A reader that may not create them
+    then gets one of two errors: the database is read-only, or the file cannot be opened. The second error counts only
+    if the files have changed since the check.
     """
     if "readonly" in error or "read-only" in error:
         return True
@@ -88,7 +88,7 @@ def vanished(error: str, *, found: sqlite_files.Look) -> bool:
 
 
 class WayIn(NamedTuple):
-    """The way to read a database (see the top of this file), and the file that is opened, which may be a copy."""
+    """The way to read a database (see the top of this file). path: the file to open, which may be a copy."""
 
     found: sqlite_files.Look
     way: str
@@ -96,7 +96,7 @@ class WayIn(NamedTuple):
     busy_timeout: float
 
     def connect(self) -> sqlite3.Connection:
-        """Open the database for reading, and give up all other rights. For child processes only.
+        """Open the database for reading. For child processes only, because this may permanently switch to another user.
 
         Raises sqlite3.Error, or SqliteError if another file has replaced the database.
         """
@@ -119,17 +119,17 @@ class WayIn(NamedTuple):
 
     @property
     def rights(self) -> safe_open.Rights:
-        """The rights with which SQLite opens the database. An unfinished write is undone with its writer's rights."""
+        """The rights for opening the database. SQLite undoes an unfinished transaction as the user that wrote it."""
         return self.found.rights or (private_copy.writer_of(self.found) if self.way == "copy" else None)
 
     @property
     def read_only(self) -> bool:
-        """True if the right to write is given up before the database is opened in this way."""
+        """True if this way needs no right to write, so the process gives up this right before it opens the database."""
         return self.way != "copy"
 
     @property
     def steady(self) -> bool:
-        """True if everything that was read so far comes from one state of the database.
+        """True if everything that was read so far belongs to one consistent state of the database.
 
         A read without locks is steady only if the files have not changed since the check, because other processes may
         write during the read.
@@ -139,7 +139,7 @@ class WayIn(NamedTuple):
         return sqlite_files.stamps_of(self.found.path, rights=self.found.rights) == self.found.stamps
 
     def read(self, work: Callable[[sqlite3.Connection, Emit], None], *, deadline: float) -> List[Message]:
-        """Run work on a connection in a child process. See in_child."""
+        """Run work on a connection in a child process, and return its messages. See child_process.in_child."""
         return child_process.in_child(
             lambda emit: work(self.connect(), emit), deadline=deadline, read_only=self.read_only, rights=self.rights
         )

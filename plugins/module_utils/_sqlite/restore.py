@@ -7,7 +7,7 @@
 The lost rows are counted before any change. A new file then replaces the old one in these steps. Each step is on disk
 before the next one begins:
 
-1. The old files are copied as evidence. The new file is complete and checked, in a work folder next to the database.
+1. The old files are copied as evidence. The new file is created and checked in a work folder next to the database.
 2. The database gets a second name in the work folder.
 3. A guard is renamed over the database: a symbolic link into a folder that does not exist. SQLite follows the link,
    finds no database, and cannot create one. It looks for a WAL next to the link's target, so it ignores the WAL next
@@ -15,11 +15,11 @@ before the next one begins:
 4. The WAL, its index and the journal move into the work folder.
 5. The new file is renamed over the guard. The old files are kept in a separate folder next to the new database.
 
-So at every moment, SQLite sees either the old database with its WAL, or no database, or the new database without a
-WAL. If a run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
+So at any time, SQLite sees either the old database with its WAL, or no database, or the new database without a WAL. If
+a run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
 
-If the folder does not belong to root, all steps are done with the rights of its owner. If root did them, an account
-that may rename the work folder could redirect root's new files to any other path.
+If accounts other than root can change the folder, all steps run as the database's user (see files.rights_on). If they
+ran as root, an account that can rename the work folder could redirect root's new files to any other path.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ _AFTER_REPLACEMENT = ("backup", "empty")
 class _Workspace(NamedTuple):
     """The database and the folders of one call.
 
-    place: the path of the database without links. work: the folder next to the database, or empty if nothing there may
-    change. subject: the database to examine, which is place or a copy. put_back: True if the files of a killed run were
-    put back.
+    place: the path of the database, with links resolved. work: the work folder next to the database, or "" if nothing
+    there may change. scratch: a folder for temporary files. subject: the path of the database to examine, which is
+    place or a copy. put_back: True if the files that a killed run moved away were put back.
     """
 
     place: str
@@ -82,11 +82,13 @@ def restore(
     proc_root: str = "/proc",
     on_replace: Callable[[str], Callable[[], None]] = lambda data_loss: lambda: None,
 ) -> Dict[str, Any]:
-    """Find the methods that yield a sound database, apply one if act is true, and return the result for the module.
+    """Find the methods that yield a sound database, apply one if act is true, and return the module's result.
 
-    replaced: the database is a new one without the earlier rows, so auto neither checkpoints nor salvages it.
-    on_replace: called with the data loss right before the database is changed. Returns a function that is called if the
-    change failed and the old database is in its place again.
+    replaced: True if a new database has already replaced the database, so that the earlier rows are missing. The method
+    auto then considers neither checkpoint nor salvage.
+    on_replace: called with the data loss ("none", "known" or "unknown") right before the database is changed. Returns a
+    function that is called if the change failed and the old database is in its place again.
+
     If act is false, and in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
     """
@@ -140,9 +142,9 @@ def _workspace(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> _Workspace:
-    """Find the database and make the temporary folders. They are removed when stack closes. Raises SqliteError.
+    """Find the database and make the temporary folders, which are removed when stack closes. Raises SqliteError.
 
-    If working is true, first put back the files that a killed run moved away.
+    If working is true, the files that a killed run moved away are put back first.
     """
     place = restore_swap.locate(path)
     restore_swap.require_a_way(path, place, rights=rights)
@@ -172,7 +174,7 @@ def _check_parameters(*, path: str, method: str, evidence_dir: str, time_budget:
 
 
 def _choose(ways: Sequence[restore_ways.Way], *, method: str) -> Tuple[Optional[restore_ways.Way], List[Message]]:
-    """Return the chosen method and the reasons."""
+    """Return the chosen method and its reasons, or None and the reasons why no method can be chosen."""
     possible = {way.method: way for way in ways if way.possible}
     refused = [message("reason.restore.method", method=way.method, why=way.reasons) for way in ways if not way.possible]
     if method != "auto":
@@ -285,7 +287,7 @@ def _take(
 
 
 def _is_unchanged(case: restore_ways.Case) -> bool:
-    """Return True if the file in the place of the database is still the one that was examined."""
+    """Return True if the file at the path of the database is still the file that was examined."""
     before = case.found.files.get("database")
     try:
         now = os.lstat(case.path)
@@ -295,7 +297,7 @@ def _is_unchanged(case: restore_ways.Case) -> bool:
 
 
 def _expect(new: str, way: restore_ways.Way, *, user: Optional[str], time_budget: float) -> None:
-    """Check before the swap that the new database contains the announced rows. Raises SqliteError."""
+    """Check before the swap that the new database is sound and has the row counts of `way`. Raises SqliteError."""
     check = sqlite_check.check(path=new, checks=["quick"], user=user, time_budget=max(time_budget, 1.0))
     codes = {problem["code"] for problem in check["problems"] if problem["level"] == "error"}
     if codes - ({"no_tables"} if way.method == "empty" else set()) or check["checks"].get("quick") != "ok":
@@ -309,7 +311,10 @@ def _expect(new: str, way: restore_ways.Way, *, user: Optional[str], time_budget
 
 
 def _make_new(case: restore_ways.Case, way: restore_ways.Way, work: str, *, proc_root: str) -> str:
-    """Make the new database in the work folder, with the owner and the mode of the old one, and flush it to disk."""
+    """Make the new database in the work folder, flush it to disk, and return its path. Raises SqliteError.
+
+    It has the owner and the mode of the old database.
+    """
     new = f"{work}/new.db"
     if way.salvaged is not None:
         with sqlite_files.clear_errors("move_new", path=printable(work)):

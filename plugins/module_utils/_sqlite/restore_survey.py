@@ -27,15 +27,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
-# Maximum time of retries while another process has the database open, and the interval, in seconds.
+# Seconds to retry while another process has the database open, and seconds between two attempts.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 
 def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Owner:
     """Return the owner of a new database.
 
-    This is the account of rights if given, else the owner of the old database, else user, else the folder's owner.
-    Raises SqliteError if user does not exist.
+    This is rights if given, else the owner of the old database, else user, else the folder's owner. Raises SqliteError
+    if user does not exist.
     """
     if rights:
         return Owner(*rights)
@@ -55,11 +55,11 @@ def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Ow
 def _survey(
     path: str, *, user: Optional[str], deadline: float, proc_root: str
 ) -> Tuple[Look, sqlite_holders.Holders, Optional[Message]]:
-    """Check the files, and try again until the WAL is read completely.
+    """Check the files, and retry for up to _PATIENCE seconds until the WAL is read completely.
 
     Returns the files, the holders, and why the WAL could not be read (None if it was read). A salvage without a part of
     the WAL would lose rows that were not counted. While a process has the database open, even only to copy it, the WAL
-    is read as a live WAL. Such a read fails for a damaged database.
+    is read as a live WAL. Such a read fails if the database is damaged.
     """
     give_up = min(deadline, time.monotonic() + _PATIENCE)
     while True:
@@ -76,7 +76,7 @@ def _survey(
 
 
 def require_a_place(place: str, *, rights: safe_open.Rights) -> None:
-    """Raise SqliteError if the database file is missing because its folder or its file system is not there."""
+    """Raise SqliteError if the database is missing because its folder is missing or its file system is not mounted."""
     if any(sqlite_files.facts_of(place + suffix, rights=rights) for suffix in sqlite_files.SUFFIXES.values()):
         return
     problem = file_survey.away(place, rights=rights)
@@ -150,13 +150,13 @@ def _count(case: restore_ways.Case, scratch: str) -> None:
 
 
 def _reading_of(case: restore_ways.Case, scratch: str) -> str:
-    """Return how to read the WAL. A WAL of another database is not read, because it would overwrite pages."""
+    """Return how to read the WAL. A WAL of another database is ignored, because its frames would overwrite pages."""
     if "database" not in case.found.files or not case.found.wal.frames_committed:
         return salvage_image.COMMITTED
     if file_survey.why_foreign(case.found):
         return salvage_image.ALONE
-    # The check of the database with its WAL found problems. A database's own WAL cannot make a sound database unsound.
-    # So if the database is sound without the WAL, the WAL does not match it.
+    # The database with its WAL has failed the check. A database's own WAL cannot make a sound database unsound. So if
+    # the database is sound without the WAL, the WAL belongs to another database.
     with _image(case, scratch, reading=salvage_image.ALONE) as image:
         sound = not restore_ways.checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
     return salvage_image.ALONE if sound and not case.found.wal.damaged else salvage_image.COMMITTED
@@ -164,7 +164,7 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
 
 @contextlib.contextmanager
 def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[str]:
-    """Make an image of the damaged database; yield its path. The image is removed at the end of the block."""
+    """Make an image of the damaged database, and yield its path. The image is removed at the end of the block."""
     folder = f"{scratch}/image"
     restore_ways.own_folder(folder, case.owner)
     try:
@@ -188,7 +188,7 @@ def _room(case: restore_ways.Case, folder: str) -> None:
 
 
 def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
-    """Raise SqliteError if a command of root changed the owner of the database, so that its user cannot replace it."""
+    """Raise SqliteError if a file of the database belongs to root, so that the database's user cannot replace it."""
     for suffix in sqlite_files.SUFFIXES.values() if rights else ():
         facts = sqlite_files.facts_of(place + suffix, rights=rights)
         if facts is not None and facts.regular and facts.uid == 0:
@@ -198,11 +198,11 @@ def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
 
 def refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
     if restore_swap.guarded(place):
-        return  # no process can have it open
+        return  # no process can open the database
     give_up = time.monotonic() + _PATIENCE
     while True:
         found, holders = sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
-        # Otherwise retry, because a virus scanner or a copy program opens the files only briefly.
+        # Retry while the files are open, because a virus scanner or a copy program opens them only briefly.
         if not holders.found or time.monotonic() >= give_up:
             break
         time.sleep(_PAUSE)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Swap the database behind a guard. If a run is killed, no file is lost: the next run undoes or finishes the swap."""
+"""Swap the database while a guard prevents access. If a run is killed, the next run undoes or finishes the swap."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
 
 @contextlib.contextmanager
 def work_folder(place: str) -> Iterator[str]:
-    """Make and lock the work folder next to the database; yield its path. Raises SqliteError if another run uses it."""
+    """Make and lock the work folder next to the database, and yield its path.
+
+    Raises SqliteError, for example if another run uses the folder.
+    """
     work = sqlite_files.work_of(place)
     try:
         with contextlib.suppress(FileExistsError):
@@ -106,7 +109,10 @@ def _holds_another(place: str, old: str) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    """Return True if two names belong to one file or, without hard links, to two files with equal content."""
+    """Return True if two paths lead to one file, or to two files of the same size and modification time.
+
+    The second case is a copy, which replaces a hard link on a file system without hard links.
+    """
     if os.path.samefile(one, other):
         return True
     first, second = os.stat(one), os.stat(other)
@@ -147,7 +153,7 @@ def _finish(place: str, work: str, *, owner: Owner) -> str:
 
 @contextlib.contextmanager
 def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
-    """Make a folder for trial runs outside of the database's folder; yield its path. Raises SqliteError."""
+    """Make a temporary folder outside of the database's folder, and yield its path. Raises SqliteError."""
     needed = _size_of(place, rights=rights) * 2 + restore_ways.MARGIN
     for parent in dict.fromkeys([tempfile.gettempdir(), "/var/tmp"]):  # noqa: S108 - mkdtemp makes it private
         with contextlib.suppress(OSError):
@@ -191,7 +197,7 @@ def _copy_file(source: str, target: str, *, rights: safe_open.Rights) -> None:
 def copy_opened(source: int, target: str) -> None:
     with open(source, "rb") as reader, open(target, "xb") as writer:
         os.fchmod(writer.fileno(), 0o600)
-        left = os.fstat(source).st_size  # copy only this much, because the owner may append to the file endlessly
+        left = os.fstat(source).st_size  # the limit of the copy, because the owner may append to the file endlessly
         while left > 0:
             chunk = reader.read(min(left, 1 << 20))
             if not chunk:
@@ -203,7 +209,10 @@ def copy_opened(source: int, target: str) -> None:
 
 
 def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
-    """Replace the old database with the new one (see restore.py). Return the old files' folder. Raises OSError."""
+    """Replace the old database with the new database. See restore.py. Raises OSError, SqliteError.
+
+    Returns the folder with the old files, or None if there were none.
+    """
     place, old = case.path, f"{work}/old"
     _guard(case, work)
     try:
@@ -243,8 +252,8 @@ def _guard(case: restore_ways.Case, work: str) -> None:
 def _behind_the_guard(case: restore_ways.Case, new: str, old: str, *, proc_root: str) -> None:
     place, work = case.path, os.path.dirname(old)
     folder, name = os.path.split(place)
-    # From now on, no process can open the database. A process that has opened it since the check would write to the old
-    # files.
+    # From now on, no process can open the database. But a process that opened the database after the check would write
+    # to the old files.
     came = sqlite_holders.find_holders(case.found, proc_root=proc_root)
     if came.found or came.deleted:
         _put_back(place, work)

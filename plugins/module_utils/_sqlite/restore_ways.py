@@ -31,7 +31,11 @@ _MOST_BACKUPS = 20  # maximum number of backups to examine, newest first
 
 @dataclasses.dataclass
 class Way:
-    """A method, whether it is possible, and its result."""
+    """A method, whether it is possible, and its result.
+
+    source, source_at: path and modification time of the backup. age: the number of seconds by which the backup is older
+    than the newest file of the damaged database.
+    """
 
     method: str
     possible: bool = False
@@ -67,7 +71,7 @@ class Way:
 
 @dataclasses.dataclass
 class Case:
-    """The damaged database and its facts."""
+    """The damaged database and the facts about it."""
 
     path: str
     found: Look
@@ -109,7 +113,7 @@ def ways(
     backups: Sequence[Tuple[float, str]],
     time_budget: float,
 ) -> List[Way]:
-    """Examine the wanted methods in order, until one can be chosen. If every is true, examine all of them."""
+    """Examine the wanted methods in order, until a method can be chosen. If every is true, examine all of them."""
     ways: List[Way] = []
     enough = False
     for method in wanted:
@@ -120,7 +124,7 @@ def ways(
             enough = way.possible
         elif method == "salvage":
             way = _by_salvage(case, scratch, shell=shell, confirmed=confirm_empty)
-            # Examine further methods only to find a backup with more rows.
+            # If the salvage loses rows, or may lose rows, a backup may have more rows.
             enough = way.possible and not way.lost and not case.uncounted and not case.schema_unreadable
         elif method == "backup":
             way = _by_backup(case, backups, time_budget=time_budget)
@@ -215,9 +219,10 @@ def checked(path: str, *, user: Optional[str], time_budget: float) -> List[Messa
 def backups(
     place: str, *, dirs: Sequence[str], patterns: Sequence[str], rights: safe_open.Rights
 ) -> List[Tuple[float, str]]:
-    """Return (time of the last change, path) of the backups next to the database and in folders, newest first.
+    """Return (modification time, path) of each backup next to the database and in dirs, newest first.
 
-    Backups are recognized by their names. Each folder is read with the rights that safe_open.rights_on returns for it.
+    Backups are recognized by their names. Times are in seconds since the epoch. Each folder is read with the rights
+    that safe_open.rights_on returns for it. Raises SqliteError.
     """
     found: Dict[str, float] = {}
     for folder in dict.fromkeys([os.path.dirname(place), *dirs]):
@@ -233,7 +238,7 @@ def backups(
 
 
 def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator[Tuple[str, float]]:
-    """Yield path and time of the last change of each regular file whose name matches. Raises OSError."""
+    """Yield path and modification time of each regular file whose name matches a pattern. Raises OSError."""
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         path = f"{folder.rstrip('/')}/{name}"
         if path == place or name.endswith(("-wal", "-shm", "-journal")):
@@ -245,7 +250,7 @@ def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator
 
 
 def _by_backup(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget: float) -> Way:
-    """Find the latest backup that is sound and holds tables."""
+    """Find the latest backup that is sound and contains tables."""
     way = Way("backup")
     refused: List[Message] = []
     for made, path in backups[:_MOST_BACKUPS]:

@@ -4,9 +4,9 @@
 
 """Copy the rows of a damaged database into a new file; the damaged files are only read.
 
-First an image is made: the bytes of the database, overwritten with the frames of its WAL. The schema in it comes from
-the writer of the database, and a salvage runs statements from that schema (the sqlite3 shell does so even if it only
-reads). So every read of an image happens in a child process that has only the rights of the database's owner.
+First an image is made: the bytes of the database, overwritten with the frames of its WAL. The schema in the image comes
+from the writer of the database, and a salvage runs statements from that schema (the sqlite3 shell does so even if it
+only reads). So every read of an image happens in a child process that runs as the database's owner.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ _ORPHANS = "itsm_nexus_lost_and_found"
 
 @dataclasses.dataclass
 class Salvaged:
-    """The result of a salvage. path: the new database. orphans: the number of rows without a table, in orphans_path."""
+    """The result of a salvage.
+
+    path: the new database. orphans: number of rows that belong to no known table. orphans_path: the database with these
+    rows, or None. refused: the first statements that failed.
+    """
 
     path: str
     tool: str
@@ -48,15 +52,15 @@ class Salvaged:
 def as_owner(
     work: Callable[[child_process.Emit], None], *, owner: salvage_image.Owner, deadline: float
 ) -> List[child_process.Message]:
-    """Run work as child_process.in_child does, in a process that permanently has the owner's identity."""
+    """Run work in a child process that permanently runs as the owner. See child_process.in_child."""
     return child_process.in_child(work, deadline=deadline, read_only=False, rights=(owner.uid, owner.gid))
 
 
 def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: float) -> Tuple[Dict[str, int], List[str]]:
-    """Return the rows of each table of a damaged database, and the names of the tables that cannot be counted.
+    """Return the row counts of a damaged database by table, and the names of the tables that cannot be counted.
 
-    The rows of a table are counted with the table and with each of its indexes (except partial ones), and the largest
-    count is used. Both results are empty if the schema cannot be read.
+    Rows are counted in the table and in each of its indexes (except partial indexes), and the largest count is used.
+    Both results are empty if the schema cannot be read.
     """
 
     def work(emit: child_process.Emit) -> None:
@@ -76,7 +80,10 @@ def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: flo
 
 
 def _most_rows(connection: sqlite3.Connection, table: str) -> Optional[int]:
-    """Count with the table and with each full index, because damage in one of them does not affect the others."""
+    """Return the largest count of a table's rows in the table and in each full index, or None if no count succeeds.
+
+    Damage in one of them does not affect the others.
+    """
     name = sqlite_schema.quoted(table)
     ways = ["NOT INDEXED"]
     with contextlib.suppress(sqlite3.Error):
@@ -95,8 +102,8 @@ def salvage(
 ) -> Salvaged:
     """Make a new database from the readable content of an image. folder must belong to the owner.
 
-    If shell is given, first uses the command .recover of that sqlite3 shell. If this restores no row, copies table by
-    table and skips the damaged parts. Raises SqliteError if no table could be saved.
+    If shell is given, the .recover command of that sqlite3 shell is tried first. If this restores no rows, the rows are
+    copied table by table, without the damaged parts. Raises SqliteError if no table could be saved.
     """
     reasons: List[Union[str, Message]] = []
     without_rows: Optional[Salvaged] = None
@@ -136,7 +143,7 @@ def salvage(
 
 
 def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
-    """Run the statements of .recover one by one; return those that were refused. Raises OSError."""
+    """Run the statements that .recover prints, one by one. Return the first statements that failed. Raises OSError."""
     connection = salvage_tables.make_new(made)
     refused: List[str] = []
     # Ignore free pages, because their rows were deleted.
@@ -178,7 +185,10 @@ def _statements(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _finish(made: str, *, wal_mode: bool) -> Dict[str, Any]:
-    """Move rows without a table into a separate file, count the other rows, and set the journal mode."""
+    """Move rows that belong to no known table into a separate file, and set the journal mode.
+
+    Returns the row counts of the tables (rows) and the number of moved rows (orphans).
+    """
     with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
         orphans = 0
@@ -195,7 +205,7 @@ def _finish(made: str, *, wal_mode: bool) -> Dict[str, Any]:
 
 
 def make_empty(path: str, *, owner: salvage_image.Owner, wal_mode: bool, deadline: float) -> None:
-    """Make a database without tables that belongs to the owner. Raises SqliteError."""
+    """Make a database that has no tables and belongs to the owner. Raises SqliteError."""
 
     def work(_emit: child_process.Emit) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:

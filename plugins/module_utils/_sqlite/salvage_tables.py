@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 
 _FAR = (1 << 63) - 1
 _RANGE = 1000  # maximum number of rows that one statement copies
-SHOWN = 20  # maximum number of refused statements in the result
+SHOWN = 20  # maximum number of failed statements in the result
 
 
 def open_image(path: str) -> sqlite3.Connection:
@@ -36,7 +36,10 @@ def make_new(path: str) -> sqlite3.Connection:
 
 
 def by_dump(image: str, made: str, *, deadline: float) -> List[str]:
-    """Copy each table inside SQLite, without unreadable rows. Return the refused statements. Raises sqlite3.Error."""
+    """Copy each table with SQL statements, without unreadable rows. Raises sqlite3.Error.
+
+    Returns the first statements that failed, each with its error.
+    """
     with contextlib.closing(open_image(image)) as damaged:
         schema = _readable_schema(damaged)
         settings = {
@@ -78,7 +81,7 @@ def _readable_schema(connection: sqlite3.Connection) -> List[Tuple[str, str, str
 
 
 def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
-    """Copy the rows of one table from damaged to main; return the errors."""
+    """Copy the rows of one table from the schema damaged to the schema main. Return the errors."""
     whole = f"INSERT OR IGNORE INTO main.{name} SELECT * FROM damaged.{name}"  # noqa: S608 - quoted as an identifier
     try:
         connection.execute(f"{whole} NOT INDEXED")
@@ -87,7 +90,7 @@ def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
         reason = f"table {name}: {error}"
     try:
         ranges = _readable_ranges(connection, name)
-    except sqlite3.OperationalError:  # a table WITHOUT ROWID has no row numbers with which to skip the damage
+    except sqlite3.OperationalError:  # a table WITHOUT ROWID has no row numbers that could be used to skip the damage
         for order in ("", " DESC"):
             _stream(connection, name, order)
         return [reason]
@@ -106,7 +109,7 @@ def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
 
 
 def _readable_ranges(connection: sqlite3.Connection, name: str) -> List[Tuple[int, int]]:
-    """Return ranges of row numbers that can be read, skipping the pages that cannot."""
+    """Return ranges of row numbers that can be read. Unreadable pages are skipped."""
     ranges: List[Tuple[int, int]] = []
     start: Optional[int] = -_FAR - 1
     while start is not None:
@@ -132,7 +135,7 @@ def _readable_ranges(connection: sqlite3.Connection, name: str) -> List[Tuple[in
 
 
 def _next_readable(connection: sqlite3.Connection, name: str, *, after: int) -> Optional[int]:
-    """Return a row number, greater than `after`, from which the table can be read again, or None if there is none."""
+    """Return a row number above `after` from which the table can be read again, or None if there is none."""
     query = f"SELECT rowid FROM damaged.{name} NOT INDEXED WHERE rowid >= ? ORDER BY rowid LIMIT 1"  # noqa: S608
 
     def readable(number: int) -> bool:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tables of a database: their names and their numbers of rows."""
+"""Names and row counts of the tables of a database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tables_of(connection: sqlite3.Connection) -> List[str]:
 def count_rows(
     connection: sqlite3.Connection, *, tables: Union[bool, Sequence[str]] = True
 ) -> Dict[str, Optional[int]]:
-    """Return the exact number of rows of all tables or of the named tables. The number of a missing table is None.
+    """Return the exact row counts of all tables or of the named tables. The count of a missing table is None.
 
     Raises sqlite3.Error.
     """
@@ -49,7 +49,7 @@ def count_rows(
 
 
 def columns_of(connection: sqlite3.Connection, table: str) -> Set[str]:
-    """Return the names of a table's columns. Raises sqlite3.Error."""
+    """Return the column names of a table. Raises sqlite3.Error."""
     return {str(row[1]) for row in connection.execute(f"PRAGMA table_info({quoted(table)})")}
 
 

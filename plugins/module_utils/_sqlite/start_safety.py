@@ -21,7 +21,7 @@ _HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal
 
 
 def doubt(path: str) -> Optional[str]:
-    """Check a database within a millisecond. Return why the service must not start with it, or None.
+    """Check a database in about a millisecond. Return why the service must not start with it, or None.
 
     When SQLite opens a missing or empty database, it deletes the WAL next to it.
     """
@@ -56,7 +56,7 @@ def _beginning(path: str) -> bytes:
 def quick_doubt(path: str, *, user: str = "") -> Optional[str]:
     """Check the database for at most _QUICK seconds. Return why the service must not start with it, or None.
 
-    SQLite reads the database with the rights of the user. See file_survey.look.
+    user: the user that reads the database. See file_survey.look.
     """
     if not path or not os.path.exists(path):
         return None

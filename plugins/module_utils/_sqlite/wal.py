@@ -33,11 +33,12 @@ _PAIRS = 20
 class Wal:
     """The content of a -wal file.
 
-    frames_valid: number of frames at the beginning that SQLite accepts, because their salts and checksums are right.
+    frames_valid: number of frames at the beginning that SQLite accepts, because their salts and checksums are correct.
     frames_committed: number of these frames up to the last commit. SQLite would recover these frames.
     torn: True if an unfinished write follows the valid frames, as after a killed writer or a power cut.
     torn_commit: True if the last frame of that write is marked as a commit.
-    damaged: True if finished transactions follow the valid frames. SQLite silently ignores these frames_lost frames.
+    damaged: True if finished transactions follow the valid frames. SQLite silently ignores their frames.
+    frames_lost: number of frames that SQLite ignores.
     foreign: True if the frames do not belong to the header.
     complete: False if the read ended at the deadline.
     """
@@ -64,14 +65,18 @@ class Wal:
     complete: bool = True
 
     def pages_pending(self, backfilled: int) -> int:
-        """Return the number of distinct pages that a checkpoint must copy after the first backfilled frames."""
+        """Return the number of pages that a checkpoint must still copy.
+
+        backfilled: number of frames that are already in the database.
+        """
         return sum(1 for frame in self.last_frame_of_page.values() if frame >= backfilled)
 
 
 class WalIndex(NamedTuple):
-    """The header of a -shm file: its number of frames, the number already copied into the database, the WAL's salts.
+    """The header of a -shm file.
 
-    commits: number of transactions that were committed since the index was rebuilt.
+    commits: number of transactions that were committed after the index was last rebuilt. max_frame: number of valid
+    frames in the WAL. backfilled: number of frames that are already in the database. salts: the salts of the WAL.
     """
 
     initialised: bool
@@ -82,7 +87,7 @@ class WalIndex(NamedTuple):
 
 
 def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[int, int]:
-    """Return the cumulative WAL checksum of data whose length is a multiple of eight, starting with a seed."""
+    """Return the cumulative WAL checksum of data, starting with a seed. The length must be a multiple of eight."""
     words = array.array("I")
     words.frombytes(data)
     if big_endian != (sys.byteorder == "big"):
@@ -98,9 +103,9 @@ def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[i
 def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big_endian: bool) -> List[Tuple[int, int]]:
     """Return the expected checksum of each frame of a block, assuming that the previous frame has the right checksum.
 
-    seed is the checksum before the first frame. Each frame contains the checksum from which the next one starts. So all
-    checksums are computed in parallel, each one in its own 64 bits of a large integer. This is ten times faster than
-    one word at a time.
+    seed is the checksum before the first frame. Each frame contains the checksum from which the next frame starts. So
+    all checksums are computed in parallel, each in its own 64 bits of a large integer. This is ten times faster than
+    a computation word by word.
     """
     count = len(block) // frame_size
     starts = range(0, count * frame_size, frame_size)
@@ -137,7 +142,7 @@ def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big
 
 
 def parse_index(data: bytes) -> Optional[WalIndex]:
-    """Return the fields in the first 136 bytes of a -shm file, or None if its two header copies differ."""
+    """Return the fields in the first 136 bytes of a -shm file, or None if these bytes are no valid index."""
     if len(data) < 136 or data[:48] != data[48:96]:
         return None
     version, _unused, commits, initialised, _endian, _page, max_frame = struct.unpack_from("=IIIBBHI", data, 0)
@@ -155,9 +160,9 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
 
 
 def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Optional[int] = None) -> Wal:
-    """Read the WAL behind an open descriptor, until the deadline (time.monotonic seconds). Raises OSError.
+    """Read the WAL from an open descriptor, at most until the deadline (time.monotonic seconds). Raises OSError.
 
-    limit is the number of frames that are known to be complete, if a process may be writing more frames.
+    limit: the number of frames that are known to be complete, or None if no process can be writing more frames.
     """
     size = os.fstat(descriptor).st_size
     if size < HEADER_SIZE:
@@ -173,7 +178,7 @@ def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Option
         and checksum(header[:24], (0, 0), big_endian=big_endian) == (sum1, sum2)
     )
     if not sound:
-        # SQLite writes a header in one piece before the first frame. So a killed writer cannot leave frames behind a
+        # SQLite writes the complete header before the first frame. So a killed writer cannot leave frames after a
         # damaged header.
         whole = (size - HEADER_SIZE) // (FRAME_HEADER_SIZE + page_size) if 512 <= page_size <= 65536 else 0
         beyond = size > HEADER_SIZE
@@ -214,7 +219,7 @@ def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Option
 
 
 class _Scan:
-    """One pass over the frames behind a sound header."""
+    """One pass over the frames after a sound header."""
 
     def __init__(self, *, descriptor: int, size: int, page_size: int, salts: Tuple[int, int], big_endian: bool) -> None:
         self.descriptor = descriptor
@@ -236,7 +241,7 @@ class _Scan:
         return checksum(frame[FRAME_HEADER_SIZE:], after, big_endian=self.big_endian)
 
     def prefix(self, *, seed: Tuple[int, int], deadline: Optional[float]) -> bool:
-        """Follow the frames that SQLite would accept. Return True if their end was reached in time."""
+        """Read the frames that SQLite would accept. Return True if their end was reached in time."""
         self.running = seed
         pending: Dict[int, int] = {}
         pending_page_one = b""
@@ -296,8 +301,8 @@ class _Scan:
                     commits += bool(later_commit)
                     last_is_commit = bool(later_commit)
         # For a transaction that is larger than the cache, SQLite rewrites frames in place and corrects their checksums
-        # after it has written the last frame. A writer that is killed before that leaves frames with wrong checksums
-        # and at most one commit, in the last frame.
+        # after it has written the last frame. A writer that is killed before this correction leaves frames with wrong
+        # checksums and at most one commit, in the last frame.
         if chained or commits > 1 or (commits == 1 and not last_is_commit):
             self.damaged = True
             self.lost, self.commits_lost = frames, commits
