@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether the service can use its certificate and key. If not, fix the key's permissions or renew the files."""
+"""Check whether the service can use its certificate. If not, fix the private key's permissions or renew the files."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class CertificateError(messages.ServiceError):
 
 
 class Pair(NamedTuple):
-    """The files of a certificate and its key, and the user that must be able to read them.
+    """The files of a certificate and its private key, and the user that must be able to read them.
 
-    If key is empty, the key is the file next to the certificate (server.key next to server.crt), if it exists.
+    If key is empty, the file server.key next to the certificate server.crt is used, if it exists.
     """
 
     certificate: str
@@ -42,7 +42,7 @@ class Pair(NamedTuple):
 
 
 class Permissions(NamedTuple):
-    """Owner, group and mode to set on the key. An empty field leaves the value unchanged."""
+    """Owner, group and mode to set on the private key. An empty field leaves the value unchanged."""
 
     owner: str = ""
     group: str = ""
@@ -68,7 +68,7 @@ def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> Optional[Messa
 
 
 def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
-    """Return True if the user may read a file. If no user is given, or without root's rights, test this process."""
+    """Return True if the user may read a file. Without a user, or if this process is not root, check this process."""
     if not user or os.geteuid() != 0:
         return os.access(path, os.R_OK)
     try:
@@ -79,14 +79,14 @@ def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
 
 
 def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Return the facts of the files and their problems, as the module documents them. told: problems as messages."""
+    """Return the facts about the files and, in problems, their problems as text. told: the problems as messages."""
     problems: List[Message] = []
     found = _examine(pair, problems, run=run)
     return {**found, "problems": [messages.english(told) for told in problems], "told": problems}
 
 
 def _examine(pair: Pair, problems: List[Message], *, run: commands.Runner) -> Dict[str, Any]:
-    """Return the facts of the files, and append their problems to `problems`."""
+    """Return the facts about the files, and append their problems to `problems`."""
     found: Dict[str, Any] = {"subject": None, "not_before": None, "not_after": None, "sha256": None}
     try:
         data = _read(pair.certificate)
@@ -150,10 +150,10 @@ def _mode(permissions: Permissions) -> Optional[int]:
 
 
 def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
-    """Set the key's owner, group and mode. Return True if they differ from the wanted values.
+    """Set the private key's owner, group and mode. Return True if one of them must be or was changed.
 
-    An account other than root may own the folder. So the file must be a regular file with one name that contains a
-    private key. Raises CertificateError.
+    An account other than root may own the folder. So the file must be a regular file that has only one name and
+    contains a private key. Raises CertificateError.
     """
     uid, gid = _ids(permissions)
     mode = _mode(permissions)
@@ -203,7 +203,7 @@ def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> D
 
 
 def _with_key(pair: Pair) -> Pair:
-    """Return the pair. If it has no key, use the key next to the certificate, if it exists. Raises CertificateError."""
+    """Return the pair. An empty key becomes the key next to the certificate, if it exists. Raises CertificateError."""
     for name, path in (("cert_path", pair.certificate), ("key_path", pair.key)):
         if path and not os.path.isabs(path):
             raise CertificateError(message("reason.certificate.not_absolute", name=name, path=repr(path)))
@@ -220,9 +220,9 @@ def ensure(
     check_mode: bool = False,
     run: commands.Runner = commands.run,
 ) -> Dict[str, Any]:
-    """If the service cannot use its certificate, fix the key's permissions. If that does not help, run `command`.
+    """If the service cannot use its certificate, fix the private key's permissions. If problems remain, run `command`.
 
-    Returns the result that the module tls_certificate documents. Raises CertificateError.
+    Returns the result of the tls_certificate module. Raises CertificateError.
     """
     begun = time.monotonic()
     pair = _with_key(pair)
@@ -249,7 +249,7 @@ def ensure(
         else:
             done = _renew(command, timeout=timeout, run=run)
             last, after = after, look(pair, run=run)
-            # Also compare the problems: a changed key shows only there, for example if it now matches the certificate.
+            # Compare the problems too, because only they show a new key, for example if it now matches the certificate.
             renewed = last != after
             # Set the permissions again, because a command that runs as root may have made files that belong to root.
             if after["problems"] and wanted is not None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Start, stop or restart the service, if that does no harm."""
+"""Start, stop or restart the service if this is safe."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def _refuse_foreign(look: Look) -> None:
 
 
 def _refuse_lost_database(service: Service) -> None:
-    """Raise NodeProcessError if a start would destroy data that are only in the WAL of the database.
+    """Raise NodeProcessError if a start would destroy data that exists only in the WAL of the database.
 
-    When SQLite opens an empty or new database file, it deletes the WAL next to it. A service opens its database when it
-    starts.
+    The service opens its database when it starts. When SQLite opens an empty or new database file, it deletes the WAL
+    next to that file.
     """
     if not service.database_path:
         return
@@ -134,14 +134,15 @@ def ensure(
     run: commands.Runner = commands.run,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Start, stop or restart the service if needed, and return the result of the module node_process.
+    """Start, stop or restart the service if needed, and return the result of the node_process module.
 
-    Returns when the process or unit is up. Does not wait until the service answers requests.
+    Returns when the process or unit is up. Does not wait until the service answers requests. Raises NodeProcessError.
+
     on_start: called just before the start, when everything is ready. The start may still fail.
     on_stop: called before a stop if state is stopped.
     refused: why the service may not be started, or None.
-    since: if an earlier call with the same purpose was killed, the time at which it began (seconds since boot). If that
-    call restarted the service, this call does not restart it again. Raises NodeProcessError.
+    since: the time (seconds since boot) at which an earlier call with the same purpose began, if that call was killed.
+    If that call restarted the service, this call does not restart it again.
     """
     begun = time.monotonic()
     before = service_process.look(service, run=run, proc_root=proc_root)
@@ -180,7 +181,7 @@ def ensure(
 
 
 def _refuse_loss(service: Service, look: Look, *, state: str, refused: Optional[Message]) -> None:
-    """Raise NodeProcessError if the service may not be started, or if its stop would destroy its database."""
+    """Raise NodeProcessError if the service may not be started, or if a stop would destroy its database."""
     if refused is not None and state != "stopped":
         raise NodeProcessError(message("reason.process.start_refused", why=refused))
     if state != "started":
@@ -199,7 +200,7 @@ def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
 
 
 def _change(before: Look, after: Look, *, state: str, would: bool) -> Dict[str, Any]:
-    """Return the service before and after in the module's format. would: True if check mode prevented a change."""
+    """Return the states before and after the call as module results. would: True if check mode prevented a change."""
     final = "stopped" if state == "stopped" else "started"
     return {
         "state": final,

@@ -4,7 +4,7 @@
 
 """The first steps of a run: check the settings and the service, open an incident, and take over the service's start.
 
-In each function, the argument `values` contains the parameters of the module health_probe.
+In each function, the argument `values` contains the parameters of the health_probe module.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class SettingsError(Exception):
 
 
 def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
-    """Compare the inventory with this host. Raises SettingsError if the settings allow no check at all."""
+    """Compare the inventory with this host. Return the result of the preflight, or None if no preflight is requested.
+
+    Raises SettingsError if the service cannot be checked with these settings.
+    """
     if values["preflight"] is None:
         return None
     config = preflight_findings.Config(**values["service"], **values["preflight"], state_dir=values["state_dir"])
@@ -77,7 +80,7 @@ def _wrong_settings(checked: Optional[Dict[str, Any]]) -> Set[str]:
 def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     """Return the service's health.
 
-    Raises SettingsError if settings are invalid, and the service is healthy or its health cannot be determined.
+    If settings are invalid, raises SettingsError unless the service is known to be unhealthy.
     """
     service, targets = _service(values, checked), _targets(values["endpoints"], checked)
     refused = checked is not None and bool(checked["problems"])
@@ -108,7 +111,7 @@ def add_to_summary(result: Dict[str, Any], told: Message) -> None:
 
 
 def _service(values: Values, checked: Optional[Dict[str, Any]]) -> service_process.Service:
-    """Return the service to check. An invalid nexus_user is omitted. With an invalid nexus_unit, manager is process."""
+    """Return the service to check. An invalid nexus_user is omitted. If nexus_unit is invalid, manager is process."""
     service = service_process.Service(**values["service"], ports=values["ports"])
     wrong = _wrong_settings(checked)
     if "nexus_user" in wrong:
@@ -131,12 +134,12 @@ def _login(values: Dict[str, Any]) -> Login:
 
 
 def _database_path(checked: Optional[Dict[str, Any]]) -> str:
-    """Return the path of the service's database that the preflight found, or an empty string if it is unknown."""
+    """Return the database path that the preflight found, or an empty string if the path is unknown."""
     return str(((checked or {}).get("resolved") or {}).get("database_path") or "")
 
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bool], Optional[str]]:
-    """Return a function that returns why the service must not start, or None. The health check calls it."""
+    """Return a function for the health check. This function returns why the service must not start, or None."""
     path, user = _database_path(checked), values["service"]["user"]
     if not values["open"]:
         return lambda closely: None
@@ -150,7 +153,7 @@ def _is_busy(values: Values) -> bool:
 
 
 def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
-    """Return the active maintenance window. If it is invalid, only warn, so that an outage is still detected."""
+    """Return the active maintenance window, or None. Only warn if it is invalid, so outages are still detected."""
     given = {name: values[f"maintenance_{name}"] for name in ("until", "reason")}
     try:
         found, warnings = host_maintenance.current(state_dir=values["state_dir"], now=time.time(), **given)
@@ -187,7 +190,10 @@ def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) 
 
 
 def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
-    """Return when the answering process logged that it serves. This is the end of an outage if no run saw the end."""
+    """Return when the answering process logged that it serves, or None.
+
+    If no run saw the end of an outage, this time counts as the end.
+    """
     service, started_at = values["service"], seen["process"]["started_at"]
     if not started_at:
         return None
@@ -200,7 +206,7 @@ def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
 
 
 def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> Dict[str, Any]:
-    """Open the incident of a detected outage; return the result of the module incident, even if it failed."""
+    """Open an incident for a detected outage. Return the result of the incident module, even if the module failed."""
     try:
         result = incident_record.call(
             state="open",
@@ -238,7 +244,7 @@ def take_over(
 
 
 class Detection:
-    """One call of the module health_probe. Call ask() while the run's lease is held, and report() after that."""
+    """One call of the health_probe module. Call ask() while the run holds its lease, and report() afterwards."""
 
     def __init__(self, values: Values, *, check_mode: bool, warn: Warn) -> None:
         self._values = {**values, "service": service_process.settings(values)}
@@ -272,7 +278,7 @@ class Detection:
             self._warn(sanitize.text(problem))
 
     def report(self) -> Dict[str, Any]:
-        """Open the incident if the service is down; return the result that the module health_probe documents."""
+        """Open an incident if the service is down, and return the result of the health_probe module."""
         values, result = self._values, self._result
         mark_restart(values, result)
         self._remember_healthy()

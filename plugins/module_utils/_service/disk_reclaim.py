@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Free space on a full file system. Files that match patterns are removed, oldest first, and no more than needed.
+"""Free space on a full file system: remove files that match patterns, oldest first, until enough space is free.
 
-The service's user may own the folders of a pattern and could replace one of them with a link. So every step from the
-root down is opened by descriptor without following links. A file is removed only if it is still the file that was
-checked.
+The service's user may own the folders of a pattern and could replace one of them with a link. So each folder of a path,
+from the root down, is opened by descriptor without following links. A file is removed only if it is still the file that
+was checked.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class _Room:
         return self.before.f_bavail * self.before.f_frsize
 
     def enough(self, *, measured: bool) -> bool:
-        """Return True if there is enough space, by the sum of the removed files or by the file system's own numbers.
+        """Return True if enough space is free, as calculated from the removed files or as reported by the file system.
 
         Some file systems report freed space only later, and other programs may write at the same time. So one of these
-        two conditions is enough. measured: False to ignore the file system's current numbers.
+        two conditions is enough. measured: False to ignore the current report of the file system.
         """
         counted = (self.available_before + self.bytes_freed, self.before.f_favail + self.inodes_freed)
         now = counted
@@ -61,7 +61,7 @@ class _Room:
             now = (present.f_bavail * present.f_frsize, present.f_favail)
         return any(
             available >= self.target.available
-            # A file system without a fixed number of inodes reports 0 inodes in total and 0 free ones.
+            # A file system without a fixed number of inodes reports a total of 0 inodes and 0 free inodes.
             and (inodes >= self.target.inodes or not self.before.f_files)
             for available, inodes in (counted, now)
         )
@@ -97,7 +97,7 @@ def _protect(paths: Sequence[str], folders: Sequence[str]) -> _Protected:
 
 
 def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
-    """Return the file systems that need space, by device. If targets share a device, the largest request counts.
+    """Return the file systems of the targets, by device. If targets share a device, the largest request counts.
 
     Raises DiskReclaimError.
     """
@@ -137,7 +137,7 @@ def _open_files(proc_root: str) -> Tuple[Set[Identity], bool]:
 
 @contextlib.contextmanager
 def _folder_of(candidate: Candidate) -> Iterator[int]:
-    """Open the folder of a candidate, from the root down, following no link. Raises OSError."""
+    """Open the folder of a candidate, from the root down, without following links. Raises OSError."""
     descriptor = os.open("/", reclaim_patterns.FOLDER)
     try:
         for part in candidate.folder.split("/"):
@@ -179,7 +179,7 @@ def _is_database(candidate: Candidate) -> bool:
 
 
 def _is_whole(candidate: Candidate) -> bool:
-    """Return True if the file is as long as its database header says. A copy on a full disk is often shorter."""
+    """Return True if the file is at least as long as its header says. A copy on a full disk is often shorter."""
     with contextlib.suppress(OSError), _folder_of(candidate) as folder:
         header = sqlite_files.parse_header(_head(candidate, folder, size=100))
         return header is not None and candidate.status.st_size >= header.page_count * header.page_size
@@ -215,7 +215,7 @@ def _told(candidate: Candidate) -> Dict[str, Any]:
 
 
 class _Reclaim:
-    """One run, with its candidates and the result for each of them."""
+    """One call of reclaim(), and its results."""
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class _Reclaim:
             self.skipped.append(entry)
 
     def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[Candidate]:
-        """Return the files that the rules allow us to remove, on the file systems that need space, oldest first."""
+        """Return the files on the targets' file systems that the rules allow to be removed, oldest first."""
         walk = reclaim_patterns.Walk(skip=self.skip)
         found: Dict[Identity, Candidate] = {}
         kept: Set[Identity] = set()
@@ -304,9 +304,10 @@ def reclaim(
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Free space on the file systems of the targets; return the result that the module disk_reclaim documents.
+    """Free space on the file systems of the targets, and return the result of the disk_reclaim module.
 
-    protect: databases (their side files are protected too) or folders. state_dir is always protected.
+    protect: paths of databases or folders. The -wal, -shm and -journal files of a database are protected too. state_dir
+    is always protected.
     Raises DiskReclaimError.
     """
     started = time.monotonic()

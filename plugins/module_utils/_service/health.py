@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether the service answers. Its endpoints and its process are checked until there is a verdict.
+"""Check whether the service is healthy. Its endpoints and its process are checked until there is a verdict.
 
 See probe_plan (targets and limits) and http_probe (one request).
 """
@@ -56,9 +56,9 @@ def _process(state: str, found: Sequence[procfs.Process], properties: Mapping[st
 def look_at_process(
     service: service_process.Service, *, run: commands.Runner = commands.run, proc_root: str = "/proc"
 ) -> Tuple[Dict[str, Any], Mapping[str, str]]:
-    """Return the facts of the service's process (state: running, gone or unknown) and the properties of its unit.
+    """Return the facts about the service's process (state: running, gone or unknown) and the properties of its unit.
 
-    Raises HealthError if there is no such unit or user.
+    Raises HealthError if the unit or the user does not exist.
     """
     properties: Mapping[str, str] = {}
     found: List[procfs.Process] = []
@@ -161,7 +161,7 @@ class _Watch:
     def severity(self, *, healthy: bool) -> str:
         """Return the severity. An unhealthy service is at least a warning.
 
-        A service that answers again is a warning too, if it failed often enough before.
+        In mode watch, a healthy service is a warning too, if at least warning_after consecutive probes failed before.
         """
         if healthy:
             return "warning" if self.most_failures >= self.plan.warning_after and self.plan.mode == "watch" else "none"
@@ -171,7 +171,7 @@ class _Watch:
         return "critical" if self.failures >= self.plan.critical_after else "warning"
 
     def summary(self) -> List[Message]:
-        """Return a message for each problem, or a message that there is none."""
+        """Return a message for each problem, or a message that the service answers."""
         wrong = [_of_answer(end["name"], end) for end in self.endpoints if end["required"] and not end["ok"]]
         if self.gone:
             wrong.append(message("reason.probe.gone"))
@@ -193,12 +193,12 @@ class _Watch:
         )
 
     def discount_failure(self) -> None:
-        """Do not count a probe that failed while the service was being started."""
+        """Do not count the last probe, because it failed while the service was being started."""
         self.failures -= 1
         self.most_failures = min(self.most_failures, self.failures)
 
     def settle(self) -> None:
-        """Wait until the unit is up or down, for at most _SETTLE seconds in all."""
+        """Wait until the unit is up or down. All waits of one health check together take at most _SETTLE seconds."""
         self.discount_failure()
         begun = time.monotonic()
         limits = (self.properties.get(name, "") for name in ("TimeoutStartUSec", "TimeoutStopUSec"))
@@ -219,12 +219,12 @@ class _Watch:
 
 
 def _of_answer(name: str, answer: Mapping[str, Any]) -> Message:
-    """Return the error of an endpoint or of the login, with its name."""
+    """Return the error of an endpoint or of the login, labelled with its name."""
     return labelled(name, from_dict(answer["messages"]["error"]))
 
 
 def _watch_until_verdict(watch: _Watch) -> bool:
-    """Probe until the service is healthy, has failed critical_after times in a row, or its process is gone.
+    """Probe until the service is healthy, critical_after consecutive probes have failed, or the process is gone.
 
     If systemd or a person is starting the service or is about to start it, wait for that start. Failures during the
     wait do not count.
@@ -232,7 +232,7 @@ def _watch_until_verdict(watch: _Watch) -> bool:
     while not watch.probe():
         phase = watch.phase
         watch.first_phase = watch.first_phase or phase
-        # Wait for an automatic restart only once. If the service fails again after that restart, the run handles it.
+        # Wait for an automatic restart only once. If the service fails again after it, the run handles the outage.
         soon = not watch.restart_awaited and takeover.is_imminent(watch.properties)
         comes = phase == takeover.STARTING or soon
         watch.doubted = watch.doubt(comes)
@@ -255,7 +255,7 @@ def _watch_until_verdict(watch: _Watch) -> bool:
 
 
 def _wait_until_good(watch: _Watch) -> bool:
-    """Probe until everything is good, the deadline passes, or the process is gone and will not come back."""
+    """Probe until the service is healthy, the deadline passes, or the process is gone and will not come back."""
     gone_since: Optional[float] = None
     restarts_at_first: Optional[int] = None
     while not watch.probe():
@@ -285,7 +285,7 @@ def _grace(watch: _Watch) -> float:
 
 
 def _hold_good(watch: _Watch) -> bool:
-    """Send the planned number of probes. Return False at the first bad answer, or if the process changes."""
+    """Send the planned number of probes. Return False at the first failed probe, or if the process IDs change."""
     pids: Optional[List[int]] = None
     while watch.probe():
         pids = watch.process["pids"] if pids is None else pids
@@ -297,7 +297,7 @@ def _hold_good(watch: _Watch) -> bool:
     return False
 
 
-# Each mode returns True if the service is healthy.
+# Each function returns True if the service is healthy.
 _MODES: Mapping[str, Callable[[_Watch], bool]] = {
     "watch": _watch_until_verdict,
     "await": _wait_until_good,
@@ -317,7 +317,7 @@ def ask(
     doubt: Callable[[bool], Optional[str]] = lambda closely: None,
     busy: Callable[[], bool] = lambda: False,
 ) -> Dict[str, Any]:
-    """Check the service's health in the plan's mode, and return the result of the module health_probe.
+    """Check the service's health in the plan's mode, and return the result of the health_probe module.
 
     If no endpoints are given and none are needed, only the process is checked, and the result is never healthy.
     doubt: returns why the service must not be started with its database, or None if it may be started. Its argument is

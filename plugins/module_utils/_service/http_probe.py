@@ -28,7 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
 _BODY_LIMIT = 64 * 1024
 # Ids of the messages about an answer with status code 200 that does not state the service's health.
 WITHOUT_HEALTH = ("reason.probe.not_json", "reason.probe.no_status")
-_TOO_MANY_REQUESTS = 429  # the rate limit is reached: a server that answers this is alive
+_TOO_MANY_REQUESTS = 429  # a server that enforces a rate limit is alive
 _AGENT = "itsm_nexus.runbook"
 
 
@@ -79,8 +79,8 @@ def _certificate(der: Optional[bytes]) -> Optional[Dict[str, Any]]:
 class _Request:
     """One request in its own thread, with one time limit for name lookup, connection, handshake, headers and body.
 
-    The timeout of a socket starts again with each byte, so a server that sends single bytes would never reach it.
-    Therefore, the socket is shut down when the time limit is reached.
+    The timeout of a socket starts again with each byte, so a server that sends single bytes would never reach the
+    timeout. Therefore, the socket is shut down when the time limit is reached.
     """
 
     def __init__(self, target: Target, *, timeout: float, body: Optional[bytes] = None) -> None:
@@ -103,7 +103,7 @@ class _Request:
         self._thread.start()
 
     def result(self) -> _Request:
-        """Wait for the answer, for at most the remaining time."""
+        """Wait for the answer for at most the remaining time. Return this request."""
         self._thread.join(max(0.0, self._begun + self._timeout - time.monotonic()))
         with self._lock:
             if self._thread.is_alive() and not self._over:
@@ -209,7 +209,7 @@ def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[Message]:
 
 
 def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[str]) -> List[Dict[str, Any]]:
-    """Probe all targets in parallel for at most timeout seconds; return the answer of each."""
+    """Probe all targets in parallel for at most timeout seconds. Return the result for each target."""
     requests = [_Request(target, timeout=timeout) for target in targets]
     answers = []
     for request in requests:
@@ -233,9 +233,9 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
 
 
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
-    """Try to log in. The answer (a token) is discarded.
+    """Try to log in. Return the result without the body of the answer, which contains a token.
 
-    If the rate limit is reached (429), the login counts as successful, but the result has checked: false, because the
+    If the rate limit is reached (429), the login counts as successful, but checked is False in the result, because the
     password was not tested.
     """
     body = json.dumps({"username": login.username, "password": login.password}).encode()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Count the users and requests that an outage affected, with a query of the database and from the access log.
+"""Count the users that an outage affected, with a database query, and the requests, from the access log.
 
 The database and the log are only read, with a time limit.
 """
@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 
-# If the log is longer, only its end is read.
+# Maximum number of bytes to read at the end of the access log.
 _LOG_BYTES = 64 << 20
 
 _STATUS = re.compile(
@@ -56,10 +56,11 @@ def measure(
     user: str = "",
     busy_timeout: float = 1.0,
 ) -> Dict[str, Any]:
-    """Return the numbers users, requests and requests_failed between two times, and why a number is unknown.
+    """Return how many users and requests an outage affected between two times, and why a number is unknown.
 
-    query: one statement that returns a number, in which :start and :end are these times. An empty query or an empty
-    access_log is skipped. The database is read with the rights of user. See file_survey.look. Raises ImpactError.
+    path: the database, or "". query: one statement that returns the number of users. In this statement, :start and :end
+    are the two times. access_log: the path of the log. An empty query or an empty access_log is skipped. user: the user
+    that reads the database. See file_survey.look. Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)
     deadline = time.monotonic() + time_budget
@@ -136,7 +137,10 @@ def _unopenable(path: str, problems: Sequence[sqlite_files.Problem]) -> Message:
 def _requests(
     path: str, begun: float, over: float, deadline: float
 ) -> Tuple[Optional[Tuple[int, int]], Optional[Message]]:
-    """Return the number of requests in the log for that time, and the number of those answered with 5xx."""
+    """Return the number of requests in the log between two times, and how many of them were answered with 5xx.
+
+    If these numbers are unknown, returns None and the reason.
+    """
     if not path:
         return None, None
     seen = requests = failed = 0

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""List and apply the migrations of the schema with the service's own knex.
+"""List and apply schema migrations with the service's own knex.
 
-knex changes a database that it opens. It creates a missing database, and it creates its tables in an empty one. When it
-closes the database, SQLite copies the WAL into the database. So to list migrations, knex gets a temporary database with
-a copy of knex's own tables. This code reads these tables without changing any file. knex opens the real database only
-to migrate it or to release the lock.
+knex changes a database that it opens. It creates a missing database, and it creates its tables in an empty database.
+When it closes the database, SQLite copies the WAL into the database. So to list migrations, knex gets a temporary
+database with a copy of knex's own tables. This code reads these tables without changing any file. knex opens the real
+database only to migrate it or to release the lock.
 """
 
 from __future__ import annotations
@@ -129,12 +129,12 @@ class Migrator:
         environment = {"HOME": self.account.pw_dir, "USER": self.account.pw_name, "LANG": "C.UTF-8", **own}
         environment["NODE_ENV"] = node_env or own.get("NODE_ENV") or "production"
         environment["NO_COLOR"] = "1"
-        # knex is a script that the first node on PATH runs.
+        # knex is a script, and the first node on PATH runs it.
         environment["PATH"] = f"{os.path.dirname(os.path.abspath(program))}:{own.get('PATH') or procfs.STANDARD_PATH}"
         return environment
 
     def run_knex(self, command: str, *, database: str) -> commands.Completed:
-        # Name the database, so that knex uses the checked database even if the knexfile names another one.
+        # Name the database, so that knex uses the checked database even if the knexfile names another database.
         with _explained("run_knex", command=command, folder=self.app_dir):
             return self._run(
                 [self._knex, command, "--connection", database],
@@ -194,13 +194,13 @@ class Migrator:
             raise KnexError(message("reason.knex.not_listed", folder=self.app_dir, why=error.told)) from error
 
     def look(self) -> Status:
-        """Return which migrations are completed and pending. knex does not open the database."""
+        """Return the migrations and the state of the lock. knex does not open the real database."""
         tables = knex_tables.read_tables(self.db_path, user=self.account.pw_name)
         completed, pending = self._list(tables)
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)
 
     def shipped(self) -> List[str]:
-        """Return the application's migrations in order. knex lists them as pending for an empty database."""
+        """Return the application's migrations in order. For an empty database, knex lists all of them as pending."""
         _completed, pending = self._list(Tables())
         return pending
 
@@ -288,14 +288,14 @@ def newly(before: Status, after: Status) -> List[str]:
 
 
 def look(migrator: Migrator) -> Dict[str, Any]:
-    """Return the result that the module knex_migrate_info documents. Raises KnexError."""
+    """Return the result of the knex_migrate_info module. Raises KnexError."""
     return migrator.look()._asdict()
 
 
 def migrate(migrator: Migrator, *, state: str, check_mode: bool = False) -> Dict[str, Any]:
-    """Apply the pending migrations (latest) or release their lock (unlocked).
+    """Apply the pending migrations (state latest) or release the migration lock (state unlocked).
 
-    Returns the result that the module knex_migrate documents. Raises KnexError.
+    Returns the result of the knex_migrate module. Raises KnexError.
     """
     before = after = migrator.look()
     latest = state == "latest"

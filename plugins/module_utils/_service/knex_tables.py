@@ -31,7 +31,7 @@ _READ_ATTEMPTS = 5
 _MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
 _SHOWN = 80  # maximum number of characters of a table's name in a message
 
-# knex's tables may have any name (migrations.tableName), but always these columns.
+# The names of knex's tables are configurable (migrations.tableName). The lock table always has these columns.
 _LOCK_COLUMNS = {"index", "is_locked"}
 
 
@@ -49,10 +49,11 @@ class KnexError(ServiceError):
 
 
 class Tables(NamedTuple):
-    """The content of knex's own tables: the name of each table, the statement that created it, and its rows.
+    """The content of knex's own tables.
 
-    names: the migrations that were applied. several: True if more than one table has the columns of knex's migrations
-    table. Then only knex's configuration says which of them is in use.
+    tables: name, CREATE statement and rows of each table. batch: the number of the last batch, or None. names: the
+    applied migrations. several: True if more than one table has the columns of knex's migrations table. Then only
+    knex's configuration shows which table is in use.
     """
 
     tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]] = ()
@@ -63,7 +64,7 @@ class Tables(NamedTuple):
 
 
 def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
-    """Raise SqliteError if a table is too large for a table of knex. SQLite counts, so no row is loaded into Python."""
+    """Raise SqliteError if a table is too large to belong to knex. SQLite counts, so no rows are loaded into Python."""
 
     def number(sql: str, *values: Any) -> int:
         return int(connection.execute(sql, values).fetchone()[0])
@@ -82,7 +83,10 @@ def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[s
 
 
 def _emit_tables(connection: sqlite3.Connection, emit: child_process.Emit, *, deadline: float) -> None:
-    """Emit knex's own tables from one snapshot, before the deadline (time.monotonic seconds). Runs in the child."""
+    """Emit knex's own tables from one snapshot, at most until the deadline (time.monotonic seconds).
+
+    Runs in the child process.
+    """
     with sqlite_reader.interrupted_at(connection, deadline):
         _emit_snapshot(connection, emit)
 
@@ -123,7 +127,7 @@ def look_at_files(db_path: str, *, user: Optional[str] = None) -> Tuple[sqlite_f
 def read_tables(db_path: str, *, user: Optional[str] = None) -> Tables:
     """Return the content of knex's tables in the database db_path, without changing or creating any file.
 
-    Raises KnexError if there is no database, or it cannot be read.
+    Raises KnexError if the database does not exist or cannot be read.
     """
     deadline = time.monotonic() + READ_SECONDS
     for attempt in range(_READ_ATTEMPTS):

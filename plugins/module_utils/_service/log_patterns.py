@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read application logs: the time of each line, exceptions with their stack, known errors, answered requests.
+"""Read application logs: timestamps, exceptions with their stack traces, known errors, answered requests.
 
-The application chooses the log's format. So times are searched in the formats that Node applications write: ISO 8601
-near the beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's format (morgan).
+The application chooses the format of its log. So timestamps are recognized in the usual formats of Node applications:
+ISO 8601 near the beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's format (morgan).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 _LONGEST_LINE = 2000
-# Number of characters to quote around a known error, enough to include paths and package names.
+# Number of characters to quote before and after a known error, enough to include paths and package names.
 _CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
-# The log ends with an exception if at most this many lines follow it.
+# Maximum number of lines after an exception that is considered the end of the log.
 _AFTER_THE_LAST = 3
 
 # Patterns of known errors in an application's log. The rules of triage use the names.
@@ -52,7 +52,7 @@ SIGNATURES: Dict[str, Pattern[str]] = {
     ),
 }
 
-# Errors that may continue while requests succeed (a health check need not use the database).
+# Errors that may persist while some requests succeed, for example requests that do not use the database.
 _LASTING = ("disk_full", "db_locked", "db_corrupt", "migration_missing")
 _LASTING_SECONDS = 30.0
 
@@ -65,7 +65,7 @@ _HEADER = lazy(r"^(?:file://)?(/[^\n]*|node:\S+):(\d+)$")
 _PLACE = lazy(r"(?:^|[\s(])(?:file://)?(/[^()\n]+?):(\d+)(?::\d+)?\)?$")
 # An error in a JSON file has no header. The path of the file is at the beginning of the message.
 _JSON_FILE = lazy(r"SyntaxError: (/[^\n:]+\.json): ")
-# Frames in which Node compiles a file, so that the code of that file has not run yet.
+# Stack frames that show that Node was compiling a file, so the code of that file had not run yet.
 _COMPILING = lazy(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
 _LONGEST_HEADER = 8
 # When Node (17 and later) ends because of an exception, its version is the last line that it prints.
@@ -87,18 +87,21 @@ _SUCCESS = lazy(
 
 
 class Line(NamedTuple):
-    """One line and its time (seconds since the epoch), if this line or an earlier line has a time."""
+    """One line of a log.
+
+    at: the line's timestamp or, if it has none, the last timestamp before it, in seconds since the epoch, or None.
+    """
 
     text: str
     at: Optional[float]
-    # True if the line itself has the time.
+    # True if the line itself has a timestamp.
     dated: bool
-    # The line before secrets were masked, because a mask may cover a signature. It is never quoted.
+    # The line before secrets were masked, because a mask may cover a signature. This text is never quoted.
     unmasked: str = ""
 
     @property
     def searched(self) -> str:
-        """The text in which signatures are searched."""
+        """The text to search for signatures."""
         return self.unmasked or self.text
 
 
@@ -109,7 +112,7 @@ def instant(text: str) -> Optional[float]:
     """
     try:
         found = _instant(text[:200])
-    except (ValueError, OverflowError):  # for example month 13, or the year 1 in a time zone to the east
+    except (ValueError, OverflowError):  # for example month 13, or year 1 in a time zone east of UTC
         return None
     return found if found is not None and 0 <= found < _LAST_INSTANT else None
 
@@ -153,15 +156,15 @@ def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
 def split(text: str) -> List[str]:
     """Return the lines of a log.
 
-    Only a line feed ends a line. Python also accepts other characters, such as U+2028, but a user may choose a name
-    with such a character, and the text after it would look like a separate line.
+    Only a line feed ends a line. str.splitlines() also splits at other characters, such as U+2028. With such a
+    character in a user name, a user could make the text after it look like a separate line.
     """
     lines = text.split("\n")
     return [line[:-1] if line.endswith("\r") else line for line in (lines if lines[-1] else lines[:-1])]
 
 
 def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
-    """Return lines with their times. A line without a time (for example of a stack) gets that of the previous line.
+    """Return lines with their times. A line without a timestamp (as in a stack trace) gets the previous line's time.
 
     unmasked: the same lines before secrets were masked.
     """
@@ -189,7 +192,7 @@ def _quoted(text: str, pattern: Pattern[str]) -> str:
 
 
 def _place(lines: Sequence[Line], number: int, stack: Sequence[str]) -> Optional[Dict[str, Any]]:
-    """Return the file and line of an error at lines[number], in the application's own code if the stack names it."""
+    """Return the file and line of the error at lines[number], or None. Prefer a file of the application's own code."""
     named = _JSON_FILE.search(lines[number].text)
     if named:
         return {"file": named.group(1), "line": None}
@@ -208,7 +211,7 @@ def _place(lines: Sequence[Line], number: int, stack: Sequence[str]) -> Optional
 
 
 def _alike(item: Dict[str, Any]) -> Tuple[str, ...]:
-    """Return the key that equal errors share: message and stack without times and numbers."""
+    """Return the key that equal errors share: the message without time and numbers, and the stack."""
     error = _ERROR.search(item["message"])
     text = item["message"][error.start() :] if error else item["message"]
     return (re.sub(r"\d+", "0", text), *item["stack"])
@@ -250,11 +253,13 @@ def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
 def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] = None) -> Dict[str, Any]:
     """Return the findings in the lines of a log.
 
-    exceptions and signatures contain only events after since. In a log without times, the events near its end count as
-    recent if the log was last written to (written_at) after since. An event that ends a process counts only if no
-    request succeeded after it (last_success_at), because a process that served later is another process. Each exception
-    has place (file, line), compiling (True if Node was reading a file and not running it) and times (number of times
-    that the exception occurs).
+    since, written_at (time of the last write to the log): in seconds since the epoch.
+
+    The results exceptions and signatures contain only events after since. Events without a timestamp near the end of
+    the log also count if written_at is not before since. Events before the last successful request (last_success_at)
+    do not count, because the service has worked after them. But errors in _LASTING may persist, so they count if they
+    occurred at most _LASTING_SECONDS before that request. Each exception has place (file, line), compiling (True if
+    Node was compiling the file, not running it) and times (number of occurrences).
     """
     fresh = written_at is not None and written_at >= since
     success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)
@@ -263,7 +268,8 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     def recent(number: int, at: Optional[float]) -> bool:
         if at is not None and at >= since:
             return True
-        # No line with a time follows, and no request was answered since. So the log ends with this exception.
+        # In a recently written log, an event near the end is recent too if neither it nor a later line has a timestamp,
+        # and no successful request follows.
         return (
             fresh and len(lines) - number <= 80 and not any(line.dated for line in lines[number:]) and success < number
         )
@@ -285,7 +291,8 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     if success >= 0 and not lines[success].dated and success == len(lines) - 1:
         served = written_at
     return {
-        # Report the exceptions that ended a process or the log. If there are none, report those that were only logged.
+        # Report the exceptions that ended a process, or that are at the end of the log. If there are none, report the
+        # exceptions that were only logged.
         "exceptions": [
             {
                 **{name: item[name] for name in ("message", "stack", "fatal", "last", "place", "compiling")},

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English messages about the problems of a service, and about actions on the service that failed.
+"""English messages about problems with the service, and about failed actions on the service.
 
 A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_service.py, with the same
 ids.

@@ -6,7 +6,7 @@
 
 npm ci deletes node_modules before it downloads. If the registry does not answer, the service has no modules left. So
 npm works in a temporary folder inside the application's folder, and the old tree is replaced only after node has loaded
-the new one. See npm_lock (compare), npm_build (build) and npm_swap (swap).
+packages from the new tree. See npm_lock (compare), npm_build (build) and npm_swap (swap).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def npm_ci(
     reserve: int = 0,
     check_mode: bool = False,
 ) -> Dict[str, Any]:
-    """Make node_modules agree with the lock file; return the result that the module npm_ci documents.
+    """Make node_modules agree with the lock file, and return the result of the npm_ci module.
 
     build_only: True to leave the new tree in its build folder; the next call puts it in place. reserve: bytes that must
     stay free on the file system. Raises NpmError. After an error, the old tree is still in place.

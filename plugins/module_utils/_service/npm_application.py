@@ -6,7 +6,7 @@
 
 All names below are entries of the application's folder, so that a swap is a few renames:
 
-.npm_ci-*                a tree being built; if it contains "complete", it was built, loaded and flushed to disk
+.npm_ci-*                a build folder; if it contains "complete", its tree was built, loaded and flushed to disk
 node_modules.previous    the node_modules before the last swap
 node_modules.older       the former node_modules.previous, during a swap
 """
@@ -51,7 +51,7 @@ def remove(path: str) -> bool:
 def _remove_modules_of_root(path: str) -> None:
     """Remove a tree in the user's folder if root once installed it. Raises OSError.
 
-    Another tree with the same name is kept, because the user may have given this name to another folder of root.
+    Any other tree is kept, because the user may have moved a different folder of root to this path.
     """
     parent, name = os.path.split(path)
     folder = safe_open.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
@@ -92,7 +92,7 @@ class Application:
             # Root's rights are used only if no other account could replace the folder.
             self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
             if self.rights and user and not self._may_write(self.rights):
-                # The folder belongs to another account, so use the rights of that account.
+                # The folder belongs to another account, so act as that account.
                 self.rights, user = safe_open.rights_on(app_dir), None
             name = user or (run_as.name_of(self.rights[0]) if self.rights else None)
             self.account = run_as.resolve(name, folder=self.app_dir)
@@ -133,7 +133,7 @@ class Application:
 
     @contextlib.contextmanager
     def writing(self, deed: str, /, **values: str) -> Iterator[None]:
-        """Act as the user if the user may write to the folder. For deed and values, see run_as.explained."""
+        """Act as the user in the block if the user may write to the folder. deed, values: see run_as.explained."""
         with npm_lock.explained(deed, **values), contextlib.ExitStack() as stack:
             if self.theirs:
                 stack.enter_context(run_as.acting_as(self.account))
@@ -184,7 +184,7 @@ class Application:
     # Checks
 
     def look(self) -> Tuple[List[Difference], NodeReport]:
-        """Return the problems with the current tree, including native drivers that do not load."""
+        """Return the problems with the current tree, including native drivers that do not load, and node's report."""
         there = os.path.isdir(self.path(npm_lock.TREE))
         report = npm_load.ask_node(
             self.app_dir,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Build a new node_modules in a temporary folder next to the old one, load it, and flush it to disk."""
+"""Build a new node_modules in a temporary folder next to the old node_modules, load it, and flush it to disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_ERROR_TEXT = 600
 
 
 def npm_message(stderr: str, *, redactor: redact.Redactor) -> str:
-    """Return npm's error message in one line of limited length without secrets."""
+    """Return npm's error message on one line, shortened and without secrets."""
     lines = [line.strip() for line in stderr.splitlines()]
     said = [re.sub(r"^npm (?:error|ERR!)\s*", "", line) for line in lines if re.match(r"npm (?:error|ERR!)", line)]
     said = [line for line in (said or lines) if line and "complete log of this run" not in line]
@@ -119,7 +119,7 @@ def _lay_out(application: Application) -> str:
 
 
 def _home(application: Application, build: str) -> str:
-    """Return the home folder for npm: the user's own if npm can keep its cache there, else one in the build folder."""
+    """Return the home folder for npm: the user's home if npm can keep its cache there, else a subfolder of build."""
     home = application.account.pw_dir
     with run_as.acting_as(application.account):
         cache = os.path.join(home, ".npm")
@@ -180,7 +180,7 @@ def _hand_over(application: Application, build: str) -> None:
 
 
 def _give(application: Application, name: str, folder: int, owner: os.stat_result) -> None:
-    """Change the owner of an entry that the user made, but not of one that replaced it. Raises OSError."""
+    """Change the owner of an entry that the user made. Raises OSError, for example if another file has replaced it."""
     opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         status = os.fstat(opened)
@@ -197,7 +197,10 @@ def _give(application: Application, name: str, folder: int, owner: os.stat_resul
 def build(
     application: Application, *, fingerprint: str, offline: bool, cache: Optional[str], timeout: float, reserve: int = 0
 ) -> str:
-    """Build a tree, load it, and flush it to disk. Return its folder, which the caller removes. Old trees remain."""
+    """Build a tree, load it, and flush it to disk. Return the build folder, which the caller must remove.
+
+    reserve: number of bytes that must stay free. The old tree is not changed. Raises NpmError.
+    """
     _refuse_links(application)
     _check_room(application, reserve=reserve)
     build = _lay_out(application)

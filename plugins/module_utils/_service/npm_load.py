@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Load packages with node as the service's user, because only this shows a broken native part."""
+"""Load packages with node as the service's user. Only this test detects a broken native part."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NATIVE_DRIVERS = ("better-sqlite3", "sqlite3", "bcrypt")
 
 _NODE_TIMEOUT = 60.0
 
-# The variables of this process's environment that npm and its scripts get: they configure npm and the network.
+# Variables that npm and its scripts inherit from this process's environment. They configure npm, compilers and proxies.
 _HANDED_ON = re.compile(
     r"(?i)(npm_config_.*|https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|lang|lc_.*|tz|cc|cxx|jobs|python)\Z"
 )
@@ -61,7 +61,7 @@ class NodeReport(NamedTuple):
 
 def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if _HANDED_ON.match(name)}
-    # npm is a script that the first node on PATH runs. So the requested node must be the first one.
+    # npm is a script, and the first node on PATH runs it. So the folder of the requested node must come first.
     folders = [os.path.dirname(node), *os.environ.get("PATH", "").split(":"), *procfs.STANDARD_PATH.split(":")]
     environment.update(
         PATH=":".join(dict.fromkeys(folder for folder in folders if folder.startswith("/"))),
@@ -90,7 +90,7 @@ def find_program(name: str) -> str:
 def ask_node(
     folder: str, *, names: Sequence[str], node: str, account: pwd.struct_passwd, run: commands.Runner = commands.run
 ) -> NodeReport:
-    """Let node load packages from the node_modules in `folder`, with the rights of `account`. Raises NpmError."""
+    """Let node load packages from the node_modules in `folder` as `account`. Return its report. Raises NpmError."""
     with npm_lock.explained("run_node", node=node, folder=folder):
         done = run(
             [node, "-e", _LOADER, "--", *names],
@@ -114,7 +114,7 @@ def ask_node(
 
 
 def _of_loader(output: str) -> List[Dict[str, Any]]:
-    """Return the lines that the loader printed. Lines in another format may come from a package and are left out."""
+    """Return the lines that the loader printed. Other lines are left out, because a package may have printed them."""
     lines: List[Dict[str, Any]] = []
     for line in output.splitlines():
         with contextlib.suppress(ValueError, RecursionError):

@@ -31,7 +31,7 @@ class NpmError(ServiceError):
 
 
 class Difference(NamedTuple):
-    """One package that differs from the lock file. wanted, found: the versions, or None if there is none."""
+    """One package that differs from the lock file. wanted, found: versions, or None if the package is absent."""
 
     path: str
     wanted: Optional[str]
@@ -45,7 +45,7 @@ class Difference(NamedTuple):
 
 
 def explained(deed: str, /, **values: str) -> ContextManager[None]:
-    """Convert an error of the system to an NpmError. See run_as.explained."""
+    """Convert an operating system error to an NpmError. See run_as.explained."""
     return run_as.explained(deed, failure=NpmError, **values)
 
 
@@ -82,7 +82,7 @@ def lock_file(app_dir: str) -> str:
 
 
 def read_packages(path: str) -> Dict[str, Dict[str, Any]]:
-    """Return the entries of a lock file (version 2 or 3), by the package's folder relative to the application."""
+    """Return the entries of a lock file (version 2 or 3) by package folder, relative to the application's folder."""
     packages = _read_json(path).get("packages")
     if not isinstance(packages, dict):
         raise NpmError(message("reason.npm.no_packages", path=path))
@@ -143,7 +143,7 @@ def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform:
     """Return how node_modules differs from the wanted packages (see installable), without running npm.
 
     An optional package that npm did not install is not a difference. An extraneous package is a difference only if it
-    is nested in another package, because node would load it instead of the right one. The content of
+    is nested in another package, because node would load it instead of the right package. The content of
     node_modules/.package-lock.json is compared first, then each package's own package.json.
     """
     if not wanted:

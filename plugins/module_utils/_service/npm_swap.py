@@ -35,7 +35,7 @@ def interrupted(application: Application) -> List[Tuple[str, str]]:
 
 
 def restore(application: Application) -> List[Message]:
-    """Undo a swap that was killed midway; return the steps taken."""
+    """Undo a swap that was killed midway. Return a message for each rename."""
     moves = interrupted(application)
     for source, target in moves:
         with application.writing("put_back", path=application.path(source), target=target):
@@ -50,7 +50,7 @@ def told(source: str, target: str) -> Message:
 
 
 def swap(application: Application, build: str) -> None:
-    """Put the new tree in place, and keep the old one. Undo the swap if it fails or the new tree does not load."""
+    """Put the new tree in place, and keep the old tree. Undo the swap if it fails or the new tree does not load."""
     tree, previous, older = (
         application.path(name) for name in (npm_lock.TREE, npm_application.PREVIOUS, npm_application.OLDER)
     )

@@ -4,8 +4,8 @@
 
 """Compare the service's settings in the inventory with this host, before anything is changed.
 
-An invalid setting is a problem. If the service uses other values than the inventory (another database,
-another command), that is a mismatch: the run uses the service's value and reports the mismatch.
+An invalid setting is a problem. A mismatch is a setting for which the service uses a value that differs from the
+inventory, for example another database. The run then uses the service's value and reports the mismatch.
 """
 
 from __future__ import annotations

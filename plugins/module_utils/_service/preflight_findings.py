@@ -15,7 +15,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages
 
-# Time limit for a disk, in seconds. If a disk does not answer in time, nothing on it is read: a read might never end.
+# Time limit for a disk, in seconds. If a disk does not answer in time, its files are not read, because a read might
+# never end.
 _DISK_TIMEOUT = 3.0
 SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")

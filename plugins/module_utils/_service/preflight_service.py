@@ -79,9 +79,9 @@ def _compare_unit(look: Findings, properties: Mapping[str, str]) -> None:
 
 
 def database_path(look: Findings) -> Optional[str]:
-    """Return the database's absolute path: from the running process, its configuration or the inventory, in this order.
+    """Return the absolute path of the database, or None if the path cannot be determined.
 
-    Returns None if it cannot be determined.
+    The sources are the running process, its configuration and the inventory, in this order.
     """
     wanted = look.config.db_path
     if not wanted or "\0" in wanted:
@@ -117,8 +117,8 @@ def database_path(look: Findings) -> Optional[str]:
 def _may_be_theirs(look: Findings, path: str) -> bool:
     """Return True if the service's user can write to a file or its folder, or if that is unknown.
 
-    The service's user may be able to change the service's settings. This user must not make root work on files of
-    other accounts in this way.
+    The service's user may be able to change the service's settings. Through these settings, this user must not be able
+    to make root work on files of other accounts.
     """
     account = look.account
     if account is None or os.geteuid() != 0:
@@ -129,7 +129,7 @@ def _may_be_theirs(look: Findings, path: str) -> bool:
 
 
 def _running_environment(look: Findings) -> Mapping[str, str]:
-    """Return the environment of the running service or, if it cannot be read, the one that a start would set."""
+    """Return the running service's environment or, if it cannot be read, the environment that a start would set."""
     for pid in _running(look):
         environment = procfs.environment(pid, proc_root=look.proc_root)
         if environment:

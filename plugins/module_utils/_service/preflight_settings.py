@@ -108,7 +108,7 @@ def check_state_dir(look: Findings) -> None:
 
 
 def _is_theirs(look: Findings, folder: str) -> bool:
-    """Return True if the service's user could replace a folder, or one above it, while root uses it."""
+    """Return True if the service's user could replace folder, or a folder above it, while root uses it."""
     uid = look.account.pw_uid if look.account is not None else 0
     try:
         rights = safe_open.rights_on(folder)
@@ -173,8 +173,8 @@ def _is_script(look: Findings, word: str) -> bool:
 
 
 def _ask_node(look: Findings, node: str, *, path: str) -> None:
-    # Run node as the service's user, because this user may be able to change the program. If there is no such user, do
-    # not run it: a program that is found through the service's environment must not run as root.
+    # Run node as the service's user, because this user may be able to change the program. If the user does not exist,
+    # do not run node, because a program that is found through the service's environment must not run as root.
     if os.geteuid() == 0 and look.account is None:
         return
     user = look.config.user if os.geteuid() == 0 else None

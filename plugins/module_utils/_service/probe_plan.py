@@ -16,11 +16,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messag
 
 
 class HealthError(ServiceError):
-    """A parameter is invalid (the message names it). If the service does not answer, that is not an error."""
+    """A parameter is invalid (the message names it). A service that does not answer is not an error."""
 
 
 class Target(NamedTuple):
-    """One URL and the verification of its server.
+    """One URL, and how to verify its server.
 
     ca_path: a file of trusted certificates, or "" for the system's certificates.
     """
@@ -42,7 +42,7 @@ class Login(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Limits of a health check. Times are in seconds. interval: time from the start of one probe to the next start."""
+    """Limits of a health check. Times are in seconds. interval: time between the starts of two probes."""
 
     mode: str = "watch"
     ok_statuses: Sequence[str] = ("ok",)
@@ -78,7 +78,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def check(targets: Sequence[Target], plan: Plan, *, login: Optional[Login] = None) -> None:
-    """Raise HealthError if a parameter is invalid or contradicts another one."""
+    """Raise HealthError if a parameter is invalid or contradicts another parameter."""
     if not any(target.required for target in targets):
         raise HealthError("endpoints: at least one endpoint must be required")
     for target in targets:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find the processes of the service, under systemd or as a plain process, and no other processes.
+"""Find the processes of the service and no other processes. The service runs under systemd or as a plain process.
 
 A process is the service if it runs the command's executable in the service's folder, and one of these is true:
 - The pid file names its pid and start time.
@@ -206,7 +206,7 @@ def unit_state(service: Service, *, run: commands.Runner) -> Dict[str, str]:
 
 
 def main_pid(properties: Mapping[str, str]) -> int:
-    """Return the pid of a unit's main process, or 0 if none runs (a unit that waits for its restart has none)."""
+    """Return the pid of a unit's main process, or 0 if it has none, for example while it waits for its restart."""
     pid = properties.get("MainPID", "0")
     return int(pid) if pid.isdecimal() and not waits_for_restart(properties) else 0
 

@@ -56,7 +56,10 @@ def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) ->
 
 
 def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[int, float], proc_root: str) -> None:
-    """Wait for the end of all pending processes, at most until the given time. Move each ended one to `ended`."""
+    """Wait for the end of all pending processes, at most until a time (time.monotonic seconds).
+
+    Each process that has ended is moved to `ended`, which maps its pid to the time of its end.
+    """
     while True:
         for process in list(pending):
             if not procfs.still_there(process, proc_root=proc_root):

@@ -24,14 +24,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import en
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import NodeProcessError, Service
 
-# Permissions that a file with secrets must not have: reading and writing by group and others.
+# Permissions that a file with secrets must not have: read and write access for group and others.
 OPEN_TO_OTHERS = 0o066
 
 
 def read_environment(path: str) -> Dict[str, str]:
-    """Return the variables of an environment file. It contains secrets, so other users must not access the file.
+    """Return the variables of an environment file. Raises NodeProcessError, which names the parameter.
 
-    Raises NodeProcessError, which names the parameter.
+    The file contains secrets, so it is an error if group or others have access to the file.
     """
     try:
         values = env_file.read_environment_file(path)
@@ -48,7 +48,7 @@ def read_environment(path: str) -> Dict[str, str]:
 
 
 class Launch(NamedTuple):
-    """The checked input for a start. It is made before a stop, so that nothing is stopped if a start is impossible."""
+    """The checked input for a start. A restart prepares it before the stop, because a start may be impossible."""
 
     program: str
     environment: Mapping[str, str]
@@ -59,7 +59,8 @@ class Launch(NamedTuple):
 def prepare(service: Service) -> Launch:
     account = service_process.account(service.user)
     try:
-        # The file of node may have the capability to listen on a port below 1024. Allow it, as in a start by hand.
+        # The executable of node may have the file capability to listen on a port below 1024. It must take effect, as in
+        # a manual start.
         become = commands.drop_to(service.user, new_privileges=True)
     except commands.CommandError as error:
         raise NodeProcessError(labelled("user", error.told)) from error
@@ -106,7 +107,7 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
 
 
 def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:
-    """Become the service, in its own session, without parent or inherited descriptors.
+    """Run the service in a child process with its own session and without inherited descriptors, and exit.
 
     report: a descriptor for the pid of the service and, if the start fails, an error.
     """

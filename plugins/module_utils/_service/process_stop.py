@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
 class Policy(NamedTuple):
     """Processes of other applications that may be stopped.
 
-    command: a regular expression for the whole command line. port: the port that the process uses, or None for any.
+    command: a regular expression for the whole command line. port: the port that the process uses. None means any port.
     """
 
     user: str
@@ -106,7 +106,7 @@ class _Judge:
         self._blocking = _blocking(db_path, user=service.user, proc_root=proc_root) if db_path else None
 
     def _is_the_service(self, process: procfs.Process) -> bool:
-        """Return True if the service's manager runs this process as the service. A second copy of it does not count."""
+        """Return True if the service's manager started this process. A second copy of the service does not count."""
         if self._service.manager == "systemd":
             groups = procfs.control_groups(process.pid, proc_root=self._proc_root)
             inside = (self._group, f"{self._group}/")
@@ -115,7 +115,7 @@ class _Judge:
         return recorded == (process.pid, process.start_ticks)
 
     def _of_this_app(self, process: procfs.Process) -> bool:
-        """Return True if a process is the service, or runs the service's program in its folder as its user."""
+        """Return True if a process is the service, or if the same user runs the same program in the same folder."""
         mine = process.uid == self._uid and procfs.runs_program(
             process, app_dir=self._service.app_dir, command=self._service.command
         )
@@ -183,7 +183,10 @@ def _told(process: procfs.Process) -> Dict[str, Any]:
 def _remaining(
     ports: Sequence[int], db_path: Optional[str], *, user: str, ended: Set[int], proc_root: str
 ) -> List[Dict[str, Any]]:
-    """Return the processes that block now and are not in `ended`, because new ones may have been started."""
+    """Return the processes that block the ports or the database now, except those in `ended`.
+
+    New processes may have started in the meantime.
+    """
     pairs = {(port, pid) for port in ports for pid in _listening(port, proc_root=proc_root)}
     if db_path:
         pairs |= {(0, pid) for pid in _blocking(db_path, user=user, proc_root=proc_root)}
@@ -206,7 +209,7 @@ def stop(
     run: commands.Runner = commands.run,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Stop each of the given processes that may be stopped. Return the result that the module process_stop documents.
+    """Stop each of the given processes that may be stopped, and return the result of the process_stop module.
 
     Raises ProcessStopError.
     """

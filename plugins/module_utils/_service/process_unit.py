@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.proces
 
 _START_TIMEOUT = 90.0
 _MARGIN = 10.0
-# The last parts of the ids of messages, by the command of systemctl.
+# The last part of the message id for an error, by systemctl command.
 _ENDS = {"start": "unit_not_started", "stop": "unit_not_stopped", "restart": "unit_not_restarted"}
 
 
@@ -38,7 +38,7 @@ def _systemctl(verb: str, service: Service, *, run: commands.Runner, timeout: fl
 
 
 def _unit_error(end: str, service: Service, why: Message, properties: Mapping[str, str]) -> NodeProcessError:
-    """Return an error. end: the last part of the message's id."""
+    """Return the error for a unit. end: the last part of the message id."""
     state = " ".join(f"{name}={properties.get(name, '')}" for name in ("ActiveState", "Result", "ExecMainStatus"))
     return NodeProcessError(message(f"reason.process.{end}", unit=service.unit, why=why, state=state))
 
@@ -53,7 +53,10 @@ def act_systemd(
     run: commands.Runner,
     proc_root: str,
 ) -> List[Dict[str, Any]]:
-    """Start, stop or restart the unit. Before a start, stop the service's processes outside the unit."""
+    """Start, stop or restart the unit, and return the processes that were stopped. Raises NodeProcessError.
+
+    Before a start, the service's processes outside the unit are stopped.
+    """
     stop = procfs.timespan(look.properties.get("TimeoutStopUSec", "")) or stop_timeout
     start = procfs.timespan(look.properties.get("TimeoutStartUSec", "")) or _START_TIMEOUT
     if state == "stopped":
@@ -82,7 +85,7 @@ def require_up(service: Service, look: Look) -> None:
 def _unit_stopped(
     service: Service, look: Look, verb: str, *, run: commands.Runner, timeout: float
 ) -> List[Dict[str, Any]]:
-    """Run a command of systemctl. Return the processes that it stopped: the unit's main process, or none."""
+    """Run a systemctl command. Return the processes that it stopped: the unit's main process, or none."""
     begun = time.monotonic()
     _systemctl(verb, service, run=run, timeout=timeout)
     seconds = round(time.monotonic() - begun, 3)

@@ -17,13 +17,13 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 _DEEP = "**"
 _WILD = re.compile(r"[*?\[]")
 MOST_SKIPPED = 50
-_BLOCK = 512  # the unit of st_blocks, for every file system
+_BLOCK = 512  # the unit of st_blocks in bytes, on every file system
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 # The system needs the files below these folders. /usr/local belongs to the host's administrator.
 _SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
-# In these folders, every folder belongs to a different user or program.
+# Each subfolder of these folders belongs to a different user or program.
 _SHARED = (["usr", "local"], ["var", "lib"], ["var", "spool"])
 
 Identity = Tuple[int, int]
@@ -34,7 +34,10 @@ class DiskReclaimError(Exception):
 
 
 class Rule(NamedTuple):
-    """Files that may be removed: those that match an absolute pattern, except the newest ones (keep: their number)."""
+    """Files that may be removed: all files that match an absolute pattern, except the newest.
+
+    keep: number of newest files to keep.
+    """
 
     pattern: str
     keep: int = 0
@@ -49,7 +52,7 @@ class Target(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A file that matches a pattern, with its state when it was checked."""
+    """A file that matches a pattern, and its status at the time of the check."""
 
     folder: str
     name: str

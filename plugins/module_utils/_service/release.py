@@ -7,7 +7,7 @@
 If releases are folders, the application's folder is a link to one of them, and one rename replaces the link. With git,
 another commit is checked out. If the checkout is killed midway, the next run finishes it. release.json in the state
 folder records the last step. After one rollback, a run does not roll back further by itself. Otherwise, each new outage
-would lead to the next older release.
+would cause a rollback to the next older release.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _checked(releases: Releases) -> None:
 
 
 def _refuse_lost_migrations(releases: Releases, step: Step, there: Set[str]) -> None:
-    """Raise Refused if the database has a migration that the release (there: its migrations) does not contain."""
+    """Raise Refused if the database has a migration that the target release lacks. there: that release's migrations."""
     try:
         applied = knex_tables.read_tables(releases.db_path, user=releases.user).names
     except knex_tables.KnexError as error:
@@ -116,9 +116,9 @@ def _act(releases: Releases, way: Union[release_links.Symlink, release_git.Git],
 def roll_back(
     releases: Releases, *, strategy: str, check_mode: bool = False, run: commands.Runner = commands.run
 ) -> Dict[str, Any]:
-    """Switch to another release; return the result that the module release_rollback documents.
+    """Switch to another release, and return the result of the release_rollback module.
 
-    strategy: symlink or git. Raises ReleaseError. A refusal is not an error. Its reason is returned in refused.
+    strategy: symlink or git. Raises ReleaseError. A refusal is not an error: the result has its reason in refused.
     """
     begun = time.monotonic()
     _checked(releases)

@@ -37,8 +37,8 @@ class Git:
         self._account: pwd.struct_passwd = run_as.resolve(run_as.name_of(uid), folder=releases.app_dir)
 
     def _git(self, *arguments: str, timeout: Optional[float] = None) -> commands.Completed:
-        # Run as the owner of the folder. Do not run hooks and helpers of the repository, because every account that may
-        # write to the folder controls them.
+        # Run as the owner of the folder. Do not run hooks and helpers of the repository, because any account that may
+        # write to the folder could have changed them.
         settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "advice.detachedHead=false")
         argv = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
         environment = {
@@ -84,7 +84,7 @@ class Git:
         if top is None or os.path.realpath(top) != os.path.realpath(app_dir):
             raise Refused(message("reason.release.no_repository", folder=app_dir))
         head = self._commit("HEAD")
-        # If a checkout was killed and no other commit was checked out since, changed files are not changes by hand.
+        # If a checkout was killed and HEAD is still one of its two commits, the killed checkout changed the files.
         begun = (record.get("state"), record.get("app_dir")) == ("begun", app_dir) and head in (
             record.get("from_commit"),
             record.get("to_commit"),
@@ -137,7 +137,7 @@ class Git:
             raise ReleaseError(told)
 
     def _clear_lock(self) -> None:
-        """Remove the lock of a killed git, if no git is working in the folder."""
+        """Remove the lock file of a killed git process. Raises ReleaseError if git is running in the folder."""
         folder = os.path.realpath(self._releases.app_dir)
         with safe_open.acting(None):
             processes = list(procfs.processes())

@@ -68,7 +68,7 @@ def inside(path: str, folder: str) -> bool:
 
 
 def rights(path: str, user: str) -> safe_open.Rights:
-    """Return the uid and gid to use for changes at a path, or None to keep the current account. Raises OSError."""
+    """Return the uid and gid to use for changes to a path, or None to keep the current account. Raises OSError."""
     return safe_open.rights_on(path, user=safe_open.account_rights(user))
 
 

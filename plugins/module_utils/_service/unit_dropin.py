@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Settings that a unit gets from a drop-in (a memory limit, a heap size, variables), permanently or until a given time.
+"""Set a unit's memory limit, heap size and variables with a drop-in, permanently or until a given time.
 
 Variables are in a separate file that the drop-in names with EnvironmentFile=. Such files override every Environment=
-(systemd.exec(5)), and the last file overrides earlier ones. A drop-in's file comes after the unit's files. After each
+(systemd.exec(5)), and the last file overrides earlier files. A drop-in's file comes after the unit's files. After each
 change, the code checks that systemd uses the settings.
 """
 
@@ -139,7 +139,10 @@ class _Systemd:
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
-    """Return the drop-in plus the sizes that its file already sets, so that the remedies of several causes are kept."""
+    """Return the drop-in with the sizes that its files already set, so that remedies for other causes are kept.
+
+    A size in dropin takes precedence.
+    """
 
     def given(pattern: str, path: str) -> int:
         found = re.search(pattern, before.get(path, ""))
@@ -186,10 +189,13 @@ def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Di
 
 
 def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
-    """Return the units that remove all files of the drop-in at its end and restart the service without them."""
+    """Return the content, by path, of the timer that ends the drop-in and of its service.
+
+    The service removes all files of the drop-in and restarts the unit.
+    """
     systemctl = shutil.which("systemctl", path=procfs.STANDARD_PATH) or "/usr/bin/systemctl"
     moment = datetime.datetime.fromtimestamp(_ends(dropin.until), tz=datetime.timezone.utc)
-    # One shell runs all commands: systemd no longer knows this unit after the reload.
+    # One shell runs all commands, because systemd no longer knows this service after the reload.
     script = "; ".join(
         [
             f"{systemctl} disable --now {paths.timer_name}",
@@ -244,7 +250,7 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
 def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
     """Put the files in place and let systemd read them.
 
-    The timer is started first, so that every active setting has an end even if this process is killed at any moment.
+    The timer is started first, so that every active setting expires even if this process is killed.
     """
     if paths.timer in before and paths.timer not in after:
         systemd.tell("disable", "--now", "--", paths.timer_name)
@@ -304,7 +310,7 @@ def ensure(
     run: commands.Runner = commands.run,
     folder: str = FOLDER,
 ) -> Dict[str, Any]:
-    """Create, change or remove the drop-in; return the result that the module unit_dropin documents.
+    """Create, change or remove the drop-in, and return the result of the unit_dropin module.
 
     The service itself is not restarted. Raises UnitDropinError.
     """
@@ -328,7 +334,7 @@ def ensure(
         if not (check_mode and changed):
             _prove(dropin, variables, properties)
     except UnitDropinError:
-        # Remove settings that have no effect, or that no timer would end.
+        # Remove settings that have no effect, or that would never expire.
         if changed and state == "present":
             _take_back(before, paths, systemd=systemd)
         raise
