@@ -28,7 +28,7 @@ Value = Union[str, int, float, "Message", Sequence[Union[str, "Message"]]]
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """An id of the catalogue, and the values for its template. A value may be a list of messages (several reasons)."""
+    """An id in the catalogue, and the values for its template. A value may be a list of messages (several reasons)."""
 
     id: str
     values: Mapping[str, Value] = dataclasses.field(default_factory=dict)

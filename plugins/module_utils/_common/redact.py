@@ -118,7 +118,7 @@ _RULES: Tuple[_Rule, ...] = (
     # Cookies that a program has already parsed into an object or a list.
     _Rule(("cookies",), r"(?i)(cookies" + values.QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+", r"\1" + MASK),
     # In a URL with credentials, the password is masked, or everything before @ if there is no password. A password may
-    # contain unescaped @ and /. If only digits stand between the colon and a slash, they are a port.
+    # contain unescaped @ and /. Digits between the colon and a slash are a port, not a password.
     _Rule(
         ("://",),
         r"""(://[^\s/:@"'?#\[]{0,200}:)(?!\[redacted\]|\d{1,5}[/?#])[^\s"'<>]{1,1000}@""",
@@ -271,7 +271,10 @@ _LONGEST_LINE = 64 * 1024
 
 
 def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]:
-    """Yield the lines without secrets that match a rule or follow a name. words: the rules' words in the text."""
+    """Yield the lines. Secrets that match a rule, or that follow a secret's name, are masked.
+
+    words: the words of the rules that occur in the text.
+    """
     carry: Optional[values.Carry] = None
     for number, whole in enumerate(lines):
         line = whole
@@ -302,7 +305,7 @@ class Redactor:
     """Removes secrets from text and data. Known values are removed everywhere."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
-        """Set the known values. Very short ones are ignored, because they are words like "admin"."""
+        """Set the known values. Very short values are ignored, because they are words like "admin"."""
         self._known = redact_known.Known(known)
 
     def text(self, text: str) -> str:

@@ -308,9 +308,9 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
 
     The path is followed folder by folder, up to the first entry that another account could replace. Deeper entries may
     change a moment later, so they are not evaluated. If there is such an entry, the result is user (uid, gid) or, if no
-    user is given, the owner of that entry. The result is None if only root could replace all entries, or if this
-    process is not root. Raises PermissionError if no user is given and several accounts could replace that entry.
-    Raises OSError for other errors.
+    user is given, the owner of that entry. The result is None if there is no such entry, or if this process is not
+    root. Raises PermissionError if no user is given and several accounts could replace that entry. Raises OSError for
+    other errors.
     """
     if os.getuid() != 0:
         return None

@@ -33,7 +33,7 @@ class CertificateError(messages.ServiceError):
 class Pair(NamedTuple):
     """The files of a certificate and its private key, and the user that must be able to read them.
 
-    If key is empty, the file server.key next to the certificate server.crt is used, if it exists.
+    If key is empty, the file with the extension .key next to the certificate is used, if it exists.
     """
 
     certificate: str
@@ -68,7 +68,7 @@ def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> Optional[Messa
 
 
 def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
-    """Return True if the user may read a file. Without a user, or if this process is not root, check this process."""
+    """Return True if the user may read a file. If no user is given or this process is not root, check this process."""
     if not user or os.geteuid() != 0:
         return os.access(path, os.R_OK)
     try:
@@ -79,7 +79,7 @@ def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
 
 
 def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Return the facts about the files and, in problems, their problems as text. told: the problems as messages."""
+    """Return the facts about the files, and two lists. problems: the problems as text. told: the same as messages."""
     problems: List[Message] = []
     found = _examine(pair, problems, run=run)
     return {**found, "problems": [messages.english(told) for told in problems], "told": problems}
@@ -150,7 +150,7 @@ def _mode(permissions: Permissions) -> Optional[int]:
 
 
 def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
-    """Set the private key's owner, group and mode. Return True if one of them must be or was changed.
+    """Set the private key's owner, group and mode. Return True if this changed them, or would do so without check mode.
 
     An account other than root may own the folder. So the file must be a regular file that has only one name and
     contains a private key. Raises CertificateError.
@@ -203,7 +203,7 @@ def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> D
 
 
 def _with_key(pair: Pair) -> Pair:
-    """Return the pair. An empty key becomes the key next to the certificate, if it exists. Raises CertificateError."""
+    """Return the pair. If it has no key, add the key next to the certificate, if it exists. Raises CertificateError."""
     for name, path in (("cert_path", pair.certificate), ("key_path", pair.key)):
         if path and not os.path.isabs(path):
             raise CertificateError(message("reason.certificate.not_absolute", name=name, path=repr(path)))

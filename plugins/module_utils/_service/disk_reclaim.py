@@ -243,7 +243,7 @@ class _Reclaim:
             self.skipped.append(entry)
 
     def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[Candidate]:
-        """Return the files on the targets' file systems that the rules allow to be removed, oldest first."""
+        """Return the files on the targets' file systems that may be removed by the rules, oldest first."""
         walk = reclaim_patterns.Walk(skip=self.skip)
         found: Dict[Identity, Candidate] = {}
         kept: Set[Identity] = set()

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Count the users that an outage affected, with a database query, and the requests, from the access log.
+"""Count the users and requests that an outage affected.
 
-The database and the log are only read, with a time limit.
+A database query counts the users. The requests are counted in the access log. Both are only read, with a time limit.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _LONGEST_LINE = 2000
 _CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
-# Maximum number of lines after an exception that is considered the end of the log.
+# An exception is at the end of the log if at most this number of lines follow it.
 _AFTER_THE_LAST = 3
 
 # Patterns of known errors in an application's log. The rules of triage use the names.
@@ -257,7 +257,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
 
     The results exceptions and signatures contain only events after since. Events without a timestamp near the end of
     the log also count if written_at is not before since. Events before the last successful request (last_success_at)
-    do not count, because the service has worked after them. But errors in _LASTING may persist, so they count if they
+    do not count, because the service worked again afterwards. But errors in _LASTING may persist, so they count if they
     occurred at most _LASTING_SECONDS before that request. Each exception has place (file, line), compiling (True if
     Node was compiling the file, not running it) and times (number of occurrences).
     """

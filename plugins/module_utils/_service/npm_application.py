@@ -4,7 +4,7 @@
 
 """The folder of one application, with its user, its lock, its modules, and the folders that a killed run left behind.
 
-All names below are entries of the application's folder, so that a swap is a few renames:
+All names below are entries of the application's folder, so a swap takes only a few renames:
 
 .npm_ci-*                a build folder; if it contains "complete", its tree was built, loaded and flushed to disk
 node_modules.previous    the node_modules before the last swap

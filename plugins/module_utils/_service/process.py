@@ -155,7 +155,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
 
 
 def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) -> List[Dict[str, Any]]:
-    """Return the listeners on the service's ports that are not the service, not its children and not in its unit."""
+    """Return the listeners on the service's ports that are neither the service, nor its children, nor in its unit."""
     found: List[Dict[str, Any]] = []
     try:
         listeners = procfs.listeners(service.ports, proc_root=proc_root)

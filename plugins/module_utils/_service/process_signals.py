@@ -4,7 +4,7 @@
 
 """Stop processes with signals that reach only these processes.
 
-Signals are sent through a descriptor of the process if the kernel offers one.
+Signals are sent through a process descriptor (pidfd) if Python and the kernel support it.
 """
 
 from __future__ import annotations

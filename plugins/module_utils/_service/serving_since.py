@@ -31,7 +31,7 @@ _PATIENCE = 5.0
 def since_start(
     started_at: str, *, ports: Sequence[int], unit: str, log_file: str, run: commands.Runner = commands.run
 ) -> Optional[str]:
-    """Return when a process logged that it serves, or None. With several ports, the last logged port counts.
+    """Return when a process logged that it serves, or None. With several ports, the port that was logged last counts.
 
     started_at: the time when the process started. unit: its systemd unit, or "". log_file: its log, or "".
     """

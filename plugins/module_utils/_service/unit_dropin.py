@@ -189,9 +189,9 @@ def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Di
 
 
 def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
-    """Return the content, by path, of the timer that ends the drop-in and of its service.
+    """Return the content, by path, of the timer and the service that end the drop-in.
 
-    The service removes all files of the drop-in and restarts the unit.
+    This service removes all files of the drop-in and restarts the unit.
     """
     systemctl = shutil.which("systemctl", path=procfs.STANDARD_PATH) or "/usr/bin/systemctl"
     moment = datetime.datetime.fromtimestamp(_ends(dropin.until), tz=datetime.timezone.utc)

@@ -4,9 +4,9 @@
 
 """Find the processes that have a database open, and their roles.
 
-Open descriptors, compared by device and inode, and file locks show these processes. The locks also show the roles. For
-the lock bytes of the -shm file, see "WAL-mode File Format", section 2.2.2 (https://www.sqlite.org/walformat.html). For
-those of the database, see PENDING_BYTE in SQLite's os.h.
+The processes are found by their open descriptors (compared by device and inode) and by their file locks. The locks also
+show the roles. Lock bytes of the -shm file: "WAL-mode File Format", section 2.2.2
+(https://www.sqlite.org/walformat.html). Lock bytes of the database: PENDING_BYTE and its neighbours in SQLite's os.h.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def _require_own_folder(folder: int, *, path: str, family: List[str], account: p
 def restore(*, path: str, user: str, check_mode: bool = False) -> Dict[str, Any]:
     """Give a database, its -wal file and its -shm file to user if they belong to root. Return the module's result.
 
-    All files are checked before the first one is changed. Raises SqliteOwnerError.
+    All files are checked before the first file is changed. Raises SqliteOwnerError.
     """
     try:
         account = pwd.getpwnam(user)

@@ -108,7 +108,7 @@ class WayIn(NamedTuple):
         return connection
 
     def _is_open(self) -> bool:
-        """Return True if SQLite, which opens by name, has opened the file that was checked."""
+        """Return True if SQLite, which opens files by name, has opened the file that was checked."""
         facts = self.found.files["database"]
         for descriptor in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):

@@ -55,7 +55,7 @@ class Way:
 
     @property
     def statement(self) -> str:
-        """A sentence about the loss of the method."""
+        """The data loss of the method, as text."""
         return joined(self.losses)
 
     def as_dict(self) -> Dict[str, Any]:

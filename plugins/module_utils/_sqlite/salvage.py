@@ -57,7 +57,7 @@ def as_owner(
 
 
 def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: float) -> Tuple[Dict[str, int], List[str]]:
-    """Return the row counts of a damaged database by table, and the names of the tables that cannot be counted.
+    """Return the row counts of a damaged database by table, and the names of the tables without a count.
 
     Rows are counted in the table and in each of its indexes (except partial indexes), and the largest count is used.
     Both results are empty if the schema cannot be read.
@@ -80,9 +80,9 @@ def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: flo
 
 
 def _most_rows(connection: sqlite3.Connection, table: str) -> Optional[int]:
-    """Return the largest count of a table's rows in the table and in each full index, or None if no count succeeds.
+    """Count rows in a table and in each of its full indexes, because damage in one of them does not affect the others.
 
-    Damage in one of them does not affect the others.
+    Returns the largest count, or None if no count succeeds.
     """
     name = sqlite_schema.quoted(table)
     ways = ["NOT INDEXED"]

@@ -87,7 +87,7 @@ class WalIndex(NamedTuple):
 
 
 def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[int, int]:
-    """Return the cumulative WAL checksum of data, starting with a seed. The length must be a multiple of eight."""
+    """Return the cumulative WAL checksum of data, starting with a seed. The length must be a multiple of 8 bytes."""
     words = array.array("I")
     words.frombytes(data)
     if big_endian != (sys.byteorder == "big"):
