@@ -28,6 +28,7 @@ import os
 import pwd
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -312,7 +313,12 @@ def _shared(jobs: int, *, seed: int) -> int:
         subprocess.Popen([*alone, sys.executable, *argv, "--seed", str(seed), "--share", f"{number}/{jobs}"])
         for number in range(jobs)
     ]
-    return max(each.wait() for each in running)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        return max(each.wait() for each in running)
+    finally:
+        for each in running:
+            each.kill()
 
 
 def main() -> int:
