@@ -58,8 +58,8 @@ _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": 
 
 
 def database(question: Question) -> Dict[str, Any]:
-    """Check the database that the service really uses (quick check), and count its rows."""
-    # The check gets a little less time than this part, because a part that times out loses its complete result.
+    """Run a quick check of the database that the service really uses, and count its rows."""
+    # The check gets a little less time than this part, because a part that times out loses its whole result.
     budget = question.left * 0.9
     owner = None
     with contextlib.suppress(KeyError):
@@ -165,7 +165,7 @@ def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
 
 
 def migrations(question: Question) -> Dict[str, Any]:
-    """Return the completed migrations, whether the migration lock is set, and whether no running process needs it."""
+    """Return the completed migrations, the possible migrators, and whether the migration lock is set or stale."""
     path = question.known.database_path
     facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
     facts["migrators"] = _migrators(question)
@@ -185,7 +185,7 @@ def migrations(question: Question) -> Dict[str, Any]:
 
 
 def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts with the pending migrations added, which the application has but the database does not."""
+    """Return the facts and the pending migrations, which the application has but the database does not."""
     if facts.get("error") or facts.get("pending") is not None:
         return dict(facts)
     if shipped.get("names") is None:
@@ -197,7 +197,7 @@ def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[s
 
 
 def node(question: Question) -> Dict[str, Any]:
-    """Return the version of Node that runs the service, and whether its script exists."""
+    """Return facts about the Node program that runs the service, and about the script and package.json."""
     service = question.service
     path = program(question)
     facts: Dict[str, Any] = {
@@ -259,7 +259,7 @@ def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tup
 
 @contextlib.contextmanager
 def _as_service(question: Question) -> Iterator[None]:
-    """Run the block with the rights of the service's user if this process can switch to that user."""
+    """Run the block as the service's user if this process can switch to that user."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(run_as.IdentityError):
             account = run_as.resolve(question.service.user or None, folder=question.service.app_dir)
@@ -303,7 +303,7 @@ def _read_tree(question: Question) -> Dict[str, Any]:
 
 
 def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
-    """Run npm ls as the service's user. Its cache and logs go to a temporary folder."""
+    """Run npm ls as the service's user and return its answer. folder: for its cache and logs. Raises TimeoutError."""
     service = question.service
     account = run_as.resolve(service.user or None, folder=service.app_dir)
     os.chown(folder, account.pw_uid, account.pw_gid)
@@ -352,8 +352,8 @@ def dependencies(question: Question) -> Dict[str, Any]:
     reports: Dict[str, Any] = {}
     if facts["ok"] is None:
         asked = question.begun_with(question.left * 0.8)
-        # TemporaryDirectory is not used: its cleanup in older Pythons changes modes through links, and the service's
-        # user can create links in the folder.
+        # TemporaryDirectory is not used: its cleanup in older Python versions changes modes through links, and the
+        # service's user can create links in the folder.
         with contextlib.ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
             stack.callback(atomic_files.discard_tree, folder)
@@ -369,7 +369,7 @@ def dependencies(question: Question) -> Dict[str, Any]:
 
 
 def files(question: Question) -> Dict[str, Any]:
-    """List the folders of the application, its database and its log: names, sizes, owners and times, no content."""
+    """List the folders of the application, its database and its log: names, sizes, owners and times, but no content."""
     service = question.service
     folders = [service.app_dir, os.path.dirname(question.known.database_path), os.path.dirname(service.log_file)]
     text = []

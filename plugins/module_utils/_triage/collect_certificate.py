@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect facts about the certificate: names, validity, whether its key matches, whether the service may read both."""
+"""Collect facts about the certificate and its private key: names, validity, match, and whether they are readable."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def names_certificate(name: str) -> bool:
 
 
 def names_key(name: str) -> bool:
-    """Return True if a variable with this name contains the path of a certificate's key."""
+    """Return True if a variable with this name contains the path of a private key."""
     return _KEY_NAME.fullmatch(name) is not None
 
 
 def described(der: bytes) -> Dict[str, Any]:
-    """Return the facts of a certificate (DER). Raises CertificateError."""
+    """Return facts about a certificate in DER format. Raises CertificateError."""
     facts = x509.describe(der)
     begin, end = facts["not_before"], facts["not_after"]
     return {
@@ -49,7 +49,7 @@ def described(der: bytes) -> Dict[str, Any]:
 
 
 def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Return path and source of the certificate and of its key, from the settings or else from the environment."""
+    """Return path and source of the certificate and of its private key, from the settings or the environment."""
     service = question.service
     pair: List[Dict[str, Any]] = []
     for kind, option in (("certificate", "tls_cert_path"), ("key", "tls_key_path")):
@@ -68,7 +68,7 @@ def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
 
 
 def _content(path: str) -> Tuple[bytes, Optional[str]]:
-    """Return the content of a file, and the reason if this process cannot read it as a file."""
+    """Return the content of a regular file, and the reason why it cannot be read, or None."""
     try:
         return safe_open.read(path, limit=_LARGEST), None
     except IsADirectoryError:
@@ -80,7 +80,7 @@ def _content(path: str) -> Tuple[bytes, Optional[str]]:
 def _matches(
     certificate: str, key: str, certificate_pem: bytes, key_pem: bytes
 ) -> Tuple[Optional[bool], Optional[str]]:
-    """Return whether a key matches the certificate (None if that is unknown), and the reason if it is not True."""
+    """Return (matches, reason). matches: None if it is unknown. reason: None if the private key matches."""
     if b"ENCRYPTED" in key_pem:
         return None, f"{key} needs a passphrase"
     why = key_pair.why_unlike(certificate_pem, key_pem)
@@ -90,9 +90,9 @@ def _matches(
 
 
 def certificate(question: Question) -> Dict[str, Any]:
-    """Check the certificate and its key. Then check if the service's user can read both files."""
+    """Check the certificate and its private key. Then check whether the service's user can read both files."""
     facts, key = _pair(question)
-    # The contents are not in the facts, because a key is a secret.
+    # The contents are not in the facts, because a private key is a secret.
     contents: List[bytes] = []
     for item in (facts, key):
         item.update(exists=None, error=None)
@@ -111,7 +111,7 @@ def certificate(question: Question) -> Dict[str, Any]:
             if key["path"] and not key["error"]:
                 key["matches"], key["error"] = _matches(facts["path"], key["path"], *contents)
     facts["readable_by_service"] = key["readable"] = None
-    with contextlib.suppress(commands.CommandError):  # without root, this process cannot use another user's rights
+    with contextlib.suppress(commands.CommandError):  # only root can act as another user
         become = commands.drop_to(question.service.user)
         if become is not None:
             become()  # permanent, but this child process runs only this part

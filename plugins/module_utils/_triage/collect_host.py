@@ -53,7 +53,7 @@ _GROUP_FILES = {
     "current": ("memory.current", "memory.usage_in_bytes"),
     "peak": ("memory.peak", "memory.max_usage_in_bytes"),
 }
-# Version 1 writes the largest number of whole pages for "no limit".
+# For "no limit", version 1 writes the largest multiple of the page size.
 _NO_LIMIT = 1 << 62
 
 
@@ -70,7 +70,7 @@ def _existing(path: str) -> str:
 
 
 def disk(question: Question, *, path: str, use: str) -> Dict[str, Any]:
-    """Return the free space on the file system that contains path. use: the purpose of the path, for the report."""
+    """Return facts about the file system that contains path. use: the purpose of the path, for the report."""
     place = os.path.realpath(_existing(path))
     room = os.statvfs(place)
     point, device, kind = _mount_of(place)
@@ -94,7 +94,7 @@ def disk(question: Question, *, path: str, use: str) -> Dict[str, Any]:
 
 
 def _pressure(path: str) -> Optional[Dict[str, Any]]:
-    """Return pressure stall information (proc_pressure(5)), such as: some avg10=0.00 avg60=0.00 avg300=0.00 total=0."""
+    """Return pressure stall information. Example of a line: some avg10=0.00 avg60=0.00 avg300=0.00 total=0."""
     facts: Dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):  # EOPNOTSUPP if the kernel was started without psi
         for line in read(path).splitlines():
@@ -133,7 +133,7 @@ def _control_group(group: Optional[str]) -> Dict[str, Any]:
 
 
 def memory(question: Question) -> Dict[str, Any]:
-    """Return the size, use and pressure of the memory of the host and of the unit's control group."""
+    """Return the memory size, use and pressure of the host and of the unit's control group."""
     fields = status_fields(read("/proc/meminfo"))
 
     def size(name: str) -> int:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect facts from the service's log file, and from the journal with lines of the service and of systemd."""
+"""Collect facts from the service's log file and from the journal (lines of the service and of systemd)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 _LOG_BYTES = 512 * 1024
 _JOURNAL_LINES = 2000
-# Lines of the journal are cut to these lengths before and after redaction, because a line may have 48 KiB.
+# Lines of the journal are cut to these lengths before and after redaction, because a line may be 48 KiB long.
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
 
 _JOURNAL = re.compile(r"^(\d{1,10}\.\d{1,9}) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
@@ -70,8 +70,8 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
     """
     app_dir = os.path.normpath(question.service.app_dir)
     answers = question.known.app_dir_answers
-    # Another release may have been activated since the error. Its files may be older than the error, so the time of the
-    # folder's link counts.
+    # Another release may have been activated since the error. Its files may be older than the error, so the change time
+    # of the folder's link counts.
     another = _changed_at(app_dir) if exceptions and answers else None
     known: Dict[str, Tuple[Optional[str], Optional[bool]]] = {}
     for item in exceptions:
@@ -142,8 +142,8 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
 def journal(question: Question) -> Dict[str, Any]:
     """Read the unit's journal.
 
-    The lines of systemd about the unit come from a separate query. It selects by fields that the journal itself sets,
-    because the service could log under the name of systemd. It also finds these lines if the service logs a lot.
+    The lines of systemd about the unit come from a separate query, so they are found even if the service logs a lot.
+    The query selects by fields that only the journal sets, because the service could log under the name of systemd.
     """
     unit = question.service.unit
     try:

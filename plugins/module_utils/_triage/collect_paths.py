@@ -15,17 +15,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 
 def _opened(question: Question, kind: str) -> List[str]:
-    """Return the files of a kind (databases, logs) that the service has open."""
+    """Return the files that the service has open. kind: open_databases or open_logs."""
     return [path for item in question.known.processes for path in item[kind]]
 
 
 def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
     """Return the database that the service really uses, and the source of that information.
 
-    The database that the service has open has priority, then the database in the service's environment variables, then
-    the configured one. Links that the service's user made stay in the path, so that later steps can check them. The
-    user could name a database of another account, to make this collection work on it. Such a path is ignored. links:
-    True if links may be followed; False if the disk does not answer.
+    In order of priority: the database that the service has open, the one in its environment variables, the configured
+    one. Links that the service's user made stay in the path, so that later steps can check them. That user could name a
+    database of another account to make this collection work on it. So the path of a database that the user cannot
+    change is ignored. links: True if links may be followed, False if the disk does not answer.
     """
     service, environment = question.service, question.known.environment
     real: Callable[[str], str] = os.path.realpath if links else os.path.normpath
@@ -69,7 +69,7 @@ def _used_folder(question: Question) -> Tuple[Optional[str], str]:
 
 
 def paths(question: Question, *, what: str) -> Dict[str, Any]:
-    """Return the path that the service really uses, and the configured one."""
+    """Return the path that the service really uses and the configured one. what: database, log or working directory."""
     service = question.service
     if what == "database":
         effective: Optional[str]

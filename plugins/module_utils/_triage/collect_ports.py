@@ -106,14 +106,14 @@ def answer(question: Question) -> Dict[str, Any]:
 
 
 def _others(question: Question, *, configured: Collection[int]) -> List[procfs.Listener]:
-    """Return the first listeners of the service itself on ports that are not configured."""
+    """Return the service's own listeners on ports that are not configured, at most _MOST_OTHERS."""
     ours = {item.pid for item in service_processes(question)}
     every = procfs.listeners(range(1, 65536)) if ours else []
     return [item for item in every if item.port not in configured and ours.intersection(item.pids)][:_MOST_OTHERS]
 
 
 def health(question: Question) -> Dict[str, Any]:
-    """Send the same health request as the detection, because its answer decides whether the service counts as down."""
+    """Send the health request that detection sends, because the answer decides whether the service counts as down."""
     service = question.service
     ports_asked = (("https", service.https_port), ("http", service.http_port))
     targets = [

@@ -93,7 +93,7 @@ def _sizes(pid: int, deleted: Sequence[Dict[str, Any]]) -> Dict[str, Optional[in
 
 
 def _look_at(item: procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List[Dict[str, Any]]]:
-    """Return the facts of one process, and files for the evidence bundle. Raises OSError if the process has ended."""
+    """Return facts about one process, and files for the evidence bundle. Raises OSError if the process has ended."""
     folder = f"/proc/{item.pid}"
     status = read(f"{folder}/status")
     fields = status_fields(status)
@@ -150,7 +150,7 @@ def _look_at(item: procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List[
 
 
 def process(question: Question) -> Dict[str, Any]:
-    """Return the facts of the service's processes."""
+    """Return facts about the service's processes."""
     facts, evidence, secrets = [], [], []
     for item in service_processes(question):
         values = procfs.environment(item.pid) or {}

@@ -137,7 +137,7 @@ def _unit_environment(question: Question) -> Tuple[List[Tuple[str, Mapping[str, 
     try:
         raw = procfs.unit_properties(unit_name, ["Environment", "EnvironmentFiles"], run=question.command)
         words = shlex.split(raw.get("Environment", ""))
-    except (procfs.ProcfsError, ValueError):  # part "unit" reports the problem with systemd
+    except (procfs.ProcfsError, ValueError):  # the "unit" part reports the problem with systemd
         return [], []
     files = [re.sub(r" \(ignore_errors=\w+\)$", "", line) for line in raw.get("EnvironmentFiles", "").splitlines()]
     pairs = [word.partition("=") for word in words]
@@ -180,7 +180,7 @@ def _read_files(
 
 
 def environment(question: Question) -> Dict[str, Any]:
-    """Return the names of the service's variables (no values), and the paths that they define."""
+    """Return the names of the service's variables without their values, and the paths that the variables define."""
     service = question.service
     sources = running = _process_environments(question)
     files = [service.path(service.environment_file)] if service.environment_file else []

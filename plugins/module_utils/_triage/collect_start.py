@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check if the next start can succeed: if systemd can run the unit, and if the service can use its database.
+"""Check whether systemd can run the unit and the service can use its database, so that the next start can succeed.
 
 Each fact describes the current state of the host, while an exit code only describes the last start.
 """
@@ -40,7 +40,7 @@ def _account(user: str) -> Optional[pwd.struct_passwd]:
 
 @contextlib.contextmanager
 def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
-    """Run the block with the rights of the service's user. Yields False if that is not possible."""
+    """Run the block as the account and yield True, or yield False if that is not possible."""
     if account is None or os.geteuid() not in (0, account.pw_uid):
         yield False
         return
@@ -163,7 +163,7 @@ def _exists(path: str) -> Optional[bool]:
 
 
 def ownership(question: Question) -> Dict[str, Any]:
-    """Check if the service's user can write to the database, -wal, -shm and the folder. List files of other owners."""
+    """Check whether the service's user can write to the database files and their folder. List files of other owners."""
     account = _account(str(question.known.unit.get("user") or question.service.user))
     path = os.path.realpath(question.known.database_path)
     folder = os.path.dirname(path)
@@ -187,7 +187,7 @@ def ownership(question: Question) -> Dict[str, Any]:
             facts["denied"].append({key: entry[key] for key in ("path", "owner", "group", "mode")})
         if name and entry is not None and entry["uid"] != account.pw_uid:
             facts["foreign"].append(name)
-    # List the folder with the user's own rights. A link of the user may lead to a folder that the user may not list.
+    # List the folder as the user, because a link of the user may lead to a folder that the user may not list.
     with safe_open.acting(safe_open.account_rights(account.pw_name)):
         facts["others"] = _others(folder, family=[path + suffix for suffix in _FAMILY], uid=account.pw_uid)
     return found(facts)

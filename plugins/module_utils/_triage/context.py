@@ -59,9 +59,8 @@ class Service(NamedTuple):
 class Known:
     """Results of earlier parts. The result of a part that could not be collected is empty.
 
-    unit, environment: the facts of these parts. processes: the processes that the part "process" found.
-    database_path: the database that the service uses. app_dir_answers: true if the disk of app_dir answers. secrets:
-    values to redact.
+    unit, environment: the facts of these parts. processes: the processes that the "process" part found. database_path:
+    the database that the service uses. app_dir_answers: true if the disk of app_dir answers. secrets: values to redact.
     """
 
     unit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -157,7 +156,7 @@ def user_name(uid: int) -> str:
 
 
 def status_fields(text: str) -> Dict[str, str]:
-    """Return the "Name: value" lines of a file of /proc. A process name may contain any character but a line feed."""
+    """Return the "Name: value" lines of a /proc file. A process name may contain any character except a line feed."""
     return {name: value.strip() for name, _colon, value in (line.partition(":") for line in text.split("\n"))}
 
 
@@ -199,7 +198,7 @@ def service_processes(question: Question) -> List[procfs.Process]:
 
 
 def _in_unreachable_folder(service: Service) -> List[procfs.Process]:
-    """Return the service's processes without accessing its folder, because /proc does not wait for a disk."""
+    """Return the service's processes from /proc alone, because access to the service's folder may hang."""
     folder = os.path.normpath(service.app_dir)
     processes = []
     for pid in procfs.pids():

@@ -4,7 +4,7 @@
 
 """Hold the service if its data are in doubt after a triage, and release the hold if a check finds the data sound.
 
-In each function, the argument `params` contains the parameters of the module triage_info.
+In each function, the argument `params` contains the parameters of the triage_info module.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> bool:
-    """Return True if the copy has files of the same sizes, and no original was changed after the copy was made.
+    """Return True if the copy has the same files and sizes, and no original was changed after the copy was made.
 
     made: time of the copy (UTC, 20260302T010203Z). The -shm file does not count, because it contains no data, and every
     reader of the database creates it.
@@ -85,7 +85,7 @@ def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> b
 
 
 def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, warn: Warn) -> None:
-    """Hold the service if a finding blocks its start. Release the service if no reason for its hold is left."""
+    """Hold the service if a finding blocks its start. Release the hold if no reason for it is left."""
     where = {**_place(params), "run": params["run"]}
     blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
     # A finding that another cause explains does not concern the data. For example, a database is "missing" only because

@@ -45,7 +45,7 @@ _MANIFEST, _ENTRY = 1024, 512
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _MANIFEST_NAME = "manifest.json"
 
-# Folders for the bundle if it cannot be written to the state folder. Every account can write there. So the bundle's
+# Folders for the bundle if it cannot be written to the state folder. Every account can write to them. So the bundle's
 # folder gets a name that cannot be guessed, and an existing folder is used only if this account owns it.
 _ELSEWHERE = ("/var/tmp", "/tmp", "/dev/shm")  # noqa: S108
 _ELSEWHERE_PREFIX = "itsm-runbook-evidence-"
@@ -300,7 +300,7 @@ def save(
     home_answers: bool = True,
     dry_run: bool = False,
 ) -> Saved:
-    """Write files (see context.file) as the bundle of an incident and return the path of the bundle.
+    """Write files (see context.file) as the bundle of an incident, and return its path and warnings.
 
     The content is redacted, except for files that are marked as redacted.
 

@@ -51,7 +51,7 @@ class Finding:
         return set(self.useless_rungs) != set(RUNGS)
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return the finding as the module returns it: each text in English, and as a translatable message."""
+        """Return the finding as triage_info returns it, with each text in English and as a translatable message."""
         found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del found["explains"], found["only_by"]
         texts = {"summary": self.summary, "remedy": self.remedy, "prevention": self.prevention}

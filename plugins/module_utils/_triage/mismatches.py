@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find differences between the configuration and the host, for the rule config_mismatch."""
+"""Find differences between the configuration and the host, for the config_mismatch rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# Problem codes of a database that may only be at another path, or that does not exist yet.
+# Problem codes that may only mean that the database is at another path or does not exist yet.
 _ABSENT = ("missing", "empty", "no_tables")
 
 # Statuses that are only temporary: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
@@ -31,7 +31,8 @@ class Mismatch(NamedTuple):
     """One difference between configuration and host.
 
     hinders: True if no start can succeed before the mismatch is fixed. serves: True if the service is running and
-    answers, and only the checks of this collection use a wrong path or port. Stopping it would then cause an outage.
+    answers, and only the checks of this collection use a wrong path or port. Stopping the service would then cause an
+    outage.
     """
 
     what: str
@@ -42,7 +43,7 @@ class Mismatch(NamedTuple):
     hinders: bool = False
     serves: bool = False
     explains: Sequence[str] = ()
-    # The rungs that cannot succeed, if only some of them need the setting.
+    # The rungs that cannot succeed because they need the setting.
     useless: Sequence[str] = ()
     # True if a folder of the service is not there, for example because its disk is not mounted.
     disk: bool = False
@@ -55,7 +56,7 @@ def mismatches_of(facts: Facts) -> List[Mismatch]:
 
 
 def _of_host(facts: Facts) -> List[Mismatch]:
-    """Return the parts of the configured service that are not on this host."""
+    """Return the differences between the configured service and this host."""
     service, node, unit = facts.service, facts.node, facts.unit
     found = []
     wanted, used = facts.ports.misplaced, facts.ports.elsewhere
@@ -135,7 +136,10 @@ def _of_question(facts: Facts) -> List[Mismatch]:
 
 
 def _seems_well(facts: Facts, path: str) -> bool:
-    """Return True if a service that answers shows no problem. path: a healthy answer for it in the log is a problem."""
+    """Return True if a service that answers shows no problem.
+
+    path: if it is not empty, a healthy answer for this path in the log is a problem too.
+    """
     if facts.process.restarted or facts.ports.silent or facts.unit.active_state not in (None, "active"):
         return False
     # If the path gave a healthy answer before, the path is correct and the service is unhealthy.
@@ -257,7 +261,7 @@ def _is_missing_environment(facts: Facts, name: str) -> bool:
 
 
 def _rungs_that_need(facts: Facts, name: str) -> Sequence[str]:
-    """Return the rungs that cannot be tried without a setting."""
+    """Return the rungs that need the setting."""
     service, systemd = facts.service, facts.service.manager == "systemd"
     if name in _PORTS:
         # One port is enough to check whether the service answers.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Signs of the outage's beginning: when the service was last healthy, and when it first failed."""
+"""Find the signs of when the outage began: when the service was last healthy, and when it first failed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# If the unit stays active for this many seconds after a start, the service counts as having served.
+# If the unit stays active for this time, in seconds, after a start, the service counts as having served.
 _SERVES_AFTER = 30.0
-# A process that has run for longer than this many seconds has served. An exit before the start of such a process is not
-# part of the current outage.
+# If a process has run for longer than this time, in seconds, it has served. Exits before its start are then not part of
+# the current outage.
 _YOUNG = 90.0
-# A process may have written its fatal error up to this many seconds before its exit.
+# Maximum time in seconds from the fatal error of a process to its exit.
 _LAST_WORDS = 5.0
 
 

@@ -40,12 +40,12 @@ class TriageError(Exception):
 def is_older(
     held: Optional[Mapping[str, Any]], created_at: str, *, on_record: Mapping[str, Any], opened_at: str = ""
 ) -> bool:
-    """Return True if the database is the one that the service had before it was held because of its settings.
+    """Return True if a database is the one that the service had before a hold because of a configuration mismatch.
 
-    That is the case if the service is held because of its settings, for example because the folder of its database was
-    missing, and the database was created before that hold. on_record: the data of the incident's record. If the hold is
-    lost, for example because it was kept in memory and the host was booted, opened_at is compared: the time at which
-    the incident was opened.
+    An example of such a hold: the folder of the database was missing. A database that was created before the hold is
+    the one that the service had. If the hold has been lost, for example at a reboot, opened_at is used instead: the
+    time when the incident was opened. held: the current hold, or None. created_at: when the database was created.
+    on_record: the data of the incident's record.
     """
     if not created_at or on_record.get("state") == incident_store.IN_DOUBT:
         return False
@@ -72,8 +72,8 @@ def _hold_facts(
     counts = database.get("row_counts") or {}
     missing = row_counts.missing(rows, counts) if database.get("conclusive") else {}
     kept: Optional[message.Message] = None
-    # The database was not found at first, and the hold is lost, for example at a reboot. A start since then may have
-    # created the database that is there now.
+    # The database was not found at first, and the hold has been lost, for example at a reboot. A start since then may
+    # have created the database that is there now.
     lost_hold = held is None and on_record.get("state") == incident_store.NOT_FOUND and bool(database.get("conclusive"))
     back = is_older(held, created_at, on_record=on_record, opened_at=opened_at)
     recognized = not missing and replaced is False if rows else back
@@ -102,7 +102,7 @@ def _hold_facts(
 
 
 def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> Finding:
-    """Return the finding, which no longer blocks the start if a person has accepted its damage.
+    """Return the finding. It no longer blocks the start if a person has accepted its damage.
 
     Accepted damage is still reported. accepted: the problem codes of that damage. Damage with another code occurred
     later, so it still blocks the start.
@@ -140,7 +140,7 @@ def triage(
     last_good_of: Callable[[str], last_good.Counted] = lambda path: last_good.Counted(),
     settings: Sequence[Mapping[str, Any]] = (),
 ) -> Dict[str, Any]:
-    """Collect all facts once and return the result of the module triage_info.
+    """Collect all facts once and return the result of the triage_info module.
 
     record: the record of the open incident. held: the hold of the service. last_good_of: returns the row counts of a
     database at its last sound check. settings: problems with the service's variables that the preflight found.

@@ -35,13 +35,13 @@ Part = Callable[[Question], Dict[str, Any]]
 
 # Share of the deadline for each of the first steps. They query systemd, /proc and small files for the paths to check.
 _EARLY_SHARE = 0.15
-# A takeover itself stops the unit at most this many seconds before the takeover is recorded.
+# Maximum time in seconds from the stop of the unit by a takeover to the recorded time of the takeover.
 _OWN_STOP = 1.0
 
 _PATHS = ("database", "log", "working directory")
 # Share of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
-# If a file cannot be read within this many seconds, its disk counts as not answering.
+# If a file cannot be read within this time, in seconds, its disk counts as not answering.
 _SIGN_OF_LIFE = 1.0
 
 
@@ -183,7 +183,7 @@ class Triage:
     def _late(self) -> None:
         """Run all other parts."""
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
-        # The part "migrations" waits for the part "database". Otherwise, each would report the other as a process that
+        # The "migrations" part waits for the "database" part. Otherwise, each would report the other as a process that
         # has the database open.
         self._ask(self._late_parts(), timeout=max(0.1, min(self._part_timeout, left)), after={"migrations": "database"})
         if collect_application.to_be_listed(self.done.of("migrations"), self.done.of("migrations_shipped")):

@@ -4,6 +4,6 @@
 
 """The causes of an outage: one file per subject, one function per cause, and a table that ranks the causes.
 
-A new cause is a function in the file of its subject and a row in table.py. common.py contains code that several
-subjects share.
+To add a cause, write a function in the file of its subject, and add a row to table.py. common.py contains code that
+several subjects share.
 """

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Errors of a connection to another server, which may answer at the next attempt.
+# Errors of connections to other servers. The next attempt may succeed.
 _OF_PEERS = re.compile(r"\b(?:ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPIPE)\b")
 
 
@@ -75,7 +75,7 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
     """Report an unhandled exception that ended the process, or an error after which the process exited."""
     if not facts.troubled:
         return None
-    # If something else ended the process, an exception that was only logged is not the reason.
+    # If something else ended the process, an exception that was only logged is not the cause.
     errors = [item for _source, item in syntax_errors(facts)]
     by_others = facts.process.ended_by_others
     found = [
@@ -90,7 +90,7 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
     place: Mapping[str, Any] = {}
     useless = _useless_in_a_loop(facts)
     if found:
-        # Use the latest exception. If later starts have failed, the reason of the last failure must be fixed first.
+        # Use the latest exception, because the cause of the last failure must be fixed first.
         source, latest = sorted(found, key=lambda pair: pair[1]["at"] or "")[-1]
         text, where = str(latest["message"]), location(latest)
         place = latest.get("place") or {}
@@ -119,10 +119,10 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
 
 
 def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
-    """Return the rungs that cannot help against an exception that ended several starts in a row.
+    """Return the rungs that cannot help against an unhandled exception.
 
     A clean start also rebuilds the dependencies and migrates, so it may help if the dependencies or the schema are the
-    reason.
+    cause.
     """
     if not repeated(facts, item):
         return _useless_in_a_loop(facts)
@@ -131,7 +131,7 @@ def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
-    """Return the rungs that only start the service if systemd has tried that several times, otherwise nothing."""
+    """Return the rungs that only start the service, or an empty tuple if there is no crash loop."""
     return ONLY_START if facts.process.gone and facts.process.falls >= LOOP_FALLS else ()
 
 
@@ -177,7 +177,7 @@ def _useless(facts: Facts, item: Mapping[str, Any], *, proved: bool) -> Sequence
 
 
 def syntax_errors(facts: Facts) -> List[Tuple[str, Mapping[str, Any]]]:
-    """Return (source, exception) of the errors that prevented Node from reading a file of the application."""
+    """Return (source, exception) for each syntax error in a file of the application."""
     return [
         pair
         for pair in facts.errors.exceptions()
@@ -197,7 +197,7 @@ def in_dependency(item: Mapping[str, Any]) -> bool:
 
 
 def repeated(facts: Facts, item: Mapping[str, Any]) -> bool:
-    """Return True if several starts in a row ended with this error, and nothing has changed since the last one."""
+    """Return True if several consecutive starts ended with this error and the next start is certain to fail too."""
     text = "\n".join([str(item["message"]), *item["stack"]])
     return (
         facts.process.gone

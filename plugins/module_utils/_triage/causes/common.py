@@ -22,7 +22,7 @@ OF_MISFITS: Dict[str, Tuple[str, ...]] = {
 
 LOOP_FALLS = 3
 
-# If this many starts in a row have failed and nothing has changed, the next start will fail too.
+# Number of consecutive failed starts after which the next start will fail too, unless something has changed.
 PROOF = 2
 
 

@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# The exit codes of systemd.exec(5) for a program that systemd could not run, with the step that failed.
+# Exit codes for a program that systemd could not run, and the step that failed. See systemd.exec(5).
 _STEPS = {200: "CHDIR", 203: "EXEC", 209: "STDOUT", 216: "GROUP", 217: "USER", 226: "NAMESPACE"}
 
 _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")
@@ -50,7 +50,7 @@ def config_mismatch(facts: Facts) -> Optional[Finding]:
 
 
 def environment_missing(facts: Facts) -> Optional[Finding]:
-    """Report an environment file that the start needs and that does not exist."""
+    """Report a required environment file that does not exist."""
     missing = [item["path"] for item in facts.start.environment_files if item.get("exists") is False]
     if not missing or not facts.unwell:
         return None
@@ -180,14 +180,14 @@ def _faults(facts: Facts) -> List[Tuple[int, Message]]:
 
 
 def _step_failures(facts: Facts) -> List[Tuple[str, int]]:
-    """Return (time, status) of the exits that show that systemd could not run something, oldest first."""
+    """Return (time, status) of the latest consecutive exits for which systemd could not run a program, oldest first."""
     journal = facts.journal
     ends = sorted([*facts.process.exits, *journal.control_exits], key=lambda item: str(item["at"]))
     found: List[Tuple[str, int]] = []
     for item in ends:
         told = _STEP.search(str(item["text"]))
         status = int(told.group(1)) if told else 0
-        # Count only the failures in a row up to now: any other exit empties the list.
+        # Any other exit empties the list, and so does an exit before the last successful request.
         found = [*found, (str(item["at"]), status)] if status in _STEPS and item["at"] > facts.process.served_at else []
     return found
 

@@ -59,7 +59,7 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
 
 
 def _unsound(code: str) -> Message:
-    """Return the reason for the code of a problem with the database."""
+    """Return the message for a problem code of the database check."""
     known = f"reason.database.{code}" in messages.ENGLISH
     return message(f"reason.database.{code}") if known else quoted(code)
 
@@ -68,7 +68,8 @@ def db_unchecked(facts: Facts) -> Optional[Finding]:
     """Report a database that could not be checked completely."""
     database = facts.database
     unread = [item["message"] for item in database.unread]
-    # If the database is away, a start would create another one, even if the service answers now.
+    # If the folder or the mount of the database is missing, a start would create a new database, even if the service
+    # answers now.
     if database.away is None and (not facts.troubled or (database.conclusive and not unread)):
         return None
     path = database.path
@@ -87,7 +88,7 @@ def db_unchecked(facts: Facts) -> Optional[Finding]:
 
 
 def db_locked(facts: Facts) -> Optional[Finding]:
-    """Report a lock of another process on the database."""
+    """Report a database that is locked, or was locked when the service used it."""
     database = facts.database
     problems = [item for item in database.problems if item["code"] == "locked"]
     words = facts.errors.signature("db_locked") if facts.troubled else []
@@ -163,7 +164,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     prevention = message("prevention.migration_pending")
     common: Dict[str, Any] = {"prevention": prevention, "details": {"pending": pending, "lock_held": left_behind}}
     if held and migrators:
-        # The details give the remedies nothing to do, because a running migration must not be disturbed.
+        # Report nothing pending and no lock, so that no remedy disturbs the running migration.
         common["details"] = {"pending": [], "lock_held": False}
         return Finding(
             confidence=0.9,

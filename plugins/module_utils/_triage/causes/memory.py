@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# The signal ABRT as systemd reports it, and as shells report it: 128 + number.
+# Exit statuses for the signal ABRT, as systemd reports it and as shells report it (128 + number).
 _ABORTED = (6, 134)
 
 _KILLED_RSS = re.compile(r"anon-rss:(\d+)kB")
@@ -94,7 +94,7 @@ def _sizes(
 ) -> Dict[str, Any]:
     """Return the measured memory, and the limits to propose. See Memory.limits.
 
-    rss: bytes of the process when it was killed.
+    rss: resident memory of the process in bytes when it was killed. heap, bounded: see Memory.limits.
     """
     memory, unit = facts.memory, facts.unit
     peaks = [size for size in (rss, memory.control_group.get("peak"), unit.memory_peak) if isinstance(size, int)]

@@ -17,10 +17,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.c
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# A process that is younger than this many seconds may still be starting.
+# Age in seconds below which a process may still be starting.
 _START_SECONDS = 20.0
 
-# Faults of a certificate or key that have a message.
+# Faults of a certificate or private key for which a message exists.
 _TLS_FAULTS = (
     *("missing", "unreadable", "key_missing", "key_unreadable", "key_mismatch"),
     *("expired", "not_yet_valid"),
@@ -35,7 +35,7 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
     for listener in facts.ports.listeners:
         where = f"{listener['address']} port {listener['port']}"
         ours = [owner for owner in listener["owners"] if owner["ours"]]
-        # If the service has the socket open too, another process has passed the socket to it. This is no conflict.
+        # If the service has the socket open too, another process has passed the socket to it. This is not a conflict.
         for owner in ours or listener["owners"]:
             text = f"pid {owner['pid']}, user {owner['user']}: {owner['command']}"
             if not owner["ours"]:
@@ -71,26 +71,27 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
         # Every rung stops an older process of the service before it starts the service.
         useless_rungs=RUNGS if strangers else (),
         details={"processes": [process_details(owner, port=port) for port, owner in strangers + stale]},
-        # An older process of the service that hangs with the port open explains a service that does not answer. Another
-        # program on the port does not.
+        # An older process of the service that hangs with the port open explains why the service does not answer.
+        # Another program on the port does not explain it.
         explains=(*FALLS, "hung") if stale else FALLS,
         past=not strangers and not stale,
     )
 
 
 def _program(process: Mapping[str, Any]) -> str:
-    """Return the name of a process's program. The whole command line is evidence, but too long for a sentence."""
+    """Return the name of a process's program for the summary, because the command line may be too long for it."""
     words = str(process.get("command") or "").split()
     return posixpath.basename(process.get("exe") or (words[0] if words else "")) or "unknown program"
 
 
 def tls_expired(facts: Facts) -> Optional[Finding]:
-    """Report a certificate that has expired, or that is the reason why the service does not offer HTTPS."""
+    """Report a certificate that is not valid now, or that keeps the service from offering HTTPS."""
     file, served, ports = facts.certificate, facts.ports.served_certificate, facts.ports
     key, fault = Key.of(file.key), file.fault()
     outdated = [item for item in (file, served) if item.outdated]
     serving = not facts.process.gone and not ports.silent and ports.unserved in ([], ["https"])
-    # If the files have an error, waiting does not help. Otherwise, a young process may offer HTTPS a little later.
+    # If a file is faulty, waiting does not help. Otherwise, a process that has just started may still begin to offer
+    # HTTPS.
     fallen_back = serving and bool(ports.unserved) and (bool(fault) or facts.process.age > _START_SECONDS)
     words = facts.errors.signature("tls") if facts.down else []
     if not (outdated or fallen_back or words or (fault and facts.process.gone)):
@@ -99,7 +100,8 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if outdated and not fault:
         reason = "expired" if served.expired else "not_yet_valid"
         reason = "served_expired" if file.expired is False else reason
-    # True if certificate and key were checked and are valid. In this case, the service only has to read them again.
+    # True if the certificate and its private key were checked and are valid. In this case, the service only has to read
+    # them again.
     well = not fault and file.readable_by_service is True and key.matches is True
     read_again = well or reason == "served_expired"
     if reason in _OUTDATED:
@@ -111,7 +113,8 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if serving:
         confidence = 0.95 if fault or outdated else 0.6 if well else 0.8
     elif words:
-        # If certificate and key are valid, the log lines may be about the certificate of another server.
+        # If the certificate and its private key are valid, the log lines may be about the certificate of another
+        # server.
         confidence = 0.9 if fault else 0.45 if well else 0.6
     else:
         # This is not the cause of the outage, but the service would not offer HTTPS after a start.
@@ -148,7 +151,7 @@ def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
 
 
 def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[str, str]]:
-    """Return the evidence about certificate and key. fallen_back: True if the service serves only HTTP."""
+    """Return the evidence about the certificate and private key. fallen_back: True if the service serves only HTTP."""
     file, key = facts.certificate, Key.of(facts.certificate.key)
     evidence = [
         says(source, f"{item.subject}: valid from {item.not_before} to {item.not_after}")

@@ -56,7 +56,7 @@ def hung(facts: Facts) -> Optional[Finding]:
 def crash_loop(facts: Facts) -> Optional[Finding]:
     """Report a service that fails repeatedly."""
     unit, journal = facts.unit, facts.journal
-    # Outages from which the service has recovered do not count. systemd resets its counter at each start by a person.
+    # Outages from which the service has recovered do not count. systemd resets its counter at each manual start.
     limit = unit.result == "start-limit-hit" or any(
         item["at"] > facts.process.served_at for item in journal.start_limit
     )
@@ -110,14 +110,14 @@ def killed(facts: Facts) -> Optional[Finding]:
 
 
 def _sends(signal: str) -> Sequence[str]:
-    """Return the causes that can end a process by this signal. There are none for a signal that a person sent."""
+    """Return the causes that can end a process with this signal. A signal that people send (except KILL) has none."""
     if signal == "KILL":
         return ("oom_kill",)
     return () if signal in SENT else _CRASHES
 
 
 def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
-    """Return a finding if a process without systemd is gone and its log shows no error, otherwise None."""
+    """Return a finding if a process that systemd does not manage is gone and its log shows no error, otherwise None."""
     service, log = facts.service, facts.log
     if service.manager != "process" or not facts.process.gone or facts.errors.exceptions() or facts.errors.last_word():
         return None
@@ -150,7 +150,7 @@ def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
 
 
 def _host_stayed_up(facts: Facts) -> List[Dict[str, str]]:
-    """Return evidence that the host did not go down since the service last wrote to its log."""
+    """Return evidence that the host has not gone down since the service last wrote to its log."""
     booted, written = facts.window.booted_at, facts.log.written_at
     if not booted or not written or written <= booted:
         return []

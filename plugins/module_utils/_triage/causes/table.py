@@ -4,8 +4,8 @@
 
 """Derive the ranked causes of an outage from the facts of a triage.
 
-One cause is one function in the file of its subject and one row of the table below. A rule gets the Facts and returns
-a Finding, or None. To add a cause, write its rule, add it to the table, and add a test.
+Each cause has a rule (a function in the file of its subject) and a row in the table below. A rule gets the Facts and
+returns a Finding or None. To add a cause, write its rule, add a row to the table, and add a test.
 
 A rule reports only facts that are true now or were true within the window. On a healthy host, it returns None. It marks
 a rung of the ladder as useless only if facts, and not only log lines, show that the cause still exists. Otherwise, a
@@ -39,8 +39,8 @@ class Cause(NamedTuple):
     """A row of the table: the rule, and the causes that are consequences of this cause if they are found too.
 
     symptom: True if the useless rungs of the finding count only when no other cause explains the finding. errors: the
-    patterns in log_patterns.SIGNATURES that name the cause. A past cause explains an exception only if one of them
-    matches it.
+    patterns in log_patterns.SIGNATURES that name the cause. A past cause explains an exception only if one of these
+    patterns matches the exception.
     """
 
     rule: Callable[[Facts], Optional[Finding]]
@@ -128,7 +128,7 @@ def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
 
 
 def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
-    """Return True if one cause explains another cause. found: all findings by cause."""
+    """Return True if the cause `name` explains the cause `other`. found: all findings by cause."""
     finding, only_by = found[name], found[other].only_by
     if other not in CAUSES[name].explains or finding.confidence < _LIKELY:
         return False
@@ -138,7 +138,7 @@ def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
 
 
 def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
-    """Return True if a past cause still explains another cause. An exception must match one of its error patterns."""
+    """Return True if the past cause `name` still explains `other`. An exception must match a pattern of `name`."""
     error = found.get("unhandled_exception")
     if other == "killed":
         # If systemd killed the process after a timeout, the past cause may be the reason.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of the certificate and its key."""
+"""Facts about the certificate and its private key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Validity(Part):
 
 
 class Key(Part):
-    """The key file. readable: True if the service's user can read it. matches: True if it matches the certificate."""
+    """The private key. readable: True if the service's user can read it. matches: True if it fits the certificate."""
 
     path: Optional[str] = None
     exists: Optional[bool] = None
@@ -47,11 +47,11 @@ class Certificate(Validity):
     path: Optional[str] = None
     exists: Optional[bool] = None
     readable_by_service: Optional[bool] = None
-    # The collected facts of the key.
+    # The collected facts about the private key.
     key: Mapping[str, Any] = NOTHING
 
     def fault(self) -> str:
-        """Return the problem with certificate and key on disk, or an empty string if none is known."""
+        """Return the problem with the certificate or private key on disk, or an empty string if none is known."""
         key = Key.of(self.key)
         faults = {
             "missing": self.exists is False,

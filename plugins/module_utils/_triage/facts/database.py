@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of the database: the result of its check, its migrations, its owner."""
+"""Facts about the database: the result of its check, its migrations, its owner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open d
 
 
 class Database(Part):
-    """The database that the service uses, as the module sqlite_info returns it."""
+    """The database that the service uses, as the sqlite_info module returns it."""
 
     path: str = "the database"
     conclusive: Optional[bool] = None
@@ -60,7 +60,7 @@ class Database(Part):
 
 
 class Migrations(Part):
-    """The migrations of the schema. pending is None if it is unknown."""
+    """The migrations of the schema. pending is None if the pending migrations are unknown."""
 
     pending: Optional[Sequence[str]] = None
     lock_held: Optional[bool] = None

@@ -44,7 +44,7 @@ class Errors(NamedTuple):
         return self.log.signature(name) + self.journal.signature(name)
 
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
-        """Return (source, exception) of exceptions that ended the process, or with which the log ends."""
+        """Return (source, exception) for exceptions that ended the process, or that end the log of an ended process."""
         ended = self.process.gone or self.process.restarted
         return [
             (source.path, item)

@@ -32,7 +32,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.s
 
 
 class Facts(NamedTuple):
-    """The facts of one triage by subject. For the lists paths and settings, see RETURN of the module triage_info."""
+    """The facts of one triage by subject. For the lists paths and settings, see RETURN of the triage_info module."""
 
     window: Window
     service: Service
@@ -91,12 +91,12 @@ class Facts(NamedTuple):
 
     @property
     def down(self) -> bool:
-        """True if the service does not serve."""
+        """True if the process is gone, or if a configured port has no listener or does not answer."""
         return self.process.gone or self.ports.silent or bool(self.ports.unserved)
 
     @property
     def unwell(self) -> bool:
-        """True if the service does not serve, or its health answer is unhealthy."""
+        """True if the service is down, or if its health answer is unhealthy."""
         return self.down or self.ports.health.ok is False
 
     @property

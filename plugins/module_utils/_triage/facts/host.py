@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of the host: the window of the triage, the kernel, memory, disks."""
+"""Facts about the host: the window of the triage, the kernel, memory, disks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _ROOM_SHARE = 0.1
 _ROOM_BYTES = 1024**3
 _ROOM_INODES = 10000
 
-# The share of the host's memory for the service, and the share of that for V8's old space. The rest is for memory
-# outside the heap.
+# The share of the host's memory for the service, and the share of the service's memory for V8's old space. The rest is
+# for memory outside the heap.
 _SERVICE_SHARE = 0.75
 _HEAP_SHARE = 0.75
 _MORE = 1.5
@@ -55,8 +55,9 @@ class Memory(Part):
     def limits(self, *, used: int, unit_max: Optional[int], heap: Optional[int], bounded: bool) -> Dict[str, Any]:
         """Return memory_max (bytes) and max_old_space_size (MiB) that suit both the service and the host.
 
-        used: memory that the service uses, in bytes. unit_max: the limit of the unit. heap: size of V8's heap in bytes
-        when it was full. bounded: True if the limit of the unit was reached, and not the limit of the host.
+        used: memory that the service uses, in bytes. unit_max: memory limit of the unit in bytes, or None. heap: size
+        of V8's heap in bytes when it was full, or None. bounded: True if the limit of the unit was reached, and not the
+        limit of the host.
         """
         # The memory that other processes leave for the service now.
         room = min(self.total * _SERVICE_SHARE, ((self.available or 0) + used) * 0.9)

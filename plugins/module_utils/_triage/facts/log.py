@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of the service's log file and of its journal."""
+"""Facts from the service's log file and from the journal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Log(Part):
 
 
 class Journal(Log):
-    """The journal of the unit: the service's lines, and those of systemd by kind."""
+    """The journal of the unit: the service's lines, and systemd's lines by kind."""
 
     path: str = "journal"
     starts: Sequence[Mapping[str, Any]] = ()

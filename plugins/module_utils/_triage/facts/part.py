@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The base class for facts in the format in which a part of the triage returned them."""
+"""The base class for the facts that one part of the triage returned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOTHING: Mapping[str, Any] = {}
 
 
 class Part(types.SimpleNamespace):
-    """The facts of one part. The fields have the names that RETURN of the module triage_info documents.
+    """The facts of one part. The fields have the names that RETURN of the triage_info module documents.
 
     A field is an annotated class attribute, and the value of the attribute is its default. Data classes are not used,
     because each would add a millisecond to the import. error: why the part could not be collected, or None.

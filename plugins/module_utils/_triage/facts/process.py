@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of the service's current process, and of how earlier processes ended."""
+"""Facts about the service's current process, and about the exits of earlier processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
 _SAME_END = 30.0
 
 _ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
-# A process that ends within this many seconds has failed to start.
+# If a process ends within this time, in seconds, it has failed to start.
 _START_SECONDS = 20.0
 
 # Maximum number of exits of the unit that triage collects.
@@ -74,7 +74,7 @@ class Process(NamedTuple):
 
     @property
     def last_fall(self) -> str:
-        """The journal's text about the latest exit of the main process, if systemd has started it again."""
+        """The journal's text about the last exit of the main process, or "" if systemd has not started it again."""
         return str(self.exits[-1]["text"]) if self.exits and self.restarted else ""
 
     @property
@@ -106,7 +106,7 @@ class Process(NamedTuple):
 
     @property
     def last_exit(self) -> Tuple[str, int, str]:
-        """The last exit of the main process: code, status and time, or "" and 0 if they are unknown.
+        """The last exit of the main process as (code, status, time), or ("", 0, "") if it is unknown.
 
         The journal is used if the unit has no value, because systemd forgets an exit when the unit is stopped or
         started.
@@ -121,7 +121,7 @@ class Process(NamedTuple):
 
     @property
     def failed_starts(self) -> int:
-        """Number of starts in a row that ended within seconds, since the service last served."""
+        """Number of consecutive starts that ended within seconds, since the service last served."""
         starts = [item["at"] for item in self.journal.starts]
         count = 0
         for item in reversed(self.exits):
@@ -133,7 +133,7 @@ class Process(NamedTuple):
         return count
 
     def changed_since(self, changed_at: Optional[str]) -> bool:
-        """Return True if something was changed after the service last ended, so that the next start may succeed."""
+        """Return True if changed_at is after the last exit of the service, so that the next start may succeed."""
         ends = [self.unit.exited_at, self.last_exit[2], *(item["at"] for item in self.exits[-1:])]
         return bool(changed_at) and str(changed_at) > max((str(end) for end in ends if end), default="9")
 
@@ -147,7 +147,7 @@ class Process(NamedTuple):
 
     @property
     def blind(self) -> bool:
-        """True if the journal has no entry of the unit."""
+        """True if the journal has no entries of the unit."""
         journal = self.journal
         return not (journal.lines or journal.exits or journal.stops)
 

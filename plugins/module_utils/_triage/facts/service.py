@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of the service: its configuration, its unit, its start, and its code."""
+"""Facts about the service: its configuration, its unit, its start, and its code."""
 
 from __future__ import annotations
 
@@ -117,9 +117,9 @@ class Dependencies(Part):
 class Hold(Part):
     """The current hold, and the reason why it cannot be released.
 
-    replaced: True if the database was created after the last good rows were counted in an earlier database. created_at:
-    the time when the database was created. may_be_another: True if the database was not found at first, and the one
-    that is there now was not recognized.
+    replaced: True if the database is newer than the one in which the last good rows were counted. created_at: the time
+    when the database was created. may_be_another: True if the database was not found at first, and the one that is
+    there now was not recognized.
     """
 
     held: Mapping[str, Any] = NOTHING
