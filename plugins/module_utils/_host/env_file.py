@@ -4,7 +4,7 @@
 
 """Environment files (KEY=VALUE lines) as systemd's EnvironmentFile= reads them.
 
-Rules: systemd.exec(5), and parse_env_file_internal in systemd's src/basic/env-file.c, of version 254 and later.
+The rules are those of systemd 254 and later: systemd.exec(5), and parse_env_file_internal in src/basic/env-file.c.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BLANKS = " \t\n\r"
 _ESCAPED_IN_QUOTES = '"\\`$'
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LARGEST = 1024 * 1024
-# A line of the property EnvironmentFiles, as systemctl show writes it.
+# A line of the EnvironmentFiles property in the output of systemctl show.
 _FILE = re.compile(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
 
 
@@ -180,13 +180,13 @@ def _unread(path: str, why: Union[str, Message]) -> EnvironmentFileError:
 
 
 def files_of(line: str) -> List[str]:
-    """Return the files of one line of EnvironmentFiles, which may be a pattern. systemd expands it at each start."""
+    """Return the files in one line of EnvironmentFiles. A line can be a pattern. systemd expands it at each start."""
     found = _FILE.match(line)
     return sorted(glob.glob(found.group(1))) or [found.group(1)] if found else []
 
 
 def required_files(lines: str) -> List[str]:
-    """Return the files of the property EnvironmentFiles that systemd requires to start the unit."""
+    """Return the files in the EnvironmentFiles property that systemd requires to start the unit."""
     required = [line for line in lines.splitlines() if line.endswith(" (ignore_errors=no)")]
     return list(dict.fromkeys(name for line in required for name in files_of(line)))
 

@@ -10,7 +10,7 @@ import os
 import re
 from typing import List, Optional, Tuple
 
-# Codes of the problems that mean: the folder of a file does not exist, or its file system is not mounted.
+# Codes of the problems that the folder of a file does not exist or its file system is not mounted.
 AWAY = ("not_mounted", "folder_missing")
 
 _LARGEST = 4 << 20

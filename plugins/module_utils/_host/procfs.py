@@ -289,7 +289,7 @@ def _sockets(wanted: Set[int], *, proc_root: str) -> Iterator[Listener]:
 
 
 def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
-    """Return the pids that have each socket open, by the inode of the socket."""
+    """Return, for each socket inode, the pids that have the socket open."""
     links = {f"socket:[{inode}]": inode for inode in inodes}
     held: Dict[int, List[int]] = {inode: [] for inode in inodes}
     for pid in pids(proc_root=proc_root):

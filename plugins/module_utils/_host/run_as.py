@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Work with the rights of the service's user, not with root's, in folders that this user may write to."""
+"""Act as the service's user, and not as root, in folders that this user may write to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class IdentityError(MessageError):
 
 
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
-    """Return the account to act as: user if given, else the owner of folder if this process is root, else its account.
+    """Return the account to act as: user, or if not given, the owner of folder (as root) or this process's account.
 
     Raises IdentityError if there is no such account, or if this process may not switch to it.
     """
@@ -60,7 +60,7 @@ def name_of(uid: int) -> str:
 
 @contextlib.contextmanager
 def explained(deed: str, /, *, failure: Type[MessageError], **values: str) -> Iterator[None]:
-    """Convert an error of the system to the given error class, with the message "Cannot ...: reason".
+    """Convert a system error to the given error class, with the message "Cannot ...: reason".
 
     deed: the last part of the message's id reason.cannot.*. values: the values for the message, except why.
     """
@@ -78,5 +78,5 @@ def why(error: Exception) -> Union[str, Message]:
 
 
 def acting_as(account: pwd.struct_passwd) -> ContextManager[None]:
-    """Work on files with the rights of an account. See safe_open.acting."""
+    """Run the block with the file permissions of an account. See safe_open.acting."""
     return safe_open.acting((account.pw_uid, account.pw_gid))

@@ -34,7 +34,7 @@ _ATTRIBUTES: Dict[bytes, str] = {
     b"\x55\x04\x06": "C",
 }
 
-# The extension subjectAltName (RFC 5280 section 4.2.1.6), and the two kinds of its names that servers use.
+# The subjectAltName extension (RFC 5280 section 4.2.1.6), and the two kinds of names in it that servers use.
 _ALTERNATIVE_NAMES = b"\x55\x1d\x11"
 _DNS_NAME = 0x82
 _IP_ADDRESS = 0x87
@@ -96,7 +96,7 @@ def _alternative_names(extensions: bytes) -> List[str]:
 
 
 def describe(der: bytes) -> Dict[str, Any]:
-    """Return the facts of a DER certificate.
+    """Return facts about a certificate in DER format.
 
     not_before, not_after: seconds since the epoch. subject, issuer: text. names: the host names and addresses for which
     the certificate is valid, or an empty list if it has no subjectAltName. Raises CertificateError.

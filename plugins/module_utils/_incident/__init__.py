@@ -4,6 +4,6 @@
 
 """An open incident on the host: its record, its lease, and who may start the service.
 
-Put code here if it handles state that must hold for the whole incident and outlive a run. This package imports from
+Put code here if it handles state that belongs to the whole incident and must outlive a run. This package imports from
 _common and _host only.
 """

@@ -25,7 +25,7 @@ class PostmortemKeepError(Exception):
 def keep(*, folder: str, documents: Sequence[Mapping[str, str]], days: float, check_mode: bool) -> Dict[str, Any]:
     """Write the documents (name, content in base64) whose copies in the folder are missing or differ.
 
-    If days is above 0, older copies are removed. Returns changed, and the paths written and removed. Raises
+    If days is above 0, copies older than that are removed. Returns changed, and the paths written and removed. Raises
     PostmortemKeepError.
     """
     contents = {each["name"]: _decoded(each) for each in documents}

@@ -97,7 +97,7 @@ def read(where: Place) -> Optional[Dict[str, Any]]:
     """Return the hold that is in force, or None if there is none.
 
     Keys: incident, reason, cause, unit, at (UTC), enforced (True if systemd itself refuses the start). Under systemd,
-    only the drop-in decides. Without its record, the drop-in still is a hold, because the record may have been lost. A
+    only the drop-in decides. Without its record, the drop-in is still a hold, because the record may have been lost. A
     record without a drop-in is not a hold, because a person has removed the drop-in.
     """
     dropins = where.dropins()

@@ -4,8 +4,8 @@
 
 """The rungs of the recovery ladder, the gentlest first. Each rung is a role with the same name.
 
-Each cause names the rungs that cannot fix it. It uses the groups below, which select rungs by their actions and not by
-their position.
+Each cause names the rungs that cannot fix it, with one of the groups below. A group selects rungs by their actions, not
+by their position.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Counted(NamedTuple):
 
     @classmethod
     def of(cls, look: Mapping[str, Any]) -> Counted:
-        """Return the row counts and the creation time from a result of the module sqlite_info."""
+        """Return the row counts and the creation time from a result of the sqlite_info module."""
         database = look.get("database") or {}
         return cls(look.get("row_counts") or {}, database.get("first_migration_at") or "")
 

@@ -8,7 +8,7 @@ Each state folder has its own lease, which is kept in a folder in memory (below 
 if the state folder is full or missing, and a reboot frees it. Files:
 
 - lock: locked with flock(2) for the milliseconds of one transaction;
-- lease.json: the current or last holder of the lease, and its end;
+- lease.json: the current or last holder of the lease, and the end of the lease;
 - work: every module of the run holds a shared fcntl(2) lock on this file while the module works. The lock ends with the
   process of the module, and child processes do not inherit it. So neither a killed module nor a service that it started
   blocks other runs.
@@ -47,7 +47,7 @@ SECONDS = 60.0
 # Upper limit of a lease in seconds, even if its file contains a later end.
 LONGEST = 3600.0
 
-# The options of the documentation fragment "lease".
+# The options of the "lease" documentation fragment.
 ARGUMENTS: Dict[str, Dict[str, str]] = {
     "run": {"type": "str", "default": ""},
     "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
@@ -55,7 +55,7 @@ ARGUMENTS: Dict[str, Dict[str, str]] = {
 
 # Maximum size of a lease file in bytes. A larger file is not a lease.
 _LARGEST = 1 << 16
-# A call holds the lock for milliseconds. A process that holds it for this many seconds is hung.
+# Time limit in seconds for getting the lock. A call holds the lock for milliseconds, unless it hangs.
 _LOCK_TIMEOUT = 10.0
 # struct flock of fcntl(2): type, whence, start, length, pid.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -235,7 +235,7 @@ class Seat:
         atomic_files.write_atomically(self._path("lease.json"), json.dumps(lease, sort_keys=True).encode() + b"\n")
 
     def require(self, *, run: str) -> Optional[Dict[str, Any]]:
-        """Return the last lease of a run, or None without a lease. Raises LeaseError if another run has taken it."""
+        """Return the last lease of a run, or None if there is none. Raises LeaseError if another run has taken it."""
         last = self.last()
         if last is not None and last["run"] != run:
             now = {"folder": self.state_dir, "other": last["run"], "since": last["since"]}
@@ -245,7 +245,7 @@ class Seat:
         return last
 
     def show_work(self) -> int:
-        """Lock the file `work` until hide_work() is called. Raises OSError."""
+        """Lock the file `work`, and return its descriptor for hide_work(). Raises OSError."""
         path = self._path("work")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -294,7 +294,7 @@ def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int
 
 
 def _end(seat: Seat, *, run: str) -> None:
-    """Renew the lease until the run's next call. If the renewal fails, the next call reports it."""
+    """Renew the lease for the time until the run's next call. If the renewal fails, the next call reports it."""
     with contextlib.suppress(OSError, LeaseError), seat.locked():
         last = seat.require(run=run)
         if last is not None and not last["released"]:

@@ -25,13 +25,13 @@ LATER_LOOK = "first health probe after the run had ended"
 ESTIMATES = (PROCESS_LOG, PROCESS_START, LATER_LOOK)
 _OWN = (PROBE, "connection")
 
-# A process belongs to a recorded start if it began at most this many seconds before or after the recorded time. Before:
+# Maximum time in seconds by which a process may begin before or after the recorded start that it belongs to. Before:
 # the kernel counts in ticks. After: systemd first stops the old process and runs ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
 # Time in seconds from a takeover to the first check of its timer: the length of a lease (60 s), minus 2 s for
 # differences between clocks.
 _TIMER = 58.0
-# A process that has run for this many seconds without an answer is no longer starting.
+# Time in seconds after which a process that does not answer is no longer starting.
 _STARTING = 30.0
 
 

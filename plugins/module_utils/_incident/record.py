@@ -10,7 +10,7 @@ complete file, so a power cut leaves either the old or the new record. An unread
 block the run. While the state folder cannot be written to (for example on a full disk), records are in the folder of
 the lease.
 
-Only the run that has the lease of the host may write. A call of the module incident that opens or updates an incident
+Only the run that has the lease of the host may write. A call of the incident module that opens or updates an incident
 takes or renews the lease. A call that closes the incident releases the lease.
 """
 
@@ -156,7 +156,8 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # This bad sign shows later that a process that is already running now did not end the outage.
+            # Because of this bad sign, a later run knows that a process that is already running now did not end the
+            # outage.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )
@@ -249,7 +250,7 @@ def call(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Dict[str, Any]:
-    """Open, continue, close or look up the incident of this host; return the result of the module incident.
+    """Open, continue, close or look up the incident of this host; return the result of the incident module.
 
     wait: maximum seconds to wait for another run's lease, for state=open and for the lookup state=present. memory: the
     folder of the leases, by default the folder of this account. In check mode, nothing is written or locked. Raises
@@ -300,7 +301,7 @@ def _compared(done: _Outcome, *, check_mode: bool) -> Dict[str, Any]:
 
 
 def look(*, run: str = "", wait: float = 0.0, **asked: Any) -> Dict[str, Any]:
-    """Return the result of the module incident_info: the open incident of this host. Nothing is written.
+    """Return the result of the incident_info module: the open incident of this host. Nothing is written.
 
     asked are the other arguments of call(). Raises IncidentError.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The result of the module incident, built from the record of an incident."""
+"""The result of the incident module, built from the record of an incident."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -
 
 
 def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: float, limit: int) -> Dict[str, Any]:
-    """Return data on recent starts. looping: too many starts within the window, or a failure during a stability check.
+    """Return data about recent starts. looping: too many starts in the window, or a failure during a stability check.
 
     If the clock was set back, a recorded time may be in the future. It counts only if it is within the window, because
     a time from a wrong clock would otherwise count for years.
@@ -70,7 +70,7 @@ def _result_of(attempt: Mapping[str, Any]) -> str:
 
 @dataclasses.dataclass
 class Call:
-    """One call: the calling run and its arguments."""
+    """One call of the incident module: the calling run and its arguments."""
 
     state: str
     run: str

@@ -31,7 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-# The option of the documentation fragment "lease" that names the call. The other options are in lease.py.
+# The option of the "lease" documentation fragment that names the call. The other options are in lease.py.
 ARGUMENTS: Dict[str, Dict[str, str]] = {"call": {"type": "str", "default": ""}}
 
 _FOLDER = "calls"
@@ -65,7 +65,7 @@ def once(
 ) -> Optional[float]:
     """Return to the caller if this call has to do the work. Otherwise, print the saved answer of the call and exit.
 
-    The key call is removed from params. If an earlier call with this name was killed before it answered, the start of
+    The key "call" is removed from params. If an earlier call with this name was killed before it answered, the start of
     that call is returned (seconds since boot), otherwise None. If the name is invalid, or an earlier call does not end
     in time, fail is called with msg and messages; it must not return.
     """
@@ -156,8 +156,8 @@ def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
 def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
     """Remove the answers of all earlier calls of this run, and old answers of other runs.
 
-    Waits for an earlier call of this run that is still working, because two steps at a time would disturb each other.
-    Raises OSError and _CallError.
+    Waits for an earlier call of this run that is still working, because two steps at the same time would disturb each
+    other. Raises OSError and _CallError.
     """
     ours = name.partition(".")[0]
     for other in os.listdir(folder):

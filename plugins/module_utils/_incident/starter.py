@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-# A process that is younger than this many seconds may be killed, because it has hardly done anything yet.
+# Age in seconds below which a process may be killed, because it has hardly done anything yet.
 _YOUNG = 20.0
 # Possible data losses of a database recovery. After several recoveries, the loss that is later in this list counts.
 _LOSSES = ("", "none", "unknown", "known")
@@ -40,8 +40,8 @@ def take_over(
     """Take a unit over from systemd if systemd is about to start it. Return the recorded takeover, otherwise None.
 
     reason: why the service must not start, or empty. If it is set, a start that is already in progress is stopped too.
-    database_path: the file that the dead-man timer checks with the rights of user before it starts the unit. If the
-    takeover fails, systemd keeps control of the unit, and warn is called.
+    database_path: the file that the dead-man timer checks as user before it starts the unit. If the takeover fails,
+    systemd keeps control of the unit, and warn is called.
     """
     seat = host_lease.Seat(state_dir=state_dir)
     try:
@@ -132,7 +132,7 @@ def follow(
 ) -> Dict[str, Any]:
     """Take the unit over if an incident was opened. Hand the unit back if one was closed and the unit is not started.
 
-    result: the result of the module incident for state. Returns the keys of result to change.
+    result: the result of the incident module for state. Returns the keys of result to change.
     """
     if state == "open" and unit and result["run"]:
         taken = take_over(unit=unit, state_dir=state_dir, run=result["run"], warn=warn)
@@ -190,8 +190,8 @@ def put_in_doubt(
 ) -> None:
     """Record in the open incident that its data are in doubt. Earlier good row counts remain in the record.
 
-    created_at: when the database with the good row counts was created. See last_good.Counted. damaged: the rows could
-    not be counted completely. If the database is sound later, somebody has replaced it.
+    created_at: when the database with the good row counts was created. See last_good.Counted. damaged: True if the rows
+    could not be counted completely. If the database is sound later, somebody has replaced it.
     """
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
@@ -210,7 +210,7 @@ def _kept(data: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the facts about the data that stay in the record until the incident ends.
 
     unseen: True if a triage did not find the database, or found damage, so that its rows were not counted. loss: the
-    loss of a recovery of the database.
+    data loss of a database recovery.
     """
     return {name: data[name] for name in ("unseen", "loss") if data.get(name)}
 
@@ -225,7 +225,7 @@ def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None
 def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]) -> Callable[[], None]:
     """Record the data loss of a database recovery in the open incident, if there is one. loss: see _LOSSES.
 
-    Returns a function that removes this loss from the record again, because the recovery changed nothing.
+    Returns a function that removes this loss from the record again, for a recovery that changed nothing.
     """
     record = incident_store.current(state_dir)
     if record is None:

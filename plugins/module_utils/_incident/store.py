@@ -103,7 +103,7 @@ class IncidentError(MessageError):
     taken_by: Optional[Dict[str, Any]] = None
 
     def held(self) -> Dict[str, Any]:
-        """Return the run that has the lease and the run that took it, in the format of the module incident."""
+        """Return the run that has the lease and the run that took it, in the format of the incident module."""
         return {"locked_by": self.locked_by, **({"taken_by": self.taken_by} if self.taken_by else {})}
 
 

@@ -47,12 +47,12 @@ PROPERTIES = (
 
 # The values of wait(2) that systemd reports as ExecMainCode (siginfo CLD_EXITED, CLD_KILLED, CLD_DUMPED).
 EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
-# Interval in seconds between two checks of the dead-man timer. The first check is at the expected end of the lease.
+# Interval in seconds between two checks by the dead-man timer. The first check is at the expected end of the lease.
 POLL = 5
-# If a run finds the service healthy, it reports an automatic restart that was at most this many seconds ago.
+# Maximum age in seconds of an automatic restart that a run reports if it finds the service healthy.
 RECENT = 60.0
-# IMMINENT: an automatic restart that is due within this many seconds is no longer cancelled. It could begin before the
-# cancellation, which would then stop the new process. _OVERDUE: a restart that is late by this many seconds will not
+# Times in seconds. IMMINENT: an automatic restart that is due within this time is no longer cancelled. It could begin
+# before the cancellation, which would then stop the new process. _OVERDUE: a restart that is late by this time will not
 # happen any more.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
@@ -211,7 +211,7 @@ def restarted_by_systemd(properties: Mapping[str, str]) -> bool:
 
 
 def started_within(properties: Mapping[str, str], *, seconds: float) -> bool:
-    """Return True if the main process was started at most this many seconds ago."""
+    """Return True if the main process was started at most `seconds` seconds ago."""
     started = _number(properties.get("ExecMainStartTimestampMonotonic", "")) / 1e6
     return started > 0 and time.clock_gettime(time.CLOCK_MONOTONIC) - started <= seconds
 
@@ -335,7 +335,7 @@ def hand_back(unit: str, *, run: commands.Runner = commands.run) -> bool:
 
 
 def _checked(argv: List[str], purpose: str, *, unit: str, run: commands.Runner) -> None:
-    """Run a command of systemd. purpose: armed, killed or cancelled. Raises TakeoverError."""
+    """Run a systemd command. purpose: armed, killed or cancelled. Raises TakeoverError."""
     try:
         done = run(argv, timeout=_TIMEOUT)
     except commands.CommandError as error:
