@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The contacts of a service and their channels. The displayed name of a channel contains no secret."""
+"""The contacts of a service and their channels. The display name of a channel contains no secret."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ UNREADABLE_REASON = "cannot be evaluated; check if it uses an undefined variable
 class Channel(NamedTuple):
     """A channel of a contact.
 
-    number: its index in the contact's list of channels. label: its displayed name. error: why it cannot be used.
+    number: its index in the contact's list of channels. label: its display name. error: why it cannot be used, or
+    empty.
     """
 
     contact: str
@@ -60,7 +61,7 @@ def is_unreadable(value: Any) -> bool:
 
 
 def _label(channel: Mapping[str, Any]) -> str:
-    """Return the displayed name of a channel without secrets, such as the host of a URL or the program of a command."""
+    """Return the display name of a channel without secrets, such as the host of a URL or the program of a command."""
     kind = str(channel.get("type"))
     if channel.get("name"):
         return str(channel["name"])

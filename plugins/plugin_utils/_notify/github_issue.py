@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A postmortem as an issue on GitHub or a GitHub Enterprise Server. Later versions of the postmortem become comments.
+"""A postmortem as an issue on GitHub or GitHub Enterprise Server. Later versions of the postmortem become comments.
 
 GitHub has no idempotency key. So the body contains two hidden marks. The mark of the incident is used to find its issue
 again. The mark of the document shows that this version was already posted. Issues are listed instead of searched,
@@ -41,7 +41,7 @@ class IssueError(Exception):
 
 
 class _PassingError(Exception):
-    """A temporary error, after which a retry may succeed. after: seconds to wait, or None if the server gives none."""
+    """A temporary error, after which a retry may succeed. after: seconds to wait, or None if it is unknown."""
 
     def __init__(self, text: str, *, after: Optional[float] = None) -> None:
         super().__init__(text)
@@ -59,7 +59,7 @@ class UnreachedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The repository of the issues. api: URL of the REST API. repository: owner/name."""
+    """The repository for the issues. api: URL of the REST API. repository: owner/name."""
 
     api: str
     repository: str
@@ -82,7 +82,7 @@ def body(document: str, *, incident: str, where: str) -> str:
     """Return a document (Markdown) as the body of an issue, with its hidden marks, within GitHub's size limit.
 
     If the document is too long, sections that do not fit are replaced by a reference to the full document. Earlier
-    sections are kept first.
+    sections have priority.
     """
     marks = f"{marker(incident)}\n{_digest_mark(document)}\n"
     # The marks identify an issue. A host could write such a mark into its output, so marks in the document are made

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Decides which contacts get which message through which channel, from the rules and the earlier notifications.
+"""Decides which contacts get which message through which channel, based on the rules and the earlier notifications.
 
 All functions are pure and use plain data. Their results contain no secret of a channel.
 """
@@ -113,7 +113,7 @@ def _due_by_rule(
 
 
 def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken) -> _Due:
-    """Return a message about the event for each channel that accepted an earlier level and gets no level now."""
+    """Return a message about the event for each channel that accepted an earlier notification and gets none now."""
     now = {(each.contact, each.label) for _name, each in rising}
     informed = {(contact, label) for name, contact, label in taken if name not in (RESOLVED, ACKNOWLEDGED)}
     return [

@@ -166,7 +166,7 @@ def signing_key(secret: str) -> bytes:
 
 
 def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> Dict[str, str]:
-    """Return the headers that sign a body. A receiver with the same secret can verify its sender and its time.
+    """Return the headers that sign a body. A receiver with the same secret can verify the sender and the time.
 
     Format of https://www.standardwebhooks.com: HMAC-SHA256 over id.timestamp.body, in base64. The receiver rejects a
     timestamp that is more than five minutes off, and an id that it has already received.
@@ -273,7 +273,7 @@ def why_not_address(address: object) -> str:
 def compose(
     *, sender: str, to: Sequence[str], subject: str, text: str, message_id: str, thread: str
 ) -> email.message.EmailMessage:
-    """Return the email. thread is the id of the incident, with which mail programs group its emails."""
+    """Return the email. thread is the id of the incident, by which mail programs group its emails."""
     domain = email.utils.parseaddr(sender)[1].rpartition("@")[2]
     # 7bit, because every server accepts it.
     message = email.message.EmailMessage(policy=email.policy.SMTP.clone(cte_type="7bit"))
@@ -285,7 +285,7 @@ def compose(
     message["Message-ID"] = f"<{_atom(message_id)}@{domain}>"
     message["References"] = f"<{_atom(thread)}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    # Replace a lone surrogate (from a name that is not UTF-8), because the mail could not be encoded.
+    # Replace a lone surrogate (from a name that is not UTF-8), because otherwise the mail could not be encoded.
     message.set_content(text.encode("utf-8", "replace").decode("utf-8"), charset="utf-8")
     return message
 

@@ -26,7 +26,7 @@ UNKNOWN_CAUSE: Mapping[str, Any] = {
 class Facts:
     """The observations and actions of a run. Rungs, findings and remedies are in the form that the roles report."""
 
-    # The result of the first triage.
+    # The result of the detection.
     severity: str
     healthy: bool = False
     restarted_by_systemd: bool = False

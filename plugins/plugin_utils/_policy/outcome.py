@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons
 
 # Values have the types of the modules' results. Times are UTC (ISO 8601), durations are seconds.
 _Data = Mapping[str, Any]
-# The outcome of an incident whose host cannot be reached, and its severity and cause.
+# The outcome, severity and cause of an incident whose host cannot be reached.
 UNREACHABLE = unreachable.UNREACHABLE
 
 
@@ -153,7 +153,7 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
 def without_documents(outcome: _Data, failure: str, settings: Sequence[str]) -> Dict[str, Any]:
     """Return an outcome with the reason why the postmortem was not written.
 
-    failure: the error. settings: the names of the invalid settings, if any. The reason then has only these names,
+    failure: the error. settings: the names of the invalid settings, if any. The reason then contains only these names,
     because the error may quote a secret.
     """
     told = message(

@@ -42,7 +42,8 @@ _LOSSES = 5
 _DEATHS = 1
 # Interval between two tries to reach the host again, in seconds.
 _PAUSE = 0.5
-# If a signal ended a program, the exit code of its shell is above this number. So is 255, with which ssh itself fails.
+# If a signal ended a program, the exit code of its shell is above this number. So is 255, the exit code for an error of
+# ssh itself.
 _SIGNALLED = 128
 # Messages of ssh if it could not connect to the host. In this case, no module has started on the host.
 _NEVER_REACHED = re.compile(
@@ -254,7 +255,7 @@ def silent(result: Mapping[str, Any]) -> bool:
 def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
     """Return the result of a module if the host returned none."""
     told = message("reason.failure.not_run", module=module, host=host, why=why)
-    # The key invocation shows the postmortem callback that the text comes from this collection.
+    # The key "invocation" shows the postmortem callback that the text comes from this collection.
     return {
         "failed": True,
         "unreachable_host": True,

@@ -35,10 +35,11 @@ OUTCOMES = (
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
 # Remedies that only start the service again.
 _ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
-# Only after these outcomes can a run forbid later steps of a workflow to try a rung.
+# Only after these outcomes can a run keep later steps of a workflow from trying a rung.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
-# The last parts of the ids of the next steps. The first four have conditions. If none applies, the outcome decides.
+# The next steps, as the last parts of their message ids. The first four have conditions. If none applies, the outcome
+# decides.
 NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each in OUTCOMES if each != "login_failed"))
 
 
@@ -81,7 +82,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """The decision after the first probe. idle: True if the run ends there. acting: True if rungs may be tried."""
+    """The decision after the first probe. idle: True if the run ends now. acting: True if rungs may be tried."""
 
     idle: bool
     acting: bool
@@ -144,7 +145,7 @@ def _looping(crash_loop: Mapping[str, Any]) -> Reason:
 
 
 def rung(facts: Facts, name: str) -> Rung:
-    """Decide whether to try a rung. None is tried after a rung succeeded, ended the ladder or restored the service."""
+    """Decide whether to try a rung. The ladder ends after a rung that succeeded, was halted or restored the service."""
     ended = any(each.get("held") or each.get("halted") or each.get("restored") for each in facts.tried)
     reasons = useless(facts, name)
     return Rung(
@@ -193,8 +194,8 @@ def judge(facts: Facts) -> Verdict:
 def _outcome(facts: Facts) -> str:
     """Return the outcome. The first rule that applies decides."""
     nothing_before = not facts.halted_before
-    # An earlier run stopped the service because its database is in doubt. If nothing was tried since, the verdict is
-    # the same.
+    # An earlier run stopped the service because its database is in doubt. If nothing has been tried since, the verdict
+    # is the same.
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
     rules = (
         ("would_recover", facts.check_mode and bool(facts.held)),
@@ -260,7 +261,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
 
 
 def _remedy(facts: Facts) -> List[Message]:
-    """Return the remedy of the cause. After a rung was tried, leave out proposals of another restart."""
+    """Return the remedy for the cause. If a rung has been tried, leave out proposals for another restart."""
     remedy = list(messages_of(facts.finding, "remedy"))
     if not facts.tried:
         return remedy
@@ -369,5 +370,5 @@ def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
 
 
 def _once(reasons: Sequence[Reason]) -> List[Reason]:
-    """Return the reasons without duplicates of the same text."""
+    """Return the reasons without repeated texts."""
     return list({each.text: each for each in reversed(reasons)}.values())[::-1]

@@ -52,8 +52,8 @@ _OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
 # Name of the file in a Python's folder that marks a failed compilation, so that the compilation is not tried again.
 _FAILED = "failed"
 
-# Run by the Python that will load the code. Input: names and sources. Output: compiled files in the same order, in a
-# form that Python loads without checking the source (PEP 552). Input and output are JSON.
+# This program is run by the Python that will load the compiled code. Input: names and sources. Output: compiled files
+# in the same order, in a form that Python loads without checking the source (PEP 552). Input and output are JSON.
 _COMPILER = """
 import base64, importlib.util, json, marshal, sys
 made = []
@@ -111,7 +111,7 @@ def keep(pythons: Iterable[str] = ()) -> None:
         packed = [name for name in made if not name.endswith((".lock", "-part"))]
         atomic_files.private_folder(home())
         atomic_files.private_folder(generation)
-        # Modules copied into the cache at the start of this run are kept already.
+        # Modules copied into the cache at the start of this run are already kept.
         for name in set(packed) - set(_kept(generation)):
             _keep(generation, name, atomic_files.read_plain(os.path.join(_of_this_run(), name), limit=_LARGEST))
         compiled = os.path.join(generation, f"{_COMPILED}{min(hosts)}") if len(hosts) == 1 else None

@@ -52,11 +52,12 @@ FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "sqlite_backup": ("sqlite_wal",),
     "sqlite_wal": ("knex_migrate",),
 }
-# Python modules that the workers import for the tasks after the first one. They are imported here after this delay in
-# seconds, when the worker of the first task is waiting for the host.
+# Python modules that the workers import for the tasks after the first one. They are imported here after _PAUSE seconds,
+# when the worker of the first task is waiting for the host.
 _LATER = ("_messages.en", "_policy.database_verdict", "_policy.failures", "_policy.outcome")
 _PAUSE = 0.1
-# Plugins that nearly every task needs. Loading one filter and one test loads those of ansible-core too.
+# Plugins that nearly every task needs. Loading one filter and one test also loads all filters and tests of
+# ansible-core.
 _PLUGINS = (
     (filter_loader, ("bool", "ansible.builtin.bool")),
     (test_loader, ("truthy", "ansible.builtin.truthy")),
