@@ -13,7 +13,7 @@ class ActionModule(unreachable.OnHost):
     """Runs the module of this name, unless the health probe has already opened the incident."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result, or the value of the option opened if the task sets it."""
+        """Return the module's result, or the value of the "opened" option if the task sets it."""
         opened = self._task.args.get("opened")
         if not opened or self._task.args.get("state") != "open":
             return super().run(tmp, task_vars)

@@ -25,7 +25,7 @@ def _each(items: Sequence[Any], identity: str, name: str = "", **values: Any) ->
     """Return a message for each item of items.
 
     If name is set, each item is the value with that name. If name is empty, each item is a dictionary of values. If the
-    key messages of an item contains a message for a value, that message is used as the value.
+    "messages" key of an item contains a message for a value, that message is used as the value.
     """
     wanted = catalogue.places(identity)
     found = []

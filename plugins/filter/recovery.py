@@ -26,8 +26,8 @@ def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
 def whole(hosts: Any) -> Any:
     """Return the hosts of a play unchanged. Raise AnsibleFilterError if options leave out tasks of the play.
 
-    Use this filter in the keyword hosts, because Ansible always evaluates this keyword. A task for this check could be
-    skipped by tags.
+    Use this filter in the "hosts" keyword, because Ansible always evaluates this keyword. A task for this check could
+    be skipped by tags.
     """
     reason = recovery_settings.partial(context.CLIARGS)
     if reason:

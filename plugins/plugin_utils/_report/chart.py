@@ -97,7 +97,7 @@ def _tone(incident: incident_model.Incident, step: incident_model.Step, begin: f
 
 
 def service(incident: incident_model.Incident) -> List[Bar]:
-    """Return when the service was up, down, or unknown, or an empty list if the beginning of the outage is unknown."""
+    """Return the periods in which the service was up, down or unknown. Empty if the start of the outage is unknown."""
     times, begin = incident.times, instant(incident.times.started_at)
     if begin is None:
         return []

@@ -24,7 +24,7 @@ class Screen(Protocol):
         """Show a heading."""
 
     def say(self, line: str, tone: Optional[str] = None) -> None:
-        """Show a line. tone: GOOD, ATTENTION or BAD of the module screen_layout, or None for a plain line."""
+        """Show a line. tone: GOOD, ATTENTION or BAD of screen_layout, or None for a plain line."""
 
     def warn(self, text: str) -> None:
         """Show a warning."""

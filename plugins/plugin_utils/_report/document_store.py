@@ -5,7 +5,7 @@
 """The folder of the postmortems on the controller.
 
 Files: timelines (<run>.jsonl), documents (<incident>.md, .json and .html), and index.html. The ids of incidents come
-from the managed hosts, so even for an invalid id, nothing is written outside of the folder.
+from the managed hosts. Even if an id is invalid, nothing is written outside the folder.
 """
 
 from __future__ import annotations

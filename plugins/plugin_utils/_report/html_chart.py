@@ -99,7 +99,7 @@ def _bar(
     free: float,
     over: bool,
 ) -> Markup:
-    """Return a bar and its duration. free: end of the free space in its lane; over: True if it has ended."""
+    """Return a bar and its duration. free: right end of the free space in the lane. over: True if the bar has ended."""
     left, right = _x(pieces, span.begin), _x(pieces, span.end)
     wide = max(right - left, 2.5)
     took = words.duration(span.end - span.begin)

@@ -27,7 +27,7 @@ _NOTHING = "&#8203;"  # a zero-width space
 
 
 def escape(text: object) -> str:
-    """Return text of a host as Markdown on one line, in which markup, HTML, mentions and references have no effect."""
+    """Return text from a host as one line of Markdown. Markup, HTML, mentions and references in it have no effect."""
     line = " ".join(str(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _ACTIVE.sub(lambda found: "\\" + found.group(), line)
@@ -36,7 +36,7 @@ def escape(text: object) -> str:
 
 
 def code(text: object) -> str:
-    """Return text of a host as a code span on one line, which is also valid in a table."""
+    """Return text from a host as a code span on one line, which is also valid in a table."""
     line = " ".join(str(text).split()).replace("|", "\\|")
     fence = "`" * (max((len(run) for run in re.findall(r"`+", line)), default=0) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""

@@ -22,7 +22,7 @@ def upper(text: str) -> str:
 
 
 def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: object) -> str:
-    """Return a finding's summary in this language. For an old timeline without messages, return the name of its cause.
+    """Return a finding's summary in this language. In an old timeline, use a general text.
 
     told: the summary as a message.
     """

@@ -94,7 +94,7 @@ def facts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, st
 
 
 def notes(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return notes that a reader needs to judge the rest."""
+    """Return the notes that a reader needs to judge the rest of the document."""
     told = [words.say("doc.no_verdict")] if incident.source == "events" else []
     for run in incident.runs:
         if not run.complete and run.last_task:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checklist of the runbook's 7.2, each item with a reason from this incident, and the remedies of the findings."""
+"""The checklist of the runbook (7.2) and the remedies for the findings, with a reason for each item."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# If an outage is noticed after more than this many seconds, it was noticed late.
+# If it takes longer than this, in seconds, to detect an outage, the outage was detected late.
 _LATE = 60
-# If a log is larger than this many bytes, it is not rotated often enough.
+# If a log is larger than this, in bytes, it is not rotated often enough.
 _LARGE = 1 << 30
 # If the free share of memory or disk is smaller than this, the rest may be used up before the next day.
 _SCARCE = 0.1

@@ -25,7 +25,7 @@ def cause(words: Words, incident: incident_model.Incident) -> str:
 
 
 def original(words: Words, finding: Mapping[str, Any]) -> str:
-    """Return the English summary if the translation only names the cause (see summed_up), or an empty string."""
+    """Return the English summary if the translation is only a general text (see summed_up), or an empty string."""
     told_less = not words.message(message_of(finding, "summary")) and words.knows("summary", finding.get("cause"))
     return words.quoted(finding.get("summary")) if told_less else ""
 

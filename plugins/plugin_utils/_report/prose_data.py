@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 def rows(words: Words, incident: incident_model.Incident) -> str:
-    """Return one sentence about the rows of the database before and after."""
+    """Return one sentence about the rows of the database before and after the outage."""
     before, after = incident.rows_before, incident.rows_after
     if not before and not after:
         return words.say("not_counted")

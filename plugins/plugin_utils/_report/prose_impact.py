@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How an outage was noticed, and the users and requests that it affected, in words."""
+"""How an outage was detected, and the users and requests that it affected, in words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 def detection(words: Words, incident: incident_model.Incident) -> str:
-    """Return how the outage was noticed."""
+    """Return how the outage was detected."""
     probe = incident.probe
     if not probe:
         return words.say("detection.no_probe")
@@ -39,7 +39,7 @@ def detection(words: Words, incident: incident_model.Incident) -> str:
 
 
 def detected(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return how the outage was noticed and, if a reason was given, why the playbook was started."""
+    """Return how the outage was detected and, if a reason was given, why the playbook was started."""
     why = [words.say("label", name=words.say("doc.reason"), text=bare(incident.reason))] if incident.reason else []
     return [words.sentence(each) for each in (detection(words, incident), *why)]
 

@@ -176,7 +176,7 @@ def label(words: Words, action: Optional[str], task: Optional[str], variant: str
 
 
 def _variant(step: incident_model.Step) -> str:
-    """Return the action of a module, if the module's label depends on the action."""
+    """Return the action of a module if the module's label depends on the action, otherwise an empty string."""
     module, data = allowlist.own_module(step.action or ""), step.data
     if module == "health_probe":
         return step.role or ""

@@ -77,7 +77,7 @@ def outage(words: Words, incident: incident_model.Incident) -> str:
 
 
 def sources(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return notes on the times: the source of the start, an estimated end, different clocks."""
+    """Return notes about the times: the source of the start, an estimated end, a difference between the clocks."""
     times, told = incident.times, []
     if times.started_from:
         told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from)))

@@ -47,7 +47,7 @@ _TONES: Mapping[str, str] = {
 
 
 def tone(incident: incident_model.Incident) -> str:
-    """Return the tone of the summary: GOOD, ATTENTION or BAD of the module screen_layout."""
+    """Return the tone of the summary: GOOD, ATTENTION or BAD of screen_layout."""
     return tone_of(incident.outcome, incident.data_loss)
 
 
@@ -100,7 +100,7 @@ def summary(
 
 
 def _skips(words: Words, incident: incident_model.Incident, *, shown: Union[str, List[str]]) -> List[str]:
-    """Return the rungs that the last run skipped, without those whose reasons are already on the screen (shown)."""
+    """Return the rungs that the last run skipped, or an empty list if all their reasons are already shown."""
     known = [shown] if isinstance(shown, str) else shown
     run = incident.runs[-1].run
     repeated = all(prose_ladder.why(words, each) in known for each in incident.rungs_skipped if each.run == run)
@@ -132,7 +132,7 @@ def _database(incident: incident_model.Incident) -> str:
 
 
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
-    """Return the fields of a run in check mode. The results of its checks are facts. Other actions are announced."""
+    """Return the fields of a run in check mode. Its checks were run. Its other actions are only listed."""
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     return [
         ("next", prose.next_step(words, incident)),
@@ -334,7 +334,7 @@ def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     """Return the failures that can be a reason.
 
     The final failure of a playbook is left out, because it repeats another failure. Failed notifications and invalid
-    settings that do not stop a recovery are left out, because they are no reasons for an outage.
+    settings that do not stop a recovery are left out, because they are not reasons for an outage.
     """
     return [
         step

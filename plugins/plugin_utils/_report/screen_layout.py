@@ -53,7 +53,7 @@ def wrap(text: str, width: int) -> List[str]:
 
 
 def _words(text: str) -> List[str]:
-    """Return the pieces between which a line may end, after a space or wide character, but not before punctuation."""
+    """Return the pieces between which a line may be broken: after a space or wide character, not before punctuation."""
     pieces = [""]
     for character in text:
         ends = pieces[-1] and (pieces[-1][-1] == " " or unicodedata.east_asian_width(pieces[-1][-1]) in "WF")

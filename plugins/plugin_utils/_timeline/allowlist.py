@@ -395,7 +395,7 @@ OF_INCIDENT = ("incident", "incident_info")
 
 
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the data of a result that may be recorded, or an empty mapping for other modules. action: full name."""
+    """Return the data of a result that may be recorded, or {} for modules of other collections. action: full name."""
     table = RESULTS.get(own_module(action) or "")
     return pick({**_OF_ALL, **table}, result) if table is not None else {}
 

@@ -61,7 +61,7 @@ class Burst:
             atexit.register(self._handle)
 
     def _late(self) -> None:
-        # During a task that takes minutes, no item arrives, so this thread handles the items added before it.
+        # During a task that takes minutes, no item arrives, so this thread handles the items that were added before.
         while True:
             self._arrived.wait()
             self._arrived.clear()

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.event
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import Durations, Times
 
-# If the clocks differ by at most this many seconds, the order of events is still readable.
+# Maximum difference between the clocks, in seconds, at which the order of events is still readable.
 _CLOCKS_AGREE = 2.0
 
 

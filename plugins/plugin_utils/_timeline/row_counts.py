@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.servi
 
 
 def _counts(told: Any) -> Dict[str, float]:
-    """Return the row counts by table from a result. A table without a number, as a host may return it, is left out."""
+    """Return the row counts by table from a result. Values that are not numbers are left out."""
     counted = told if isinstance(told, dict) else {}
     return {table: number for table, number in counted.items() if isinstance(number, (int, float))}
 

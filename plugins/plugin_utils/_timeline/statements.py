@@ -14,7 +14,7 @@ import dataclasses
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 YES, NO, UNKNOWN = "yes", "no", "unknown"
-# Values of the statement data_loss.
+# Values of the data_loss statement.
 NONE, SUSPECTED, KNOWN = "none", "suspected", "known"
 
 # The values of each statement.
@@ -27,9 +27,9 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
     "nothing_started": (YES, NO, UNKNOWN),
     "nothing_changed": (YES, NO, UNKNOWN),
 }
-# Reason of SUSPECTED: a recovery of the database has already lost rows, and a further loss is suspected.
+# Reason for SUSPECTED: a database recovery has already lost rows, and a further loss is suspected.
 ALREADY_LOST = "already_lost"
-# Reasons of UNKNOWN for the statement data_loss.
+# Reasons for UNKNOWN in the data_loss statement.
 UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = (
     "uncounted",
     "not_counted",
@@ -61,9 +61,9 @@ class Facts:
     suspected: bool = False
     # True if rows_after are those of a new database that replaced the one of rows_before.
     replaced: bool = False
-    # True if a recovery of the database in this incident reported that rows were lost.
+    # True if a database recovery in this incident reported that rows were lost.
     lost: bool = False
-    # True if a recovery of the database in this incident could not count the rows that it lost.
+    # True if a database recovery in this incident could not count the rows that it lost.
     uncounted: bool = False
     # True if the service answered the last probe after its last start or stop, even if the login failed.
     answers: Optional[bool] = None
@@ -131,8 +131,8 @@ def _nothing_started(facts: Facts) -> Optional[bool]:
 def data_loss(facts: Facts) -> Statement:
     """Return the verdict on the data.
 
-    Fewer rows than at the last good count do not make a loss suspected, because rows may be deleted for ordinary
-    reasons. Rows that a recovery of the database lost stay part of the verdict for the rest of the incident.
+    If there are fewer rows than at the last good count, no loss is suspected, because rows may be deleted for ordinary
+    reasons. Rows that a database recovery lost stay part of the verdict for the rest of the incident.
     """
     if facts.lost:
         return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected else Statement(KNOWN)
@@ -144,7 +144,7 @@ def data_loss(facts: Facts) -> Statement:
 
 
 def _why_unknown(facts: Facts, *, fewer: bool) -> str:
-    """Return why it is unknown if rows were lost, or an empty string. The first rule that applies decides."""
+    """Return why it is unknown whether rows were lost, or an empty string. The first rule that applies decides."""
     before, after, last_good = bool(facts.rows_before), bool(facts.rows_after), facts.rows_from == LAST_GOOD
     rules = (
         (UNCOUNTED, facts.uncounted),
@@ -160,27 +160,27 @@ def _why_unknown(facts: Facts, *, fewer: bool) -> str:
 
 
 def why_of_data_loss(said: Optional[Mapping[str, Any]]) -> str:
-    """Return the reason of the statement data_loss. said: the statements of of_run(), or None."""
+    """Return the reason of the data_loss statement. said: the statements of of_run(), or None."""
     return str(((said or {}).get("data_loss") or {}).get("why") or "")
 
 
 def rows_fewer(before: Rows, after: Rows) -> Dict[str, Tuple[float, float]]:
-    """Return table -> (before, after) for tables with fewer rows. A missing table has 0."""
+    """Return table -> (before, after) for tables with fewer rows. A missing table counts as 0 rows."""
     if not after:
         return {}
     return {table: (count, after.get(table, 0)) for table, count in before.items() if after.get(table, 0) < count}
 
 
 def rows_seeded(before: Rows, after: Rows) -> Dict[str, float]:
-    """Return the tables that had no row before. The service may have seeded their rows at its start."""
+    """Return the row counts of tables that had no rows before. The service may have seeded their rows at its start."""
     return {table: count for table, count in after.items() if before and count > 0 and not before.get(table)}
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the statements of a run of outage_recover.yml as plain data, with the rows that they are about.
 
-    seen has the results of roles: verification, clean_start, recovery (role database_recovery), first and last (role
-    triage).
+    seen has the results of roles: verification, clean_start, recovery (of the database_recovery role), first and last
+    (of the triage role).
 
     - outcome, suspected, stopped: of the run. healthy: from the detection. tried: the rungs.
     - starts, attempts, data: from the record.
@@ -258,7 +258,7 @@ def _found_sound(triage: Mapping[str, Any]) -> bool:
 
 
 def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Sequence[Any]]) -> Optional[bool]:
-    """Return True if the service answered after the last start of the run, or None if there was no check since."""
+    """Return True if the service answered after the last start of the run, or None if there has been no check since."""
     if by_itself:
         return None if seen.get("stopped") else True
     if seen.get("outcome") == "unreachable":

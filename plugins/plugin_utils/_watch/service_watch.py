@@ -4,8 +4,9 @@
 
 """Watches services from the machine that runs the rulebooks, and decides when to call a triage or a recovery.
 
-The watch counts failures in a row, which no throttle of ansible-rulebook can do. An outage is reported once. The next
-failure is a new outage only after enough healthy probes in a row. This module does not depend on ansible-rulebook.
+The watch counts consecutive failures, which no throttle of ansible-rulebook can do. An outage is reported once. The
+next failure is a new outage only after enough consecutive healthy probes. This module does not depend on
+ansible-rulebook.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class WatchError(Exception):
 
 
 class Thresholds(NamedTuple):
-    """The number of probes in a row that cause each event, and seconds until a recovery is called again (0: never)."""
+    """The number of consecutive probes for each event, and seconds until a recovery is called again (0: never)."""
 
     warning_after: int = 3
     critical_after: int = 5
@@ -228,7 +229,7 @@ class Watch:
         return self._run([*self.target.over, *argv], **options)
 
     def _process_state(self) -> str:
-        """Return whether the process is running, gone or unknown."""
+        """Return the state of the process: "running", "gone" or "unknown"."""
         service = self.target.process
         if service is None:
             return "unknown"
