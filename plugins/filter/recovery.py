@@ -50,7 +50,7 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
 
 
 class FilterModule:
-    """Filters of the playbooks, for the variables outage_recover_*, for partial runs and for unreachable hosts.
+    """Filters for the playbooks: the outage_recover_* variables, partial runs, verdicts and unreachable hosts.
 
     A YAML file documents each filter.
     """

@@ -126,7 +126,7 @@ _EMPTY_REASON = "reason is empty: it must say why the service is held or release
 
 
 def _set(module: AnsibleModule, service: dict) -> None:
-    """Hold or release the service, as the module's parameters say. Raises HoldError."""
+    """Hold or release the service, depending on the state parameter. Raises HoldError."""
     params = module.params
     if params["state"] == "held":
         incident = (incident_store.current(params["state_dir"]) or {}).get("id") or ""

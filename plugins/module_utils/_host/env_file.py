@@ -20,7 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 
 _NEWLINES = "\n\r"
 _BLANKS = " \t\n\r"
-# Characters that a backslash escapes within double quotes. Before other characters, it is an ordinary character.
+# Characters that a backslash escapes within double quotes. Before other characters, a backslash is an ordinary
+# character.
 _ESCAPED_IN_QUOTES = '"\\`$'
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LARGEST = 1024 * 1024

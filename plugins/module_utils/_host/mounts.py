@@ -10,7 +10,7 @@ import os
 import re
 from typing import List, Optional, Tuple
 
-# Codes of the problems that the folder of a file does not exist or its file system is not mounted.
+# Problem codes for a file whose file system is not mounted or whose folder does not exist.
 AWAY = ("not_mounted", "folder_missing")
 
 _LARGEST = 4 << 20

@@ -83,7 +83,7 @@ class Process(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """One listening TCP socket. pids: processes that have it open, if this user may see them. uid: its creator."""
+    """One listening TCP socket. pids: processes that have it open, if this user may see them. uid: owner."""
 
     port: int
     address: str
@@ -102,7 +102,7 @@ def _text(data: bytes) -> str:
 
 
 def _link(path: str) -> Optional[str]:
-    """Return the target of a link in /proc, without the kernel's mark of a deleted target."""
+    """Return the target of a link in /proc without the mark for a deleted target, or None if it cannot be read."""
     try:
         target = _text(os.readlink(os.fsencode(path)))
     except OSError:
@@ -349,7 +349,7 @@ def holds_deleted(pid: int, path: str) -> bool:
 
 
 def why_failed(done: commands.Completed) -> Message:
-    """Return why a command of systemd failed: the time limit, its first error line, or its exit code."""
+    """Return why a systemd command failed: the time limit, its first error line, or its exit code."""
     if done.timed_out:
         return message("reason.host.late")
     said = done.stderr.strip().splitlines()

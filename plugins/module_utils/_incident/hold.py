@@ -118,7 +118,7 @@ def read(where: Place) -> Optional[Dict[str, Any]]:
 
 
 def dropin(where: Place, *, incident: str, reason: str, folder: str = "") -> Tuple[str, str]:
-    """Return path and text of the drop-in that holds the unit."""
+    """Return the path and the text of the drop-in that holds the unit."""
     path = f"{folder or where.folder}/{where.service}.d/{_PREFIX}{incident or 'unknown'}.conf"
     return path, _DROPIN.format(incident=_plain(incident or "unknown"), reason=_plain(reason), path=path)
 

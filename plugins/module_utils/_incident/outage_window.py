@@ -191,7 +191,7 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
 
 
 def _was_there(serving_since: str, failed: str) -> bool:
-    """Return True if the process was running at the failure and had had enough time to become ready."""
+    """Return True if the process was running at the failure and should have been ready by then."""
     return timestamps.epoch(failed) - timestamps.epoch(serving_since) > _STARTING
 
 

@@ -100,7 +100,7 @@ def once(
         sys.stdout.write(answer)
         sys.stdout.flush()
         sys.exit(1 if json.loads(answer).get("failed") else 0)
-    # If the connection has a terminal, its loss sends SIGHUP. The work must continue to its end nevertheless.
+    # If the connection has a terminal and is lost, this process gets SIGHUP. The work must still continue to its end.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, lambda number, frame: None)
     sys.stdout = cast(TextIO, _Kept(sys.stdout, descriptor))

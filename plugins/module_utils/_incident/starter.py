@@ -22,7 +22,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 # Age in seconds below which a process may be killed, because it has hardly done anything yet.
 _YOUNG = 20.0
-# Possible data losses of a database recovery. After several recoveries, the loss that is later in this list counts.
+# Possible data losses of a database recovery, the most severe last. After several recoveries, the most severe loss
+# counts.
 _LOSSES = ("", "none", "unknown", "known")
 
 
@@ -130,7 +131,7 @@ def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.
 def follow(
     result: Mapping[str, Any], *, state: str, unit: str, state_dir: str, warn: Callable[[str], Any]
 ) -> Dict[str, Any]:
-    """Take the unit over if an incident was opened. Hand the unit back if one was closed and the unit is not started.
+    """Take the unit over if an incident was opened. If one was closed, hand it back unless it was started.
 
     result: the result of the incident module for state. Returns the keys of result to change.
     """

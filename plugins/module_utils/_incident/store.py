@@ -43,8 +43,9 @@ EMPTY: Dict[str, Any] = {
     # The last exit before a run took the unit over, and the takeover. See _incident/takeover.py.
     "last_exit": None,
     "takeover": None,
-    # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), created_at (see
-    # last_good.Counted), checked_at, accepted (codes of the damage that a person has accepted).
+    # state (in_doubt, sound, accepted, not_found), reasons, rows (the last good counts by table), created_at (see
+    # last_good.Counted), checked_at, accepted (codes of the damage that a person has accepted), unseen and loss (see
+    # starter.py).
     "data": None,
     # Time of the first healthy answer after a start, even if the verification fails later.
     "answered_at": None,

@@ -45,7 +45,7 @@ _CORE_DUMP = re.compile(
 
 # Folders of control groups, version 2 and version 1.
 _GROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/memory")
-# Files of a control group's memory, version 2 first. The first file that exists counts.
+# Files with the memory values of a control group, version 2 first. The first file that exists counts.
 _GROUP_FILES = {
     "max": ("memory.max", "memory.limit_in_bytes"),
     "high": ("memory.high", "memory.soft_limit_in_bytes"),
@@ -165,7 +165,8 @@ def _crowded_out(question: Question, text: str) -> str:
     """Return lines about the out-of-memory killer from the full log if the text does not cover the whole window."""
     if question.kernel_log_command or text.count("\n") < _KERNEL_LINES:
         return ""
-    # A lower-case pattern ignores case. A journalctl without grep support reports an error and finds nothing.
+    # journalctl ignores case if the pattern is in lower case. Without grep support, it reports an error and finds
+    # nothing.
     argv = [*_kernel_journal(question), "-n", str(_KERNEL_LINES), "--grep=out of memory|oom[-_]|killed process"]
     with contextlib.suppress(commands.CommandError):
         done = question.command(argv)

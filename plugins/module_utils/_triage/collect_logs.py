@@ -30,12 +30,12 @@ _LONGEST_READ, _LONGEST_LINE = 4000, 2000
 _JOURNAL = re.compile(r"^(\d{1,10}\.\d{1,9}) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
 # Maximum number of systemd's lines about the unit. Each failure of a unit causes a few lines.
 _MANAGER_LINES = 500
-# Files that "node --check" can parse. The check runs no code of the file.
+# Files that "node --check" can parse. The check does not run the code in the file.
 _CHECKED = (".js", ".cjs", ".mjs")
 
 
 class _Entry(NamedTuple):
-    """An entry of the journal: seconds since the epoch, the claimed author, and the text with and without masks."""
+    """An entry of the journal: seconds since the epoch, the claimed author, the redacted text and the original text."""
 
     at: float
     who: str

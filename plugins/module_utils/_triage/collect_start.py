@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether systemd can run the unit and the service can use its database, so that the next start can succeed.
+"""Check the conditions for the next start: systemd can run the unit, and the service can use its database.
 
 Each fact describes the current state of the host, while an exit code only describes the last start.
 """

@@ -52,7 +52,7 @@ _ELSEWHERE_PREFIX = "itsm-runbook-evidence-"
 
 
 class EvidenceError(Exception):
-    """The bundle could not be written anywhere, or its name is invalid."""
+    """The bundle could not be written anywhere, or the id of its incident is invalid."""
 
 
 class Saved(NamedTuple):

@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# If the unit stays active for this time, in seconds, after a start, the service counts as having served.
+# If the unit has been active for this time, in seconds, the service counts as having served.
 _SERVES_AFTER = 30.0
 # If a process has run for longer than this time, in seconds, it has served. Exits before its start are then not part of
 # the current outage.

@@ -5,7 +5,7 @@
 """Collect all facts that a person would check during an outage, in one pass with limited time and size.
 
 triage_pass runs the parts in child processes. This process itself accesses no path of the service, which could hang.
-The package causes interprets the facts.
+The causes package interprets the facts.
 """
 
 from __future__ import annotations

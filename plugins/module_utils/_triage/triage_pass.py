@@ -154,7 +154,7 @@ class Triage:
         self._database_again(database_timeout)
 
     def _early(self) -> None:
-        """Run the parts that find the paths for the later ones."""
+        """Run the parts that find the paths for the later parts."""
         timeout = min(self._part_timeout, self._deadline * _EARLY_SHARE)
         parts: Dict[str, Part] = {"app_dir": _app_dir}
         if self._service.manager == "systemd":

@@ -29,7 +29,7 @@ def fail(*, msg: str) -> NoReturn:
 
 
 class Telling(ActionBase):  # type: ignore[misc]
-    """Sends a notification from this process. The connection and interpreter in the inventory are not used.
+    """Sends a notification from this process, without the inventory's connection, become and interpreter settings.
 
     If the message is not accepted, the action does not fail. Its result then contains the error.
     """

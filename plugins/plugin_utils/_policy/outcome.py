@@ -50,7 +50,7 @@ def of_run(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of a run that worked on an incident, as plain data.
 
     seen: host, service, reason, ticket, verdict (verdict.of_run or database_verdict.of_run), record (of the incident),
-    escalation (result of that role).
+    escalation (result of the escalation role).
     """
     verdict = seen["verdict"]
     said = verdict["said"]
@@ -88,7 +88,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
     seen: host, service, language, timezone, reason, ticket, escalation, and the record that is kept on the controller.
 
     - seconds: the length of the outage so far.
-    - why: why the host could not be reached. why_message: the same as a message.
+    - why: why the host could not be reached. why_message: the same reason as a message.
     - halted: why an earlier step of a workflow ended the ladder.
     """
     why = [
@@ -128,7 +128,7 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     seen has host, service, language, timezone, record and closed_at, and also these:
 
     - cause: the cause, if the record has none.
-    - escalation: the result of that role, or None if nobody was notified that the outage has ended.
+    - escalation: the result of the escalation role, or None if nobody was notified that the outage has ended.
     """
     record = seen["record"]
     # If nobody was notified of the incident, nobody is notified that it is closed.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The settings of a recovery (the variables outage_recover_*), their conversion and their valid values.
+"""The settings of a recovery (the outage_recover_* variables), their conversion and their valid values.
 
 On a command line, each value is a string. In an inventory, a value has its own type. Both are accepted. An invalid
 value is refused before any action. If it were replaced by the default, the recovery would do something that nobody has

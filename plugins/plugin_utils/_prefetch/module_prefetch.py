@@ -80,7 +80,7 @@ _TRUSTED: Dict[str, bool] = {"trusted_as_template": True} if _SUPPORTED else {}
 
 
 class Packer:
-    """Packs each module once, with one process at a time."""
+    """Packs each module once, in child processes."""
 
     def __init__(self) -> None:
         self._known: Set[str] = set()

@@ -69,7 +69,7 @@ class Closing:
             self._say(lines, tone)
 
     def _incidents(self, events: List[timeline_events.Event]) -> Iterator[incident_model.Incident]:
-        """Yield this run's incidents, with the timelines of earlier runs on them."""
+        """Yield this run's incidents, with the events of earlier runs on the same incidents."""
         mine = timeline_events.opened(events)
         if not mine:
             return

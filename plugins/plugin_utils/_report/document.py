@@ -41,7 +41,7 @@ class Mark:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The row counts of a table before and after. fewer: True if rows are missing afterwards."""
+    """The row counts of a table before and after the outage. fewer: True if rows are missing afterwards."""
 
     table: str
     before: str

@@ -37,7 +37,7 @@ def outcome(words: Words, incident: incident_model.Incident) -> str:
 
 
 def logged_in(incident: incident_model.Incident) -> Tuple[Optional[str], Optional[str], object]:
-    """Return the state of the login, why it failed, and this reason as a message. For states, see model.Incident."""
+    """Return the state of the login, why it failed, and the reason as a message. See model.Incident for the states."""
     return incident.login, incident.login_error, incident.messages.get("login_error")
 
 

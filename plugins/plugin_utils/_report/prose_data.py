@@ -70,7 +70,7 @@ def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def not_copied(words: Words, incident: incident_model.Incident) -> str:
-    """Return why the evidence lacks the files of a database in doubt, or an empty string if it lacks none."""
+    """Return why the files of a database in doubt were not copied to the evidence, or an empty string."""
     if incident.database_copied or not incident.database_not_copied:
         return ""
     return words.say("kept.not_copied", reason=words.quoted(incident.database_not_copied))

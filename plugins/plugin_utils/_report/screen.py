@@ -148,7 +148,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
 
 
 def _counted(words: Words) -> Field:
-    """Return the line about the recap. In check mode, Ansible counts changes there that were not made."""
+    """Return the line about Ansible's recap. In check mode, the recap counts changes that were not made."""
     return "recap", words.say("screen.counted")
 
 
@@ -239,7 +239,7 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
 
 
 def _login_failed(words: Words, host: str, login: str, *, touched: str) -> List[str]:
-    """Return the lines of a run that found a service which answers, but refuses the login."""
+    """Return the lines for a run in which the service answered but refused the login."""
     head = words.say("screen.login_failed", host=host, login=login, touched=touched)
     return [head, *aligned(words, [("next", words.say("screen.check_login"))])]
 
@@ -250,13 +250,13 @@ def _unsound(step: incident_model.Step) -> bool:
 
 
 def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:
-    """Return the lines of a run that another run blocks, with that run's name, start and step, and what to do."""
+    """Return the lines for a run that is blocked: the name, start and step of the other run, and what to do."""
     fields = [*_other(words, other), ("next", words.say("screen.wait_for_it", until=other.get("until")))]
     return [words.say("screen.kept_out", host=host, touched=touched), *aligned(words, fields)]
 
 
 def _left(words: Words, host: str, data: Mapping[str, Any], *, touched: str) -> List[str]:
-    """Return the lines of a run that found the service healthy and its incident in use by another run."""
+    """Return the lines for a run that found the service healthy while another run was working on its incident."""
     other = data["locked_by"]
     fields = [*_other(words, other), ("next", words.say("screen.closes_it", until=other.get("until")))]
     head = words.say("screen.healthy_open", host=host, incident=data["id"], touched=touched)
@@ -273,7 +273,7 @@ def _other(words: Words, other: Mapping[str, Any]) -> List[Field]:
 
 
 def _maintenance(words: Words, host: str, until: Mapping[str, Any], look: Mapping[str, Any]) -> List[str]:
-    """Return the lines of a run that saw an outage in a maintenance window and changed nothing."""
+    """Return the lines for a run that found an outage in a maintenance window and changed nothing."""
     seen, reason = prose_steps.seen(words, look), until.get("reason")
     told = words.say("aside", text=until.get("until"), aside=reason) if reason else until.get("until")
     ends = "screen.end_variable" if until.get("source") == "variable" else "screen.end_maintenance"

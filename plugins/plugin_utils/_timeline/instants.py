@@ -36,7 +36,7 @@ def times(verdict: Mapping[str, Any], events: Sequence[Event]) -> Times:
         failing[0].get("first_failure_at") if failing else None,
     )
     begun = dict(last_value(records, "outage_started") or {})
-    # Without a good sign, the record has the first bad sign as earliest. Drop it, because it is not the last good sign.
+    # If there is no good sign, `earliest` in the record is the first bad sign. Drop it, because it is not a good sign.
     if begun.get("earliest") == begun.get("latest") and begun.get("earliest_source") in (None, begun.get("source")):
         begun["earliest"] = None
     first_good = None

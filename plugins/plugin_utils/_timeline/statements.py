@@ -212,7 +212,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     first = seen.get("first") or {}
     counted = first if recovery is None else triaged
     # If an earlier run could not count the rows, somebody may have replaced the database before this run counted them.
-    # So only the last good count was made before.
+    # So only the last good count is certainly from the earlier database.
     missed = bool(on_record.get("unseen")) and (_found_sound(counted) or not counted.get("row_counts"))
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")

@@ -67,7 +67,7 @@ class Target(NamedTuple):
 
 
 def _known(values: Any, kind: Any, *, parameter: str) -> Any:
-    """Return an instance of the named tuple kind from a mapping. Raises WatchError if a key is unknown or missing."""
+    """Return an instance of kind, a named tuple, from a mapping. Raises WatchError if a key is unknown or missing."""
     if not isinstance(values, dict):
         raise WatchError(f"{parameter}: must be a mapping, not {type(values).__name__}")
     for name in values:

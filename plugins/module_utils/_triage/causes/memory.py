@@ -69,7 +69,7 @@ def _may_be_node(name: Optional[str]) -> bool:
 
 
 def heap_oom(facts: Facts) -> Optional[Finding]:
-    """Report that the heap reached the limit of V8, and not a limit of the kernel."""
+    """Report that the heap reached V8's own limit, which is not a limit of the kernel."""
     words = facts.errors.signature("heap_oom")
     if not words or not facts.troubled:
         return None

@@ -110,7 +110,7 @@ def killed(facts: Facts) -> Optional[Finding]:
 
 
 def _sends(signal: str) -> Sequence[str]:
-    """Return the causes that can end a process with this signal. A signal that people send (except KILL) has none."""
+    """Return the causes that can end a process with this signal. HUP, INT, QUIT and TERM have none."""
     if signal == "KILL":
         return ("oom_kill",)
     return () if signal in SENT else _CRASHES

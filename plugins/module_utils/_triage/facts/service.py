@@ -71,7 +71,7 @@ class Unit(Part):
 
 
 class Environment(Part):
-    """The service's environment. required_missing is also empty if it is unknown."""
+    """The service's environment. required_missing is also empty if the missing variables are unknown."""
 
     required_missing: Sequence[str] = ()
     problems: Sequence[str] = ()
