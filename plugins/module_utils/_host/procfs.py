@@ -251,7 +251,7 @@ def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = 
     folder = os.path.realpath(app_dir)
     found = []
     for pid in pids(proc_root=proc_root):
-        # Most processes run in other folders. Reading this link takes a tenth of the time of read_process.
+        # Most processes run in other folders. Reading this link is ten times as fast as read_process.
         if _link(os.path.join(proc_root, str(pid), "cwd")) != folder:
             continue
         process = read_process(pid, proc_root=proc_root)

@@ -120,7 +120,7 @@ def describe(der: bytes) -> Dict[str, Any]:
 
 
 def from_pem(text: str) -> bytes:
-    """Return the first certificate of a PEM file as DER. It is the server's own; the others belong to its issuers.
+    """Return the first certificate of a PEM file as DER. It is the server's own. Any others belong to its issuers.
 
     Raises CertificateError.
     """

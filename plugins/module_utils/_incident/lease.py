@@ -276,7 +276,7 @@ def refusal(held: Dict[str, Any], *, state_dir: str) -> Message:
 
 
 def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int]:
-    """Lock the file `work` for a run. Raises LeaseError if the run has lost the lease."""
+    """Lock the file `work` and renew the lease of a run. Return the descriptor or None. Raises LeaseError."""
     descriptor: Optional[int] = None
     try:
         seat.prepare()

@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 
 class Update(NamedTuple):
-    """New values for a record. None and empty lists keep the current value."""
+    """New values for a record. None and empty lists keep the recorded value."""
 
     severity: Optional[str] = None
     detected_at: Optional[str] = None

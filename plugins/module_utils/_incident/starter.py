@@ -300,7 +300,7 @@ def settle_doubt(
 def damage(look: Mapping[str, Any]) -> List[str]:
     """Return the codes of the damage that sqlite_info reports, and UNCHECKED if it could not check everything.
 
-    A database that is not there has no damage that a person could accept.
+    A database that was not found has no damage that a person could accept.
     """
     found = {str(each["code"]) for each in look.get("problems") or () if each.get("level", "error") == "error"}
     if found & set(mounts.AWAY):

@@ -29,7 +29,7 @@ IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_fou
 # This code is accepted together with the codes of damage. It means that the database could not be checked completely.
 UNCHECKED = "unchecked"
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
-# Maximum size of a record in bytes. Even the record of an outage of one week is smaller.
+# Maximum size of a record in bytes. Even the record of a week-long outage is smaller.
 LARGEST = 1 << 23
 EMPTY: Dict[str, Any] = {
     "closed_at": None,
@@ -63,7 +63,7 @@ EMPTY: Dict[str, Any] = {
 _INSTANTS = ("detected_at", "answered_at", "mitigated_at", "closed_at")
 UNSEEN = ("runs", "opened_boot", "boot_id", "revision")
 _NUMBER = (int, float)
-# Allowed types of a record's fields (except times), and of the fields of the items in its lists.
+# Allowed types of a record's fields (except times) and of the fields in its list items.
 _KINDS: Dict[str, Tuple[type, ...]] = {
     **dict.fromkeys(("severity", "detected_by", "cause", "mitigated_from", "outcome", "boot_id"), (str, type(None))),
     **dict.fromkeys(("last_exit", "takeover", "data"), (dict, type(None))),

@@ -189,7 +189,7 @@ def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[s
 
 
 def kernel(question: Question) -> Dict[str, Any]:
-    """Search the kernel's log for lines about the out-of-memory killer."""
+    """Return the lines of the kernel log about the out-of-memory killer."""
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
     text, source, errors = "", None, []
     for argv in _kernel_commands(question):

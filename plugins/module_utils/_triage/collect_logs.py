@@ -84,7 +84,7 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
 
 
 def _changed_at(*paths: str) -> Optional[str]:
-    """Return the time of the latest change of the files and links.
+    """Return when the latest of these paths was changed, or None if that is unknown.
 
     For a link, the change of the link itself counts, because a new link activates a release.
     """
@@ -97,7 +97,7 @@ def _changed_at(*paths: str) -> Optional[str]:
 
 
 def log(question: Question) -> Dict[str, Any]:
-    """Read the end of the log file."""
+    """Return facts about the log file and from its last lines."""
     path = question.service.log_file
     try:
         text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES)
@@ -140,7 +140,7 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
 
 
 def journal(question: Question) -> Dict[str, Any]:
-    """Read the unit's journal.
+    """Return facts from the unit's journal.
 
     The lines of systemd about the unit come from a separate query, so they are found even if the service logs a lot.
     The query selects by fields that only the journal sets, because the service could log under the name of systemd.

@@ -29,7 +29,7 @@ _MOST_FILES = 500
 
 _DATABASE_NAMES = (".db", ".sqlite", ".sqlite3")
 _DELETED = " (deleted)"
-# Paths of devices, of files in memory, and of temporary files without a name (open(2), O_TMPFILE).
+# Paths of devices, of files in memory, and of temporary files without a name. See O_TMPFILE in open(2).
 _NO_NAME = re.compile(r"/(?:dev|proc)/|/memfd:|.*/#\d+\Z")
 
 OWN_FILES = (".env", "backend/.env")
@@ -57,7 +57,7 @@ def _open_files(pid: int) -> Tuple[int, List[Tuple[str, str]]]:
 
 
 def _written(pid: int, descriptor: str) -> bool:
-    """Return True if a descriptor is open for writing (proc_pid_fdinfo(5): flags in octal, as for open(2))."""
+    """Return True if a descriptor is open for writing. For the octal flags, see proc_pid_fdinfo(5) and open(2)."""
     with contextlib.suppress(OSError, ValueError):
         flags = int(status_fields(read(f"/proc/{pid}/fdinfo/{descriptor}")).get("flags", "0"), 8)
         return flags & os.O_ACCMODE != os.O_RDONLY

@@ -143,7 +143,7 @@ def _is_group(name: str) -> bool:
 
 
 def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
-    """Return the latest change of the existing paths. For a link, both the link and its target count."""
+    """Return the time of the latest change of the paths, or None. For a link, both the link and its target count."""
     times: List[float] = []
     for path in paths:
         with contextlib.suppress(OSError):

@@ -35,7 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 LIMIT = 20 * 1024 * 1024
 
-# Space in bytes that must stay free on the bundle's file system, because the recovery writes there too.
+# Space in bytes that must stay free on the bundle's file system, because the recovery writes to it too.
 _SPARE = 4 * 1024 * 1024
 # Minimum size of a bundle in bytes. If no folder has space for the whole bundle, a part of at least this size is saved.
 _LEAST = 256 * 1024

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A cause of an outage, as a rule of triage reports it."""
+"""A cause of an outage, as a triage rule reports it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Mismatch(NamedTuple):
     explains: Sequence[str] = ()
     # The rungs that cannot succeed because they need the setting.
     useless: Sequence[str] = ()
-    # True if a folder of the service is not there, for example because its disk is not mounted.
+    # True if a folder of the service is missing, for example because its disk is not mounted.
     disk: bool = False
 
 

@@ -184,7 +184,7 @@ def triage(
 
 
 def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the findings. on_record: the data of the incident's record."""
+    """Return the findings and the values that follow from the facts. on_record: the data of the incident's record."""
     found = causes_table.evaluate(facts)
     if on_record.get("state") == incident_store.ACCEPTED:
         found = [_accepted(finding, facts, on_record.get("accepted") or ()) for finding in found]

@@ -26,7 +26,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
 
-# Maximum length of the body of an issue or a comment, in characters.
+# Maximum length of an issue body or a comment, in characters.
 LONGEST = 65536
 _PAGES = 10
 _PER_PAGE = 100

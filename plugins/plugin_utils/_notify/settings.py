@@ -69,7 +69,7 @@ def problems(
 
 
 def _kind(value: Any) -> str:
-    """Return the type of a value, in words."""
+    """Return the type of a value for a message, such as "a list"."""
     names = {bool: "a boolean", int: "a number", float: "a number", type(None): "empty"}
     return (
         "a text"

@@ -55,7 +55,7 @@ _NEVER_REACHED = re.compile(
 # messages contain no data of the task.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-# Pattern for the error message of ssh or Ansible, and the last part of the id of the next step in the catalogue.
+# Pattern for the error message of ssh or Ansible, and the next step, as the last part of its message id.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
@@ -162,7 +162,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return bool(self._task.args.get("run")) or not _NEVER_REACHED.search(said)
 
     def _reach(self) -> bool:
-        """Try once to reach the host with a new connection."""
+        """Return True if the host can be reached with a new connection."""
         self._connection.close()
         # The reset() that connection plugins inherit only prints a warning.
         if type(self._connection).reset is not ConnectionBase.reset:

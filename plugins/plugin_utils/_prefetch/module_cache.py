@@ -8,8 +8,9 @@ Ansible packs a module with all its imports once per run, and discards it at the
 valid until the collection or ansible-core changes. So modules packed in an earlier run are put into Ansible's cache. A
 module that is missing, damaged or writable by other users is packed again as usual.
 
-If all hosts have the same Python and the controller has it too, the cached modules are compiled. The hosts then do not
-compile them for every task. A host with another Python ignores the compiled code and uses the source next to it.
+If all hosts have the same Python version and the controller has it too, the cached modules are compiled. The hosts then
+do not compile them for every task. A host with another Python version ignores the compiled code and uses the source
+next to it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _Source = Tuple[str, bytes]
 
 _COMPILE_SECONDS = 20.0
 _OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
-# Name of the file in a Python's folder that marks a failed compilation, so that the compilation is not tried again.
+# Name of the file that marks a failed compilation for a Python version, so that the compilation is not tried again.
 _FAILED = "failed"
 
 # This program is run by the Python that will load the compiled code. Input: names and sources. Output: compiled files
@@ -100,9 +101,10 @@ def lay() -> List[str]:
 
 
 def keep(pythons: Iterable[str] = ()) -> None:
-    """Keep this run's packed modules for the next run. Compile them if the controller can do so for the hosts' Python.
+    """Keep this run's packed modules for the next run. Compile them if the controller has the hosts' Python.
 
-    pythons: the tags of the hosts' Pythons, such as cpython-313. The modules are compiled only if there is exactly one.
+    pythons: the tags of the Python versions on the hosts, such as cpython-313. The modules are compiled only if there
+    is exactly one tag.
     """
     generation = os.path.join(home(), _fingerprint())
     hosts = set(pythons)
@@ -143,7 +145,7 @@ def _keep(folder: str, name: str, data: bytes) -> None:
 
 
 def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
-    """Compile the kept modules of a generation with a Python, if this machine has it, and keep the result."""
+    """Compile the kept modules of a generation for a Python version, if this machine has it, and keep the result."""
     kept = _kept(generation)
     missing = set(kept) - set(_kept(folder))
     program = _program(python) if missing and not os.path.exists(os.path.join(folder, _FAILED)) else None
@@ -164,7 +166,7 @@ def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
 
 
 def _program(python: str) -> Optional[str]:
-    """Return the program of the Python with a tag such as cpython-313, or None if this machine does not have it."""
+    """Return the path of the Python with a tag such as cpython-313, or None if this machine does not have it."""
     if python == here():
         return sys.executable
     release = re.fullmatch(r"cpython-3(\d+)", python)
@@ -173,7 +175,7 @@ def _program(python: str) -> Optional[str]:
 
 
 def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Optional[Dict[_Source, bytes]]:
-    """Return the compiled code of each source, or None if program is not the Python with the tag python."""
+    """Return the compiled code of each source, or None if program is not the Python with this tag."""
     given = json.dumps([[name, base64.b64encode(source).decode("ascii")] for name, source in sources])
     try:
         done = subprocess.run(
@@ -187,7 +189,7 @@ def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Option
         )
         answer = json.loads(done.stdout)
         made = {source: base64.b64decode(code) for source, code in zip(sources, answer["made"])}
-    # The program may be missing, or may not be a Python.
+    # The program may be missing, or may not be a Python interpreter.
     except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return made if answer.get("python") == python and len(made) == len(sources) else None
@@ -221,14 +223,14 @@ def _of_this_run() -> str:
 
 
 def _compiled(generation: str) -> List[str]:
-    """Return the folders of a generation with compiled code, one for each Python."""
+    """Return the folders of a generation with compiled code, one for each Python version."""
     if not os.path.isdir(generation):
         return []
     return [os.path.join(generation, name) for name in os.listdir(generation) if name.startswith(_COMPILED)]
 
 
 def _kept(generation: str) -> Dict[str, str]:
-    """Return the files of a generation by the names that Ansible uses, or none if other users may write there."""
+    """Return the files of a generation by the names that Ansible uses, or {} if other users may write to its folder."""
     if not all(_private(folder) for folder in (home(), generation)):
         return {}
     names = (name for name in os.listdir(generation) if name.startswith(_PREFIX))

@@ -112,7 +112,7 @@ class Packer:
             self._pack([FIRST])
 
     def begun(self, module: str) -> None:
-        """Pack the modules that usually follow. Call it when a task with a module of this collection begins."""
+        """Pack the modules that usually follow. Call it when a task with one of this collection's modules begins."""
         if module == FIRST and self._imports is None:
             self._imports = threading.Timer(_PAUSE, _import_later)
             self._imports.daemon = True
@@ -123,7 +123,7 @@ class Packer:
     def ended(self, module: str, fields: Mapping[str, Any]) -> None:
         """Record the Python of a host. If the service is healthy, stop, because no other module follows.
 
-        Call it with the successful result of a module of this collection.
+        Call it with each successful result of this collection's modules.
         """
         if module != FIRST:
             return

@@ -121,7 +121,7 @@ class Document:
 
 
 def compose(words: Words, incident: incident_model.Incident) -> Document:
-    """Return the content of the postmortem of an incident."""
+    """Return the content of an incident's postmortem."""
     causes = [finding for finding in incident.findings if prose_causes.likely(finding)]
     noted = [finding for finding in incident.findings if not prose_causes.likely(finding)]
     login = prose.login(words, *prose.logged_in(incident))

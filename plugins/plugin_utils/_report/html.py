@@ -37,7 +37,7 @@ class Entry:
 
 
 def _render(words: Words, template: str, **values: Any) -> str:
-    # Compiled when it is first needed, because most runs write no page.
+    # A template is compiled when it is first needed, because most runs write no page.
     if template not in _TEMPLATES:
         _TEMPLATES[template] = _ENVIRONMENT.from_string(template)
     return _TEMPLATES[template].render(language=words.language, policy=_POLICY, style=_STYLE, say=words.say, **values)

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _WIDTH, _LEFT, _RIGHT = 960, 150, 24
 _LANE, _BAR = 30, 18
 _MARK_ROW = 17
-# Width of a normal and of a wide (such as Japanese) character of a label, in units of the drawing.
+# Widths of a normal and of a wide (such as Japanese) label character, in drawing units.
 _CHARACTER, _WIDE = 6.6, 12.5
 _TICK = 78
 _STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)

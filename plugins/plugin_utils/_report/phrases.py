@@ -38,12 +38,12 @@ def message_of(texts: Mapping[str, Any], name: str) -> object:
 
 
 def text_of(words: Words, texts: Mapping[str, Any], name: str) -> str:
-    """Return text of a result in this language, without a full stop. Text without a message is quoted."""
+    """Return a text of a result in this language, without a full stop. Text without a message is quoted."""
     return bare(words.message(message_of(texts, name), texts.get(name)))
 
 
 def texts_of(words: Words, texts: Mapping[str, Any], name: str) -> List[str]:
-    """Return a list of texts of a result in this language. If one of them has no message, all of them are quoted."""
+    """Return a result's list of texts in this language. If one of them has no message, all of them are quoted."""
     found, told = texts.get(name) or [], message_of(texts, name)
     known = told if isinstance(told, list) and len(told) == len(found) else [None] * len(found)
     return [bare(words.message(each, text)) for each, text in zip(known, found)]

@@ -157,7 +157,7 @@ def _scarce(incident: incident_model.Incident) -> List[str]:
 
 
 def _with(words: Words, key: str, seen: str, **values: object) -> str:
-    """Return a sentence, and add the measured value if it is on record."""
+    """Return a sentence with the measured value, if it was recorded."""
     told = words.say(key, **values)
     return words.say("aside", text=told, aside=seen) if seen else told
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The causes of an outage in words."""
+"""Texts about the causes of an outage."""
 
 from __future__ import annotations
 

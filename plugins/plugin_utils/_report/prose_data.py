@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The data of the service in words: its rows, their loss, and the files that were kept."""
+"""Texts about the service's data: its rows, their loss, and the files that were kept."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
 
 
 def data_loss(words: Words, incident: incident_model.Incident) -> str:
-    """Return the data-loss verdict in words."""
+    """Return the text of the data-loss verdict."""
     told = data_verdict.text(words, incident.data_loss, statements.why_of_data_loss(incident.statements))
     untouched = incident.data_loss == statements.SUSPECTED and incident.stated("nothing_started") == statements.YES
     return words.say("data_loss.untouched", verdict=told) if untouched else told

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How an outage was detected, and the users and requests that it affected, in words."""
+"""Texts about how an outage was detected, and about the users and requests that it affected."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rungs and remedies of a recovery in words: which were tried or skipped, and what each of them changed."""
+"""Texts about the rungs and remedies of a recovery: which were tried or skipped, and what each of them changed."""
 
 from __future__ import annotations
 

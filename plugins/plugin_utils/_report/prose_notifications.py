@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The notifications of an incident in words: contacts, channels, and why."""
+"""Texts about the notifications of an incident: contacts, channels and reasons."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _names(escalation: Mapping[str, Any]) -> Dict[str, str]:
-    """Return the names of the contacts. Older timelines have only the names of the contacts of the last rule."""
+    """Return the names of the contacts. Older timelines contain only the contact names of the last rule."""
     names = dict(zip(escalation.get("contacts") or [], escalation.get("to") or []))
     return {str(key): str(name) for key, name in {**names, **(escalation.get("names") or {})}.items()}
 

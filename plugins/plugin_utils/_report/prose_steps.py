@@ -267,7 +267,7 @@ def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
         if not data["changed"]:
             parts = [words.say("came.already", state=called)]
         # In check mode, the result has only the state before and the expected state. If there was no process, the stop
-        # cancelled a restart that the service manager was about to make.
+        # cancelled a restart by the service manager.
         elif not before and state == "stopped":
             parts = [called]
         elif before and state == "started":

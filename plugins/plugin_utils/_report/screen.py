@@ -95,7 +95,7 @@ def summary(
         fields.append(_counted(words))
     known = incident.incident or words.say("screen.none")
     head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)
-    # If there is no postmortem, nothing is shortened, because the text is only on the screen.
+    # If there is no postmortem, nothing is shortened, because no other copy of the text exists.
     return [head, *aligned(words, fields, most=LINES - 1 if document else None)]
 
 

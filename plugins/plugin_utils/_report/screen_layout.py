@@ -34,7 +34,7 @@ def one_line(text: str) -> str:
 
 
 def columns(text: str) -> int:
-    """Return the number of columns of text in a terminal. A wide character has two."""
+    """Return the number of terminal columns that text needs. A wide character needs two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 

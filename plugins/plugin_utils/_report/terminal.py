@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The summary and the progress lines on the screen, between the lines of Ansible."""
+"""Shows the summary and the progress lines on the screen, between Ansible's own lines."""
 
 from __future__ import annotations
 

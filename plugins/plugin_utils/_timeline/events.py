@@ -105,7 +105,7 @@ def module_of(event: Mapping[str, Any]) -> Optional[str]:
 
 
 def results(events: Sequence[Event], *modules: str) -> Iterator[Dict[str, Any]]:
-    """Yield the data of the results of the given modules. modules: short names."""
+    """Yield the result data of the given modules. modules: short names."""
     for event in events:
         if event["kind"] == "task" and module_of(event) in modules and event.get("data"):
             yield event["data"]

@@ -49,7 +49,7 @@ class Watch:
     """Keeps the start of each running task, and reports tasks that have run for an interval. Thread-safe."""
 
     def __init__(self, say: Say, *, before: Callable[[], None] = lambda: None) -> None:
-        """Make a watch that reports by calling say(). Its thread starts with the first task after begin.
+        """Create a watch that reports by calling say(). Its thread starts with the first task after begin().
 
         before: called before each check for long tasks, so that the tasks that have ended are removed first.
         """

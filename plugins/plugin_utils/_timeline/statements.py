@@ -59,7 +59,7 @@ class Facts:
     # True if the service was started, or the database replaced, after rows_after was counted.
     started_since: bool = False
     suspected: bool = False
-    # True if rows_after are those of a new database that replaced the one of rows_before.
+    # True if rows_after was counted in a new database that replaced the earlier one.
     replaced: bool = False
     # True if a database recovery in this incident reported that rows were lost.
     lost: bool = False

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tasks of Ansible and their results, as entries of the timeline.
+"""Ansible tasks and their results, as entries of the timeline.
 
 An entry is an event without version, time and run. It contains no argument, no loop item and no filled-in name.
 """
@@ -53,7 +53,7 @@ class Task:
 
     @classmethod
     def of(cls, task: Any) -> Task:
-        """Return the constant data of a task of Ansible."""
+        """Return the constant data of an Ansible task."""
         action, source = action_of(task), task.get_ds()
         name = kinds.static(source.get("name") if isinstance(source, dict) else None)
         return cls(

@@ -33,5 +33,5 @@ class Part(types.SimpleNamespace):
 
 
 def entries(facts: Any) -> Sequence[Mapping[str, Any]]:
-    """Return the list of facts of a part. The list is empty if the part could not be collected."""
+    """Return a part's list of facts. The list is empty if the part could not be collected."""
     return facts if isinstance(facts, list) else []

@@ -24,7 +24,7 @@ _ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
 # If a process ends within this time, in seconds, it has failed to start.
 _START_SECONDS = 20.0
 
-# Maximum number of exits of the unit that triage collects.
+# Maximum number of unit exits that triage collects.
 _MOST_EXITS = 20
 
 
