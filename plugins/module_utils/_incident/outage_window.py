@@ -95,7 +95,7 @@ def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
 def first_answer(
     *, first_failure_at: Optional[str], first_healthy_at: str, process_started_at: Optional[str], said_at: Optional[str]
 ) -> Dict[str, str]:
-    """Return when a service that systemd restarted answered again, and the source of that time.
+    """Return the time at which a service answered again after a restart by systemd, and the source of that time.
 
     If no probe failed, the service answered before the first probe. The time is then an estimate.
     """
@@ -114,7 +114,7 @@ def ending(
     restarts: Optional[int] = None,
     said_at: Optional[str] = None,
 ) -> Ending:
-    """Return how the outage ended. The service was healthy at seen_at, and no run is working on the incident.
+    """Return how the outage ended. seen_at: when the service was found healthy. No run is working on the incident.
 
     serving_since: start of the process that serves now, or None if unknown. restarts: number of automatic restarts
     by systemd since a person last started the unit (NRestarts), or None if unknown. said_at: when that process logged

@@ -271,8 +271,8 @@ def settle_doubt(
 ) -> bool:
     """Release the service and record why its data are no longer in doubt; return True if it was held.
 
-    state: SOUND after a check, ACCEPTED if a person accepts the damage. look: the result of sqlite_info at that time.
-    The person accepts only the damage and the row counts in this result, and no later damage. Raises HoldError.
+    state: SOUND after a check, ACCEPTED if a person accepts the damage. look: the result of sqlite_info. A person
+    accepts only the damage and the row counts in this result, and no later damage. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
     record = incident_store.current(state_dir)

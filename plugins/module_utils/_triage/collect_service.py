@@ -156,7 +156,7 @@ def _process_environments(question: Question) -> List[Tuple[str, Mapping[str, st
 def _read_files(
     paths: Sequence[str], *, optional: Sequence[str], timeout: float
 ) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
-    """Return the variables of environment files, and problems. A file on a dead mount does not block the other files.
+    """Return the variables of environment files, and the problems. A file on a dead mount does not block other files.
 
     An optional file that does not exist is not a problem.
     """

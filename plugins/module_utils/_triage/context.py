@@ -166,7 +166,7 @@ def why(done: commands.Completed) -> str:
 
 
 def end_of(text: str, *, limit: int) -> Tuple[str, bool]:
-    """Return at most the last limit characters, from the beginning of a line, and whether text was left out."""
+    """Return the last lines of a text (at most limit characters), and whether lines were left out."""
     return (text, False) if len(text) <= limit else (text[-limit:].partition("\n")[2], True)
 
 

@@ -148,7 +148,7 @@ def _size(top: str) -> int:
 
 
 def _shorten(data: bytes, *, limit: int) -> bytes:
-    """Return at most the last limit bytes, from the beginning of a line, because the end of a log matters most."""
+    """Return the last lines of data (at most limit bytes), because the end of a log matters most."""
     if len(data) <= limit:
         return data
     return data[len(data) - limit :].partition(b"\n")[2] if limit > 0 else b""

@@ -215,7 +215,7 @@ def _of_environment(facts: Facts) -> List[Mismatch]:
     return found
 
 
-# Settings whose problem is already reported elsewhere if the unit has one of these load states.
+# Settings whose problem is already reported if the unit has one of these load states.
 _REPORTED = {"nexus_unit": ("masked", "bad-setting", "error", "not-found")}
 # Under systemd, a restart does not need these variables, because the unit has its own settings.
 _OF_UNIT = ("nexus_command", "nexus_environment_file", "nexus_user")

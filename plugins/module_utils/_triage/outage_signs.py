@@ -38,7 +38,7 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
         sign(unit.exited_at or unit.active_exit_at, "bad", f"unit {unit.name}: main process ended")
     ends = _ends(facts)
     # Report the first exit. If the unit was started after it, also report the last exit, because the service may have
-    # served in between.
+    # served between the two exits.
     started = [item["at"] for item in facts.journal.starts]
     again = ends[-1:] if any(ends[0]["at"] <= at <= ends[-1]["at"] for at in started if ends) else []
     for item in [*ends[:1], *again]:

@@ -61,7 +61,7 @@ def instant(text: Optional[str]) -> Optional[float]:
 
 
 def work(incident: incident_model.Incident) -> List[Bar]:
-    """Return when each part ran, in the order of LANES."""
+    """Return the periods in which each part ran, in the order of LANES."""
     bars: List[Bar] = []
     latest: Dict[str, Bar] = {}
     for step in incident.steps:

@@ -121,7 +121,7 @@ def _bar(
 def _marks(
     words: Words, incident: incident_model.Incident, pieces: Sequence[chart.Piece]
 ) -> Tuple[List[Tuple[str, float, int]], int]:
-    """Return name, position and row of each time, so that no two labels overlap, and the number of rows."""
+    """Return the name, position and row of each time, and the number of rows. Labels in a row do not overlap."""
     placed: List[Tuple[str, float, int]] = []
     free: List[float] = []
     for name, at in prose_times.marks(words, incident):

@@ -28,7 +28,7 @@ class Climb:
 
 
 def ladder(words: Words, incident: incident_model.Incident) -> str:
-    """Return which rungs were tried and which one succeeded, grouped by run if there were several runs."""
+    """Return the rungs with their results, grouped by run if there were several runs."""
     if not incident.rungs_tried and not incident.rungs_skipped:
         if not incident.rung:
             return words.say("ladder.none")
@@ -96,7 +96,7 @@ def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str
     remediated = Climb(None, words.name("part", "remediation"), remedies(words, incident, run=run))
     other = Climb(None, "", [])
     for step in incident.steps:
-        # The remedies list their changes themselves, and notifications are listed elsewhere.
+        # Notifications have their own section, and the changes of the remedies are already listed.
         if step.role == "escalation" or (step.role == "remediation" and remediated.facts):
             continue
         if step.weight != incident_model.CHANGE or run not in (None, step.run):

@@ -101,7 +101,7 @@ def checked(step: incident_model.Step) -> bool:
 
 
 def broken(step: incident_model.Step) -> bool:
-    """Return True if a step failed because an action failed, not because its playbook failed on purpose."""
+    """Return True if a step failed because of its action, and not because of a fail or assert task."""
     return step.kind == "unreachable" or str(step.action).rsplit(".", 1)[-1] not in ("fail", "assert")
 
 
@@ -133,7 +133,7 @@ def validated(step: incident_model.Step) -> bool:
 
 
 def refused(step: incident_model.Step) -> List[Mapping[str, Any]]:
-    """Return the invalid settings that a step found, or nothing for other steps. Each has message and messages."""
+    """Return the invalid settings that a step found, or [] for other steps. Each has the keys message and messages."""
     module = allowlist.own_module(step.action or "")
     if module == "fail_settings" or validated(step):
         return [{"message": each} for each in step.data.get("problems") or []]
@@ -196,7 +196,7 @@ def _name(words: Words, step: incident_model.Step) -> str:
 
 
 def _came(words: Words, step: incident_model.Step) -> str:
-    """Return the result of a step: from its data, or why it failed, and whether its connection was lost."""
+    """Return the result of a step, or why it failed, and for how long its connection was lost."""
     lost_for = (step.data.get("connection_lost") or {}).get("seconds")
     told = _said(words, step)
     parted = [] if lost_for is None else [words.say("came.lost", seconds=words.duration(lost_for))]

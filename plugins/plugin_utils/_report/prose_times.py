@@ -50,7 +50,7 @@ def still_down(incident: incident_model.Incident) -> bool:
 
 
 def lasted(words: Words, incident: incident_model.Incident) -> str:
-    """Return the length of the outage in one or two words. If it has not ended, return the length so far."""
+    """Return the length of the outage as a short text. If the outage has not ended, return its length so far."""
     told = words.duration(incident.durations.outage)
     if incident.outcome == "unreachable":
         return words.say("outage.unreached", outage=told)
@@ -90,7 +90,7 @@ def sources(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
-    """Return when runs were interrupted, and at which task."""
+    """Return the time of each interruption of a run, and a text that names the task."""
     names = prose_ladder.run_names(words, incident)
     told = []
     for run in incident.runs:

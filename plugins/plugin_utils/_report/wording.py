@@ -25,9 +25,9 @@ class Wording:
         self._of_run = {**self._of_run, **chosen}
 
     def of_run(self) -> catalogue.Words:
-        """Return the words for texts about the run as a whole."""
+        """Return the catalogue for texts about the run as a whole."""
         return self.of(self._of_run.get("language"), self._of_run.get("timezone"))
 
     def of(self, language: Optional[str], timezone: Optional[str]) -> catalogue.Words:
-        """Return the words for an incident with this language and time zone."""
+        """Return the catalogue for an incident with this language and time zone."""
         return catalogue.of(language or self._language, timezone or self._timezone)

@@ -72,7 +72,7 @@ def opened(events: Iterable[Event]) -> Dict[str, str]:
 
 
 def opens(event: Event) -> bool:
-    """Return True if an event is a result of an incident module that names an incident of this run."""
+    """Return True if an event is a result of incident or incident_info that names an incident of this run."""
     of_module = event["kind"] == "task" and module_of(event) in allowlist.OF_INCIDENT
     return of_module and bool(event.get("data", {}).get("id")) and not is_left(event["data"], event.get("status"))
 

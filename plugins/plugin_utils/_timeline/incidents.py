@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model
 
 
 def from_events(events: Iterable[Event]) -> List[Incident]:
-    """Return the incidents in the events of any number of runs, one for each incident and host."""
+    """Return the incidents in the events of any number of runs, one item for each incident and host."""
     return list(each_from_events(events))
 
 

@@ -156,7 +156,7 @@ def _ended(
 
 
 def _times(clock: Optional[progress.Clock]) -> Dict[str, Any]:
-    """Return when a task began and how many seconds it took, or nothing if that is unknown."""
+    """Return the start of a task and its duration in seconds, or {} if they are unknown."""
     return {"start": timestamps.iso(clock.began), "duration": round(clock.seconds, 3)} if clock else {}
 
 
