@@ -19,7 +19,7 @@ class ActionModule(unreachable.OnHost):
         return unreachable.look(quoted(result.get("msg"))) if unreachable.silent(result) else result
 
     def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
-        """In mode watch, return the severity "unreachable". The other modes follow a start, so they fail."""
+        """Return a result with the severity "unreachable" in mode watch. In other modes, return a failure."""
         if self._task.args.get("mode", "watch") == "watch":
             return unreachable.look(why)
         return super().without_answer(host, why)

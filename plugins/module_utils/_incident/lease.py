@@ -142,7 +142,7 @@ class Seat:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the lease. Raises OSError, or LeaseError if another call does not release the lock."""
+        """Run the block under the lock of the lease. Raises OSError, or LeaseError if the lock stays taken."""
         path = self._path("lock")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:

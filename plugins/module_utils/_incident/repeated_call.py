@@ -108,7 +108,7 @@ def once(
 
 
 def _acts(params: Mapping[str, Any]) -> bool:
-    """Return True if a call may change anything. Only a health probe that has neither open nor run changes nothing."""
+    """Return True if a call may change anything. Only a health probe in mode watch, without open and run, does not."""
     return bool(params.get("mode") != "watch" or params.get("open") or params.get("run"))
 
 

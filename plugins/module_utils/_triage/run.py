@@ -4,8 +4,8 @@
 
 """Collect all facts that a person would check during an outage, in one pass with limited time and size.
 
-triage_pass runs the parts in child processes. This process itself accesses no path of the service, which could hang.
-The causes package interprets the facts.
+triage_pass runs the parts in child processes. This process itself does not access paths of the service, because that
+could hang. The causes package interprets the facts.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str
 
 
 def held(words: Words, rung: incident_model.Rung) -> str:
-    """Return the result of a rung in one or two words."""
+    """Return the result of a rung as a short text."""
     if rung.held:
         return words.say("held.held")
     if rung.serves:

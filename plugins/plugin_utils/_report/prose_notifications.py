@@ -65,7 +65,7 @@ def _ways(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[
 
 
 def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
-    """For a run in check mode, return who would be notified, and who would be notified if the recovery fails."""
+    """For a run in check mode, return who would be notified now, and who if the recovery fails."""
     escalation: Mapping[str, Any] = incident.escalation
     if not escalation:
         return [words.say("notified.undecided")]

@@ -181,7 +181,7 @@ def without_incident(words: Words, host: str, events: Sequence[timeline_events.E
 
 
 def hosts(words: Words, ended: Mapping[str, Sequence[str]]) -> Tuple[str, List[str]]:
-    """Return tone and lines for all hosts of a run, by outcome. Hosts that need a person are named."""
+    """Return tone and lines for all hosts of a run, by outcome. Healthy hosts are only counted."""
     counts = {name: ended.get(name) or [] for name in allowlist.SUMMARY}
     number = sum(map(len, counts.values()))
     what = [

@@ -24,7 +24,7 @@ VERSION = 1
 # The rungs of the ladder, and the recovery that a person starts.
 RUNGS = (*recovery_ladder.RUNGS, "database_recovery")
 
-# The reasons why a step is in the short timeline.
+# The weights of a step. A step with the weight DETAIL is not in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
 # The service is healthy again: a run recovered it, systemd or our timer on the host restarted it, or a person fixed it.

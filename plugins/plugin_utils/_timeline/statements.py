@@ -258,7 +258,7 @@ def _found_sound(triage: Mapping[str, Any]) -> bool:
 
 
 def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Sequence[Any]]) -> Optional[bool]:
-    """Return True if the service answered after the last start of the run, or None if there has been no check since."""
+    """Return True if the service answered after the run last started it, or None if it has not been checked since."""
     if by_itself:
         return None if seen.get("stopped") else True
     if seen.get("outcome") == "unreachable":
