@@ -117,7 +117,8 @@ def unit(question: Question) -> Dict[str, Any]:
             "user": raw.get("User") or None,
             "group": raw.get("Group") or None,
             "more_groups": bool(raw.get("SupplementaryGroups")),
-            # True if the unit has its own root folder or a dynamic user. Paths or users of the host then do not apply.
+            # True if the unit has its own root folder or a dynamic user. In this case, paths and users of the host do
+            # not apply.
             "confined": bool(raw.get("RootDirectory") or raw.get("RootImage")) or raw.get("DynamicUser") == "yes",
             # Only a value that begins with a slash is a required folder. Others are optional, or mean a home folder.
             "needed_folder": raw.get("WorkingDirectory") if raw.get("WorkingDirectory", "").startswith("/") else None,
@@ -207,7 +208,7 @@ def environment(question: Question) -> Dict[str, Any]:
 
     database = path_of(lambda name: name == service.db_path_variable)
     names = {name for _source, values in sources for name, value in values.items() if value}
-    # Report missing variables only if all variables are known: from a running process, or because every file was read.
+    # Report missing variables only if all variables are known: the process is running, or every file was read.
     told = bool(running) or (bool(sources) and not problems)
     heap = _HEAP.search(first(lambda name: name == "NODE_OPTIONS")[0] or "")
     return found(

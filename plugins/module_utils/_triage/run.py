@@ -40,11 +40,11 @@ class TriageError(Exception):
 def is_older(
     held: Optional[Mapping[str, Any]], created_at: str, *, on_record: Mapping[str, Any], opened_at: str = ""
 ) -> bool:
-    """Return True if a database is the one that the service had before a hold because of a configuration mismatch.
+    """Return True if a database is older than a hold that was set because of a configuration mismatch.
 
-    An example of such a hold: the folder of the database was missing. A database that was created before the hold is
-    the one that the service had. If the hold has been lost, for example at a reboot, opened_at is used instead: the
-    time when the incident was opened. held: the current hold, or None. created_at: when the database was created.
+    Such a hold does not concern the data: for example, the folder of the database was missing. So an older database is
+    the one that the service had before. If the hold has been lost, for example at a reboot, opened_at is used instead:
+    the time when the incident was opened. held: the current hold, or None. created_at: when the database was created.
     on_record: the data of the incident's record.
     """
     if not created_at or on_record.get("state") == incident_store.IN_DOUBT:

@@ -72,7 +72,7 @@ _clean = functools.lru_cache(maxsize=4096)(_cleaned)
 
 
 def static(template: object) -> Optional[str]:
-    """Return the constant part of a name or message of a playbook, or None if nothing readable is left.
+    """Return the constant part of a name or message in a playbook, or None if nothing readable is left.
 
     Each template expression becomes an ellipsis, because its value at run time may be a secret. A template expression
     in brackets at the end is left out, because it is meant only for the screen.
