@@ -13,6 +13,7 @@ from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 
 SIDE_FILES = ("", "-wal", "-shm", "-journal")
@@ -68,7 +69,12 @@ def inside(path: str, folder: str) -> bool:
 
 
 def rights(path: str, user: str) -> safe_open.Rights:
-    """Return the uid and gid to use for changes to a path, or None to keep the current account. Raises OSError."""
+    """Return the uid and gid to use for changes to a path, or None to keep the current account.
+
+    Raises OSError, and IdentityError if this process may not act as user.
+    """
+    if user:
+        run_as.resolve(user, folder=path)
     return safe_open.rights_on(path, user=safe_open.account_rights(user))
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import pwd
 import stat
 import struct
 import time
@@ -335,6 +336,16 @@ def free_bytes(folder: str) -> int:
     """Return the number of bytes that are free on the file system of folder. Raises OSError."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
+
+
+def require_user(name: Optional[str]) -> None:
+    """Raise SqliteError if a user is given that does not exist on this host."""
+    if not name:
+        return
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        raise SqliteError(message("reason.owner.no_user", user=repr(name))) from None
 
 
 def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:
