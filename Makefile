@@ -1,32 +1,32 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# All tasks of this project. `make demo` and `make test` install everything that they need.
+# All project tasks. `make demo` and `make test` install everything that they need.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-# Ansible needs a UTF-8 locale; C.UTF-8 is on every Debian.
+# Ansible needs a UTF-8 locale. Every Debian system has C.UTF-8.
 export LC_ALL := C.UTF-8
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# For programs that call other programs of the environment.
+# For programs that start other programs from the virtual environment.
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
 # Python programs without the suffix .py, which Ruff does not find by itself.
 PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
-# Exceptions for vermin: names of Python 3.9 that the code checks before use, and a field with the name of a Python 2
-# function.
+# Names that vermin must ignore: two Python 3.9 functions that are called only if they exist, and a field that has the
+# name of a Python 2 function.
 GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
-# One more than the number of cores, because most tests wait from time to time.
+# One more than the number of cores, because most tests spend some time waiting.
 TEST_PROCESSES = $$(($$(nproc) + 1))
 
-# Tests that take minutes each, only for make nightly. The first runs all commands of docs/eda.md, the second has sixty
-# hosts.
+# Tests that take minutes each, only for make nightly. The first test runs all commands of docs/eda.md. The second test
+# recovers sixty hosts.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
 
 # Drills that take minutes, or that resemble another drill and test code that rarely changes. make nightly runs them.
@@ -73,7 +73,7 @@ unit: $(VENV)/test.stamp ## Test the logic; a minute or two
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal tests/unit tests/fuzz
 
-fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a secret; minutes
+fuzz: $(VENV)/test.stamp ## Search for input that breaks a parser or reveals a secret; minutes
 	FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
 # Each process runs complete files, because in some files a test needs the previous test.
@@ -103,7 +103,7 @@ cores: $(VENV)/demo.stamp ## Run unit tests, a recovery and sanity tests on ever
 sanity: $(VENV)/test.stamp ## Run ansible-test sanity
 	$(WITH_PATH) tests/publish/sanity
 
-release: $(VENV)/test.stamp $(VENV)/publish.stamp ## Build the tarball, check it, install it into an empty folder, run it from there
+release: $(VENV)/test.stamp $(VENV)/publish.stamp ## Build and check the tarball, install it into an empty folder, and run it from there
 	$(WITH_PATH) tests/publish/release
 
 audit: $(VENV)/test.stamp $(VENV)/publish.stamp ## Check the tools and the demo service's packages for known vulnerabilities
@@ -117,10 +117,10 @@ torture: ## Kill writers and recoveries, and count lost rows; minutes
 	tests/install strace
 	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
 
-flip: $(VENV)/test.stamp ## Replace files right before each system call that uses one, as a hostile user could; a full run takes half an hour
+flip: $(VENV)/test.stamp ## Replace each file right before a system call uses it, as a hostile user could; a full run takes half an hour
 	$(BIN)/python tests/flip/flip.py $(FLIP)
 
-bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md, an hour; ONLY=name for some
+bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals and write docs/benchmarks.md; an hour; ONLY=name for some
 	tests/install sqlite3 lsof
 	molecule/hosts/install
 	$(WITH_PATH) $(BIN)/python tests/bench/run $(ONLY)
@@ -136,10 +136,10 @@ docs: $(VENV)/test.stamp ## Generate pages from the code; the HTML pages of modu
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs/site build/docs/source build/docs/html
 	echo "build/docs/html/index.html"
 
-clean: ## Remove the files that these targets made
+clean: ## Remove the files that these targets created
 	rm -rf $(VENV) .demo build .mypy_cache .ruff_cache .pytest_cache .ansible
 
-# The stamp means that the requirements are installed. If the list changes, it is installed again.
+# The stamp file shows that the requirements are installed. If the list changes, make installs the requirements again.
 $(VENV)/%.stamp: requirements-%.txt
 	@demo/install
 	echo "Installing $(notdir $<) into $(VENV), a minute the first time"
