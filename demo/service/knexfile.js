@@ -28,7 +28,7 @@ function section(filename) {
 }
 
 module.exports = {
-  // Without NODE_ENV, the knex command uses this section. Its database is not that of the service.
+  // Without NODE_ENV, the knex command uses this section, which has a different database from the service's.
   development: section('backend/itsm_dev.db'),
   production: section(process.env.DATABASE_PATH || 'backend/itsm_nexus.db'),
 };

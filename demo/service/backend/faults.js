@@ -11,12 +11,12 @@ const log = require('./log');
 const LEAK_MIB = 16;
 const DOUBLES_PER_MIB = (1024 * 1024) / 8;
 
-/** What can't be broken from outside. Mounted only when NEXUS_DEMO_FAULTS says so. */
+/** Routes that cause faults which nobody can cause from outside. They exist only if NEXUS_DEMO_FAULTS is "on". */
 module.exports = function faults() {
   const router = express.Router();
   const kept = [];
 
-  // Plain arrays are in V8's heap, so --max-old-space-size limits them; a Buffer would not count.
+  // Plain arrays are in V8's heap, so --max-old-space-size limits them. A Buffer is outside the heap.
   router.post('/leak', (request, response) => {
     kept.push(new Array(LEAK_MIB * DOUBLES_PER_MIB).fill(Math.random()));
     log.error(`Leaking: ${kept.length * LEAK_MIB} MiB kept`);

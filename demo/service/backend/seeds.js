@@ -12,7 +12,7 @@ const log = require('./log');
 const BCRYPT_ROUNDS = 10;
 
 async function users() {
-  // Without ADMIN_PASSWORD nobody knows the password, which is safer than a known default.
+  // Without ADMIN_PASSWORD, the password is random and not shown. This is safer than a known default.
   const secrets = { admin: process.env.ADMIN_PASSWORD || crypto.randomBytes(24).toString('base64url') };
   const created_at = new Date().toISOString();
   const roles = { admin: 'admin', manager: 'manager', analyst: 'analyst', viewer: 'viewer' };
@@ -63,7 +63,7 @@ function userActivity() {
   return [{ user_id: 1, activity: 'account_created', created_at: new Date().toISOString() }];
 }
 
-// In the order that foreign keys require.
+// The tables, in the order that their foreign keys require.
 const SEEDS = {
   users,
   assets,
@@ -73,7 +73,7 @@ const SEEDS = {
   user_activity: userActivity,
 };
 
-/** Fills every table that is empty: a lost database comes back looking healthy, as the real service's does. */
+/** Fills empty tables at each start. So a new, empty database looks healthy, as in the real service. */
 async function seedEmptyTables(knex) {
   for (const [table, rows] of Object.entries(SEEDS)) {
     if (!(await knex(table).first())) {

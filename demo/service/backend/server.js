@@ -29,9 +29,9 @@ const settings = {
   certificate: path.resolve(ROOT, process.env.SSL_CERT_PATH || 'backend/ssl/server.crt'),
   key: path.resolve(ROOT, process.env.SSL_KEY_PATH || 'backend/ssl/server.key'),
   jwtSecret: process.env.JWT_SECRET,
-  // If releases apply migrations, the start does not.
+  // If each release applies its own migrations, set MIGRATE_ON_START=false.
   migrate: process.env.MIGRATE_ON_START !== 'false',
-  // off | on (the routes below /api/v1/faults) | start (the start itself fails) | peer (as if another service were down)
+  // off | on (adds the routes below /api/v1/faults) | start (each start fails) | peer (a required service is down)
   faults: process.env.NEXUS_DEMO_FAULTS || 'off',
 };
 
@@ -103,7 +103,7 @@ async function main() {
   if (settings.faults === 'peer') {
     throw new Error('connect ECONNREFUSED 127.0.0.1:389: NEXUS_DEMO_FAULTS=peer');
   }
-  // Always use this section. Without NODE_ENV, the knex command uses another database than the service.
+  // Always use this section. Without NODE_ENV, the knex command uses a different section and database.
   const knex = createKnex(knexfile.production);
   const [, applied] = settings.migrate ? await knex.migrate.latest() : [0, []];
   log.info(`Database ${knex.client.config.connection.filename}: ${applied.length} migrations applied`);
