@@ -5,7 +5,7 @@
 
 """Write docs/drills.md from the results of the drills: make matrix, after make molecule.
 
-With --check, no result is read. It is an error if the page and the scenarios do not name the same drills.
+With --check, only compare the drills named on the page with the scenarios. A difference is an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ service. If the drill ran twice, it also includes the time until policy allowed 
 
 
 def with_cause() -> dict[str, str]:
-    """Return the drills whose tests name a cause, with the description of each."""
+    """Return the drills whose tests name a cause, as a dict of name to description."""
     found = {}
     for test in sorted(ROOT.glob("molecule/*/tests/test_*.py")):
         text = test.read_text(encoding="utf-8")
@@ -43,7 +43,7 @@ def with_cause() -> dict[str, str]:
 
 
 def row(result: dict[str, Any], about: str) -> str:
-    """Return the table row of a drill."""
+    """Return the table row of a drill. `about` is the description of the drill."""
     by = " and ".join(f"`{each}`" if " " not in each else each for each in result["by"])
     cells = [
         f"`{result['cause']}`",

@@ -26,7 +26,10 @@ def text() -> str:
 
 
 def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
-    """Return JSON with each value on one line if it fits. before is the start of the line."""
+    """Return JSON with each value on one line if it fits.
+
+    `before` is the text before the value on its first line, `margin` the indentation of that line.
+    """
     line = before + json.dumps(value)
     deeper = margin + " "
     if len(margin + line) < WIDTH or not isinstance(value, (dict, list)):
@@ -34,7 +37,7 @@ def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
     if isinstance(value, dict):
         parts = [laid_out(each, before=f"{json.dumps(name)}: ", margin=deeper) for name, each in value.items()]
         return f"{before}{{\n{deeper}" + f",\n{deeper}".join(parts) + f"\n{margin}}}"
-    # In the schema, only lists of names are longer than a line.
+    # In this schema, a list that does not fit on a line contains only names.
     names = textwrap.fill(json.dumps(value)[1:-1], WIDTH, initial_indent=deeper, subsequent_indent=deeper)
     return f"{before}[\n{names}\n{margin}]"
 

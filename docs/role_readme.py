@@ -29,7 +29,7 @@ def plain(text: str) -> str:
 
 
 def paragraphs(value: str | list[str]) -> list[str]:
-    """Return a description, which is one string or a list of them, as Markdown paragraphs."""
+    """Return a description, which is a string or a list of strings, as Markdown paragraphs."""
     return [plain(value)] if isinstance(value, str) else [plain(part) for part in value]
 
 
@@ -41,13 +41,13 @@ def cell(option: dict[str, Any]) -> str:
 
 
 def kind(option: dict[str, Any]) -> str:
-    """Return the type of an option with its choices."""
+    """Return the choices of an option, or its type if it has no choices."""
     name = f"list of {option['elements']}" if "elements" in option else option["type"]
     return " or ".join(f"`{choice}`" for choice in option["choices"]) if "choices" in option else name
 
 
 def render(role: str, specs: dict[str, Any]) -> str:
-    """Return the README of a role, with the entry point "main" first."""
+    """Return the README of a role. The "main" entry point comes first."""
     lines = [f"# Role `itsm_nexus.runbook.{role}`", ""]
     for entry, spec in sorted(specs.items(), key=lambda item: item[0] != "main"):
         title = plain(spec["short_description"])

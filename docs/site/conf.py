@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Sphinx settings for `make docs`, which makes HTML pages from the documentation of modules, roles and plugins."""
+"""Sphinx settings for `make docs`, which builds HTML pages from the documentation of modules, roles and plugins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ html_use_index = False
 highlight_language = "yaml+jinja"
 
 ANSIBLE = "https://docs.ansible.com/ansible/latest"
-# Link targets in Ansible's own documentation that the pages use. Any other undefined target is an error.
+# Targets in Ansible's own documentation to which the pages link. Any other undefined target is an error.
 ELSEWHERE = {
     "action_plugins": "plugins/action.html",
     "ansible_configuration_settings": "reference_appendices/config.html",
