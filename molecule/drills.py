@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks for the tests of all drills: the state of the host, seen from outside, and the files of the recovery."""
+"""Checks for the tests of all drills. They compare the host's state, seen from outside, with the recovery's files."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class Drill:
         return json.loads(self.host.check_output("/opt/drill/bin/observe.py"))
 
     def rows_of(self, database: str) -> dict[str, int] | None:
-        """Return the rows per table of a database file without its WAL, or None if the sqlite3 shell rejects it."""
+        """Return the number of rows of each table in a database file without its WAL, or None if sqlite3 rejects it."""
         return json.loads(self.host.check_output(f"/opt/drill/bin/observe.py {database}"))
 
     def screen(self, run: str = "recover") -> str:
         return (self.output / f"{run}.log").read_text(encoding="utf-8")
 
     def recap(self, run: str = "recover") -> dict[str, int]:
-        """Return Ansible's own counts of a run: ok, changed, failed and so on."""
+        """Return the counts in Ansible's recap of a run: ok, changed, failed and so on."""
         line = re.search(rf"^{self.name} +: (.*)$", self.screen(run), re.MULTILINE)
         assert line, self.screen(run)
         return {key: int(value) for key, value in (pair.split("=") for pair in line[1].split())}
@@ -68,7 +68,7 @@ class Drill:
         return sorted((self.output / run).glob("*.md")) + sorted((self.output / run).glob("*.json"))
 
     def postmortem(self, run: str = "recover") -> dict[str, Any]:
-        """Return the JSON document. Assert that the Markdown document has every section that the runbook requires."""
+        """Return the postmortem of a run. Assert that its Markdown document has every section of SECTIONS."""
         markdown, data = self.documents(run)
         told = json.loads(data.read_text(encoding="utf-8"))
         text = markdown.read_text(encoding="utf-8")
@@ -96,7 +96,7 @@ class Drill:
             assert (status, body and body["status"]) == (200, "ok"), url
 
     def assert_every_row_is_there(self, *, migrations: int = 0) -> None:
-        """Assert that no row is lost, in the files and over HTTP. `migrations` is the number of applied migrations."""
+        """Assert that the database and the service have all rows. `migrations` is the number of applied migrations."""
         before, after = self.observation("sound")["rows"], self.now()["rows"]
         assert before["incidents"] >= len(WRITTEN)
         assert after == {**before, "knex_migrations": before["knex_migrations"] + migrations}
@@ -105,8 +105,8 @@ class Drill:
         assert {incident["title"] for incident in answer["incidents"]} >= WRITTEN
 
     def assert_untouched(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Assert that a run changed only its records and its hold, and a running service only its own files."""
-        # During the run, systemd continues to restart such a unit until its start limit is reached.
+        """Assert that a run changed only its records and its hold. A running service may change its own files."""
+        # systemd continues to restart a unit in this state during the run, until the unit's start limit is reached.
         restarts = before["unit"]["SubState"] == "auto-restart"
         # Ignore the scheduling state of a process (running or sleeping).
         same = [
@@ -132,7 +132,7 @@ class Drill:
             assert after["unit"] == before["unit"]
         assert after["rows"] == before["rows"]
         busy = BUSY_FILES if before["processes"] or restarts else ()
-        # A start by systemd may write to the WAL before it fails. The rows were compared above.
+        # A start by systemd may write to the WAL before it fails. The rows are compared above.
         busy = (*busy, WAL) if restarts and not held else busy
         same = [
             {
@@ -149,7 +149,10 @@ class Drill:
     def assert_left_alone(
         self, *, cause: str, run: str = "forbidden", to: tuple[str, ...] = ("project leader",)
     ) -> dict[str, Any]:
-        """Assert that the cause is named and not remedied, useless rungs are skipped, and people are notified."""
+        """Assert that a run named the cause, notified the contacts in `to`, and changed nothing else.
+
+        Returns the postmortem.
+        """
         self.cause = cause
         told = self.postmortem(run)
         assert (told["outcome"], told["cause"], told["rung"]) == ("not_recovered", cause, None)
@@ -208,7 +211,7 @@ class Drill:
         also: tuple[str, ...] = (),
         migrations: int = 0,
     ) -> dict[str, Any]:
-        """Assert that this cause and those in `also` were remedied, and that a restart was enough after that."""
+        """Assert that a run remedied this cause and those in `also`, and then needed only a restart."""
         told = self.assert_recovered(severity=severity, cause=cause, rung="restart", run=run, migrations=migrations)
         applied = [each for each in self.of_last_run(told, "remedies") if each["changed"]]
         assert [(each["cause"], each["failed"]) for each in applied] == [(each, False) for each in (cause, *also)]
@@ -221,7 +224,7 @@ class Drill:
         return [each for each in told[what] if each["run"] == told["runs"][-1]["run"]]
 
     def write_result(self, *, passed: bool) -> None:
-        """Save the result of the drill for the table of all drills. A drill without a cause has no result."""
+        """Save the result of the drill for docs/drills.md. A drill whose test names no cause has no result."""
         told = [json.loads(path.read_text(encoding="utf-8")) for path in self.output.glob("*/INC-*.json")]
         told.sort(key=lambda each: each["runs"][-1]["started_at"])
         if self.cause is None or not told:

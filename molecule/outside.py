@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Observers of a drill: a client that polls the service, and the journal of the unit."""
+"""What outside observers see of a drill: a client that polls the service, and the journal of the unit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import runs
 from drills import STATE_DIR, Drill
 
-# Message ids of systemd (see systemd.journal-catalog), and our name for the event that each reports.
+# systemd's message ids (see systemd.journal-catalog), and our names for the events that they report.
 MESSAGES = {
     "7d4958e842da4a758f6c1cdc7b36dcc5": "starting",
     "39f53479d3a045ac8e11786248231fbf": "started",
@@ -58,11 +58,11 @@ class Client:
         return bool(self._asked) and self._asked[-1][2]
 
     def healthy_since(self, since: float) -> float | None:
-        """Return the time of the first healthy answer to a request sent after `since`."""
+        """Return when the first request sent after `since` got a healthy answer, or None. Both are in Unix time."""
         return next((answered for asked, answered, healthy in list(self._asked) if asked > since and healthy), None)
 
     def outages(self, since: float) -> list[tuple[float, float]]:
-        """Return each outage after the given time: the last healthy answer before it and the first one after it."""
+        """Return each outage that ended after `since`, as the times of the last healthy request and the next answer."""
         found, last = [], None
         for asked, answered, healthy in list(self._asked):
             if asked < since - 1:
@@ -77,25 +77,25 @@ class Client:
 
 
 def unit_events(drill: Drill, since: float) -> list[str]:
-    """Return the events of the service's unit after the given time, in order. MESSAGES has their names."""
+    """Return the events of the service's unit after `since`, oldest first, by their names in MESSAGES."""
     lines = drill.host.check_output(f"journalctl --unit={runs.UNIT} --since=@{since:.6f} --output=json").splitlines()
     return [MESSAGES[id] for line in lines if (id := json.loads(line).get("MESSAGE_ID")) in MESSAGES]
 
 
 def first_probe(drill: Drill, since: float) -> float | None:
-    """Return the time of the first probe on the host after the given time, in seconds since the epoch, or None."""
+    """Return the time of the first probe on the host after `since`, or None. Both times are in Unix time."""
     asked = "journalctl --output=json SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.health_probe"
     lines = drill.host.check_output(f"{asked} --since=@{since:.6f}").splitlines()
     return int(json.loads(lines[0])["__REALTIME_TIMESTAMP"]) / 1e6 if lines else None
 
 
 def seconds_of(instant: str) -> float:
-    """Return a time of a record in seconds since the epoch."""
+    """Return the Unix time of a timestamp from a record."""
     return datetime.datetime.fromisoformat(instant.replace("Z", "+00:00")).timestamp()
 
 
 def units_of_the_recovery(drill: Drill) -> str:
-    """Return the transient units that a run has created on the host, one per line."""
+    """Return the transient units of runs that exist on the host, one per line."""
     return drill.host.check_output("systemctl list-units --all --plain --no-legend 'itsm-runbook-*'")
 
 

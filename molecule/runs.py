@@ -24,7 +24,7 @@ from drills import STATE_DIR, Drill
 UNIT = "itsm-system"
 # A file that the service reads at its start.
 ENVIRONMENT = "/etc/itsm/itsm.env"
-# Seconds within which a working run reaches any task, even on a busy machine.
+# Timeout in seconds. A working run reaches any task earlier, even on a busy machine.
 PATIENCE = 180.0
 
 
@@ -69,7 +69,7 @@ class Run:
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
-        """Kill ansible-playbook and all its child processes on this machine at once, as if a job's pod were removed."""
+        """Kill ansible-playbook and its descendants on this machine at once, as if a job's pod were removed."""
         family = {self.process.pid}
         # Repeat until all processes are frozen, because a running process may start another one.
         while new := _family(self.process.pid) - family or {pid for pid in family if not _is_frozen(pid)}:
@@ -129,7 +129,7 @@ def podman(*arguments: str) -> str:
 
 
 def kill_service(drill: Drill) -> None:
-    """Kill the service as the kernel's OOM killer does, and wait until systemd has noticed."""
+    """Kill the service as the kernel's OOM killer does, and wait until systemd has detected it."""
     drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {UNIT}")
     wait_for(
         lambda: drill.host.check_output(f"systemctl show --property=MainPID --value {UNIT}") == "0",
@@ -160,7 +160,7 @@ def past_incidents(drill: Drill) -> list[dict[str, Any]]:
 
 
 def lease(drill: Drill, *arguments: str) -> dict[str, Any]:
-    """Return the holder of the lease: `lease`, `worker` (a pid), `boot` (seconds on the clock of the lease)."""
+    """Run shared/host/lease. Returns `lease` (the record), `worker` (a PID or None), `boot` (seconds since boot)."""
     return json.loads(drill.host.check_output(" ".join(["/opt/drill/bin/lease", *arguments])))
 
 

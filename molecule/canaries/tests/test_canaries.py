@@ -46,7 +46,7 @@ def test_the_lines_are_kept_without_their_secrets(bundle: dict[str, str]) -> Non
         "Authorization: [redacted] mail by [redacted]",
         "--client-secret [redacted]",
         "https://report:[redacted]@reports.example/x",
-        # For the process that locks the database, only the name of the program is shown.
+        # The finding shows only the program name of the process that locks the database.
         "/opt/drill/bin/hold-lock)",
         "caught: token=[redacted] and [redacted]",
     ):
@@ -67,7 +67,7 @@ def test_no_written_file_contains_it(
     written = {path: path.read_text("utf-8") for path in drill.output.rglob("*") if path.is_file()}
     documents = [path for path in written if path.suffix in (".jsonl", ".md", ".html", ".json", ".log")]
     assert {path.suffix for path in documents} == {".jsonl", ".md", ".html", ".json", ".log"}
-    # The files include the screen of a run with -vvv.
+    # The files include the output of a run with -vvv.
     assert "<" in written[drill.output / "recover.log"] and "ESTABLISH" in written[drill.output / "recover.log"]
     texts = {**{str(path): written[path] for path in documents if path.name != "canaries.json"}, **bundle}
     assert [path for path, text in texts.items() for form in forms if form in text] == []

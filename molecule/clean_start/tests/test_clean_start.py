@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every committed row is only in the WAL: a clean start loses no row."""
+"""All committed rows are only in the WAL: a clean start loses no rows."""
 
 from __future__ import annotations
 

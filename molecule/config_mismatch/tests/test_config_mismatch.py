@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""If the configured database does not exist, the service is not started, because it would create an empty one."""
+"""The configured database does not exist: the service is not started, because it would create an empty database."""
 
 from __future__ import annotations
 

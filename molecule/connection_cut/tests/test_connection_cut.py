@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The connection to the host is cut at a random moment of a run: the run continues with the result of the step.
+"""The connection is cut at a random moment of a run: the run reconnects and continues with the result of the step.
 
-The drill has three rounds of outage_recover.yml and two of outage_clean_start.yml. In one round, the host has no
-network for 15 s. With DRILL_THOROUGH (make nightly), there are 20 and 10 rounds. DRILL_SEED repeats the moments of an
-earlier drill.
+The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one of these rounds, the host has no
+network for 15 s. With DRILL_THOROUGH (make nightly), there are 20 and 10 rounds. To repeat the moments of an earlier
+drill, set DRILL_SEED to its seed, which is in rounds.log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROUNDS = [
     *(("outage_recover", number) for number in range(20 if THOROUGH else 3)),
     *(("outage_clean_start", number) for number in range(10 if THOROUGH else 2)),
 ]
-# The round in which the host has no network, and the duration in seconds.
+# The round in which the host has no network, and for how many seconds.
 AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
 # Kills both sshd processes of each session of the account. The pattern begins with ^, so that it does not match the
 # shell that runs this command.
@@ -49,7 +49,7 @@ HEALTH = "https://host:6443/api/v1/health"
 
 @contextlib.contextmanager
 def watched(drill: Drill) -> Iterator[list[int]]:
-    """Yield a list. When the block ends, the PIDs of all processes that served during the block are added to it."""
+    """Yield an empty list. At the end of the block, it gets the PIDs of all processes that listened on the port."""
     served: list[int] = []
     argv = ["podman", "exec", drill.container, "sh", "-c", WATCH]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watching:
@@ -86,14 +86,14 @@ def lengths(drill: Drill) -> dict[str, float]:
 
 
 def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: float) -> tuple[int, float | None]:
-    """Run a playbook and cut its connection after `moment` seconds.
+    """Run a playbook and cut its connection after `moment` seconds. Then the host has no network for `away` seconds.
 
-    Returns its exit code, and its duration in seconds if it ended before the cut.
+    Returns the exit code of the run, and its duration in seconds if the run ended before the cut, else None.
     """
     begun = time.monotonic()
     run = runs.Run(drill, name, playbook=playbook)
     time.sleep(moment)
-    # Retry until the run has a connection to cut. A connection of an earlier run also stays open for a minute.
+    # Retry until there is a connection to cut. This can also be an earlier run's, which stays open for a minute.
     while not has_ended(run) and drill.host.run(CUT).rc != 0:
         pass
     ended_after = time.monotonic() - begun if has_ended(run) else None
@@ -111,7 +111,7 @@ def has_ended(run: runs.Run) -> bool:
 
 
 def share(playbook: str, number: int) -> float:
-    """Return a number from 0 to 1 that the seed determines for a round."""
+    """Return a number from 0 to 1 that depends only on the seed and the round."""
     digest = hashlib.sha256(f"{SEED} {playbook} {number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32
 
@@ -119,7 +119,7 @@ def share(playbook: str, number: int) -> float:
 @pytest.mark.parametrize(("playbook", "number"), ROUNDS)
 def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
     away = AWAY if (playbook, number) == AWAY_ROUND else 0.0
-    # A run that ends before its cut was faster than the measured run. Then the next attempt uses the shorter duration.
+    # If a run is faster than the measured run, it can end before the cut. The next attempt uses its duration.
     for attempt in range(4):
         moment = (0.1 + 0.8 * share(playbook, number)) * lengths[playbook]
         name = f"{playbook}-{number}-{attempt}"
@@ -132,7 +132,7 @@ def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], 
             if code != 0:
                 assert runs.run(drill, f"{name}-next", "--extra-vars=outage_recover_wait=120") == 0
             drill.assert_serves()
-        # Every process that served during the run is still running.
+        # Only one process served, and it is still running.
         assert served == [process["pid"] for process in drill.now()["processes"]]
         drill.assert_every_row_is_there()
         if ended_after is None:
@@ -142,7 +142,7 @@ def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], 
 
 
 def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
-    """Assert that the run's summary reports the state of the service that a client sees."""
+    """Assert that the run's summary agrees with what a client of the service sees."""
     serves = drill.ask(HEALTH)[0] == 200
     screen = drill.screen(name)
     closing = screen[screen.index("PLAY RECAP") :]

@@ -4,9 +4,9 @@
 
 """The controller is killed during a clean start: the next run continues the incident and closes it.
 
-The controller is killed twice. After the first kill, the drill waits for the end of the lease. After the second kill,
-it does not wait, but changes the lease so that it has expired. With DRILL_THOROUGH (make nightly), the controller is
-killed ten times, and the drill waits each time.
+The controller is killed twice. After the first kill, the drill waits until the lease expires. After the second kill, it
+backdates the lease so that it has already expired. With DRILL_THOROUGH (make nightly), the controller is killed ten
+times, and the drill waits each time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import runs
 from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
-# The controller is killed during these tasks. The number is the time in seconds from the start of the task to the kill.
+# The tasks during which the controller is killed, and the seconds from the start of the task to the kill.
 POINTS = [
     # This task opens the incident when it finds the outage.
     ("Probe the service's health", 0.4),
@@ -38,13 +38,13 @@ POINTS = [
 FEW = (5, 9)
 PATIENT = range(len(POINTS)) if THOROUGH else FEW[:1]
 LEASE = 60.0
-# Extra seconds for a busy machine. Without load, 0.1 seconds would be enough: the next run checks the lease ten times a
-# second.
+# Extra seconds for a busy machine. Without load, 0.1 seconds would be enough, because the next run checks the lease ten
+# times a second.
 SLACK = 5.0
 
 
 def boot_clock() -> float:
-    """Return the clock of the lease in seconds. It is the same for all hosts on this machine."""
+    """Return the seconds on the clock that leases use. All hosts on this machine share this clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -55,7 +55,10 @@ def is_over(drill: Drill) -> bool:
 
 
 def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None:
-    """Let the lease of the killed run expire, and run the playbook until it has nothing left to do."""
+    """Let the lease of the killed run expire, and run the playbook until the incident is closed.
+
+    `ended_at` is the end of the killed run on the lease's clock. If not `patient`, the lease is backdated.
+    """
     held = runs.lease(drill)["lease"]
     taken = held is not None and not held["released"]
     if taken:
@@ -107,7 +110,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
 
 
 def assert_continued(drill: Drill, run: str, left: dict[str, Any], record: dict[str, Any]) -> None:
-    """Assert that the incident is the same, with the start time that the killed run recorded."""
+    """Assert that the next run continued the incident, with the times and signs that the killed run recorded."""
     assert (record["id"], record["opened_at"]) == (left["id"], left["opened_at"])
     assert len(record["runs"]) == 2
     assert record["outcome"] in ("recovered", "resolved_manually")

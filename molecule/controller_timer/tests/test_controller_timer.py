@@ -19,7 +19,7 @@ MAINTENANCE = f"{STATE_DIR}/maintenance.json"
 
 
 def install(drill: Drill, *arguments: str) -> str:
-    """Apply the role as a person does, and return the line of the recap for the host."""
+    """Apply the role as an operator does, and return the host's line of Ansible's recap."""
     project = drill.output.parents[1]
     done = subprocess.run(
         ["ansible-playbook", "--inventory=molecule/inventory", "molecule/controller_timer/converge.yml", *arguments],
@@ -45,7 +45,7 @@ def cursor(drill: Drill) -> str:
 
 
 def alarms(drill: Drill) -> list[str]:
-    """Return the messages with alert priority since boot."""
+    """Return the journal's messages with alert priority since boot."""
     return drill.host.check_output("journalctl --no-pager --output=cat --priority=alert").splitlines()
 
 
@@ -65,7 +65,7 @@ def beside_its_home(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def await_look(drill: Drill, word: str) -> str:
-    """Wait until a new detection logs the given text. Return the cursor of the journal from before the wait."""
+    """Wait until a new detection run logs the given text. Return the journal cursor from before the wait."""
     since = cursor(drill)
     runs.wait_for(lambda: word in journal(drill, f"{DETECT}.service", since=since), f"a detection says {word}")
     return since
@@ -75,7 +75,7 @@ def test_units_are_valid_and_confined(drill: Drill) -> None:
     paths = [f"/etc/systemd/system/{unit}" for unit in UNITS]
     assert drill.host.check_output(f"systemd-analyze verify {' '.join(paths)} 2>&1") == ""
     for unit in UNITS[1:]:
-        # The exposure of the unit must be at most 2.0 of 10. The option has the value in tenths.
+        # The unit's exposure level must be at most 2.0 on a scale of 0 to 10. The option takes tenths.
         drill.host.check_output(f"systemd-analyze security --no-pager --threshold=20 {unit}")
 
 
@@ -132,7 +132,7 @@ def test_alarm_is_raised_once_if_the_service_stays_down(drill: Drill) -> None:
     runs.break_start(drill)
     runs.kill_service(drill)
     runs.wait_for(lambda: alarms(drill) != [], "the alarm is raised")
-    # During the outage, several recoveries are tried. They raise no second alarm.
+    # The recoveries that are tried during the outage raise no second alarm.
     since = cursor(drill)
     for _ in range(3):
         await_look(drill, "DOWN: watched")

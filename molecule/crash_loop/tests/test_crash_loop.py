@@ -22,7 +22,7 @@ SECRETS = ("drill-webhook-token", PASSWORD)
 
 
 class Told(NamedTuple):
-    """The numbers of messages that were received before the end of a run."""
+    """The numbers of messages received by the end of a run."""
 
     mails: int
     posts: int
@@ -121,7 +121,7 @@ def test_no_secret_is_on_the_host(drill: Drill, story: Story, secret: str) -> No
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_no_secret_is_an_argument(story: Story, secret: str) -> None:
-    # The collected arguments include those of the commands that sudo runs on the host.
+    # Without these sudo commands in the collected arguments, the check for secrets would prove nothing.
     assert any(b"BECOME-SUCCESS" in each for each in story.arguments)
     assert [each for each in story.arguments if secret.encode() in each] == []
 

@@ -17,7 +17,7 @@ DATABASE = f"{APP}/backend/itsm.db"
 
 
 def held_before(drill: Drill, name: str) -> dict[str, int]:
-    """Return the rows of each table right before the damage."""
+    """Return the number of rows of each table right before the damage."""
     return json.loads((drill.output / f"{name}-rows.json").read_text(encoding="utf-8"))
 
 
@@ -102,7 +102,7 @@ def test_empty_database_has_its_schema_and_everyone_is_notified(drill: Drill) ->
     told, after = assert_recovered(drill, "empty")
     assert set(after["rows"]) == set(drill.observation("sound")["rows"])
     assert (told["rows_before"], told["data_loss"]) == ({}, "unknown")
-    # No row was restored. At its start, the service wrote its default rows into the empty tables.
+    # No rows were restored. When the service started, it wrote its default rows into the empty tables.
     assert told["rows_after"]["incidents"] == 0
     assert after["rows"]["incidents"] == 3
     assert told["escalation"]["to"] == ["the whole team"]

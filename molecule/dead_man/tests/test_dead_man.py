@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The controller is killed right after a run cancelled systemd's restart: the host starts the service by itself.
+"""The controller is killed right after a run cancels systemd's restart: the host starts the service by itself.
 
 The controller is killed once. With DRILL_THOROUGH (make nightly), it is killed ten times.
 """
@@ -34,8 +34,8 @@ def client(drill: Drill) -> Iterator[outside.Client]:
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_service_recovers_without_a_controller(drill: Drill, client: outside.Client, number: int) -> None:
     outside.forget_restarts(drill)
-    # The run has to reach the host before systemd restarts the service. On a busy machine, the run needs more than 10
-    # seconds for this.
+    # The run must reach the host before systemd restarts the service. On a busy machine, this can take more than 10
+    # seconds.
     drill.host.check_output("/opt/drill/bin/restart-after 30")
     killed_at = time.time()
     runs.kill_service(drill)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""In a long outage, the leader is notified first, and everyone after half an hour. All learn about its end."""
+"""In a long outage, the leader is notified first, and everyone after half an hour. All are notified of its end."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ ACTIVE = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u
 
 
 def written(drill: Drill) -> list[Path]:
-    """Return all files that the runs wrote on this machine: the screens at -vvv, timelines and documents."""
+    """Return all files that the runs wrote on this machine: output at -vvv, timelines and documents."""
     screens = [drill.output / f"{run}.log" for run in RUNS]
     return [*screens, *(path for run in RUNS for path in (drill.output / run).glob("*"))]
 
@@ -34,7 +34,7 @@ def test_the_service_is_back_with_every_row(drill: Drill) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_root_does_not_act_for_the_user(drill: Drill, attack: str) -> None:
-    """Assert that no file of root was created, changed, given away or removed."""
+    """Assert that no file in root's folders was created, changed, given away or removed."""
     before, after = (
         json.loads((drill.output / name).read_text(encoding="utf-8")) for name in ("roots.json", f"roots-{attack}.json")
     )
@@ -50,7 +50,7 @@ def test_each_attack_reached_its_target(drill: Drill) -> None:
     """Assert that each attack took place. Otherwise, a failed attack would count as a successful defence."""
     for run in ("schema-check", "schema"):
         assert "database_recovery by salvage" in drill.screen(run)
-    # The run refused to build as root in a folder that its own user cannot write to.
+    # The run refused to build as root in a folder that the service's user cannot write to.
     assert "Cannot make a build folder in" in drill.screen("modules")
     assert "/backend" in (drill.output / "exchanged").read_text(encoding="utf-8")
 
@@ -71,7 +71,7 @@ def test_no_secret_leaves_the_host(drill: Drill) -> None:
 
 
 def test_no_secret_stays_on_the_host(drill: Drill) -> None:
-    # Copies of the database are excluded, because their access rights protect them.
+    # Copies of the database are excluded, because their permissions protect them.
     places = f"{STATE_DIR} /run/itsm-runbook /tmp /var/tmp /root/.ansible /home/itsm-runbook /etc/systemd/system"
     found = drill.host.run(f"grep --recursive --files-with-matches --text canary-of- {places}")
     assert found.stdout == ""
@@ -87,7 +87,7 @@ def test_no_new_file_is_readable_or_guessable_for_others(drill: Drill) -> None:
 def test_no_planted_program_runs_on_the_controller_or_as_root(drill: Drill) -> None:
     assert not Path("/tmp/hostile-owned").exists()
     assert not drill.host.file("/tmp/hostile-owned").exists
-    # Triage ran the planted program to get its version, but only with the rights of the service's user.
+    # Triage ran the planted program to get its version, but only as the service's user.
     uid = drill.host.check_output("id --user itsm")
     assert set(drill.host.check_output("cat /mnt/LinuxHDD/evil/ran-as").split()) == {uid}
 

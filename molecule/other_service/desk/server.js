@@ -4,7 +4,7 @@
 
 'use strict';
 
-// A different service than the one of the runbook: the visitors of a front desk. Its releases apply their own
+// A service that differs from the runbook's: it lists the visitors of a front desk. Each release applies its own
 // migrations.
 const http = require('node:http');
 const knex = require('knex')(require('./knexfile').production);

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service has no unit and its process was killed: the run starts the process again."""
+"""The service has no unit and its process is killed: the run starts the process again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_process_does_not_belong_to_the_login_session(drill: Drill) -> None:
 
 
 def test_log_is_continued(drill: Drill) -> None:
-    # Each start has a line, so the log from before the outage is not lost.
+    # The log contains the lines of both starts, so the recovery did not overwrite it.
     assert drill.host.check_output(f"grep -c 'Serving HTTPS' {LOG}") == "2"
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A step of a rung fails: the service is not worse than before, and the run makes no false statement about it.
+"""A step of a rung fails: the service's state gets no worse, and the run makes no false statement about it.
 
 The cases: the login fails or is not checked, the dependencies cannot be built, there is too little space, and the
 state folder is read-only.
@@ -19,11 +19,11 @@ import runs
 from drills import STATE_DIR, Drill
 
 APP = "/mnt/LinuxHDD/ITSM-System"
-# Maximum duration of the playbook: 25 seconds for a drill that runs alone, and more if parallel drills share the cores.
+# Maximum duration of the playbook in seconds: 25 for a drill that runs alone, more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
 # The names of the runs that have no long step.
 TIMED = ("login", "limited", "no-build", "no-room", "read-only")
-# No output may say this about a service that answers.
+# No output may contain these statements about a service that answers.
 FALSE = ("still down", "brought the service back", "NOT RECOVERED", "DOWN:")
 
 
@@ -52,7 +52,7 @@ def closing(drill: Drill, name: str) -> str:
 
 
 def held(drill: Drill) -> tuple[str, dict[str, int]]:
-    """Return the inode of the modules folder, and the number of rows by table."""
+    """Return the inode of the modules folder, and the number of rows of each table."""
     return drill.host.check_output(f"stat --format %i {APP}/node_modules"), drill.now()["rows"]
 
 

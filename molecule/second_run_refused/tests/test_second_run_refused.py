@@ -17,7 +17,7 @@ class Story(NamedTuple):
     """Everything that happened in the drill."""
 
     codes: dict[str, int]
-    # The lease during the first run: before, between and after the two runs that must not take it.
+    # The leases during the first run: before, between and after the two runs that must not take the lease.
     leases: list[dict[str, Any]]
     resolved: dict[str, Any]
 
@@ -44,7 +44,7 @@ def story(drill: Drill) -> Story:
 
 
 def start_waiting(drill: Drill, name: str) -> runs.Run:
-    """Start a run that waits for the active run. Return it when it has begun to wait."""
+    """Start a run that must wait for the active run. Return it as soon as it waits."""
     # A module writes its arguments to the journal.
     asked = "journalctl --no-pager SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.incident | grep -c wait=600"
     before = drill.host.run(asked).stdout

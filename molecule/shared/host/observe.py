@@ -2,10 +2,10 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Usage: observe.py [DATABASE]. Prints the state of the service of a drill, or the rows of DATABASE, as JSON.
+"""Usage: observe.py [DATABASE]. Prints the state of a drill's service, or the row counts of DATABASE, as JSON.
 
-The drills compare the reports of the recovery with this output, so this program shares no code with the collection. The
-rows are read by the sqlite3 shell from a copy, the unit's state by systemctl, and the processes from /proc.
+The drills compare the recovery's reports with this output, so this program shares no code with the collection. The
+sqlite3 shell counts the rows in a copy, systemctl shows the unit's state, and /proc has the processes.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import sys
 import tempfile
 
 APP_DIR = "/mnt/LinuxHDD/ITSM-System"
-# If there are releases, the database is outside of them.
+# If the service has release folders, the database is outside of them.
 SHARED_DATABASE = "/mnt/LinuxHDD/shared/itsm.db"
 DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else f"{APP_DIR}/backend/itsm.db"
 WATCHED = (APP_DIR, "/etc/itsm", "/etc/systemd/system", "/var/log/itsm", "/var/lib")
@@ -34,7 +34,7 @@ def output(*command):
 
 
 def rows(database, *, with_wal):
-    """Return the rows per table of a copy of `database`, or None if the shell cannot read it."""
+    """Return the number of rows of each table in a copy of `database`, or None if the sqlite3 shell rejects it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy.db")
         try:
@@ -111,7 +111,7 @@ def unit():
 
 
 def unit_with_processes():
-    """Return the state of the unit and the service's processes at one moment, even if systemd restarts the unit."""
+    """Return a consistent snapshot of the unit and the service's processes, even if systemd restarts the unit."""
     while True:
         before, found = unit(), processes()
         if unit() == before:
@@ -119,7 +119,7 @@ def unit_with_processes():
 
 
 def ports():
-    """Return the ports of the service that accept a connection."""
+    """Return the service's ports that accept a connection."""
     found = []
     for port in (6443, 8080):
         with socket.socket() as client:
