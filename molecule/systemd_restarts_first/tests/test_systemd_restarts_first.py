@@ -4,8 +4,8 @@
 
 """systemd and a run want to restart the service at the same time: it is started only once.
 
-Three delays between the kill and the run: before systemd's start, right before it, right after it. With
-DRILL_THOROUGH (make nightly), one delay every half second up to 15 seconds.
+The run begins long before systemd's restart, right before it, or right after it. With DRILL_THOROUGH (make nightly),
+the delay between the kill and the run is every half second up to 15 seconds.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DELAYS = [number / 2 for number in range(31)] if THOROUGH else [0.0, 9.0, 12.5]
-# Seconds by which the recorded outage may differ from the outage that the client saw. If parallel drills share the
-# cores, the first probe of a run is later, so the difference may be larger.
+# The recorded outage may differ by at most this number of seconds from the outage that the client saw. If parallel
+# drills share the cores, the first probe of a run is later, so the difference may be larger.
 AGREES = 1.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
@@ -60,7 +60,7 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
     assert abs(outside.seconds_of(told["times"]["started_at"]) - fell_at) <= AGREES
     assert abs(outside.seconds_of(told["times"]["mitigated_at"]) - back_at) <= AGREES
     assert began_at < outside.seconds_of(told["times"]["resolved_at"]) < ended_at
-    # If systemd restarted the service, nobody counted the rows that were written between the last count and the crash.
+    # If systemd restarted the service, the rows were not counted before the restart, so a loss could not be detected.
     assert told["data_loss"] == ("unknown" if by_systemd else "none")
     record = runs.past_incidents(drill)[-1]
     assert record["id"] == told["incident"]
@@ -68,8 +68,7 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
         assert record["takeover"] is None
         assert told["rungs_tried"] == []
         return
-    # A start resets systemd's information about the last exit, so the run has recorded it at its takeover, before the
-    # start.
+    # A start resets systemd's information about the last exit. So the run records it when it takes over the restart.
     last_exit = record["last_exit"]
     assert (last_exit["result"], last_exit["code"], last_exit["status"]) == ("signal", "killed", 9)
     assert abs(outside.seconds_of(last_exit["at"]) - killed_at) <= AGREES
@@ -81,7 +80,7 @@ def test_no_timer_is_left(drill: Drill) -> None:
 
 @pytest.mark.parametrize("delay", [0.0, 1.0, 3.0] if THOROUGH else [1.0])
 def test_planned_restart_is_no_incident(drill: Drill, client: outside.Client, delay: float) -> None:
-    """A person restarts the service, and the start lasts until `delay` seconds after the first probe of the run."""
+    """A person restarts the service. The start ends `delay` seconds after the first probe of the run."""
     outside.forget_restarts(drill)
     name = f"planned-{delay}"
     before = runs.past_incidents(drill)

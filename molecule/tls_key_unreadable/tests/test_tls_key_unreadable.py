@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The key is not readable: the service falls back to plain HTTP without a message, and HTTPS does not answer."""
+"""The private key is not readable: the service silently falls back to plain HTTP, and HTTPS does not answer."""
 
 from __future__ import annotations
 

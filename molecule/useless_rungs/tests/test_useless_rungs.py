@@ -20,7 +20,7 @@ CAUSES = {
     "syntax_error": f"{APP}/backend/incidents.js:1",
     "database_owner": f"{APP}/backend/itsm.db",
 }
-# Maximum duration of the playbook: 25 seconds for a drill that runs alone, and more if parallel drills share the cores.
+# Maximum duration of the playbook in seconds: 25 for a drill that runs alone, more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
