@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A newer ansible-core for measurements, in its own environment in the user's cache."""
+"""A newer ansible-core for measurements, in a virtual environment in the user's cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import databases
 import harness
 
 NEWEST = "2.21"
-# The lowest version of Python that the newer ansible-core supports.
+# The oldest Python version that the newer ansible-core supports.
 LEAST_PYTHON = (3, 12)
 
 
@@ -38,7 +38,7 @@ def _python() -> str:
 
 @functools.cache
 def newest() -> str:
-    """Return the path of ansible-playbook of ansible-core 2.21. Install it if it is missing. Raises BenchError."""
+    """Install ansible-core 2.21 if it is missing. Return the path of its ansible-playbook. Raises BenchError."""
     folder = databases.CACHE / f"ansible-core-{NEWEST}"
     program = folder / "bin" / "ansible-playbook"
     if not program.exists():

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The figures of all measurements. New figures replace figures of the same name."""
+"""Merges the figures of two benchmark runs. The figures of a measurement replace its earlier figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 
 
 def merged(before: dict[str, Any], told: dict[str, Any], *, within: list[str]) -> dict[str, Any]:
-    """Return the figures of both runs in the order of `within`. A measurement that no longer exists is dropped."""
+    """Return the figures of both runs in the order of the names in `within`. Other measurements are dropped.
+
+    If a measurement has figures in `before` and in `told`, those in `told` are used.
+    """
     entries = {entry["name"]: entry for entry in [*before["measurements"], *told["measurements"]]}
     now = {entry["name"] for entry in told["measurements"]}
     failed = {*told["failed"], *(name for name in before["failed"] if name not in now)}
@@ -21,6 +24,6 @@ def merged(before: dict[str, Any], told: dict[str, Any], *, within: list[str]) -
 
 
 def missing(whole: dict[str, Any], *, within: list[str]) -> list[str]:
-    """Return the measurements that have no figures and did not fail."""
+    """Return the names in `within` that have no figures and did not fail."""
     there = {*(entry["name"] for entry in whole["measurements"]), *whole["failed"]}
     return [name for name in within if name not in there]

@@ -40,11 +40,12 @@ class BenchError(Exception):
 class Goal:
     """The limit of a figure.
 
-    at_most is the limit for the ratio of our figure to the figure of the rival `against`. If more is true, at_most is
-    the limit for the difference in seconds. Without a rival, at_most is the limit for our figure, in unit. Seconds
-    depend on the machine as much as on the program, so a missed goal in seconds is only reported. Ratios and counts
-    (memory, shares, round trips) decide the exit code. figure: the name of our figure. rivals_figure: the name of the
-    rival's figure, if it differs.
+    at_most: the limit of the ratio of our figure to that of the rival `against`. If `more` is true, the limit of the
+    difference in seconds instead. Without a rival, the limit of our figure, in `unit`. figure: the name of our figure.
+    rivals_figure: the name of the rival's figure, if it differs.
+
+    A missed goal in seconds is only reported, because seconds depend on the machine as much as on the program. Other
+    missed goals change the exit code: ratios, memory, shares and round trips.
     """
 
     at_most: float
@@ -66,20 +67,19 @@ class Goal:
 
     @property
     def text(self) -> str:
-        """Return the goal in a few words."""
+        """Return the goal as short text."""
         if self.against and self.more:
             return f"{self.against} + {self.at_most:g} {self.unit}"
         return f"at most {self.at_most:g} x {self.against}" if self.against else f"at most {self.at_most:g} {self.unit}"
 
 
-# The result of a contender in one round, as figures by name or as a single figure. A figure is None if its event did
-# not happen.
+# The figures of a contender in one round, by name. A figure is None if the event that it measures did not happen.
 Figures = Mapping[str, "float | None"]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures and steps. A step has its start and its duration in seconds, and its name."""
+    """The figures and steps of a contender. A step is its start and its duration, both in seconds, and its name."""
 
     figures: Figures
     profile: Sequence[tuple[float, float, str]] = ()
@@ -90,13 +90,13 @@ Contender = Callable[[Any, Path], "float | Figures | Measured"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One entry of the benchmark: this collection and the alternatives.
+    """One entry of the benchmark, which compares this collection (`ours`) with alternatives (`rivals`).
 
-    Each contender is a function that does the work once.
+    Each contender is a function that does the work once. Its arguments are the result of `prepare`, whose time is not
+    measured, and the path of an empty folder for its files. It returns seconds, a value in the unit of the goal, or
+    several figures by name. It raises BenchError if it could not do the work. A goal for memory uses the maximum of all
+    rounds, any other goal the median.
 
-    prepare makes the input, and its time is not measured. A contender gets the input, and the path of an empty folder
-    for its files. It returns seconds, or a value in the unit of the goal, or several figures by name. It raises
-    BenchError if the work was not done. For seconds, the median of all rounds counts, and for memory, the maximum.
     headline: the name of the figure in the table of recoveries. needs_hosts: True for measurements in containers.
     """
 
@@ -122,7 +122,7 @@ class Result:
     profile: Sequence[tuple[float, float, str]] = ()
 
     def values(self, contender: str, figure: str) -> list[float]:
-        """Return the figures of all rounds. Raises BenchError if one of them is None."""
+        """Return a contender's figure of each round. Raises BenchError if one of them is None."""
         values = self.figures[contender][figure]
         happened = [value for value in values if value is not None]
         if len(happened) != len(values):
@@ -174,7 +174,7 @@ class Result:
 
 
 def run(measurement: Measurement, *, work: Path) -> Result:
-    """Run all contenders in turns. Each round starts with another contender. Raises BenchError."""
+    """Run all contenders in turns. Each round starts with a different contender. Raises BenchError."""
     subject = measurement.prepare()
     contenders = [measurement.ours, *measurement.rivals.items()]
     figures: dict[str, dict[str, list[float | None]]] = {name: {} for name, _function in contenders}
@@ -183,7 +183,7 @@ def run(measurement: Measurement, *, work: Path) -> Result:
         turn = number % len(contenders)
         for name, function in [*contenders[turn:], *contenders[:turn]]:
             folder = Path(tempfile.mkdtemp(dir=work))
-            os.sync()  # pending writes of the previous contender do not count for this one
+            os.sync()  # pending writes of the previous contender must not slow down this one
             try:
                 measured = function(subject, folder)
             except BenchError as error:
@@ -206,10 +206,7 @@ def _told(value: float | None) -> str:
 
 
 def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | None = None) -> float:
-    """Return the duration of a command in seconds. Raises BenchError.
-
-    expect is the required standard output.
-    """
+    """Return the duration of a command in seconds. Raises BenchError if it fails or its output is not `expect`."""
     started = time.monotonic()
     done = subprocess.run(argv, capture_output=True, check=False, text=True, env=environment)
     seconds = time.monotonic() - started
@@ -218,17 +215,17 @@ def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | 
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment for a run of Ansible, which is the same for all contenders, with additional variables."""
-    # PYTHONUNBUFFERED makes Python read a piped module byte by byte, which is not part of the comparison.
+    """Return the environment variables for a run of Ansible. `more` adds to the variables that all contenders have."""
+    # PYTHONUNBUFFERED is removed, because it makes Python read a piped module byte by byte.
     unwanted = ("ANSIBLE_", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return {**kept, "LC_ALL": "C.UTF-8", **more}
 
 
 def timed_ansible(argv: Sequence[str], folder: Path, *, says: str = "") -> float:
-    """Return the seconds of an Ansible command that writes its postmortems into a folder. Raises BenchError.
+    """Run an Ansible command that writes its postmortems into `folder`. Return its duration in seconds.
 
-    says: a string that must be in the output of the command.
+    Raises BenchError if the command fails, or if `says` is not in its output.
     """
     started = time.monotonic()
     done = subprocess.run(
@@ -254,7 +251,7 @@ def _judge(code: int, said: str, errors: str, *, expect: str) -> None:
 
 @functools.cache
 def _archive() -> str:
-    """Return the path of a zip file with the logic, as a managed host gets it: without compiled code."""
+    """Return the path of a zip file with module_utils, without compiled code, as a managed host gets it."""
     folder = tempfile.mkdtemp(prefix="itsm-nexus-bench-")
     path = f"{folder}/logic.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -269,16 +266,16 @@ def _archive() -> str:
 
 
 def discard_archive() -> None:
-    """Remove the files of on_host."""
+    """Remove the zip file that on_host uses."""
     if _archive.cache_info().currsize:
         shutil.rmtree(Path(_archive()).parent)
 
 
 def on_host(logic: str, call: str, **arguments: Any) -> tuple[list[str], dict[str, str]]:
-    """Return command and environment of a fresh Python process that does the work of a module on a managed host.
+    """Return the command and the environment of a new Python process that does a module's work on a managed host.
 
-    logic names a file below plugins/module_utils, such as _sqlite.check. call is an expression that uses the name of
-    that file and arguments, a dict. The process prints its value.
+    logic: a file below plugins/module_utils, such as _sqlite.check. call: an expression, whose value the process
+    prints. It can use the name of the file and the dict `arguments`.
     """
     package, name = logic.split(".")
     code = (
@@ -291,17 +288,17 @@ def on_host(logic: str, call: str, **arguments: Any) -> tuple[list[str], dict[st
 
 
 def timed_on_host(logic: str, call: str, *, expect: str, **arguments: Any) -> float:
-    """Return the duration of the process of on_host in seconds. See timed."""
+    """Run the process of on_host and return its duration in seconds. See timed."""
     argv, environment = on_host(logic, call, **arguments)
     return timed(argv, expect=expect, environment=environment)
 
 
 def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **arguments: Any) -> float:
-    """Return the maximum private memory of the process of on_host and its children together, in MiB.
+    """Return the maximum private memory that the process of on_host and its children use together, in MiB.
 
-    This is resident memory without pages of files (RssAnon), read every few milliseconds. Memory that a child still
-    shares with its parent counts twice. In addition, RLIMIT_DATA limits each process to limit bytes, so that no process
-    can use more between two readings. Raises BenchError.
+    Private memory is resident memory without pages of files (RssAnon). It is read every few milliseconds. Memory that a
+    child still shares with its parent counts twice. RLIMIT_DATA limits each process to `limit` bytes, so that no
+    process can use more between two readings. Raises BenchError.
     """
     argv, environment = on_host(logic, call, **arguments)
     process = psutil.Popen(
@@ -320,7 +317,7 @@ def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **argument
 
 @contextmanager
 def _peak(process: psutil.Process) -> Iterator[list[int]]:
-    """Watch a process and its children during the block. The yielded list gets the maximum number of bytes."""
+    """Measure the private memory of a process and its children. Yields a list with the maximum so far, in bytes."""
     most, done = [0], threading.Event()
 
     def private(one: psutil.Process) -> int:

@@ -39,7 +39,7 @@ def run(*argv: str | Path, **options: Any) -> str:
 
 @functools.cache
 def service() -> Path:
-    """Make the SSH keys and the files to copy to the hosts. Return their folder, which is removed at the end."""
+    """Create the SSH keys and the files that hosts need. Return their folder, which is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-hosts-"))
     atexit.register(shutil.rmtree, folder)
     laid, login = folder / "service", folder / "login"
@@ -62,13 +62,16 @@ def service() -> Path:
 
 @dataclass
 class Host(stand.Stand):
-    """A host with the service as a unit. restart_after: RestartSec of the unit."""
+    """A host with the service as a unit."""
 
     name: str
 
     @classmethod
     def new(cls, connection: str, *, name: str = NAME, restart_after: str = "1h") -> Host:
-        """Start a host, which is removed at the end of the benchmark. connection is ssh or podman."""
+        """Start a host, which is removed at the end of the benchmark.
+
+        connection: ssh or podman. restart_after: the unit's RestartSec.
+        """
         folder = service()
         remove(name)
         atexit.register(remove, name)
@@ -145,7 +148,7 @@ class Host(stand.Stand):
 
 
 def remove(name: str) -> None:
-    """Remove a container. Try it twice, because podman removes the remains of a killed run only at the second try."""
+    """Remove a container. Try twice, because podman removes the remains of a killed run only at the second try."""
     for _time in range(2):
         removed = subprocess.run(
             ["podman", "rm", "--force", "--ignore", "--time", "0", name], capture_output=True, check=False

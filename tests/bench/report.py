@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 DIGITS = {"s": 2, "x": 2, "%": 1}
-SHORT = 0.1  # seconds; shorter steps are in one row
+SHORT = 0.1  # seconds; shorter steps share one row
 HEAD = ("what", "measured", "goal", "", "ours", "rival", "from run to run")
 
 
@@ -49,7 +49,7 @@ def _lines(path: str) -> list[str]:
 
 
 def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the table of the goals, ratios first."""
+    """Return the rows of the table of goals, ratios first."""
     found = []
     for entry in told["measurements"]:
         for goal in entry["goals"]:
@@ -81,7 +81,7 @@ def _in_unit(value: float, unit: str) -> str:
 
 
 def figures(told: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the figures of every contender, with or without a goal."""
+    """Return the rows with the figures of every contender, including figures without a goal."""
     found = []
     for entry in told["measurements"]:
         for contender, of_contender in entry["rounds"].items():
@@ -112,7 +112,7 @@ def show(told: dict[str, Any]) -> None:
 
 
 def failed(told: dict[str, Any]) -> bool:
-    """Return True if a goal is missed that decides the exit code."""
+    """Return True if a missed goal changes the exit code."""
     return any(goal["decides"] and not goal["met"] for entry in told["measurements"] for goal in entry["goals"])
 
 
@@ -156,7 +156,7 @@ def document(told: dict[str, Any]) -> str:
 
 
 def _environments(entries: list[dict[str, Any]]) -> list[str]:
-    """Return the environment of the rows. If it differs, also return the names of the rows."""
+    """Return lines that describe the machines and programs. If these differ, each line names its measurements."""
     measured: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         facts = entry["machine"]
@@ -189,7 +189,7 @@ def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
 
 
 def _recoveries(told: dict[str, Any]) -> list[str]:
-    """Return the table of the recoveries, or nothing if they were not measured."""
+    """Return the lines of the table of recoveries, or an empty list if they were not measured."""
     entries = [entry for entry in told["measurements"] if entry["headline"]]
     if not entries:
         return []
@@ -217,7 +217,7 @@ def _recoveries(told: dict[str, Any]) -> list[str]:
 
 
 def _seen(told: dict[str, Any]) -> list[str]:
-    """Return the table of detected outages, or nothing if they were not measured."""
+    """Return the lines of the table of detected outages, or an empty list if they were not measured."""
     entries = [entry for entry in told["measurements"] if entry["name"].startswith("seen-")]
     if not entries:
         return []
@@ -245,7 +245,7 @@ def _seen(told: dict[str, Any]) -> list[str]:
 
 
 def _profiles(told: dict[str, Any]) -> list[str]:
-    """Return the duration of each step of a run."""
+    """Return the lines of the tables with the duration of each step of a run."""
     lines: list[str] = []
     for entry in told["measurements"]:
         if entry.get("profile"):

@@ -35,7 +35,7 @@ POLL = 0.02  # seconds between two requests of the observer
 LONGEST = 300.0
 _GAP = 0.02
 INCIDENT = "itsm_nexus.runbook.incident"
-# Names of the tasks that give the times of a run in its timeline.
+# The tasks whose times are read from the timeline of a run.
 CONFIRMED = "Wait for the first healthy answer and log in"
 DETECTED = "Probe the service's health"
 CLOSING = "Record the attempts"
@@ -43,7 +43,7 @@ CLOSING = "Record the attempts"
 
 @dataclass(frozen=True)
 class Observer:
-    """Polls the health of the service over HTTPS every 20 ms, in the same way for every contender."""
+    """Polls the service's health over HTTPS every 20 ms, in the same way for every contender."""
 
     host: str
     port: int
@@ -61,7 +61,7 @@ class Observer:
             connection.close()
 
     def wait(self, *, until: bool = True, longest: float = LONGEST) -> None:
-        """Wait until the service is healthy, or until it is not healthy if `until` is False. Raises BenchError."""
+        """Wait until the service is healthy, or unhealthy if `until` is False. Raises BenchError after `longest` s."""
         give_up = time.monotonic() + longest
         while self.healthy() != until:
             if time.monotonic() > give_up:
@@ -70,7 +70,7 @@ class Observer:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Callable[[], float]]:
-        """Poll during the block. After the block, the yielded function returns the time of the first healthy answer."""
+        """Poll during the block. Yield a function that returns the Unix time of the first healthy answer."""
         first: list[float] = []
         over = threading.Event()
 
@@ -116,7 +116,7 @@ class Run:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def moment(self, task: str, *, end: bool = True) -> float:
-        """Return the time when a task ended or began, as time.time. Raises BenchError."""
+        """Return the Unix time at which a task ended, or began if `end` is False. Raises BenchError."""
         for event in self.events:
             if event["kind"] == "task" and event.get("task") == task:
                 began = _epoch(event["start"])
@@ -124,7 +124,7 @@ class Run:
         raise harness.BenchError(f"its timeline has no task {task!r}")
 
     def profile(self, *, until: float) -> list[tuple[float, float, str]]:
-        """Return the steps of the run up to a moment. The time of a skipped task is a gap between two steps."""
+        """Return the steps that began before `until`: start, duration and name. Skipped tasks appear as one step."""
         steps, over = [], self.started
         for event in self.events:
             if event["kind"] == "run_start":
@@ -153,18 +153,18 @@ def _epoch(text: str) -> float:
 
 @dataclass
 class Stand:
-    """A service on a machine. The methods return when the action is done."""
+    """A service on a machine."""
 
     observer: Observer
     inventory: Sequence[str]
     variables: dict[str, Any]
 
     def begin(self) -> None:
-        """Reset the service to a healthy state without a recorded incident."""
+        """Make the service healthy, and remove all recorded incidents."""
         raise NotImplementedError
 
     def crash(self) -> None:
-        """Kill the service. The failure is not detected yet."""
+        """Kill the service. Return when it no longer answers."""
         raise NotImplementedError
 
     def hang(self) -> None:
@@ -176,7 +176,7 @@ class Stand:
         raise NotImplementedError
 
     def play(self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any) -> Run:
-        """Run a playbook that writes its postmortem into a folder. The caller must check the outcome."""
+        """Run a playbook, with `folder` for its postmortem and other files. The caller must check the outcome."""
         variables = folder / "variables.yml"
         variables.touch(mode=0o600)
         variables.write_text(yaml.safe_dump({**self.variables, **changes}), encoding="utf-8")
@@ -211,7 +211,7 @@ class Stand:
         )
 
     def recover(self, folder: Path, *, rung: str = "restart", program: str = "ansible-playbook", **changes: Any) -> Run:
-        """Recover the service with a rung. Raises BenchError if that rung did not recover it."""
+        """Recover the service with one rung. Raises BenchError if the rung failed."""
         run = self.play("playbooks/outage_recover.yml", folder, program=program, outage_recover_rungs=[rung], **changes)
         if run.code != 0 or f"{rung} succeeded" not in run.screen:
             raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-600:]}")
@@ -264,7 +264,7 @@ class Local(Stand):
             )
 
     def describe(self) -> Mapping[str, str]:
-        """Return the variables of the service for a script."""
+        """Return the environment variables that describe the service to a script."""
         service = self.service
         return {
             "APP_DIR": str(service.app),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The cost of the callback postmortem in a large run, with an incident on every host and calls of our own modules."""
+"""The cost of the postmortem callback in a large run, with an incident on every host and calls of our own modules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from harness import Goal, Measurement
 
 HOSTS, RESULTS = 50, 10_000
-# The callback is active for this number of tasks, then inactive for the same number of tasks, and so on.
+# The callback is active for BLOCK tasks, then inactive for BLOCK tasks, and so on.
 BLOCK = 5
 OWN = ("health_probe", "incident", "node_process", "sqlite_info", "triage_info")
 PLUGINS = harness.ROOT / "tests" / "bench" / "plugins"
@@ -38,13 +38,13 @@ def tasks() -> list[dict[str, Any]]:
     told = [answering("incident", id="INC-{{ inventory_hostname }}", opened_at="2026-03-02T01:00:00.000Z")]
     for number in range(1, 2 * RESULTS // HOSTS):
         other = {"name": f"Say {number}", "ansible.builtin.debug": {"msg": "said"}}
-        # The tasks are the same with the callback and without it.
+        # Blocks with and without the callback contain the same tasks.
         told.append(other if number % BLOCK else cycle[number // (2 * BLOCK) % len(cycle)])
     return told
 
 
 def run(folder: Path) -> dict[str, dict[str, float]]:
-    """Return the figures of one run with and without the callback. See ../plugins/timed.py. Raises BenchError."""
+    """Run the playbook once. Return the figures with and without the callback (see timed.py). Raises BenchError."""
     collection = folder / harness.COLLECTION
     for part in ("callback", "plugin_utils", "module_utils", "doc_fragments"):
         shutil.copytree(harness.ROOT / "plugins" / part, collection / "plugins" / part)
@@ -90,7 +90,10 @@ def run(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def half(which: str) -> harness.Contender:
-    """Return a contender with the figures of one half of a run. The first contender of a round starts the run."""
+    """Return a contender with the figures of one half of a run: WITH or WITHOUT.
+
+    The first contender of a round starts the run. The second contender uses the same run.
+    """
 
     def measure(_subject: Any, folder: Path) -> dict[str, float]:
         if which not in _round:

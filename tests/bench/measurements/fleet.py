@@ -19,12 +19,12 @@ PING = "ansible -m ping"
 # Seconds that ansible-playbook needs before its first task. They are subtracted before the comparison with the goal.
 ALLOWED = 2.0
 FEW = 10
-# Maximum growth: the time for one more host beyond FEW hosts, divided by the time for one more host up to FEW hosts.
+# Maximum growth. Growth is the time per additional host beyond FEW hosts, divided by that up to FEW hosts.
 LINEAR = 1.5
 
 
 def hosts() -> Path:
-    """Start the service. Return an inventory of sixty hosts with local connection, each with its own state folder."""
+    """Start the service. Return the path of an inventory of sixty local hosts, each with its own state folder."""
     variables = triage.running()
     described = yaml.safe_load(variables.read_text("utf-8"))
     described.update(
@@ -39,7 +39,7 @@ def hosts() -> Path:
 
 
 def look(inventory: Path, folder: Path, *, number: int) -> float:
-    """Probe a number of the hosts and return the duration in seconds."""
+    """Probe the first `number` hosts and return the duration in seconds."""
     argv = ["ansible-playbook", "-i", str(inventory), "-f", FORKS, "playbooks/outage_detect.yml"]
     says = f"{number} HOSTS: {number} healthy" if number > 1 else f"HEALTHY: {HOSTS[0]}"
     return harness.timed_ansible([*argv, "--limit", ",".join(HOSTS[:number])], folder, says=says)
@@ -51,7 +51,7 @@ def sweep(inventory: Path, folder: Path) -> float:
 
 
 def growth(inventory: Path, folder: Path) -> Figures:
-    """Probe one, a few and all hosts. Return the duration of each in seconds, and the time for one more host."""
+    """Probe one host, a few and all. Return the duration of each run and the time per additional host, in seconds."""
     one, few, every = (look(inventory, folder, number=number) for number in (1, FEW, len(HOSTS)))
     first, others = (few - one) / (FEW - 1), (every - few) / (len(HOSTS) - FEW)
     return {

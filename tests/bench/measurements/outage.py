@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The seconds of an outage: from the failure to the first healthy answer, and until a person is notified."""
+"""Measures the duration of outages and recoveries, from the failure to the first healthy answer and beyond."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ host = functools.cache(hosts.Host.new)
 
 
 def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
-    """Start the service and poll it every 20 ms. No recovery can be faster."""
+    """Crash the service and only start it again. Return the time to the first answer. No recovery can be faster."""
     place.begin()
     place.crash()
     with place.observer.watching() as first:
@@ -76,7 +76,7 @@ def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: o
 
 
 def cost(run: Run) -> dict[str, float | None]:
-    """Return the resources that a recovery used on the controller, and the seconds of its escalation and postmortem."""
+    """Return the CPU time and memory of a run on the controller, and the duration of its escalation and postmortem."""
     return {
         "escalation and postmortem": run.ended - run.moment(stand.CLOSING),
         "CPU of the controller": run.cpu,
@@ -111,7 +111,7 @@ def scripted(script: str, **more: str) -> harness.Contender:
 
 
 def transcribed(place: stand.Local, folder: Path) -> dict[str, float | None]:
-    """Crash the service, and recover it with the runbook as one task per command."""
+    """Crash the service, and recover it with a playbook that has one task per command of the runbook."""
     place.begin()
     place.crash()
     with place.observer.watching() as first:
@@ -138,7 +138,7 @@ def hang(place: Stand, folder: Path) -> dict[str, float | None]:
     probe = run.seen("health_probe")
     if probe["consecutive_failures"] != PROBES:
         raise harness.BenchError(f"it took {probe['consecutive_failures']} failed probes, not {PROBES}")
-    # The probe ends when its fifth request has failed.
+    # This task ends when the fifth request has failed.
     failed = run.moment(stand.DETECTED) - fell
     return {FIRST: first() - fell, DETECTION: failed, AFTER: first() - fell - failed, **cost(run)}
 
@@ -170,13 +170,13 @@ def by_newest(contender: Callable[..., harness.Contender]) -> harness.Contender:
 
 
 def nothing(place: Stand, folder: Path) -> dict[str, float | None]:
-    """Start Ansible for a play that does nothing."""
+    """Run a play that does nothing, to measure the start of Ansible."""
     run = place.play(str(harness.ROOT / "tests" / "bench" / "plays" / "nothing.yml"), folder)
     return {TOTAL: run.ended - run.started}
 
 
 def round_trips(place: stand.Local, folder: Path) -> float:
-    """Count the modules that a run on a healthy host calls. With -vvv, the connection plugin prints every command."""
+    """Return the number of modules that a run on a healthy host calls. With -vvv, Ansible prints every command."""
     place.begin()
     run = place.play("playbooks/outage_recover.yml", folder, program=str(RIVALS.parent / "plays" / "aloud"))
     if run.code != 0:
@@ -225,14 +225,15 @@ def _fill(database: Path, rows: int) -> None:
 
 
 def filled(name: str, mib: int) -> Callable[[], stand.Local]:
-    """Return a function that installs a service with a database of `mib` MiB, a tenth of which is indexes."""
+    """Return a function that installs a service with a database of `mib` MiB. A tenth of it is indexes."""
 
     @functools.cache
     def lay() -> stand.Local:
         place = stand.Local.new()
         place.service.start()
         place.service.kill()
-        # Fill the database in another process. The memory that this process uses would count for later programs.
+        # Fill the database in another process. Otherwise, the memory that this needs would count for programs that are
+        # started later, because they inherit the peak memory of their parent.
         filler = multiprocessing.get_context("fork").Process(target=_fill, args=(place.service.database, mib * 1024))
         filler.start()
         filler.join()
@@ -250,7 +251,7 @@ MORE_SQLITE_TIME = {"clean_start_recovery_modules": "auto", "verification_check_
 def restarted(
     what: str, how: str, name: str, prepare: Callable[[], Stand], *, more: float | None = None
 ) -> Measurement:
-    """Return the measurement of a crash on a host with one kind of connection."""
+    """Return the measurement of a crash of the service that `prepare` returns. more: the goal's limit in seconds."""
     return Measurement(
         name=name,
         what=what,

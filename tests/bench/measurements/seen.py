@@ -27,7 +27,7 @@ SYSTEMD = "systemd Restart=always"
 MONIT = "monit"
 LONGEST = 60.0  # seconds after which an outage counts as not detected
 SETTLED = 35.0  # seconds; monit ignores a process for the first thirty seconds after its start
-# The runbook's own rule: five failures in a row, a second apart, are an outage.
+# The runbook's own rule: five consecutive failures, one second apart, are an outage.
 MONITRC = """set daemon 1
 set log /var/log/monit.log
 set pidfile /run/monit.pid
@@ -53,7 +53,7 @@ def package() -> Path:
 
 @functools.cache
 def host() -> hosts.Host:
-    """Return a host as in production, with monit installed but not running."""
+    """Return a host with the production unit's RestartSec, with monit installed but not running."""
     place = hosts.Host.new("ssh", name="itsm-nexus-bench-seen", restart_after="10")
     hosts.run("podman", "cp", package(), f"{place.name}:/tmp/monit.deb")
     place.shell("dpkg --install --force-depends /tmp/monit.deb >/dev/null 2>&1; systemctl disable --now -q monit")
@@ -86,7 +86,7 @@ def locked(place: hosts.Host) -> None:
 
 
 def fallen_back(place: hosts.Host) -> None:
-    """Remove the key of the certificate and restart the service, so that it serves only plain HTTP."""
+    """Remove the private key and restart the service, so that it serves only plain HTTP."""
     place.shell(f"mv {KEY} {KEY}.away && systemctl restart {hosts.UNIT}")
 
 
@@ -124,7 +124,7 @@ def serves(place: hosts.Host) -> bool:
 
 
 def until_served(place: hosts.Host) -> float | None:
-    """Return the seconds until the service serves again, or None if it does not."""
+    """Return the seconds until the service serves again, or None if it does not within LONGEST seconds."""
     begun = time.time()
     while time.time() - begun < LONGEST:
         if serves(place):
@@ -134,7 +134,7 @@ def until_served(place: hosts.Host) -> float | None:
 
 
 def by_systemd(outage: Callable[[hosts.Host], None]) -> harness.Contender:
-    """Return a function that relies on the unit only."""
+    """Return a contender that waits for systemd to restart the service."""
 
     def measure(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
         cleared(place)
@@ -145,7 +145,7 @@ def by_systemd(outage: Callable[[hosts.Host], None]) -> harness.Contender:
 
 
 def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
-    """Return a function that relies on monit and the unit."""
+    """Return a contender that waits for monit or systemd to restart the service."""
 
     def measure(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
         cleared(place)
@@ -161,9 +161,9 @@ def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
 
 
 def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harness.Contender:
-    """Return a function that runs the playbook after the outage has begun.
+    """Return a contender that runs the playbook after the outage has begun.
 
-    cause: the finding that the playbook must name if no restart helps.
+    cause: if no restart can help, the cause that the playbook must name.
     """
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
@@ -181,7 +181,7 @@ def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harnes
 
 
 def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Contender:
-    """Return a function that runs only the triage, which must name the cause."""
+    """Return a contender that runs only the triage, which must name the cause."""
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
         cleared(place)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check, backup and WAL of a SQLite database, compared with the sqlite3 shell."""
+"""Compares the check and the backup of a SQLite database, and the reading of its WAL, with the sqlite3 shell."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ANALYSED = (
 
 
 def shell_backup(database: Path, folder: Path) -> float:
-    """Back up the database, then check the copy."""
+    """Back up the database with the sqlite3 shell and check the copy. Return the duration in seconds."""
     script = 'sqlite3 -batch "$1" ".backup \'$2\'" && exec sqlite3 -batch "$2" "PRAGMA integrity_check"'
     return harness.timed(["sh", "-c", script, "sh", str(database), f"{folder}/copy.db"], expect="ok")
 
@@ -51,7 +51,7 @@ def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
 
 
 def memory(name: str, what: str, prepare: databases.Recipe, call: tuple[str, str], expect: str) -> Measurement:
-    """Return the measurement of the memory of a function."""
+    """Return the measurement of a function's memory. call: the arguments `logic` and `call` of harness.on_host."""
 
     def measure(path: Path, folder: Path) -> float:
         place = {"dest": f"{folder}/copy.db"} if call is BACKUP else {}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collects the evidence of an outage of the demo service: in one pass, and command by command."""
+"""Compares two ways to collect the evidence of an outage: in one pass, and command by command."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from conftest import Service
 
 BENCH = harness.ROOT / "tests" / "bench"
 TRANSCRIBED = "a task per command"
-# The host of the second measurement: the number of its processes, and the size of its log in bytes.
+# The number of processes and the size of the log in bytes, for the second measurement.
 PROCESSES = 500
 LOG = 200 << 20
 
 
 def running() -> Path:
-    """Start the service and return the file with its variables. The service is stopped at the end of the run."""
+    """Start the service, which is stopped at the end of the benchmark. Return the path of its variables file."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-"))
     service = Service(folder / "service")
     service.install()
@@ -50,7 +50,7 @@ def play(playbook: str, variables: Path, folder: Path) -> float:
 
 
 def crowded() -> Path:
-    """Start the service on a host with many processes, and with a long log."""
+    """Start the service with a long log and many other processes. Return the path of its variables file."""
     variables = running()
     log = Path(yaml.safe_load(variables.read_text(encoding="utf-8"))["nexus_log_file"])
     line = (
@@ -64,7 +64,7 @@ def crowded() -> Path:
 
 
 def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
-    """Return by how many seconds a triage takes longer than its slowest part."""
+    """Run triage once. Return the difference between its duration and that of its slowest part, in seconds."""
     known = yaml.safe_load(variables.read_text(encoding="utf-8"))
     service = {
         "app_dir": known["nexus_app_dir"],
@@ -101,15 +101,16 @@ def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
 
 
 def complete(place: Path) -> bool:
-    """Return True if a bundle has the results of all parts."""
+    """Return True if the only bundle in a folder has the results of all parts."""
     bundles = [json.loads(path.read_text(encoding="utf-8")) for path in place.glob("*/triage.json")]
     return len(bundles) == 1 and all(isinstance(took, float) for took in bundles[0]["parts"].values())
 
 
 def collect(playbook: str, evidence: str, enough: Callable[[Path], bool]) -> Callable[[Path, Path], float]:
-    """Return a contender that collects the evidence.
+    """Return a contender that collects the evidence with a playbook.
 
-    Its result is the duration in seconds, minus the duration of an empty play for the start of Ansible.
+    It returns the playbook's duration minus that of an empty play, in seconds, so that Ansible's start does not count.
+    evidence: a folder in the state folder. enough: a function that returns True if the folder has all evidence.
     """
 
     def measure(variables: Path, folder: Path) -> float:

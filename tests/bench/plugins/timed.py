@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The callback postmortem, extended for the benchmark to measure its own cost. See measurements/callback.py.
+"""The postmortem callback, extended for the benchmark to measure its own cost. See measurements/callback.py.
 
-The callback is active for a block of BENCH_CALLBACK_BLOCK tasks, and then inactive for the next block. So the cost with
-the callback and without it is measured within the same seconds. BENCH_CALLBACK_FIGURES: the file for the figures.
+The callback is active for a block of BENCH_CALLBACK_BLOCK tasks, and then inactive for the next block. So the times
+with and without the callback are measured within the same seconds. BENCH_CALLBACK_FIGURES: the file for the figures.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def timed(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class CallbackModule(postmortem.CallbackModule):
-    """Measures every event that it gets."""
+    """The callback, which also measures the time that it spends on each event."""
 
     CALLBACK_NAME = "itsm_nexus.runbook.timed"
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        """Count the tasks. All hosts run the same task at the same time."""
+        """Count the tasks, and turn the measurement on or off. All hosts run the same task at the same time."""
         spent["memory before"] = spent["memory before"] or memory()
         turn_to(ASLEEP if state["tasks"] // BLOCK % 2 else AWAKE)
         state["tasks"] += 1
@@ -78,7 +78,7 @@ def figures(self: Any, stats: Any) -> None:
 
 
 def catching_up(self: Any) -> None:
-    """Measure the work of other threads. Work of the main thread is measured as part of an event."""
+    """Measure the work of other threads. The work of the main thread is already measured as part of an event."""
     of_its_own = threading.current_thread() is not threading.main_thread()
     began = time.perf_counter()
     caught_up(self)
