@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The part of the API of AWX 24.6.1 that awx.awx needs: objects, associations, surveys, workflows, roles, launches.
+"""The part of the AWX 24.6.1 API that awx.awx needs: objects, associations, surveys, workflows, roles, launches.
 
-Requests are checked against the fields of a real server (awx_fields.json: types, choices, limits) and against the rules
-that its serializers add. Objects refer to each other by id. Deleting an object deletes its dependents.
+Requests are checked against the fields of a real server (types, choices and limits in awx_fields.json) and against the
+rules that AWX's serializers add. Objects refer to each other by id. Deleting an object deletes its dependents.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROLES = {
     "job_templates": ["admin", "execute", "read"],
     "workflow_job_templates": ["admin", "approval", "execute", "read"],
 }
-# Dependents that are deleted together with an object: kind, and the field that refers to it.
+# By kind of a deleted object: the kinds of objects that are deleted with it, and their field that refers to it.
 CASCADES = {
     "organizations": [
         (kind, "organization")
@@ -52,7 +52,7 @@ CASCADES = {
     ],
     "job_templates": [("schedules", "unified_job_template")],
 }
-# The values that AWX itself sets on a new object.
+# The values that AWX itself sets in a new object.
 KEPT_BY_AWX: Dict[str, Object] = {
     "credential_types": {"managed": False},
     "inventory_sources": {"status": "never updated"},
@@ -80,13 +80,13 @@ _Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(
 
 
 def described() -> Object:
-    """Return the objects that awx_configure.yml creates, according to its data."""
+    """Return the data of awx_configure.yml, which describes the objects that it creates."""
     loaded: Object = _Loader((ROOT / "playbooks" / "vars" / "awx.yml").read_text("utf-8")).get_single_data()
     return loaded
 
 
 def could_be_playbook(path: Path) -> bool:
-    """Return True if AWX offers a file of a project as a playbook."""
+    """Return True if AWX lists this project file as a playbook."""
     parts = path.relative_to(ROOT).parts
     if {"roles", "tasks", "group_vars", "host_vars"} & set(parts) or any(part.startswith(".") for part in parts):
         return False
@@ -96,7 +96,7 @@ def could_be_playbook(path: Path) -> bool:
 
 
 class Refused(Exception):
-    """A request that AWX answers with 400 (or the given status)."""
+    """A request that AWX answers with status 400, or with the given status."""
 
     def __init__(self, what: Any, status: int = 400) -> None:
         super().__init__(str(what))
@@ -185,7 +185,7 @@ class Awx:
         self.roles: Dict[int, Tuple[str, str]] = {}
         self.refused: List[str] = []
         self.launched: List[Object] = []
-        # The status of a project after AWX has fetched it.
+        # The status that a project has after AWX has fetched it.
         self.fetched = "successful"
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -279,7 +279,7 @@ class Awx:
         return self._below(kind, thing, parts[2], method, body)
 
     def _identified(self, kind: str, identifier: str) -> int:
-        """Return the id in an address: a number, or a name in the format of AWX's NAMED_URL_FORMATS."""
+        """Return the id for the identifier in a URL: a number, or a name as in AWX's NAMED_URL_FORMATS."""
         if identifier.isdigit():
             return int(identifier)
         name, _, organization = urllib.parse.unquote(identifier).partition("++")
@@ -316,7 +316,7 @@ class Awx:
             update = next(self._ids)
             return 202, {"id": update, "status": "pending", "url": f"/api/v2/inventory_updates/{update}/"}
         if what == "launch" and method == "POST":
-            # AWX ignores variables that a template does not ask for, so every variable must be in its survey.
+            # AWX ignores values that the template does not prompt for. The server refuses them instead.
             asked = {"extra_vars": self.surveys.get(thing["id"]), "limit": thing["ask_limit_on_launch"]}
             unasked = sorted(each for each in body if not asked.get(each))
             if unasked:
@@ -381,7 +381,7 @@ class Awx:
         return self.add(kind, **{**KEPT_BY_AWX.get(kind, {}), **fields})
 
     def _judged(self, kind: str, body: Object, thing: Optional[Object] = None) -> Object:
-        """Return the fields that AWX stores. Raises Refused for an unknown field or an invalid value."""
+        """Return the fields of `body` that AWX stores. Raises Refused for an unknown field or an invalid value."""
         taken = {}
         for name, value in body.items():
             field = FIELDS[kind].get(name)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Seconds for one command, even on a busy machine.
+# Maximum number of seconds for one command. It is also enough on a busy machine.
 PATIENCE = 60.0
 OPTIONS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--hide-scrollbars"),
@@ -33,7 +33,7 @@ class Browser:
     def __init__(self, folder: Path) -> None:
         program = shutil.which("chromium")
         assert program, "chromium is not installed; make integration does that"
-        # Commands are sent through descriptor 3; answers arrive on descriptor 4 (--remote-debugging-pipe).
+        # With --remote-debugging-pipe, the browser reads commands from descriptor 3 and writes answers to descriptor 4.
         command_end, self._commands = os.pipe()
         self._answers, answer_end = os.pipe()
         plumbing = 'exec 3<&"$1" 4>&"$2"; shift 2; exec "$@"'
@@ -70,7 +70,7 @@ class Browser:
         os.close(self._answers)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Return the browser's answer to a command."""
+        """Send a command to the browser and return its answer."""
         self._number += 1
         command: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -94,7 +94,7 @@ class Browser:
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
 
     def look(self, *, width: int, dark: bool) -> None:
-        """Set the width of the window in CSS pixels, and the reader's preferred color scheme."""
+        """Set the window's width in CSS pixels, and the preferred color scheme: dark or light."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
@@ -113,7 +113,7 @@ class Browser:
         file.write_bytes(base64.b64decode(shot["data"]))
 
     def print(self, file: Path) -> None:
-        """Save the page as it is printed."""
+        """Save the page as a PDF, as it would be printed."""
         paper = self.call("Page.printToPDF", preferCSSPageSize=True, paperWidth=8.27, paperHeight=11.69)
         file.write_bytes(base64.b64decode(paper["data"]))
 

@@ -20,17 +20,17 @@ import openapi_core
 from openapi_core.testing import MockRequest, MockResponse
 
 TOKEN = "ghp_CANARY"
-# The known descriptions, and the path of the API on each kind of server.
+# Each kind of server, by the name of its description, and the path of its API.
 SERVERS = {"api.github.com": "", "enterprise-server": "/api/v3"}
 ISSUES = "/repos/{owner}/{repo}/issues"
 COMMENTS = ISSUES + "/{issue_number}/comments"
-# Answers from a proxy in front of an operation. The description of the operation does not list them.
+# Status codes that a proxy in front of the API can return. GitHub's description does not list them.
 ANYWHERE = {401, 429, 500, 502, 503}
 
 
 @functools.cache
 def described(server):
-    """Return GitHub's description of its operations on issues. It is fetched once per machine: see github/describe."""
+    """Return GitHub's description of its operations on issues, which github/describe downloads once per machine."""
     script = Path(__file__).parent / "github" / "describe"
     folder = subprocess.run([script], check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout.strip()
     return json.loads((Path(folder) / f"{server}.json").read_text(encoding="utf-8"))
@@ -42,17 +42,17 @@ def rules(server):
 
 
 class Api(http.server.ThreadingHTTPServer):
-    """The part of GitHub's REST API for issues. On request, it drops labels or fails. It limits the length of a body.
+    """The part of GitHub's REST API for issues. It limits the length of a body. A test can make it drop labels or fail.
 
-    A request that GitHub's description does not allow is answered with 422. Such requests, and answers that the
-    description does not list, are collected in violations. A test asserts at its end that this list is empty.
+    A request that GitHub's description does not allow is answered with status 422. The list `violations` contains such
+    requests, and answers that the description does not list. At its end, a test asserts that the list is empty.
     """
 
     def __init__(self, server="api.github.com"):
         super().__init__(("127.0.0.1", 0), Handler)
         self.base, self.rules = SERVERS[server], rules(server)
         self.issues, self.comments, self.requests, self.violations = [], {}, [], []
-        # (method or None, status, headers): the answers to the next requests.
+        # The planned errors: (method, status, headers). If the method is None, the error is for any request.
         self.troubles, self.drops_labels = [], False
         paths = described(server)["paths"]
         self.examples = {
@@ -66,9 +66,9 @@ class Api(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}{self.base}"
 
     def add(self, *, title="Something else", body="", labels=(), assignees=(), **keys):
-        """Add an issue. Its other fields are taken from the example in GitHub's documentation."""
+        """Add an issue. Fields that are not given are taken from the example in GitHub's documentation."""
         example = copy.deepcopy(self.examples[ISSUES])
-        # GitHub's example is also a pull request.
+        # GitHub's example is both an issue and a pull request.
         example.pop("pull_request", None)
         number = len(self.issues) + 1
         example.update(
@@ -121,7 +121,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def hold_to(self, check, what):
-        """Run a check, and return True if GitHub's description allows the request or answer. what: which of the two."""
+        """Return True if `check` raises no error. Otherwise, add a violation by `what`, the request or the answer."""
         try:
             check()
         except openapi_core.exceptions.OpenAPIError as error:
@@ -134,7 +134,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return True
 
     def begin(self):
-        """Return True if the request is allowed: its token is valid, GitHub describes it, and no error is planned."""
+        """Read the request. Return True if it is valid and no error is planned. Otherwise, answer with the error."""
         self.sent = self.rfile.read(int(self.headers["Content-Length"] or 0)) or None
         self.server.requests.append((self.command, self.path))
         place = urllib.parse.urlsplit(self.path)

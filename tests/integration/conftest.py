@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. The result's stdout has its output and its errors. A failed test shows them too."""
+    """Run a command to its end. The result's stdout contains its output and errors, which a failed test shows."""
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
@@ -66,7 +66,7 @@ class Run:
 
 @dataclasses.dataclass
 class Service:
-    """The demo service, installed in a folder of the test."""
+    """The demo service, installed in a folder of its own."""
 
     folder: Path
     https_port: int = dataclasses.field(default_factory=free_port)
@@ -113,7 +113,7 @@ class Service:
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def start(self) -> None:
-        """Start the service by hand as in the runbook, and wait until it answers."""
+        """Start the service as a person does according to the runbook, and wait until it answers."""
         with self.log.open("ab") as log:
             subprocess.Popen(
                 ["node", "backend/server.js"],
@@ -199,13 +199,13 @@ class Service:
         return self.folder / "postmortems"
 
     def play(self, playbook: str, *arguments: str, project: Path = ROOT, **changes: Any) -> Run:
-        """Run a playbook against the service. changes: variables that replace those of the service."""
+        """Run a playbook against the service. `changes` replace variables of the service."""
         argv, environment = self._command(playbook, *arguments, **changes)
         done = on_screen(argv, cwd=project, env=environment, timeout=300)
         return Run(rc=done.returncode, screen=done.stdout, postmortems=self.postmortems)
 
     def interrupt(self, playbook: str, *, at: str, **changes: Any) -> None:
-        """Run a playbook against the service, and interrupt the playbook with Ctrl-C during the given task."""
+        """Run a playbook against the service, and interrupt it with Ctrl-C during the task `at`."""
 
         def begun() -> bool:
             return any(f'"{at}"' in path.read_text(encoding="utf-8") for path in self.postmortems.glob("*.jsonl"))
@@ -213,7 +213,7 @@ class Service:
         self.end(playbook, when=begun, by=signal.SIGINT, **changes)
 
     def end(self, playbook: str, *, when: Callable[[], bool], by: signal.Signals, **changes: Any) -> None:
-        """Run a playbook against the service, and send a signal to all processes of the run, as a terminal does."""
+        """Run a playbook against the service. As soon as `when` returns True, send a signal to all its processes."""
         argv, environment = self._command(playbook, **changes)
         with subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True) as run:
             deadline = time.monotonic() + 120
@@ -235,7 +235,7 @@ class Service:
 
 @pytest.fixture
 def laid(tmp_path: Path) -> Iterator[Service]:
-    """Return the service, installed but not started."""
+    """Install the service without starting it. Yield the service."""
     service = Service(tmp_path)
     service.install()
     yield service

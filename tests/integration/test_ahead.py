@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Modules packed ahead of time: the entry in Ansible's cache is the same as the one that Ansible would build."""
+"""Modules are packed ahead of time: Ansible's cache then has the same entries that Ansible itself would create."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Packs a module into an empty cache twice: as the callback does, and as a worker of Ansible does.
+# Packs a module into an empty cache twice: first as the callback does, then as an Ansible worker does.
 SCRIPT = """
 import json, os, shutil, sys, time
 from ansible import constants
@@ -48,7 +48,7 @@ print(json.dumps([packed, kept()]))
 """
 
 
-# Counts the kinds of plugins that are imported, after and before the packer has prepared a play.
+# Counts the kinds of plugins that are loaded before and after the packer has prepared a play.
 LOADING = """
 import os, sys
 from ansible.parsing.dataloader import DataLoader
@@ -99,13 +99,13 @@ def test_next_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
     ahead, by_ansible = json.loads(done.stdout)
     assert list(ahead) == list(by_ansible)
     assert [name.split("-")[0].rsplit(".", 1)[-1] for name in ahead] == ["sqlite_info"]
-    # A package contains the time of packing in compressed form, so its size varies by some bytes.
+    # A package contains its compressed creation time, so its size varies by some bytes.
     (size,), (wanted,) = ahead.values(), by_ansible.values()
     assert abs(size - wanted) < 200
 
 
-# The code that packs modules ahead of time uses names of ansible-core that a later version may remove. For each name, a
-# copy of the collection uses a name that does not exist instead, and ansible-playbook is run with that copy.
+# The code that packs modules ahead of time uses names of ansible-core that a later version may remove. For each name,
+# ansible-playbook is run with a copy of the collection, in which a name that does not exist replaces this name.
 WITHOUT = """
 import ast, importlib, os, pathlib, re, sys
 sys.dont_write_bytecode = True

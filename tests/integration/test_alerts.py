@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The examples for Prometheus, checked with its own tools, and the way from a real Alertmanager to a recovery."""
+"""Prometheus's own tools check the examples for it, and an alert from a real Alertmanager leads to a recovery."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOOLS = ROOT / "tests" / "monitoring"
 
 @contextlib.contextmanager
 def serving(log: Path, port: int, *command: Any) -> Iterator[None]:
-    """Run a server until it listens, and end it afterwards."""
+    """Run a server during the block, which begins when the server listens."""
     with log.open("wb") as stream:
         process = subprocess.Popen([TOOLS, *command], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
     try:
@@ -116,7 +116,7 @@ def test_alertmanager_brings_the_service_back(service: Service) -> None:
                 {"labels": {"alertname": f"Itsm{severity}", "severity": severity, "itsm_host": "localhost"}}
                 for severity in ("emergency", "critical", "warning", "unknown")
             ]
-            # Prometheus also sends an active alert again.
+            # Prometheus sends an active alert more than once.
             for _ in range(3):
                 request = urllib.request.Request(
                     f"http://127.0.0.1:{port}/api/v2/alerts",

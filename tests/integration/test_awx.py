@@ -23,7 +23,7 @@ from .conftest import on_screen
 ROOT = Path(__file__).resolve().parents[2]
 ORGANIZATION = "ITSM-Sec Nexus"
 
-# Runs the real module with its argument specification, but does not start an interpreter for each of about 200 calls.
+# An action plugin that runs the real module in the process of the task. So no call needs its own Python interpreter.
 IN_PROCESS = """\
 import contextlib, importlib, io, json
 from ansible.module_utils.testing import patch_module_args
@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
 
 @pytest.fixture(scope="module")
 def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with awx.awx, changed so that its modules run in the process of the task."""
+    """Return a collections folder with awx.awx. Its modules run in the process of the task."""
     installed = Path(ansible.__file__).parents[1] / "ansible_collections" / "awx" / "awx"
     folder = tmp_path_factory.mktemp("collections")
     copy = folder / "ansible_collections" / "awx" / "awx"
@@ -169,7 +169,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert templates["outage_verify"]["timeout"] == 600
     assert "of_old" not in {each["identifier"] for each in awx.objects["workflow_job_template_nodes"].values()}
 
-    # The credentials of operators are kept, and so are the organization and the credential type of these credentials.
+    # Credentials of operators are kept, and so are the organization and the credential type that they use.
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
     left = controller.succeed(awx_state="absent")

@@ -76,7 +76,7 @@ def test_bad_input_is_named_before_any_change(laid: Service, tmp_path: Path, nam
     assert run.rc != 0
     named = [line for line in run.screen.splitlines() if variable in line and value in line]
     assert named, f"no line names {variable} and {value}"
-    # The summary at the end of the screen names the variable as well.
+    # The summary at the end of the output names the variable too.
     assert "STOPPED: localhost" in run.screen
     end = run.screen[run.screen.index("STOPPED: localhost") :]
     assert variable in end
@@ -89,7 +89,8 @@ def test_bad_input_is_named_before_any_change(laid: Service, tmp_path: Path, nam
     assert "hunter2" not in run.screen
 
 
-# Variable, value, cause, True if the service is recovered nevertheless, and the function that makes the bad input.
+# By name: variable, value, cause, True if the service is recovered nevertheless, and a function that returns the bad
+# variables.
 DOWN: dict[str, tuple[str, str, str, bool, Breaking]] = {
     "relative app dir": ("nexus_app_dir", "srv/app", "", False, lambda *_: {"nexus_app_dir": "srv/app"}),
     "missing app dir": ("nexus_app_dir", "/nowhere/app", "", False, lambda *_: {"nexus_app_dir": "/nowhere/app"}),
@@ -257,7 +258,7 @@ def test_notified_and_missed_contacts_are_listed_despite_an_undefined_variable(l
     # The second run continues the incident, and does not repeat a notification.
     assert told.read_text(encoding="utf-8").count("INC-") == 1
 
-    # A variable that only the documents need does not prevent a recovery, but it is reported as an error.
+    # An undefined variable that only the documents need does not prevent a recovery, but it is reported as an error.
     back = laid.play("playbooks/outage_recover.yml", postmortem_github_token="{{ vault_that_is_not_there }}")
     assert (back.rc, laid.healthy()) == (2, True)
     assert summary(back).startswith("OUTAGE SUMMARY") and "RECOVERED: itsm-system" in summary(back)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timers: settings that would fail at night are refused at installation. A maintenance window is not an outage."""
+"""The timers: the installation refuses settings that would fail later. A maintenance window is not an outage."""
 
 from __future__ import annotations
 

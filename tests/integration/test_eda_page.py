@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The commands of docs/eda.md, run as its reader would run them: in a new checkout and with a new home folder."""
+"""The commands of docs/eda.md work for a reader, who has a new checkout and a new home folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATIENCE = 180.0
 
 
 def commands(chapter: int) -> list[str]:
-    """Return the command blocks of a section that need neither a host nor a server of the reader."""
+    """Return the command blocks of a section that need no host or server of the reader."""
     (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if "◇" not in block]
@@ -46,7 +46,7 @@ class Reader:
     """A reader with a checkout, a home and terminals."""
 
     folder: Path
-    # A port on the page -> the free port of this machine that replaces it.
+    # A port on the page -> the free port on this machine that replaces it.
     ports: dict[str, int]
 
     @property
@@ -61,7 +61,7 @@ class Reader:
         return {
             **{"HOME": str(self.home), "LC_ALL": "C.UTF-8", "PATH": path},
             **{"ANSIBLE_CONFIG": str(config), "XDG_CACHE_HOME": cache},
-            # On a terminal, output is not buffered.
+            # Do not buffer the output, because output to a terminal is not buffered either.
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -78,7 +78,7 @@ class Reader:
 
     @contextlib.contextmanager
     def terminal(self, command: str, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Type a command that keeps running; Ctrl-C has to end it."""
+        """Run a command during the block. At the end of the block, Ctrl-C has to end the command."""
         screen = self.folder / name
         with screen.open("wb") as stream:
             process = subprocess.Popen(
@@ -117,7 +117,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     (tmp_path / "home").mkdir()
     somebody = Reader(tmp_path, {port: free_port() for port in ("16443", "18080", "5050")})
     yield somebody
-    # End the processes that the recovery started, because they continue after its end.
+    # Kill the services that the recoveries have started, because they continue to run.
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
@@ -132,7 +132,7 @@ def test_page_leads_to_a_first_recovery_and_one_by_an_alert(reader: Reader) -> N
 
     reader.types(install)
     reader.types(describe)
-    # Shorten the stability check of one minute. All other settings are those of the page.
+    # Shorten the stability check, which takes one minute. All other settings are those of the page.
     with (reader.home / "nexus/hosts.yml").open("a", encoding="utf-8") as inventory:
         inventory.write("      verification_stability_count: 2\n      verification_stability_interval: 1.0\n")
     with reader.terminal(f"{start}\nread -r\n{first_fall}\nread -r\n", "service") as other:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
-"""Role escalation in real runs: every channel has a real receiver, one is down, and the inventory is hostile."""
+"""The escalation role in real runs: every channel but one has a real receiver, and the inventory is hostile."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SECRETS = {
     name: f"verysecret{name}0123456789" for name in ("slack", "teams", "mattermost", "pager", "http", "smtp", "dead")
 }
 
-# Text from the host. It must not be evaluated as a template, or add a line, a mail header or a mention.
+# Text from the host. It must not be evaluated as a template, and must not add a line, a mail header or a mention.
 HOSTILE = "{{ 7 * 7 }}{% raw %} <!channel> @all\nBcc: evil@example.com"
 
 PLAYBOOK = """
@@ -246,7 +246,7 @@ LEADER = ["slack", "mail leader@example.com", "pagerduty", "http 127.0.0.1", "co
 TEAM = ["teams 127.0.0.1", "mattermost 127.0.0.1"]
 
 
-# One incident from start to end: the order of the following tests matters.
+# The following tests are one incident from start to end, so their order matters.
 
 
 def test_invalid_settings_are_refused_at_the_start(desk: Desk) -> None:
@@ -270,7 +270,7 @@ def test_a_missing_secret_is_reported_at_the_start(desk: Desk) -> None:
     contacts["project_leader"]["channels"][1]["url"] = desk.url("slack") + "{{ nowhere_defined }}"
     run = desk.play(escalation_contacts=contacts)
     assert run.rc != 0
-    # Before 2.19, ansible-core does not say which part of a variable is wrong.
+    # Before version 2.19, ansible-core does not name the invalid part of a variable.
     part = r"escalation_contacts(\.project_leader\.channels\[1\]\.url)? cannot be evaluated"
     assert re.search(part, run.screen)
     assert not desk.state.exists()
@@ -449,7 +449,7 @@ def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path
 
 
 def at_once(desk: Desk, name: str, *channels: dict[str, Any]) -> dict[str, Any]:
-    """Return the variables of a separate run on this host that notifies the leader through these channels."""
+    """Return the variables of a run on this host with its own state folder. It notifies the leader by `channels`."""
     playbook = PLAYBOOK.replace(
         'escalation_incident: "{{ inc',
         """escalation_run: "{{ incident.run | default('', true) }}"\n        escalation_incident: "{{ inc""",
@@ -478,7 +478,7 @@ def open_record(desk: Desk, name: str) -> dict[str, Any]:
 def test_a_run_killed_while_it_notifies_keeps_its_record(desk: Desk) -> None:
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
     reached = desk.folder / "reached"
-    # This channel kills the run, so the run never learns whether the notification was sent.
+    # This channel kills the run, so the run cannot record whether the notification was sent.
     killer = {"type": "command", "argv": ["sh", "-c", f"touch {reached}; kill -9 $PPID; sleep 60"], "name": "ring"}
     before = desk.counts()["slack"]
     screen = desk.play(**at_once(desk, "killed", slack, killer), escalation_retries=0, escalation_timeout=5).screen

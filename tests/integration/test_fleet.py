@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Dozens of hosts in one run: hosts that are down are recovered, and no host waits for a host that hangs or is lost."""
+"""Sixty hosts in one run: failed services are recovered, and no host waits for a host that hangs or is unreachable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import ROOT, Run, Service, free_port, on_screen
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:5], HOSTS[5:7], HOSTS[7], HOSTS[8:]
-# Seconds after which the hanging host is given up. The other hosts are done long before.
+# Seconds after which the run gives up the hanging host. All other hosts finish much earlier.
 PATIENCE = 120
 
 
@@ -33,8 +33,8 @@ _CLONE_NEWNS, _MS_REC_PRIVATE = 0x00020000, (1 << 14) | (1 << 18)
 class HangingDisk:
     """A file system that never answers. A process that uses it blocks in the kernel until close().
 
-    It is a FUSE mount whose server never answers. Only one command and its children see the mount, and other processes
-    see an empty folder. REAL is False if this user may not mount file systems.
+    It is a FUSE mount whose server never answers. Only the process that calls mount() and its children see the mount.
+    Other processes see an empty folder. REAL is False if this user may not mount file systems.
     """
 
     REAL = os.access("/dev/fuse", os.R_OK | os.W_OK) and os.geteuid() == 0
@@ -110,7 +110,7 @@ def fleet(services: dict[str, Service], tmp_path: Path) -> Iterator[Fleet]:
     with contextlib.ExitStack() as stack:
         disk = tmp_path / "disk"
         disk.mkdir()
-        # The first port refuses connections. The second one accepts them and never answers, like a hanging host.
+        # The first port refuses connections. The second port accepts them but never answers, like a hanging host.
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         ports = [free_port(), silent.getsockname()[1]]
         for name in HOSTS:
@@ -123,7 +123,7 @@ def fleet(services: dict[str, Service], tmp_path: Path) -> Iterator[Fleet]:
             }
         for name, port in zip(UNREACHABLE, ports):
             inventory[name].update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port=port)
-        # The whole host hangs: none of its programs can be run.
+        # The whole host hangs: no program can be started on it.
         inventory[HANGING].update(ansible_python_interpreter=str(disk / "python"), detection_deadline=PATIENCE)
         if not HangingDisk.REAL:
             blocking = tmp_path / "blocking-python"
@@ -177,7 +177,7 @@ def test_broken_hosts_are_recovered_without_waiting(fleet: Fleet) -> None:
     }
     assert {told[name]["rung"] for name in BROKEN} == {"restart"}
 
-    # No other host waited for the hanging host: they were done before it was given up.
+    # No other host waited for the hanging host: all were finished before the run gave it up.
     (timeline,) = run.documents(".jsonl")
     events = [json.loads(line) for line in timeline.read_text("utf-8").splitlines()]
     given_up = next(

@@ -19,7 +19,7 @@ from .conftest import Run, Service
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-# A host that replaces Python can return any result. This module stands for such a host.
+# A host that replaces Python can return any result. This module simulates such a host.
 _EVIL = """#!/usr/bin/python3
 import json
 print(json.dumps({"changed": False, "ansible_facts": %s, "said": %s}))
@@ -105,7 +105,7 @@ MARKS = (
 
 
 def plant(service: Service, owned: Path) -> str:
-    """Put templates into the log and the database, and return one of them."""
+    """Put templates that would create the file `owned` into the log and the database. Return one of them."""
     call = f"lookup('ansible.builtin.pipe', 'touch {owned}')"
     template = f"{{{{ {call} }}}}"
     with service.log.open("a", encoding="utf-8") as log:
@@ -170,7 +170,7 @@ def test_a_template_as_command_line_is_shown_and_not_run(service: Service, tmp_p
 
 
 def test_a_hostile_inventory_name_has_no_effect(tmp_path: Path) -> None:
-    # A program may fill an inventory with names that the machines have chosen themselves.
+    # A program may create an inventory from names that the hosts have chosen themselves.
     kept = tmp_path / "a" / "b" / "unreachable"
     hosts = {"../../../owned": {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}}
     (tmp_path / "hosts.json").write_text(json.dumps({"itsm_nexus": {"hosts": hosts}}))
@@ -197,7 +197,7 @@ def test_a_hostile_inventory_name_has_no_effect(tmp_path: Path) -> None:
     assert not (tmp_path.parent / "owned").exists()
 
 
-# Terminal controls: escapes in ASCII and as one character, the bell, text direction, carriage return.
+# Terminal controls: escape sequences in ASCII and as one character, bell, text direction, carriage return.
 ORDERS = "\x1b]0;owned\x07\x1b[2J \x9b2J \u202e a\rb"
 OBEYED = ("\x1b", "\x07", "\x9b", "\u202e", "\r")
 ANSWER = {
@@ -245,7 +245,7 @@ LIES = {
 def test_no_answer_of_a_host_controls_the_terminal(tmp_path: Path, lie: str, verbose: list[str]) -> None:
     (tmp_path / "answer").write_text(LIES[lie], encoding="utf-8", newline="")
     (tmp_path / "error").write_text(f"{ORDERS}\n", encoding="utf-8", newline="")
-    # A host that replaces Python.
+    # This program simulates a host that replaces Python.
     liar = tmp_path / "python3"
     liar.write_text(
         f"#!/bin/sh\ncat >/dev/null\ncat {tmp_path}/error >&2\nexec cat {tmp_path}/answer\n", encoding="utf-8"

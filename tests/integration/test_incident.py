@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Incidents that last for several runs against the demo service: their start, their end, and events in between."""
+"""Incidents that last for several runs: the run records their start, their end, and events in between correctly."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def records(service: Service) -> list[dict[str, Any]]:
 
 
 def contacts(told: Path) -> dict[str, Any]:
-    """Return contacts whose only channel writes to a file."""
+    """Return contacts whose only channel appends to the file `told`."""
     channel = {"type": "command", "argv": ["tee", "-a", str(told)]}
     return {name: {"channels": [channel]} for name in ("project_leader", "dba", "everyone")}
 
 
 def fell_while_watched(service: Service) -> threading.Thread:
-    """Make the service fail as soon as a run begins its stability check."""
+    """Kill the service as soon as a run begins its stability check. Return the started thread that does this."""
 
     def watch() -> None:
         deadline = time.monotonic() + 280
@@ -81,7 +81,7 @@ def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: 
 
 
 def fall(service: Service) -> str:
-    """Let the service answer one more request, then crash it with an exception. Return the time of the crash."""
+    """Let the service answer a request, then crash it with an exception. Return the time of the crash in ISO 8601."""
     assert service.play(RECOVER).rc == 0
     with service.environment_file.open("a", encoding="utf-8") as stream:
         stream.write("NEXUS_DEMO_FAULTS=on\n")
@@ -197,7 +197,7 @@ def test_a_run_interrupted_in_its_stability_check_recorded_the_end_of_the_outage
 
 
 class Observer:
-    """Polls the service every few milliseconds, and keeps the times of its first bad and first good answers."""
+    """Polls the service every 20 ms, and records when its state changes: `down` and `up`, in Unix time."""
 
     def __init__(self, service: Service) -> None:
         self.down: list[float] = []
@@ -218,7 +218,7 @@ class Observer:
             time.sleep(0.02)
 
     def ended(self) -> float:
-        """Stop polling, and return the time at which the service answered again."""
+        """Stop polling. Return the Unix time at which the service answered again after its only outage."""
         self._done.set()
         self._thread.join()
         assert len(self.down) == len(self.up) == 1, (self.down, self.up)
@@ -226,7 +226,7 @@ class Observer:
 
 
 def connected(port: int) -> bool:
-    """Return True if a connection to that port of this machine exists."""
+    """Return True if this machine has an established TCP connection from or to a local port."""
     lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
     fields = [line.split() for line in lines]
     return any(int(each[1].rpartition(":")[2], 16) == port and each[3] == "01" for each in fields)
@@ -240,7 +240,7 @@ def test_the_window_of_an_outage_that_ended_before_the_incident_was_opened(servi
 
     def resume() -> None:
         deadline = time.monotonic() + 60
-        # A connection to this port comes from the probe, because the observer uses the other port.
+        # Wait for a connection to the HTTP port. It comes from the probe, because the observer uses HTTPS.
         while not connected(service.http_port):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -308,7 +308,7 @@ def test_a_service_that_fails_during_the_wait_for_another_run_is_recovered(servi
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not (service.state / "last_healthy").exists():
             time.sleep(0.1)
-        time.sleep(6)  # the run needs less time than this from its detection to its wait
+        time.sleep(6)  # after the detection, the run needs less than 6 s to begin its wait
         service.kill()
         seat.release(run=other["run"])
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The main playbook over a connection that is lost during the run: a step whose result is lost has not failed."""
+"""The connection is lost during a run of the main playbook: a step whose result is lost does not count as failed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PLUGINS = Path(__file__).parent / "connection"
 
 @pytest.fixture
 def play(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """Return a function that kills the service and runs a playbook with the given losses of the connection."""
+    """Return a function that kills the service, and then runs a playbook with planned losses of the connection."""
     plan = tmp_path / "cuts.json"
     monkeypatch.setenv("LOSSY_CUTS", str(plan))
 
     def play(*planned: tuple[str, str, float], playbook: str = "outage_recover", **changes: Any) -> Run:
         cuts(plan, *planned)
-        # play() removes environment variables of Ansible, so the plugin's folder is set in a configuration file.
+        # Service.play removes Ansible's environment variables, so a configuration file sets the plugin's folder.
         settings = tmp_path / "ansible.cfg"
         given = (ROOT / "ansible.cfg").read_text(encoding="utf-8")
         given = given.replace("collections_path = collections", f"collections_path = {ROOT}/collections")
@@ -74,7 +74,7 @@ def test_a_lost_answer_is_no_failure_of_the_step(
     document = told(run)
     assert document["outcome"] == "recovered"
     assert [(each["rung"], each["held"]) for each in document["rungs_tried"]] == [("restart", True)]
-    # A module that was called twice did its work only once.
+    # The module that starts the service did its work only once, even if it was called twice.
     assert starts(service) == 1
     assert run.recap()["failed"] == 0
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Only the owner can read the files of a recovery, whatever umask the account or the service of the run has."""
+"""Only the owner can read the files of a recovery. The umask of the run's account has no effect on this."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .conftest import Service
 
 
 def open_to_others(folder: Path) -> dict[str, str]:
-    """Return the folder and the files in it that other users may read or write."""
+    """Return the mode in octal of each file in the folder, and of the folder itself, that others can access."""
     found = {str(path): path.lstat() for path in (folder, *folder.rglob("*")) if not path.is_symlink()}
     return {path: oct(status.st_mode & 0o777) for path, status in found.items() if status.st_mode & 0o077}
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The callback in real runs of ansible-playbook, with modules that return the results that a test sets."""
+"""The callback in real runs of ansible-playbook. The modules return results that the test chooses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(
     pathlib.Path(sys.executable).parent / "ansible-playbook"
 )
 
-# A module that returns its option answer as the result. It replaces a real module of the same name.
+# Replaces a real module of the same name. Its option "answer" is the result that it returns.
 ANSWERING_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 import time
@@ -42,8 +42,8 @@ if module.params["fail"]:
 module.exit_json(**module.params["answer"])
 """
 
-# Two stdout callbacks. The callback quiet prints nothing, so that every line on the screen is ours. The callback json
-# prints JSON, which a program would read.
+# Two stdout callbacks. The "quiet" callback prints nothing, so that our callback prints every line on the screen. The
+# "json" callback prints JSON for programs.
 STDOUT = """\
 DOCUMENTATION = "name: NAME\\ntype: stdout\\nshort_description: Almost silent\\ndescription: [It is.]\\n"
 from ansible.plugins.callback import CallbackBase
@@ -124,7 +124,10 @@ RECOVERY = [
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory):
-    """Make a collection of the same name, with the real callback and with modules that return given results."""
+    """Make a collection of the same name, with the real callback and with modules that return given results.
+
+    Returns the folder that contains ansible_collections.
+    """
     root = tmp_path_factory.mktemp("collections")
     target = root / "ansible_collections" / "itsm_nexus" / "runbook"
     target.mkdir(parents=True)
@@ -151,7 +154,7 @@ def collection(tmp_path_factory):
             }
         ],
     }
-    # Copy the role without its dependency, the role that checks the variables of the service.
+    # Copy the postmortem role without its dependency, a role that checks the variables of the service.
     shutil.copytree(ROOT / "roles" / "postmortem", target / "roles" / "postmortem")
     (target / "roles" / "postmortem" / "meta" / "main.yml").unlink()
     for (role, file), tasks in roles.items():
@@ -336,7 +339,7 @@ def test_secrets_of_every_kind_stay_out(controller):
         {"name": "Publish", **publish({**OUTCOME, "surplus": "{{ secret.d }}"})},
     ]
     playbook = controller.playbook("recover.yml", tasks, vars={"secret": secret, "hide": True})
-    # Ansible itself may show the secrets of a task. With a silent callback, all output is ours.
+    # Ansible itself may show the secrets of a task. With the silent stdout callback, all output is from our callback.
     controller.environment.update(
         ANSIBLE_STDOUT_CALLBACK="itsm_nexus.runbook.quiet", ITSM_NEXUS_POSTMORTEM_PROGRESS="0.05"
     )
@@ -389,7 +392,7 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_reports_both(con
     assert "changed=0" in output
     rc, output = controller.run(render)
     assert rc == 0 and "has its postmortem" in output, output
-    # If a run is killed after another run has written the documents, the next run adds the killed run to them.
+    # If the documents do not include a killed run yet, the next run adds it.
     later = json.loads(controller.files("*.jsonl")[0].read_text().splitlines()[0])["run"]
     text = controller.files("*.jsonl")[0].read_text().replace(later, "20990101T000000Z-abcdef")
     (controller.postmortems / "20990101T000000Z-abcdef.jsonl").write_text(text)
@@ -437,8 +440,8 @@ def test_a_folder_that_cannot_be_written_is_reported_and_does_not_stop_the_run(c
     assert "not written" in output
 
 
-# The tasks of a playbook. RECORDED has the events of these tasks on one host. Every strategy must record these events,
-# also in check mode.
+# The tasks of a playbook. RECORDED lists their events on one host. Every strategy must record these events, even in
+# check mode.
 MATRIX = [
     {"name": "Told at once", **own("health_probe", DOWN)},
     OPEN,
@@ -565,7 +568,7 @@ CLOSED = {
     "closed_at": "2026-03-02T01:00:30.000Z",
     "outage_started_at": "2026-03-02T01:00:10.000Z",
 }
-# Modules that the role calls with their options, and their answers.
+# Replaces a module that the role calls. It accepts the options and returns a fixed answer.
 PLAIN_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule(argument_spec=dict.fromkeys(
@@ -580,7 +583,10 @@ module.exit_json(**{answer})
 
 @pytest.fixture
 def publishing(controller, collection, tmp_path):
-    """Prepare a run of the role whose modules return the results of a recovery, and start GitHub's API."""
+    """Start GitHub's API, and prepare a run of the role with modules that return the results of a recovery.
+
+    Yields the controller, the API, the host's state folder and the playbook.
+    """
     copy = tmp_path / "collections"
     shutil.copytree(collection, copy)
     modules = copy / "ansible_collections" / "itsm_nexus" / "runbook" / "plugins" / "modules"

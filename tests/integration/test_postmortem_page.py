@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "postmortem-pages"
 WIDE, NARROW = 1280, 390
-# Finds elements that overflow the page to the right or are cut off there. There must be none at any width.
+# Finds elements that overflow the right edge of the page or are cut off there. No width may have such elements.
 STICKING_OUT = """
 [...document.querySelectorAll("body *")].filter(each => {
   if (each.closest(".wide") || each.closest("svg")) return false;
@@ -109,7 +109,7 @@ def test_an_index_links_to_its_pages(browser, tmp_path):
     ],
 )
 def test_the_browser_detects_violations(browser, tmp_path, markup, asked):
-    """The checks above detect a violation, and the page's Content-Security-Policy blocks it."""
+    """The browser reports content that violates the page's Content-Security-Policy, so the tests above would fail."""
     page = tmp_path / "page.html"
     page.write_text(recorded.page("hang", "en").replace("</main>", markup + "</main>"), encoding="utf-8")
     browser.open(page)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The main playbook against a service started by hand, run from a checkout and from the built collection."""
+"""The main playbook recovers a service without a unit. It runs from a checkout and from the built collection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import ROOT, Service
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return the size and the modification time of each file and folder below a folder."""
+    """Return the size in bytes and the modification time in nanoseconds of each file and folder below a folder."""
     return {
         str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns)
         for path in folder.rglob("*")
@@ -32,12 +32,12 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def instant(text: str) -> float:
-    """Return a time of a record in seconds since the epoch."""
+    """Return the Unix time of a timestamp from a record."""
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def checkout(target: Path) -> Path:
-    """Copy the repository without ignored files into a folder with another name, like a clone."""
+    """Copy the repository without ignored files into the folder `target`, like a clone. Return `target`."""
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -57,7 +57,10 @@ def checkout(target: Path) -> Path:
 
 
 def installed(target: Path) -> Path:
-    """Install the collection into an empty folder, from the tarball of make release or, if there is none, a new one."""
+    """Install the collection into the folder `target`. Return `target`.
+
+    The source is the tarball RELEASE_TARBALL of make release, if it is set, or a newly built tarball.
+    """
     if "RELEASE_TARBALL" in os.environ:
         tarball = Path(os.environ["RELEASE_TARBALL"])
         target.mkdir()
@@ -72,7 +75,7 @@ def installed(target: Path) -> Path:
         env=environment,
         check=True,
     )
-    # Write the ansible.cfg of the documentation next to the collection.
+    # Write the ansible.cfg from docs/operations.md next to the collection.
     (settings,) = re.findall(r"^```ini\n(.+?)^```$", (ROOT / "docs/operations.md").read_text("utf-8"), re.M | re.DOTALL)
     settings = settings.replace("[defaults]\n", "[defaults]\ncollections_path = collections\n")
     (target / "ansible.cfg").write_text(settings, encoding="utf-8")
@@ -105,8 +108,8 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
     assert str(document.with_suffix(".md")) in run.screen
-    # The file has the time of the last healthy answer. A process that ended before this time is not the cause of a
-    # later outage.
+    # The file's modification time is the time of the last healthy answer. A process that ended earlier is not the cause
+    # of a later outage.
     assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
     # On the screen, the task's name includes the duration of the check. In the document, it does not.
     assert "Check that the service stays up (0.5 s)] **" in run.screen
@@ -126,7 +129,7 @@ def test_a_healthy_service_is_left_alone(service: Service) -> None:
 
 
 def test_a_healthy_service_costs_one_round_trip(service: Service) -> None:
-    # At -vvv the connection prints every command that it runs on the host.
+    # With -vvv, the connection prints every command that it runs on the host.
     run = service.play("playbooks/outage_recover.yml", "-vvv")
     assert run.rc == 0
     assert len(re.findall(r"^<localhost> EXEC", run.screen, flags=re.MULTILINE)) == 1
@@ -181,7 +184,7 @@ def test_a_failed_recovery_ends_with_a_complete_error(service: Service) -> None:
     told = json.loads(document.read_text(encoding="utf-8"))
     assert [rung["held"] for rung in told["rungs_tried"]] == [False, False]
     assert told["escalation"]["to"]
-    # Only the triage after the rungs can find out why the service does not start. The first triage cannot.
+    # Only the triage after the rungs can find the cause, because the first start fails after the first triage.
     assert told["cause"] == "unhandled_exception"
     assert told["rows_before"]["incidents"] > 0
 
@@ -199,7 +202,7 @@ def test_no_start_on_an_unsound_database(service: Service) -> None:
 
 
 def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: Service) -> None:
-    """A person starts the service on the damaged database, and it answers, because no request needs a damaged page."""
+    """A person starts the service on a damaged database. It answers, because no request needs a damaged page."""
     with contextlib.closing(sqlite3.connect(service.database)) as connection:
         connection.execute("CREATE TABLE archive (content)")
         connection.executemany("INSERT INTO archive VALUES (?)", [("x" * 3000,)] * 100)
@@ -227,7 +230,7 @@ def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: 
 
 @pytest.mark.parametrize("missing", ["application", "database"])
 def test_a_missing_folder_is_not_reported_as_damage(service: Service, missing: str) -> None:
-    """A missing folder, for example on a disk that is not mounted, is no sign of damage to the database in it."""
+    """A missing folder, for example on a disk that is not mounted, is no sign of a damaged database."""
     service.kill()
     folder = service.app if missing == "application" else service.database.parent
     away = folder.with_name("not-mounted")

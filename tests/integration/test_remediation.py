@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Role remediation on the demo service, with real faults and with findings like those of triage."""
+"""The remediation role on the demo service, with real faults and with findings like those of triage."""
 
 from __future__ import annotations
 
@@ -38,14 +38,17 @@ PLAY = """
 
 
 def remedy(service: Service, cause: str, *arguments: str, allowed: bool = True, **more: Any) -> tuple[Run, dict]:
-    """Run the role on one finding. more: the details of the finding, and variables of the role and the service."""
+    """Run the role on one finding with the given cause. Return the run and its result.
+
+    more: variables of the role and the service (remediation_*, nexus_*), and the details of the finding.
+    """
     variables = {name: more.pop(name) for name in list(more) if name.startswith(("remediation_", "nexus_"))}
     finding = {"cause": cause, "confidence": 0.9, "summary": "", "explained_by": None, "details": more}
     return mend(service, [finding], *arguments, remediation_allowed=[cause] if allowed else [], **variables)
 
 
 def mend(service: Service, findings: list[dict], *arguments: str, **variables: Any) -> tuple[Run, dict]:
-    """Run the role on findings."""
+    """Run the role on findings. Return the run and its result."""
     result = service.folder / "result.json"
     playbook = service.folder / "remedy.yml"
     playbook.write_text(PLAY.replace("RESULT", str(result)), encoding="utf-8")
@@ -290,7 +293,7 @@ def test_a_service_that_may_not_be_started_is_not_stopped(service: Service) -> N
 
 @pytest.fixture
 def released(service: Service) -> Service:
-    """Return the service as a repository with two releases. The later release fails at its start."""
+    """Make the service's folder a git repository with two releases. The second release fails at its start."""
 
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]

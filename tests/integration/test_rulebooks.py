@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rulebooks under ansible-rulebook, against the demo service: which playbooks they start, how often, and why."""
+"""ansible-rulebook runs the rulebooks against the demo service: which playbooks start, how often, and why."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from .conftest import ROOT, Service, free_port
 from .test_recovery import installed
 
 RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
-# The token has only digits on purpose: the test fails if a template converts it to a number.
+# The token consists of digits, so that the test fails if a template converts it to a number.
 TOKEN = "4711471147114711"
-# Seconds within which any expected event happens, even on a busy machine.
+# Timeout in seconds. Any expected event happens earlier, even on a busy machine.
 PATIENCE = 180.0
-# Settings of the watch: seconds between two probes, and the number of healthy probes that end an outage.
+# Settings of the watch: seconds between probes, and the number of consecutive healthy probes that end an outage.
 INTERVAL = 0.3
 RESTORED_AFTER = 4
 
@@ -57,23 +57,23 @@ class Rulebook:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def called(self) -> tuple[int, int]:
-        """Return the numbers of recoveries and triages that were requested, including those that are still queued."""
+        """Return the number of recoveries and of triages that the rules have requested, including queued ones."""
         matches = re.findall(r"callback calling (.*)", self.screen())
         return sum("recovery" in rule or "gone" in rule for rule in matches), sum(
             "triage" in rule or "Three" in rule for rule in matches
         )
 
     def incidents(self) -> list[dict[str, Any]]:
-        """Return the records of closed incidents, in order."""
+        """Return the records of closed incidents, oldest first."""
         kept = sorted((self.service.state / "incidents").glob("*.json"))
         return [json.loads(path.read_text(encoding="utf-8")) for path in kept]
 
     def await_ends(self, number: int) -> None:
-        """Wait until the given number of runs has ended."""
+        """Wait until `number` runs have ended."""
         wait_for(lambda: self.screen().count("PLAY RECAP") >= number, f"{number} runs end", self)
 
     def await_recoveries(self, number: int) -> None:
-        """Wait until the given number of incidents is closed and the service is healthy again."""
+        """Wait until `number` incidents are closed and the service is healthy. Assert that each was recovered."""
         wait_for(lambda: len(self.incidents()) >= number, f"{number} incidents are closed", self)
         wait_for(self.service.healthy, "the service is well", self)
         assert [each["outcome"] for each in self.incidents()] == ["recovered"] * number
@@ -83,7 +83,7 @@ class Rulebook:
 def running(
     rulebook: str | Path, service: Service, variables: dict[str, Any], *arguments: str, project: Path = ROOT
 ) -> Iterator[Rulebook]:
-    """Run a rulebook as in docs/eda.md until the test ends. project: the folder with the ansible.cfg."""
+    """Run a rulebook during the block, as docs/eda.md describes. project: the folder with ansible.cfg."""
     inventory = service.folder / "inventory.yml"
     host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **service.variables()}
     inventory.touch(mode=0o600)
@@ -131,7 +131,7 @@ def by_playbook(service: Service) -> list[str]:
 
 
 def watching(service: Service) -> dict[str, Any]:
-    """Return the variables of a watch over the service on this machine."""
+    """Return the variables of a rulebook that watches the service on this machine."""
     url = f"https://127.0.0.1:{service.https_port}/api/v1/health"
     process = {
         "manager": "process",

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rulebooks that use AWX: they launch the templates that awx_configure.yml creates, and the service is recovered.
+"""The rulebooks for AWX launch the templates that awx_configure.yml creates, and these recover the service.
 
-A server replaces AWX. It has the same job templates, validates the answers to their surveys as AWX does, and runs the
-playbook of an accepted job.
+A test server replaces AWX. It has the same job templates, validates survey answers as AWX does, and runs the playbook
+of each accepted job.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Awx:
         raise awx_server.Refused({"detail": f"no {path}"}, 404)
 
     def _described(self, number: int) -> dict[str, Any]:
-        """Return a template like those of awx_configure.yml, which asks for a limit and the variables of its survey."""
+        """Return the job template as AWX describes it. It prompts for a limit and for the variables of its survey."""
         return {
             "id": number,
             "type": "job_template",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every playbook as a job of AWX: with AWX's runner and environment, in a checkout that is deleted afterwards."""
+"""Every playbook runs as in an AWX job: with AWX's runner and environment, in a checkout that is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def artifacts(self) -> dict[str, Any]:
-        """Return the part of the closing event that AWX saves and passes to the next jobs of a workflow."""
+        """Return the artifacts, which AWX saves and passes to the next jobs of a workflow."""
         (closing,) = (event for event in self.events if event["event"] == "playbook_on_stats")
         kept: dict[str, Any] = closing["event_data"]["artifact_data"]
         return kept
@@ -62,7 +62,7 @@ class Awx:
         return "".join(event["stdout"] for event in job.events)
 
     def all_text(self, folder: Path) -> str:
-        """Return the text of all files in a folder, except the runner's record of its environment, which AWX masks."""
+        """Return the text of all files in a folder, without the runner's record of its environment. AWX masks it."""
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != "command"]
         return "".join(path.read_text("utf-8", errors="replace") for path in files)
 
@@ -75,8 +75,8 @@ class Awx:
         script = job / "inventory" / "hosts"
         script.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(self.inventory())}\nEND\n", encoding="utf-8")
         script.chmod(stat.S_IRWXU)
-        # A job gets the artifacts of earlier jobs, the answers of the survey, AWX's own variables, and, in a separate
-        # file, the variables of a credential.
+        # A job gets the artifacts of earlier jobs, the survey answers and AWX's own variables. A separate file has the
+        # variables of its credential.
         handed = {
             **self.artifacts,
             **extra_vars,
@@ -104,7 +104,7 @@ class Awx:
         return launched
 
     def environment(self, job: Path) -> dict[str, str]:
-        """Return the variables that build_env of AWX's RunJob sets, from the project's ansible.cfg."""
+        """Return the environment variables of a job, as AWX's RunJob.build_env sets them."""
         ours = dict(
             line.split(" = ", 1)
             for line in (self.project / "ansible.cfg").read_text("utf-8").splitlines()
@@ -156,7 +156,7 @@ def awx(service: Service, tmp_path: Path) -> Awx:
 
 
 def assert_complete(job: Job) -> None:
-    """Assert that every event has arrived, and that every task that began on a host has ended there."""
+    """Assert that no event is missing, and that every task that began on a host also ended there."""
     events = job.events
     assert [event["counter"] for event in events] == list(range(1, len(events) + 1))
     # Events that do not belong to the playbook, such as warnings, may come before and after its own events.
@@ -237,7 +237,7 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     assert [tried["rung"] for tried in outcome["rungs_tried"]] == ["restart"]
     # Nobody is notified yet, because a later step may still end the outage.
     assert outcome["escalation"]["to"] == []
-    # No rung above the allowed one is tried, and nobody is asked to approve it.
+    # No rung above the allowed rung is tried, and nobody is asked to approve such a rung.
     gate = awx.launch("outage_triage", outage_triage_rung="clean_start_recovery", **workflow)
     assert gate.rc != 0 and "The highest allowed rung is restart." in awx.screen(gate)
     end = awx.launch("outage_escalate", **workflow)
@@ -245,7 +245,7 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     assert (end.rc != 0, last["outcome"], last["incident"]) == (True, "not_recovered", outcome["incident"])
     assert last["escalation"]["to"] and not service.pids()
 
-    # A person fixes the service, but an earlier step of the workflow has stopped the ladder. So later steps do nothing.
+    # A person fixes the service, but an earlier step of the workflow has halted the recovery: later steps do nothing.
     server.write_text(code, encoding="utf-8")
     service.start()
     pids = service.pids()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A connection plugin for tests. It runs commands on this machine, and loses the connection at chosen modules."""
+"""A connection plugin for tests. It runs commands on this machine, and loses the connection at planned modules."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ name: lossy
 short_description: A connection to this machine that is lost at certain modules
 author: The itsm_nexus.runbook contributors
 description:
-  - The file that the environment variable E(LOSSY_CUTS) names lists the losses that are still to come, as JSON.
-  - Each has C(module), C(when), and C(away), the seconds for which the host is not reached.
-  - C(when) is V(before) the module, V(during) it, V(after) it, or V(died) for a module that a signal ends.
+  - The environment variable E(LOSSY_CUTS) is the path of a JSON file with the remaining planned losses.
+  - Each loss has C(module), C(when), and C(away), the seconds for which the host cannot be reached.
+  - C(when) is V(before), V(during) or V(after) the module, or V(died) if a signal ends the module.
 options:
   become_success_timeout:
     type: int
@@ -50,7 +50,7 @@ class Connection(Local):  # type: ignore[misc]
     def exec_command(
         self, cmd: str, in_data: Optional[bytes] = None, sudoable: bool = True
     ) -> Tuple[int, bytes, bytes]:
-        """Run a command. If a loss is planned for its module, lose the connection and the result."""
+        """Run a command. If a loss is planned for its module, raise AnsibleConnectionFailure instead of returning."""
         plan = Path(os.environ["LOSSY_CUTS"])
         told = json.loads(plan.read_text(encoding="utf-8"))
         if time.time() < told["away_until"]:
@@ -88,6 +88,6 @@ def _begin(cmd: str, in_data: bytes) -> None:
 
 
 def cuts(path: Path, *planned: Any) -> None:
-    """Write the file with the planned losses. Each has a module, when, and the seconds for which the host is away."""
+    """Write the file with the planned losses, each as (module, when, away). See DOCUMENTATION."""
     listed = [dict(zip(("module", "when", "away"), each)) for each in planned]
     path.write_text(json.dumps({"away_until": 0, "cuts": listed}), encoding="utf-8")
