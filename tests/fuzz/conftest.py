@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The number of examples for each test: 40 that are always the same in make unit, 3000 random ones in make fuzz."""
+"""Sets the number of examples for each test: the same 40 each time in make unit, 3000 random examples in make fuzz."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whatever a host returns, the documents have no active content and the screen no control characters of the host."""
+"""A host can return anything: the documents have no active content, and the screen has no control characters."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LINES = st.lists(VALUE.map(lambda each: json.dumps(each).encode()), max_size=4).
 
 
 def of_kind(kind: Any) -> st.SearchStrategy[Any]:
-    """Return a strategy for values of a kind of the allowlist, and sometimes for values that it does not allow."""
+    """Return a strategy for values of one kind from the allowlist. Sometimes it also draws values of other kinds."""
     if isinstance(kind, kinds.Each):
         good = st.lists(of_kind(kind.of), max_size=3)
     elif isinstance(kind, kinds.Named):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets are masked at any place in text, and hostile input does not slow the readers down."""
+"""Secrets are masked anywhere in a text, and hostile input does not slow down the code that reads it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FORMS = [
 
 @given(SECRET, st.sampled_from(FORMS), NOISE, NOISE)
 def test_a_value_with_a_secret_name_does_not_get_through(secret, form, before, after):
-    # The text before the form must not open a quotation or become part of a name.
+    # The text before the form must not contain an opening quote, or characters that can be part of a name.
     assume(not set(before) & set("\\\"'=:-\x1b"))
     text = f"{before}\n{form.format(secret)}\n{after}"
     for clean in (redact.Redactor().text(text), kinds.text(text, limit=10_000)):
@@ -79,7 +79,7 @@ def test_a_masked_secret_stays_masked_after_a_cut(length, secret):
     assert secret not in kept.decode()
 
 
-# Texts with which the patterns begin. A slow pattern backtracks if such a text is repeated many times.
+# Texts that match the beginning of a pattern. If such a text is repeated many times, a slow pattern backtracks.
 SLOW = ["a:", "-", "password", "password=", "--password ", "://", "://a:", "eyJ", ".", "\\", '"', "'", "$2b$10$", "key"]
 SLOW += ["GET ", "Error", "-----BEGIN PRIVATE KEY-----", "insert into a (", "cookie: ", "\x1b[", "\x1b]", "{{", " "]
 SLOW += ["2026-03-02T"]
@@ -93,5 +93,5 @@ def test_hostile_input_takes_no_longer(piece):
     sanitize.text(text)
     kinds.text(text)
     log_patterns.analyse(log_patterns.dated([text, *[text[:2000]] * 100]), since=0.0)
-    # Usually, this takes a tenth of the limit.
+    # Usually, the calls take a tenth of this limit.
     assert time.process_time() - begun < 5
