@@ -9,7 +9,7 @@ const express = require('express');
 const PAGE = 50;
 const PRIORITIES = ['low', 'medium', 'high', 'critical'];
 
-/** Incidents can be reported and listed without a login, because users who cannot log in must be able to report this. */
+/** Incidents can be reported and listed without a login, because users who cannot log in must be able to report it. */
 module.exports = function incidents(knex) {
   const router = express.Router();
 
