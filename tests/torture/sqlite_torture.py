@@ -3,28 +3,30 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Kill a writer, then kill the steps of a clean start on its database, and check that no row is lost.
+"""Kill a writer, then kill the steps of a clean start on its database, and check that no rows are lost.
 
-In each round, a writer commits numbered rows with synchronous=FULL and reports each commit, until it is killed with
-SIGKILL at a random moment. Then the database steps of clean start (check, evidence, backup, checkpoint, check) run.
-The steps are killed too. The files are checked, the steps run again and must succeed, and every reported row must
-exist.
+Each of --rounds rounds has these steps:
+
+1. A writer commits numbered rows with synchronous=FULL and reports each commit. SIGKILL ends it at a random moment.
+2. The database steps of a clean start run (check, evidence, backup, checkpoint, check), and are killed too.
+3. The backups and the evidence are checked. Then the steps run again. They must succeed, and the database must contain
+   every reported row.
 
 The steps are killed in three ways, in turns:
 
-- right before or right after one of their calls (a boundary), at a different one each time,
-- inside SQLite, at the start of a system call on the database or its WAL, at a different one each time (needs strace),
+- right before or right after one of their calls (a boundary), each time at a different boundary,
+- inside SQLite, at the start of a system call on the database or its WAL, each time at a different call (needs strace),
 - at a random moment.
 
-A run that is not killed lists the boundaries. In turns, all processes of the steps are killed, or only the process that
-reads or writes the database. Its parent must handle that.
+The boundaries are known from a run that is not killed. At a boundary, either all processes of the steps are killed, or
+only the process that reads or writes the database. Its parent process must handle that.
 
-Then live backups are made while a writer is running. Each backup must be sound, and must contain the commits up to a
-certain one without a gap. --backups is their number.
+Then --backups live backups are made while a writer is running. Each backup must be sound. It must contain all commits
+up to one commit, without a gap.
 
-At the end, a writer fills one database, and is killed again and again. A supervisor restarts it after a delay, as
-systemd does. The restart may happen at any moment of the steps. The steps may refuse to continue, and are killed too.
-The number of rows is --supervised.
+At the end, writers fill one database with --supervised rows, and are killed again and again. A supervisor restarts the
+writer after a delay, as systemd does, possibly while the steps are running. The steps may refuse to continue. Some of
+their runs are killed too.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
 
 SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,close"
-# Calls of the steps that change something or are next to a change. The steps may be killed before or after each call.
+# Functions that the steps call. They change something, or are called next to a change. The steps may be killed before
+# or after each call.
 POINTS: List[Tuple[Any, str]] = [
     (os, "mkdir"),
     (os, "link"),
@@ -85,18 +88,19 @@ WAYS = ("boundary", "boundary", "system call", "instant")
 # Backups from earlier days, so that the retention has something to remove.
 OLD = ("backup_19990101T000000Z", "backup_19990102T000000Z")
 
-# A moment right before or right after a call, as text, and how often the same text occurred before.
+# A moment right before or right after a call, as text, and the number of earlier moments with the same text. For a
+# system call: its name, and its number from 1.
 Boundary = Tuple[str, int]
 
 
 class Lost(Exception):
-    """A reported row is lost, a backup is wrong, or a step failed that had to succeed."""
+    """A reported row is lost, a backup is wrong, or a step that had to succeed failed."""
 
 
 def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
-    """Write rows until this process is killed. Report each number after its COMMIT, then wait pause seconds.
+    """Write rows until this process is killed. After each COMMIT, write the last number to `pipe`, and wait.
 
-    If there is a pause, the rows are short, so that the database stays small during the test.
+    pause: the wait in seconds. If it is not 0, the rows are short, so that the database stays small during the test.
     """
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
     connection = sqlite3.connect(path, isolation_level=None, timeout=30)
@@ -161,9 +165,9 @@ class Writer:
 
 
 class Supervisor:
-    """Restarts a writer like systemd with Restart=always: some time after a writer has ended, the next one starts.
+    """Restarts a writer, like systemd with Restart=always. After a delay, each writer that has ended is replaced.
 
-    delay: the maximum time in seconds. The time is random, because the duration of the steps hardly varies.
+    delay: the maximum delay in seconds. The delay is random, because the duration of the steps hardly varies.
     """
 
     def __init__(self, path: str, *, seed: int, delay: float) -> None:
@@ -201,7 +205,7 @@ class Supervisor:
                     self._last = int(line)
 
     def last(self) -> int:
-        """Return the last number that one of the writers has reported."""
+        """Return the last number that the writers have reported."""
         self._read()
         return self._last
 
@@ -235,8 +239,8 @@ class Boundaries:
     """The boundaries at which the steps can be killed: the moments right before and right after their calls."""
 
     def __init__(self) -> None:
-        # All processes of the steps share this memory: the length of a string, and the string with one line per
-        # boundary.
+        # All processes of the steps share this memory. It contains the length of a string in 4 bytes, and the string,
+        # which has one line per boundary.
         self._shared = mmap.mmap(-1, 1 << 18)
         self._step = ""
         self._wanted: Optional[Boundary] = None
@@ -244,17 +248,17 @@ class Boundaries:
         self._parent = 0
 
     def enter(self, step: str) -> None:
-        """Record the next step."""
+        """Set the name of the current step, which is part of the boundaries' names."""
         self._step = step
 
     def seen(self) -> List[str]:
-        """Return the passed boundaries in order."""
+        """Return the names of the boundaries that were passed, in order."""
         return self._shared[4 : 4 + int.from_bytes(self._shared[:4], "little")].decode().splitlines()
 
     def watch(self, wanted: Optional[Boundary], *, alone: bool) -> None:
-        """Record every boundary from now on, in this process and its children, and kill them at the wanted boundary.
+        """Record every boundary from now on, in this process and its children. Kill them at the boundary `wanted`.
 
-        alone: True to kill only the process that reaches wanted.
+        alone: True to kill only the child process that reaches the boundary.
         """
         self._wanted, self._alone, self._parent = wanted, alone, os.getpid()
         for owner, name in POINTS:
@@ -299,7 +303,7 @@ class Boundaries:
 
 
 def steps(path: str, backups: str, boundaries: Optional[Boundaries] = None) -> Dict[str, Any]:
-    """Do the steps of clean start on the database of the stopped service."""
+    """Run the database steps of a clean start, and return the result of the last check. Raises Lost."""
 
     def enter(step: str) -> None:
         if boundaries is not None:
@@ -320,7 +324,7 @@ def steps(path: str, backups: str, boundaries: Optional[Boundaries] = None) -> D
 
 
 def in_fork(work: Callable[[], Any]) -> int:
-    """Run work in a forked process with its own process group, and return its pid."""
+    """Start `work` in a forked process with its own process group. Return the PID without waiting."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -339,7 +343,7 @@ def in_fork(work: Callable[[], Any]) -> int:
 
 
 def traced(path: str) -> List[str]:
-    """Return the strace command that traces only system calls on a database and its WAL."""
+    """Return the strace command that traces only system calls on a database and its -wal and -shm files."""
     files = [option for suffix in ("", "-wal", "-shm") for option in ("-P", f"{path}{suffix}")]
     return ["strace", "-f", "-qq", "-o", f"{path}.trace", *files, "-e", f"trace={SYSCALLS}"]
 
@@ -350,9 +354,9 @@ def itself(path: str, backups: str) -> List[str]:
 
 
 def system_calls(path: str, backups: str) -> List[Boundary]:
-    """Run the steps, and return the system calls of one of their processes, each with its ordinal number.
+    """Run the steps, and return places for kills: names of system calls, each with its number within a process.
 
-    Return an empty list if strace is missing or not allowed.
+    Returns an empty list if strace is missing or not allowed.
     """
     if shutil.which("strace") is None:
         return []
@@ -365,17 +369,17 @@ def system_calls(path: str, backups: str) -> List[Boundary]:
         most[name] = max(most.get(name, 0), count)
     places = []
     for name, count in most.items():
-        # All pages are written in the same way, so the first ones, the last ones and some between are enough.
+        # All pages are written in the same way, so the first calls, the last calls and some in between are enough.
         numbers = {1, 2, 3, count - 2, count - 1, count, *range(1, count, max(count // 6, 1))}
         places += [(name, number) for number in sorted(numbers) if 0 < number <= count]
     return places
 
 
 class Plan:
-    """Chooses the way and the place of the next kill. Every boundary is used once before one is used again."""
+    """Chooses the way and the place of each kill. No place is used again before all places have been used."""
 
     def __init__(self, seed: int, where: Optional[str]) -> None:
-        """Find the boundaries with runs that are not killed. Raises Lost."""
+        """Find the boundaries and system calls in runs that are not killed. Raises Lost."""
         self.kills: Dict[str, int] = {}
         self.steps: Dict[str, int] = {}
         self._chance = random.Random(seed)  # noqa: S311 - chance, not secrets
@@ -399,8 +403,8 @@ class Plan:
         # Boundaries are counted from 0, system calls from 1.
         for pairs, first in ((self._boundaries, 0), (self._calls, 1)):
             self._chance.shuffle(pairs)
-            # The first occurrence of each call comes before later ones, so that a short run covers as many different
-            # calls as possible.
+            # Put the first occurrence of each call before later occurrences, so that a short run covers as many
+            # different calls as possible.
             pairs.sort(key=lambda pair, first=first: pair[1] > first)
         self._all = {"boundary": self._boundaries, "system call": self._calls}
         self._ahead = {way: list(places) for way, places in self._all.items()}
@@ -408,7 +412,7 @@ class Plan:
 
     @property
     def met(self) -> Dict[str, Tuple[int, int]]:
-        """Return the number of different boundaries at which the steps were killed, and the number of boundaries."""
+        """Return by way: the number of different places at which the steps were killed, and the number of places."""
         return {way: (len(self._met[way]), len(places)) for way, places in self._all.items()}
 
     def run_and_kill(self, path: str, backups: str) -> None:
@@ -454,7 +458,7 @@ class Plan:
 
 
 def rows_of(path: str, *, immutable: bool) -> List[int]:
-    """Return the numbers in a database, read without our own code. Raises Lost if it is not sound."""
+    """Return the row numbers in a database, which are read without our own code. Raises Lost if it is not sound."""
     query = "mode=ro&immutable=1" if immutable else "mode=rw"
     connection = sqlite3.connect(f"file:{path}?{query}", uri=True)
     try:
@@ -475,7 +479,10 @@ def judge(numbers: List[int], *, acknowledged: int, what: str) -> None:
 
 
 def judge_copies(backups: str, *, acknowledged: int, only: Optional[List[str]] = None) -> int:
-    """Check every backup and every evidence folder that has its final name. Return the number of backups."""
+    """Check every backup and evidence folder that has its final name. Return the number of backups. Raises Lost.
+
+    only: the names to check. The default is all names in the folder.
+    """
     count, names = 0, only
     if names is None:
         names = os.listdir(backups) if os.path.isdir(backups) else []
@@ -532,7 +539,7 @@ def torture_round(seed: int, folder: str, plan: Plan) -> int:
 
 
 def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Run this number of rounds, and return the figures. Raises Lost with the seed of the round that lost something."""
+    """Run `rounds` rounds, and return the figures by name. Raises Lost with the seed of the failed round."""
     plan = Plan(seed, where)
     rows = 0
     for number in range(rounds):
@@ -555,7 +562,7 @@ def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
 
 
 def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Make `count` backups of a database during writes, and return the figures. Raises Lost."""
+    """Make `count` backups of a database during writes, and return the figures by name. Raises Lost."""
     figures: Dict[str, Any] = {"live backups": 0, "rows in the last": 0, "written meanwhile": 0}
     with tempfile.TemporaryDirectory(dir=where) as folder:
         path = f"{folder}/itsm.db"
@@ -584,7 +591,10 @@ def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
 
 
 def supervised(rows: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Run the steps while a supervised writer writes this number of rows, and return the figures. Raises Lost."""
+    """Run the steps again and again until supervised writers have written `rows` rows. Return the figures by name.
+
+    Raises Lost.
+    """
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
     names = ("writers killed", "steps done", "steps refused", "steps killed", "writers that met steps")
     figures = dict.fromkeys(names, 0)
@@ -605,7 +615,8 @@ def supervised(rows: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
                 time.sleep(chance.random() * 0.3)
                 supervisor.kill_writer()
                 figures["writers killed"] += 1
-                # Wait until the writer is dead and all its reports are in the pipe. The delay is longer than that.
+                # Wait until the writer is dead and all its reports are in the pipe. The supervisor's delay is longer
+                # than this wait.
                 time.sleep(chance.random() * 0.05)
                 acknowledged, writers = supervisor.last(), supervisor.writers()
                 pid = in_fork(lambda: steps(path, backups))
@@ -637,7 +648,7 @@ def main() -> int:
     parser.add_argument("--backups", type=int, default=100)
     parser.add_argument("--supervised", type=int, default=100_000, help="rows")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; the time by default")
-    # A killed process leaves the same files in memory as on a disk, and a flush to memory takes no time.
+    # Use memory, because a killed process leaves the same files there as on a disk, and a flush takes no time.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     parser.add_argument("--dir", default=memory, help="folder for the databases")
     parser.add_argument("--steps", nargs=2, metavar=("DATABASE", "BACKUPS"), help=argparse.SUPPRESS)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tests of the torture test: it must fail if it is given steps that lose data. Its rounds are tested too."""
+"""The torture test fails if its steps lose data, and succeeds with the real steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def torture(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module.shutil, "which", lambda _name: None)  # leave out system calls, because tracing is slow
+    monkeypatch.setattr(module.shutil, "which", lambda _name: None)  # hide strace, because tracing is slow
     return module
 
 
@@ -41,7 +41,7 @@ def test_no_row_is_lost(torture: ModuleType, tmp_path: Path) -> None:
 
 
 def test_a_deleted_wal_is_noticed(torture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use the steps of the clean start in the runbook, which delete the WAL."""
+    """Replace the checkpoint with the deletion of the WAL, as in the runbook's clean start."""
 
     def remove(*, path: str) -> None:
         os.unlink(f"{path}-wal")
