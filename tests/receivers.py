@@ -30,7 +30,7 @@ class Request:
 
 
 class Receiver:
-    """Answers each request with the next status of answers, and repeats the last one. None means no answer."""
+    """Answers each request with the next status code of `answers`, and repeats the last one. None means no answer."""
 
     def __init__(self, answers: Sequence[Optional[int]] = (200,), *, context: Optional[ssl.SSLContext] = None) -> None:
         self.requests: List[Request] = []
@@ -72,7 +72,7 @@ class Receiver:
 
 
 class _Controller(Controller):
-    """Uses any free port. aiosmtpd needs the number of this port to check that the server is running."""
+    """Uses any free port. aiosmtpd needs the port number to check that the server is running."""
 
     def _trigger_server(self) -> None:
         self.port = int(self.server.sockets[0].getsockname()[1])
@@ -80,7 +80,11 @@ class _Controller(Controller):
 
 
 class MailServer:
-    """Keeps the received mails. If login is set, it requires a login. If context is set, it offers TLS."""
+    """Keeps the received emails.
+
+    login: the required (user, password), or None. context: a TLS context to offer TLS. refuse: recipients that are
+    refused, with the SMTP reply to each.
+    """
 
     def __init__(
         self,
