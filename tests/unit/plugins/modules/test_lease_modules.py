@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The modules, run as processes under the lease of a run."""
+"""Modules that run as processes under the lease of a run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ PARAMETERS = {
 
 @pytest.fixture
 def seat(tmp_path):
-    """Return the lease of a state folder, with the folder in memory that modules of this account use."""
+    """Yield the lease of a state folder. Its folder in memory is the folder that modules of this account use."""
     seat = host_lease.Seat(state_dir=str(tmp_path / "state"))
     yield seat
     shutil.rmtree(seat.folder, ignore_errors=True)
@@ -237,7 +237,7 @@ def test_a_probe_that_finds_an_outage_opens_its_incident(seat, tmp_path):
     looked = incident_record.call(state_dir=seat.state_dir, state="present")
     assert looked["id"] == opened["id"] and looked["locked_by"]["run"] == opened["run"]
 
-    # Another run has the host now.
+    # Now the first run holds the lease, so another run cannot open an incident.
     kept_out = probe()["opened"]
     assert kept_out["failed"] and kept_out["locked_by"]["run"] == opened["run"]
     assert kept_out["msg"].startswith(f"Another run is working on this host: {opened['run']}")

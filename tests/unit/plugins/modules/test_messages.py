@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The reasons that modules return for a failure, in English and in Japanese."""
+"""The reasons of a failure that modules return are available in English and in Japanese."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 EN, JA = catalogue.of("en"), catalogue.of("ja")
 LATIN_WORDS = re.compile(r"[A-Za-z][a-z]+(?:[ ,;]+[A-Za-z][a-z]+)+")
-# Names of programs that may be in a Japanese sentence.
+# Names that a Japanese sentence may contain.
 NAMES = ("Node.js", "npm ci", "lock ファイル")
 
 SERVICE = {"app_dir": "/nonexistent", "command": ["no-such-program"], "manager": "process"}
-# For each module: arguments with which it fails, and the id of the reason. HERE is replaced by a folder of the test,
-# DAMAGED by the path of a damaged database.
+# A module, arguments with which it fails, and the id of the reason. HERE stands for the test's folder, DAMAGED for the
+# path of a damaged database.
 FAILING = [
     ("sqlite_backup", {"path": "HERE/none.db", "dest": "HERE/copy"}, "reason.sqlite.not_backed_up"),
     ("sqlite_backup", {"path": "DAMAGED", "dest": "DAMAGED"}, "reason.sqlite.dest_there"),
@@ -96,7 +96,7 @@ FAILING = [
 
 @pytest.fixture
 def main(monkeypatch, capsys, tmp_path):
-    """Run a module in this process and return its result."""
+    """Yield a function that runs a module in this process and returns its result."""
     damaged = tmp_path / "damaged.db"
     closed(str(damaged))
     damaged.write_bytes(b"x" * 100 + damaged.read_bytes()[100:])
@@ -122,14 +122,14 @@ def main(monkeypatch, capsys, tmp_path):
 
 
 def without_values(told):
-    """Return a message in which 7 replaces each string. Paths and texts of the system may be English."""
+    """Return a message in which 7 replaces each string, because paths and texts from the system may be English."""
     if isinstance(told, dict):
         return {"id": told["id"], "values": {name: without_values(value) for name, value in told["values"].items()}}
     return [without_values(each) for each in told] if isinstance(told, list) else "7"
 
 
 def require_japanese(told):
-    """Fail if the Japanese text of messages contains an English sentence."""
+    """Fail if messages are quoted English texts, or if their Japanese text contains an English sentence."""
     assert told
     assert not any(each["id"] == "quoted" for each in told), told
     require_no_latin_sentence(JA.message([without_values(each) for each in told]))
@@ -144,7 +144,7 @@ def require_no_latin_sentence(text):
 
 
 def without_values_of_messages(data):
-    """Return the data of a step in which 7 replaces each text of its messages. See without_values."""
+    """Return the data of a step in which 7 replaces each string in its messages. See without_values."""
     if isinstance(data, dict):
         return {
             name: {key: without_values(told) for key, told in value.items()}
@@ -156,7 +156,7 @@ def without_values_of_messages(data):
 
 
 def step(name, result, *, status="ok"):
-    """Return the step that the timeline has for a module's result."""
+    """Return the step of the timeline for a module's result."""
     action = f"itsm_nexus.runbook.{name}"
     data = without_values_of_messages(allowlist.of_result(action, result))
     about = dict.fromkeys(field.name for field in dataclasses.fields(incident_model.Step))
@@ -170,7 +170,7 @@ def test_the_reason_of_a_failed_module_is_told_in_japanese(main, name, parameter
     assert result["failed"]
     assert result["messages"]["msg"]["id"] == identity
     assert EN.message(result["messages"]["msg"]) == result["msg"].rstrip(".")
-    # The messages that a playbook makes from this result, without and with the name of the task.
+    # A playbook makes messages from this result, without or with the name of the task.
     for more in ({}, {"task": "A task"}):
         told = failures.messages(result, **more)
         require_japanese(told)
@@ -181,7 +181,7 @@ def test_the_reason_of_a_failed_module_is_told_in_japanese(main, name, parameter
 
 
 def require_japanese_reason(result, identity):
-    """Fail if a module did not fail with this message, or if its Japanese text contains an English sentence."""
+    """Fail if a module did not fail with the message `identity`, or if the message has no Japanese text."""
     assert result["failed"]
     told = result["messages"]["msg"]
     assert told["id"] == identity
@@ -236,7 +236,7 @@ def test_why_no_method_is_possible_is_in_japanese(main, tmp_path, path):
     (tmp_path / "garbage.db").write_bytes(b"x" * 8192)
     plan = main("sqlite_restore", path=path, evidence_dir="HERE/kept", method="backup")
     assert plan["method"] is None
-    # The role database_recovery puts this reason into its own message.
+    # The database_recovery role puts this reason into its own message.
     values = {"path": path, "why": plan["messages"]["reason"]}
     told = from_dict({"id": "reason.recovery.no_method", "values": values}).to_dict()
     role = {"problems": [EN.message(told)], "messages": {"problems": [told]}}
@@ -276,7 +276,7 @@ def test_every_module_that_fails_with_a_message_documents_it():
         assert "failure(error)" not in source or "\nmessages:\n" in source, path.name
 
 
-# For each module: arguments with which it finds problems.
+# A module, and arguments with which it finds problems.
 FINDING = [
     ("sqlite_info", {"path": "DAMAGED", "checks": ["quick", "integrity"]}),
     ("sqlite_info", {"path": "HERE/none.db"}),
@@ -310,6 +310,6 @@ def test_the_reasons_for_new_dependencies_are_in_japanese(more):
     changed = step("npm_ci", {"needed": True, "swapped": True, **told}, status="changed")
     require_no_latin_sentence(prose_steps.deed(JA, changed))
     assert "「" not in prose_steps.deed(JA, changed)
-    # An old timeline has only the texts.
+    # An old timeline has only texts, no messages.
     del changed.data["messages"]
     assert "「node_modules is missing」" in prose_steps.deed(JA, changed)

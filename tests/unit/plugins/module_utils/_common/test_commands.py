@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 
 @pytest.fixture
 def left(tmp_path):
-    """Return a file for the pid of a process that a command leaves behind. The process is ended after the test."""
+    """Yield the path of a file for the PID of a process that a command leaves behind. The test kills it at its end."""
     note = tmp_path / "left"
     yield note
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):

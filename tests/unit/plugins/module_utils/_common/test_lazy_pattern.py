@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tests of regular expressions that are compiled when they are first used."""
+"""Regular expressions that are compiled when they are first used."""
 
 from __future__ import annotations
 

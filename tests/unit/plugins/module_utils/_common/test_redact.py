@@ -52,15 +52,14 @@ CANARY = "Kanarienvogel-42!x"
         # Node prints long values on a separate line.
         f"  authorization:\n   'Bearer {CANARY}',",
         f"password=\n{CANARY}",
-        # Node's raw headers.
         f"rawHeaders: [ 'Cookie', 'sid={CANARY}', 'Host', 'a' ]",
         f"['Authorization', 'Bearer {CANARY}']",
         f'["X-API-Key","{CANARY}"]',
         f"Authorization: ApiKey {CANARY}",
-        # Lines of an environment file. The value can have any form.
+        # Lines of an environment file, in which the value can have any form.
         f"JWT_SECRET=a,b;c&d'e{CANARY}",
         f"export SMTP_PASSWORD=a;{CANARY}",
-        # Quotes without an end, and a backslash at the end of a line.
+        # Quotes that do not end, and a backslash at the end of a line.
         f'password="{CANARY}',
         f'token="{CANARY} and {CANARY}\\\nnext',
         f'\\"password\\":\\"{CANARY}\\nand {CANARY}\\",',
@@ -94,13 +93,13 @@ CANARY = "Kanarienvogel-42!x"
         f"bearer={CANARY}",
         f"PRIVATEKEY={CANARY}",
         f"accesskey={CANARY}",
-        # As in Japanese logs, with a full-width colon.
+        # A full-width colon, as in Japanese logs.
         f"パスワード: {CANARY}",
         f"パスワード\uff1a{CANARY}",
         f"新しいパスワード\uff1d{CANARY}",
         f"秘密鍵={CANARY}",
         f"認証トークン\uff1a{CANARY}",
-        # Names in SQL quotes, and quotes in the notation of HTML, URLs and JSON.
+        # Names in SQL quotes, and quotes that are escaped as in HTML, URLs and JSON.
         "update `users` set `password_hash` = 'CANARY' where `id` = 1",
         "select * from `sessions` where `token` = 'CANARY'",
         f"password&quot;:&quot;{CANARY}&quot;",
@@ -110,7 +109,7 @@ CANARY = "Kanarienvogel-42!x"
         f"<password>{CANARY}</password>",
         f"<wsse:Password>{CANARY}</wsse:Password>",
         f"password:          {CANARY}",
-        # No colon or equals sign before the secret.
+        # Secrets without a colon or an equals sign before them.
         f'Invalid password "{CANARY}" for admin',
         f"ALTER USER itsm WITH PASSWORD '{CANARY}'",
         f"CREATE USER itsm IDENTIFIED BY '{CANARY}'",
@@ -159,7 +158,7 @@ def test_secrets_are_masked(text):
         "hash pbkdf2_sha256$260000$abcdefghij$abcdefghijklmnopqrstuvwxyz0123456789= stored",
         "hash $2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy stored",
         "hash $argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaQQ stored",
-        # In an escaped line, the token directly follows the letter n of an escaped line break.
+        # In escaped text, the token directly follows the letter n of an escaped line break.
         rf"{{\"log\":\"line\n{JWT}\"}}"[-len(JWT) - 4 : -2],
     ],
 )
@@ -332,8 +331,7 @@ ATOMS = (
 
 @pytest.mark.parametrize("first", ATOMS)
 def test_its_time_grows_no_faster_than_the_text(first):
-    # A pattern with endless backtracking would delay the diagnosis of an outage. If the time of a pattern is quadratic,
-    # this test takes too long.
+    # Slow patterns would delay the diagnosis of an outage. If a pattern takes quadratic time, this test times out.
     redactor = redact.Redactor(["known-value"])
     begin = "key token eyJ bearer :// insert into "
     redactor.text(begin + first * (60_000 // len(first)))

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measures how many secrets are masked, with samples of a public scanner, and how many ordinary lines are changed.
+"""Measures how many secrets from the rules of a public scanner are masked, and how many ordinary lines are changed.
 
-The rules are those of the scanner detect-secrets. Samples are generated from each of its regular expressions. The part
-that the rule calls the secret must be masked.
+Samples are generated from each regular expression of the scanner detect-secrets. In each sample, the part that the rule
+calls the secret must be masked.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 RECORDED = Path(__file__).parents[3] / "recorded"
 OF_A_RULE = 40
 LEAST_MASKED, MOST_CHANGED = 0.99, 0.01
-# An IP address is not a secret. The rule for private keys matches only the first line of a key, see _private_keys.
+# Rules without samples. An IP address is not a secret. The rule for private keys matches only the first line of a key,
+# so _private_keys makes complete keys.
 NO_RULES = ("IPPublicDetector", "PrivateKeyDetector")
-# Text that a rule finds, but that is public and therefore not a secret.
+# Text that the rules find, but that is public and therefore no part of a secret.
 NO_SECRET = re.compile(r"AccountKey=|https://hooks\.slack\.com/services/", re.IGNORECASE)
 
 
@@ -44,7 +45,7 @@ def _detectors() -> Iterator[type[RegexBasedDetector]]:
 
 
 def _samples(pattern: re.Pattern[str], group: int | None, *, seed: str) -> Iterator[tuple[str, str]]:
-    """Return texts that a rule matches, each with the part that the rule calls the secret."""
+    """Yield texts that a rule matches, each with its secret: the given group of the match, or the longest group."""
     sampler = Sampler(seed)
     made = 0
     for _attempt in range(OF_A_RULE * 20):
@@ -62,7 +63,7 @@ def _samples(pattern: re.Pattern[str], group: int | None, *, seed: str) -> Itera
 
 
 def _scanner_samples() -> Iterator[tuple[str, str, str]]:
-    """Return (rule, text, secret)."""
+    """Yield the samples of all rules as (rule, text, secret)."""
     for detector in dict.fromkeys(_detectors()):
         for number, pattern in enumerate(detector.denylist):
             # For these rules, the marked part is only a prefix of the secret, so use the full match.
@@ -78,10 +79,10 @@ def _scanner_samples() -> Iterator[tuple[str, str, str]]:
 
 
 def _entropy_samples() -> Iterator[tuple[str, str, str]]:
-    """Return samples of the rule for quoted base64 of high entropy, which has no regular expression.
+    """Yield samples of the rule for quoted base64 of high entropy, which has no regular expression.
 
-    The rule for hexadecimal strings is left out. Without a name, a secret of 32, 40 or 64 digits looks like a digest or
-    a commit, which must not be masked.
+    The rule for hexadecimal strings has no samples. Without a name, a secret of 32, 40 or 64 digits looks like a digest
+    or a commit, which must not be masked.
     """
     source = random.Random("entropy")  # noqa: S311
     alphabet = string.ascii_letters + string.digits + "+/"
@@ -105,7 +106,7 @@ def _is_left(secret: str, clean: str) -> bool:
 
 
 def masked() -> tuple[int, list[tuple[str, str, str]]]:
-    """Return the number of samples, and the samples that were not masked, each with its result."""
+    """Mask all samples. Return their number, and the samples whose secret is left, as (rule, text, result)."""
     samples = list(_scanner_samples())
     redactor = redact.Redactor()
     kept = [(rule, text, clean) for rule, text, secret in samples if _is_left(secret, clean := redactor.text(text))]
@@ -113,7 +114,7 @@ def masked() -> tuple[int, list[tuple[str, str, str]]]:
 
 
 def changed() -> tuple[int, list[tuple[str, str]]]:
-    """Return the number of ordinary lines, and the lines that were changed, each with its result."""
+    """Mask all ordinary lines. Return their number, and the changed lines, as (line, result)."""
     redactor = redact.Redactor()
     lines = list(dict.fromkeys([*ordinary_lines(RECORDED), *recorded_texts(RECORDED)]))
     return len(lines), [(line, clean) for line in lines if (clean := redactor.text(line)) != line]

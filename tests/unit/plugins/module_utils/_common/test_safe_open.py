@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files that the service's user plants in its folders while root works there. The account nobody is this user."""
+"""The service's user plants files in its folders while root works there. In these tests, "nobody" is this user."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights 
 
 @pytest.fixture
 def host():
-    """Return a root-only secret and a folder of the service's user, on a path that everybody may enter."""
+    """Yield a folder that everybody may enter. It has a secret that only root can read, and a folder of the user."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
         secret = Path(base, "secret")
@@ -82,7 +82,7 @@ def test_a_link_of_the_user_does_not_reach_files_of_root(host):
         safe_open.read(str(link))
     with pytest.raises(PermissionError):
         log_patterns.tail(str(link), limit=100)
-    # A chain of links or a link to a folder does not reach the file either.
+    # Neither a chain of links nor a link to a folder reaches the file.
     hop = link_of_user(host / "app" / "hop", link)
     folder = link_of_user(host / "app" / "folder", host)
     for path in (hop, folder / "secret"):
@@ -96,7 +96,7 @@ def test_a_link_of_root_in_a_folder_of_root_is_followed(host):
     (host / "live").mkdir()
     (host / "live" / "link").symlink_to("../secret")
     assert safe_open.read(str(host / "live" / "link")) == b"JWT_SECRET=of-root-alone\n"
-    # A link of root in a folder of the user may have been moved there by the user.
+    # A link that belongs to root is not followed in a folder of the user, because the user may have moved it there.
     (host / "app" / "moved").symlink_to("../secret")
     with pytest.raises(PermissionError):
         safe_open.read(str(host / "app" / "moved"))
@@ -210,7 +210,7 @@ def test_the_service_cannot_choose_a_database_of_others(host):
 
     (refused,) = problems(host / "private" / "other.db")
     assert "DATABASE_PATH" in refused and "user nobody cannot write to that file" in refused
-    # Accepted: a file in the user's own folder, a file that root left there by mistake, a path that does not exist yet.
+    # These are accepted: a file that root left in the user's folder by mistake, and paths that do not exist yet.
     (host / "app" / "roots.db").touch(mode=0o600)
     for path in (host / "app" / "none.db", host / "app" / "roots.db", host / "none" / "itsm.db"):
         assert problems(path) == []
@@ -264,7 +264,7 @@ def test_evidence_is_not_written_to_a_folder_of_others(host):
     first, second = (triage_evidence._place_in(str(host / "tmp")) for _ in range(2))
     assert first != second and not os.path.lexists(first)
     os.mkdir(first, 0o700)
-    # The second triage of an incident finds the evidence of the first one.
+    # The second triage of an incident uses the evidence folder of the first triage.
     assert triage_evidence._place_in(str(host / "tmp")) == first
 
 

@@ -98,7 +98,7 @@ def test_every_module_answers_in_plain_text(module):
     source = (MODULES / module).read_text(encoding="utf-8")
     answers = re.findall(r"module\.(?:exit_json|fail_json)\(([^\n]*)", source)
     assert ("AnsibleModule(" in source) == bool(answers)
-    # The function failure() removes control characters from the text and the message of an error, see test_message.
+    # failure() removes control characters from the text and the message of an error (see test_message.py).
     assert [each for each in answers if "sanitize." not in each and not each.startswith("**failure(error)")] == []
 
 

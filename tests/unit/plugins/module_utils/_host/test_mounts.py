@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The file systems that are mounted, and those that should be mounted."""
+"""Mount points of /etc/fstab that are not mounted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOUNTED = "/dev/sda1 / ext4 rw 0 0\n/dev/sda1 /mnt/bound ext4 rw 0 0\n"
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Return the contents of the files that the module reads, by path. A test may change them."""
+    """Replace the files that the module reads. Return their contents by path, which a test may change."""
     contents = {"/etc/fstab": TABLE, "/proc/self/mounts": MOUNTED}
 
     def read(path: str) -> str:
@@ -48,7 +48,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ("/mnt/LinuxHDD2/itsm.db", None),
         ("/mnt/old/itsm.db", None),
         ("/mnt/two words/itsm.db", "/mnt/two words"),
-        # The table of mounts shows a bind mount with the device of its file system, not with its source folder.
+        # The kernel's list of mounts shows a bind mount with the device of its file system, not with its source folder.
         ("/mnt/bound/itsm.db", None),
         ("/mnt/by-hand/itsm.db", None),
         ("/srv/itsm.db", None),
@@ -66,7 +66,7 @@ def test_a_mount_point_may_be_a_link(files: dict[str, str], tmp_path: Path) -> N
 
 
 def test_another_user_cannot_fake_a_mount(files: dict[str, str]) -> None:
-    """With fusermount, any user can create a mount with an odd name."""
+    """With fusermount, any user can create a mount whose name contains a line break."""
     files["/proc/self/mounts"] += "x /home/u/a\rx /mnt/LinuxHDD fuse rw 0 0\n"
     assert mounts.unmounted("/mnt/LinuxHDD/itsm.db") == "/mnt/LinuxHDD"
 

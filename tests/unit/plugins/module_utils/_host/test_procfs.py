@@ -20,7 +20,7 @@ COMMAND = ["node", "backend/server.js"]
 
 
 class FakeProc:
-    """A folder in the format of /proc, for states that a test cannot produce reliably with real processes."""
+    """A folder like /proc, for states that a test cannot produce reliably with real processes."""
 
     def __init__(self, root):
         self.root = root
@@ -49,7 +49,7 @@ class FakeProc:
 
 
 def settled(child):
-    """Wait until a child's arguments and environment are readable, which is a moment after its program has started."""
+    """Wait until the arguments and environment of a child process are readable. Return the child."""
     while not procfs.environment(child.pid):
         time.sleep(0.001)
     return child

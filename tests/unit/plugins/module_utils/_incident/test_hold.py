@@ -26,7 +26,7 @@ REASON = "The database has 0 bytes; 100 % of it: é"
 
 
 class Systemd:
-    """Answers systemctl show with the state of the unit, and records every other call."""
+    """A fake systemctl. It shows the unit's state, and records all other verbs. The verbs in `failing` fail."""
 
     def __init__(self, active="inactive", sub="dead", failing=()):
         self.state = f"ActiveState={active}\nSubState={sub}\n"
@@ -62,7 +62,7 @@ def test_a_hold_refuses_automatic_and_manual_starts(place, tmp_path):
     assert hold(place, systemd) == []
     path = tmp_path / "etc/itsm-system.service.d" / f"zz-held-{INCIDENT}.conf"
     lines = path.read_text().splitlines()
-    # The first line refuses a start by a person, the second one an automatic restart.
+    # The first setting refuses a start by a person, the second setting an automatic restart.
     assert f"AssertPathExists=!{path}" in lines
     assert any(line.startswith("ExecCondition=") and line.endswith("exit 1'") for line in lines)
     assert any(line.startswith("Description=") and INCIDENT in line and "outage_release.yml" in line for line in lines)
@@ -172,7 +172,7 @@ def test_a_plain_process_is_held_for_this_collection_only(tmp_path):
     assert one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path)) is None
 
 
-# The state of the data in the incident's record.
+# The state of the data, as in the incident's record.
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ LOOK = {
         (LOOK, ["corrupt"], {"users": 3}),
         ({**LOOK, "conclusive": False}, ["corrupt", "unchecked"], {"users": 3}),
         ({**LOOK, "problems": []}, [], {"users": 3}),
-        # If the rows of a damaged database could not be counted, the last good counts are kept.
+        # If the rows of a damaged database could not be counted, the last known counts are kept.
         ({**LOOK, "row_counts": {}}, ["corrupt"], {"users": 4}),
         (None, [], {"users": 4}),
     ],

@@ -60,7 +60,7 @@ def held(seat, time):
 
 
 class Worker:
-    """A process that works under the lease until it is ended or killed. It may start a child that outlives it."""
+    """A process that works under the lease until end() or kill(). With `child`, it starts a child that outlives it."""
 
     def __init__(self, seat, *, run, child=""):
         self._ending, ending = os.pipe()[::-1]
@@ -170,7 +170,7 @@ def test_work_continues_after_the_connection_hangs_up(seat, time):
     os.kill(worker.pid, signal.SIGHUP)
     time.advance(1800)
     assert seat.holder()["pid"] == worker.pid
-    # A service that the worker starts does not ignore the signal.
+    # The worker ignores SIGHUP, but a service that it starts does not.
     with open(f"/proc/{worker.child}/status", encoding="ascii") as stream:
         (ignored,) = [line.split()[1] for line in stream if line.startswith("SigIgn:")]
     assert not int(ignored, 16) & 1 << signal.SIGHUP - 1
@@ -200,7 +200,7 @@ def test_a_lost_lease_prevents_the_work(held, seat, time):
 
     with pytest.raises(SystemExit, match="Run a has lost"), held("a", fail=fail):
         pytest.fail("it worked")
-    # The lease stays lost after the other run has ended, because the facts of this run may no longer be true.
+    # The lease stays lost after the other run has ended, because the facts of the first run may no longer be true.
     seat.release(run="b")
     with pytest.raises(host_lease.LeaseError), held("a"):
         pytest.fail("it worked")
@@ -330,7 +330,7 @@ def test_every_lease_expires(seat, time, how):
 
 
 def seen_by_another(seat):
-    """Return the active worker as another process sees it."""
+    """Return the PID of the active worker, as another process sees it, as text."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -135,11 +135,11 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
     assert (found.at, found.source, found.estimated) == (at(ended), source, True)
 
 
-# In these cases, the check that finds the service healthy is at second 100.
+# In these cases, a check finds the service healthy at second 100.
 @pytest.mark.parametrize(
     ("known", "serving", "restarts", "expected"),
     [
-        # Cases about the cause of the last start: a run, systemd or a person.
+        # Who caused the last start: a run, systemd or a person.
         pytest.param(
             {"starts": [2]}, 4, 0, ("recovered", 4, START), id="killed between its start and the first answer"
         ),
@@ -186,7 +186,7 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
             ("resolved_manually", 62, START),
             id="the run that took over has ended",
         ),
-        # Cases about the time at which the outage ended.
+        # When the outage ended.
         pytest.param(
             {"signs": [(-4,), (-1, "good")]},
             -3,

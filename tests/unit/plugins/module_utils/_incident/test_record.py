@@ -93,7 +93,7 @@ def note_answer(tmp_path, time):
 
 @pytest.fixture
 def no_flush(monkeypatch):
-    """Do not flush to disk in tests that write thousands of records, because these tests do not cut the power."""
+    """Do not flush to disk, because tests that write thousands of records would be slow."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -193,7 +193,7 @@ def test_a_second_run_is_refused_in_one_line_until_the_lease_ends(call, time):
     time.advance(1)
     second = call("open")
     assert second["continued"] and second["id"] == first["id"]
-    # The first run may still be active, but it may no longer change the record.
+    # The first run may still be active, but it must not change the record any more.
     with pytest.raises(IncidentError, match=second["run"]):
         call("attempt", run=first["run"], update={"attempts": [attempt(time, 1)]})
 
@@ -240,7 +240,7 @@ def test_an_incident_that_ended_during_the_wait_is_not_reopened(call, time, monk
     waited = call("open", wait=15)
     assert (waited["id"], waited["run"], waited["locked_by"], waited["changed"]) == (None, None, None, False)
     assert waited["waited"] > 0
-    # If a run checks again after the wait and finds an outage, it opens a new incident.
+    # If the run then finds another outage, it opens a new incident.
     again = call("open", wait=15)
     assert again["id"] != first["id"]
     assert again["waited"] == 0
@@ -380,7 +380,7 @@ def test_duration_does_not_depend_on_the_wall_clock(call, time, back):
     time.advance(1800)
     time.step = -back
     assert call("attempt", run=run)["lasted"] == 1900
-    # If the wall clock shows a longer outage than the boot clock, the wall clock counts.
+    # If the wall clock shows a longer outage than the boot clock, the wall clock is used.
     time.step = 600
     assert call("present")["lasted"] == 2500
     time.step = 0
@@ -438,7 +438,7 @@ def test_starts_are_counted_over_incidents_within_the_window(call, note_start, t
         run = call("open")["run"]
         call("attempt", run=run, update={"attempts": [attempt(time, begin)]})
         assert note_start(run) is None
-        # A halted rung does not count as a restart, and neither does a rung that failed before it started anything.
+        # Neither a halted rung nor a rung that failed before it started the service counts as a restart.
         tried = [
             attempt(time, begin, held=True),
             {"rung": "standard_recovery", "started_at": time.at(begin + 1), "halted": True, "held": False},
@@ -452,7 +452,7 @@ def test_starts_are_counted_over_incidents_within_the_window(call, note_start, t
     fewer = call("present", window=1500)
     assert (fewer["restarts_in_window"], fewer["blind_restarts_left"], fewer["crash_loop"]["looping"]) == (2, 1, False)
     assert call("present", restart_limit=5)["blind_restarts_left"] == 2
-    # The restarts also count for the next incident, before and while it is open, until the window ends.
+    # Until the window ends, the restarts also count for the next incident, even before it is opened.
     assert call("open", run="next")["blind_restarts_left"] == 0
     assert note_start("next") is None
     assert call("present")["restarts_in_window"] == 4
@@ -472,7 +472,7 @@ def test_attempt_is_recorded_before_it_is_made(call, note_start, time, tmp_path)
     first = attempt(time, 1)
     assert note([first]) is None
     assert note_start(run) is None
-    # The first rung is noted twice before it ends. Its result is noted together with the start of the next rung.
+    # The first rung is recorded twice before it ends. Its result is recorded together with the start of the next rung.
     assert note([first]) is None
     assert note([{**first, "held": False, "reason": "fell"}, attempt(time, 2, rung="standard_recovery")]) is None
     seen = call("present", run=run)
@@ -529,7 +529,7 @@ def test_a_failed_stability_check_makes_the_next_restart_blind(call, note_start,
     last = call("closed", run=run, update={"attempts": tried, "outcome": "recovered"})
     assert last["crash_loop"] == {"looping": True, "restarts": 1, "fell": True, "limit": 3, "window": 3600.0}
     assert last["blind_restarts_left"] == 0
-    # The failure also counts for the next incident, until the window ends.
+    # Until the window ends, the failure also counts for the next incident.
     time.advance(3000)
     assert call("open")["crash_loop"]["looping"]
     time.advance(700)
@@ -566,7 +566,7 @@ def test_a_truncated_record_is_set_aside_and_never_fatal(call, time, tmp_path, n
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
-        # A call that writes takes much longer than a read. So try it only for every eighth length and the last eight.
+        # Calls that write take much longer than reads. So try them only for every eighth length and the last eight.
         if length % 8 and length < len(whole) - 8:
             assert "damaged" in looked["warnings"][0]
             continue
@@ -593,7 +593,7 @@ def test_a_record_with_a_flipped_bit_is_used_or_set_aside(call, note_start, time
         broken = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
         path.write_bytes(broken)
         call("open", check_mode=True)
-        if at % 16 == 0:  # also try calls that write
+        if at % 16 == 0:  # try calls that write only here, because they are slow
             time.advance(61)
             again = call("open", update={"attempts": [attempt(time, 0, held=False)]})
             note_start(again["run"])
@@ -738,7 +738,7 @@ def test_a_run_that_died_between_closing_and_archiving(call, tmp_path, time):
 
 
 class Disk:
-    """The disk of the state folder, which can be full."""
+    """Simulates the disk of the state folder. If `full` is true, writes to it fail."""
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.full = str(folder), False
@@ -772,7 +772,7 @@ def test_a_full_disk_keeps_the_record_in_memory_until_there_is_space(call, tmp_p
         call("open")
     assert call("present")["id"] == opened["id"]
     disk.full = False
-    # As soon as there is space, the record is moved to disk, even if the call changes nothing.
+    # As soon as there is space, the next call moves the record to disk, even if it changes nothing.
     again = call("attempt", run=opened["run"])
     assert (again["id"], again["severity"], again["warnings"]) == (opened["id"], "critical", [])
     assert json.loads((tmp_path / "state" / "incident.json").read_text())["id"] == opened["id"]
@@ -790,7 +790,7 @@ def test_a_disk_that_fills_up_while_an_incident_is_open(call, note_start, time, 
     assert second["restarts_in_window"] == 1
     closed = call("closed", run=second["run"], update={"outcome": "recovered"})
     assert closed["closed_at"]
-    # The full disk still has an outdated record, in which the incident is open.
+    # The full disk still has an outdated record, which shows the incident as open.
     assert json.loads((tmp_path / "state" / "incident.json").read_text())["closed_at"] is None
     assert call("present")["id"] is None
     third = call("open")
@@ -858,7 +858,7 @@ def test_a_copy_left_behind_does_not_hide_the_incident_that_is_open(call, time, 
     call("closed", run=first["run"], update={"outcome": "recovered"})
     (tmp_path / "state" / "incident.json").write_bytes(stale)
     disk.full = True
-    # The clock was set back, so the record of the open incident looks older than the outdated record of the closed one.
+    # The clock is set back, so the open incident's record looks older than the closed incident's outdated record.
     time.step = -3600
     second = call("open")
     assert second["id"] != first["id"]
@@ -896,7 +896,7 @@ def test_a_healthy_run_closes_an_incident_resolved_manually(call, time):
     assert closed["changed"] and closed["id"] == opened["id"]
     assert (closed["outcome"], closed["outage_seconds"]) == ("resolved_manually", 600.0)
     assert closed["notified"] == [told(time)] and closed["locked_by"] is None
-    # The run that closed the incident may add the contacts that it notified of the resolution.
+    # The run that closed the incident may still record whom it notified of the resolution.
     assert call("attempt", run=closed["run"], update={"notified": [told(time, "resolved")]})["changed"]
     again = call("closed")
     assert (again["changed"], again["id"]) == (False, None)
@@ -990,7 +990,7 @@ def test_a_good_answer_before_a_failure_ends_no_outage(call, note_start, note_an
     serving = 61 if then == "was started again" else 4
     ended = call("closed", update={"mitigated_at": time.at(3660), "serving_since": time.at(serving)})
     if then == "was started again":
-        # The last recorded start has no recorded answer, as if the run was killed before it got one.
+        # The last recorded start has no recorded answer, as if its run was killed before the service answered.
         assert (ended["outcome"], ended["mitigated_at"], ended["mitigated_estimated"]) == (
             "recovered",
             time.at(61),
@@ -1117,7 +1117,7 @@ def test_a_maintenance_that_starts_during_the_wait_stops_the_run(call, time, mon
 def test_a_maintenance_of_a_variable(call, time):
     held = call("open", maintenance_until="2026-03-02T11:00:00+09:00", maintenance_reason="power")
     assert held["maintenance"] == {"until": "2026-03-02T02:00:00.000Z", "reason": "power", "source": "variable"}
-    # The later of the two ends counts. A window that has ended is ignored.
+    # The later of the two end times is used. A window that has ended is ignored.
     call("maintenance_begun", maintenance_until="+2h")
     assert call("open", maintenance_until=time.at(60))["maintenance"]["until"] == time.at(7200)
     call("maintenance_ended")
@@ -1152,7 +1152,7 @@ ROUNDS, RUNS = 60, 8
 
 
 def _round(folder, number):
-    """Prepare the state before a round of runs: no lease, an expired lease of a dead run, or a released lease."""
+    """Prepare a round: no lease, an expired lease of a dead run, or a released lease. Return the round's folders."""
     places = {"state_dir": f"{folder}/{number}/state", "memory": f"{folder}/{number}/memory"}
     os.mkdir(f"{folder}/{number}")
     if number % 3:

@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 ROOT = Path(__file__).parents[5]
 MODULES = ROOT / "plugins" / "modules"
-# A module that only counts its calls. After some seconds, it succeeds or fails.
+# A module that appends one character per call to a file. After some seconds, it succeeds or fails.
 PROGRAM = """
 import json, sys, time
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
@@ -144,7 +144,7 @@ def test_a_call_that_died_is_repeated_with_its_start_time(begin, worked):
     repeated = end(begin())
     assert before - 0.01 <= repeated["since"] <= after
     assert worked() == 2
-    # The work is now done. Another call returns the same result and does not repeat the work.
+    # Now the work is done, so another call only returns the same result.
     assert end(begin()) == repeated
 
 
@@ -251,7 +251,7 @@ def test_the_outage_that_a_probe_found_belongs_to_its_own_run(seat):
 
 @pytest.fixture
 def process(seat, tmp_path):
-    """Return a function that restarts a plain process. All such processes are ended after the test."""
+    """Yield a function that restarts a service without a unit. Its processes are killed after the test."""
     (tmp_path / "app").mkdir()
     files = {"log_file": str(tmp_path / "log"), "pid_file": str(tmp_path / "pid")}
     service = {"app_dir": str(tmp_path / "app"), "command": ["sleep", "60"], "manager": "process", **files}
@@ -276,7 +276,7 @@ def test_a_service_is_restarted_once(seat, process):
 def test_a_service_restarted_by_a_dead_call_is_left_running(seat, process):
     started = process(NAME)
     path = Path(seat.folder, "calls", NAME)
-    # The call died after the start of the service and before it returned its result.
+    # Simulate a call that died after it had started the service, before it returned its result.
     path.write_bytes(path.read_bytes().partition(b"\n")[0] + b"\n")
     repeated = process(NAME)
     assert (repeated["pids_after"], repeated["changed"], repeated["stopped"]) == (started["pids_after"], True, [])

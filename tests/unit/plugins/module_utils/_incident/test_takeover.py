@@ -29,7 +29,7 @@ RUNNING = {"ActiveState": "active", "SubState": "running", "Result": "success", 
 
 
 class Systemd:
-    """Records the calls of systemctl, and answers like a healthy systemd. A call with a word in `failing` fails."""
+    """A fake systemctl that records its calls. A call fails if one of its words is in `failing`."""
 
     def __init__(self, *failing):
         self.failing = failing
@@ -57,7 +57,7 @@ def seat(tmp_path):
     [
         (PENDING, takeover.PENDING),
         ({**PENDING, "SubState": "auto-restart-queued"}, takeover.PENDING),
-        # Somebody starts the unit while systemd waits for its own restart.
+        # A person starts the unit while systemd waits to restart it.
         ({**PENDING, "Job": "17"}, takeover.STARTING),
         (START_PRE, takeover.STARTING),
         ({"ActiveState": "inactive", "SubState": "dead", "Job": "17"}, takeover.STARTING),
@@ -73,7 +73,7 @@ def test_phase_of_a_unit(properties, expected):
 
 
 def due(seconds, **changes):
-    """Return the properties of a unit whose automatic restart is due in this number of seconds."""
+    """Return the properties of a unit that systemd will restart in `seconds` seconds."""
     changed = time.clock_gettime(time.CLOCK_MONOTONIC) - 10 + seconds
     return {**PENDING, "StateChangeTimestampMonotonic": str(int(changed * 1e6)), "RestartUSec": "10s", **changes}
 
@@ -95,7 +95,7 @@ def due(seconds, **changes):
     ],
 )
 def test_imminent_automatic_restart(seconds, changes, expected):
-    # The properties contain the current time, so they are created in the test itself.
+    # Create the properties here and not in the parameters, because they contain the current time.
     assert takeover.is_imminent(due(seconds, **changes)) is expected
 
 
@@ -142,7 +142,7 @@ def test_a_restart_that_cannot_be_cancelled_is_reported(seat):
 
 
 def dead_man(seat, tmp_path, database="", user="", scratch=None):
-    """Run the timer's program with a fake systemctl, and return its calls."""
+    """Run the timer's program with a fake systemctl. Return the calls of systemctl, one string each."""
     log = tmp_path / "asked"
     fake = tmp_path / "bin" / "systemctl"
     fake.parent.mkdir(exist_ok=True)
@@ -219,7 +219,7 @@ def test_the_timer_holds_a_unit_whose_database_is_damaged(seat, tmp_path, damage
     else:
         assert asked == ["daemon-reload", "stop --no-block -- x.timer"]
         assert held.read_text() == "[Unit]"
-    # The copy has been removed, and the database has only been read.
+    # The program has removed its copy of the database, and has left no other file.
     assert set(os.listdir(tmp_path)) - set(before) <= {"asked", "bin", "etc"}
     connection.close()
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks of certificates and keys, and the replacement of an invalid certificate."""
+"""Certificates and private keys are checked, and an invalid certificate is replaced."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> dict[str, Path]:
-    """Make certificates in each state: valid, expired, not valid yet."""
+    """Make certificates with their private keys: two valid, one expired, one not yet valid. Return folders by name."""
     folders = {}
     for name, dates in {
         "valid": [],
@@ -47,13 +47,13 @@ def made(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def pair(tmp_path, made) -> Pair:
-    """Return an expired certificate with its key, in a folder of the test."""
+    """Return an expired certificate with its private key. The test may change both files."""
     shutil.copytree(made["expired"], tmp_path / "tls")
     return Pair(certificate=str(tmp_path / "tls" / "server.crt"), key=str(tmp_path / "tls" / "server.key"))
 
 
 def exchange_after_look(monkeypatch, path, *, by):
-    """Replace a file after our code has opened it for the last time, before OpenSSL could open it."""
+    """Let `by` replace a file right after our code has opened it, before OpenSSL could open it by its path."""
     opened = safe_open.open_file
 
     def then_exchange(asked, *arguments, **options):
@@ -154,12 +154,12 @@ def test_a_key_with_a_passphrase_cannot_be_used(tmp_path, made):
     assert service_certificate.ensure(pair)["problems"] == [f"the key {pair.key} cannot be used: it needs a passphrase"]
 
 
-# Permissions of the key
+# Permissions of the private key
 
 
 @pytest.fixture
 def closed(made):
-    """Return a valid certificate with a key that the service's user may not read."""
+    """Yield a valid certificate with a private key that the service's user cannot read."""
     if os.geteuid() != 0:
         pytest.skip("only root may hand files to others")
     with tempfile.TemporaryDirectory() as base:  # not below pytest's own folder, which is closed to others
@@ -265,7 +265,7 @@ def test_a_file_that_becomes_a_fifo_after_the_check_delays_nothing(made, tmp_pat
     exchange_after_look(monkeypatch, getattr(pair, name), by=os.mkfifo)
     with alarm(5):
         found = service_certificate.look(pair)
-    # The file that was opened is checked. The FIFO that has replaced it is never opened.
+    # The opened file is checked. The FIFO that has replaced it is never opened.
     assert found["problems"] == []
 
 

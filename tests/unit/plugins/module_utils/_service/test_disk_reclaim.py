@@ -33,7 +33,7 @@ def logs(tmp_path: Path) -> Path:
 
 
 def lay(path: Path, *, age: int, size: int = MIB) -> Path:
-    """Create a file that uses real blocks and was last written age seconds ago."""
+    """Create a file of `size` bytes. Its modification time is `age` seconds before a fixed time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * size)
     os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
@@ -46,7 +46,7 @@ def free(folder: Path) -> int:
 
 
 def reclaim(folder: Path, *patterns, wanted: int | None = None, **more) -> dict:
-    """Free space until `wanted` more bytes are free. By default, the limit is so high that it is never reached."""
+    """Free space until `wanted` more bytes are free, and return the result. By default, free as much as possible."""
     available = 1 << 62 if wanted is None else free(folder) + wanted
     rules = [rule if isinstance(rule, Rule) else Rule(str(rule)) for rule in patterns]
     return disk_reclaim.reclaim(
@@ -66,7 +66,7 @@ def reasons(result: dict) -> dict[str, str]:
 
 @contextlib.contextmanager
 def full(size: int = 4 * MIB, **options):
-    """Mount a real file system that is full, if this user may mount one."""
+    """Mount a real file system of `size` bytes, and yield its folder. Skip the test if this user cannot mount it."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a tmpfs")
     folder = Path(f"/tmp/itsm-nexus-full-{os.getpid()}")
@@ -91,8 +91,7 @@ def full(size: int = 4 * MIB, **options):
 
 def test_the_oldest_are_deleted_until_it_is_enough(logs, monkeypatch):
     names = [lay(logs / f"app.log.{number}", age=number) for number in (3, 1, 4, 2)]
-    # Other processes write to this file system too, which would disturb the count. Check mode only counts, so it is
-    # exact.
+    # Report a fixed amount of free space, because other processes also write to this file system.
     room = os.statvfs(logs)
     monkeypatch.setattr(os, "statvfs", lambda _path: room)
     told = reclaim(logs, logs / "app.log.*", wanted=2 * MIB, check_mode=True)

@@ -29,7 +29,7 @@ def service(tmp_path):
 @pytest.fixture
 def running(service):
     with subprocess.Popen(list(service.command), cwd=service.app_dir) as child:
-        while not procfs.environment(child.pid):  # readable a moment after the program has started
+        while not procfs.environment(child.pid):  # it is readable a moment after the program has started
             time.sleep(0.001)
         yield child
         child.kill()
@@ -155,7 +155,7 @@ def test_await_ends_early_if_the_process_is_gone(service):
 
 
 class Unit:
-    """Answers systemctl show with one set of properties after the other, and repeats the last set."""
+    """A fake systemctl. Each call of `show` returns the next set of properties, and the last set is repeated."""
 
     def __init__(self, *states):
         self.states = list(states)
@@ -212,7 +212,7 @@ def test_a_start_in_progress_is_waited_for(unit_service, running, restarts, by_s
 
 
 def test_an_imminent_restart_is_waited_for_and_not_taken_over(unit_service, running):
-    """A takeover that cancels the restart too late would stop the process that systemd has started."""
+    """If a takeover cancelled the restart too late, it would stop the process that systemd has just started."""
     now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
     soon = {**waiting(1, "1s"), "StateChangeTimestampMonotonic": now}
     with Server(BAD, GOOD) as server:
@@ -303,8 +303,8 @@ def test_await_gives_up_if_systemd_does_not_start_it_again(unit_service, monkeyp
     ("restarts", "attempts"), [((2, 3, 4, 5), 3), ((0, None, 1, None, 2), 4), ((None, 1, None), 3)]
 )
 def test_await_ends_early_in_a_crash_loop(unit_service, running, restarts, attempts):
-    # An entry of restarts is NRestarts at that probe. None means that the unit waits for a restart, with the same
-    # count.
+    # Each entry of `restarts` is the value of NRestarts at a probe. None means that the unit waits for a restart, with
+    # an unchanged NRestarts.
     count, states = 0, []
     for each in restarts:
         count = count if each is None else each

@@ -22,7 +22,7 @@ def ask_once(target, *, timeout=2.0, ok_statuses=("ok",)):
     return endpoint
 
 
-# Certificates made by openssl
+# Certificates from openssl
 
 
 def openssl(*arguments, cwd):
@@ -31,7 +31,10 @@ def openssl(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """Return TLS contexts of servers by kind (elsewhere: for another host name), and the folder of their files."""
+    """Return TLS contexts for servers, by kind of certificate, and the folder of their files.
+
+    The kind "elsewhere" is a certificate for another host name.
+    """
     folder = tmp_path_factory.mktemp("certificates")
     (folder / "ca.cnf").write_text(
         "[ca]\ndefault_ca=own\n[own]\nnew_certs_dir=.\ndatabase=index.txt\nrand_serial=yes\ndefault_md=sha256\n"

@@ -24,7 +24,10 @@ ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELEC
 
 @pytest.fixture
 def database(tmp_path):
-    """Users 1 and 2 were active near the outage, user 3 long before it, user 4 after it, in both time formats."""
+    """Return the path of a database with the activity of four users, in two time formats.
+
+    Users 1 and 2 were active near or during the outage, user 3 long before it, and user 4 after it.
+    """
     path = tmp_path / "itsm.db"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")

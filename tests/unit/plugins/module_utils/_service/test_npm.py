@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The modules of an application: broken ones are found, and a failed installation keeps the old ones.
+"""The modules of an application: broken modules are found, and a failed installation keeps the old modules.
 
 Small scripts replace npm and node. npm creates a given tree. node reports that a package does not load if the package
 contains a file named broken.
@@ -94,7 +94,7 @@ def script(path: Path, text: str) -> str:
 
 
 def run(argv, **options):
-    # Do not flush to the disk: it is slow and not necessary for these tests.
+    # Do not flush to the disk, because it is slow and these tests do not need it.
     if argv[0] == "sync":
         return commands.Completed(argv=argv, rc=0, stdout="", stderr="", duration=0.0)
     return commands.run(argv, **options)
@@ -300,7 +300,7 @@ def nested_package_missing(site: Site) -> None:
             lambda site: (site.app / "node_modules/better-sqlite3/deadly").touch(),
             ["better-sqlite3 does not load: node ended while loading it (code -9)"],
         ),
-        # The package is reported only once, as missing. It is not also reported as a package that does not load.
+        # The package is reported only as missing, and not also as a package that does not load.
         (
             lambda site: shutil.rmtree(site.app / "node_modules/better-sqlite3"),
             ["better-sqlite3: node_modules/better-sqlite3/package.json is missing or unreadable"],
@@ -589,7 +589,7 @@ STEPS = (
 
 
 def killed_install(site: Site, *, step: int) -> bool:
-    """Install in a child process that is killed at this step. Return True if the installation had not finished."""
+    """Install in a child process that is killed at the given step. Return False if it finished before that step."""
     child = os.fork()
     if child == 0:
         count = 0
@@ -652,7 +652,7 @@ def test_killed_at_any_step_the_next_run_recovers(site):
         assert site.names() == ["backend", "node_modules", "node_modules.previous"], step
         assert (site.app / "backend/itsm.db").read_text() == "rows"
         assert site.install()["changed"] is False
-    # A kill was tried at every step, including the two moments between the renames, when node_modules does not exist.
+    # The kills covered every step, including the two moments at which node_modules does not exist.
     assert step > 20
     assert gaps == 2
 
@@ -686,7 +686,7 @@ def test_a_tree_that_is_only_built_leaves_the_old_one_in_place_until_the_next_ca
     again = site.install(build_only=True)
     assert (again["changed"], again["built"]) == (False, result["built"])
 
-    # The swap does not need npm, so a missing registry or missing space cannot make it fail.
+    # The swap does not need npm or space, so it succeeds without a registry or with a full disk.
     monkeypatch.setenv("npm_config_fake", "fail")
     swapped = site.install(reserve=1 << 60)
     assert (swapped["swapped"], swapped["built"]) == (True, None)
@@ -756,7 +756,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as 
 
 @pytest.fixture
 def public_site(monkeypatch):
-    """Return an application in a folder that the user nobody can enter, unlike pytest's own folders."""
+    """Yield an application in a folder that the user nobody can enter, unlike pytest's own folders."""
     base = Path(tempfile.mkdtemp())
     base.chmod(0o755)
     site = Site(base)
@@ -785,13 +785,13 @@ def owners(tree: Path) -> set[int]:
 @pytest.mark.parametrize("user", ["nobody", None])
 def test_npm_runs_as_the_service_user(public_site, user):
     nobody = give_to_nobody(public_site.app)
-    # Make the old tree belong to root, as after an installation by root. The user can swap it, but only root can remove
+    # Let the old tree belong to root, as after an installation by root. The user can swap it, but only root can remove
     # it.
     shutil.copytree(public_site.app / "node_modules", public_site.app / "node_modules.previous")
     public_site.install(application={"user": user})
     _argv, uid, home, *_names = (public_site.base / "log").read_text().splitlines()
     assert uid == f"uid {nobody.pw_uid}"
-    # The user nobody has no home folder for npm's cache.
+    # The build folder replaces the home folder for npm's cache, because the user nobody has none.
     assert "/.npm_ci-" in home
     assert owners(public_site.app / "node_modules") == {nobody.pw_uid}
     assert public_site.names() == ["backend", "node_modules", "node_modules.previous"]
@@ -809,7 +809,7 @@ def test_the_tree_belongs_to_the_owner_of_a_folder_closed_to_the_service_user(pu
 @needs_root
 @pytest.mark.parametrize("user", ["nobody", None])
 def test_no_tree_of_others_is_given_to_a_user_that_replaces_the_build(public_site, user):
-    """The user removes the write permission of its own folder, and a package replaces the build while it is loaded."""
+    """The user makes its own folder read-only, and a package replaces the build folder when the package is loaded."""
     give_to_nobody(public_site.app)
     public_site.app.chmod(0o555)
     victim = public_site.base / "victim"
@@ -828,7 +828,7 @@ esac
 
 @needs_root
 def test_a_folder_to_build_in_is_not_given_away_by_its_name(public_site, monkeypatch):
-    """The user replaces the folder that root has just created in the user's own folder."""
+    """The user replaces a folder that root has just created in the user's folder."""
     nobody = give_to_nobody(public_site.app)
     public_site.app.chmod(0o555)
     victim = public_site.base / "victim"
@@ -904,7 +904,7 @@ def test_real_npm_installs_a_packed_dependency_offline(tmp_path):
     assert result["reasons"] == ["node_modules is missing"]
     assert (result["installed"], result["swapped"]) == (1, True)
     assert "/.npm_ci-" in (app / "node_modules/after").read_text()
-    # The commands of packages still work after the tree was moved.
+    # The commands of packages still work in the tree that was moved.
     command = app / "node_modules/.bin/dep"
     assert os.readlink(command) == "../dep/cli.js"
     assert subprocess.check_output([str(command)], text=True) == "42\n"

@@ -23,7 +23,7 @@ def answer(argv, *, rc=0, stdout="", stderr=""):
 
 
 class Host:
-    """A fake host: it returns given output for node --version and systemctl show, and records the calls."""
+    """A fake host. It returns the given output for node --version and systemctl show, and records the calls."""
 
     def __init__(self, *, node="v20.19.2\n", unit=None, systemd=None):
         self.node = {"stdout": node} if isinstance(node, str) else node
@@ -40,7 +40,7 @@ class Host:
 
 
 def settled(child):
-    """Wait until a child's arguments and environment are readable, which is a moment after its program has started."""
+    """Wait until the arguments and environment of a child process are readable. Return the child."""
     while not procfs.environment(child.pid):
         time.sleep(0.001)
     return child
@@ -48,7 +48,7 @@ def settled(child):
 
 @pytest.fixture
 def config(tmp_path):
-    """Return a valid configuration. Its Node is a script in the folder of the test."""
+    """Return a valid configuration. Its node is a script in the test's folder."""
     app = tmp_path / "app"
     (app / "backend").mkdir(parents=True)
     (app / "backend" / "server.js").touch()

@@ -39,7 +39,7 @@ while True:
     time.sleep(60)
 """
 
-# On TERM, this service starts another process of itself, then ends.
+# On SIGTERM, this service starts another process of itself, then ends.
 HANDS_OVER = SERVER.replace(
     "server = socket",
     """
@@ -74,7 +74,7 @@ def port():
 
 @pytest.fixture
 def service(tmp_path, port):
-    """Return a service that can be started. Its remaining processes are ended after the test."""
+    """Yield a service that can be started. Its remaining processes are killed after the test."""
     app = tmp_path / "app"
     app.mkdir()
     (app / "server.py").write_text(SERVER)
@@ -84,7 +84,7 @@ def service(tmp_path, port):
     environment_file.chmod(0o600)
     yield service_process.Service(
         app_dir=str(app),
-        command=[sys.executable, "-IS", "server.py", str(port)],  # these options halve the time of the start
+        command=[sys.executable, "-IS", "server.py", str(port)],  # -IS halves the time of the start
         environment_file=str(environment_file),
         log_file=str(tmp_path / "log" / "server.log"),
         pid_file=str(tmp_path / "state" / "server.pid"),
@@ -103,7 +103,7 @@ def sleeper(service):
 
 
 def variant(service, *words, **changes):
-    """Return the same service with more arguments, or with other fields."""
+    """Return the service with additional arguments, or with other fields."""
     return service._replace(command=[*service.command, *words], **changes)
 
 
@@ -113,7 +113,7 @@ def listening(port):
 
 @contextlib.contextmanager
 def started(arguments, **more):
-    """Start a child process that is ended after the block, even if the test fails."""
+    """Start a child process. Kill it after the block, even if the test fails."""
     with subprocess.Popen(arguments, **more) as child:
         try:
             yield child
@@ -206,7 +206,7 @@ def test_check_mode_reports_and_changes_nothing(sleeper, state, running):
         ensure(sleeper, "started")
     before = service_process.find(sleeper)
     told = ensure(sleeper, state, check_mode=True)
-    # The processes are the same. Their state (running or sleeping) may have changed.
+    # Ignore the scheduling state of the processes (running or sleeping).
     assert [process._replace(state="S") for process in service_process.find(sleeper)] == [
         process._replace(state="S") for process in before
     ]
@@ -216,7 +216,7 @@ def test_check_mode_reports_and_changes_nothing(sleeper, state, running):
 
 
 def children():
-    """Return the children of this process, including zombies."""
+    """Return the PIDs of this process's children as strings, including zombies."""
     with open(f"/proc/self/task/{os.getpid()}/children") as stream:
         return set(stream.read().split())
 
@@ -421,7 +421,7 @@ def test_same_command_of_another_user_is_ours_only_on_our_port(service, sleeper,
 
 
 def test_pid_file_proves_a_process_that_changed_its_title(service):
-    # The arguments of the process differ from the command. Its pid, start time, program and folder are as expected.
+    # The arguments of the process differ from the service's command, but its PID, start time, program and folder match.
     child = subprocess.Popen(["sleep", "61"], cwd=service.app_dir)
     titled = service._replace(command=["sleep", "60"])
     os.makedirs(os.path.dirname(service.pid_file))
@@ -531,11 +531,11 @@ def test_process_that_ended_meanwhile_is_not_signalled_under_its_pid(monkeypatch
         assert child.poll() is None
 
 
-# Under systemd, replaced here by a function
+# Under systemd, which a function replaces
 
 
 class Systemd:
-    """A fake systemctl for one unit, with its properties before and after a call. It records the calls."""
+    """A fake systemctl for one unit. It records its calls, and a call changes the properties to those of `after`."""
 
     def __init__(self, before, after=None, *, fails=None):
         self.properties = before
@@ -656,7 +656,7 @@ def test_process_outside_the_unit_is_ended(managed, state, verb):
         result = ensure(managed, state, run=Ordered(before, DEAD if state == "stopped" else unit()))
         assert result["pids_before"] == [stray.pid]
         assert [(entry["pid"], entry["signal"]) for entry in result["stopped"]] == [(stray.pid, "TERM")]
-        assert (verb, state == "stopped") in order  # a stray process is ended before a start, but after a stop
+        assert (verb, state == "stopped") in order  # a stray process is stopped before a start, but after a stop
         assert stray.wait(5) == -signal.SIGTERM
 
 

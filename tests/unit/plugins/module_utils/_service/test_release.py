@@ -62,7 +62,7 @@ def refusal(site: Releases, release: str = "", **more) -> str:
 
 @pytest.fixture
 def linked(tmp_path: Path) -> Releases:
-    """Make releases v1, v2 and v10 in folders. The last one is active."""
+    """Make releases v1, v2 and v10 as folders. The last release is active."""
     for name in MIGRATIONS:
         fill(tmp_path / "releases" / f"v{name}", name)
     (tmp_path / "current").symlink_to(tmp_path / "releases" / "v10")
@@ -92,7 +92,7 @@ def make_repository(folder: Path) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Releases:
-    """Make the same releases as tags of a repository. The database is in its folder, and git ignores it."""
+    """Make the same releases as tags of a repository. The database is in its folder, but git ignores the database."""
     make_repository(tmp_path / "app")
     make_database(tmp_path / "app" / "backend" / "itsm.db", "1_users.js", "2_assets.js")
     (tmp_path / "app" / "node_modules").mkdir()
@@ -108,7 +108,7 @@ def site(request) -> Releases:
     return request.getfixturevalue(request.param)
 
 
-# Both ways of keeping releases
+# Releases in folders and releases as tags
 
 
 def test_back_to_the_previous_release_and_forward_again(site):
@@ -201,7 +201,7 @@ def test_there_is_a_release_at_every_instant(linked, monkeypatch):
 
     monkeypatch.setattr(os, "replace", replace)
     go(linked)
-    assert seen[2:4] == ["10", "2"]  # the first rename writes the record, the second one changes the link
+    assert seen[2:4] == ["10", "2"]  # the first rename writes the record, the second rename changes the link
 
 
 def test_folders_that_are_no_releases_do_not_count(linked, tmp_path):
@@ -390,7 +390,7 @@ def test_a_linked_repository_of_another_account_is_unchanged(user):
 
 @pytest.fixture
 def killed_midway(repository) -> Releases:
-    """Kill a rollback when half of the files are written and git's lock file exists."""
+    """Kill a rollback halfway through the checkout, when git's lock file exists. Return the repository."""
 
     def killed(argv, **more):
         if "checkout" not in argv:

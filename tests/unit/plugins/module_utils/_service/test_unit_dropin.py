@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Drop-ins of a unit, read by a fake systemd that merges units as in systemd.unit(5)."""
+"""A unit's drop-ins. A fake systemd merges them as systemd.unit(5) describes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOON = timestamps.iso(time.time() + 3600)
 
 
 class Systemd:
-    """Answers systemctl with the settings that the files had at the last daemon-reload."""
+    """A fake systemctl. It shows the settings that the files had at the last daemon-reload."""
 
     def __init__(self, folder: Path, environment_file: Path) -> None:
         self.folder = folder
@@ -178,7 +178,7 @@ def test_a_heap_size_in_the_command_itself_is_reported(systemd, value):
     assert files(systemd) == []
 
 
-# With an end
+# Drop-ins with an end time
 
 
 def test_a_timer_removes_it_at_its_end(systemd):

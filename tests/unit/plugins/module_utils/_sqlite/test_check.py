@@ -108,7 +108,7 @@ def _page_lost(path: str) -> None:
 def _index_entry_changed(path: str) -> None:
     closed(path)
     data = Path(path).read_bytes()
-    # The first occurrence of the title is in the table, and the second one is in the index.
+    # The first occurrence of the title is in the table, the second occurrence is in the index.
     first = data.index(b"title 000003")
     offset = data.index(b"title 000003", first + 1)
     patch(path, offset + 6, b"9")
@@ -139,7 +139,7 @@ def _wal_of_other_page_size(path: str) -> None:
 
 
 def _wal_of_another_database(path: str) -> None:
-    """Add the WAL of another database. It replaces every page, so SQLite sees the other database, which is sound."""
+    """Add the WAL of another, sound database. It replaces every page, so SQLite reads the other database."""
     crashed(f"{path}.other")
     closed(path, mode="DELETE")
     connection = sqlite3.connect(path, isolation_level=None)
@@ -210,7 +210,7 @@ def _malformed_schema(path: str) -> None:
 
 
 def _hot_journal(path: str) -> None:
-    """Kill a writer in rollback mode during a transaction that has already reached the file."""
+    """Kill a writer in rollback mode during a transaction that has already changed the file."""
     closed(path, mode="DELETE")
     body = """
     connection = sqlite3.connect(path, isolation_level=None)
@@ -249,7 +249,7 @@ def _orphan_row(path: str) -> None:
 
 
 NOTHING: Set[str] = set()
-# name, the function that makes the files, codes of the problems, healthy, data loss suspected
+# Name, function that makes the files, codes of the problems, healthy, data loss suspected.
 CASES: List[Any] = [
     ("closed", closed, NOTHING, True, False),
     ("crashed", crashed, NOTHING, True, False),
@@ -313,7 +313,7 @@ def test_a_database_whose_folder_is_missing_was_not_seen(tmp_path: Path) -> None
 
 
 def test_a_database_whose_disk_is_not_mounted_was_not_seen(tmp_path: Path, monkeypatch) -> None:
-    """The mount point is an empty folder, or the service has made its folders there."""
+    """The mount point is an empty folder, or contains folders that the service has created there."""
     monkeypatch.setattr(mounts, "unmounted", lambda path: str(tmp_path))
     result = check(str(tmp_path / "itsm.db"), checks=CHECKS)
     assert codes(result) == ["not_mounted"]
@@ -353,7 +353,7 @@ def test_the_shell_agrees(name: str, make: Callable[[str], None], expected: Set[
 
 
 def _damage_by_chance(path: str, chance: random.Random) -> None:
-    """Make a database of a random kind, and damage it or its WAL at a random place."""
+    """Make a database of a random kind, and damage its file or its WAL at a random offset."""
     page_size = chance.choice([512, 1024, 4096, 65536])
     mode = chance.choice(["crashed", "crashed", "WAL", "DELETE", "TRUNCATE", "PERSIST"])
     if mode == "crashed":
@@ -385,7 +385,7 @@ def _damage_by_chance(path: str, chance: random.Random) -> None:
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 shell to ask")
 @pytest.mark.parametrize("group", range(4))
 def test_the_shell_agrees_on_random_damage(group: int, tmp_path: Path) -> None:
-    # Some of these kinds of damage are found only by integrity_check.
+    # Only integrity_check finds some of these kinds of damage.
     for seed in range(40 + group * 12, 52 + group * 12):
         folder, copy = tmp_path / f"{seed}", tmp_path / f"{seed}.copy"
         folder.mkdir()
@@ -427,7 +427,7 @@ def test_invalid_paths(path: str) -> None:
 
 
 def _as_nobody(work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
-    """Run work as the user nobody if the tests run as root, otherwise as the user of the tests."""
+    """Run `work` and return its result. If the tests run as root, `work` runs as the user nobody."""
     if os.geteuid() != 0:
         return work()
     answers: List[Dict[str, Any]] = []
@@ -576,8 +576,8 @@ def test_a_service_that_ends_while_its_files_are_opened(
     path = str(tmp_path / "itsm.db")
     closed(path)
     connect, stamps_of = sqlite_reader.connect, sqlite_files.stamps_of
-    # Counter of the attempts to open the file, in memory that all processes share. The process that opens the file must
-    # not write to any file.
+    # Count the attempts to open the file in memory that all processes share, because the process that opens the file
+    # cannot write to files.
     opened = mmap.mmap(-1, 1)
 
     def last_close(*arguments: Any, **options: Any) -> sqlite3.Connection:
@@ -610,7 +610,7 @@ def test_rows_in_the_wal_count(tmp_path: Path) -> None:
 
 
 def _unfinished_commit(path: str) -> None:
-    """Add the last frame of a transaction without valid checksums, as a writer that is killed at this moment does."""
+    """Add a commit frame without valid checksums, as a writer leaves it that is killed while it writes the frame."""
     crashed(path, shm=True)
     with open(f"{path}-wal", "r+b") as stream:
         salts = stream.read(24)[16:]
@@ -828,7 +828,7 @@ def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """Yield a folder that other users can enter, unlike those of pytest."""
+    """Yield a folder that other users can enter, unlike pytest's folders."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # noqa: S103
         yield Path(folder)
@@ -836,7 +836,7 @@ def reachable() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_file_of_root_that_its_user_may_not_read_is_read(reachable: Path) -> None:
-    """Create the files as root, as a mistaken command of root does. The database must be checked nevertheless."""
+    """If the files belong to root because root ran a command by mistake, the database must still be checked."""
     folder = reachable / "app"
     folder.mkdir()
     path = str(folder / "itsm.db")
@@ -918,7 +918,7 @@ def test_wal_reset_bug(tmp_path: Path, version: int, affected: bool) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Any:
-    """Yield the folder of a separate file system of 2 MiB."""
+    """Mount a separate file system of 2 MiB, and yield its folder."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -944,7 +944,7 @@ def test_full_disk(small_disk: str, tmp_path: Path) -> None:
     result = check(path, checks=CHECKS)
     assert result["healthy"], result["problems"]
     assert result["row_counts"]["incidents"] == 260
-    # The checkpoint makes the database larger, and there is no space for the backup.
+    # There is no space for the checkpoint, which makes the database larger, or for a backup.
     with pytest.raises(SqliteError, match="free other space first"):
         sqlite_checkpoint.checkpoint(path=path)
     with pytest.raises(SqliteError, match="0 are free"):
@@ -986,7 +986,7 @@ def test_read_only_mount(small_disk: str, make: Callable[[str], None]) -> None:
     ids=["check", "backup"],
 )
 def test_a_killed_check_leaves_no_process(tmp_path: Path, call: str) -> None:
-    """The reading process ends when its parent ends, even after it has given up the rights of root."""
+    """The reading process ends when its parent ends, even after it has dropped root's permissions."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     code = textwrap.dedent(

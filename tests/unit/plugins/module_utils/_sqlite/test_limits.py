@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database that is designed to exhaust memory or time: root reads it within limits and without other effects."""
+"""A database is designed to exhaust memory or time: root reads it within limits and without side effects."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def made(path: Path, *statements: str) -> str:
 
 
 GREEDY = "length(hex(zeroblob(4 + length(a)))) > 0"
-# SQLite computes these for each row: a column in quick_check, the condition of an index in integrity_check.
+# By check, an expression that SQLite computes for each row: a column in quick_check, an index condition in
+# integrity_check.
 COMPUTED = {
     "quick": ["CREATE TABLE t (a TEXT, b TEXT AS (hex(zeroblob(4 + length(a)))) NOT NULL)"],
     "integrity": ["CREATE TABLE t (a TEXT)", f"CREATE INDEX i ON t (a) WHERE {GREEDY}"],
@@ -51,9 +52,9 @@ GROWN = ["PRAGMA writable_schema=ON", "UPDATE sqlite_master SET sql = replace(sq
 
 
 def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
-    """Run code in a separate process. Return the JSON that it prints, and the memory of its largest child in KiB.
+    """Evaluate `code` in a separate process. Return its value, and the peak memory of its largest child in KiB.
 
-    The process is separate because the kernel records only the largest of all children that a process ever had.
+    The process is separate, because the kernel reports only the largest of all children that a process has ever had.
     """
     text = f"""
         import json, resource, sys, time
@@ -184,7 +185,7 @@ def test_a_long_line_of_a_check_is_cut() -> None:
         assert len(line) < 3000
 
 
-# Rights of a connection
+# Permissions of a connection
 
 
 @pytest.fixture

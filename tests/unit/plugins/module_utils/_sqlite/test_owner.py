@@ -20,7 +20,7 @@ USER = "nobody"
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder of the service's user. It has a database in WAL mode that belongs to root, and other files."""
+    """Yield a folder of the service's user, with a file of the user and a database in WAL mode that belongs to root."""
     folder = tmp_path / "backend"
     folder.mkdir()
     connection = sqlite3.connect(str(folder / "itsm.db"))

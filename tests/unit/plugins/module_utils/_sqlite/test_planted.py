@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database in a folder of a hostile user: files that the user plants there must not harm root."""
+"""The database is in a folder of a hostile user: files that the user plants there must not harm root."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ os.kill(os.getpid(), 9)
 
 @pytest.fixture
 def app():
-    """Return a folder of the service's user."""
+    """Yield a folder of the service's user."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
         folder = Path(base, "app")
@@ -70,7 +70,7 @@ def give_to_user(folder: Path) -> None:
 
 
 def name_in_journal(database: Path, other: Path) -> None:
-    """Name a file in the hot journal, as SQLite does for a transaction over several databases."""
+    """Add the name of a file to the hot journal, as SQLite does for a transaction over several databases."""
     with database.open("rb") as stream:
         (page_size,) = struct.unpack(">H", stream.read(18)[16:18])
     name = os.fsencode(other)
@@ -85,7 +85,7 @@ def test_a_file_that_a_journal_names_is_not_removed(app):
     precious.write_text("root's")
     name_in_journal(database, precious)
     give_to_user(app)
-    # The transaction cannot be rolled back completely. The service could not roll it back at its next start either.
+    # The transaction cannot be rolled back completely. At its next start, the service could not do this either.
     assert sqlite_check.check(path=str(database))["problems"][-1]["code"] == "unreadable"
     with pytest.raises(sqlite_files.SqliteError):
         sqlite_backup.backup(path=str(database), dest_dir=str(app.parent / "backups"))
@@ -111,7 +111,7 @@ def test_a_backup_creates_no_file_in_a_folder_closed_to_its_owner(app, monkeypat
         for path in (folder, folder / "database"):
             os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
 
-    # The owner of the folder replaces it at exactly this moment. A parallel thread would rarely hit this moment.
+    # Replace the folder within the call, because a parallel thread would rarely do so at exactly this moment.
     if moment == "made":
         make = tempfile.mkdtemp
 
@@ -151,7 +151,7 @@ def test_the_checkpoint_has_only_the_rights_of_the_owner_of_the_database(app, mo
     connect = sqlite3.connect
 
     def connect_as(*arguments, **how):
-        # A process that only reads must not write to any file.
+        # Ignore processes that only read, because they cannot write to files.
         with contextlib.suppress(OSError), (app / "who").open("a") as stream:
             stream.write(f"{os.getuid()} {os.geteuid()}\n")
         return connect(*arguments, **how)
@@ -192,7 +192,7 @@ def test_a_recovery_creates_and_gives_away_nothing_as_root(app, method):
 
 @pytest.fixture
 def private(app):
-    """Return a database of root in a folder of root. Other users cannot read either of them."""
+    """Return a database of root in a folder of root. Other users can read neither of them."""
     folder = app.parent / "private"
     folder.mkdir(mode=0o700)
     database = folder / "itsm.db"
@@ -323,7 +323,7 @@ def test_a_backup_that_is_a_hard_link_to_a_file_of_root_is_skipped(app, private)
 
 
 def as_the_user(call):
-    """Run a call with the rights of the service's user."""
+    """Run a call as the service's user and return its result."""
     with safe_open.acting((NOBODY.pw_uid, NOBODY.pw_gid)):
         return call()
 
@@ -426,7 +426,7 @@ def test_a_checkpoint_removes_no_file_that_a_planted_journal_names(app, monkeypa
 
 @pytest.mark.parametrize("work", [WORK["check"], WORK["backup"]], ids=["check", "backup"])
 def test_the_wal_of_another_account_is_not_read_in_place_of_the_users(app, private, monkeypatch, work):
-    """The user replaces the folder between the moments at which SQLite opens the database and the WAL."""
+    """The user replaces the folder after SQLite has opened the database and before SQLite opens the WAL."""
     crashed(str(app / "itsm.db"))
     for suffix in ("", "-wal"):
         shutil.copy(app / f"itsm.db{suffix}", private.parent / f"itsm.db{suffix}")

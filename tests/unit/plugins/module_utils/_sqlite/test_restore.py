@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def reachable() -> Iterator[str]:
-    """Yield a folder that other users can enter, unlike those of pytest."""
+    """Yield a folder that other users can enter, unlike pytest's folders."""
     folder = tempfile.mkdtemp()
     os.mkdir(f"{folder}/app")
     os.chmod(folder, 0o755)  # noqa: S103
@@ -83,7 +83,7 @@ def overwrite(path: str, page: int, *, page_size: int = 4096) -> None:
 
 
 def leaf_lost(path: str, *, rows: int = 1000) -> None:
-    """Make a database in which one page of the table incidents is lost. The table's index still lists all incidents."""
+    """Make a database in which one page of the incidents table is lost. The table's index still lists all incidents."""
     sqlite_samples.closed(path, rows=rows)
     overwrite(path, 12)
     assert "malformed" in sqlite_samples.shell(path, "SELECT sum(length(body)) FROM incidents")
@@ -106,7 +106,7 @@ def test_sound_database_without_wal_is_left_alone(path: str) -> None:
 
 @pytest.mark.parametrize("fails", ["swap", "check"])
 def test_the_loss_is_reported_before_the_replacement(path: str, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The note is removed again only if the old database is still in its place."""
+    """The recorded loss is removed again only if the old database is still in place."""
     leaf_lost(path)
     noted: List[str] = []
 
@@ -184,7 +184,7 @@ def test_salvage_restores_schema_values_and_counters(path: str, shell: str) -> N
     overwrite(path, leaves - 10, page_size=1024)
     result = restore(path, shell=shell)
     assert result["method"] == "salvage"
-    # The table has no index that shows how many rows there were.
+    # The table has no index that shows how many rows it had.
     assert (result["rows_uncounted"], result["data_loss"]) == (["filler"], "unknown")
     assert "does not show the count: filler (" in result["statement"]
     assert 190 < result["rows_after"]["filler"] < 200
@@ -212,7 +212,7 @@ def test_dump_skips_damage_in_any_place(path: str, where: str) -> None:
 
 
 def leaves_of(path: str) -> List[int]:
-    """Return the leaf pages of the table incidents, in the order in which its root page lists them."""
+    """Return the numbers of the incidents table's leaf pages, in the order of its root page."""
     root = root_of(path, "incidents")
     page = Path(path).read_bytes()[(root - 1) * 4096 : root * 4096]
     assert page[0] == 5
@@ -221,7 +221,7 @@ def leaves_of(path: str) -> List[int]:
 
 
 def only_in_its_wal(path: str) -> None:
-    """Make a database file of zero bytes. All its rows are in the WAL."""
+    """Make a database file of zero bytes whose rows are all in the WAL."""
     sqlite_samples.crashed(path, in_database=0, in_wal=0)
     os.unlink(f"{path}-wal")
     writer = sqlite3.connect(path, isolation_level=None)
@@ -244,7 +244,7 @@ def test_database_of_zero_bytes_is_restored_from_its_wal(path: str) -> None:
 
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that simulates a process that copies the files during the first checks of a recovery."""
+    """Return a function that simulates another process, which copies the files during the first `looks` checks."""
 
     def during(looks: int) -> None:
         survey, seen = restore_survey.sqlite_holders.survey, []
@@ -266,7 +266,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_a_recovery_waits_for_a_process_that_copies_the_files(
     path: str, copied: Callable[[int], None], there: bool
 ) -> None:
-    """The WAL cannot be read while it is copied. Without the WAL, no row could be salvaged."""
+    """A WAL cannot be read while another process copies it. Without the WAL, no rows could be salvaged."""
     only_in_its_wal(path)
     if not there:
         os.unlink(path)
@@ -366,7 +366,7 @@ def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
 
 
 def test_a_new_database_is_not_taken_for_the_earlier_one(path: str) -> None:
-    """The new database is sound, so only the parameter replaced shows that a checkpoint restores no earlier row."""
+    """The new database is sound, so only the parameter `replaced` shows that a checkpoint restores no earlier rows."""
     sqlite_samples.closed(path, rows=300)
     sqlite_backup.backup(path=path, dest=f"{path}.backup_1")
     os.unlink(path)
@@ -384,7 +384,7 @@ def test_a_new_database_is_not_taken_for_the_earlier_one(path: str) -> None:
 def test_nothing_is_restored_to_a_mount_point_without_its_file_system(
     path: str, monkeypatch: pytest.MonkeyPatch, act: bool, method: str
 ) -> None:
-    """The intact database may be on the disk that is not mounted."""
+    """The real database may be on the disk that is not mounted, and undamaged."""
     sqlite_samples.closed(path)
     backup = f"{path}.backup_20260301T000000Z"
     shutil.copy(path, backup)
@@ -550,11 +550,11 @@ def test_schema_of_the_damaged_file_gets_no_rights_of_root(reachable: str, shell
     os.chown(path, 1234, 1234)
     result = restore(path, shell=shell)
     assert result["method"] == "salvage"
-    # The .recover command of the sqlite3 shell fails on this schema. The rows are then read without .recover.
+    # The sqlite3 shell's .recover command fails on this schema, so the rows are read without it.
     assert way(result, "salvage")["tool"] == "dump"
     assert result["rows_after"]["incidents"] > 950
     assert not roots.exists()
-    # The shell executes the schema, but only with the rights of the owner, who could have executed it before.
+    # The shell executes the schema, but only as the owner, who could have executed it before.
     assert shell == "sqlite3" or not own.exists()
     facts = os.stat(path)
     assert (facts.st_uid, facts.st_gid) == (1234, 1234)
@@ -594,14 +594,14 @@ def test_deleted_rows_stay_deleted(path: str) -> None:
     assert 460 < result["rows_after"]["incidents"] < 500
 
 
-# A killed run.
+# A killed run
 
-# Calls that change the content of a folder. Other processes see no change between two of them.
+# Calls that change the content of a folder. Between two of these calls, other processes see no change.
 POINTS = ("link", "symlink", "rename", "rmtree")
 
 
 def killed_at(number: int, work: Callable[[], Any]) -> bool:
-    """Run work in a process that is killed at the call of POINTS with this number. Return True if it was killed."""
+    """Run `work` in a process that is killed at its call number `number` of POINTS. Return True if it was killed."""
     pid = os.fork()
     if pid == 0:
         calls = itertools.count(1)
@@ -628,7 +628,7 @@ def killed_at(number: int, work: Callable[[], Any]) -> bool:
 
 
 def opened(folder: str, scratch: Path) -> str:
-    """Open a copy of the database as a service would that is started now. Return its row counts, or the error."""
+    """Open a copy of the database as a newly started service would. Return its row counts or the error, as text."""
     if scratch.exists():
         shutil.rmtree(scratch)
     shutil.copytree(folder, scratch, symlinks=True)
@@ -649,7 +649,7 @@ def opened(folder: str, scratch: Path) -> str:
 
 @dataclasses.dataclass
 class Torture:
-    """A readable database whose rows are all in its WAL. If it is read without the WAL, the rows are missing."""
+    """Kills recoveries of a readable database. Without its WAL, the database would lack rows."""
 
     path: str
     scratch: Path
@@ -660,7 +660,7 @@ class Torture:
         return os.path.dirname(self.path)
 
     def restore(self, method: str) -> Dict[str, Any]:
-        # With an empty folder as /proc, the search for processes with open files is quick.
+        # Use an empty folder as /proc, so that the search for processes with open files is fast.
         nobody = self.scratch / "proc"
         nobody.mkdir(exist_ok=True)
         return restore(self.path, method=method, proc_root=str(nobody))
@@ -675,7 +675,7 @@ class Torture:
         return all(content in kept for content in old)
 
     def run(self, method: str, *, expected: str, old: List[bytes]) -> Dict[str, int]:
-        """Kill a run at each of POINTS, check the state, and let the next run recover. Return the observed states."""
+        """Kill a run at each call of POINTS, check the state, and let the next run recover. Return counts by state."""
         states: Dict[str, int] = {}
         for number in itertools.count(1):
             self.reset()
@@ -723,14 +723,14 @@ def test_killed_while_it_restores_the_old_files(torture: Torture, monkeypatch: p
     old = [(torture.start / f"itsm.db{suffix}").read_bytes() for suffix in ("", "-wal")]
     cut_off(torture.path, monkeypatch)
     shutil.rmtree(torture.start)
-    # In this copy, hard links become separate files, as on a file system without hard links.
+    # The copy has separate files instead of hard links, as on a file system without hard links.
     shutil.copytree(torture.folder, torture.start, symlinks=True)
     states = torture.run("backup", expected="2 users, 70 incidents", old=old)
     assert states[CLOSED] >= 5
 
 
 def cut_off(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Create the files of a run that was killed after it had moved the WAL away."""
+    """Create the files that a run leaves if it is killed after it has moved the WAL away."""
 
     def die(*_args: Any, **_parameters: Any) -> None:
         os.rename(f"{path}-wal", f"{os.path.dirname(path)}/.itsm.db.restore/old/itsm.db-wal")

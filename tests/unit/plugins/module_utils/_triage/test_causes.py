@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, triage_info
 
-# The files outside _triage and _sqlite that collect facts, for example from logs, knex and npm.
+# The modules outside _triage and _sqlite that collect facts, for example from logs, knex and npm.
 GATHERING = (
     *(
         "_common/message",
@@ -120,7 +120,7 @@ HEALTHY = {
         },
         # A small file system that is not full.
         {"use": "log", "mount": "/var/log", "size": 2**26, "available": 2**22, "inodes": 1000, "inodes_available": 100},
-        # A file system that does not count inodes (btrfs), and one that could not be reached.
+        # A file system that does not count inodes (btrfs), and a file system that could not be reached.
         {"use": "state", "mount": "/", "size": 10**11, "available": 10**10, "inodes": 0, "inodes_available": 0},
         {"use": "application", "error": "timed out"},
     ],
@@ -197,7 +197,7 @@ HEALTHY = {
 
 
 def changed(facts, changes):
-    """Return a copy of facts with changes merged in at every level. Lists are replaced, unchanged parts are shared."""
+    """Return a copy of `facts` with `changes` merged in at every level. Lists and timed-out parts are replaced."""
     result = dict(facts)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict) and value != {"error": "timed out"}
@@ -224,7 +224,7 @@ ELSEWHERE = {
     ],
     "answer": {"https": {"listening": False, "answered": None}, "http": {"listening": False, "answered": None}},
 }
-# HTTP answers on its configured port, HTTPS does not. The protocol on the other ports of the service is unknown.
+# HTTP answers on its configured port, but HTTPS does not. Another port of the service, 26443, uses TLS.
 HTTPS_ELSEWHERE = {
     "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (8080, 9229, 26443)],
     "answer": {"https": {"listening": False, "answered": None}, "tls_elsewhere": [26443]},
@@ -232,7 +232,7 @@ HTTPS_ELSEWHERE = {
 
 
 def refused(status, path="/health"):
-    """Return the facts of a service that answers its health check at a path with a status."""
+    """Return the facts of a service whose health check at `path` is answered with the status code `status`."""
     said = {"ok": False, "status": status, "error": f"answered {status} instead of 200"}
     return {
         "service": {"health_path": path},
@@ -241,7 +241,7 @@ def refused(status, path="/health"):
 
 
 def shown(body):
-    """Return the facts of a service that answers its health check with status 200 and this body."""
+    """Return the facts of a service whose health check is answered with status 200 and this body, in bytes."""
     facts = refused(200)
     return {
         **facts,
@@ -290,7 +290,10 @@ def syntax_error(**values):
 
 
 def failed_starts(*ends, seconds=2, text="Main process exited, code=exited, status=1/FAILURE"):
-    """Return the facts of failed starts, one a minute. seconds: the time between each start and its exit."""
+    """Return the facts of failed starts, one per minute. There is one start for each of `ends`, or two starts.
+
+    seconds: the time between each start and its exit.
+    """
     at = [f"2026-03-02T00:{55 + number:02d}:{{}}.000Z" for number in range(len(ends) or 2)]
     return {
         "journal": {
@@ -314,7 +317,7 @@ def problem(code, level="error", lost=False):
 
 
 def away(code):
-    """Return the facts of a database that was not seen, because its folder or file system is not there."""
+    """Return the facts of a database that was not found, because its folder or file system is missing."""
     told = {"id": f"reason.sqlite.{code}", "values": {"path": "/srv/itsm.db", "mount": "/srv"}}
     facts = problem(code)
     facts["database"]["problems"][0]["messages"] = {"message": told}
@@ -428,10 +431,10 @@ CASES = [
     ),
     ("killed", [GONE, {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}], "signal KILL"),
     ("killed", [GONE, {"unit": {"result": "watchdog", "exit_code": "killed", "exit_status": 6}}], "signal ABRT"),
-    # If nobody asked systemd to stop the service, the TERM came from a person or another program.
+    # Without a stop request to systemd, the SIGTERM came from a person or another program.
     ("killed", [GONE, IN_ORDER, BY_TERM, exits(1)], "signal TERM"),
     ("killed", [GONE, PROCESS], "without an error: it was probably killed"),
-    # An old error in the log is not the reason for the exit.
+    # An old error in the log is not the reason for this exit.
     (
         "killed",
         [GONE, PROCESS, log("ERROR out of luck", written_at="2026-02-01T00:00:00.000Z")],
@@ -481,7 +484,7 @@ CASES = [
         ],
         "none left",
     ),
-    # A variable is missing, but the error is about something else.
+    # A variable is missing, but the exception is not about it.
     ("unhandled_exception", [GONE, EXIT_1, MISSING_SECRET, exception()], "Error: boom"),
     # A missing file of the application itself is not a dependency.
     (
@@ -695,13 +698,13 @@ CASES = [
     ("exec_failed", [GONE, {"start": {"user_fault": "there is no user itsm"}}], "(217/USER): there is no user itsm"),
     ("exec_failed", [GONE, {"start": {"group_fault": "there is no group itsm"}}], "(216/GROUP): there is no group"),
     ("exec_failed", [GONE, {"unit": {"exit_status": 200}}], "working directory cannot be entered"),
-    # If somebody stops the unit, systemd forgets the exit code. The journal still has it.
+    # If a person stops the unit, systemd forgets the exit code, but the journal still has it.
     (
         "exec_failed",
         [GONE, {"unit": {"exit_code": None}}, failed_starts(text="code=exited, status=203/EXEC")],
         "(203/EXEC)",
     ),
-    # The program of ExecStartPre= fails first.
+    # The program in ExecStartPre= fails before the service itself can start.
     (
         "exec_failed",
         [
@@ -778,7 +781,7 @@ CASES = [
         [GONE, {"database": {"problems": [{"code": "unreadable", "message": "Cannot read x: Permission denied"}]}}],
         "it cannot be opened",
     ),
-    # The process may have the deleted file open.
+    # The running process may still have the deleted file open.
     ("db_unchecked", [SILENT, away("folder_missing")], "because it was not found: The folder"),
     ("db_unchecked", [refused(503), away("not_mounted")], "because it was not found: The file system"),
     ("db_unchecked", [away("not_mounted")], "because it was not found: The file system"),
@@ -792,7 +795,7 @@ CASES = [
     ("unknown", [GONE, EXIT_1], "exit code 1"),
     # A unit has no pid file, so an old pid file is not a sign of a cause.
     ("unknown", [GONE, {"service": {"pid_file_exists": True}}], "has no process"),
-    # These findings are noted, but they are not the cause.
+    # These facts are recorded, but they are not the cause.
     ("unknown", [GONE, {"certificate": {"key": {"readable": False}}}], "has no process"),
     ("unknown", [GONE, OTHER_DATABASE, MISSING_SECRET, {"unit": {"exit_code": "killed"}}, FULL_TMP], "has no process"),
     ("unknown", [GONE, {"kernel": {"out_of_memory": [OTHER_OOM]}}], "has no process"),
@@ -851,7 +854,7 @@ def test_the_documentation_names_every_cause():
 
 
 class Watched(dict):
-    """Facts that record the names of the facts that are read, as (part, name)."""
+    """Facts that record in `seen` which facts are read, as (part, name)."""
 
     def __init__(self, facts, *, part, seen):
         super().__init__(
@@ -880,7 +883,7 @@ class Watched(dict):
 
 @pytest.fixture(scope="module")
 def read_by_rules():
-    """Return the facts that the rules read for all of CASES, as (part, name). For a whole part: (part, part)."""
+    """Return the facts that the rules read in all of CASES, as (part, name). A whole part is (part, part)."""
     seen = set()
     for _cause, changes, _words in CASES:
         table.evaluate(Watched(facts_of(*changes), part=None, seen=seen))
@@ -889,7 +892,7 @@ def read_by_rules():
 
 
 def names_in(documented):
-    """Return the names that RETURN documents for a part, in its description and as fields."""
+    """Return the names of facts that RETURN documents for a part: its fields, and the C() names in its description."""
     if isinstance(documented, list):
         return set().union(*map(names_in, documented))
     if isinstance(documented, dict):
@@ -914,7 +917,7 @@ def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
 
 
 def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
-    # Code that collects a fact contains its name. Search only in such code, because the rules contain the names too.
+    # The code that collects a fact contains its name. The rules contain the names too, so do not search in them.
     packages = pathlib.Path(table.__file__).parents[2]
     gathering = {
         *(packages / "_triage").glob("collect_*.py"),
@@ -978,15 +981,15 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
         [{"memory": {"available": 10**7, "pressure": {"memory": {"full": {"avg10": 60.0}}}}}],
         [{"journal": {"stops": STOPPING["journal"]["stops"], "exits": exits(1)["journal"]["exits"]}}],
         [log("ERROR GET /api/v1/reports: out of luck")],
-        # systemd passes the socket to the service.
+        # systemd has opened the socket and passes it to the service.
         [{"ports": [{"port": 6443, "address": "::", "owners": [{**STRANGER, "pid": 1}, NODE]}]}],
         [{"database": {"error": "timed out", "problems": None, "holders": None, "wal": None}}],
         [{"database": {"holders": [{"pid": 9, "command": "backup", "role": "reader"}]}}],
         [{name: {"error": "timed out"} for name in ("unit", "answer", "memory", "kernel", "log", "journal", "node")}],
         [{"ports": {"error": "timed out"}}],
-        # An answer with an error status also counts as an answer.
+        # A response with an error status also counts as an answer.
         [{"answer": {"https": {"status": 429}}}],
-        # If HTTP is not configured, it is not missing.
+        # HTTP is not configured, so it need not answer.
         [{"answer": {"https": {"port": 6443, "listening": True, "answered": True}}}],
     ],
 )
@@ -998,7 +1001,7 @@ def test_a_service_that_has_just_started_is_not_accused_of_its_certificate():
     young = {"process": {"processes": [{"pid": 100, "state": "S", "started_at": "2026-03-02T01:02:00.000Z"}]}}
     found = evaluate(young, {"answer": {"https": {"listening": False, "answered": None}}})
     assert [item.cause for item in found] == ["unknown"]
-    # If the key is not readable, waiting does not help.
+    # If the private key is not readable, waiting does not help.
     found = evaluate(young, FALLEN_BACK, {"certificate": {"key": {"readable": False}}})
     assert [(item.cause, item.rungs_help) for item in found] == [("tls_expired", False)]
 
@@ -1017,14 +1020,14 @@ def test_a_cause_comes_before_what_it_explains():
 
 
 def test_a_consequence_with_more_confidence_does_not_come_before_its_cause():
-    # The crash loop is certain, but its cause is only in the log.
+    # The crash loop is certain. Its cause is less certain, because it is only in the log.
     busy = exception(message="SqliteError: SQLITE_BUSY: database is locked")
     found = evaluate(GONE, exits(5), signature("db_locked", "SQLITE_BUSY"), busy)
     assert [item.cause for item in found] == ["db_locked", "unhandled_exception", "crash_loop"]
     assert found[0].confidence < found[2].confidence
 
 
-# The exit of the service is a fact. The lines of its log are only text, and some of it comes from its clients.
+# The exit of the service is a fact. Its log lines are only text, and clients of the service can influence this text.
 BY_OPERATOR = [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)]
 RESTARTED_BY_KILL = [
     {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
@@ -1079,7 +1082,7 @@ def test_log_text_does_not_explain_an_external_stop(ending, cause, words):
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
-        # The kernel kills with KILL. V8 and native code end their own process. systemd kills after a timeout.
+        # The kernel kills with SIGKILL, V8 and native code abort their own process, and systemd kills after a timeout.
         ([BY_KILL, {"kernel": {"out_of_memory": [{**OTHER_NODE, "at": NOW}]}}], "oom_kill"),
         ([{"unit": {"result": "core-dump", "exit_code": "dumped", "exit_status": 6}}, HEAP_WORDS], "heap_oom"),
         (
@@ -1268,7 +1271,7 @@ def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
     [
         # Another port of the service without TLS is not a misplaced HTTPS port.
         {"answer": {"tls_elsewhere": []}},
-        # The configured port hangs. Users need this port, so the service is restarted even if another port answers.
+        # The configured port hangs. Users need it, so the service is restarted, although another of its ports answers.
         {
             "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (6443, 18080)],
             "answer": {
@@ -1300,7 +1303,7 @@ def test_a_wrong_health_check_names_the_setting_to_correct():
         [refused(204)],
         # The service reports that it is not healthy.
         [shown(b'{"status": "degraded"}')],
-        # The process that answers may not be the service.
+        # Perhaps another process than the service answers.
         [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": []}]}],
         [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}],
         [
@@ -1313,10 +1316,10 @@ def test_a_wrong_health_check_names_the_setting_to_correct():
             },
         ],
         [refused(404), {"ports": {"error": "timed out"}}],
-        # The service has given a healthy answer at this path.
+        # The service has given a healthy answer at this path before.
         [refused(404), log(f"{NOW} INFO GET /health 200 3 ms")],
         [refused(404), log('::1 - - [02/Mar/2026:01:00:00 +0000] "GET /health?deep=1 HTTP/1.1" 200 15')],
-        # The routes of the service may not have been loaded.
+        # Perhaps the service could not load its routes.
         [refused(404), exception(fatal=False, last=False)],
         [refused(404), signature("module_missing", "Error: Cannot find module './routes'")],
         [refused(404), NO_TABLE],
@@ -1368,7 +1371,7 @@ OWN_PORT = {
 @pytest.mark.parametrize(
     ("changes", "useless"),
     [
-        # Without free space, no start succeeds.
+        # Every start fails without free space.
         ([GONE, DATABASE_FULL], ALL),
         ([FULL], ALL),
         ([GONE, FULL_TMP], []),
@@ -1405,7 +1408,7 @@ OWN_PORT = {
         ([GONE, MISSING_EXPRESS, UNASKED], START),
         ([GONE, MISSING_EXPRESS], []),
         ([GONE, {"dependencies": {"ok": False, "invalid": ["semver"]}}], []),
-        # Only the clean start applies migrations, but it cannot do so while the lock is held.
+        # Only the clean start applies migrations, and only if their lock is not held.
         ([GONE, NO_TABLE, PENDING], KEEPING_SCHEMA),
         ([GONE, NO_TABLE], []),
         ([GONE, PENDING], []),
@@ -1423,7 +1426,7 @@ OWN_PORT = {
         ([refused(404)], ALL),
         ([GONE, {"service": {"app_dir_exists": False}}], ALL),
         ([GONE, {"unit": {"load_state": "not-found"}}], ALL),
-        # The exit code is from the last start. One more start shows if the cause is still there. More do not help.
+        # The exit code is from the last start. Only one more start is useful, to show whether the cause still exists.
         ([GONE, {"unit": {"exit_status": 200}}], ABOVE),
         ([GONE, EXIT_203], ABOVE),
         ([GONE, failed_starts(text="code=exited, status=203/EXEC")], ALL),
@@ -1438,14 +1441,14 @@ OWN_PORT = {
         ([GONE, {"unit": {"load_state": "bad-setting"}}], ALL),
         ([GONE, OWNED_BY_ROOT], ALL),
         ([GONE, OWNED_BY_ROOT, {"ownership": {"read_only": True}}], []),
-        # If Node cannot parse the file now, no start succeeds. If this is unknown, a start may succeed.
+        # Every start fails while Node cannot parse the file. If this is unknown, a start may succeed.
         ([GONE, EXIT_1, syntax_error()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts(seconds=40)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2, changed_at=NOW), failed_starts()], []),
         ([GONE, EXIT_1, syntax_error(place={"file": "/srv/itsm/node_modules/a/b.js", "line": 1})], KEEPING_MODULES),
-        # The same exception at every start.
+        # Starts do not help if each start ends with the same exception.
         ([GONE, EXIT_1, exception(times=2), failed_starts()], ALL),
         ([GONE, EXIT_1, exception(times=1), failed_starts()], []),
         ([GONE, EXIT_1, exception(times=2), failed_starts(1)], []),
@@ -1456,7 +1459,7 @@ OWN_PORT = {
         ([GONE, EXIT_1, exception(times=2), failed_starts(), UNASKED], KEEPING_MODULES),
         ([GONE, EXIT_1, exception(times=2), failed_starts(), PENDING], KEEPING_MODULES),
         ([GONE, EXIT_1, exception(times=2, message="Error: connect ECONNREFUSED 10.0.0.1:389"), failed_starts()], []),
-        # An invalid setting makes only those rungs useless that need it.
+        # An invalid setting makes only the rungs useless that need this setting.
         *(
             (
                 [GONE, *more, {"settings": [{"variable": name, "value": "x", "message": f"{name} is 'x': must be"}]}],
@@ -1482,7 +1485,7 @@ OWN_PORT = {
         ([GONE, EXIT_1, MISSING_SECRET], []),
         ([GONE, MISSING_SECRET, exception(message="Error: JWT_SECRET is not set")], ALL),
         ([GONE, EXIT_1, OLD_NODE, exception()], []),
-        # systemd has tried restarts already.
+        # systemd has already tried restarts.
         ([GONE, EXIT_1, exception(), exits(3)], START),
         ([GONE, EXIT_1, exception(), exits(2)], []),
         ([GONE, EXIT_1, exits(3)], START),
@@ -1529,7 +1532,7 @@ def test_a_deleted_file_frees_its_space_when_the_service_ends():
         assert not evaluate(held, DATABASE_FULL)[0].rungs_help
 
 
-# Independent causes, each with the facts that reveal it.
+# Independent causes, each with facts from which triage finds it.
 INDEPENDENT = {
     "disk_full": DATABASE_FULL,
     "port_conflict": FOREIGN_PORT,
@@ -1672,7 +1675,7 @@ def test_details_of_a_locked_database():
         ([{"certificate": EXPIRED}], "expired"),
         ([{"certificate": {"not_yet_valid": True}}], "not_yet_valid"),
         ([{"answer": {"https": {"certificate": EXPIRED}}}], "served_expired"),
-        # If the certificate file could not be read, it is unknown whether the file is newer than the served one.
+        # The certificate file could not be read, so it may be newer than the served certificate, or not.
         ([{"answer": {"https": {"certificate": EXPIRED}}}, {"certificate": {"error": "timed out"}}], "expired"),
         ([FALLEN_BACK, {"certificate": {"exists": False}}], "missing"),
         ([FALLEN_BACK, {"certificate": {"readable_by_service": False}}], "unreadable"),
@@ -1695,7 +1698,8 @@ def test_details_of_memory_that_ran_out():
     killed = {"kernel": {"out_of_memory": [{**OOM_LINE, "text": OOM_LINE["text"] + ", anon-rss:4194304kB"}]}}
     told = details("oom_kill", GONE, killed)
     assert told["measured"]["peak"] == 2**32
-    # The proposal is a share of the available memory, because other processes need some. Most of it is for the heap.
+    # The proposed limit is a share of the available memory, because other processes need memory too. Most of the share
+    # is for the heap.
     assert told["proposal"] == {"memory_max": 72 * 10**8, "max_old_space_size": int(72 * 10**8 * 0.75) >> 20}
     assert details("oom_kill", GONE, killed, {"memory": {"available": 10**8}})["proposal"]["memory_max"] is None
     # A limit that was not reached is not raised.
@@ -1731,7 +1735,7 @@ def test_details_of_a_full_heap():
 
 
 def test_details_of_the_rest():
-    # The missing package in the log may be from an earlier start, so the current check counts.
+    # The missing package in the log may be from an earlier start, so the result of the current check is used.
     unloadable = {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}
     assert details("modules_broken", GONE, MISSING_EXPRESS, unloadable) == {
         "packages": ["better-sqlite3"],
@@ -1784,7 +1788,7 @@ def test_pressure_explains_a_hang():
     assert [text for text in said if "waited for" in text] == ["all processes waited for io 80.5 % of the time"]
 
 
-# Facts of causes that have ended, by cause. PRESENT has the facts of causes that still exist.
+# By cause: the facts of causes that have ended (PAST), and of causes that still exist (PRESENT).
 PAST = {
     "disk_full": [signature("disk_full", "ENOSPC: no space left on device")],
     "port_conflict": [signature("port_taken", "listen EADDRINUSE :::6443")],
@@ -1814,7 +1818,7 @@ def test_an_ended_cause_ranks_below_a_present_one(past, present):
     found = evaluate(GONE, *PAST[past], *PRESENT[present])
     order = [item.cause for item in found if item.confidence >= 0.5]
     assert order[0] == present
-    # The ended cause may be missing, because other facts may contradict its log line.
+    # The ended cause may be missing from the findings, because other facts may contradict its log line.
     assert past not in order or {item.cause: item.past for item in found}[past]
     assert {item.cause: item.past for item in found}[present] is False
 

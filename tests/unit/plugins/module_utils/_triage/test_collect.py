@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Results of single parts of a triage. Files, programs and processes are real, but systemd's answers are not."""
+"""Results of single parts of triage. Files, programs and processes are real, but systemd's answers are not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
-# Replaces node: prints its version, and checks whether packages load.
+# Replaces node. Prints a version, or checks whether packages load.
 NODE = """#!{python}
 import json, sys
 if sys.argv[1] == "--version":
@@ -63,7 +63,7 @@ def program_at(path, text):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """Return an application's folder, the programs that run the application, and functions that collect its facts."""
+    """Return a Site: an application's folder, fake programs, and question() for the functions that collect facts."""
     app, programs = tmp_path / "app", tmp_path / "bin"
     app.mkdir()
     programs.mkdir()
@@ -112,7 +112,7 @@ def site(tmp_path, monkeypatch):
     return Site()
 
 
-# The certificate and its key.
+# The certificate and its private key.
 
 
 def openssl(*arguments, cwd):
@@ -121,7 +121,7 @@ def openssl(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """Return a folder with certificates and keys of two servers, and a key with a passphrase."""
+    """Return a folder with certificates and private keys of two servers, a key with a passphrase and a broken key."""
     folder = tmp_path_factory.mktemp("pairs")
     for name in ("server", "other"):
         openssl(
@@ -205,8 +205,8 @@ def test_certificate_and_key_as_the_variables_name_them(site, pairs):
     named = {name: {"path": str(pairs / f"other.{end}"), "source": "X"} for name, end in PAIR.items()}
     facts = collect_certificate.certificate(site.question(environment=named))["facts"]
     assert (facts["subject"], facts["key"]["matches"]) == ("O=Ops, CN=other.example", True)
-    # Settings of the role take precedence over variables. If no setting names a key, the key next to the certificate is
-    # used.
+    # The role's settings take precedence over variables. If they name no private key, the key next to the certificate
+    # is used.
     configured = {"tls_cert_path": str(pairs / "server.crt")}
     facts = collect_certificate.certificate(site.question(service=configured, environment=named))["facts"]
     assert (facts["source"], facts["key"]["matches"]) == ("tls_cert_path", False)
@@ -223,7 +223,7 @@ def test_a_key_that_only_root_may_read(site, pairs):
     os.chmod(pairs / "server.crt", 0o644)
     paths = {"tls_cert_path": str(pairs / "server.crt"), "tls_key_path": str(pairs / "server.key")}
     question = site.question(service={"user": "nobody", **paths})
-    # The function becomes that user, so it needs a separate process.
+    # The function becomes the service's user, so it needs a separate process.
     facts = parallel.ask({"x": lambda: collect_certificate.certificate(question)}, timeout=20)["x"].value["facts"]
     assert facts["key"]["readable"] is False and facts["key"]["matches"] is True
 
@@ -257,7 +257,7 @@ def test_missing_variables_of_the_environment(site):
     facts = collect_service.environment(site.question(service={"environment_file": "unit.env"}))["facts"]
     assert facts["required_missing"] == ["NODE_ENV"]
     assert facts["max_old_space_size"] == 512
-    # A file that cannot be read may set the variables, so it is unknown which ones are missing.
+    # A file that cannot be read may set variables, so it is unknown which variables are missing.
     for environment_file in ("absent.env", ""):
         facts = collect_service.environment(site.question(service={"environment_file": environment_file}))["facts"]
         assert facts["required_missing"] is None
@@ -307,7 +307,10 @@ def test_an_environment_file_that_hangs_costs_itself(site, tmp_path, monkeypatch
 
 @contextlib.contextmanager
 def running(site, code, *arguments, **options):
-    """Run a process in the application's folder, and wait until it reports that it is ready."""
+    """Run a process in the application's folder until the end of the block. Yield it when it is ready.
+
+    Yields the process, and fields of the service that describe it.
+    """
     command = [sys.executable, "-c", code, *arguments]
     process = subprocess.Popen(command, cwd=site.folder, stdout=subprocess.PIPE, **options)
     try:
@@ -381,7 +384,7 @@ def test_https_that_is_served_on_another_port_is_found(site, pairs):
         http, _other, https = map(int, process.stdout.readline().split())
         wrong = collect_ports.answer(site.question(service={**service, "http_port": http, "https_port": 1}))["facts"]
         right = collect_ports.answer(site.question(service={**service, "http_port": http, "https_port": https}))
-        # A port of another program is not the service's HTTPS, even if it uses TLS.
+        # A port of another program is not reported as the service's HTTPS, even if it uses TLS.
         strange = collect_ports.answer(site.question(service={"https_port": 1}))["facts"]
     assert (wrong["https"]["listening"], wrong["http"]["answered"], wrong["tls_elsewhere"]) == (False, True, [https])
     assert right["facts"]["https"]["answered"] and "tls_elsewhere" not in right["facts"]
@@ -577,7 +580,7 @@ def migrations(site, base, *, processes=()):
 
 @pytest.fixture
 def knex(site):
-    """Return a function that creates a knex which lists the given migration files."""
+    """Return a function that creates a fake knex program, which lists the given migration files."""
     site.node()
     program = site.folder / "node_modules" / ".bin" / "knex"
     program.parent.mkdir(parents=True)
@@ -616,7 +619,7 @@ def test_knex_is_not_run_if_the_usual_folder_holds_exactly_the_completed_migrati
 
 @pytest.mark.parametrize("files", [[], ["1_users.js", "2_changes.js"], ["2_changes.js"]])
 def test_knex_is_run_if_the_usual_folder_holds_other_migrations(site, base, knex, files):
-    """The knexfile may name another folder."""
+    """The knexfile may name a different folder."""
     (site.folder / "migrations").mkdir()
     for name in files:
         (site.folder / "migrations" / name).touch()
@@ -636,7 +639,7 @@ def test_knex_names_its_own_table_if_two_look_alike(site, base, knex):
         connection.execute('create table "n" (id integer, name text, batch integer, migration_time text)')
         connection.execute("insert into n values (1, 'another.js', 9, '')")
     knex("1_users.js", "2_changes.js")
-    # knex then gets the rows of both tables.
+    # If it is unknown which table is knex's, knex gets a copy of both tables and reads its own.
     facts = migrations(site, base)
     assert (facts["completed"], facts["pending"], facts["error"]) == ([], ["1_users.js", "2_changes.js"], None)
 
@@ -656,7 +659,7 @@ def test_a_lock_is_not_stale_while_a_process_may_be_migrating(site, base):
     assert facts["lock_stale"] is False
     assert [item["pid"] for item in facts["migrators"]] == [process.pid]
     assert facts["migrators"][0]["start_ticks"] > 0
-    # The service itself may be migrating at its start.
+    # The service itself may be migrating while it starts.
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": [base]}])["lock_stale"] is False
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": []}])["lock_stale"] is True
     # A process that only reads migrations does not count, because triage itself reads them at the same time.

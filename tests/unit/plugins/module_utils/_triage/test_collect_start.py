@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Obstacles to the next start, checked on real files with the rights of the service's user."""
+"""Obstacles to the next start. They are checked on real files, as the service's user."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as ano
 
 @pytest.fixture
 def tmp_path():
-    """Return a folder that every user may enter, unlike pytest's own folder."""
+    """Yield a folder that every user can enter, unlike pytest's own folder."""
     folder = pathlib.Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -35,7 +35,7 @@ def tmp_path():
 
 @pytest.fixture
 def ask(tmp_path):
-    """Return a function that runs a part of the triage on a service in a folder of the test."""
+    """Return a function that runs one part of triage on a service in the test's folder, and returns its facts."""
     app = tmp_path / "app"
     app.mkdir()
 
@@ -108,7 +108,7 @@ def test_folder_user_and_group_of_the_unit(ask):
     assert facts["user_fault"] == "there is no user no-such-user"
     assert facts["group_fault"] == "there is no group no-such-group"
     assert facts["folder_fault"] == f"{ask.app / 'gone'} is not a folder"
-    # The paths and users of a confined unit exist only inside of the unit, so they are not checked.
+    # The paths and users of a confined unit may exist only inside the unit, so they are not checked.
     facts = ask(collect_start.start, unit={**unit, "confined": True})
     assert [facts[name] for name in ("user_fault", "group_fault", "folder_fault")] == [None] * 3
 
@@ -156,7 +156,7 @@ def test_a_database_of_root_is_denied_to_the_user(ask):
     assert ask(collect_start.ownership, unit={"more_groups": True})["denied"] == []
     assert ask(collect_start.ownership, unit={"group": "root"})["denied"] == []
     assert ask(collect_start.ownership, unit={"group": grp.getgrgid(account.pw_gid).gr_name})["denied"] != []
-    # The unit's user counts, because it runs the service.
+    # The user in the unit takes precedence over the configured user, because it runs the service.
     assert ask(collect_start.ownership, unit={"user": "root"})["denied"] == []
 
 
@@ -175,11 +175,11 @@ def test_node_checks_whether_a_file_can_be_read_now(ask, tmp_path):
     broken.write_text("const x = 1;\n")
     (found,) = ask(collect_logs.log, user=user, unit={"program": shutil.which("node")})["exceptions"]
     assert found["parses"] is True
-    # Files outside the application's folder are left alone.
+    # Files outside the application's folder are not parsed.
     (tmp_path / "log").write_text(text.replace(str(broken), "/elsewhere/broken.js"))
     (found,) = ask(collect_logs.log, user=user, unit={"program": shutil.which("node")})["exceptions"]
     assert (found["parses"], found["changed_at"]) == (None, None)
-    # With releases, the application's folder is a link.
+    # If the service has release folders, the application's folder is a link.
     ask.app.rename(tmp_path / "20260302")
     ask.app.symlink_to(tmp_path / "20260302")
     (found,) = ask(collect_logs.log, user=user, unit={"program": shutil.which("node")})["exceptions"]
@@ -188,7 +188,7 @@ def test_node_checks_whether_a_file_can_be_read_now(ask, tmp_path):
 
 @as_root
 def test_names_in_a_folder_that_the_user_may_not_enter_are_not_listed(ask, tmp_path):
-    """The user has created a link to a file in that folder."""
+    """The user has linked to a file in a folder that only root can enter."""
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     for name in ("itsm.db", "secret-plans.txt"):

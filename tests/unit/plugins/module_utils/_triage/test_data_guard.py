@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database in doubt: its copy, and a new database that has replaced an earlier one."""
+"""A database in doubt: its copy, and a new database that has replaced an earlier database."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def judged(
     on_record: Any = None,
     opened_at: str = "",
 ) -> dict[str, Any]:
-    """Return the result of a triage of a database that was created at this time."""
+    """Return the result of a triage of a database that was created at `created_at`, or at an unknown time if None."""
     facts = seen(created_at)
     facts["hold"] = triage_run._hold_facts(facts, held, counted, on_record=on_record or {}, opened_at=opened_at)
     return triage_run._judge(facts, counted=counted, on_record=on_record or {})
@@ -120,10 +120,10 @@ def test_a_new_database_blocks_the_start_although_no_table_has_fewer_rows() -> N
         (BEFORE, COUNTED, False),
         # A backup of an older database was restored.
         ("2026-02-01T00:00:00.000Z", COUNTED, False),
-        # The earlier database, or the time of its creation, is unknown.
+        # The earlier database or its creation time is unknown.
         (NEW, Counted(), False),
         (NEW, Counted({"users": 5}), False),
-        # The migrations cannot be read, so the time of the creation is unknown.
+        # The migrations cannot be read, so the creation time is unknown.
         (None, COUNTED, None),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_database_created_after_a_person_accepted_damage_blocks_the_start() ->
 
 @pytest.fixture
 def guard(tmp_path: Path, monkeypatch):
-    """Return a function that runs the guard with a real record and hold, and returns the record's field data."""
+    """Return a function that runs the guard with a real record and hold, and returns the `data` field of the record."""
     monkeypatch.setattr(data_guard, "_keep_data", lambda *given: None)
     monkeypatch.setattr(host_lease, "memory_folder", lambda: str(tmp_path / "memory"))
     state_dir = str(tmp_path / "state")
@@ -217,7 +217,7 @@ def hold_for(guard, cause: str) -> None:
     ("cause", "created_at", "released"),
     [
         ("config_mismatch", BEFORE, True),
-        # The service may have created this database in place of the one that was not found.
+        # The service may have created this database in place of the database that was not found.
         ("config_mismatch", NEW, False),
         ("config_mismatch", None, False),
         ("db_unchecked", BEFORE, False),
@@ -240,7 +240,7 @@ def test_a_hold_because_of_settings_ends_if_the_database_is_older_and_sound(guar
     hold_for(guard, "config_mismatch")
     guard(NEW)
     assert starter.held(**guard.place) is not None
-    # A finding that is not about the data does not put them in doubt.
+    # A finding that is not about the data does not put the data in doubt.
     assert incident_store.in_doubt(incident_store.current(guard.state_dir)) is False
     guard(BEFORE)
     assert starter.held(**guard.place) is None
@@ -248,7 +248,7 @@ def test_a_hold_because_of_settings_ends_if_the_database_is_older_and_sound(guar
 
 @pytest.mark.parametrize(("created_at", "state"), [(BEFORE, "sound"), ("2999-01-01T00:00:00.000Z", "in_doubt")])
 def test_a_lost_hold_does_not_release_another_database(guard, created_at: str, state: str) -> None:
-    """The hold was kept in memory and the host was booted. A start may have created the database that is there now."""
+    """The hold was lost at a reboot, because it was in memory. A start may have created the present database."""
     starter.note_unseen(state_dir=guard.state_dir, run=guard.id, warn=pytest.fail)
     assert incident_store.unsettled(incident_store.current(guard.state_dir))
     assert guard(created_at)["state"] == state
@@ -314,7 +314,7 @@ def test_the_record_says_that_the_first_triage_did_not_find_the_database(guard) 
     starter.note_unseen(**where)
     assert guard(BEFORE)["unseen"] is True
     starter.put_in_doubt(**where, reasons=["damaged"])
-    # A replacement that failed has lost nothing.
+    # A replacement that failed has not lost any rows.
     starter.note_loss(**where, loss="known")()
     assert not incident_store.current(guard.state_dir)["data"].get("loss")
     for loss in ("known", "of a later version", "none"):
@@ -332,7 +332,7 @@ def test_another_database_in_place_of_the_one_that_was_not_found_is_in_doubt(gua
 
 
 def test_damage_is_not_explained_by_a_missing_folder_of_the_application() -> None:
-    """The database is outside of this folder, so it was found."""
+    """The damaged database was found, because it is outside the application's folder."""
     facts = seen(BEFORE)
     damage = {"code": "not_a_database", "message": "It is no database", "level": "error"}
     facts["database"].update(problems=[damage], data_loss_suspected=True, row_counts={})

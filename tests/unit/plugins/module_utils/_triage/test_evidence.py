@@ -110,7 +110,7 @@ def test_its_size_is_bounded_and_the_ends_of_logs_are_kept(save):
     with open(os.path.join(saved.path, "a.log"), encoding="utf-8") as stream:
         lines = stream.read().splitlines()
     assert lines[-1] == "line 1999" and lines[0].startswith("line ")
-    # The first triage has used all of the space, so nothing is left for the second one.
+    # The first triage has used all of the space, so nothing is left for the second triage.
     again = save(evidence("a.log", long), limit=8000)
     assert manifest(again.path)["files"][0]["size"] == 0
 
@@ -130,7 +130,7 @@ def test_a_dry_run_names_the_folder_and_writes_nothing(save, tmp_path):
 
 @pytest.fixture
 def rooms(monkeypatch):
-    """Return a function that sets how many bytes are free below each path."""
+    """Return a dict that sets the free space below paths. A test adds entries: path -> (bytes, inodes)."""
     real, free = os.statvfs, {}
 
     def statvfs(path):
@@ -239,7 +239,7 @@ def test_the_evidence_of_an_open_incident_stays(save, tmp_path, monkeypatch, pla
         json.dump({"id": named(1)}, stream)
     save(evidence(), incident=named(3), keep=Keep(incidents=1, days=1))
     assert bundles(tmp_path) == [named(1), named(3)]
-    # If it is unknown which incident is open, the evidence of all incidents is kept.
+    # If the record cannot be read, any incident may be open, so all evidence is kept.
     with open(record, "w", encoding="utf-8") as stream:
         stream.write("{")
     save(evidence(), incident=named(4), keep=Keep(incidents=1, days=1))

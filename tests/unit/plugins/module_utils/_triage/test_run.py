@@ -39,7 +39,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 
 CANARY = "Kanarienvogel-4711"
 
-# A service that answers requests, has a database in WAL mode open, and logs secrets.
+# A service that answers requests, keeps a database in WAL mode open, and logs secrets.
 SERVER = """
 import http.server, os, sqlite3, sys, threading, time
 database = sqlite3.connect("itsm.db", isolation_level=None, check_same_thread=False)
@@ -70,7 +70,7 @@ def free_port():
 
 @pytest.fixture
 def service(tmp_path):
-    """Return the description of a service, with start() and the process that start() started."""
+    """Yield a service: its description, start() and end(), and the process that start() has started."""
     app = tmp_path / "app"
     app.mkdir()
     (app / "server.py").write_text(SERVER)
@@ -162,7 +162,7 @@ def test_health_is_probed_as_by_the_detection(service):
         result = look(service)
         (health,) = result["facts"]["health"]
         url = f"http://localhost:{described.http_port}/api/v1/health"
-        # A rule reads the id of the message to distinguish an unhealthy status from a page that is not a health check.
+        # With the message's id, a rule distinguishes an unhealthy status from a page that is not a health check.
         values = {"status": "'ok'", "expected": "up"}
         told = {"error": {"id": "reason.probe.wrong_status", "values": values}} if error else {}
         assert health.pop("messages") == told
@@ -182,7 +182,7 @@ CANARIES = {
 
 
 def every_text(result, folder):
-    """Return (source, text) for everything that a triage has returned or written."""
+    """Yield (source, text) for the result of a triage and each file below `folder`."""
     yield "result", json.dumps(result)
     yield "result", json.dumps(result, ensure_ascii=False)
     for place, _folders, names in os.walk(folder):
@@ -235,7 +235,7 @@ def test_no_secret_leaves_the_host_from_any_source(service, tmp_path):
         f"{stamp} systemd[1]: Stopping with --token {CANARIES['journal']}\n",
         "true": f"Out of memory: Killed process 1 (node) token={CANARIES['journal']}\n",
     }
-    # The secret on the command line is an additional argument, which the server ignores.
+    # The server ignores the secret on its command line, which is an additional argument.
     result = triage_run.triage(
         service=service.described,
         run=asked(answers),
@@ -322,7 +322,7 @@ def test_a_person_has_accepted_the_damage_of_then_and_no_later_one(service, tmp_
 
 
 def slow_check(monkeypatch, seconds):
-    """Make a check of the database take this number of seconds. It ends earlier at its time limit."""
+    """Make each check of the database take `seconds` seconds, or end at its time limit without a conclusive result."""
     check = collect_application.sqlite_check.check
 
     def slowly(*, time_budget, **options):
@@ -397,7 +397,7 @@ def test_check_mode_names_the_folder_of_the_bundle(service, tmp_path):
 
 @pytest.fixture
 def dead_disk(monkeypatch):
-    """Make every reader of the log wait for a disk that does not answer."""
+    """Make every read of the log hang for 60 seconds, as if its disk did not answer."""
     monkeypatch.setattr(log_patterns, "tail", lambda path, limit: time.sleep(60))
 
 
@@ -411,7 +411,7 @@ def test_a_hang_costs_its_part_and_not_the_pass(service, tmp_path, dead_disk):
     assert result["parts"]["log"] == parallel.TIMED_OUT
     assert "no answer in time" in result["facts"]["kernel"]["errors"][0]
     assert result["facts"]["process"]["state"] == "running"
-    # The service writes to another log than the configured one.
+    # The service does not write to the configured log.
     assert causes(result) == ["config_mismatch"]
 
 
@@ -517,7 +517,7 @@ def test_the_environment_of_a_unit_and_its_files(service, tmp_path):
     assert facts["database_path_source"] == f"DATABASE_PATH, {tmp_path}/unit.env"
     assert sorted(found["secrets"]) == sorted([CANARY, "geheim-4711", "two words"])
     assert "geheim" not in json.dumps(facts)
-    # If systemd does not answer, the configured file is still read.
+    # If systemd does not answer, the configured environment file is still read.
     assert collect_service.environment(question(service, {}))["facts"]["names"] == ["JWT_SECRET", "NODE_ENV"]
 
 
@@ -554,7 +554,7 @@ def test_the_service_does_not_speak_for_systemd(service):
     stamp = f"{time.time() - 5:.6f} host "
     said = [
         f"{stamp}systemd[77]: {stop}",
-        # A name that the process has given itself, and characters that some programs treat as line ends.
+        # Names that processes have given themselves, with characters that some programs treat as line ends.
         f"{stamp}systemd[1]: {stop}[77]: x",
         f"{stamp}node[77]: title=a\u2028{stamp}systemd[1]: {end}\x85{stamp}systemd[1]: {stop}",
     ]
@@ -596,7 +596,7 @@ def test_exits_of_this_outage_are_separated_from_earlier_ones(state, exits, stop
     unit = {
         "name": "itsm-system",
         "active_state": state,
-        # The result must not depend on NRestarts: it includes restarts of earlier weeks, and a stop resets it to 0.
+        # The result must not depend on NRestarts. It includes restarts of earlier weeks, and a stop resets it to 0.
         "restarts": 7,
         "restart_delay": "10s",
         "started_at": started and timestamps.iso(started),
@@ -651,7 +651,7 @@ def test_the_kernel_log_within_the_window(service, line, counts):
 def test_the_killer_is_not_crowded_out_of_the_kernel_log(service):
     now = time.time()
     killed = f"{now - 500:.6f} host kernel: Out of memory: Killed process 77 (node) total-vm:1kB"
-    # The log of a firewall that logs every packet, and of another service that reaches its memory limit all the time.
+    # A firewall logs every packet, and another service reaches its memory limit again and again.
     packets = [f"{now - 60:.6f} host kernel: DROP SRC=192.0.2.{number % 256}" for number in range(5000)]
     others = [
         f"{now - 90:.6f} host kernel: Memory cgroup out of memory: Killed process {number} (java)"
@@ -666,7 +666,7 @@ def test_the_killer_is_not_crowded_out_of_the_kernel_log(service):
 
     facts = collect_host.kernel(dataclasses.replace(question(service, {}, since=now - 600), run=run))["facts"]
     assert [item["pid"] for item in facts["out_of_memory"]] == [77, *range(1030, 1050)]
-    # Each request limits the number of lines.
+    # Each call limits the number of lines.
     assert len(asked_for) == 2 and all("-n" in argv for argv in asked_for)
 
 
@@ -768,7 +768,7 @@ def test_the_cause_of_an_earlier_exit_has_ended_if_requests_are_answered_again()
     for text in (BOOM, "FATAL ERROR: Reached heap limit\n", "Error: Cannot find module 'x'\n"):
         found = analyse(ACCESS.format(1) + text + ACCESS.format(5))
         assert (found["exceptions"], found["signatures"]) == ([], {}), text
-    # A healthy answer shortly after the error does not show that the lock has ended, but a minute later it does.
+    # A healthy answer shortly after the error does not show that the lock has ended. A minute later, it does.
     locked = "2026-03-02T01:02:03.000Z ERROR SqliteError: database is locked\n"
     assert list(analyse(locked + ACCESS.format(5))["signatures"]) == ["db_locked"]
     assert analyse(locked + "2026-03-02T01:03:03.000Z GET /api/v1/health 200 1 ms\n")["signatures"] == {}
@@ -1030,8 +1030,7 @@ def test_how_often_the_same_exception_is_there_is_counted():
         "TypeError: boom": 2,
         "TypeError: another": 1,
     }
-    # Exceptions that differ only in times and numbers count as the same one. After an answered request, the count
-    # begins again.
+    # Exceptions that differ only in times and numbers count as the same. An answered request resets the count.
     at = "2026-03-02T01:02:{}.000Z ERROR Error: port {} refused\n    at main (/srv/app/server.js:97:11)\n"
     found = analyse(at.format("03", 8080) + at.format("09", 9090))["exceptions"]
     assert [item["times"] for item in found] == [2, 2]
