@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who is notified of what, depending on levels, channels and earlier notifications."""
+"""Which contacts are notified of what, depending on levels, channels and earlier notifications."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_first_rule_that_applies_decides():
 
 
 def test_the_names_of_all_contacts_that_the_result_mentions():
-    """After the resolution, the rule has no contacts. The earlier ones keep their names."""
+    """After the resolution, the rule has no contacts, but earlier contacts are still shown with their names."""
     verdict = plan("record", [told("down", "leader", MAIL)])
     assert (verdict["to"], verdict["names"]) == ([], {"leader": CONTACTS["leader"].get("name", "leader")})
 
@@ -50,7 +50,7 @@ def test_the_names_of_all_contacts_that_the_result_mentions():
         ("record", [], []),
         ("down", [], DOWN),
         ("down", DOWN_TOLD, []),
-        # Only failed notifications are tried again.
+        # Only failed notifications are repeated.
         ("down", [DOWN_TOLD[0], told("down", "leader", PAGER, ok=False)], [DOWN[1]]),
         # The level is higher than before.
         ("unknown", DOWN_TOLD, [("everyone", "team", ROOM)]),
@@ -60,13 +60,13 @@ def test_the_names_of_all_contacts_that_the_result_mentions():
             [told("everyone", "team", ROOM)],
             [("data", "leader", MAIL), ("data", "leader", PAGER), ("data", "dba", SLACK)],
         ),
-        # Two rules have the same level. A contact that was notified by one rule is not notified by the other rule.
+        # Two rules have the same level, so the second rule does not notify the same contact again.
         ("long", [told("everyone", "team", ROOM)], []),
         # The level is lower than before.
         ("down", [told("everyone", "team", ROOM)], []),
         # A higher level that reached nobody does not count as notified.
         ("down", [told("everyone", "team", ROOM, ok=False)], DOWN),
-        # Levels of other rules have no influence.
+        # A level that no rule has is ignored.
         ("down", [told("database_not_recovered", "leader", MAIL)], DOWN),
     ],
 )
@@ -93,13 +93,13 @@ def test_the_first_rule_of_a_level_gives_its_severity():
         ("record", DOWN_TOLD, [("resolved", "leader", MAIL), ("resolved", "leader", PAGER)]),
         ("record", [DOWN_TOLD[0], told("down", "leader", PAGER, ok=False)], [("resolved", "leader", MAIL)]),
         ("record", [*DOWN_TOLD, told("resolved", "leader", MAIL)], [("resolved", "leader", PAGER)]),
-        # A contact notified on several levels gets one message about the resolution.
+        # A contact that was notified at several levels gets one message about the resolution.
         (
             "record",
             [*DOWN_TOLD, told("data", "leader", MAIL)],
             [("resolved", "leader", MAIL), ("resolved", "leader", PAGER)],
         ),
-        # Contacts that get a higher level now are not notified of the resolution. All other contacts are.
+        # Contacts that are now notified at a higher level are not notified of the resolution. Other contacts are.
         (
             "data",
             [*DOWN_TOLD, told("everyone", "team", ROOM)],
@@ -154,7 +154,7 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     assert ways("data") == first
     before = [told(*each[:3]) for each in first]
     assert ways("data", before) == []
-    # If the shared message failed, it failed for both contacts. The next run sends it once.
+    # A failed message to a shared channel failed for both contacts. The next run sends it once.
     failed = [before[0], *(told(*each[:3], ok=False) for each in first[1:])]
     assert ways("data", failed) == first[1:]
     # A contact that was added later can read the message in the shared channel.
@@ -163,7 +163,7 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     over = [("resolved", "leader", SLACK, None), ("resolved", "team", SLACK, "leader")]
     assert ways("record", rising, recovered=True) == over
     assert ways("record", [*rising, *(told(*each[:3]) for each in over)], recovered=True) == []
-    # A shared room does not get a resolution together with a higher level.
+    # If a shared channel gets a notification of a higher level, it does not also get the resolution.
     assert ways("data", [told("everyone", "team", SLACK), *rising[:1]], recovered=True) == first
 
 

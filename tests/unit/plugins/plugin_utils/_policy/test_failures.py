@@ -17,10 +17,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 EN = catalogue.of("en")
 GONE = message("reason.probe.gone").to_dict()
-# The result of the verification after a start that did not help.
+# The result of the verification after an unsuccessful start.
 FAILED = {"problems": ["https: silence", "the process is gone"], "messages": {"problems": [GONE]}}
 
-# A message with more levels than Python can recurse into.
+# A message that is nested more deeply than Python can recurse.
 DEEP: dict[str, Any] = {}
 for _level in range(sys.getrecursionlimit()):
     DEEP = {"id": "reason.probe.tls", "values": {"why": DEEP}}
@@ -41,10 +41,10 @@ def english(told: Any) -> str:
         ({"msg": "no", "messages": {"msg": GONE}}, {"task": "Stop it"}, "Stop it: the process is gone"),
         ({"msg": "https: silence; the process is gone"}, {"results": [{}, FAILED]}, "the process is gone"),
         ({"msg": "https: silence; the process is gone"}, {"results": ["", None, FAILED]}, "the process is gone"),
-        # Another task failed after the verification of a rung.
+        # A task failed later than the verification of a rung.
         ({"msg": "no room"}, {"results": [FAILED]}, "no room"),
         ({"msg": ""}, {"results": [{"problems": []}]}, ""),
-        # Results of a hostile host.
+        # Results from a hostile host.
         ({"msg": "no", "messages": "reason.probe.gone"}, {}, "no"),
         ({"msg": "no", "messages": {"msg": [{"id": "reason.probe.tls", "values": []}]}}, {}, "no"),
         ({"msg": "no", "messages": {"msg": {"id": "reason.of_a_later_version"}}}, {}, "no"),
@@ -128,6 +128,6 @@ def test_a_missing_postmortem_is_added_to_the_error() -> None:
     assert after["error"] == "It is gone; Postmortem not written: No space left on device"
     assert english(after["messages"]["error"]) == "the process is gone; Postmortem not written: No space left on device"
     assert after["messages"]["next_step"] == [GONE]
-    # The error about a setting is not shown, because it may quote a secret.
+    # The original error about a setting is not shown, because it may quote a secret.
     hidden = outcome.without_documents({"error": None}, "secret", ["postmortem_title"])
     assert hidden["error"] == "Postmortem not written: invalid settings: postmortem_title"

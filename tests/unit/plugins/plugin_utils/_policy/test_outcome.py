@@ -67,7 +67,7 @@ ALL = [of_recovery, of_database_recovery, of_unreachable_host, of_closed_inciden
 
 @pytest.mark.parametrize("composed", ALL)
 def test_every_field_reaches_the_timeline(composed: Any) -> None:
-    # The field halted is for the next steps of a workflow. In the timeline, it is a field of the rung.
+    # The outcome has the field `halted` for the next steps of a workflow. In the timeline, the rung has it.
     assert set(composed()) - set(allowlist.OUTCOME) == {"halted"}
 
 
@@ -164,7 +164,7 @@ def test_two_incidents_of_a_host_do_not_mix() -> None:
 
 
 def tasks(nodes: Any) -> Any:
-    """Yield every task of a list of tasks, also those in blocks."""
+    """Yield every task in a list of tasks, including the tasks in blocks."""
     for node in nodes:
         yield node
         for part in ("block", "rescue", "always"):
@@ -172,7 +172,7 @@ def tasks(nodes: Any) -> Any:
 
 
 class Lazy(dict):
-    """A dict that cannot be copied, as newer releases of ansible-core pass to a filter."""
+    """A dict that cannot be copied. Newer releases of ansible-core pass such dicts to filters."""
 
     def __init__(self, *values: Any, whole: bool = False) -> None:
         assert whole, "Direct construction of lazy containers is not supported"

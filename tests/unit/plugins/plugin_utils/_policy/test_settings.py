@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The variables outage_recover_*, their valid and invalid values, and the list of rungs."""
+"""The outage_recover_* variables, their valid and invalid values, and the list of rungs."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_invalid_values_are_named_with_the_allowed_ones(name: str, value: Any, t
     (problem,) = recovery_settings.problems({name: value, "wait" if name != "wait" else "serial": 1})
     assert problem.startswith(f"outage_recover_{name} {told}")
     assert f", allowed {recovery_settings.SETTINGS[name].allowed}" in problem
-    # The keywords of a play get the default, because Ansible reads them before a task can refuse the value.
+    # Keywords of a play use the default instead, because Ansible reads them before a task can refuse the value.
     assert recovery_settings.setting(value, name) == recovery_settings.SETTINGS[name].default
 
 
@@ -144,7 +144,7 @@ def test_all_places_use_the_one_list_of_rungs() -> None:
     assert list(LADDER) == RUNGS
     assert list(incident_model.RUNGS) == [*RUNGS, "database_recovery"]
     assert [lane for lane in chart.LANES if lane in RUNGS] == RUNGS
-    # These files cannot import the list, so they must repeat it.
+    # These files cannot import the list, so they repeat it.
     catalogue = "plugins/plugin_utils/_messages/ja.py"
     japanese = {rung: messages_ja.SENTENCES.get(f"part.{rung}") for rung in RUNGS}
     lacks = {}
@@ -167,7 +167,7 @@ def test_all_places_use_the_one_list_of_rungs() -> None:
         if what not in (ROOT / page).read_text("utf-8"):
             lacks.setdefault(page, []).append(what)
     assert lacks == {}, "\n".join(f"{page} lacks {' and '.join(each)}" for page, each in lacks.items())
-    # No playbook has its own list. The surveys of AWX are covered by other tests.
+    # No playbook has its own list. awx.yml is left out, because other tests check its surveys.
     playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
     assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]
 

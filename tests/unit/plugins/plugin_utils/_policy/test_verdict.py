@@ -395,7 +395,7 @@ def test_all_passes_share_the_evidence_folder() -> None:
 
 
 def test_a_verdict_is_given_if_roles_did_not_run() -> None:
-    """If a role failed, its result is missing or empty. The contacts must be notified nevertheless."""
+    """If a role failed, its result is missing or empty. The contacts must still be notified."""
     roles = ("triage", "first", "diagnosis", "remediation", "clean_start", "verification", "record", "before")
     for left_out in itertools.product((None, {}), repeat=len(roles)):
         judged = verdict.of_run(seen(**dict(zip(roles, left_out))))

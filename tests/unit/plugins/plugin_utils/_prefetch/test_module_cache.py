@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packed modules that are kept between runs are returned unchanged, or not at all."""
+"""Packed modules that are kept between runs are later used unchanged, or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROBE = f"{PREFIX}health_probe-ZIP_DEFLATED-none"
 
 
 class Runs:
-    """Several runs of Ansible in sequence. Each run has its own folder for packed modules."""
+    """Several consecutive Ansible runs. Each run has its own folder for packed modules."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self._patch, self._number = folder, monkeypatch, 0
@@ -162,13 +162,13 @@ def test_a_read_only_home_costs_only_time(runs):
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """A packed module as Ansible keeps it in a run."""
+    """A packed module, as Ansible caches it during a run."""
 
     zip_data: bytes
 
 
 def pack(path: Path, source: str) -> None:
-    """Let a run pack a module that imports one file."""
+    """Write a packed module that contains one file with the given source, as a run of Ansible does."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
         opened.writestr("packed_for_a_test.py", source)
@@ -177,7 +177,7 @@ def pack(path: Path, source: str) -> None:
 
 
 def imported(path: Path, folder: Path) -> list[str]:
-    """Run a packed module in a separate process. Return the file that Python loaded, and the module's output."""
+    """Import the file of a packed module in a separate process. Return the file name that Python loaded, and SAID."""
     archive = folder / "payload.zip"
     module = pickle.loads(path.read_bytes())  # noqa: S301 - written by this test
     archive.write_bytes(base64.b64decode(module.zip_data))
@@ -209,7 +209,7 @@ def test_a_python_of_another_release_uses_the_source(runs, tmp_path, monkeypatch
 
 
 def program(folder: Path, *, says: str) -> None:
-    """Make a program python3.99: this Python, but it reports the cache tag `says` for its compiled code."""
+    """Create a program python3.99: this Python, which reports `says` as the cache tag of its compiled code."""
     path = folder / "bin" / "python3.99"
     path.parent.mkdir()
     lines = [

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The end of a run: which documents are written, and what the summary shows in which language."""
+"""The end of a run: which documents are written, what the summary shows, and in which language."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ HEALTHY = {"healthy": True, "severity": "none"}
 
 
 class Screen:
-    """Records the lines that are shown."""
+    """Records the titles, lines and warnings that are shown."""
 
     def __init__(self):
         self.titles, self.lines, self.warnings = [], [], []

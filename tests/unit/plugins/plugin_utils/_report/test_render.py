@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The documents, the summary on the screen, and the files that are made from an incident."""
+"""The documents, the summary on the screen, and the files that an incident is written to."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_a_cause_left_alone_is_listed_as_missing_automation():
     action = prose_actions.actions(EN, told)[1]
     assert action.wanted
     assert "(disk_full: remediation_allowed does not include this cause)" in action.why
-    # For a timeline without ids, the English text is quoted.
+    # If the timeline has no ids of messages, the English text is quoted.
     assert "「remediation_allowed does not include this cause」" in prose_actions.actions(JA, told)[1].why
     told.remedies[0].messages = {"reason": [{"id": "reason.remedy.not_allowed", "values": {}}]}
     assert "許可されていません" in prose_actions.actions(JA, told)[1].why
@@ -275,7 +275,7 @@ def test_measurements_are_shown_if_nothing_was_wrong():
     disk, memory = [{"mount": "/", "size": 40 * gib, "available": 30 * gib}], {"total": 4 * gib, "available": 3 * gib}
     measured = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk, "memory": memory}))[2:4]
     assert [(action.wanted, "30 GiB of 40 GiB" in action.why) for action in measured] == [(False, True)] * 2
-    # If only the disk was measured, the memory is not shown as sufficient.
+    # If only the disk was measured, the document must not state that the memory is sufficient.
     half = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk}))[2:4]
     assert [action.wanted for action in half] == [False, True]
     neither = prose_actions.actions(EN, incident(findings=[]))[2:4]
@@ -1070,7 +1070,7 @@ def test_a_failed_notification_is_never_the_reason() -> None:
         return next(line for line in screen_report.summary(EN, told, document=None) if line.startswith("  why "))
 
     assert why().endswith("  run 1, restart: no answer")
-    # The error that stopped the last run comes first.
+    # The error that stopped the last run is shown instead of the rung's.
     told.steps.append(step("triage_info", message="no room", run="r2", **failed))
     assert why().endswith("  Use triage_info: failed: no room")
     told.steps, told.rungs_tried = told.steps[:3], []
@@ -1155,7 +1155,7 @@ def test_an_unobserved_end_is_called_an_estimate_everywhere():
     ],
 )
 def test_different_clocks_are_reported(host, apart, sentence):
-    # By the controller's clock, the task lasts from second 0 to second 1.
+    # On the controller's clock, the task begins at second 0 and ends at second 1.
     def at(seconds):
         return timestamps.iso(timestamps.epoch("2026-03-02T01:00:00.000Z") + seconds)
 
@@ -1172,7 +1172,7 @@ def test_different_clocks_are_reported(host, apart, sentence):
 
 @pytest.mark.parametrize("tongue", [EN, JA])
 def test_a_database_that_could_not_be_copied_is_reported(tongue):
-    """The person who passes the evidence to the DBA must know that the evidence does not contain the data."""
+    """A person who passes the evidence on to the DBA must know that it does not contain the database."""
     told = incident(evidence="/e", database_not_copied="it is open in pid 12 (scanner)", runs=runs("r"))
     said = prose_data.not_copied(tongue, told)
     assert "pid 12" in said
@@ -1185,7 +1185,7 @@ def test_a_database_that_could_not_be_copied_is_reported(tongue):
 
 
 def test_a_table_without_a_number_is_not_counted():
-    """A host may return any value."""
+    """A host may return a value that is not a number."""
     start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}
     look = event("triage_info", {"findings": [], "row_counts": {"users": 3, "notes": None}}, "triage")
     told = timeline_incidents.model("INC-1", "node1", [[start, look]])

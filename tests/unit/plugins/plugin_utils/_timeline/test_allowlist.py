@@ -52,7 +52,7 @@ def test_lists_and_texts_are_bounded():
 
 
 def test_a_module_is_known_by_the_name_it_had_before() -> None:
-    """The timeline of an incident that is still open may be older than the new name of the module."""
+    """The timeline of an open incident may be older than the module's new name."""
     modules = Path(allowlist.__file__).parents[2] / "modules"
     for old, new in allowlist._RENAMED.items():
         assert allowlist.own_module(f"{allowlist.COLLECTION}.{old}") == new

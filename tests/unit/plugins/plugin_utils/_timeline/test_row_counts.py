@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows before and after an outage, and the loss of data."""
+"""Row counts before and after an outage, and data loss."""
 
 from __future__ import annotations
 
 import pytest
 from timeline_samples import OUTCOME, Recording, only
 
-# The verdict on an incident that ended without a run makes no statement about the data.
+# The outcome of an incident that was resolved without a run. It makes no statement about the data.
 OVER = {"incident": "INC-1", "outcome": "resolved_manually", "escalation": {"to": [], "notified": []}}
 
 

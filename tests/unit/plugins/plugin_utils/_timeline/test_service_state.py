@@ -14,7 +14,7 @@ def rung_of(login, healthy=True):
     def add(recording):
         recording.task("node_process", {"state": "restarted"}, "changed", "restart")
         recording.task("health_probe", {"healthy": healthy, "login": login}, role="verification")
-        # If the login failed, the stability check is still run, but it does not log in.
+        # The stability check runs even if the login failed, but it does not log in.
         return recording.verified() if healthy else recording
 
     return add

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The allowed statements, as tables of cases. A statement is allowed only after the check that it requires."""
+"""The statements that a run may make, as tables of cases. Each statement requires a certain check."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def test_statements_of_a_run(seen, expected):
     assert said["data_loss"] == said["statements"]["data_loss"]["value"]
 
 
-# The rows and the loss of data in a published verdict, in the model and in the documents must agree.
+# The row counts and the data loss must be the same in a published outcome, in the model and in the documents.
 
 
 def told(before, after, loss, **more):
@@ -371,7 +371,7 @@ def test_seeded_rows_are_distinguished():
 
 
 def of_runs(*outcomes):
-    """Return the incident of several runs, each with the data of its outcome."""
+    """Return the incident of several runs. Each of `outcomes` is the data of one run's outcome."""
     start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "kind": "run_start"}
     event = {"v": 1, "at": "2026-03-02T01:00:09.000Z", "kind": "outcome", "host": "node1"}
     runs = [
@@ -386,7 +386,7 @@ LATER = {"outcome": "not_recovered", "data_loss": "none", "rows_before": FEWER, 
 
 
 def test_a_known_loss_is_still_known_in_a_later_run():
-    """The later run compares only the rows that were left."""
+    """The later run compares only the remaining rows, so it finds no loss itself."""
     incident = of_runs(LOST, LATER)
     assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("known", "")
     assert prose_data.data_loss(EN, incident) == "KNOWN: rows were lost by the recovery of the database"
@@ -398,7 +398,7 @@ def test_new_damage_after_a_known_loss_does_not_hide_it():
     assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("suspected", "already_lost")
     assert incident.stated("resolved") == "no"
     assert prose_data.data_loss(EN, incident).endswith("The recovery of the database has already lost rows")
-    # The loss is still known after the new damage is gone.
+    # The loss is still known after the new damage is repaired.
     said = {"statements": {"data_loss": {"value": "suspected", "why": "already_lost"}}}
     damaged = {**LATER, "outcome": "data_in_doubt", "data_loss": "suspected", **said}
     assert of_runs(damaged, LATER).data_loss == "known"
@@ -433,7 +433,7 @@ SOUND = {"facts": {"database": {"conclusive": True, "problems": []}}}
 
 
 def test_a_sound_database_after_damage_was_not_counted_before_the_damage():
-    """A person has put a copy in place of a damaged database. database_recover.yml or outage_recover.yml checks it."""
+    """A person has replaced a damaged database with a copy, which database_recover.yml or outage_recover.yml checks."""
     triage = {"row_counts": BEFORE, "rows_before": BEFORE, **SOUND}
     run = {"outcome": "recovered", "tried": [{}], "data": {"unseen": True}, "last": triage}
     kept = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": False, "data_loss": "none"}
@@ -467,7 +467,7 @@ def test_the_rows_of_a_new_database_are_not_compared():
     assert prose_data.rows(EN, incident) == (
         "12 in 2 tables before. The new database does not have them; it has 12 rows of its own"
     )
-    # The recovery has put the earlier database back.
+    # In this case, the recovery has restored the earlier database.
     recovery = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": True, "data_loss": "none"}
     said = statements.of_run({"outcome": "recovered", "last": last, "recovery": recovery})
     assert said["rows_replaced"] is False

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Entries of the timeline that are made from tasks and results: their keys, and the data that they must not contain."""
+"""Timeline entries that are made from tasks and results: their keys, and the data that they must not contain."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def named(name: str) -> Any:
 
 
 def task(action: str = "ansible.builtin.command", **keys: Any) -> Any:
-    """Return an object like the task that ansible-core passes to a callback, with the attributes that are read."""
+    """Return a fake of the task that ansible-core passes to a callback. It has all attributes that the code reads."""
     source = keys.pop("source", {"name": "Say {{ it }} now"})
     defaults = {"_uuid": "1", "_parent": None, "_role": None, "no_log": False, "resolved_action": None}
     return SimpleNamespace(action=action, get_ds=lambda: source, **{**defaults, **keys})
 
 
 def result(of: Any, fields: dict[str, Any], *, public: bool = True) -> Any:
-    """Return a result with the public attributes of ansible-core 2.19 or with the earlier private ones."""
+    """Return a fake result with the public attributes of ansible-core 2.19, or the private ones of earlier versions."""
     changed = {"is_changed": lambda: bool(fields.get("changed"))}
     if public:
         return SimpleNamespace(host=named("node1"), task=of, result=fields, **changed)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The watch for rulebooks: the actions that it calls once per outage, and the conditions that suppress them."""
+"""The watch for rulebooks: the actions that it triggers once per outage, and the conditions that suppress them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ GONE = "LoadState=loaded\nActiveState=failed\nSubState=failed\nMainPID=0\n"
 
 
 def calls(answers, *, apart=1.0, **thresholds):
-    """Feed the results of probes (+ good, - bad, x process gone). Return the actions by the number of the probe."""
+    """Return the triggered actions by the number of the probe, from 1.
+
+    answers: the results of the probes (+ healthy, - failed, x process gone). apart: the seconds between probes.
+    """
     outage = service_watch.Outage(service_watch.Thresholds(**thresholds))
     found = {}
     for number, answer in enumerate(answers, 1):
@@ -50,7 +53,7 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("--", {}),
         ("---", {3: "triage"}),
         ("-----", {3: "triage", 5: "recover"}),
-        # Each action is called once, for an outage of any length.
+        # Each action is triggered once, no matter how long the outage lasts.
         ("-" * 500, {3: "triage", 5: "recover"}),
         ("x", {1: "recover"}),
         ("x" * 500, {1: "recover"}),
@@ -58,7 +61,7 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("---x-", {3: "triage", 4: "recover"}),
         # Flapping below the threshold triggers nothing.
         ("--+" * 100, {}),
-        # Flapping above the threshold is one outage, until the service has been healthy for long enough.
+        # Flapping above the threshold is one outage until the service has been healthy for long enough.
         ("---+" * 100, {3: "triage"}),
         ("x+" * 100, {1: "recover"}),
         ("-----++++" * 50, {3: "triage", 5: "recover"}),
@@ -94,7 +97,7 @@ def test_a_missed_action_stays_due():
 
 
 class Host:
-    """Answers commands like a host."""
+    """A fake host. Answers systemctl with the state of the unit, and other commands with the maintenance window."""
 
     def __init__(self, unit=RUNNING, maintenance=None):
         self.unit, self.maintenance = unit, maintenance
@@ -194,7 +197,7 @@ def test_nothing_is_triggered_during_a_maintenance(monkeypatch, caplog):
         # The maintenance window is not read at each probe.
         assert sum("cat" in argv for argv in host.asked) == 1
         assert "app.one: under maintenance until 2099-12-31T00:00:00.000Z" in caplog.text
-        # If the window ends early, the due action is called then.
+        # If the window ends early, the action that is due is triggered at that time.
         host.maintenance = None
         asked_at = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: asked_at + 16)
@@ -292,7 +295,7 @@ def test_target_that_hangs_delays_no_other():
         targets = [target(f"hangs{number}", f"http://127.0.0.1:{port}/") for number in range(40)]
         targets.append(target("broken", broken.target().url))
         events = asyncio.run(first_events({"targets": targets, "interval": 0.05, "timeout": 5.0}, 2))
-    # The hanging targets, which take five seconds per probe, do not delay these events.
+    # The hanging targets take five seconds per probe, but do not delay these events.
     assert [(event["outage"]["host"], event["outage"]["act"]) for event in events] == [
         ("broken", "triage"),
         ("broken", "recover"),
