@@ -14,7 +14,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def alarm(seconds: int) -> Iterator[None]:
-    """Fail a test that takes longer than this number of seconds."""
+    """Raise AssertionError if the block takes longer than `seconds` seconds."""
 
     def late(*_: Any) -> None:
         raise AssertionError(f"it takes more than {seconds} s")

@@ -40,7 +40,7 @@ class Sampler:
         self._groups: dict[int, str] = {}
 
     def sample(self, pattern: re.Pattern[str]) -> str:
-        """Return one sample. Conditions on the text around the match are ignored, so check the sample with pattern."""
+        """Return a text for `pattern`. The caller must check that it matches, because lookarounds are ignored."""
         self._groups = {}
         return self._of(parser.parse(pattern.pattern, pattern.flags))
 
@@ -75,7 +75,7 @@ class Sampler:
         elif "CATEGORY_SPACE" in inner or inner == str([(sre.LITERAL, ord(" "))]):
             most = least + 1
         elif inner == str([(sre.IN, [(sre.CATEGORY, sre.CATEGORY_WORD)])]) and least == 0:
-            # Such a part of a pattern matches the rest of a name.
+            # This part of a pattern matches the rest of a name.
             return self._random.choice(("", "", "_main", "2", "Value", "_of_admin"))
         elif most is sre.MAXREPEAT:
             least, most = max(least, 8), max(least, 8) + 8
@@ -96,7 +96,7 @@ class Sampler:
 
 
 def pieces_left(secret: str, clean: str, *, size: int = 6) -> list[str]:
-    """Return the pieces of a secret, of the given size, that are left in masked text."""
+    """Return every part of the secret with `size` characters that is still in the masked text."""
     clean = clean.replace("[redacted]", "\0")
     return [
         word[start : start + size]
@@ -260,7 +260,10 @@ _TEMPLATES = [
 
 
 def ordinary_lines(recorded: Path, *, each: int = 40) -> list[str]:
-    """Return different log lines without a secret: from templates, and from the recorded runs in a folder."""
+    """Return distinct log lines without secrets, from templates and from the files in the folder `recorded`.
+
+    each: the number of lines that are made from each template.
+    """
     filler = _Filler("ordinary")
     lines = {template.format_map(filler): None for template in _TEMPLATES for _ in range(each)}
     for path in sorted(recorded.iterdir()):
@@ -270,7 +273,7 @@ def ordinary_lines(recorded: Path, *, each: int = 40) -> list[str]:
 
 
 def recorded_texts(recorded: Path) -> list[str]:
-    """Return the texts in the recorded timelines."""
+    """Return the texts in the timelines of the folder `recorded`."""
     texts: dict[str, None] = {}
 
     def walk(value: Any) -> None:

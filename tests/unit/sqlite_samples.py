@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""SQLite databases as a crash leaves them, for the tests of all code that reads them."""
+"""SQLite databases as a crash leaves them, for tests of all code that reads such databases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def schema(connection: sqlite3.Connection) -> None:
 
 
 def crashed(path: str, *, in_database: int = 200, in_wal: int = 60, page_size: int = 4096, shm: bool = False) -> None:
-    """Make a database as SIGKILL leaves it: its last rows are only in the WAL, and no process has it open."""
+    """Make a database as a killed writer leaves it: its last rows are only in the WAL, and no process has it open."""
     work = f"{path}.work"
     os.mkdir(work)
     connection = sqlite3.connect(f"{work}/db", isolation_level=None)
@@ -82,12 +82,12 @@ def flip(path: str, offset: int) -> None:
 
 
 def frame_offset(index: int, *, page_size: int = 4096) -> int:
-    """Return the offset of a frame in a WAL. index: number of the frame, from 0."""
+    """Return the offset of a frame in a WAL, in bytes. index: the number of the frame, from 0."""
     return 32 + index * (24 + page_size)
 
 
 def new_salts(path: str) -> None:
-    """Write other salts and the matching checksum into a WAL's header."""
+    """Change the salts in a WAL's header, and update the header's checksum."""
     with open(path, "r+b") as stream:
         header = stream.read(24)
         header = header[:16] + struct.pack(">II", 0x1234, 0x5678)
@@ -97,7 +97,7 @@ def new_salts(path: str) -> None:
 
 
 def snapshot(folder: str) -> Dict[str, Tuple[Any, ...]]:
-    """Return all properties of a folder that a check must not change: entries, bytes, times, owners, modes, links."""
+    """Return what a check must not change in a folder: entries, contents, times, owners, modes and links."""
     entries: Dict[str, Tuple[Any, ...]] = {}
     for name in [".", *sorted(os.listdir(folder))]:
         path = os.path.join(folder, name)
@@ -181,7 +181,7 @@ READER = "\n".join(
 
 
 def die(number: int) -> None:
-    """End this process with a signal, without a report on the screen."""
+    """End this process with a signal, without a crash report on the screen."""
     faulthandler.disable()
     os.kill(os.getpid(), number)
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""AWX gets correct data about playbooks, variables and credentials, and its workflow handles each failure."""
+"""AWX gets correct data about playbooks, variables and credentials, and the workflow handles each failure."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def leading_on(node: Dict[str, Any]) -> List[str]:
 
 
 def paths(start: str, *, by: str = "any") -> Iterator[List[str]]:
-    """Yield every path from start to an end of the workflow."""
+    """Yield every path from a node to an end of the workflow. by: the kind of link to follow (success, failure, any)."""
     following = leading_on(NODES[start]) if by == "any" else NODES[start].get(by, [])
     if not following:
         yield [start]
@@ -96,7 +96,7 @@ def test_names_of_templates_are_unique() -> None:
 
 
 def differences(place: str, found: Any, expected: Any) -> List[str]:
-    """Return one line for each missing entry and for each entry that is not allowed. The order of lists counts too."""
+    """Return one line for each missing entry, each entry that is not allowed, or a wrong order."""
     if found == expected:
         return []
     if not isinstance(found, list) or not isinstance(expected, list):
@@ -160,7 +160,7 @@ def test_every_secret_of_a_channel_has_a_field() -> None:
 
 
 def test_credentials_are_injected_as_variables_in_use() -> None:
-    # The vault variables in the examples of the roles and the inventories.
+    # Add the vault variables that the examples in roles and inventories use.
     known = {*OPTIONS, *re.findall(r"\bvault_\w+", text_of("roles", "inventories"))}
     read = text_of("plugins")
     wrong = []
@@ -175,7 +175,7 @@ def test_credentials_are_injected_as_variables_in_use() -> None:
             if variable not in read:
                 wrong.append(f"{place} sets {variable}, which nothing in plugins reads")
     assert wrong == [], "\n".join(wrong)
-    # AWX injects an empty field as an empty string. So an empty string must have no effect for an optional field.
+    # AWX injects an empty field as an empty string. So for an optional field, an empty string must have no effect.
     optional = {
         variable
         for credential in DATA["awx_credential_types"]
@@ -207,7 +207,7 @@ def test_the_workflow_is_connected_and_ends() -> None:
             assert order.index(following) > order.index(identifier)
     assert {node for path in paths("detect") for node in path} == set(NODES)
     assert all(path[-1] in ("escalate", "postmortem") for path in paths("detect"))
-    # A healthy service is left alone.
+    # If the service is healthy, no step follows.
     assert "success" not in NODES["detect"]
 
 
@@ -231,7 +231,7 @@ class _Found(Exception):
 
 
 def options_of(module: str, monkeypatch: pytest.MonkeyPatch) -> Dict[str, Any]:
-    """Return the argument specification that the installed module would use."""
+    """Return the argument specification of an installed awx.awx module."""
     loaded = importlib.import_module(f"ansible_collections.awx.awx.plugins.modules.{module.rsplit('.', 1)[-1]}")
     found: Dict[str, Any] = {}
 

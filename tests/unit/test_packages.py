@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
 PREFIX = "ansible_collections.itsm_nexus.runbook.plugins."
 
-# From the bottom up. A package imports only from packages in earlier lines.
+# The packages by level, lowest first. A package imports only from packages of lower levels.
 MODULE_UTILS = [
     ["_common"],
     ["_host"],
@@ -32,7 +32,7 @@ PLUGIN_UTILS = [
     ["_policy", "_notify", "_prefetch"],
     ["_report"],
 ]
-# late_import and document_store import a module by its name below plugin_utils, when it is first needed.
+# Calls in late_import and document_store that import a module of plugin_utils by its name when it is first needed.
 LATE = re.compile(r'(?:late_import\.module|function)\(\s*f?"(_\w+\.\w+)"')
 LOADED_BY_NAME = {
     "plugin_utils._messages.en",
@@ -44,13 +44,13 @@ LOADED_BY_NAME = {
 
 
 def modules() -> dict[str, Path]:
-    """Return the files of the packages by their dotted name below plugins."""
+    """Return the files of all packages, by their dotted names below plugins."""
     files = itertools.chain(*((PLUGINS / kind).rglob("*.py") for kind in ("module_utils", "plugin_utils")))
     return {".".join(path.relative_to(PLUGINS).with_suffix("").parts): path for path in files}
 
 
 def imports(path: Path) -> set[str]:
-    """Return the imports of a file from this collection, as dotted names below plugins."""
+    """Return what a file imports from this collection, as dotted names below plugins."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(PREFIX):
@@ -65,7 +65,7 @@ IMPORTS = {name: imports(MODULES[name]) for name in FILES}
 
 
 def rank(name: str) -> int:
-    """Return the level of a file's package. Packages of the controller are above packages of the host."""
+    """Return the level of a file's package, from 0. The controller's packages are above the host's packages."""
     kind, package = name.split(".")[:2]
     layers = [*MODULE_UTILS, *PLUGIN_UTILS]
     of_kind = MODULE_UTILS if kind == "module_utils" else PLUGIN_UTILS

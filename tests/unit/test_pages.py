@@ -87,7 +87,7 @@ def test_watch_of_the_page_is_valid_and_has_the_defaults_of_the_rulebooks() -> N
 
 def test_units_of_the_page_run_its_manual_commands() -> None:
     (unit,) = blocks("eda.md", "ini")
-    # A unit file may have the same setting twice.
+    # Do not be strict, because a unit file may have the same setting twice.
     parser = configparser.RawConfigParser(strict=False)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read_string(unit)

@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LICENCE = "SPDX-License-Identifier: GPL-3.0-or-later"
-# Files that are named nowhere in the project, because another program looks for them under this name.
+# Files that no other file names, because a program looks for a file of this name.
 FOUND_BY_NAME = {
     ".ansible-lint": "ansible-lint",
     ".gitignore": "git",
@@ -37,25 +37,25 @@ FOUND_BY_NAME = {
     "molecule/conftest.py": "pytest",
     "tests/integration/conftest.py": "pytest",
 }
-# Folders whose files are found by their place, with the program that reads the folder.
+# Files that a program finds by their folder or file name, with the program.
 FOUND_BY_FOLDER = (
-    r"\.ci/|\.github/",  # the continuous integration
+    r"\.ci/|\.github/",  # continuous integration
     r"changelogs/fragments/",  # antsibull-changelog
     r"(demo/service/backend|molecule/other_service/desk)/migrations/",  # knex
     r"inventories/[^/]+/(hosts\.yml|(group|host)_vars/)",  # ansible-playbook -i
     r"molecule/[^/]+/(molecule\.yml|tests/test_)",  # molecule
     r"plugins/(action|callback|doc_fragments|filter|modules)/",  # Ansible, by the name of the plugin
     r"requirements-\w+\.txt$",  # the Makefile
-    r"roles/escalation/tasks/channels/",  # role escalation, by the type of the channel
+    r"roles/escalation/tasks/channels/",  # the escalation role, by the type of the channel
     r"roles/[^/]+/(defaults|meta|tasks|vars)/main\.yml$|roles/[^/]+/(README\.md|meta/argument_specs\.yml)$",  # Ansible
     r"tests/(fuzz|unit|integration)/(plugins/.*)?(test_|__init__)",  # pytest
     r"plugins/(module|plugin)_utils/\w+/",  # test_packages.py
-    r"tests/unit/recorded/",  # test_recorded.py, all of them
+    r"tests/unit/recorded/",  # test_recorded.py
 )
 
 
 def tracked() -> list[str]:
-    """Return all files of the repository that git does not ignore."""
+    """Return the paths of all files in the repository that git does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -91,7 +91,7 @@ def test_every_file_has_a_reader() -> None:
         if name in FOUND_BY_NAME or re.match("|".join(FOUND_BY_FOLDER), name):
             continue
         path = Path(name)
-        # Search for the name with its suffix or without it, because Python, Node and Ansible omit the suffix.
+        # Search for the name with and without its suffix, because Python, Node and Ansible omit the suffix.
         word = path.stem if path.suffix in {".py", ".js", ".j2", ".yml"} else path.name
         pattern = re.compile(rf"(?<![\w-])(?:{re.escape(path.name)}|{re.escape(word)})(?![\w-])")
         # Search for the plain word first, because the pattern is slow.
@@ -131,7 +131,7 @@ def test_every_exception_exists() -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the names that GitHub gives the headings of a page."""
+    """Return the anchors that GitHub creates for the headings of a page."""
     found = re.findall(r"^#+ +(.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in found}
 
@@ -149,7 +149,7 @@ def test_links_between_pages_are_valid(page: str) -> None:
 
 
 def names_in(page: str) -> dict[str, set[str]]:
-    """Return the names on a page: playbooks, roles, modules, variables, make targets, pages, settings, results."""
+    """Return what must be the same on both README pages, by kind: names, and the numbers of headings and table rows."""
     text = text_of(page)
     return {
         "playbooks": set(re.findall(r"\b\w+\.yml\b", text)),
@@ -177,8 +177,8 @@ def test_the_settings_on_the_page_are_those_of_the_checkout() -> None:
 
     (shown,) = re.findall(r"^```ini\n(.+?)^```$", text_of("docs/operations.md"), re.MULTILINE | re.DOTALL)
     own = settings(text_of("ansible.cfg"))
-    # Left out: the collection's folder in the checkout, Ansible's defaults, settings of the inventory, and preferences.
-    # The setting in [connection] also applies to SSH.
+    # The page omits the collection's folder in the checkout, Ansible's defaults, settings of the inventory, and
+    # preferences. Its setting in [connection] also applies to SSH.
     left = {"collections_path", "host_key_checking", "retry_files_enabled", "interpreter_python", "nocows"}
     own["defaults"] = {name: value for name, value in own["defaults"].items() if name not in left}
     assert own["ssh_connection"].pop("pipelining") == own["connection"]["pipelining"]
@@ -281,8 +281,8 @@ def test_the_packages_of_the_demo_service_are_pinned_by_hashes() -> None:
 def test_only_example_inventories_are_published(tmp_path: Path) -> None:
     examples = [name for name in FILES if name.startswith("inventories/")]
     shipped = {name.split("/")[1] for name in examples}
-    # Names that are similar to the examples: every beginning of them, with and without a suffix. Also some typical
-    # names.
+    # Try names that are similar to the examples: every prefix of their names, with and without a suffix. Also try some
+    # typical names.
     strays = {name[:length] + more for name in shipped for length in range(len(name) + 1) for more in ("", "x", ".bak")}
     strays |= {"osaka", "prodlike", "staging", "desk", "hosts.yml"}
     for name in ["galaxy.yml", "README.md", "LICENSE", *examples]:

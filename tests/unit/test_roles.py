@@ -41,7 +41,7 @@ def test_defaults_and_specifications_match(role: str) -> None:
         if "default" in specified[name]:
             assert specified[name]["default"] == value, name
         else:
-            # A default that consists of other variables or is too long for a table is described in the text.
+            # A default may be missing here only if it uses other variables or is too long for a table.
             assert isinstance(value, (list, dict)) or "{{" in str(value), name
 
 
@@ -53,7 +53,7 @@ def test_public_variables_carry_the_name_of_their_role(role: str) -> None:
 
 @functools.cache
 def words_read() -> set[str]:
-    """Return the words of the code, without the names of variables that are only set."""
+    """Return the words in roles, playbooks and plugins. A word before a colon is left out, because it is only set."""
     return {
         word
         for folder in ("roles", "playbooks", "plugins")
@@ -78,7 +78,7 @@ def test_main_tasks_stay_short(role: str) -> None:
     assert all(task["name"][0].isupper() for task in tasks)
 
 
-# Only playbooks decide how a recovery continues after a failure. A role file may have a rescue only for these reasons.
+# Only playbooks decide how a recovery continues after a failure. These role files may have a rescue, for these reasons.
 RESCUES_IN_ROLES = {
     "roles/detection/tasks/probe_health.yml": "raises again: names the wrong setting, at no cost for a healthy service",
     "roles/escalation/tasks/notify.yml": "records: a channel of the user may fail, the next one is tried",
@@ -90,7 +90,7 @@ RECORDS = {"ansible.builtin.set_fact", "itsm_nexus.runbook.incident"}
 
 
 def blocks(tasks: list[dict]) -> list[dict]:
-    """Return the blocks among tasks, and the blocks within these blocks."""
+    """Return all blocks in a list of tasks, including nested blocks."""
     found = [task for task in tasks if "block" in task]
     inner = [blocks(task.get(part, [])) for task in found for part in ("block", "rescue", "always")]
     return found + [block for each in inner for block in each]
@@ -124,7 +124,7 @@ def test_every_rescue_raises_again_or_records(name: str) -> None:
 
 
 def tasks_within(tasks: list[dict]) -> list[dict]:
-    """Return tasks, and the tasks within their blocks."""
+    """Return all tasks in a list of tasks, including the tasks in blocks."""
     inner = [tasks_within(task.get(part, [])) for task in tasks for part in ("block", "rescue", "always")]
     return [*tasks, *(task for each in inner for task in each)]
 
@@ -169,8 +169,8 @@ def test_the_result_of_a_database_recovery_has_its_messages() -> None:
 
 CHANNELS = sorted((ROOT / "roles/escalation/tasks/channels").glob("*.yml"))
 
-# Channels that send a text for people instead of a JSON body. The subject names the event. For each channel, the part
-# of its file that inserts the text.
+# By channel: the part of its file that inserts the text. These channels send a text for people instead of a JSON body.
+# The subject of the text names the event.
 TEXTS_FOR_PEOPLE = {
     "command": "[escalation_message.subject, '', escalation_message.text, '']",
     "mail": 'subject: "{{ escalation_message.subject }}"',
@@ -179,7 +179,7 @@ TEXTS_FOR_PEOPLE = {
 
 
 def lacks_of_body(place: str, tasks: list[dict]) -> list[str]:
-    """Return what the body of a message lacks. place: the file of the channel."""
+    """Return one line for each value that the body of a channel's message lacks. place: the file of the channel."""
     bodies = [value["body"] for task in tasks for value in task.values() if isinstance(value, dict) and "body" in value]
     if not bodies:
         return [f"{place} lacks a body with escalation_message, or with its id and its event"]
