@@ -68,7 +68,7 @@ def leading_on(node: Dict[str, Any]) -> List[str]:
 
 
 def paths(start: str, *, by: str = "any") -> Iterator[List[str]]:
-    """Yield every path from a node to an end of the workflow. by: the kind of link to follow (success, failure, any)."""
+    """Yield every path from a node to an end of the workflow. by: the links to follow (success, failure or any)."""
     following = leading_on(NODES[start]) if by == "any" else NODES[start].get(by, [])
     if not following:
         yield [start]
