@@ -60,8 +60,8 @@ class Run:
         # Ansible may show text in parentheses after the name of the task.
         begun = re.compile(re.escape(task) + r"(?: \([^()\n]*\))?\] \*\*")
         while not begun.search(self.screen()):
-            assert self.running, f"it ended before {task!r}\n{self.screen()}"
-            assert time.monotonic() < give_up, f"it has not reached {task!r}\n{self.screen()}"
+            assert self.running, f"the run ended before the task {task!r}\n{self.screen()}"
+            assert time.monotonic() < give_up, f"the run has not reached the task {task!r}\n{self.screen()}"
             time.sleep(0.02)
 
     def wait(self) -> int:
@@ -133,7 +133,7 @@ def kill_service(drill: Drill) -> None:
     drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {UNIT}")
     wait_for(
         lambda: drill.host.check_output(f"systemctl show --property=MainPID --value {UNIT}") == "0",
-        "systemd notices the end of the service",
+        "systemd detects the end of the service",
     )
 
 

@@ -594,4 +594,4 @@ def test_no_secret_is_visible(desk: Desk) -> None:
     assert "ansible-playbook" in places["arguments"]
     for place, text in places.items():
         for name, secret in SECRETS.items():
-            assert secret not in text, f"{name} is seen in {place}"
+            assert secret not in text, f"the secret of {name} is visible in {place}"

@@ -38,7 +38,7 @@ def play(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
             ansible_connection="lossy",
             **{"outage_recover_unreachable_dir": str(tmp_path / "unreachable"), **changes},
         )
-        assert json.loads(plan.read_text(encoding="utf-8"))["cuts"] == [], "a loss that did not happen"
+        assert json.loads(plan.read_text(encoding="utf-8"))["cuts"] == [], "a planned loss did not happen"
         return run
 
     return play

@@ -53,7 +53,7 @@ def mend(service: Service, findings: list[dict], *arguments: str, **variables: A
     playbook = service.folder / "remedy.yml"
     playbook.write_text(PLAY.replace("RESULT", str(result)), encoding="utf-8")
     run = service.play(str(playbook), *arguments, remediation_findings=findings, **variables)
-    assert run.rc == 0, "a remedy never ends the play"
+    assert run.rc == 0, "a remedy must never end the play"
     return run, without_messages(json.loads(result.read_text(encoding="utf-8")))
 
 

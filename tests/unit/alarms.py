@@ -17,7 +17,7 @@ def alarm(seconds: int) -> Iterator[None]:
     """Raise AssertionError if the block takes longer than `seconds` seconds."""
 
     def late(*_: Any) -> None:
-        raise AssertionError(f"it takes more than {seconds} s")
+        raise AssertionError(f"the block takes more than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)

@@ -234,7 +234,7 @@ def test_every_line_of_the_runbook_has_code_and_a_test() -> None:
         assert re.search(r"\]\(\.\./tests/", test), f"{chapter} {what}: no test"
         assert set(re.findall(r"`(\w+)`", drill)) <= drills, f"{chapter} {what}: {drill}"
     named = set(re.findall(r"`(\w+)`", page))
-    assert drills - named == set(), "drills for no line of the runbook"
+    assert drills - named == set(), "docs/traceability.md must name every drill"
 
 
 def test_every_make_target_that_is_named_exists() -> None:

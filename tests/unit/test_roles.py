@@ -74,7 +74,7 @@ def test_main_tasks_stay_short(role: str) -> None:
     text = (ROOT / "roles" / role / "tasks" / "main.yml").read_text(encoding="utf-8")
     tasks = yaml.safe_load(text)
     assert len(tasks) <= 8
-    assert len(text.splitlines()) <= 40, "move a step into a task file of its own and import it: that costs no time"
+    assert len(text.splitlines()) <= 40, "move a step into a separate task file and import it, which costs no time"
     assert all(task["name"][0].isupper() for task in tasks)
 
 

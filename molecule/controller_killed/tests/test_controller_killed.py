@@ -69,7 +69,7 @@ def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None
         assert runs.run(drill, name) == 0
         return
     following = runs.Run(drill, name, "--extra-vars=outage_recover_wait=300")
-    runs.wait_for(lambda: not following.running or runs.lease(drill)["lease"] != held, "it begins")
+    runs.wait_for(lambda: not following.running or runs.lease(drill)["lease"] != held, "the next run begins")
     if taken and following.running:
         # The next run must begin when the lease expires, not earlier and not much later.
         begun_at = runs.lease(drill)["lease"]["renewed"]

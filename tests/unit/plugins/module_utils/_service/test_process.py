@@ -62,7 +62,7 @@ def eventually(condition, *, seconds=5.0):
         if value:
             return value
         time.sleep(0.01)
-    raise AssertionError("it did not come about in time")
+    raise AssertionError("the condition was not met in time")
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ time.sleep(60)
 def eventually(condition, *, seconds=5.0):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.01)
 
 

@@ -190,7 +190,7 @@ def test_every_message_that_the_code_makes_is_in_the_catalogue_and_the_other_way
     ]
     assert lacks == [], lines(lacks)
     unused = [(files("en")[key], key) for key in known if not any(each.match(key) for each in made.values())]
-    assert unused == [], lines(unused, "has", after=", which nothing makes")
+    assert unused == [], lines(unused, "has", after=", which no code creates")
 
 
 # English words that a Japanese sentence may contain: names of programs, commands, settings and headings.
@@ -296,7 +296,7 @@ def test_japanese_has_a_label_for_every_module_that_a_document_can_tell_of():
     lacks = [(place, f"module.{name}") for name in names if not JA.knows("module", name)]
     assert lacks == [], lines(lacks)
     gone = [(place, key) for key in JA.sentences if key.startswith("module.") and key.split(".")[1] not in names]
-    assert gone == [], lines(gone, "has", after=", which is no module")
+    assert gone == [], lines(gone, "has", after=", which is not a module")
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_a_host_that_was_never_reached_is_not_waited_for(ask: Any) -> None:
     assert result["unreachable_host"] and line.resets == 0
     # The run holds the lease, so the host was reachable before, but an earlier task has already given it up.
     result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK], run="run-1")
-    assert result["unreachable_host"] and line.resets == 0, "given up before"
+    assert result["unreachable_host"] and line.resets == 0, "the host was already given up"
     ask({})
     assert ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK], run="run-1")[0]["changed"]
 
