@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What outside observers see of a drill: a client that polls the service, and the journal of the unit."""
+"""Observers outside of a run: a client that polls the service, and the journal of the unit."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class Result:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the result for JSON."""
+        """Return the result as a dict for JSON."""
         return {
             "name": self.measurement.name,
             "what": self.measurement.what,

@@ -66,7 +66,7 @@ class Run:
 
 @dataclasses.dataclass
 class Service:
-    """The demo service, installed in a folder of its own."""
+    """The demo service, installed in its own folder."""
 
     folder: Path
     https_port: int = dataclasses.field(default_factory=free_port)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""awx_configure.yml against a server that validates its requests as AWX 24.6.1 does."""
+"""awx_configure.yml works with a server that validates its requests as AWX 24.6.1 does."""
 
 from __future__ import annotations
 

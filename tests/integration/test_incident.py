@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Incidents that last for several runs: the run records their start, their end, and events in between correctly."""
+"""Incidents that last for several runs: the runs record their start, their end, and events in between correctly."""
 
 from __future__ import annotations
 

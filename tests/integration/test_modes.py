@@ -15,7 +15,7 @@ from .conftest import Service
 
 
 def open_to_others(folder: Path) -> dict[str, str]:
-    """Return the mode in octal of each file in the folder, and of the folder itself, that others can access."""
+    """Return the octal mode of the folder and of each file in it, by path, but only of those that others can access."""
     found = {str(path): path.lstat() for path in (folder, *folder.rglob("*")) if not path.is_symlink()}
     return {path: oct(status.st_mode & 0o777) for path, status in found.items() if status.st_mode & 0o077}
 

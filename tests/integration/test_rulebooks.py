@@ -156,7 +156,7 @@ def watching(service: Service) -> dict[str, Any]:
 @pytest.fixture
 def watch(service: Service) -> Iterator[Rulebook]:
     with running("itsm_nexus.runbook.watch", service, watching(service), *by_playbook(service)) as started:
-        # Wait until the watch has seen a healthy service.
+        # Wait until the watch has found the service healthy.
         time.sleep(2 * INTERVAL)
         yield started
 

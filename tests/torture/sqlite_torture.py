@@ -94,7 +94,7 @@ Boundary = Tuple[str, int]
 
 
 class Lost(Exception):
-    """A reported row is lost, a backup is wrong, or a step that had to succeed failed."""
+    """A reported row is lost, a backup is wrong, or a required step has failed."""
 
 
 def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:

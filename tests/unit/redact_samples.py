@@ -96,7 +96,7 @@ class Sampler:
 
 
 def pieces_left(secret: str, clean: str, *, size: int = 6) -> list[str]:
-    """Return every part of the secret with `size` characters that is still in the masked text."""
+    """Return the parts of the secret, `size` characters each, that are still in the masked text."""
     clean = clean.replace("[redacted]", "\0")
     return [
         word[start : start + size]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""systemd timers on a controller detect the outage and recover the service, or raise an alarm if that fails."""
+"""systemd timers on a controller detect an outage and recover the service. If this fails, they raise an alarm."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 import runs
 from drills import STATE_DIR, Drill
 
-# A triage may take at most this number of seconds longer than its slowest part.
+# Maximum difference between the duration of triage and the duration of its slowest part, in seconds.
 MOST = 1.5
 DEADLINE = 10.0
 INCIDENT = "INC-20260302T010203Z-0001"

@@ -21,8 +21,8 @@ from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DELAYS = [number / 2 for number in range(31)] if THOROUGH else [0.0, 9.0, 12.5]
-# The recorded outage may differ by at most this number of seconds from the outage that the client saw. If parallel
-# drills share the cores, the first probe of a run is later, so the difference may be larger.
+# Maximum difference between the recorded outage and the outage that the client saw, in seconds. If parallel drills
+# share the cores, the first probe of a run is later, so the difference may be larger.
 AGREES = 1.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 

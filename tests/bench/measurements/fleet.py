@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A detection on sixty healthy hosts, Ansible's own time for sixty hosts, and the cost of one more host."""
+"""Measures detection on sixty healthy hosts, Ansible's own time for these hosts, and the time per additional host."""
 
 from __future__ import annotations
 

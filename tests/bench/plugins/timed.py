@@ -57,7 +57,7 @@ class CallbackModule(postmortem.CallbackModule):
     CALLBACK_NAME = "itsm_nexus.runbook.timed"
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        """Count the tasks, and turn the measurement on or off. All hosts run the same task at the same time."""
+        """Count the tasks, and turn the callback on or off. All hosts run the same task at the same time."""
         spent["memory before"] = spent["memory before"] or memory()
         turn_to(ASLEEP if state["tasks"] // BLOCK % 2 else AWAKE)
         state["tasks"] += 1

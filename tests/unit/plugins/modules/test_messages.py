@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The reasons of a failure that modules return are available in English and in Japanese."""
+"""The reasons that failed modules return exist in English and in Japanese."""
 
 from __future__ import annotations
 

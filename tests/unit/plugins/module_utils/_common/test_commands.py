@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 
 @pytest.fixture
 def left(tmp_path):
-    """Yield the path of a file for the PID of a process that a command leaves behind. The test kills it at its end."""
+    """Yield the path of a file for the PID of a process that a command leaves behind. Kill it after the test."""
     note = tmp_path / "left"
     yield note
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -330,7 +330,7 @@ def test_every_lease_expires(seat, time, how):
 
 
 def seen_by_another(seat):
-    """Return the PID of the active worker, as another process sees it, as text."""
+    """Return what another process gets as the PID of the active worker, as text."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

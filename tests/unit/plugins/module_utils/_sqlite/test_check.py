@@ -516,7 +516,7 @@ def test_a_live_writer_is_not_disturbed(tmp_path: Path) -> None:
         result = check(path, checks=CHECKS)
         assert result["healthy"], result["problems"]
         assert result["holders"][0]["role"] == "writer"
-        assert result["row_counts"]["users"] == 2  # the third one is not committed
+        assert result["row_counts"]["users"] == 2  # the third user is not committed
 
 
 def test_a_live_rollback_database_that_is_locked(tmp_path: Path) -> None:
@@ -610,7 +610,7 @@ def test_rows_in_the_wal_count(tmp_path: Path) -> None:
 
 
 def _unfinished_commit(path: str) -> None:
-    """Add a commit frame without valid checksums, as a writer leaves it that is killed while it writes the frame."""
+    """Add a commit frame without valid checksums, like a writer that is killed while it writes the frame."""
     crashed(path, shm=True)
     with open(f"{path}-wal", "r+b") as stream:
         salts = stream.read(24)[16:]

@@ -384,7 +384,7 @@ def test_a_new_database_is_not_taken_for_the_earlier_one(path: str) -> None:
 def test_nothing_is_restored_to_a_mount_point_without_its_file_system(
     path: str, monkeypatch: pytest.MonkeyPatch, act: bool, method: str
 ) -> None:
-    """The real database may be on the disk that is not mounted, and undamaged."""
+    """The undamaged database may be on the disk that is not mounted."""
     sqlite_samples.closed(path)
     backup = f"{path}.backup_20260301T000000Z"
     shutil.copy(path, backup)

@@ -1303,7 +1303,7 @@ def test_a_wrong_health_check_names_the_setting_to_correct():
         [refused(204)],
         # The service reports that it is not healthy.
         [shown(b'{"status": "degraded"}')],
-        # Perhaps another process than the service answers.
+        # Perhaps another program answers instead of the service.
         [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": []}]}],
         [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}],
         [
@@ -1675,7 +1675,7 @@ def test_details_of_a_locked_database():
         ([{"certificate": EXPIRED}], "expired"),
         ([{"certificate": {"not_yet_valid": True}}], "not_yet_valid"),
         ([{"answer": {"https": {"certificate": EXPIRED}}}], "served_expired"),
-        # The certificate file could not be read, so it may be newer than the served certificate, or not.
+        # The certificate file could not be read, so it is unknown whether it is newer than the served certificate.
         ([{"answer": {"https": {"certificate": EXPIRED}}}, {"certificate": {"error": "timed out"}}], "expired"),
         ([FALLEN_BACK, {"certificate": {"exists": False}}], "missing"),
         ([FALLEN_BACK, {"certificate": {"readable_by_service": False}}], "unreadable"),

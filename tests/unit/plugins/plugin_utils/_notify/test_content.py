@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The content of a notification: facts and bodies of webhooks."""
+"""The content of a notification: its facts, and the bodies of webhooks."""
 
 from __future__ import annotations
 
