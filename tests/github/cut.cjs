@@ -1,4 +1,4 @@
-// Usage: node cut.cjs FOLDER. Extracts the operations on issues and comments from GitHub's description of its API.
+// Extracts the operations on issues and their comments from GitHub's description of its API. Usage: node cut.cjs FOLDER
 "use strict";
 const fs = require("node:fs");
 const path = require("node:path");
