@@ -16,25 +16,29 @@ DOCUMENTATION = r"""
 ---
 short_description: Watch the service and report each outage once
 description:
-  - Probes the service every few seconds and counts failures in a row. Sends an event only if an action is needed, not
-    for each answer.
-  - C(event.outage.act) is V(triage) after O(warning_after) failures in a row; V(recover) after O(critical_after), or as
-    soon as a probe fails and the process is gone; V(restored) after O(restored_after) healthy answers in a row. During
-    an outage, no event is repeated, except with O(again_after).
+  - Probes the service every few seconds and counts consecutive failures. Sends an event only if an action is needed,
+    not for each answer.
+  - C(event.outage.act) is the action. V(triage) is sent after O(warning_after) consecutive failures. V(recover) is sent
+    after O(critical_after) consecutive failures, or as soon as a probe fails and the process is gone. V(restored) is
+    sent after O(restored_after) consecutive healthy answers. During an outage, no event is repeated unless
+    O(again_after) is set.
   - C(event.outage) also has C(host), C(severity), C(consecutive_failures), C(process), C(summary) and
-    C(first_failure_at). C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to it.
+    C(first_failure_at). C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to that host.
 options:
   targets:
     description:
-      - The services, each with C(host) (its name in the inventory) and C(endpoints) (C(name), C(url), and optionally
-        C(required), C(validate_certs), C(ca_path), as for the module C(health_probe)).
-      - C(process) (C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file), C(ports)) describes the process.
-        With it, the watch also checks if the process is gone. With C(state_dir), no event is sent during a maintenance
-        window.
-      - C(over) is the command prefix to run a command on that host, V([ssh, -o, BatchMode=yes, HOST]). Without it, this
-        machine is checked. With it, C(process.manager) must be V(systemd).
-      - C(as_root) is the prefix for the only command that needs root there, V([sudo, -n]). This command is C(cat --
-        STATE_DIR/maintenance.json).
+      - The services to watch. Each item is a dictionary with C(host), C(endpoints), and optionally C(process),
+        C(state_dir), C(over) and C(as_root).
+      - C(host) is the name of the host in the inventory.
+      - C(endpoints) is a list of dictionaries with C(name), C(url), and optionally C(required), C(validate_certs) and
+        C(ca_path), as for the C(health_probe) module.
+      - C(process) describes the process of the service, with C(manager), C(unit), C(app_dir), C(command), C(user),
+        C(pid_file) and C(ports). If it is set, the watch also checks if the process is gone.
+      - C(state_dir) is the state folder on the host. If it is set, no event is sent during a maintenance window.
+      - C(over) is the prefix for commands that run on the host, for example V([ssh, -o, BatchMode=yes, HOST]). If it is
+        set, C(process.manager) must be V(systemd). If it is not set, the watch checks the machine on which it runs.
+      - C(as_root) is the prefix for the only command that needs root on the host, for example V([sudo, -n]). This
+        command is C(cat -- STATE_DIR/maintenance.json).
     type: list
     elements: dict
     required: true
@@ -43,7 +47,7 @@ options:
     type: float
     default: 2
   timeout:
-    description: Time limit of one request, in seconds.
+    description: Timeout of one request, in seconds.
     type: float
     default: 5
   ok_statuses:
@@ -52,15 +56,15 @@ options:
     elements: str
     default: [ok]
   warning_after:
-    description: Failures in a row that start a triage.
+    description: Number of consecutive failures that start a triage.
     type: int
     default: 3
   critical_after:
-    description: Failures in a row that start a recovery.
+    description: Number of consecutive failures that start a recovery.
     type: int
     default: 5
   restored_after:
-    description: Healthy answers in a row after which the next failure is a new outage.
+    description: Number of consecutive healthy answers after which the next failure is a new outage.
     type: int
     default: 5
   again_after:
