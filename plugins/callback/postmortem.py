@@ -20,9 +20,9 @@ description:
     same incident.
   - While a task is still running, a line on the standard error output reports that task every O(progress) seconds.
   - A run that opens no incident writes no file. In check mode nothing is written.
-  - The timeline contains only named keys of the results of this collection's own modules. For tasks with C(no_log), it
-    contains only the status, the time and the task's name as written in the playbook. Arguments, loop items, and the
-    values of variables in names are never recorded.
+  - The timeline contains only allowlisted keys from the results of this collection's own modules. For tasks with
+    C(no_log), it contains only the status, the time and the task's name as written in the playbook. Arguments, loop
+    items, and the values of variables in names are never recorded.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:
@@ -39,7 +39,7 @@ options:
         key: dir
   language:
     description:
-      - Language of the documents and of the summary. The variable C(postmortem_language) of the playbook has priority.
+      - Language of the documents and of the summary. The playbook variable C(postmortem_language) has priority.
     type: str
     choices: [en, ja]
     default: en
@@ -51,8 +51,8 @@ options:
         key: language
   timezone:
     description:
-      - Time zone in which times are shown in addition to UTC, for example V(Asia/Tokyo). The variable
-        C(postmortem_timezone) of the playbook has priority.
+      - Time zone in which times are shown in addition to UTC, for example V(Asia/Tokyo). The playbook variable
+        C(postmortem_timezone) has priority.
     type: str
     default: UTC
     version_added: 0.2.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Attributes that every module declares: C(check_mode), C(diff_mode), C(idempotent), C(platform)."""
+    """The attributes that every module declares: check_mode, diff_mode, idempotent and platform."""
 
     DOCUMENTATION = r"""
 options: {}

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documentation of the options for knex, shared by the modules that run knex."""
+"""Documentation of the knex options, shared by the modules that run knex."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The options of C(knex.ARGUMENTS)."""
+    """The options of knex.ARGUMENTS."""
 
     DOCUMENTATION = r"""
 options:
@@ -19,7 +19,7 @@ options:
   db_path:
     description:
       - Path of the database, absolute or relative to O(app_dir).
-      - knex uses this database, even if the knexfile names another one.
+      - knex uses this database, even if the knexfile names another database.
     type: path
     required: true
   user:

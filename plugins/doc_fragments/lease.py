@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options C(run), C(state_dir) and C(call)."""
+    """The options run, state_dir and call."""
 
     DOCUMENTATION = r"""
 options:
@@ -30,7 +30,7 @@ options:
   call:
     description:
       - The name of this call. The action plugin sets this option. Do not set it in a task.
-      - If the connection is lost, the controller repeats the call under the same name. The repeated call waits for the
+      - If the connection is lost, the controller repeats the call with the same name. The repeated call waits for the
         first call and returns its result. No action is repeated.
     type: str
     default: ""

@@ -2,19 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documentation of the option service, shared by the modules that find, start or stop the service's process."""
+"""Documentation of the service option, shared by the modules that find, start or stop the service's process."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The option of C(process.arguments)."""
+    """The option of process.arguments."""
 
     DOCUMENTATION = r"""
 options:
   service:
     description:
-      - The service's process. The role P(itsm_nexus.runbook.nexus#role) builds this dictionary from its own variables,
+      - The service's process. The P(itsm_nexus.runbook.nexus#role) role builds this dictionary from its own variables,
         as C(nexus_service).
       - A module ignores the suboptions that it does not need.
     type: dict

@@ -11,7 +11,7 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Takes the names of variables and returns the value of the first one that can be evaluated.
+  - Takes the names of variables and returns the value of the first variable that can be evaluated.
   - If a variable cannot be evaluated, for example because a filter fails, the next variable is tried. The error is not
     shown, because it may quote a secret.
 options:

@@ -16,8 +16,8 @@ description:
   - Symbolic links are never followed, whether they are files or folders on a path. Files with several hard links are
     left alone.
   - Nothing in O(state_dir) is touched, because this folder contains the evidence.
-  - Databases in use and their C(-wal), C(-shm) and C(-journal) are never touched. If a glob matches copies of a
-    database, the newest complete copy is always kept.
+  - Databases in use are never touched, and neither are their C(-wal), C(-shm) and C(-journal) files. If a glob matches
+    copies of a database, the newest complete copy is always kept.
   - Fails only if a parameter is invalid or a file system cannot be checked. RV(skipped) lists the files that were left
     alone.
 extends_documentation_fragment:
@@ -59,7 +59,7 @@ options:
         description:
           - An absolute path with wildcards. C(*), C(?) and C([...]) match within one name, but never a leading dot.
             C(**) matches any number of folders.
-          - A pattern is refused if it names no folder, or if it matches system files (below V(/etc), V(/usr) and
+          - A pattern is refused if it does not name a folder, or if it matches system files (below V(/etc), V(/usr) and
             similar folders). It is also refused if it matches all folders in a shared folder (V(/home), V(/var),
             V(/var/lib) and similar).
         type: str
@@ -67,19 +67,20 @@ options:
       keep:
         description:
           - Number of newest files to keep. If some of the files are complete copies of a database, the same number of
-            the newest such copies is also kept, but at least one.
+            the newest copies is also kept, and at least one copy.
         type: int
         default: 0
   protect:
     description:
       - Absolute paths that are never touched. A database is protected together with its C(-wal), C(-shm) and
-        C(-journal), and a folder together with its content.
+        C(-journal) files, and a folder together with its content.
     type: list
     elements: path
     default: []
   truncate_only:
     description:
-      - Files that are truncated and never removed. Use it for files that a service opens by name with its own rights.
+      - Files that are truncated and never removed. Use this option for files that a service opens by name with its own
+        permissions.
     type: list
     elements: path
     default: []

@@ -12,9 +12,9 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Fails if O(problems) is not empty. The callback P(itsm_nexus.runbook.postmortem#callback) records the problems and
-    shows them in the closing summary. It does not do this for C(ansible.builtin.fail) and C(ansible.builtin.assert). A
-    problem must not contain a secret.
+  - Fails if O(problems) is not empty. The P(itsm_nexus.runbook.postmortem#callback) callback records the problems and
+    shows them in the closing summary. It does not do this for the messages of C(ansible.builtin.fail) and
+    C(ansible.builtin.assert). A problem must not contain a secret.
   - The module runs on the controller and needs no connection.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes

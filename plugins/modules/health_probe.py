@@ -12,9 +12,10 @@ version_added: 0.1.0
 description:
   - Probes all endpoints of the service in parallel and checks its process. The module repeats the probes until the
     verdict is clear. If the service is unhealthy, the module still succeeds and reports this in RV(healthy).
-  - An endpoint is good if it answers 200 with a JSON body whose C(status) is one of O(ok_statuses). It is also good if
-    it answers 429, because a rate limit proves that the service works. Each request ends after O(timeout), even if the
-    server accepts the connection and sends nothing or only single bytes. Proxy settings in the environment are ignored.
+  - An endpoint is healthy if it answers 200 with a JSON body whose C(status) is one of O(ok_statuses). It is also
+    healthy if it answers 429, because a rate limit proves that the service works. Each request ends after O(timeout),
+    even if the server accepts the connection and sends nothing or only single bytes. Proxy settings in the environment
+    are ignored.
   - The module is not named C(health_info) because it can change the host. With O(open=true), it opens the incident, and
     it may take over a pending restart from systemd.
 extends_documentation_fragment:
@@ -25,7 +26,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   endpoints:
-    description: The endpoints to probe. The service is healthy if every required endpoint is good.
+    description: The endpoints to probe. The service is healthy if every required endpoint is healthy.
     type: list
     elements: dict
     required: true
@@ -39,11 +40,11 @@ options:
         type: str
         required: true
       required:
-        description: If true, a bad answer of this endpoint makes the service unhealthy.
+        description: If true, a failed probe of this endpoint makes the service unhealthy.
         type: bool
         default: true
       validate_certs:
-        description: If true, an untrusted or expired certificate, or one for another name, makes the endpoint bad.
+        description: If true, the probe fails if the certificate is untrusted, has expired, or is for another name.
         type: bool
         default: false
       ca_path:
@@ -53,13 +54,13 @@ options:
   mode:
     description:
       - V(watch) ends with the verdict healthy at the first healthy answer. It ends with the severity V(critical) after
-        O(critical_after) failures in a row. It ends with the severity V(emergency) at a bad answer if the process is
-        gone.
-      - V(await) is for the time after a start. It probes until all endpoints are good, for at most O(deadline) seconds.
-        It ends early if the process is gone and no start is pending, or if systemd restarted the process and it ended
-        again.
-      - V(hold) probes O(count) times. It ends with the verdict unhealthy at the first bad answer, or if the process IDs
-        change.
+        O(critical_after) consecutive failures. It ends with the severity V(emergency) at a failed probe if the process
+        is gone.
+      - V(await) is for the time after a start. It probes until all endpoints are healthy, for at most O(deadline)
+        seconds. It ends early if the process is gone and no start is pending, or if systemd restarted the process and
+        it ended again.
+      - V(hold) probes O(count) times. It ends with the verdict unhealthy at the first failed probe, or if the process
+        IDs change.
       - With O(run), V(await) records the time of the first healthy answer in the incident. V(hold) removes this time if
         the stability check fails. So the end of the outage is recorded even if the run is killed between these two
         checks.
@@ -80,11 +81,11 @@ options:
     type: float
     default: 1.0
   warning_after:
-    description: Number of failures in a row for the severity V(warning).
+    description: Number of consecutive failures for the severity V(warning).
     type: int
     default: 3
   critical_after:
-    description: Number of failures in a row for the severity V(critical). This number must not be less than
+    description: Number of consecutive failures for the severity V(critical). This number must not be less than
       O(warning_after).
     type: int
     default: 5
@@ -93,13 +94,13 @@ options:
     type: float
     default: 60.0
   count:
-    description: Number of healthy answers in a row for O(mode=hold).
+    description: Number of consecutive healthy answers for O(mode=hold).
     type: int
     default: 6
   login:
     description:
-      - A login that is tried once when all endpoints are good, with O(mode=await) and O(mode=hold). If the login fails,
-        the service is unhealthy. The answer to the login is discarded.
+      - A login that is tried once when all endpoints are healthy, with O(mode=await) and O(mode=hold). If the login
+        fails, the service is unhealthy. The answer to the login is discarded.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
     type: dict
     suboptions:
@@ -126,7 +127,7 @@ options:
   remember:
     description:
       - If true, O(mode=watch) and O(mode=hold) save the time when the service was last healthy in O(state_dir).
-        M(itsm_nexus.runbook.incident) uses this time as the last good sign before an outage. If the time cannot be
+        M(itsm_nexus.runbook.incident) uses this time as the last sign of health before an outage. If the time cannot be
         saved, no error is reported.
       - In check mode, nothing is saved.
     type: bool
@@ -249,17 +250,17 @@ severity:
     - With O(mode=watch), V(unreachable) means that the host could not be checked, because there is no connection or the
       host did not answer within the task's C(timeout). The state of the service is then unknown.
     - With O(mode=watch), V(warning) may also mean that the service answers again after O(warning_after) or more
-      failures in a row.
+      consecutive failures.
   returned: success
   type: str
   sample: emergency
 consecutive_failures:
-  description: Number of failures in a row at the end of the probes.
+  description: Number of consecutive failures at the end of the probes.
   returned: success
   type: int
   sample: 1
 max_consecutive_failures:
-  description: Highest number of failures in a row.
+  description: Highest number of consecutive failures.
   returned: success
   type: int
   sample: 1
@@ -321,7 +322,8 @@ opened:
   type: dict
   sample: null
 signs:
-  description: The last good and the first bad answer, in the format of O(itsm_nexus.runbook.incident#module:signs).
+  description: The last healthy answer and the first failed probe, in the format of
+    O(itsm_nexus.runbook.incident#module:signs).
   returned: success
   type: list
   elements: dict

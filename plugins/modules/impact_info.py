@@ -27,7 +27,7 @@ options:
   user:
     description:
       - The user that the service runs as. If users other than root can change the database's folder, the database is
-        read with the rights of this user, never with those of root.
+        read with the permissions of this user, never as root.
       - Defaults to the owner of that folder.
     type: str
     default: ""
@@ -48,7 +48,7 @@ options:
     type: str
     required: true
   time_budget:
-    description: Time limit in seconds for both the query and the log.
+    description: Time limit in seconds for the query and the log together.
     type: float
     default: 5.0
 extends_documentation_fragment:

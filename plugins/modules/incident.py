@@ -47,7 +47,7 @@ options:
       - Use V(closed) with an empty O(run) if a probe found the service healthy. The open incident is closed with
         RV(outcome=resolved_manually), unless a run is working on it. If a start by an earlier run or by systemd ended
         the outage, RV(outcome) is different. See O(serving_since) and O(serving_restarts).
-      - Use V(resolved) before V(closed) if contacts have to be notified that the outage is over. The call returns a
+      - Use V(resolved) before V(closed) if contacts have to be notified that the outage has ended. The call returns a
         run, which has the lease. The incident stays open until a call with V(closed) and that O(run). If the run is
         killed before that call, the next run notifies the contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. The call does not fail if
@@ -93,7 +93,7 @@ options:
     type: float
     default: 3600.0
   restart_limit:
-    description: If the service was started this many times within O(window), RV(crash_loop) reports that another start
+    description: Number of starts of the service within O(window) after which RV(crash_loop) reports that another start
       would not help.
     type: int
     default: 3
@@ -229,8 +229,8 @@ options:
     version_added: 0.2.0
   said_at:
     description:
-      - With O(serving_since), the time of the log line in which that process reports that it serves. If no probe saw
-        the first healthy answer, this is the end of the outage.
+      - With O(serving_since), the time of the log line in which that process reports that it is serving. If no probe
+        saw the first healthy answer, this is the end of the outage.
     type: str
     version_added: 0.2.0
   outcome:
@@ -246,7 +246,7 @@ options:
     default: ""
     version_added: 0.2.0
   notified:
-    description: The notifications, as the role P(itsm_nexus.runbook.escalation#role) returns them.
+    description: The notifications, as the P(itsm_nexus.runbook.escalation#role) role returns them.
     type: list
     elements: dict
     default: []
@@ -342,8 +342,8 @@ outage_started_at:
   type: str
 outage_started:
   description:
-    - The period in which the outage began, from C(earliest) (the last good sign) to C(latest) (the first bad sign).
-      C(earliest_source) and C(source) are the sources of these two times.
+    - The period in which the outage began, from C(earliest) (the last sign of health) to C(latest) (the first sign of
+      failure). C(earliest_source) and C(source) are the sources of these two times.
   returned: always
   type: dict
 outage_seconds:
@@ -427,8 +427,8 @@ data:
       kinds of damage that a person has accepted. C(reasons) are the reasons for the state, and C(checked_at) is the
       time of the last check.
     - C(unseen) is true if a triage could not count the rows, because the database was not found or was damaged. C(loss)
-      shows whether a recovery of the database
-      lost rows (V(none), V(known) or V(unknown)). Both are missing if they do not apply.
+      shows whether a database recovery lost rows (V(none), V(known) or V(unknown)). Both keys are missing if they do
+      not apply.
   returned: always
   type: dict
   version_added: 0.2.0

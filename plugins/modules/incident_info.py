@@ -32,7 +32,7 @@ options:
     type: float
     default: 3600.0
   restart_limit:
-    description: If the service was started this many times within O(window), RV(crash_loop) reports that another start
+    description: Number of starts of the service within O(window) after which RV(crash_loop) reports that another start
       would not help.
     type: int
     default: 3
@@ -76,8 +76,8 @@ outage_started_at:
   type: str
 outage_started:
   description:
-    - The period in which the outage began, from C(earliest) (the last good sign) to C(latest) (the first bad sign).
-      C(earliest_source) and C(source) are the sources of these two times.
+    - The period in which the outage began, from C(earliest) (the last sign of health) to C(latest) (the first sign of
+      failure). C(earliest_source) and C(source) are the sources of these two times.
   returned: always
   type: dict
 outage_seconds:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: knex_migrate
-short_description: Apply the migrations of the service's schema, or release their stale lock
+short_description: Apply the migrations of the service's schema, or release a stale migration lock
 version_added: 0.1.0
 description:
   - Applies the pending migrations, or releases the lock that a killed migration left.

@@ -51,8 +51,8 @@ options:
   db_path:
     description:
       - The SQLite database of the service, absolute or relative to O(service.app_dir).
-      - If the database is missing or empty and its C(-wal) is not empty, the service is not started. The start would
-        delete that C(-wal).
+      - If the database is missing or empty and its C(-wal) file is not empty, the service is not started. The start
+        would delete the C(-wal) file.
     type: str
     default: ""
   stop_timeout:
@@ -70,7 +70,7 @@ options:
     default: []
     version_added: 0.2.0
   signs:
-    description: Signs that are recorded together with O(attempts), in the format of
+    description: Signs of health and of failure that are recorded together with O(attempts), in the format of
       O(itsm_nexus.runbook.incident#module:signs).
     type: list
     elements: dict

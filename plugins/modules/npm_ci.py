@@ -10,7 +10,7 @@ module: npm_ci
 short_description: Install C(node_modules) from the lock file, and keep the old modules until the new ones load
 version_added: 0.1.0
 description:
-  - Checks whether the installed modules agree with the lock file and whether the native drivers load. If one of these
+  - Checks whether the installed modules match the lock file and whether the native drivers load. If one of these
     checks fails, the modules are installed again.
   - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs C(npm ci) in a temporary
     folder below O(app_dir), loads the native drivers from there, and then renames the new tree into place. If one of
@@ -76,9 +76,9 @@ options:
     default: 600
   build_only:
     description:
-      - Whether to only build and load a new tree, if one is needed. The new tree is kept next to the current one. If
-        C(package.json) and C(package-lock.json) have not changed, the next call without this option puts the new tree
-        in place.
+      - Whether to only build and load a new tree, if a new tree is needed. The new tree is kept next to the current
+        tree. If C(package.json) and C(package-lock.json) have not changed, the next call without this option puts the
+        new tree in place.
       - Use this option to stop the service only after the build has succeeded.
     type: bool
     default: false

@@ -12,9 +12,9 @@ version_added: 0.1.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Reads the timelines that the callback P(itsm_nexus.runbook.postmortem#callback) wrote to a folder on the controller,
-    including those of killed runs. Writes the Markdown, JSON and HTML documents of their incidents, and an index, to
-    the same folder.
+  - Reads the timelines that the P(itsm_nexus.runbook.postmortem#callback) callback wrote to a folder on the controller,
+    including the timelines of killed runs. Writes the Markdown, JSON and HTML documents of their incidents, and an
+    index, to the same folder.
   - Runs on the controller and writes nothing outside of that folder.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -53,7 +53,7 @@ options:
   timezone:
     description:
       - Time zone in which times are shown in addition to UTC. Defaults to the time zone of the incident, or else to the
-        one in the callback's configuration.
+        time zone in the callback's configuration.
     type: str
     default: ""
     version_added: 0.2.0
@@ -105,6 +105,6 @@ documents:
       description: When the outage was detected.
       type: str
     changed:
-      description: True if a document was written. In check mode, true if a run would write one.
+      description: True if a document was written. In check mode, true if a run would write a document.
       type: bool
 """

@@ -133,7 +133,7 @@ gone:
   elements: int
   sample: []
 remaining:
-  description: The processes that still listen on the ports, or lock the database (then C(port) is V(null)).
+  description: The processes that still listen on the ports or lock the database. For a lock, C(port) is V(null).
   returned: success
   type: list
   elements: dict

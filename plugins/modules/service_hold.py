@@ -51,7 +51,8 @@ options:
   statement:
     description:
       - Why the data are no longer in doubt, for O(state=released).
-      - V(sound) means that a check found the database sound. V(accepted) means that a person accepts its state.
+      - V(sound) means that a check found the database sound. V(accepted) means that a person accepts the state of the
+        database.
     type: str
     choices: [sound, accepted]
     default: sound

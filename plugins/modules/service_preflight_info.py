@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_preflight_info
-short_description: Check whether the inventory's settings of the service are valid on this host
+short_description: Check whether the service's settings in the inventory are valid on this host
 version_added: 0.1.0
 description:
-  - Compares the variables of the role P(itsm_nexus.runbook.nexus#role) with the host, in one round trip, before any
+  - Compares the variables of the P(itsm_nexus.runbook.nexus#role) role with the host, in one round trip, before any
     change. The name of each variable is C(nexus_) followed by the name of the parameter or of the suboption of
     O(service).
-  - An invalid value does not fail the module, but is returned in RV(problems). So a parameter may have any type.
+  - An invalid value does not fail the module, but is returned in RV(problems). So parameters accept values of any type.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -113,7 +113,7 @@ ok:
   sample: false
 problems:
   description:
-    - The invalid values, each with a line C(message) that names the allowed values. C(messages) contains C(message) as
+    - The invalid values, each with a C(message) that names the allowed values. C(messages) contains C(message) as
       a translatable message.
   returned: success
   type: list
@@ -128,7 +128,7 @@ problems:
           values: {variable: nexus_app_dir, value: "'ITSM-System'", why: {id: reason.setting.absolute, values: {}}}
 mismatches:
   description:
-    - Settings of the inventory for which the service itself uses another value (C(found)). An example is a database
+    - Settings in the inventory that differ from the value that the service uses (C(found)). An example is a database
       path in the variable O(db_path_variable) of the service's environment.
   returned: success
   type: list
@@ -147,7 +147,7 @@ silent:
   sample: [nexus_app_dir]
   version_added: 0.2.0
 resolved:
-  description: The resolved values.
+  description: Values that the module determined on the host.
   returned: success
   type: dict
   contains:

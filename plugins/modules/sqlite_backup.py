@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_backup
-short_description: Make a verified backup of a SQLite database, live or crashed, including its WAL
+short_description: Make a verified backup of a SQLite database and its WAL, in use or after a crash
 version_added: 0.1.0
 description:
   - Copies the database with SQLite's backup interface, as one snapshot that includes the content of the WAL. The copy
@@ -16,7 +16,8 @@ description:
   - The database itself is only read, by a process that cannot write to it. The module leaves no file next to the
     database.
   - With O(evidence=true), the database, its WAL, its WAL index and its journal are copied byte for byte instead,
-    whatever their state. The module fails if a process has them open, because the copies would then be inconsistent.
+    regardless of their state. The module fails if a process has them open, because the copies would then be
+    inconsistent.
   - If the database is damaged or cannot be opened, or if its WAL has lost frames, the module fails and leaves no file
     at the destination.
 options:
@@ -61,7 +62,7 @@ options:
   user:
     description:
       - The user that the service runs as. If users other than root can change a folder, the module uses files in that
-        folder with the rights of this user, never with those of root.
+        folder with the permissions of this user, never as root.
       - Defaults to the owner of that folder.
     type: str
     version_added: 0.2.0

@@ -28,7 +28,7 @@ options:
       - The checks of SQLite to run.
       - V(quick) checks the structure of every page. V(integrity) also checks the content of indexes and UNIQUE
         constraints, and takes about eight times as long. V(foreign_keys) searches for rows whose parent is missing.
-        Such a row is only a warning, because it is a fault of the application.
+        Such a row is only a warning, because it is an error of the application.
       - If only V(integrity) is requested and there is no time for it, RV(checks) contains the result of V(quick).
     type: list
     elements: str
@@ -52,7 +52,7 @@ options:
   user:
     description:
       - The user that the service runs as. If users other than root can change a folder, the module uses files in that
-        folder with the rights of this user, never with those of root.
+        folder with the permissions of this user, never as root.
       - Defaults to O(owner) or, if O(owner) is empty, to the owner of that folder.
     type: str
     version_added: 0.2.0

@@ -10,11 +10,11 @@ module: sqlite_owner
 short_description: Give a SQLite database back to its user after a command that ran as root changed its owner
 version_added: 0.2.0
 description:
-  - Changes the owner of a database, of its -wal and of its -shm from root to O(user). Their group becomes the primary
-    group of that user. Nothing else is changed.
-  - Fails without any change if one of these files is a link, has a second name, belongs to neither root nor O(user),
-    denies its owner access, or does not begin like a SQLite file. It also fails if the folder, or anything else in it,
-    does not belong to O(user).
+  - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user). The group of these
+    files becomes the primary group of that user. Nothing else is changed.
+  - Fails without any change if one of these files is a link, has several hard links, belongs to neither root nor
+    O(user), denies its owner access, or does not begin like a SQLite file. It also fails if the folder, or anything
+    else in it, does not belong to O(user).
 options:
   path:
     description: Absolute path of the database file.

@@ -69,7 +69,7 @@ options:
     default: {}
   replaced:
     description:
-      - Set this to true if the database is a new one that does not have the rows of the earlier one. See
+      - True if the database is new and lacks the rows of the earlier database. See
         RV(itsm_nexus.runbook.triage_info#module:database_replaced).
       - In this case, O(method=auto) uses neither V(checkpoint) nor V(salvage).
     type: bool
@@ -78,7 +78,7 @@ options:
   owner:
     description:
       - The user that the service runs as, and the owner of a new database. If users other than root can change a
-        folder, the module uses files in that folder with the rights of this user, never with those of root.
+        folder, the module uses files in that folder with the permissions of this user, never as root.
       - Defaults to the owner of that folder.
     type: str
   shell:
@@ -94,7 +94,8 @@ options:
     type: float
     default: 1800.0
 notes:
-  - A salvage runs SQL statements from the damaged file. So the salvage has the rights of O(owner), never those of root.
+  - A salvage runs SQL statements from the damaged file. So it runs as O(owner). If only root can change the database's
+    folder, it runs as the owner of the database.
   - Rows that cannot be assigned to a table are kept in a separate file of the evidence.
 attributes:
   check_mode:
@@ -132,12 +133,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 method:
-  description: The method that was applied, or that a run would apply. Null if none is possible.
+  description: The method that was applied, or that a run would apply. Null if no method is possible.
   returned: success
   type: str
   sample: salvage
 reason:
-  description: Why this method was chosen, or why none is possible.
+  description: Why this method was selected, or why no method is possible.
   returned: success
   type: str
   sample: "the sqlite3 shell's .recover restores 328 rows in 2 tables"

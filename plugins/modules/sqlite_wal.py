@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_wal
-short_description: Write the WAL of a SQLite database into the database without loss
+short_description: Checkpoint the WAL of a SQLite database without data loss
 version_added: 0.1.0
 description:
   - Lets SQLite checkpoint the database (C(TRUNCATE)) while no other process has it open, and compares the row counts
@@ -30,7 +30,7 @@ options:
   user:
     description:
       - The user that the service runs as. If users other than root can change a folder, the module uses files in that
-        folder with the rights of this user, never with those of root.
+        folder with the permissions of this user, never as root.
       - Defaults to the owner of that folder.
     type: str
     version_added: 0.2.0

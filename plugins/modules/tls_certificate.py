@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tls_certificate
-short_description: Check whether the service can use its certificate and key, and renew them if it cannot
+short_description: Check whether the service can use its certificate and private key, and renew them if it cannot
 version_added: 0.2.0
 description:
-  - Checks whether the certificate is valid now, whether the key matches the certificate, and whether the service's user
-    may read both.
-  - If a check fails, the module sets the given permissions of the key. If a check still fails, it runs O(command), sets
-    the permissions again and repeats the checks. If no check fails, the module changes nothing.
+  - Checks whether the certificate is valid now, whether the private key matches the certificate, and whether the
+    service's user may read both files.
+  - If a check fails, the module sets the given permissions of the private key. If a check still fails, it runs
+    O(command), sets the permissions again and repeats the checks. If no check fails, the module changes nothing.
   - If a check still fails at the end, the module does not fail. It returns RV(valid=false) and RV(problems).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -32,7 +32,7 @@ options:
     required: true
   key_path:
     description:
-      - Path of the certificate's key file (PEM). Defaults to the file of the same name in the certificate's folder
+      - Path of the private key file (PEM). Defaults to the file of the same name in the certificate's folder
         (C(server.key) for C(server.crt)). If that file does not exist, no key is checked.
     type: path
     default: ""
@@ -50,15 +50,15 @@ options:
     type: float
     default: 120.0
   key_owner:
-    description: The required owner of the key.
+    description: The required owner of the private key.
     type: str
     default: ""
   key_group:
-    description: The required group of the key.
+    description: The required group of the private key.
     type: str
     default: ""
   key_mode:
-    description: The required mode of the key, in octal, such as V(0640). The mode must not give any permission to
+    description: The required octal mode of the private key, such as V(0640). The mode must not give any permission to
       others.
     type: str
     default: ""
@@ -107,13 +107,13 @@ not_after:
   type: str
   sample: "2026-05-31T00:00:00.000Z"
 repaired:
-  description: True if the permissions of the key were changed. In check mode, true if a run would change them.
+  description: True if the permissions of the private key were changed. In check mode, true if a run would change them.
   returned: success
   type: bool
   sample: false
 renewed:
-  description: True if the command changed the certificate or the key. In check mode, true if a run would start the
-    command.
+  description: True if the command changed the certificate or the private key. In check mode, true if a run would start
+    the command.
   returned: success
   type: bool
   sample: true

@@ -14,7 +14,7 @@ description:
     ports and their answers, the disk, the memory, the kernel's messages about low memory, the log file, the journal,
     the certificate, the database, core dumps, Node, and the names of the environment variables. Each of these parts has
     its own time limit. RV(parts) shows which parts could not be collected.
-  - Names the causes in RV(findings). The first one is the most urgent. A healthy host has no findings.
+  - Returns the causes in RV(findings), the most urgent first. A healthy host has no findings.
   - With O(incident), the module saves the facts as the evidence bundle of that incident, in a folder that only its
     owner can read. With O(run) as well, the module may also hold or release the service. See RV(hold).
   - Passwords, tokens, keys and the values of the service's secret variables are removed from everything that the module
@@ -50,8 +50,8 @@ options:
     type: str
     default: ""
   tls_key_path:
-    description: Path of the key of that certificate. If neither this option nor a variable of the service names the
-      key, the file with the certificate's name and the ending C(.key) is used.
+    description: Path of the certificate's private key. If neither this option nor a variable of the service names the
+      private key, the module uses the file with the certificate's name and the extension C(.key).
     type: str
     default: ""
   https_port:
@@ -103,13 +103,13 @@ options:
     default: 20971520
   evidence_keep:
     description:
-      - Evidence is kept for this number of newest incidents. V(0) means that the number is not limited.
+      - Number of incidents, counted from the newest, whose evidence is kept. V(0) means that the number is not limited.
       - The evidence of O(incident) and of the open incident is never removed. Files in these folders that the module
         did not create are kept too.
     type: int
     default: 50
   evidence_keep_days:
-    description: Evidence is kept for this number of days. V(0) means that the age is not limited.
+    description: Number of days for which evidence is kept. V(0) means that the age is not limited.
     type: float
     default: 365.0
   deadline:
@@ -122,14 +122,15 @@ options:
     default: 5.0
   database_timeout:
     description:
-      - Time limit in seconds for a second check of the database. It is run if the first check does not finish within
-        O(deadline).
+      - Time limit in seconds for a second check of the database. The second check is made if the first check does not
+        finish within O(deadline).
       - If the second check does not finish in time either, the finding is V(db_unchecked), and the service is not
         started. If the disk of the database does not answer, there is no second check.
     type: float
     default: 300.0
   window:
-    description: Logs are read from this many seconds before the unit ended or, if it has not ended, before now.
+    description: Length of the triage window, in seconds. It is counted back from the end of the unit or, if the unit
+      has not ended, from now. Older log lines are not read.
     type: int
     default: 600
   log_lines:
@@ -259,7 +260,7 @@ findings:
       description: The cause that led to this one, or V(null) if there is none.
       type: str
     past:
-      description: True if the cause no longer exists. Such a cause comes after all current ones.
+      description: True if the cause no longer exists. Such a cause is listed after all current causes.
       type: bool
       version_added: 0.2.0
   sample:
@@ -364,7 +365,7 @@ facts:
     journal:
       description: >-
         C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) and C(last_success_at) as in C(log),
-        and the lines of systemd as C(starts), C(exits), C(control_exits), C(stops),
+        and systemd's lines as C(starts), C(exits), C(control_exits), C(stops),
         C(results), C(start_limit).
       type: dict
     certificate:
@@ -415,10 +416,10 @@ facts:
       type: dict
     ownership:
       description: >-
-        The owners of the C(database), its -wal, its -shm and their C(folder). C(denied) lists paths that the C(user) of
-        the service may not use, each with C(path), C(owner), C(group) and C(mode). C(foreign) lists the database files
-        that belong to another user, and C(others) the other entries of the folder that belong to another user.
-        C(read_only) is true if the file system is read-only.
+        The owners of the C(database), its C(-wal) and C(-shm) files, and their C(folder). C(denied) lists paths that
+        the C(user) of the service may not use, each with C(path), C(owner), C(group) and C(mode). C(foreign) lists the
+        database files that belong to another user, and C(others) the other entries of the folder that belong to another
+        user. C(read_only) is true if the file system is read-only.
       type: dict
     settings:
       description: The variables of O(settings), each with C(variable), C(value), C(message), C(messages).
@@ -489,7 +490,7 @@ rows_before:
   type: dict
   version_added: 0.2.0
 rows_missing:
-  description: Tables with fewer rows than at the last good count, each with the rows before and now.
+  description: Tables with fewer rows than in the last good count, each with the row counts before and now.
   returned: always
   type: dict
   version_added: 0.2.0

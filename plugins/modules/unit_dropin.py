@@ -7,8 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: unit_dropin
-short_description: Set a memory limit, a heap size or variables for the service's unit, permanently or until a given
-  time
+short_description: Set a memory limit, a heap size or environment variables for the service's unit
 version_added: 0.2.0
 description:
   - Writes a drop-in with its own name for a systemd unit, reloads systemd, and checks that the settings apply to the
@@ -51,7 +50,7 @@ options:
     type: int
     default: 0
   environment:
-    description: Variables for the service, without secrets. These variables override those of the unit.
+    description: Environment variables for the service, without secrets. These variables override those of the unit.
     type: dict
     default: {}
   until:
@@ -95,7 +94,7 @@ memory_max:
   type: int
   sample: 1073741824
 variables:
-  description: The variables that the drop-in sets.
+  description: The environment variables that the drop-in sets.
   returned: success
   type: dict
   sample: {NODE_OPTIONS: "--enable-source-maps --max-old-space-size=768"}
