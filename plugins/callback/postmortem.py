@@ -19,7 +19,7 @@ description:
     a summary is shown on the screen. C(<dir>/index.html) lists all postmortems. One document contains all runs on the
     same incident.
   - While a task is still running, a line on the standard error output reports that task every O(progress) seconds.
-  - A run that opens no incident writes no file. In check mode nothing is written.
+  - If the run opens no incident, or in check mode, no files are written.
   - The timeline contains only allowlisted keys from the results of this collection's own modules. For tasks with
     C(no_log), it contains only the status, the time and the task's name as written in the playbook. Arguments, loop
     items, and the values of variables in names are never recorded.

@@ -16,7 +16,7 @@ description:
     shown, because it may quote a secret.
 options:
   _terms:
-    description: The names of the variables. The first one is preferred.
+    description: The names of the variables. The first variable is preferred.
     type: list
     elements: str
     required: true

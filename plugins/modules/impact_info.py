@@ -12,7 +12,7 @@ version_added: 0.2.0
 description:
   - Runs one query on the database, in a process that cannot write and has a time limit. Counts the requests that an
     access log recorded during the outage.
-  - An unknown number is null, and the reason is returned with it. The module fails only if its parameters are invalid.
+  - If a number is unknown, it is null, and the reason is returned. The module fails only if its parameters are invalid.
 options:
   path:
     description: Absolute path of the database.

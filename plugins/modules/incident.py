@@ -39,7 +39,7 @@ seealso:
 options:
   state:
     description:
-      - V(open) opens an incident, or continues the open one, and takes the lease.
+      - V(open) opens an incident, or continues the open incident, and takes the lease.
       - V(attempt) records attempts, findings and notifications, and renews the lease. After the incident is closed, its
         runs can record only O(notified).
       - V(closed) records the outcome and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
@@ -101,8 +101,8 @@ options:
   opened:
     description:
       - With O(state=open), the value of RV(itsm_nexus.runbook.health_probe#module:opened) from a probe that has already
-        opened the incident. The task then returns that result, or fails if the result is a failure, without a
-        connection to the host. If this option is empty, the module runs on the host.
+        opened the incident. The task then does not connect to the host. It returns that result, or fails if the result
+        is a failure. If this option is empty, the module runs on the host.
     type: dict
     default: {}
     version_added: 0.2.0
@@ -217,8 +217,8 @@ options:
       - With O(state=resolved), or with O(state=closed) and an empty O(run), the start time of the process that serves
         now.
       - If the process started right after a recorded start by a run, that run ended the outage (RV(outcome=recovered)).
-        The outage then ended at the first recorded healthy answer. If there is none, it ended at the start of the
-        process, and RV(mitigated_estimated) is true.
+        The outage then ended at the first recorded healthy answer. If there is no such answer, the outage ended at the
+        start of the process, and RV(mitigated_estimated) is true.
     type: str
     version_added: 0.2.0
   serving_restarts:
@@ -239,9 +239,9 @@ options:
     choices: [recovered, recovered_by_systemd, not_recovered, warning, data_in_doubt, login_failed]
   unit:
     description:
-      - The service's unit under systemd, for O(state=open). If systemd has scheduled a restart, the module cancels it,
-        or waits for it if it is due within 1.5 seconds. A timer on the host then starts the unit if this run is killed.
-        If the unit was taken over and has not been started since, the call with O(state=closed) starts it.
+      - The service's unit under systemd, for O(state=open). If systemd has scheduled a restart, the module cancels the
+        restart, or waits if the restart is due within 1.5 seconds. A timer on the host then starts the unit if this run
+        is killed. If the unit was taken over and has not been started since, the call with O(state=closed) starts it.
     type: str
     default: ""
     version_added: 0.2.0

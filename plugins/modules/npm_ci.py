@@ -89,11 +89,11 @@ options:
     default: 0
     version_added: 0.2.0
   node:
-    description: The node program of the service, as an absolute path or a name to be found in E(PATH).
+    description: The node program of the service, as an absolute path or as a name that is looked up in E(PATH).
     type: str
     default: node
   npm:
-    description: The npm program, as an absolute path or a name to be found in E(PATH).
+    description: The npm program, as an absolute path or as a name that is looked up in E(PATH).
     type: str
     default: npm
 notes:

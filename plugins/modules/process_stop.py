@@ -11,7 +11,7 @@ short_description: Stop processes that block the service, if they belong to the 
 version_added: 0.2.0
 description:
   - Stops processes that listen on a port of the service, or lock its database. Each process is identified by its
-    process ID and start time. If another process has that process ID now, it is left alone.
+    process ID and start time. If another process has that process ID now, that process is left alone.
   - A process is stopped only if it verifiably belongs to this application, or if an item of O(policy) matches it. A
     process belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as
     O(service.user).

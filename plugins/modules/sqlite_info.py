@@ -35,8 +35,8 @@ options:
     choices: [quick, integrity, foreign_keys]
     default: [quick]
   row_counts:
-    description: V(true) counts the rows of all tables, V(false) counts none. A list of names counts the rows of these
-      tables.
+    description: V(true) counts the rows of all tables, V(false) counts no rows. A list of names counts the rows of
+      these tables.
     type: raw
     default: true
   baseline:

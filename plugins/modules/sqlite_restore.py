@@ -82,7 +82,7 @@ options:
       - Defaults to the owner of that folder.
     type: str
   shell:
-    description: The sqlite3 shell, as an absolute path or a name to be found in the usual folders.
+    description: The sqlite3 shell, as an absolute path or as a name that is looked up in the usual folders.
     type: str
     default: sqlite3
   time_budget:

@@ -35,7 +35,7 @@ options:
     type: str
     required: true
   state:
-    description: Whether the drop-in exists after the run.
+    description: Whether the drop-in must exist.
     type: str
     choices: [present, absent]
     default: present

@@ -33,10 +33,10 @@ options:
       - C(endpoints) is a list of dictionaries with C(name), C(url), and optionally C(required), C(validate_certs) and
         C(ca_path), as for the C(health_probe) module.
       - C(process) describes the process of the service, with C(manager), C(unit), C(app_dir), C(command), C(user),
-        C(pid_file) and C(ports). If it is set, the watch also checks if the process is gone.
-      - C(state_dir) is the state folder on the host. If it is set, no event is sent during a maintenance window.
-      - C(over) is the prefix for commands that run on the host, for example V([ssh, -o, BatchMode=yes, HOST]). If it is
-        set, C(process.manager) must be V(systemd). If it is not set, the watch checks the machine on which it runs.
+        C(pid_file) and C(ports). With C(process), the watch also checks if the process is gone.
+      - C(state_dir) is the state folder on the host. With C(state_dir), no event is sent during a maintenance window.
+      - C(over) is the prefix for commands that run on the host, for example V([ssh, -o, BatchMode=yes, HOST]). With
+        C(over), C(process.manager) must be V(systemd). Without C(over), the watch checks its own machine.
       - C(as_root) is the prefix for the only command that needs root on the host, for example V([sudo, -n]). This
         command is C(cat -- STATE_DIR/maintenance.json).
     type: list
@@ -69,7 +69,8 @@ options:
     default: 5
   again_after:
     description:
-      - Time in seconds after which the recovery event is sent again if the outage continues. V(0) sends it only once.
+      - Time in seconds after which the recovery event is sent again if the outage continues. V(0) sends the event only
+        once.
     type: float
     default: 0
 """
