@@ -70,7 +70,7 @@ class Run:
 
     def kill(self) -> None:
         """Kill ansible-playbook and its descendants on this machine at once, as if a job's pod were removed."""
-        family = {self.process.pid}
+        family: set[int] = set()
         # Repeat until all processes are frozen, because a running process may start another one.
         while new := _family(self.process.pid) - family or {pid for pid in family if not _is_frozen(pid)}:
             family |= new
@@ -87,8 +87,13 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _is_frozen(pid: int) -> bool:
+    """Return True if a process that got SIGSTOP runs no program code until it gets SIGCONT.
+
+    A process that has just called vfork is in state D until its child runs another program. If the child is stopped
+    first, the process stays in this state.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZX"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "DTZX"
     except OSError:
         return True
 
