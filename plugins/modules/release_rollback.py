@@ -71,7 +71,9 @@ options:
     default: ""
     version_added: 0.2.0
   timeout:
-    description: Time limit for one git command, in seconds.
+    description:
+      - Time limit in seconds for one git command.
+      - Also the limit for reading the applied migrations from the database, if it is below 30.
     type: float
     default: 60.0
 author:

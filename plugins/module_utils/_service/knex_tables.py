@@ -124,12 +124,12 @@ def look_at_files(db_path: str, *, user: Optional[str] = None) -> Tuple[sqlite_f
     return found, holders
 
 
-def read_tables(db_path: str, *, user: Optional[str] = None) -> Tables:
+def read_tables(db_path: str, *, user: Optional[str] = None, timeout: float = READ_SECONDS) -> Tables:
     """Return the content of knex's tables in the database db_path, without changing or creating any file.
 
-    Raises KnexError if the database does not exist or cannot be read.
+    timeout: seconds. Raises KnexError if the database does not exist or cannot be read in time.
     """
-    deadline = time.monotonic() + READ_SECONDS
+    deadline = time.monotonic() + timeout
     for attempt in range(_READ_ATTEMPTS):
         found, holders = look_at_files(db_path, user=user)
         try:

@@ -92,7 +92,8 @@ def _checked(releases: Releases) -> None:
 def _refuse_lost_migrations(releases: Releases, step: Step, there: Set[str]) -> None:
     """Raise Refused if the database has a migration that the target release lacks. there: that release's migrations."""
     try:
-        applied = knex_tables.read_tables(releases.db_path, user=releases.user).names
+        timeout = min(releases.timeout, knex_tables.READ_SECONDS)
+        applied = knex_tables.read_tables(releases.db_path, user=releases.user, timeout=timeout).names
     except knex_tables.KnexError as error:
         raise ReleaseError(error) from error
     missing = [name for name in applied if name not in there]

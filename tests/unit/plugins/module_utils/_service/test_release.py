@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.release_steps import ReleaseError, Releases
 
@@ -146,6 +147,20 @@ def test_a_newer_schema_prevents_the_return(site):
 def test_a_release_without_migrations_keeps_a_schema_with_migrations(site):
     site = site._replace(migrations_dir="elsewhere")
     assert refusal(site).endswith("which does not have 1_users.js, 2_assets.js")
+
+
+@pytest.mark.parametrize(("timeout", "limit"), [(2.0, 2.0), (600.0, 30.0)])
+def test_the_migrations_are_read_within_the_time_limit(linked, monkeypatch, timeout, limit):
+    limits = []
+
+    def read(*_arguments, timeout, **_more):
+        limits.append(timeout)
+        raise knex_tables.KnexError("too late")
+
+    monkeypatch.setattr(knex_tables, "read_tables", read)
+    with pytest.raises(ReleaseError, match="too late"):
+        go(linked._replace(timeout=timeout))
+    assert limits == [limit]
 
 
 def test_the_database_is_not_touched(site):
