@@ -37,7 +37,7 @@ EXAMPLES = r"""
 - name: Refuse an invalid port
   itsm_nexus.runbook.fail_settings:
     problems:
-      - my_port is 'soon', allowed are numbers from 1 to 65535
+      - my_port is 'soon': must be a number from 1 to 65535
   when: my_port | int == 0
 """
 

@@ -83,5 +83,5 @@ error:
   description: Why the message was not accepted, without secrets. Empty if the message was accepted.
   returned: always
   type: str
-  sample: ended with 3
+  sample: ended with exit code 3
 """

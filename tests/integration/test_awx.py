@@ -173,7 +173,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
     left = controller.succeed(awx_state="absent")
-    assert "is kept, with login" in left
+    assert "is kept, because it still contains login" in left
     kept = {kind: awx.names(kind) for kind, things in awx.objects.items() if things and kind != "approvals"}
     assert kept == {
         "organizations": ["Default", ORGANIZATION],
@@ -193,7 +193,10 @@ def test_objects_of_others_are_not_taken_over(controller: Controller) -> None:
     before = dict(theirs)
     done = controller.configure()
     assert done.returncode != 0
-    assert "AWX has job_templates of these names that were not made here: outage_recover." in done.stdout
+    assert (
+        "AWX already has job_templates with these names, which this playbook did not create: outage_recover."
+        in done.stdout
+    )
     assert theirs == before and not awx.objects["teams"] and awx.refused == []
     left = controller.succeed(awx_state="absent")
     assert "is kept, because this playbook did not create it" in left

@@ -256,9 +256,9 @@ def test_invalid_settings_are_refused_at_the_start(desk: Desk) -> None:
     run = desk.play(escalation_contacts=contacts, escalation_language="fr")
     assert run.rc != 0
     for problem in (
-        "escalation_contacts.everyone.channels[0].shape is 'discord', allowed are mattermost, slack, teams",
-        "escalation_rules[0].to names 'dba', allowed are the keys of escalation_contacts: everyone, project_leader",
-        "escalation_language is 'fr', allowed are en, ja",
+        "escalation_contacts.everyone.channels[0].shape is 'discord': must be one of mattermost, slack, teams",
+        "escalation_rules[0].to names 'dba': must be a key of escalation_contacts (everyone, project_leader)",
+        "escalation_language is 'fr': must be one of en, ja",
     ):
         assert problem in run.screen
     assert not desk.state.exists()
@@ -402,7 +402,7 @@ def test_an_invalid_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> N
     if "Notify the leader: " in run.screen:
         assert "project_leader by slack: NOT NOTIFIED, its url cannot be evaluated" in run.screen
         allowed = ", ".join(sorted(path.stem for path in (ROOT / "roles/escalation/tasks/channels").glob("*.yml")))
-        assert f"project_leader by fax: NOT NOTIFIED, its type is 'fax', allowed are {allowed}" in run.screen
+        assert f"project_leader by fax: NOT NOTIFIED, its type is 'fax': must be one of {allowed}" in run.screen
         assert "Could not find or access" not in run.screen
         assert desk.counts() == {**before, **{name: before[name] + 1 for name in ("pager", "http", "mail")}}
     else:

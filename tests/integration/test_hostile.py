@@ -80,7 +80,7 @@ def test_a_host_cannot_choose_commands_of_the_controller(tmp_path: Path) -> None
 def test_a_host_cannot_choose_commands_if_facts_are_variables(tmp_path: Path) -> None:
     screen = play(tmp_path, facts=planted(tmp_path), said="", ANSIBLE_INJECT_FACT_VARS="true")
     assert not (tmp_path / "owned").exists()
-    assert "False | the host itself has set escalation_contacts among its facts" in screen
+    assert "False | the facts of the host set escalation_contacts" in screen
 
 
 TEMPLATES = {

@@ -48,7 +48,9 @@ def _decoded(document: Mapping[str, str]) -> bytes:
     """Decode the content of a document. Raises PostmortemKeepError."""
     name = document["name"]
     if not _NAME.match(name):
-        raise PostmortemKeepError(f"documents[].name is {name!r}: it is not a plain name of a .md, .json or .html")
+        raise PostmortemKeepError(
+            f"documents[].name is {name!r}: must be a plain file name that ends with .md, .json or .html"
+        )
     try:
         return base64.b64decode(document["content"], validate=True)
     except ValueError as error:

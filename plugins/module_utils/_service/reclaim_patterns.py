@@ -81,7 +81,7 @@ def why_not_pattern(pattern: str) -> str:
     if not plain:
         return "must name a folder below the root"
     if plain[0] in _SYSTEM and (plain[:2] != ["usr", "local"] or len(plain) < 3):
-        return f"must not name files of the system, which all files below /{plain[0]} are"
+        return f"must not name system files, and all files below /{plain[0]} are system files"
     if not deepest and (len(plain) < 2 or plain in _SHARED):
         shown = "/".join(plain)
         return f"must name one folder in /{shown}, for example /{shown}/name/{'/'.join(parts[len(plain) :])}"

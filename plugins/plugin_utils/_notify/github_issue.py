@@ -122,7 +122,7 @@ def _digest_mark(document: str) -> str:
 def why_not(target: Target) -> str:
     """Return why a target is invalid, or an empty string if it is valid."""
     if not re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", target.repository):
-        return f"repository is {target.repository!r}: it is owner/name"
+        return f"repository is {target.repository!r}: must have the form owner/name"
     wrong = transports.why_not_url(target.api)
     if wrong:
         return f"api_url {wrong}"

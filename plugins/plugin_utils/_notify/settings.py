@@ -57,7 +57,7 @@ def problems(
     if is_unreadable(contacts):
         return [f"escalation_contacts {UNREADABLE_REASON}"]
     if not isinstance(contacts, Mapping):
-        return [f"escalation_contacts is {_kind(contacts)}, it must be a dictionary of contacts"]
+        return [f"escalation_contacts is {_kind(contacts)}: must be a dictionary of contacts"]
     found: List[str] = []
     for key, contact in contacts.items():
         found += _contact(f"escalation_contacts.{key}", contact, types=sorted(types))
@@ -88,15 +88,15 @@ def _contact(where: str, contact: Any, *, types: Sequence[str]) -> List[str]:
     if is_unreadable(contact):
         return [f"{where} {UNREADABLE_REASON}"]
     if not isinstance(contact, Mapping):
-        return [f"{where} is {_kind(contact)}, allowed are a name or a dictionary with name and channels"]
+        return [f"{where} is {_kind(contact)}: must be a name or a dictionary with name and channels"]
     found = [
-        f"{where} has the unknown key {key!r}, allowed are name and channels"
+        f"{where} has the unknown key {key!r}; known keys: name, channels"
         for key in contact
         if key not in ("name", "channels")
     ]
     configured = contact.get("channels") or []
     if not isinstance(configured, (list, tuple)):
-        return [*found, f"{where}.channels is {_kind(configured)}, it must be a list of channels"]
+        return [*found, f"{where}.channels is {_kind(configured)}: must be a list of channels"]
     for number, channel in enumerate(configured):
         found += _channel(f"{where}.channels[{number}]", channel, types=types)
     return found
@@ -104,7 +104,7 @@ def _contact(where: str, contact: Any, *, types: Sequence[str]) -> List[str]:
 
 def _channel(where: str, channel: Any, *, types: Sequence[str]) -> List[str]:
     if not isinstance(channel, Mapping):
-        return [f"{where} is {_kind(channel)}, it must be a dictionary with the type of the channel"]
+        return [f"{where} is {_kind(channel)}: must be a dictionary with the type of the channel"]
     kind = channel.get("type")
     if kind not in types:
         return [f"{where}.{why_not_type(kind, types)}"]
@@ -126,11 +126,11 @@ def _channel(where: str, channel: Any, *, types: Sequence[str]) -> List[str]:
 
 
 def _why_not_shape(shape: Any) -> str:
-    return "" if shape in SHAPES else f"is {shape!r}, allowed are {', '.join(SHAPES)}"
+    return "" if shape in SHAPES else f"is {shape!r}: must be one of {', '.join(SHAPES)}"
 
 
 def _why_not_input(kind: Any) -> str:
-    return "" if kind in ("text", "json") else f"is {kind!r}, allowed are text and json"
+    return "" if kind in ("text", "json") else f"is {kind!r}: must be text or json"
 
 
 def _why_not_argv(argv: Any) -> str:
@@ -146,7 +146,7 @@ def _why_not_recipients(to: Any) -> str:
 
 def _why_not_secret(secret: Any) -> str:
     if not isinstance(secret, str):
-        return f"is {_kind(secret)}, it must be a text"
+        return f"is {_kind(secret)}: must be a text"
     try:
         length = len(transports.signing_key(secret))
     except ValueError as error:
@@ -155,7 +155,7 @@ def _why_not_secret(secret: Any) -> str:
 
 
 def _why_not_key(key: Any) -> str:
-    return "" if isinstance(key, str) else f"is {_kind(key)}, it must be a text"
+    return "" if isinstance(key, str) else f"is {_kind(key)}: must be a text"
 
 
 _JUDGES = {
@@ -173,27 +173,27 @@ def _rules(rules: Any, contacts: Mapping[str, Any]) -> List[str]:
     if is_unreadable(rules):
         return [f"escalation_rules {UNREADABLE_REASON}"]
     if not isinstance(rules, (list, tuple)) or not rules:
-        return [f"escalation_rules is {_kind(rules)}, it must be a list of at least one rule"]
+        return [f"escalation_rules is {_kind(rules)}: must be a list of at least one rule"]
     found = []
     for number, rule in enumerate(rules):
         where = f"escalation_rules[{number}]"
         if not isinstance(rule, Mapping):
-            found.append(f"{where} is {_kind(rule)}, it must be a dictionary")
+            found.append(f"{where} is {_kind(rule)}: must be a dictionary")
             continue
         found += [f"{where}.{key} is missing" for key in ("name", "when", "to", "reason") if key not in rule]
         if rule.get("level", rule.get("name")) in (RESOLVED, ACKNOWLEDGED):
             found.append(f"{where} has the level {level_of(rule)!r}, which is not for rules")
         if not isinstance(rule.get("to", []), (list, tuple)):
-            found.append(f"{where}.to is {_kind(rule['to'])}, it must be a list of contacts")
+            found.append(f"{where}.to is {_kind(rule['to'])}: must be a list of contacts")
             continue
         found += [
-            f"{where}.to names {key!r}, allowed are the keys of escalation_contacts: {', '.join(map(str, contacts))}"
+            f"{where}.to names {key!r}: must be a key of escalation_contacts ({', '.join(map(str, contacts))})"
             for key in rule.get("to", [])
             if key not in contacts
         ]
     last = rules[-1]
     if isinstance(last, Mapping) and "when" in last and not applies(last["when"]):
-        found.append(f"escalation_rules[{len(rules) - 1}].when is false, the last rule must always apply")
+        found.append(f"escalation_rules[{len(rules) - 1}].when is false; the last rule must always apply")
     return found
 
 
@@ -210,15 +210,15 @@ def _settings(settings: Mapping[str, Any], *, languages: Sequence[str]) -> List[
         return found
     language = settings["escalation_language"]
     if language not in languages:
-        found.append(f"escalation_language is {language!r}, allowed are {', '.join(languages)}")
+        found.append(f"escalation_language is {language!r}: must be one of {', '.join(languages)}")
     for name, least, words in (
-        ("escalation_timeout", 0.1, "seconds, at least 0.1"),
+        ("escalation_timeout", 0.1, "at least 0.1 seconds"),
         ("escalation_retries", 0, "0 or more"),
-        ("escalation_retry_delay", 0, "seconds, 0 or more"),
+        ("escalation_retry_delay", 0, "0 or more seconds"),
     ):
         number = _number(settings[name])
         if number is None or not least <= number < float("inf"):
-            found.append(f"{name} is {settings[name]!r}, allowed are {words}")
+            found.append(f"{name} is {settings[name]!r}: must be {words}")
     ca_path = settings["escalation_ca_path"]
     if ca_path and not os.path.exists(str(ca_path)):
         found.append(f"escalation_ca_path is {ca_path!r}, which does not exist on this machine")
@@ -229,17 +229,17 @@ def _mail_server(settings: Mapping[str, Any]) -> List[str]:
     found = []
     security, port = settings["escalation_smtp_security"], _number(settings["escalation_smtp_port"])
     if security not in _SECURITIES:
-        found.append(f"escalation_smtp_security is {security!r}, allowed are {', '.join(_SECURITIES)}")
+        found.append(f"escalation_smtp_security is {security!r}: must be one of {', '.join(_SECURITIES)}")
     if port is None or not 1 <= port <= 65535:
-        found.append(f"escalation_smtp_port is {settings['escalation_smtp_port']!r}, allowed are 1 to 65535")
+        found.append(f"escalation_smtp_port is {settings['escalation_smtp_port']!r}: must be a number from 1 to 65535")
     reason = transports.why_not_address(settings["escalation_smtp_from"])
     if reason:
         found.append(f"escalation_smtp_from is {settings['escalation_smtp_from']!r}, which {reason}")
     if settings["escalation_smtp_password"]:
         if security == "none" and settings["escalation_smtp_host"] not in transports.LOOPBACK:
             found.append(
-                "escalation_smtp_password would be sent unprotected: escalation_smtp_security is 'none', "
-                "allowed are starttls and tls"
+                "escalation_smtp_password would be sent unprotected: escalation_smtp_security is 'none' "
+                "but must be starttls or tls"
             )
         if not settings["escalation_smtp_username"]:
             found.append("escalation_smtp_username is missing, escalation_smtp_password is set")

@@ -62,7 +62,7 @@ def _rows(name: str, value: Any, *, needs: Sequence[str], may: str) -> Iterator[
         if not isinstance(row, Mapping) or not all(isinstance(row.get(key), str) and row[key] for key in needs):
             yield f"{name} has the row {row!r}: each must be a dictionary with {' and '.join(needs)}"
         elif set(row) - {*needs, may}:
-            yield f"{name} has the row {dict(row)!r}: it may hold {', '.join([*needs, may])} and nothing else"
+            yield f"{name} has the row {dict(row)!r}: it may contain only {', '.join([*needs, may])}"
         elif may in row and not re.fullmatch(r"\d+", str(row[may])):
             yield f"{name} has the row {dict(row)!r}: {may} must be a whole number, 0 or more"
 
@@ -115,7 +115,7 @@ def problems(settings: Mapping[str, Any], *, causes: Sequence[str], now: datetim
     if settings["remediation_tls_disable_https_until"]:
         found += _until(settings["remediation_tls_disable_https_until"], now=now)
     found += [
-        f"remediation_allowed names {cause!r}: allowed are {', '.join(causes)}"
+        f"remediation_allowed names {cause!r}: must be one of {', '.join(causes)}"
         for cause in settings["remediation_allowed"]
         if cause not in causes
     ]

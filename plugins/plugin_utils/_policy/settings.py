@@ -81,7 +81,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
             SETTINGS[name].read(value)
         except _Refused as refused:
             verb = "is" if refused.value == value else "names"
-            found.append(f"{PREFIX}{name} {verb} {_shown(refused.value)}, allowed {SETTINGS[name].allowed}")
+            found.append(f"{PREFIX}{name} {verb} {_shown(refused.value)}: must be {SETTINGS[name].allowed}")
     return found
 
 
@@ -111,7 +111,7 @@ def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Seq
         if wanted is None or not SETTINGS["single_host"].read(wanted):
             return ""
     except _Refused as refused:
-        return f"outage_recover_single_host is {_shown(refused.value)}, allowed {SETTINGS['single_host'].allowed}"
+        return f"outage_recover_single_host is {_shown(refused.value)}: must be {SETTINGS['single_host'].allowed}"
     if not limit:
         why = "--limit is missing"
     elif limit in groups:
@@ -244,18 +244,18 @@ class _Setting:
 _ACTED_ON: Tuple[str, ...] = ("critical", "emergency")
 
 SETTINGS: Dict[str, _Setting] = {
-    "rungs": _Setting(list(RUNGS), _names_of(RUNGS), f"are {', '.join(RUNGS)}"),
-    "highest_rung": _Setting(RUNGS[-1], _highest, f"are {', '.join(RUNGS)}"),
-    "act_on": _Setting(list(_ACTED_ON), _names_of(SEVERITIES), f"are {', '.join(SEVERITIES)}"),
-    "wait": _Setting(0.0, _seconds, "are seconds, 0 or more"),
-    "reconnect": _Setting(60.0, _seconds, "are seconds, 0 or more"),
-    "task_timeout": _Setting(3600, _whole_seconds, "are whole seconds, 0 for no limit"),
-    "serial": _Setting("100%", _serial, "are a number of hosts from 1, a share of them like 20%, or a list of both"),
-    "strategy": _Setting("free", _strategy, f"are {', '.join(STRATEGIES)}"),
-    "continued": _Setting(False, _flag, "are true and false"),
-    "reason": _Setting("", _text, "is a text"),
-    "ticket": _Setting("", _text, "is a text"),
-    "single_host": _Setting(False, _flag, "are true and false"),
-    "data_in_doubt": _Setting("hold", _one_of(("hold", "serve")), "are hold, serve"),
-    "unreachable_dir": _Setting("~/.local/state/itsm-runbook/unreachable", _path, "is the path of a folder"),
+    "rungs": _Setting(list(RUNGS), _names_of(RUNGS), f"one of {', '.join(RUNGS)}"),
+    "highest_rung": _Setting(RUNGS[-1], _highest, f"one of {', '.join(RUNGS)}"),
+    "act_on": _Setting(list(_ACTED_ON), _names_of(SEVERITIES), f"one of {', '.join(SEVERITIES)}"),
+    "wait": _Setting(0.0, _seconds, "0 or more seconds"),
+    "reconnect": _Setting(60.0, _seconds, "0 or more seconds"),
+    "task_timeout": _Setting(3600, _whole_seconds, "a whole number of seconds, or 0 for no limit"),
+    "serial": _Setting("100%", _serial, "a number of hosts from 1, a percentage such as 20%, or a list of these"),
+    "strategy": _Setting("free", _strategy, f"one of {', '.join(STRATEGIES)}"),
+    "continued": _Setting(False, _flag, "true or false"),
+    "reason": _Setting("", _text, "a text"),
+    "ticket": _Setting("", _text, "a text"),
+    "single_host": _Setting(False, _flag, "true or false"),
+    "data_in_doubt": _Setting("hold", _one_of(("hold", "serve")), "hold or serve"),
+    "unreachable_dir": _Setting("~/.local/state/itsm-runbook/unreachable", _path, "the path of a folder"),
 }

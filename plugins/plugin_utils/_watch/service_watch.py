@@ -72,7 +72,7 @@ def _known(values: Any, kind: Any, *, parameter: str) -> Any:
         raise WatchError(f"{parameter}: must be a mapping, not {type(values).__name__}")
     for name in values:
         if name not in kind._fields:
-            raise WatchError(f"{parameter}: {name!r} is not known, allowed are {', '.join(kind._fields)}")
+            raise WatchError(f"{parameter}: {name!r} is not known; known keys: {', '.join(kind._fields)}")
     for name in kind._fields:
         if name not in values and name not in kind._field_defaults:
             raise WatchError(f"{parameter}: {name!r} is missing")
@@ -100,7 +100,7 @@ def _target(values: Any, *, parameter: str) -> Target:
             raise WatchError(f"{parameter}.{name}: must be a list of words, not {words!r}")
     if target.over:
         if process is not None and process.manager != "systemd":
-            raise WatchError(f"{parameter}.process.manager: is {process.manager!r}, allowed with over: systemd")
+            raise WatchError(f"{parameter}.process.manager: must be systemd if over is set, not {process.manager!r}")
         for word in (process.unit if process else "", target.state_dir):
             if word and not _PLAIN.match(word):
                 raise WatchError(f"{parameter}: {word!r} must not contain blanks or quotes if over is set")

@@ -108,7 +108,7 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
     for name in args:
         if name not in _OTHERS and name not in _THRESHOLDS:
             raise service_watch.WatchError(
-                f"{name}: is not known, allowed are {', '.join(sorted({*_OTHERS, *_THRESHOLDS}))}"
+                f"{name}: is not known; known options: {', '.join(sorted({*_OTHERS, *_THRESHOLDS}))}"
             )
     thresholds = service_watch.Thresholds(
         **{name: kind(args[name]) for name, kind in _THRESHOLDS.items() if name in args}

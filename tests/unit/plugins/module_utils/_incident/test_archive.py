@@ -47,7 +47,7 @@ def test_only_old_copies_are_deleted(tmp_path, days, left):
 
 @pytest.mark.parametrize("name", ["../x.md", "/etc/x.md", "x.txt", ".md", "a/b.md", "x.md\n"])
 def test_names_stay_within_the_folder(tmp_path, name):
-    with pytest.raises(postmortem_archive.PostmortemKeepError, match="not a plain name"):
+    with pytest.raises(postmortem_archive.PostmortemKeepError, match="must be a plain file name"):
         keep(tmp_path, {"name": name, "content": ""})
 
 

@@ -187,7 +187,7 @@ def test_a_channel_of_an_unknown_type_is_not_tried():
         rules("down"), contacts=contacts, notified=[], recovered=False, acknowledged=False, types=types
     )
     assert [(each["contact"], each["channel"], each["error"]) for each in found["deliveries"]] == [
-        ("leader", "matrx", "its type is 'matrx', allowed are mail, pagerduty, webhook"),
+        ("leader", "matrx", "its type is 'matrx': must be one of mail, pagerduty, webhook"),
         ("leader", MAIL, ""),
         ("leader", PAGER, ""),
     ]

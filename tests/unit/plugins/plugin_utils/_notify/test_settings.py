@@ -59,13 +59,13 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
 @pytest.mark.parametrize(
     ("channel", "problem"),
     [
-        ("mail", f"{WHERE} is a text, it must be a dictionary with the type of the channel"),
-        ({}, f"{WHERE}.type is None, allowed are {ALLOWED_TYPES}"),
-        ({"type": "fax"}, f"{WHERE}.type is 'fax', allowed are {ALLOWED_TYPES}"),
+        ("mail", f"{WHERE} is a text: must be a dictionary with the type of the channel"),
+        ({}, f"{WHERE}.type is None: must be one of {ALLOWED_TYPES}"),
+        ({"type": "fax"}, f"{WHERE}.type is 'fax': must be one of {ALLOWED_TYPES}"),
         ({"type": "webhook", "shape": "slack"}, f"{WHERE}.url is missing, a channel of type webhook needs it"),
         (
             {"type": "webhook", "shape": "discord", "url": URL},
-            f"{WHERE}.shape is 'discord', allowed are mattermost, slack, teams",
+            f"{WHERE}.shape is 'discord': must be one of mattermost, slack, teams",
         ),
         (
             {"type": "webhook", "shape": "slack", "url": "http://hooks.example.com/verysecretpath"},
@@ -81,7 +81,7 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
             {"type": "sms", "token": notification_contacts.UNREADABLE},
             f"{WHERE}.token cannot be evaluated; check if it uses an undefined variable",
         ),
-        ({"type": "pagerduty", "routing_key": 12}, f"{WHERE}.routing_key is a number, it must be a text"),
+        ({"type": "pagerduty", "routing_key": 12}, f"{WHERE}.routing_key is a number: must be a text"),
         ({"type": "mail", "to": "leader"}, f"{WHERE}.to is not a mail address: 'leader'"),
         (
             {"type": "mail", "to": ["a@example.com", "b@example.com\nBcc: c@example.com"]},
@@ -102,7 +102,7 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
         ),
         ({"type": "command", "argv": "ring --loud"}, f"{WHERE}.argv must be a list of texts, the program first"),
         ({"type": "command", "argv": ["ring", 1]}, f"{WHERE}.argv must be a list of texts, the program first"),
-        ({"type": "command", "argv": ["ring"], "input": "xml"}, f"{WHERE}.input is 'xml', allowed are text and json"),
+        ({"type": "command", "argv": ["ring"], "input": "xml"}, f"{WHERE}.input is 'xml': must be text or json"),
     ],
 )
 def test_an_invalid_channel_is_named(channel, problem):
@@ -116,18 +116,18 @@ def test_an_invalid_channel_is_named(channel, problem):
             notification_contacts.UNREADABLE,
             "escalation_contacts cannot be evaluated; check if it uses an undefined variable",
         ),
-        (["leader"], "escalation_contacts is a list, it must be a dictionary of contacts"),
+        (["leader"], "escalation_contacts is a list: must be a dictionary of contacts"),
         (
             {**CONTACTS, "dba": 7},
-            "escalation_contacts.dba is a number, allowed are a name or a dictionary with name and channels",
+            "escalation_contacts.dba is a number: must be a name or a dictionary with name and channels",
         ),
         (
             {**CONTACTS, "dba": {"chanels": []}},
-            "escalation_contacts.dba has the unknown key 'chanels', allowed are name and channels",
+            "escalation_contacts.dba has the unknown key 'chanels'; known keys: name, channels",
         ),
         (
             {**CONTACTS, "dba": {"channels": {"type": "mail"}}},
-            "escalation_contacts.dba.channels is a dictionary, it must be a list of channels",
+            "escalation_contacts.dba.channels is a dictionary: must be a list of channels",
         ),
     ],
 )
@@ -141,21 +141,20 @@ ROW = {"name": "down", "when": True, "to": ["leader"], "reason": "x"}
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
-        ([], "escalation_rules is a list, it must be a list of at least one rule"),
+        ([], "escalation_rules is a list: must be a list of at least one rule"),
         (
             notification_contacts.UNREADABLE,
             "escalation_rules cannot be evaluated; check if it uses an undefined variable",
         ),
-        (["down"], "escalation_rules[0] is a text, it must be a dictionary"),
+        (["down"], "escalation_rules[0] is a text: must be a dictionary"),
         ([{"name": "down", "when": True, "to": []}], "escalation_rules[0].reason is missing"),
-        ([{**ROW, "to": "leader"}], "escalation_rules[0].to is a text, it must be a list of contacts"),
+        ([{**ROW, "to": "leader"}], "escalation_rules[0].to is a text: must be a list of contacts"),
         (
             [{**ROW, "to": ["boss"]}],
-            "escalation_rules[0].to names 'boss', "
-            "allowed are the keys of escalation_contacts: leader, dba, team, spare",
+            "escalation_rules[0].to names 'boss': must be a key of escalation_contacts (leader, dba, team, spare)",
         ),
         ([{**ROW, "level": "resolved"}], "escalation_rules[0] has the level 'resolved', which is not for rules"),
-        ([ROW, {**ROW, "when": "False"}], "escalation_rules[1].when is false, the last rule must always apply"),
+        ([ROW, {**ROW, "when": "False"}], "escalation_rules[1].when is false; the last rule must always apply"),
     ],
 )
 def test_an_invalid_rule_is_named(rows, problem):
@@ -165,19 +164,19 @@ def test_an_invalid_rule_is_named(rows, problem):
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("language", "fr", "escalation_language is 'fr', allowed are en, ja"),
-        ("timeout", 0, "escalation_timeout is 0, allowed are seconds, at least 0.1"),
-        ("timeout", float("nan"), "escalation_timeout is nan, allowed are seconds, at least 0.1"),
-        ("retries", "often", "escalation_retries is 'often', allowed are 0 or more"),
-        ("retry_delay", -1, "escalation_retry_delay is -1, allowed are seconds, 0 or more"),
+        ("language", "fr", "escalation_language is 'fr': must be one of en, ja"),
+        ("timeout", 0, "escalation_timeout is 0: must be at least 0.1 seconds"),
+        ("timeout", float("nan"), "escalation_timeout is nan: must be at least 0.1 seconds"),
+        ("retries", "often", "escalation_retries is 'often': must be 0 or more"),
+        ("retry_delay", -1, "escalation_retry_delay is -1: must be 0 or more seconds"),
         (
             "smtp_password",
             notification_contacts.UNREADABLE,
             "escalation_smtp_password cannot be evaluated; check if it uses an undefined variable",
         ),
         ("ca_path", "/nonexistent/ca", "escalation_ca_path is '/nonexistent/ca', which does not exist on this machine"),
-        ("smtp_security", "ssl", "escalation_smtp_security is 'ssl', allowed are none, starttls, tls"),
-        ("smtp_port", 70000, "escalation_smtp_port is 70000, allowed are 1 to 65535"),
+        ("smtp_security", "ssl", "escalation_smtp_security is 'ssl': must be one of none, starttls, tls"),
+        ("smtp_port", 70000, "escalation_smtp_port is 70000: must be a number from 1 to 65535"),
         ("smtp_from", "runbook", "escalation_smtp_from is 'runbook', which is not a mail address"),
         (
             "smtp_password",

@@ -325,7 +325,7 @@ def test_command_that_does_not_read_is_no_problem():
 @pytest.mark.parametrize(
     ("argv", "attempts", "error"),
     [
-        (["sh", "-c", "echo secret >&2; exit 3"], 3, "ended with 3"),
+        (["sh", "-c", "echo secret >&2; exit 3"], 3, "ended with exit code 3"),
         (["/nonexistent/ring"], 1, "did not start: No such file or directory"),
     ],
 )

@@ -53,7 +53,7 @@ def test_a_valid_policy(changes):
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("remediation_allowed", ["disk_fulll"], "'disk_fulll': allowed are db_locked, disk_full"),
+        ("remediation_allowed", ["disk_fulll"], "'disk_fulll': must be one of db_locked, disk_full"),
         ("remediation_stop_timeout", "abc", "'abc': must be a number of at least 0.1"),
         ("remediation_stop_timeout", 0, "0: must be a number"),
         ("remediation_stop_timeout", True, "True: must be a number"),
@@ -73,7 +73,7 @@ def test_a_valid_policy(changes):
         ("remediation_disk_globs", "/var/log/*", "'/var/log/*': must be a list"),
         ("remediation_disk_globs", ["/var/log/*"], "the row '/var/log/*': each must be a dictionary with glob"),
         ("remediation_disk_globs", [{"glob": ""}], "each must be a dictionary with glob"),
-        ("remediation_disk_globs", [{"glob": "/var/log/*", "keeps": 1}], "it may hold glob, keep and nothing else"),
+        ("remediation_disk_globs", [{"glob": "/var/log/*", "keeps": 1}], "it may contain only glob, keep"),
         ("remediation_disk_globs", [{"glob": "/var/log/*", "keep": "all"}], "keep must be a whole number"),
         ("remediation_disk_globs", [{"glob": "log/*"}], "'log/*': must be an absolute pattern"),
         ("remediation_stop_timeout", float("inf"), "inf: must be a number of at least 0.1"),

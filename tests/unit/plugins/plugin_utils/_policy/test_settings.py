@@ -115,7 +115,7 @@ def test_a_setting_is_read_from_an_inventory_and_from_a_command_line(name: str, 
 def test_invalid_values_are_named_with_the_allowed_ones(name: str, value: Any, told: str) -> None:
     (problem,) = recovery_settings.problems({name: value, "wait" if name != "wait" else "serial": 1})
     assert problem.startswith(f"outage_recover_{name} {told}")
-    assert f", allowed {recovery_settings.SETTINGS[name].allowed}" in problem
+    assert f": must be {recovery_settings.SETTINGS[name].allowed}" in problem
     # Keywords of a play use the default instead, because Ansible reads them before a task can refuse the value.
     assert recovery_settings.setting(value, name) == recovery_settings.SETTINGS[name].default
 
@@ -266,7 +266,7 @@ def test_a_run_for_one_host_is_refused_with_any_other_limit(limit: Any, told: st
 
 
 def test_an_invalid_limit_to_one_host_is_refused() -> None:
-    assert refused("perhaps", "app.one") == "outage_recover_single_host is 'perhaps', allowed are true and false"
+    assert refused("perhaps", "app.one") == "outage_recover_single_host is 'perhaps': must be true or false"
 
 
 def test_the_playbooks_that_event_rules_start_check_the_limit_in_each_play() -> None:

@@ -236,7 +236,7 @@ def test_an_invalid_maintenance_prevents_no_action(maintenance):
         ),
         (
             {"hots": "x"},
-            r"targets\[0\]: 'hots' is not known, allowed are host, endpoints, process, state_dir, over, as_root",
+            r"targets\[0\]: 'hots' is not known; known keys: host, endpoints, process, state_dir, over, as_root",
         ),
         ({"endpoints": "http://x"}, r"targets\[0\].endpoints: must be a list, not str"),
         ({"endpoints": []}, "targets, app.one: endpoints: at least one endpoint must be required"),
@@ -245,7 +245,7 @@ def test_an_invalid_maintenance_prevents_no_action(maintenance):
         ({"process": ["node"]}, r"targets\[0\].process: must be a mapping, not list"),
         (
             {"process": {**PROCESS, "manager": "process"}},
-            r"targets\[0\].process.manager: is 'process', allowed with over: systemd",
+            r"targets\[0\].process.manager: must be systemd if over is set, not 'process'",
         ),
         ({"as_root": "sudo -n"}, r"targets\[0\].as_root: must be a list of words, not 'sudo -n'"),
         ({"over": "ssh x"}, r"targets\[0\].over: must be a list of words, not 'ssh x'"),
@@ -264,7 +264,7 @@ def test_invalid_target(changes, words):
     [
         ({}, "targets: must be a list of at least one"),
         ({"targets": []}, "targets: must be a list of at least one"),
-        ({"target": []}, "target: is not known, allowed are again_after, critical_after, interval"),
+        ({"target": []}, "target: is not known; known options: again_after, critical_after, interval"),
         ({"warning_after": 6}, "warning_after 6 and critical_after 5"),
         ({"restored_after": 0}, "restored_after: 0 must be at least 1"),
         ({"again_after": -1}, "again_after: -1.0 must not be less than 0"),
