@@ -233,7 +233,7 @@ summary:
   description: The problems in one line, or V(answers) if there are none.
   returned: success
   type: str
-  sample: "https: connection refused: nothing listens there; the process is gone"
+  sample: "https: connection refused (nothing listens there); the process is gone"
 messages:
   description:
     - RV(summary) as translatable messages. C(summary) is a list with a message for each problem. Each message consists

@@ -101,7 +101,7 @@ def test_proposed_sizes_are_shown_without_permission_too(laid: Service) -> None:
     reason = "remediation_allowed does not include this cause; proposed: memory_max=1073741824"
     assert result["refused"][0]["reason"] == reason
     _run, result = remedy(laid, "heap_oom", measured={}, proposal=proposal)
-    assert result["refused"] == [{"cause": "heap_oom", "reason": "memory sizes can be set only for a systemd unit"}]
+    assert result["refused"] == [{"cause": "heap_oom", "reason": "memory limits can be set only for a systemd unit"}]
 
 
 def test_a_stale_process_of_the_service_is_stopped(service: Service) -> None:
@@ -198,7 +198,7 @@ def test_space_is_freed_on_a_full_disk(laid: Service) -> None:
         assert sorted(path.name for path in laid.log.parent.iterdir()) == ["server.log", "server.log.0"]
         fill(laid.log)
         _run, result = remedy(laid, "disk_full", mounts=[mount], remediation_disk_globs=[])
-        reason = "remediation_disk_globs lists no files"
+        reason = "remediation_disk_globs is empty"
         assert (result["applied"], result["refused"]) == ([], [{"cause": "disk_full", "reason": reason}])
         _run, result = remedy(laid, "disk_full", mounts=[{**mount, "wanted": 99 << 20}])
         entry = only(result)
@@ -287,7 +287,7 @@ def test_a_service_that_may_not_be_started_is_not_stopped(service: Service) -> N
     _run, result = mend(service, [pending, unread], remediation_allowed=["migration_pending"])
     entry = only(result)
     assert (entry["changed"], entry["failed"]) == (False, True)
-    assert entry["detail"][-1].endswith("it could not be started again: Whether it is sound could not be told")
+    assert entry["detail"][-1].endswith("it would not start again: Whether it is sound could not be told")
     assert service.pids() == pids
 
 
@@ -316,7 +316,7 @@ def test_a_failing_release_is_replaced_by_the_previous_one(released: Service) ->
     _run, result = remedy(released, "crash_loop", **fell)
     assert "it is unknown how releases are kept" in result["refused"][0]["reason"]
     _run, result = remedy(released, "crash_loop", nexus_release_strategy="git", falls=1, exception="")
-    assert result["refused"][0]["reason"] == "failures of the service: 1; the policy rolls back after 3"
+    assert result["refused"][0]["reason"] == "number of failures: 1; the policy rolls back after 3"
     _run, told = remedy(released, "crash_loop", "--check", nexus_release_strategy="git", **fell)
     assert only(told)["failed"] is False
     assert "broken release" in (released.app / "backend" / "server.js").read_text(encoding="utf-8")
@@ -352,7 +352,7 @@ def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Servic
     subprocess.run([ROOT / "demo" / "certificate", tls, "3 days ago", "1 day ago"], check=True)
     found = {"reason": "expired", "path": str(tls / "server.crt"), "not_after": "2026-01-01T00:00:00.000Z"}
     _run, result = remedy(laid, "tls_expired", **found)
-    assert "the policy allows no remedy" in result["refused"][0]["reason"]
+    assert "the policy sets no renewal command" in result["refused"][0]["reason"]
     _run, result = remedy(laid, "tls_expired", remediation_tls_renew_command=["true"], **found)
     assert (only(result)["failed"], only(result)["changed"]) == (True, False)
     assert "The service cannot serve HTTPS: the certificate" in only(result)["detail"][-1]

@@ -54,7 +54,7 @@ def test_playbook_reports_the_end_of_the_window(drill: Drill, codes: dict[str, i
 def test_outage_is_reported_only(drill: Drill, codes: dict[str, int], run: str) -> None:
     assert codes[run] == 2
     assert "MAINTENANCE: maintenance, emergency:" in closing(drill, run)
-    assert "no run changes it until" in closing(drill, run)
+    assert "no recovery is started until" in closing(drill, run)
     assert drill.recap(run)["changed"] == 0
     assert drill.documents(run) == []
     drill.assert_untouched(drill.observation("broken"), drill.observation(f"{run}-after"))

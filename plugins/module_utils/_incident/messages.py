@@ -22,8 +22,8 @@ ENGLISH: Dict[str, str] = {
     "reason.holding.start_unknown": "Unit {unit} is held, but it is unknown whether a start is in progress: {why}",
     "reason.holding.start_goes_on": "Unit {unit} is held, but a start that was already in progress continues: {why}",
     "reason.holding.not_released": "Cannot release unit {unit}: {path}: {why}",
-    "reason.holding.held": "The start is held by incident {incident}. database_recover.yml releases it after it has checked the database, outage_release.yml with a reason",
-    "reason.holding.held_for": "The start is held by incident {incident} ({reason}). database_recover.yml releases it after it has checked the database, outage_release.yml with a reason",
+    "reason.holding.held": "The start is held by incident {incident}. To release it, run database_recover.yml, which checks the database first, or outage_release.yml with a reason",
+    "reason.holding.held_for": "The start is held by incident {incident} ({reason}). To release it, run database_recover.yml, which checks the database first, or outage_release.yml with a reason",
     "reason.holding.no_incident": "unknown",
     # The takeover of a unit from systemd.
     "reason.takeover.not_armed": "Cannot arm the dead-man timer of {unit}: {why}",
@@ -32,7 +32,7 @@ ENGLISH: Dict[str, str] = {
     # The lease: one run at a time.
     "reason.lease.busy": "Cannot lock {path}: another call has held it for {seconds} s",
     "reason.lease.lost": "Run {run} has lost the lease of {folder}: run {other} took it at {since}; nothing was done",
-    "reason.lease.taken": "Another run is working on this host: {run}, since {since}, at step {step}. Its lease of {folder} ends {until} unless it is renewed; {working}",
+    "reason.lease.taken": "Another run is working on this host: {run}, since {since}, at step {step}. Its lease of {folder} ends at {until} unless the run renews it; {working}",
     "reason.lease.working": "its process {pid} is running",
     "reason.lease.idle": "it has no running process now",
     # The calls of a run.
@@ -40,9 +40,9 @@ ENGLISH: Dict[str, str] = {
     "reason.call.busy": "An earlier task of this run is still running on this host after {seconds} s: end its process, then run the playbook again",
     # The record of the incident.
     "reason.record.not_kept": "Cannot save the incident of {folder}, neither there nor in {spare}: {why}",
-    "reason.record.no_run": "run is empty: state {state} is for the run that opened the incident",
-    "reason.record.none_open": "Cannot record {state} for run {run} in {folder}: no incident is open; open one first",
-    "reason.record.of_others": "Cannot record {state} for run {run} in {folder}: incident {incident} belongs to other runs; open one first",
+    "reason.record.no_run": "run is empty: state {state} requires the run that state=open returned",
+    "reason.record.none_open": "Cannot record {state} for run {run} in {folder}: no incident is open. Use state=open first",
+    "reason.record.of_others": "Cannot record {state} for run {run} in {folder}: this run has not opened or continued incident {incident}. Use state=open first",
     "reason.record.number.lease": "lease is {value}: must be above 0 and at most {most} seconds",
     "reason.record.number.wait": "wait is {value}: must be 0 or more seconds",
     "reason.record.number.window": "window is {value}: must be more than 0 seconds",
@@ -55,6 +55,6 @@ ENGLISH: Dict[str, str] = {
     "reason.maintenance.allowed": "must be an instant with its time zone, such as 2026-03-02T04:00:00Z or 2026-03-02 13:00+09:00, or a time from now, such as +2h, +90m or +1d12h",
     "reason.maintenance.ended": "maintenance_until is {until}, which is {at}: must be in the future",
     "reason.maintenance.only_reason": "maintenance_reason is {reason}, but maintenance_until is empty: a maintenance window must have an end",
-    "reason.maintenance.relative": "maintenance_until is {until}: each run would count it from its own start, so it would never end; set an instant with its time zone, such as 2026-03-02T04:00:00Z",
+    "reason.maintenance.relative": "maintenance_until is {until}: each run would count this time from its own start, so the maintenance would never end. Set an instant with its time zone, such as 2026-03-02T04:00:00Z",
     "reason.maintenance.not_written": "Cannot write {path}: {why}",
 }

@@ -33,7 +33,7 @@ SENTENCES: Dict[str, str] = {
     "doc.reason": "Started because",
     "doc.ticket": "Ticket",
     "doc.next": "Next step",
-    "doc.no_verdict": "The last run recorded no verdict; this document is derived from its timeline.",
+    "doc.no_verdict": "The last run recorded no verdict, so this document is derived from the timeline.",
     "doc.cut_short": "Run {run} ended early; its last event was at {at}.",
     "doc.cut_short_at": "Run {run} ended early; its last event was at {at}, in {task}.",
     "doc.stopped_by": "The recovery was stopped by an error: {error}",

@@ -20,7 +20,7 @@ SENTENCES: Dict[str, str] = {
     "asked.unknown_cause": "担当者を決めて証拠を確認してください。同じ手順を繰り返しても復旧しません",
     "asked.not_recovered": "原因を取り除いてから、Playbook を再度実行してください",
     "asked.login_failed": "ログインできることと、ログイン確認に使うアカウントを確認し、Playbook を再度実行してください",
-    "asked.repeated_restarts": "根本原因を調査してください。再起動では次の停止までしか持ちません",
+    "asked.repeated_restarts": "根本原因を調査してください。再起動の効果は次の停止までの一時的なものです",
     "asked.nothing": "追加の対応は不要です。詳細はポストモーテムを参照してください",
     "asked.find_out": "状況を確認してください",
 }

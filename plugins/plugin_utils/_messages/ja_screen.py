@@ -57,12 +57,10 @@ SENTENCES: Dict[str, str] = {
     "screen.step": "現在の手順",
     "screen.step_at_work": "{step}（プロセス {pid} が処理中）",
     "screen.step_idle": "{step}（処理中のプロセスなし）",
-    "screen.wait_for_it": "終了を待つか、-e outage_recover_wait=600 を付けて再実行する（終了後に開始する）。"
-    "その実行が異常終了していた場合、ホストは {until} に、処理中のプロセスがあればその終了の1分後に、自動的に解放される。",
-    "screen.maintenance": "メンテナンス中：{host}、{seen}。{until} まで何も実施しない",
-    "screen.end_maintenance": "作業中の担当者に任せる。今すぐ復旧させるには、メンテナンスを終了する："
-    "ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
-    "screen.end_variable": "作業中の担当者に任せる。今すぐ復旧させるには、nexus_maintenance_until を外す。",
+    "screen.wait_for_it": "別の実行の終了を待つか、-e outage_recover_wait=600 を付けて再実行する（最大600秒待ってから開始する）。その実行が異常終了していた場合、ロックは {until} に、処理中のプロセスがあればその終了の1分後に、自動的に解除される。",
+    "screen.maintenance": "メンテナンス中：{host}、{seen}。{until} まで復旧を開始しない",
+    "screen.end_maintenance": "担当者が作業中。今すぐ復旧させるには、メンテナンスを終了する：ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
+    "screen.end_variable": "担当者が作業中。今すぐ復旧させるには、nexus_maintenance_until を外す。",
     "screen.down": "停止中：{host}、{seen}。{touched}",
     "screen.not_healthy": "異常：{host}、{seen}。{touched}",
     "screen.healthy": "正常：{host}、{touched}",
@@ -70,8 +68,7 @@ SENTENCES: Dict[str, str] = {
     "screen.login_failed": "稼働中、ログイン失敗：{host}、ログイン：{login}。{touched}",
     "screen.check_login": "ログインできることと、nexus_login_username・nexus_login_password の値を確認する",
     "screen.healthy_open": "正常：{host}、インシデント {incident} は未終了（別の実行がホストを使用中）。{touched}",
-    "screen.closes_it": "その実行が終了時にインシデントを閉じる。異常終了していた場合は、{until} より後に再実行するか、"
-    "今 -e outage_recover_wait=600 を付けて再実行する（解放を待って閉じる）。",
+    "screen.closes_it": "別の実行が終了時にインシデントを閉じる。その実行が異常終了していた場合は、{until} より後に再実行するか、今 -e outage_recover_wait=600 を付けて再実行する（ロックの解除を待って閉じる）。",
     "screen.healthy_database": "正常：{host}、データベース {path} は健全。{touched}",
     "screen.unreachable": "到達不能：{host}、{why}。{touched}",
     "screen.hosts": "全{number}台：{what}",

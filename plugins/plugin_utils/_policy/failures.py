@@ -80,7 +80,7 @@ def of_verification(seen: _Data) -> Dict[str, Any]:
     texts, told_of = [], []
     if login_failed:
         why = list(messages_of(answer, "summary"))
-        hint = " (the service answers: check nexus_login_username and nexus_login_password)" if seen["serves"] else ""
+        hint = "; the service answers, so check nexus_login_username and nexus_login_password" if seen["serves"] else ""
         texts.append(f"{answer.get('summary')}{hint}")
         told_of += [message("reason.verification.login", why=why)] if hint else why
     for each in (seen.get("database") or {}).get("problems") or []:

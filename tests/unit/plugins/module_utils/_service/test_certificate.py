@@ -103,7 +103,7 @@ def test_it_is_renewed_and_verified(pair, made):
 def test_a_renewal_with_another_key_is_an_error(pair, made):
     result = service_certificate.ensure(pair, command=["cp", str(made["valid"] / "server.crt"), pair.certificate])
     assert (result["changed"], result["valid"]) == (True, False)
-    assert result["problems"] == [f"the key {pair.key} does not belong to the certificate {pair.certificate}"]
+    assert result["problems"] == [f"the private key {pair.key} does not belong to the certificate {pair.certificate}"]
 
 
 @pytest.mark.parametrize("command", [["true"], ["sh", "-c", "exit 3"], ["sleep", "30"]])
@@ -132,9 +132,9 @@ def test_the_command_sees_nothing_of_our_environment(pair, monkeypatch):
             lambda crt, key: crt.write_text("x"),
             "the certificate {crt} cannot be used: it contains no certificate in PEM format",
         ),
-        (lambda crt, key: key.unlink(), "the key {key} cannot be read: No such file or directory"),
-        (lambda crt, key: key.write_text("x"), "the key {key} cannot be used: "),
-        (lambda crt, key: (key.unlink(), os.mkfifo(key)), "the key {key} cannot be read: "),
+        (lambda crt, key: key.unlink(), "the private key {key} cannot be read: No such file or directory"),
+        (lambda crt, key: key.write_text("x"), "the private key {key} cannot be used: "),
+        (lambda crt, key: (key.unlink(), os.mkfifo(key)), "the private key {key} cannot be read: "),
     ],
 )
 def test_an_unusable_certificate_is_reported(tmp_path, made, spoil, said):
@@ -151,7 +151,9 @@ def test_a_key_with_a_passphrase_cannot_be_used(tmp_path, made):
     command = ["openssl", "pkey", "-aes128", "-passout", "pass:x", "-in", pair.key, "-out", f"{pair.key}.new"]
     subprocess.run(command, check=True)
     os.replace(f"{pair.key}.new", pair.key)
-    assert service_certificate.ensure(pair)["problems"] == [f"the key {pair.key} cannot be used: it needs a passphrase"]
+    assert service_certificate.ensure(pair)["problems"] == [
+        f"the private key {pair.key} cannot be used: it needs a passphrase"
+    ]
 
 
 # Permissions of the private key
@@ -248,7 +250,7 @@ def test_paths_are_absolute(wrong, message):
 def test_the_key_in_the_same_folder_is_the_key_of_the_certificate(pair, made):
     shutil.copy(made["valid"] / "server.crt", pair.certificate)
     result = service_certificate.ensure(Pair(certificate=pair.certificate))
-    assert result["problems"] == [f"the key {pair.key} does not belong to the certificate {pair.certificate}"]
+    assert result["problems"] == [f"the private key {pair.key} does not belong to the certificate {pair.certificate}"]
 
 
 def test_permissions_need_a_key(pair):
@@ -296,7 +298,7 @@ def test_openssl_has_a_time_limit(made, monkeypatch):
     monkeypatch.setattr(key_pair, "_TIMEOUT", 0.2)
     with alarm(5):
         problems = service_certificate.look(pair)["problems"]
-    assert problems == [f"the key {pair.key} cannot be used: OpenSSL timed out after 0.2 s"]
+    assert problems == [f"the private key {pair.key} cannot be used: OpenSSL timed out after 0.2 s"]
 
 
 def test_a_kernel_without_files_in_memory(made, monkeypatch):

@@ -178,7 +178,7 @@ def test_plain_http_on_the_tls_port_is_told():
 
 def test_nothing_listens():
     endpoint = ask_once(Target(name="one", url=f"http://127.0.0.1:{closed_port()}/"))
-    assert endpoint["error"] == "connection refused: nothing listens there"
+    assert endpoint["error"] == "connection refused (nothing listens there)"
 
 
 def test_name_that_does_not_exist():

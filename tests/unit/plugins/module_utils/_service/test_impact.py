@@ -113,7 +113,7 @@ def test_requests_of_the_outage_are_counted(database, tmp_path, form):
 
 
 @pytest.mark.parametrize(
-    ("content", "why"), [(None, "cannot be read: No such file"), ("hello\n", "no request was recognized")]
+    ("content", "why"), [(None, "cannot be read: No such file"), ("hello\n", "no requests were recognized")]
 )
 def test_a_log_without_an_answer_says_why(database, tmp_path, content, why):
     log = tmp_path / "access.log"

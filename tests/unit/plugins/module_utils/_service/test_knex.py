@@ -368,7 +368,7 @@ def test_nothing_is_applied_while_the_database_is_open_elsewhere(site):
     try:
         while str(site.db) not in _open_files(child):
             pass
-        with pytest.raises(knex_tables.KnexError, match=rf"it is in use by pid {child} "):
+        with pytest.raises(knex_tables.KnexError, match=rf"is in use by pid {child} "):
             site.migrate(latest=True)
     finally:
         os.close(writing)
@@ -457,7 +457,7 @@ def test_the_lock_of_a_process_with_the_database_open_is_not_released(site):
     site.make(lock=1)
     with subprocess.Popen(["sleep", "60"], stdin=site.db.open("rb")) as child:
         try:
-            with pytest.raises(knex_tables.KnexError, match=rf"it is in use by pid {child.pid} ") as caught:
+            with pytest.raises(knex_tables.KnexError, match=rf"is in use by pid {child.pid} ") as caught:
                 site.unlock()
         finally:
             child.kill()

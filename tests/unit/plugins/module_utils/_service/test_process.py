@@ -748,7 +748,7 @@ def test_a_process_that_holds_the_only_copy_of_the_database_is_not_ended(service
         assert time.monotonic() < deadline
         time.sleep(0.01)
     database.unlink()
-    with pytest.raises(service_process.NodeProcessError, match=f"process {pid} holds the only copy"):
+    with pytest.raises(service_process.NodeProcessError, match=f"process {pid} has the only copy"):
         ensure(holder, state)
     assert alive(pid)
     os.kill(pid, signal.SIGKILL)

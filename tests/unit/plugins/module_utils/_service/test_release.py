@@ -312,7 +312,7 @@ def test_no_repository_is_refused(linked):
 def test_without_a_tag_there_is_no_previous_release(repository):
     for tag in ("v1", "v2"):
         git(repository.app_dir, "tag", "--delete", tag)
-    assert "no release before the current one has a tag" in refusal(repository)
+    assert "has no tag for a release before the current one" in refusal(repository)
 
 
 def test_hooks_of_the_repository_are_not_run(repository, tmp_path):

@@ -140,7 +140,7 @@ def _corrupt(path: str) -> None:
         (_zero_bytes, "would delete that WAL"),
         (_corrupt, "not sound"),
         (lambda path: flip(path, 2), "not sound"),
-        (lambda path: flip(f"{path}-wal", 0), "WAL of .* is damaged in its header"),
+        (lambda path: flip(f"{path}-wal", 0), "header of the WAL of .* is damaged"),
         (lambda path: flip(f"{path}-wal", frame_offset(9) + 500), "is damaged at frame 10"),
         (lambda path: new_salts(f"{path}-wal"), "have salts that differ"),
     ],
@@ -159,7 +159,7 @@ def test_space_is_checked_first(app: str, monkeypatch: pytest.MonkeyPatch) -> No
     crashed(app)
     monkeypatch.setattr(sqlite_files, "free_bytes", lambda _folder: 1000)
     before = snapshot(os.path.dirname(app))
-    with pytest.raises(sqlite_files.NoRoomError, match="free other space first"):
+    with pytest.raises(sqlite_files.NoRoomError, match="Free some space first"):
         checkpoint(app)
     assert snapshot(os.path.dirname(app)) == before
 
@@ -184,7 +184,7 @@ def test_rows_that_went_missing_are_an_error(app: str, monkeypatch: pytest.Monke
         return result
 
     monkeypatch.setattr(sqlite_check, "check", lacking)
-    with pytest.raises(SqliteError, match="has different row counts after"):
+    with pytest.raises(SqliteError, match="changed the row counts of"):
         checkpoint(app)
 
 

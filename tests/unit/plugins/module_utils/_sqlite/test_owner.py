@@ -70,8 +70,8 @@ def secret(folder):
     ("spoil", "reason"),
     [
         (lambda folder: swap(folder, "itsm.db", lambda path: path.symlink_to(secret(folder))), "Cannot open itsm.db"),
-        (lambda folder: swap(folder, "itsm.db", lambda path: os.link(secret(folder), path)), "a single name"),
-        (lambda folder: swap(folder, "itsm.db", os.mkfifo), "a single name"),
+        (lambda folder: swap(folder, "itsm.db", lambda path: os.link(secret(folder), path)), "other hard links"),
+        (lambda folder: swap(folder, "itsm.db", os.mkfifo), "other hard links"),
         (lambda folder: swap(folder, "itsm.db", lambda path: path.write_text("root:x:0:0")), "content is not that"),
         (lambda folder: swap(folder, "itsm.db-wal", lambda path: path.write_text("secret")), "content is not that"),
         (lambda folder: swap(folder, "itsm.db-shm", lambda path: path.write_text("secret")), "content is not that"),

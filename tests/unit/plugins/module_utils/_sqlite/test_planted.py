@@ -491,7 +491,7 @@ def test_a_database_that_root_took_over_is_named_before_anything_is_changed(app,
             stream.write(b"\xff" * 8192)
     give_to_user(app)
     os.chown(app / "itsm.db", 0, 0)
-    with pytest.raises(sqlite_files.SqliteError, match=r"belongs to root.*sqlite_owner"):
+    with pytest.raises(sqlite_files.SqliteError, match=r"root owns .*sqlite_owner"):
         WORK[work](str(app / "itsm.db"), app)
     assert sorted(path.name for path in app.iterdir()) == ["itsm.db", "itsm.db-wal"]
 

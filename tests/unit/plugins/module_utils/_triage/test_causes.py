@@ -557,12 +557,12 @@ CASES = [
         for changes, words in (
             ({"exists": False, "error": "No such file or directory"}, "the certificate does not exist"),
             ({"error": "no PEM block in it"}, "cannot read its certificate"),
-            ({"key": {"exists": False}}, "the key does not exist"),
-            ({"key": {"readable": False}}, "cannot read its key"),
-            ({"key": {"matches": None, "error": "Cannot use server.key: BAD_DECRYPT"}}, "cannot read its key"),
+            ({"key": {"exists": False}}, "the private key does not exist"),
+            ({"key": {"readable": False}}, "cannot read its private key"),
+            ({"key": {"matches": None, "error": "Cannot use server.key: BAD_DECRYPT"}}, "cannot read its private key"),
             ({"key": {"matches": None, "error": "server.key needs a passphrase"}}, "could not use"),
             ({"key": {"matches": False}}, "does not belong"),
-            ({}, "has not loaded its certificate and key"),
+            ({}, "has not loaded its certificate and private key"),
             ({"readable_by_service": None, "key": None}, "could not use"),
         )
     ),
@@ -599,9 +599,9 @@ CASES = [
     ("db_locked", [holders({**WRITER, "blocks_for": 0.5})], "Writes are blocked: process 7"),
     ("db_locked", [GONE, problem("locked")], "is locked"),
     ("db_locked", [GONE, signature("db_locked", "SQLITE_BUSY")], "no other process holds"),
-    ("oom_kill", [GONE, {"unit": {"result": "oom-kill", "exit_code": "killed", "exit_status": 9}}], "out of memory"),
-    ("oom_kill", [GONE, {"kernel": {"out_of_memory": [MEMCG_LINE, LIMIT_LINE]}}], "its own memory limit"),
-    ("oom_kill", [GONE, PROCESS, {"kernel": {"out_of_memory": [OOM_LINE]}}], "out of memory"),
+    ("oom_kill", [GONE, {"unit": {"result": "oom-kill", "exit_code": "killed", "exit_status": 9}}], "memory ran out"),
+    ("oom_kill", [GONE, {"kernel": {"out_of_memory": [MEMCG_LINE, LIMIT_LINE]}}], "its memory limit"),
+    ("oom_kill", [GONE, PROCESS, {"kernel": {"out_of_memory": [OOM_LINE]}}], "memory ran out"),
     (
         "heap_oom",
         [
@@ -721,24 +721,24 @@ CASES = [
     (
         "exec_failed",
         [GONE, EXIT_203, {"start": {"changed_at": "2026-03-02T01:01:00.000Z"}}],
-        "was changed since",
+        "has changed since then",
     ),
     ("syntax_error", [GONE, EXIT_1, syntax_error()], "Node cannot parse /srv/itsm/backend/routes.js:17: SyntaxError"),
     (
         "syntax_error",
         [GONE, EXIT_1, {"unit": {"exited_at": NOW}}, syntax_error(parses=True, changed_at="2026-03-02T01:01:00.000Z")],
-        "the file was changed since",
+        "the file has changed since then",
     ),
     (
         "database_owner",
         [GONE, OWNED_BY_ROOT],
-        "The user itsm cannot write /srv/itsm/backend/itsm.db: its owner is root",
+        "User itsm cannot write to /srv/itsm/backend/itsm.db (owner root",
     ),
-    ("database_owner", [GONE, BY_KILL, OWNED_BY_ROOT], "its owner is root, its mode 0644"),
+    ("database_owner", [GONE, BY_KILL, OWNED_BY_ROOT], "(owner root, mode 0644)"),
     (
         "database_owner",
         [GONE, EXIT_1, exception(message="SqliteError: SQLITE_READONLY: attempt to write"), OWNED_BY_ROOT],
-        "its owner is root",
+        "(owner root",
     ),
     (
         "unhandled_exception",
@@ -749,14 +749,14 @@ CASES = [
         (
             "config_mismatch",
             [GONE, {"settings": [{"variable": name, "value": "x", "message": f"{name} is 'x': must be"}]}],
-            f"{name}: is 'x'",
+            f"({name}): is 'x'",
         )
         for name in ("nexus_db_path", "nexus_user", "nexus_log_file", "nexus_https_port", "nexus_command")
     ),
     ("config_mismatch", [GONE, PROCESS, {"node": {"path": None}}], "not found"),
     ("config_mismatch", [GONE, EXIT_1, NATIVE, OLD_NODE, exception()], "Node v18.1.0"),
-    ("config_mismatch", [ELSEWHERE], "6443 and 8080, but the service runs and listens on 26443"),
-    ("config_mismatch", [HTTPS_ELSEWHERE], " 6443, but the service runs and listens on 26443"),
+    ("config_mismatch", [ELSEWHERE], "6443 and 8080, but the service listens on 26443"),
+    ("config_mismatch", [HTTPS_ELSEWHERE], " 6443, but the service listens on 26443"),
     *(
         ("config_mismatch", [refused(status)], f"nexus_health_path is /health, which answers with status {status}")
         for status in (301, 302, 401, 403, 404)
@@ -1854,5 +1854,6 @@ def test_an_invalid_setting_keeps_its_message_in_the_finding():
         next(found for found in evaluate(GONE, {"settings": [each]}) if found.cause == "config_mismatch").summary
         for each in (item, {**item, "messages": {"message": told.to_dict()}})
     )
-    assert messages.english(plain) == messages.english(with_message)
+    for summary in (plain, with_message):
+        assert messages.english(summary).endswith(f": {messages.english(why)}")
     assert with_message.values["mismatch"] == message("reason.mismatch.setting", value="'x'", why=why)

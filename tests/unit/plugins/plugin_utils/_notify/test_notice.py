@@ -42,7 +42,7 @@ def texts(language: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_cause_has_the_words_of_the_documents() -> None:
-    assert texts("en")["cause"] == "disk_full: /srv is full: almost no bytes or inodes are left"
+    assert texts("en")["cause"] == "disk_full: Almost no bytes or inodes are free on /srv"
     assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量または inode がほとんどありません"
     # If there is no message, the English text is quoted.
     assert texts("ja", messages={})["cause"] == "ディスク容量不足：「No space is left on /srv」"
@@ -91,10 +91,10 @@ def test_each_remedy_is_a_line() -> None:
     told = {"action": message("deed.stop", processes=["pid 7 tar"]).to_dict()}
     tried = [{"cause": "db_locked", "action": "stop it", "failed": True, "messages": told}, {"cause": "oom_kill"}]
     assert texts("ja", remedies=tried)["done"] == [
-        "pid 7 tar を停止する（このアプリケーションのもの、または方針で許可されたもののみ）（失敗）",
+        "このアプリケーションのもの、または方針で許可されたものであれば停止する：pid 7 tar（失敗）",
         "OOMKill（メモリ不足）",
     ]
-    assert texts("en", remedies=tried)["done"][0].endswith("policy names it (failed)")
+    assert texts("en", remedies=tried)["done"][0].endswith("policy names them: pid 7 tar (failed)")
 
 
 def test_without_a_step_the_line_says_if_anything_was_changed() -> None:
@@ -105,18 +105,18 @@ def test_without_a_step_the_line_says_if_anything_was_changed() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "unknown: the rows were not counted after the recovery"),
+        ({}, "unknown (the rows were not counted after the recovery)"),
         ({"data_loss_why": "of_a_later_version"}, "unknown"),
-        ({"data_loss": "none"}, "none: all rows counted before are still there"),
-        ({"data_loss": "suspected"}, "SUSPECTED: stop and hand over to the DBA"),
-        ({"data_loss": "known", "data_loss_why": ""}, "KNOWN: rows were lost by the recovery of the database"),
+        ({"data_loss": "none"}, "none (no table has fewer rows than before)"),
+        ({"data_loss": "suspected"}, "SUSPECTED. Stop and hand over to the DBA"),
+        ({"data_loss": "known", "data_loss_why": ""}, "KNOWN. The recovery of the database lost rows"),
         (
             {"data_loss": "suspected", "data_loss_why": "already_lost"},
-            "SUSPECTED: stop and hand over to the DBA. The recovery of the database has already lost rows",
+            "SUSPECTED. Stop and hand over to the DBA. The recovery of the database has already lost rows",
         ),
         (
             {"data_loss": "suspected", "nothing_started": "yes"},
-            "SUSPECTED: stop and hand over to the DBA; the service was not started",
+            "SUSPECTED. Stop and hand over to the DBA. The service was not started",
         ),
     ],
 )
@@ -136,7 +136,7 @@ def test_the_data_loss_has_the_words_of_the_documents(changes: dict[str, str], e
         (
             {"event": "resolved", "rule": "repeated_restarts"},
             "Find the root cause. A restart only helps until the next failure.",
-            "根本原因を調査してください。再起動では次の停止までしか持ちません。",
+            "根本原因を調査してください。再起動の効果は次の停止までの一時的なものです。",
         ),
         ({"rule": "our_own"}, "Find out what happened.", "状況を確認してください。"),
         ({"next_step": "Call Ms Sato."}, "Call Ms Sato.", "「Call Ms Sato」。"),
@@ -150,9 +150,10 @@ def test_the_data_loss_has_the_words_of_the_documents(changes: dict[str, str], e
                     ]
                 },
             },
-            "Complete the open prevention items. The service is held by incident INC-1: nobody can start it by "
+            "Complete the open prevention items. The service is held by incident INC-1, so nobody can start it by "
             "accident.",
-            "再発防止策の項目に対応する。 サービスの起動はインシデント INC-1 により保留されています。",
+            "再発防止策の項目に対応する。 サービスの起動はインシデント INC-1 により保留されているため、"
+            "誤って起動されることはありません。",
         ),
     ],
 )

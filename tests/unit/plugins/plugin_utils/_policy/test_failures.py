@@ -85,7 +85,7 @@ def seen(**changes: Any) -> dict[str, Any]:
 GOOD = {"healthy": True, "summary": "answers"}
 LOGIN = {"healthy": False, "summary": "login: answered 401", "messages": {}}
 ROWS = {"problems": [{"code": "row_loss", "message": "users: 5 -> 3"}]}
-HINT = "(the service answers: check nexus_login_username and nexus_login_password)"
+HINT = "the service answers, so check nexus_login_username and nexus_login_password"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ HINT = "(the service answers: check nexus_login_username and nexus_login_passwor
         ({"answer": LOGIN, "watch": seen()["answer"], "login_failed": True}, ["failed again: the process is gone"]),
         (
             {"answer": LOGIN, "watch": GOOD, "database": ROWS, "login_failed": True, "serves": True},
-            [f"login: answered 401 {HINT}", "users: 5 -> 3"],
+            [f"login: answered 401; {HINT}", "users: 5 -> 3"],
         ),
     ],
 )

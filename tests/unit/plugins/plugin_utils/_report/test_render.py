@@ -279,7 +279,7 @@ def test_measurements_are_shown_if_nothing_was_wrong():
     half = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk}))[2:4]
     assert [action.wanted for action in half] == [False, True]
     neither = prose_actions.actions(EN, incident(findings=[]))[2:4]
-    assert all(action.wanted and "recorded neither a finding" in action.why for action in neither)
+    assert all(action.wanted and "recorded no findings" in action.why for action in neither)
 
 
 def test_memory_and_disk_are_judged_by_the_free_amount():
@@ -375,7 +375,7 @@ def test_rows(before, after, words):
             [
                 "RECOVERED: itsm-system on node1, incident INC-1",
                 "done        restart: stopped pid 2308, started pid 6994\n",
-                "login       not checked: no password was given\n",
+                "login       not checked (no password was given)\n",
                 "kept        evidence on the host: /var/evidence\n",
                 "database backup on the host: /app/itsm.db.backup\n",
                 "damaged database on the host: /app/itsm.db.damaged\n",
@@ -544,7 +544,7 @@ def test_changes_are_listed_under_their_rung():
         (
             "node_process",
             {"stopped": [{"pid": 1, "signal": "KILL", "seconds": 30.0}], "pids_before": [1], "pids_after": [2]},
-            "stopped pid 1 with KILL after 30 s, started pid 2",
+            "stopped pid 1 with SIGKILL after 30 s, started pid 2",
         ),
         ("node_process", {"state": "started", "pids_before": [7]}, "would be restarted (pid 7)"),
         ("node_process", {"state": "started", "pids_before": []}, "would be started"),
@@ -581,7 +581,7 @@ def test_items_without_work_have_no_checkbox():
     told_of.outcome = "not_recovered"
     lines = section(markdown_report.markdown(EN, told_of), "6.").splitlines()[2:-1]
     assert "[x]" not in "".join(lines)
-    assert "- [ ] Read: no check shows that this cause is gone: hung" in lines
+    assert "- [ ] Read: no check shows that this cause is gone (hung)" in lines
     assert "- Not needed: Check log rotation: no full file system was found" in lines
     assert lines == sorted(lines, key=lambda line: not line.startswith("- [ ] "))
 
@@ -663,7 +663,10 @@ def test_an_unreachable_host_is_not_reported_as_down():
     document = markdown_report.markdown(EN, lost)
     assert "- Outage: unknown; the playbook has had no access to the host for 4.0 s" in document
     assert "- No access since: 2026-03-02 01:00:00 UTC" in document
-    assert "The playbook could not work on the host: the host cannot be reached: no route." in section(document, "2.")
+    assert (
+        "By a run of this playbook that had no access to the host (the host cannot be reached: no route)."
+        in section(document, "2.")
+    )
     assert "Outage began" not in document and "still down" not in document and "stopped by an error" not in document
     assert "section Service" not in document and "gantt" in document
     assert "| First healthy answer | none yet |" in document
@@ -691,7 +694,7 @@ def test_an_interrupted_run_states_the_next_step():
     ("counted", "told"),
     [
         ((None, None), "unknown"),
-        ((0, 0), "unknown: /a.log has no request from that time"),
+        ((0, 0), "unknown, because /a.log has no requests from that time"),
         ((1, 0), "none of 1 request logged in /a.log failed"),
         ((12, 3), "at least 3 of 12 requests logged in /a.log returned 5xx"),
     ],
@@ -779,10 +782,10 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
                 "STOPPED: node1, another run is working on it; nothing changed",
                 "  other run   run-7, since 2026-03-02T01:02:03.456Z",
                 "  its step    restart, process 4711 is running",
-                "  next step   Wait until the other run ends, or run this playbook again with -e",
-                "              outage_recover_wait=600: it starts when the other run has ended. If the other run is",
-                "              dead, the host becomes free at 2026-03-02T01:04:00.000Z, or one minute after its last",
-                "              process ended.",
+                "  next step   Wait until the other run ends. To wait with this playbook, run it again with -e",
+                "              outage_recover_wait=600: it waits up to 600 seconds and then starts. If the other run",
+                "              has crashed, its lock expires at 2026-03-02T01:04:00.000Z, or one minute after its",
+                "              last process ends.",
             ],
             id="another run",
         ),
@@ -790,7 +793,8 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             [event(data={**LOOK, "summary": "silent"}), event("incident", {"maintenance": MAINTENANCE}), END],
             screen_report.ATTENTION,
             [
-                "MAINTENANCE: node1, emergency: silent; no run changes it until 2026-03-02T04:00:00.000Z (Patch day)",
+                "MAINTENANCE: node1, emergency: silent; "
+                "no recovery is started until 2026-03-02T04:00:00.000Z (Patch day)",
                 "  next step   People are working on the service. To recover it now, end the maintenance:",
                 "              ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
             ],
@@ -804,7 +808,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             ],
             screen_report.ATTENTION,
             [
-                "MAINTENANCE: node1, emergency: silent; no run changes it until 2026-03-02T04:00:00.000Z",
+                "MAINTENANCE: node1, emergency: silent; no recovery is started until 2026-03-02T04:00:00.000Z",
                 "  next step   People are working on the service. To recover it now, remove nexus_maintenance_until.",
             ],
             id="maintenance of a variable",
@@ -838,8 +842,9 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
                 "nothing changed",
                 "  other run   run-7, since 2026-03-02T01:02:03.456Z",
                 "  its step    restart, no process is running now",
-                "  next step   If that run is dead, run this playbook again after 2026-03-02T01:04:00.000Z. Or run it",
-                "              now with -e outage_recover_wait=600; the playbook then waits and closes the incident.",
+                "  next step   The other run closes the incident when it ends. If it has crashed, run this playbook",
+                "              again after 2026-03-02T01:04:00.000Z, or run it now with -e outage_recover_wait=600:",
+                "              it waits for the lock and closes the incident.",
             ],
             id="up, with the incident open in another run",
         ),
@@ -871,7 +876,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
         pytest.param(
             [event(data={"healthy": True, "login": None}, role="verification")],
             screen_report.GOOD,
-            ["HEALTHY: node1, login not checked: no password was given; nothing changed"],
+            ["HEALTHY: node1, login not checked (no password was given); nothing changed"],
             id="verified",
         ),
         pytest.param(
@@ -931,7 +936,7 @@ def test_closing_line_without_an_incident(events, tone, lines):
 @pytest.mark.parametrize("outcome", ["would_recover", "not_recovered"])
 def test_the_recap_in_check_mode_is_explained_for_every_outcome(outcome):
     told = incident(outcome=outcome, runs=runs("r"))
-    counted = "changed= counts what would be changed"
+    counted = "changed= counts planned changes"
     assert counted in "\n".join(screen_report.summary(EN, told, document=None, check_mode=True))
     assert "RECOVER (check mode, nothing changed)" in screen_report.summary(EN, told, document=None, check_mode=True)[0]
     real = incident(outcome="not_recovered", runs=runs("r"))
@@ -960,7 +965,7 @@ def test_an_outage_that_systemd_ended_is_good_news():
     (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
     assert (automation.wanted, automation.why) == (
         False,
-        "systemd restarted the service by itself; it was back after 14 s",
+        "systemd restarted the service by itself; time to mitigate: 14 s",
     )
 
 
@@ -1031,11 +1036,11 @@ def test_a_rung_that_could_not_help_is_told_with_its_reason():
         ({}, "remediation: disk_full: removed old logs (/var/log/itsm/server.log.1)"),
         (
             {"failed": True, "detail": ["rm: no"]},
-            "remediation: disk_full: removed old logs: FAILED: rm: no",
+            "remediation: disk_full: removed old logs (FAILED: rm: no)",
         ),
         (
             {"changed": False, "action": None, "detail": [], "reason": "not in remediation_allowed"},
-            "remediation: disk_full: not remedied: not in remediation_allowed",
+            "remediation: disk_full: not remedied; not in remediation_allowed",
         ),
     ],
 )
@@ -1082,7 +1087,7 @@ def test_the_reason_does_not_repeat_the_cause() -> None:
     told.error = "Port 1 is taken."
     lines = screen_report.summary(EN, told, document=None)
     assert "\n".join(lines).count("is taken") == 1
-    assert any(line.startswith("  why         the cause below") for line in lines)
+    assert any(line.startswith("  why         no allowed rung can fix the cause below") for line in lines)
     told.error = "Port 1 is taken. Data loss is suspected."
     assert "\n".join(screen_report.summary(EN, told, document=None)).count("is taken") == 2
 
@@ -1108,7 +1113,7 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     )
     lines = "\n".join(screen_report.summary(EN, told, document=None))
     assert "  to notify   Lead by mail lead@x" in lines
-    assert "  recap       changed= counts what would be changed" in lines
+    assert "  recap       changed= counts planned changes" in lines
     flat = " ".join(lines.split())
     assert "if the recovery fails: Lead by mail lead@x and chat: there is no such channel" in flat
     assert "DBA (no channel is set) (It is down)" in flat
@@ -1117,7 +1122,7 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     flat = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
     assert "DBA (notified before) (It is down)" in flat
     told.escalation = {}
-    assert "to notify not decided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
+    assert "to notify undecided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
 
 
 def test_documents_are_written_though_the_system_has_no_thread_left(tmp_path, monkeypatch):
@@ -1134,7 +1139,7 @@ def test_an_unobserved_end_is_called_an_estimate_everywhere():
     told = incident(outcome="recovered", runs=runs("r"), durations=durations(outage=9.0))
     told.times.mitigated_at, told.times.mitigated_from = "2026-03-02T01:00:09.000Z", "start of the process that serves"
     told.times.mitigated_estimated = True
-    sentence = "The end is estimated from: start of the process that serves."
+    sentence = "The end is estimated from: the start time of the running process."
     assert sentence in prose_times.sources(EN, told)
     assert sentence in markdown_report.markdown(EN, told)
     assert sentence in html_report.page(EN, told)

@@ -389,7 +389,7 @@ def test_a_known_loss_is_still_known_in_a_later_run():
     """The later run compares only the remaining rows, so it finds no loss itself."""
     incident = of_runs(LOST, LATER)
     assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("known", "")
-    assert prose_data.data_loss(EN, incident) == "KNOWN: rows were lost by the recovery of the database"
+    assert prose_data.data_loss(EN, incident) == "KNOWN. The recovery of the database lost rows"
     assert "FEWER IN" in prose_data.rows(EN, incident)
 
 
@@ -465,7 +465,7 @@ def test_the_rows_of_a_new_database_are_not_compared():
     assert said["rows_replaced"] is True
     incident = told(BEFORE, BEFORE, "suspected", rows_replaced=True)
     assert prose_data.rows(EN, incident) == (
-        "12 in 2 tables before. The new database does not have them; it has 12 rows of its own"
+        "12 in 2 tables before. The new database does not have these rows; it has 12 rows of its own"
     )
     # In this case, the recovery has restored the earlier database.
     recovery = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": True, "data_loss": "none"}
@@ -478,7 +478,7 @@ def test_rows_that_the_recovery_could_not_count_are_not_declared_safe_by_a_later
     incident = of_runs({**LOST, "data_loss": "unknown", **by_recovery}, {**LATER, "outcome": "recovered"})
     assert incident.statements["data_loss"] == {"value": "unknown", "why": "uncounted"}
     assert prose_data.data_loss(EN, incident) == (
-        "unknown: the recovery of the database could not count the rows that it lost"
+        "unknown (the recovery of the database could not count the rows that it lost)"
     )
     assert prose_data.rows(EN, incident).startswith("not all tables could be counted; ")
 
