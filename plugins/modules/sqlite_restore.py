@@ -159,7 +159,7 @@ problems:
   elements: dict
   sample:
     - code: corrupt
-      message: "quick check of /srv/itsm.db: Tree 5 page 9: btreeInitPage() returns error code 11"
+      message: "The quick check of /srv/itsm.db found problems: Tree 5 page 9: btreeInitPage() returns error code 11"
       level: error
 plan:
   description: The methods that were checked.
