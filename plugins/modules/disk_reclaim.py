@@ -158,7 +158,7 @@ targets:
       inodes_freed: 3
       enough: true
 duration:
-  description: Duration in seconds.
+  description: Duration of the module's work on the host, in seconds.
   returned: success
   type: float
   sample: 0.08

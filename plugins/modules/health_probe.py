@@ -411,7 +411,7 @@ attempts:
   type: int
   sample: 1
 duration:
-  description: Duration in seconds.
+  description: Total duration of all probes and waits, in seconds.
   returned: success
   type: float
   sample: 0.021

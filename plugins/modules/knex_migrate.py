@@ -97,7 +97,7 @@ locked:
   type: bool
   sample: false
 duration:
-  description: Duration in seconds.
+  description: Duration of the module's work on the host, in seconds.
   returned: always
   type: float
   sample: 0.41

@@ -147,7 +147,7 @@ started_at:
   type: str
   sample: "2026-03-02T01:02:03.450Z"
 duration:
-  description: Duration in seconds.
+  description: Duration of the module's work on the host, in seconds.
   returned: success
   type: float
   sample: 0.312

@@ -168,7 +168,7 @@ leftovers:
   elements: str
   sample: []
 duration:
-  description: Duration in seconds.
+  description: Duration of the module's work on the host, in seconds.
   returned: success
   type: float
   sample: 57.2

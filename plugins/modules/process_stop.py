@@ -139,7 +139,7 @@ remaining:
   elements: dict
   sample: [{"pid": 812, "user": "www-data", "command": "/usr/sbin/nginx", "port": 6443}]
 duration:
-  description: Duration in seconds.
+  description: Duration of the module's work on the host, in seconds.
   returned: success
   type: float
   sample: 0.09

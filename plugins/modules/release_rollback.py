@@ -119,7 +119,7 @@ refused:
   type: str
   sample: ""
 duration:
-  description: Duration in seconds.
+  description: Duration of the module's work on the host, in seconds.
   returned: success
   type: float
   sample: 0.2

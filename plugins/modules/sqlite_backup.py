@@ -185,7 +185,7 @@ removed:
   elements: str
   sample: []
 duration:
-  description: Duration in seconds.
+  description: Duration of the module's work on the host, in seconds.
   returned: success
   type: float
   sample: 0.31

@@ -299,7 +299,7 @@ holders:
   elements: dict
   sample: []
 duration:
-  description: Duration in seconds.
+  description: Duration of the module's work on the host, in seconds.
   returned: success
   type: float
   sample: 0.42

@@ -127,7 +127,7 @@ wal_size_after:
   type: int
   sample: 0
 duration:
-  description: Duration in seconds.
+  description: Duration of the module's work on the host, in seconds.
   returned: success
   type: float
   sample: 0.06

@@ -128,7 +128,7 @@ output:
   type: str
   sample: "Congratulations, all renewals succeeded"
 duration:
-  description: Duration in seconds.
+  description: Duration of the module's work on the host, in seconds.
   returned: success
   type: float
   sample: 4.2

@@ -104,7 +104,7 @@ until:
   type: str
   sample: "2026-03-02T05:00:00.000Z"
 duration:
-  description: Duration in seconds.
+  description: Duration of the module's work on the host, in seconds.
   returned: success
   type: float
   sample: 0.4

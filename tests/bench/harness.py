@@ -174,7 +174,7 @@ class Result:
 
 
 def run(measurement: Measurement, *, work: Path) -> Result:
-    """Run all contenders in turns. Each round starts with a different contender. Raises BenchError."""
+    """Run all contenders in turn. Each round starts with a different contender. Raises BenchError."""
     subject = measurement.prepare()
     contenders = [measurement.ours, *measurement.rivals.items()]
     figures: dict[str, dict[str, list[float | None]]] = {name: {} for name, _function in contenders}

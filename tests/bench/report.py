@@ -125,7 +125,7 @@ def document(told: dict[str, Any]) -> str:
         "",
         *_environments(told["measurements"]),
         "",
-        "Our code and the rivals do the same work in turns, on the same machine and within minutes. Ratios, "
+        "Our code and the rivals do the same work in turn, on the same machine and within minutes. Ratios, "
         "differences and seconds are medians over the rounds. Memory is the maximum of all runs. *From run to run* "
         "gives the lowest and the highest value. Files are in memory before the first contender starts. Our code "
         "runs as on a managed host: in a new Python process each time, with the logic in a zip file and nothing "

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Incidents that last for several runs: the runs record their start, their end, and events in between correctly."""
+"""Incidents that span several runs: their records have the correct start, end and events."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ Each of --rounds rounds has these steps:
 3. The backups and the evidence are checked. Then the steps run again. They must succeed, and the database must contain
    every reported row.
 
-The steps are killed in three ways, in turns:
+The steps are killed in three ways, in turn:
 
 - right before or right after one of their calls (a boundary), each time at a different boundary,
 - inside SQLite, at the start of a system call on the database or its WAL, each time at a different call (needs strace),

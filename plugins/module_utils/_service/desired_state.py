@@ -189,7 +189,7 @@ def _refuse_loss(service: Service, look: Look, *, state: str, refused: Optional[
 
 
 def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
-    """Return the input for a start as a plain process, or None under systemd.
+    """Return the input to start a plain process, or None under systemd.
 
     Raises NodeProcessError if the service must not be started.
     """

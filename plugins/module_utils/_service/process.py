@@ -36,7 +36,10 @@ class NodeProcessError(ServiceError):
 
 
 def arguments(*, starts: bool = False) -> Dict[str, Any]:
-    """Return the option of the documentation fragment "service". starts: True if the files for a start are required."""
+    """Return the option of the documentation fragment "service".
+
+    starts: True if the files needed to start the service are required.
+    """
     needed = [("manager", "systemd", ["unit"])]
     if starts:
         needed.append(("manager", "process", ["log_file", "pid_file"]))

@@ -48,7 +48,7 @@ def read_environment(path: str) -> Dict[str, str]:
 
 
 class Launch(NamedTuple):
-    """The checked input for a start. It is prepared before a stop: if a start is impossible, nothing is stopped."""
+    """The checked input to start the service. It is prepared first: if a start is impossible, nothing is stopped."""
 
     program: str
     environment: Mapping[str, str]

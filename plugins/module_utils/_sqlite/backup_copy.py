@@ -74,7 +74,7 @@ def copy(
             messages = child_process.in_child(
                 functools.partial(_copy_pages, way=way, target=target, deadline=deadline, rights=rights),
                 deadline=deadline,
-                read_only=False,  # the child gives up the right to write after it has opened the copy
+                read_only=False,  # the child drops its write access after it has opened the copy
             )
             steady = way.steady
         end = messages[-1]
@@ -117,7 +117,7 @@ def _copy_pages(
     rights: safe_open.Rights,
 ) -> None:
     """Count the rows and copy the pages within one snapshot. Runs in the child process."""
-    # Open the copy first: the child gives up the right to write before it opens the database.
+    # Open the copy first, because the child drops its write access before it opens the database.
     with safe_open.acting(rights):
         copy = sqlite3.connect(target, isolation_level=None)
         copy.execute("PRAGMA journal_mode=OFF")

@@ -7,7 +7,7 @@
 Every read happens in a child process, for three reasons:
 
 - If the disk cannot deliver a mapped page, only the child ends.
-- The child gives up the right to write before it opens the database.
+- The child drops its write access before it opens the database.
 - The child ends without closing its connection, so SQLite's clean-up at the last close (checkpoint, removal of the WAL)
   never runs.
 """
@@ -72,7 +72,7 @@ def bounded(*, deadline: float, read_only: bool) -> None:
 
 
 def give_up_writing(rights: safe_open.Rights = None) -> None:
-    """Permanently switch to a user or, if rights is None, drop root's right to write.
+    """Permanently switch to a user or, if rights is None, drop root's write access.
 
     rights is None if only root can change the folder. A process that runs as root then accesses files as the user
     nobody, and keeps only the capability to read every file. With all of root's rights, SQLite would open the WAL for

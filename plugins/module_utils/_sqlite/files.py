@@ -339,7 +339,7 @@ def free_bytes(folder: str) -> int:
 
 
 def require_user(name: Optional[str]) -> None:
-    """Raise SqliteError if a user is given that does not exist on this host."""
+    """Raise SqliteError if name is set and there is no such user on this host."""
     if not name:
         return
     try:

@@ -124,7 +124,7 @@ class WayIn(NamedTuple):
 
     @property
     def read_only(self) -> bool:
-        """True if this way needs no right to write, so the process gives up this right before it opens the database."""
+        """True if this way needs no write access, so the process drops it before it opens the database."""
         return self.way != "copy"
 
     @property

@@ -90,7 +90,7 @@ def _folder_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optiona
 
 
 def start(question: Question) -> Dict[str, Any]:
-    """Check the environment files of the service, and the paths and accounts that its program needs for a start."""
+    """Check the environment files of the service, and the paths and accounts that its program needs to start."""
     service, unit = question.service, question.known.unit
     facts: Dict[str, Any] = dict.fromkeys(("program", "folder", *_FAULTS))
     faults: Dict[str, Optional[Message]] = dict.fromkeys(_FAULTS)

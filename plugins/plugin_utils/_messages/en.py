@@ -247,7 +247,7 @@ SENTENCES: Dict[str, str] = {
     "action.resources": "Consider more memory or disk",
     "action.resources.short": "{what} ran out ({causes})",
     "action.resources.scarce": "{what} did not run out, but little was left",
-    "action.resources.unknown": "triage recorded no findings, and it did not measure both memory and disk",
+    "action.resources.unknown": "triage recorded no findings, and the use of memory or of the disk is unknown",
     "action.resources.fine": "memory and disk were sufficient",
     "action.seen.disk": "{available} of {size} were free on {mount}",
     "action.seen.log": "{path} had a size of {size}",

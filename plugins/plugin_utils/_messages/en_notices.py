@@ -11,11 +11,11 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action} (failed)",
-    "asked.data_loss": "Do not start the service on this database. Read the evidence. database_recover.yml with --check shows what each method would lose",
-    "asked.data_loss_unknown_cause": "Do not start the service on this database. Read the evidence. database_recover.yml with --check shows what each method would lose",
-    "asked.data_loss_long_outage": "Do not start the service on this database. Read the evidence. database_recover.yml with --check shows what each method would lose",
+    "asked.data_loss": "Do not start the service on this database. Read the evidence. To see what each method would lose, run database_recover.yml with --check",
+    "asked.data_loss_unknown_cause": "Do not start the service on this database. Read the evidence. To see what each method would lose, run database_recover.yml with --check",
+    "asked.data_loss_long_outage": "Do not start the service on this database. Read the evidence. To see what each method would lose, run database_recover.yml with --check",
     "asked.data_loss_known": "Bring the service back first. Then ask the users which lost rows must be entered again",
-    "asked.data_in_doubt": "Decide whether the service may keep running. database_recover.yml with --check shows what each method would lose",
+    "asked.data_in_doubt": "Decide whether the service may keep running. To see what each method would lose, run database_recover.yml with --check",
     "asked.long_outage": "Decide who takes over, read the evidence, and inform the users",
     "asked.unknown_cause": "Decide who takes over, and read the evidence. The steps that were tried did not help, and trying them again will not help either",
     "asked.not_recovered": "Fix the cause, then run the playbook again",

@@ -14,7 +14,7 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.not_allowed": "remediation_allowed で許可されていません",
     "reason.remedy.proposed": "提案：{what}",
     "reason.remedy.owner_blocked": "データベースを変更しない（サービスを起動できないため）：{why}",
-    "reason.remedy.owner_not_root": "root が所有するファイルがない。モードまたはフォルダーを手動で修正する",
+    "reason.remedy.owner_not_root": "root が所有するデータベースファイルはなく、他の権限に問題がある。ファイルとフォルダーのモードを手動で修正する",
     "reason.remedy.disk_not_full": "空き容量が不足しているファイルシステムはもうありません",
     "reason.remedy.disk_no_globs": "remediation_disk_globs が空です",
     "reason.remedy.memory_no_unit": "メモリ上限を設定できるのは systemd のユニットのみ",
@@ -27,7 +27,7 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.process_hidden": "このユーザーはプロセスを特定できません",
     "reason.remedy.process_unlocked": "データベースをロックしているプロセスはもうありません",
     "reason.remedy.process_off_port": "ポートを使用しているプロセスはもうありません",
-    "reason.remedy.tls_no_way": "方針に、証明書の更新コマンド、秘密鍵の権限、HTTPS を無効にできる期限のいずれの指定もありません",
+    "reason.remedy.tls_no_way": "方針に、証明書への対処の指定がありません。remediation_tls_renew_command、秘密鍵の権限、remediation_tls_disable_https_until のいずれかを設定してください",
     # 対処の失敗の理由
     "reason.remedy.not_stopped": "サービスを再び起動できないため、この対処のためには停止しませんでした：{why}",
     "reason.remedy.disk_short": "{freed} バイトを解放しましたが、{mounts} の空き容量がまだ不足しています",

@@ -33,7 +33,7 @@ class Facts:
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # True if the open incident had data in doubt before this run.
     was_in_doubt: bool = False
-    # True if the database was not found and has not been recognized since.
+    # True if the database was not found, and no later check has shown that it is the same database.
     not_found: bool = False
     # The results of the last triage, and of the triage that found why the service was down.
     findings: Sequence[Mapping[str, Any]] = ()

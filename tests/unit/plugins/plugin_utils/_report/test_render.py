@@ -1139,7 +1139,7 @@ def test_an_unobserved_end_is_called_an_estimate_everywhere():
     told = incident(outcome="recovered", runs=runs("r"), durations=durations(outage=9.0))
     told.times.mitigated_at, told.times.mitigated_from = "2026-03-02T01:00:09.000Z", "start of the process that serves"
     told.times.mitigated_estimated = True
-    sentence = "The end is estimated from: the start time of the running process."
+    sentence = "Source of the estimated end of the outage: the start time of the running process."
     assert sentence in prose_times.sources(EN, told)
     assert sentence in markdown_report.markdown(EN, told)
     assert sentence in html_report.page(EN, told)
