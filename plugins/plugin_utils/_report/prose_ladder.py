@@ -42,14 +42,15 @@ def ladder(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> str:
+    # The skipped rungs are first: the next rung may start in the same millisecond.
     told = [
-        (each.started_at or "", words.say("ladder.rung", rung=words.part(each.rung), came=held(words, each)))
-        for each in incident.rungs_tried
+        (each.at or "", words.say("ladder.rung", rung=words.part(each.rung), came=words.say("held.skipped")))
+        for each in incident.rungs_skipped
         if run in (None, each.run)
     ]
     told += [
-        (each.at or "", words.say("ladder.rung", rung=words.part(each.rung), came=words.say("held.skipped")))
-        for each in incident.rungs_skipped
+        (each.started_at or "", words.say("ladder.rung", rung=words.part(each.rung), came=held(words, each)))
+        for each in incident.rungs_tried
         if run in (None, each.run)
     ]
     ordered = [text for _at, text in sorted(told, key=lambda pair: pair[0])]
