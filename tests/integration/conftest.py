@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -107,6 +108,19 @@ class Service:
             check=True,
             timeout=300,
         )
+
+    def install_copy(self, template: Service) -> None:
+        """Install a copy of another service that was never started, with the ports of this one.
+
+        The files of node_modules are hard links. A test may remove or replace them, but must not write to them.
+        """
+        shutil.copytree(template.app, self.app, symlinks=True, ignore=shutil.ignore_patterns("node_modules"))
+        subprocess.run(["cp", "-al", template.app / "node_modules", self.app], check=True)
+        self.log.parent.mkdir()
+        own = {**template.environment(), "HTTPS_PORT": self.https_port, "PORT": self.http_port}
+        self.environment_file.touch(mode=0o600)
+        lines = [f"{name}={value}\n" for name, value in own.items()]
+        self.environment_file.write_text("".join(lines), encoding="utf-8")
 
     def environment(self) -> dict[str, str]:
         lines = self.environment_file.read_text(encoding="utf-8").splitlines()
@@ -233,11 +247,26 @@ class Service:
         return ["ansible-playbook", "-i", inventory, playbook, "-e", f"@{variables}", *arguments], environment
 
 
-@pytest.fixture
-def laid(tmp_path: Path) -> Iterator[Service]:
-    """Install the service without starting it. Yield the service."""
-    service = Service(tmp_path)
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Return an installed service that is never started. A test copies it, which is faster than an installation."""
+
+    def modules() -> dict[Path, tuple[int, int, int]]:
+        found = {path: path.lstat() for path in (service.app / "node_modules").rglob("*") if not path.is_dir()}
+        return {path: (status.st_size, status.st_mtime_ns, status.st_mode) for path, status in found.items()}
+
+    service = Service(tmp_path_factory.mktemp("template"))
     service.install()
+    before = modules()
+    yield service
+    assert modules() == before, "a test has written to a file of node_modules, which all tests share"
+
+
+@pytest.fixture
+def laid(tmp_path: Path, template: Service) -> Iterator[Service]:
+    """Return the service, installed but not started."""
+    service = Service(tmp_path)
+    service.install_copy(template)
     yield service
     service.kill()
 

@@ -92,12 +92,13 @@ def published(run: Run) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Service]]:
+def services(tmp_path_factory: pytest.TempPathFactory, template: Service) -> Iterator[dict[str, Service]]:
     folder = tmp_path_factory.mktemp("services")
     with contextlib.ExitStack() as stack:
         laid = {name: Service(folder / name) for name in [*BROKEN, "shared"]}
         for service in laid.values():
-            service.install()
+            service.folder.mkdir()
+            service.install_copy(template)
             stack.callback(service.kill)
             service.start()
             service.write("row")
