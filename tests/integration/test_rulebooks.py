@@ -21,7 +21,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-import pytest
 import yaml
 
 from .conftest import ROOT, Service, free_port
@@ -153,59 +152,50 @@ def watching(service: Service) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def watch(service: Service) -> Iterator[Rulebook]:
-    with running("itsm_nexus.runbook.watch", service, watching(service), *by_playbook(service)) as started:
-        # Wait until the watch has found the service healthy.
+def test_watch_starts_one_recovery_per_outage_and_none_without_one(service: Service) -> None:
+    with running("itsm_nexus.runbook.watch", service, watching(service), *by_playbook(service)) as watch:
+        # Wait until the watch has seen a healthy service.
         time.sleep(2 * INTERVAL)
-        yield started
+
+        # The service flaps: nothing is started.
+        requests = service.log.read_text(encoding="utf-8")
+        for _ in range(2):
+            service.signal(signal.SIGSTOP)
+            # One or two probes time out, but not three.
+            time.sleep(1.5)
+            service.signal(signal.SIGCONT)
+            time.sleep(3 * INTERVAL)
+        assert service.log.read_text(encoding="utf-8") != requests
+        assert watch.called() == (0, 0)
+
+        # The service is killed: one recovery.
+        service.kill()
+        ended(watch, recoveries=1, triages=0)
+
+        # The service hangs: a triage, then a recovery.
+        service.signal(signal.SIGSTOP)
+        ended(watch, recoveries=2, triages=1)
+
+        # The service is killed during a maintenance: nothing is started until the maintenance ends.
+        maintenance = service.state / "maintenance.json"
+        maintenance.write_text('{"until": "2099-12-31T00:00:00Z", "reason": "Release 4.2"}', encoding="utf-8")
+        service.kill()
+        wait_for(lambda: "under maintenance until 2099-12-31T00:00:00.000Z" in watch.screen(), "it is told", watch)
+        time.sleep(10 * INTERVAL)
+        assert watch.called() == (2, 1)
+        assert not service.healthy()
+        maintenance.unlink()
+        ended(watch, recoveries=3, triages=1)
+        assert [each["severity"] for each in watch.incidents()] == ["emergency", "critical", "emergency"]
 
 
-def test_killed_service_is_recovered_once_per_outage(watch: Rulebook) -> None:
-    for number in (1, 2):
-        watch.service.kill()
-        watch.await_recoveries(number)
-        watch.await_ends(number)
-        # Wait much longer than a recovery takes.
-        time.sleep((RESTORED_AFTER + 10) * INTERVAL)
-        assert watch.called() == (number, 0)
-    assert [each["severity"] for each in watch.incidents()] == ["emergency", "emergency"]
-
-
-def test_hanging_service_is_diagnosed_and_then_recovered(watch: Rulebook) -> None:
-    watch.service.signal(signal.SIGSTOP)
-    watch.await_recoveries(1)
-    watch.await_ends(2)
-    time.sleep((RESTORED_AFTER + 10) * INTERVAL)
-    assert watch.called() == (1, 1)
-    assert watch.incidents()[0]["severity"] == "critical"
-
-
-def test_flapping_service_starts_no_storm(watch: Rulebook) -> None:
-    requests = watch.service.log.read_text(encoding="utf-8")
-    for _ in range(6):
-        watch.service.signal(signal.SIGSTOP)
-        # One or two probes time out, but not three.
-        time.sleep(1.5)
-        watch.service.signal(signal.SIGCONT)
-        time.sleep(3 * INTERVAL)
-    assert watch.service.log.read_text(encoding="utf-8") != requests
-    assert watch.process.poll() is None
-    assert watch.called() == (0, 0)
-
-
-def test_nothing_is_done_during_a_maintenance(watch: Rulebook) -> None:
-    watch.service.state.mkdir(mode=0o700, exist_ok=True)
-    maintenance = watch.service.state / "maintenance.json"
-    maintenance.write_text('{"until": "2099-12-31T00:00:00Z", "reason": "Release 4.2"}', encoding="utf-8")
-    watch.service.kill()
-    wait_for(lambda: "under maintenance until 2099-12-31T00:00:00.000Z" in watch.screen(), "it is told", watch)
-    time.sleep(10 * INTERVAL)
-    assert watch.called() == (0, 0)
-    assert not watch.service.healthy()
-    maintenance.unlink()
-    watch.await_recoveries(1)
-    assert watch.called() == (1, 0)
+def ended(watch: Rulebook, *, recoveries: int, triages: int) -> None:
+    """Wait until all outages are over, and assert that no other run was requested."""
+    watch.await_recoveries(recoveries)
+    watch.await_ends(recoveries + triages)
+    # After this time, the watch would report the next failure as a new outage.
+    time.sleep((RESTORED_AFTER + 4) * INTERVAL)
+    assert watch.called() == (recoveries, triages)
 
 
 def test_watch_of_an_installed_collection_finds_its_own(service: Service, tmp_path: Path) -> None:
