@@ -348,13 +348,13 @@ def test_alert_may_start_a_run_again_after_its_interval(service: Service) -> Non
     # Two rules start a run, and one rule reports a rejected alert.
     assert text.count("once_within: 1 minute\n") == 3
     quicker = service.folder / "quicker.yml"
-    quicker.write_text(text.replace("once_within: 1 minute\n", "once_within: 5 seconds\n"), encoding="utf-8")
+    quicker.write_text(text.replace("once_within: 1 minute\n", "once_within: 2 seconds\n"), encoding="utf-8")
     with awaiting_alerts(quicker, service) as alerts:
         for number in (1, 2):
+            time.sleep(2.5 * (number - 1))
             service.kill()
             assert post(alerts.port, alert(labels={"severity": "warning"})) == 200
             assert post(alerts.port, alert()) == 200
             alerts.rulebook.await_recoveries(number)
             alerts.rulebook.await_ends(2 * number)
             assert alerts.rulebook.called() == (number, number)
-            time.sleep(6)
