@@ -36,52 +36,55 @@ def no_node(service: Service, folder: Path) -> dict[str, Any]:
     return {"nexus_command": ["node-that-is-not-there", "backend/server.js"]}
 
 
-CASES: dict[str, tuple[str, str, Breaking]] = {
-    "unknown manager": ("nexus_manager", "upstart", lambda *_: {"nexus_manager": "upstart"}),
+# Wrong variables, and the text about each of them.
+CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "unknown manager": ({"nexus_manager": "upstart"}, {"nexus_manager": "upstart"}),
     "thresholds": (
-        "detection_critical_after",
-        "2",
-        lambda *_: {"detection_warning_after": 3, "detection_critical_after": 2},
+        {"detection_warning_after": 3, "detection_critical_after": 2, "detection_interval": -1},
+        {"detection_critical_after": "2", "detection_interval": "-1"},
     ),
-    "no interval": ("detection_interval", "-1", lambda *_: {"detection_interval": -1}),
-    "unknown rung": ("outage_recover_rungs", "reboot", lambda *_: {"outage_recover_rungs": ["reboot"]}),
-    "role that is no rung": (
-        "outage_recover_rungs",
-        "database_recovery",
-        lambda *_: {"outage_recover_rungs": ["database_recovery", "triage"], "outage_recover_highest_rung": "restart"},
+    "threshold that is no number": ({"detection_interval": "abc"}, {"detection_interval": "float"}),
+    "settings of the run": (
+        {
+            # A role that is no rung.
+            "outage_recover_rungs": ["database_recovery", "triage"],
+            "outage_recover_highest_rung": "restrat",
+            "outage_recover_hihgest_rung": "restart",
+            "outage_recover_act_on": "crtical",
+            "outage_recover_wait": "soon",
+            "outage_recover_task_timeout": "soon",
+            "outage_recover_serial": "soon",
+            "outage_recover_strategy": "fre",
+        },
+        {
+            "outage_recover_rungs": "names 'database_recovery'",
+            "outage_recover_highest_rung": "is 'restrat'",
+            "outage_recover_hihgest_rung": "is not a setting. Use outage_recover_highest_rung instead",
+            "outage_recover_act_on": "is 'crtical'",
+            "outage_recover_wait": "is 'soon'",
+            "outage_recover_task_timeout": "is 'soon'",
+            "outage_recover_serial": "is 'soon'",
+            "outage_recover_strategy": "is 'fre'",
+        },
     ),
-    "unknown highest rung": (
-        "outage_recover_highest_rung",
-        "restrat",
-        lambda *_: {"outage_recover_highest_rung": "restrat"},
-    ),
-    "name of a setting with a slip": (
-        "outage_recover_hihgest_rung",
-        "outage_recover_highest_rung",
-        lambda *_: {"outage_recover_hihgest_rung": "restart"},
-    ),
-    "unknown severity": ("outage_recover_act_on", "crtical", lambda *_: {"outage_recover_act_on": "crtical"}),
-    "wait": ("outage_recover_wait", "soon", lambda *_: {"outage_recover_wait": "soon"}),
-    "task timeout": ("outage_recover_task_timeout", "soon", lambda *_: {"outage_recover_task_timeout": "soon"}),
-    "serial": ("outage_recover_serial", "soon", lambda *_: {"outage_recover_serial": "soon"}),
-    "strategy": ("outage_recover_strategy", "fre", lambda *_: {"outage_recover_strategy": "fre"}),
-    "threshold that is no number": ("detection_interval", "float", lambda *_: {"detection_interval": "abc"}),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input_is_named_before_any_change(laid: Service, tmp_path: Path, name: str) -> None:
-    variable, value, breaking = CASES[name]
-    run = laid.play("playbooks/outage_recover.yml", **breaking(laid, tmp_path))
+def test_bad_input_is_named_before_any_change(laid: Service, name: str) -> None:
+    wrong, said = CASES[name]
+    run = laid.play("playbooks/outage_recover.yml", **wrong)
     assert run.rc != 0
-    named = [line for line in run.screen.splitlines() if variable in line and value in line]
-    assert named, f"no line names {variable} and {value}"
-    # The summary at the end of the output names the variable too.
+    # The summary at the end of the screen names the variables as well.
     assert "STOPPED: localhost" in run.screen
-    end = run.screen[run.screen.index("STOPPED: localhost") :]
-    assert variable in end
-    # If ansible-core rejects the input, no value is recorded.
-    assert (value in end) == (name != "unknown manager")
+    end = " ".join(run.screen[run.screen.index("STOPPED: localhost") :].split())
+    for variable, text in said.items():
+        told = f"{variable} {text}" if len(said) > 2 else text
+        named = [line for line in run.screen.splitlines() if variable in line and told in line]
+        assert named, f"no line names {variable} and {text}"
+        assert variable in end
+        # If ansible-core rejects the input, no value is recorded.
+        assert (told in end) == (name != "unknown manager")
     assert not laid.state.exists()
     assert not laid.pids()
     assert not laid.database.exists()
