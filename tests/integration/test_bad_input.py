@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import pytest
 
@@ -152,16 +152,26 @@ def test_a_wrong_setting_of_a_service_that_is_down_opens_an_incident(
     assert "Traceback" not in run.screen and "hunter2" not in run.screen
 
 
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory, template: Service) -> Iterator[Service]:
+    """Return a running service for all tests that change nothing."""
+    service = Service(tmp_path_factory.mktemp("healthy"))
+    service.install_copy(template)
+    service.start()
+    yield service
+    service.kill()
+
+
 @pytest.mark.parametrize("name", DOWN)
 def test_a_wrong_setting_of_a_healthy_service_is_named_and_changes_nothing(
-    service: Service, tmp_path: Path, name: str
+    healthy: Service, tmp_path: Path, name: str
 ) -> None:
     variable, value, _cause, _back, breaking = DOWN[name]
-    before = service.pids()
-    run = service.play("playbooks/outage_recover.yml", **breaking(service, tmp_path))
+    before = healthy.pids()
+    run = healthy.play("playbooks/outage_recover.yml", **breaking(healthy, tmp_path))
     end = run.screen[run.screen.index("STOPPED: localhost") :]
     assert run.rc != 0 and variable in end and value in end
-    assert service.pids() == before and not service.state.exists()
+    assert healthy.pids() == before and not healthy.state.exists()
 
 
 def test_invalid_settings_of_the_verification_end_the_ladder_after_the_first_start(service: Service) -> None:
