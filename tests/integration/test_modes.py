@@ -30,7 +30,9 @@ def test_only_the_owner_can_read_written_files(service: Service, umask: int) -> 
         assert (
             service.play(
                 "playbooks/outage_recover.yml",
-                outage_recover_rungs=["clean_start_recovery"],
+                # On the command line, a list is a string too.
+                "-e",
+                "outage_recover_rungs=\"['clean_start_recovery']\"",
                 clean_start_recovery_modules="auto",
             ).rc
             == 0
