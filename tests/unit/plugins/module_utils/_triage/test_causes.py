@@ -1350,6 +1350,7 @@ def test_the_health_check_is_wrong_if_another_path_answered():
     # The log shows status 200 for the configured path too, but the answer is a web page, not a health check.
     found = evaluate(shown(b"<!doctype html>"), log(f"{NOW} INFO GET /health 200 3 ms"))
     assert found[0].details["items"][0]["what"] == "health_path"
+    assert (found[0].blocks_start, found[0].rungs_help) == (True, False)
 
 
 def test_no_rung_is_tried_with_a_foreign_process_on_the_port():
