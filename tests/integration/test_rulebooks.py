@@ -175,6 +175,11 @@ def test_watch_starts_one_recovery_per_outage_and_none_without_one(service: Serv
         # The service hangs: a triage, then a recovery.
         service.signal(signal.SIGSTOP)
         ended(watch, recoveries=2, triages=1)
+        documents = [json.loads(path.read_text(encoding="utf-8")) for path in service.postmortems.glob("*.json")]
+        (hung,) = (each for each in documents if each["cause"] == "hung")
+        # The probes of the recovery have timed out already, so its triage does not wait long for an answer.
+        found = json.loads(Path(hung["evidence"], "triage.json").read_text(encoding="utf-8"))
+        assert found["facts"]["answer"]["https"]["seconds"] < 2
 
         # The service is killed during a maintenance: nothing is started until the maintenance ends.
         maintenance = service.state / "maintenance.json"
