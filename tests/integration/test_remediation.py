@@ -12,7 +12,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -122,36 +121,6 @@ def test_a_stale_process_of_the_service_is_stopped(service: Service) -> None:
     assert f"Will remediate port_conflict: stop pid {pid} node backend/server.js" in run.screen
     _run, again = remedy(service, "port_conflict", **found)
     assert again["changed"] is False
-
-
-@contextlib.contextmanager
-def stranger(service: Service) -> Iterator[int]:
-    program = (
-        "import socket, time; s = socket.create_server(('127.0.0.1', int(__import__('sys').argv[1]))); time.sleep(99)"
-    )
-    with subprocess.Popen([sys.executable, "-c", program, str(service.http_port)], cwd="/") as child:
-        try:
-            while not service.listens():
-                assert child.poll() is None
-            yield child.pid
-        finally:
-            child.kill()
-
-
-def test_a_foreign_process_is_stopped_only_if_policy_names_it(laid: Service) -> None:
-    with stranger(laid) as pid:
-        found = {
-            "processes": [
-                each for each in on_port(laid, pid, ours=False)["processes"] if each["port"] == laid.http_port
-            ]
-        }
-        _run, left = remedy(laid, "port_conflict", **found)
-        reason = f"pid {pid}: it does not belong to this application, and no policy names it"
-        assert left == {"changed": False, "applied": [], "refused": [{"cause": "port_conflict", "reason": reason}]}
-        row = {"user": os.environ.get("USER") or "root", "command": rf"\S+python\S* -c .* {laid.http_port}"}
-        _run, result = remedy(laid, "port_conflict", remediation_stop_policy=[row], **found)
-        assert only(result)["detail"] == [f"stopped pid {pid}"]
-        assert not laid.listens()
 
 
 @contextlib.contextmanager
