@@ -176,22 +176,6 @@ def test_space_is_freed_on_a_full_disk(laid: Service) -> None:
         assert [(path.name, path.stat().st_size) for path in laid.log.parent.iterdir()] == [("server.log", 0)]
 
 
-def test_the_writer_that_locks_the_database_is_stopped(laid: Service) -> None:
-    laid.start()
-    laid.kill()
-    program = "c.exec('BEGIN IMMEDIATE'); console.log('ready'); setTimeout(() => {}, 99000)"
-    script = f"const c = new (require('better-sqlite3'))({str(laid.database)!r}); {program}"
-    with subprocess.Popen(["node", "-e", script], cwd=laid.app, stdout=subprocess.PIPE) as writer:
-        try:
-            assert writer.stdout.readline() == b"ready\n"
-            holder = {"pid": writer.pid, "start_ticks": ticks(writer.pid), "user": "", "command": "node", "exe": None}
-            _run, result = remedy(laid, "db_locked", holders=[{**holder, "role": "writer", "ours": True}])
-            assert only(result)["detail"] == [f"stopped pid {writer.pid}"]
-        finally:
-            writer.kill()
-    laid.start()
-
-
 def test_sound_modules_are_not_rebuilt(laid: Service) -> None:
     _run, result = remedy(laid, "modules_broken", packages=[], reason="")
     assert result["applied"] == []
