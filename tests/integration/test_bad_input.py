@@ -318,14 +318,6 @@ def test_an_unknown_language_is_reported_if_healthy_and_after_a_recovery(laid: S
     assert "postmortem_language" in well.screen[well.screen.index("STOPPED: localhost") :]
 
 
-def test_a_forbidden_rung_is_named_at_the_end_with_the_reason(laid: Service) -> None:
-    laid.start()
-    asked = {"outage_triage_rung": "standard_recovery", "outage_recover_highest_rung": "restart"}
-    run = laid.play("playbooks/outage_triage.yml", **asked)
-    assert run.rc == 2
-    assert "STOPPED: localhost, standard_recovery cannot help: The highest allowed rung is restart" in run.screen
-
-
 def test_unreachable_contacts_are_named_at_the_end_if_the_service_is_healthy(laid: Service) -> None:
     laid.start()
     contacts = {"project_leader": {"name": "project leader", "channels": [{"type": "pigeon"}]}}
