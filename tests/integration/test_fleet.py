@@ -215,36 +215,35 @@ def test_a_lost_host_is_reported_once_and_again_when_it_is_back(fleet: Fleet, tm
     assert said.count("cannot be reached or does not answer") == 1 and len(said.splitlines()) > 1
 
 
-@pytest.mark.parametrize("strategy", ["linear", "host_pinned"])
-def test_next_batches_run_after_a_batch_of_lost_hosts(fleet: Fleet, strategy: str) -> None:
-    fleet.services[BROKEN[1]].kill()
-    hosts = [UNREACHABLE[0], BROKEN[0], BROKEN[1]]
+@pytest.mark.parametrize(
+    ("strategy", "serial", "killed"),
+    [("host_pinned", [1], BROKEN[2:3]), ("linear", [1, 2], BROKEN[1:3])],
+    ids=["host_pinned", "linear"],
+)
+def test_next_batches_run_after_a_batch_of_lost_hosts(
+    fleet: Fleet, strategy: str, serial: list[int], killed: list[str]
+) -> None:
+    # Batches have the order of the inventory, so the first host must be lost.
+    lost, *others = BROKEN[:3]
+    fleet.inventory[lost].update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port=free_port())
+    for name in killed:
+        fleet.services[name].kill()
     run = fleet.play(
         "outage_recover",
         "--limit",
-        ",".join(hosts),
-        outage_recover_serial=1,
+        ",".join([lost, *others]),
+        outage_recover_serial=serial,
         outage_recover_strategy=strategy,
     )
     assert run.rc == 2
     summary = published(run)["outage_summary"]
-    assert {key: value for key, value in summary.items() if value} == {
-        "hosts": 3,
-        "healthy": [BROKEN[0]],
-        "recovered": [BROKEN[1]],
-        "unreachable": [UNREACHABLE[0]],
-    }
-    assert fleet.services[BROKEN[1]].healthy()
-
-
-def test_hosts_of_a_linear_run_try_a_rung_at_the_same_time(fleet: Fleet) -> None:
-    for name in BROKEN[2:4]:
-        fleet.services[name].kill()
-    run = fleet.play("outage_recover", "--limit", ",".join(BROKEN[2:4]), outage_recover_strategy="linear")
-    assert run.rc == 0
-    assert published(run)["outage_summary"]["recovered"] == BROKEN[2:4]
-    # Both hosts are recovered by the same task. With a separate task for each host, one host would wait for the other.
-    assert run.screen.count(": Start or stop the service] ***") == 1
+    healthy = [name for name in others if name not in killed]
+    assert [summary[key] for key in ("hosts", "healthy", "recovered", "unreachable")] == [3, healthy, killed, [lost]]
+    assert all(fleet.services[name].healthy() for name in killed)
+    if strategy == "linear":
+        # Both hosts of the second batch are recovered by the same task. With a separate task for each host, one host
+        # would wait for the other.
+        assert run.screen.count(": Start or stop the service] ***") == 1
 
 
 def test_detection_lists_hosts_that_are_down_and_hosts_that_are_unreachable(fleet: Fleet, tmp_path: Path) -> None:
