@@ -653,23 +653,12 @@ def test_the_role_publishes_the_outcome(publishing):
     assert (len(api.issues), api.comments) == (1, {})
 
 
-@pytest.mark.parametrize(
-    ("trouble", "told"),
-    [
-        pytest.param({"troubles": [(None, 500, {})] * 9}, "answered 500", id="trouble"),
-        pytest.param({"token": "wrong"}, "answered 401", id="token"),
-        pytest.param({"token": ""}, "token is empty", id="no token"),
-    ],
-)
-def test_an_issue_that_cannot_be_created_is_a_warning(publishing, trouble, told):
+def test_an_issue_that_cannot_be_created_is_a_warning(publishing):
     controller, api, state, playbook = publishing
-    api.troubles = trouble.get("troubles", [])
-    controller.environment["ITSM_NEXUS_GITHUB_TOKEN"] = trouble.get("token", TOKEN)
+    api.troubles = [(None, 500, {})] * 9
     rc, output = controller.run(playbook)
     assert rc == 0, output
-    assert f"The postmortem was not published: {'127.0.0.1 ' if told[0] == 'a' else ''}{told}" in " ".join(
-        output.split()
-    )
+    assert "The postmortem was not published: 127.0.0.1 answered 500" in " ".join(output.split())
     assert "RECOVERED: node1" in output and "failed=0" in output
     assert (state / "postmortems" / "INC-1.md").exists() and (controller.postmortems / "INC-1.html").exists()
 
