@@ -72,30 +72,24 @@ def planted(folder: Path) -> object:
     return {"escalation_contacts": {"leader": {"channels": [{"argv": ["touch", str(folder / "owned")]}]}}}
 
 
-def test_a_host_cannot_choose_commands_of_the_controller(tmp_path: Path) -> None:
-    screen = play(tmp_path, facts=planted(tmp_path), said="")
+TEMPLATES = (
+    "{{ lookup('ansible.builtin.pipe', 'touch OWNED') }}",
+    "{% set x = lookup('ansible.builtin.pipe', 'touch OWNED') %}{{ x }}",
+)
+
+
+def test_a_host_can_neither_choose_commands_of_the_controller_nor_give_it_a_template(tmp_path: Path) -> None:
+    said = " ".join(TEMPLATES).replace("OWNED", str(tmp_path / "owned"))
+    screen = play(tmp_path, facts=planted(tmp_path), said=said)
     assert not (tmp_path / "owned").exists()
     assert (tmp_path / "told").exists(), screen
+    assert screen.count("touch") == len(TEMPLATES)
 
 
 def test_a_host_cannot_choose_commands_if_facts_are_variables(tmp_path: Path) -> None:
     screen = play(tmp_path, facts=planted(tmp_path), said="", ANSIBLE_INJECT_FACT_VARS="true")
     assert not (tmp_path / "owned").exists()
     assert "False | the facts of the host set escalation_contacts" in screen
-
-
-TEMPLATES = {
-    "expression": "{{ lookup('ansible.builtin.pipe', 'touch OWNED') }}",
-    "statement": "{% set x = lookup('ansible.builtin.pipe', 'touch OWNED') %}{{ x }}",
-}
-
-
-@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
-def test_text_of_a_host_is_no_template(tmp_path: Path, template: str) -> None:
-    said = template.replace("OWNED", str(tmp_path / "owned"))
-    screen = play(tmp_path, facts={}, said=said)
-    assert not (tmp_path / "owned").exists()
-    assert "touch" in screen
 
 
 CANARY = "Kanarienvogel-42!x"
