@@ -221,10 +221,11 @@ class Service:
     def interrupt(self, playbook: str, *, at: str, **changes: Any) -> None:
         """Run a playbook against the service, and interrupt it with Ctrl-C during the task `at`."""
 
-        def begun() -> bool:
-            return any(f'"{at}"' in path.read_text(encoding="utf-8") for path in self.postmortems.glob("*.jsonl"))
+        self.end(playbook, when=lambda: self.begun(at), by=signal.SIGINT, **changes)
 
-        self.end(playbook, when=begun, by=signal.SIGINT, **changes)
+    def begun(self, task: str) -> bool:
+        """Return True if the given task of a run has begun."""
+        return any(f'"{task}"' in path.read_text(encoding="utf-8") for path in self.postmortems.glob("*.jsonl"))
 
     def end(self, playbook: str, *, when: Callable[[], bool], by: signal.Signals, **changes: Any) -> None:
         """Run a playbook against the service. As soon as `when` returns True, send a signal to all its processes."""

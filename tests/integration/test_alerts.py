@@ -124,7 +124,7 @@ def test_alertmanager_brings_the_service_back(service: Service) -> None:
                     {"Content-Type": "application/json"},
                 )
                 urllib.request.urlopen(request, timeout=20).close()
-                time.sleep(1)
+                time.sleep(0.2)
             alerts.rulebook.await_recoveries(1)
             alerts.rulebook.await_ends(1)
             assert alerts.rulebook.called() == (1, 0)

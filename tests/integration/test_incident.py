@@ -45,10 +45,7 @@ def fell_while_watched(service: Service) -> threading.Thread:
 
     def watch() -> None:
         deadline = time.monotonic() + 280
-        while time.monotonic() < deadline:
-            timelines = (service.folder / "postmortems").glob("*.jsonl")
-            if any("Check that the service stays up" in path.read_text(encoding="utf-8") for path in timelines):
-                break
+        while time.monotonic() < deadline and not service.begun("Check that the service stays up"):
             time.sleep(0.05)
         service.kill()
 
@@ -60,7 +57,7 @@ def fell_while_watched(service: Service) -> threading.Thread:
 def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: Service) -> None:
     service.kill()
     falling = fell_while_watched(service)
-    run = service.play(RECOVER, verification_stability_count=8)
+    run = service.play(RECOVER, verification_stability_count=5)
     falling.join()
     assert run.rc == 0
     told = verdict(run)
@@ -281,7 +278,7 @@ def test_the_recovery_is_attributed_to_a_run_killed_before_the_first_answer(serv
     while not service.healthy():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    time.sleep(3)  # the service is healthy, but no run has checked it
+    time.sleep(1.5)  # the service is healthy, but no run has checked it
     left = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
     assert not left["answered_at"] and not left["mitigated_at"]
     answered = observer.ended()
