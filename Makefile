@@ -87,6 +87,8 @@ molecule: $(VENV)/test.stamp ## Run drills on real systemd hosts; minutes; SCENA
 
 nightly: $(VENV)/eda.stamp coverage cores release ## Run the checks that take too long for every change: more tests, long drills with full waits, some on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS)
+	tests/install chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
+	POSTMORTEM_PICTURES=1 $(WITH_PATH) $(BIN)/pytest tests/integration/test_postmortem_page.py
 	molecule/hosts/install
 	$(MAKE) flip FLIP="--jobs $$(nproc)"
 	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run $(THOROUGH_DRILLS) $(LONG_DRILLS)
