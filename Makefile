@@ -73,8 +73,8 @@ unit: $(VENV)/test.stamp ## Test the logic; a minute or two
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal tests/unit tests/fuzz
 
-fuzz: $(VENV)/test.stamp ## Search for input that breaks a parser or reveals a secret; minutes
-	FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
+fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a secret; minutes
+	TEST_THOROUGH=1 FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
 # The tests of an xdist_group run in one process, because they need the previous test or share services.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Test playbooks and rulebooks with the demo service, and pages in a browser; minutes
@@ -85,8 +85,10 @@ molecule: $(VENV)/test.stamp ## Run drills on real systemd hosts; minutes; SCENA
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
+# The unit tests of nightly try what make unit leaves out.
+nightly: export TEST_THOROUGH = 1
 nightly: $(VENV)/eda.stamp coverage cores release ## Run the checks that take too long for every change: more tests, long drills with full waits, some on Debian 12
-	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS)
+	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS) tests/fuzz/test_documents.py
 	tests/install chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	POSTMORTEM_PICTURES=1 $(WITH_PATH) $(BIN)/pytest tests/integration/test_postmortem_page.py
 	molecule/hosts/install

@@ -11,8 +11,9 @@ import json
 import re
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
@@ -184,6 +185,8 @@ def check(incident: incident_model.Incident) -> None:
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", document_store.safe_name(incident.incident))
 
 
+# An example takes half a second.
+@settings(max_examples=min(settings.default.max_examples, rounds(10, thorough=3000)))
 @given(events())
 def test_any_answers_give_inert_documents(told):
     for incident in timeline_incidents.from_events(told):

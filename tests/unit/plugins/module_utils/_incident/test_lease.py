@@ -13,6 +13,7 @@ import stat
 import subprocess
 
 import pytest
+from rounds import step
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import english
@@ -283,9 +284,8 @@ def test_a_truncated_or_changed_lease_is_never_fatal(held, seat):
     with open(path, "rb") as stream:
         whole = stream.read()
     broken = [whole[:length] for length in range(len(whole))]
-    broken += [
-        whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :] for at in range(len(whole)) for bit in range(8)
-    ]
+    changes = range(0, 8 * len(whole), step(9))
+    broken += [whole[: at // 8] + bytes([whole[at // 8] ^ 1 << at % 8]) + whole[at // 8 + 1 :] for at in changes]
     for data in broken:
         with open(path, "wb") as stream:
             stream.write(data)

@@ -14,6 +14,7 @@ import shutil
 import stat
 
 import pytest
+from rounds import rounds, step
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
@@ -589,7 +590,7 @@ def test_a_record_with_a_flipped_bit_is_used_or_set_aside(call, note_start, time
     call("attempt", run=run, update={"attempts": [attempt(time, 0)]})
     note_start(run)
     whole = path.read_bytes()
-    for at in range(len(whole)):
+    for at in range(0, len(whole), step(5)):
         broken = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
         path.write_bytes(broken)
         call("open", check_mode=True)
@@ -643,7 +644,7 @@ def test_power_loss_during_a_write_leaves_the_old_or_the_new_record(call, time, 
     old = path.read_bytes()
     call("attempt", run=run, update={"cause": "killed"})
     new = path.read_bytes()
-    for length in range(len(new) + 1):
+    for length in {*range(0, len(new), step(8)), len(new) - 1, len(new)}:
         path.write_bytes(old if whole == "old" else new)
         (tmp_path / "state" / ".incident.json.cut").write_bytes(new[:length])
         assert call("attempt", run=run)["cause"] == (None if whole == "old" else "killed")
@@ -1148,7 +1149,7 @@ def test_bad_parameters(call, parameters, words):
         call(**parameters)
 
 
-ROUNDS, RUNS = 60, 8
+ROUNDS, RUNS = rounds(20, thorough=60), 8
 
 
 def _round(folder, number):
@@ -1218,7 +1219,7 @@ def _take_over(places, begin, ended, results):
 def test_a_run_with_a_lost_lease_never_works_together_with_the_next(tmp_path):
     context = multiprocessing.get_context("fork")
     seen = set()
-    for number in range(30):
+    for number in range(rounds(10, thorough=30)):
         places = {"state_dir": f"{tmp_path}/{number}/state", "memory": f"{tmp_path}/{number}/memory"}
         os.mkdir(tmp_path / str(number))
         run = incident_record.call(**places, state="open", lease=0.001)["run"]
