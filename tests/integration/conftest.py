@@ -265,7 +265,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture
 def laid(tmp_path: Path, template: Service) -> Iterator[Service]:
-    """Return the service, installed but not started."""
+    """Install the service without starting it. Yield the service."""
     service = Service(tmp_path)
     service.install_copy(template)
     yield service

@@ -75,7 +75,7 @@ def test_bad_input_is_named_before_any_change(laid: Service, name: str) -> None:
     wrong, said = CASES[name]
     run = laid.play("playbooks/outage_recover.yml", **wrong)
     assert run.rc != 0
-    # The summary at the end of the screen names the variables as well.
+    # The summary at the end of the output names the variables too.
     assert "STOPPED: localhost" in run.screen
     end = " ".join(run.screen[run.screen.index("STOPPED: localhost") :].split())
     for variable, text in said.items():

@@ -245,7 +245,7 @@ DEAD = "slack 127.0.0.1"
 LEADER = ["slack", "mail leader@example.com", "pagerduty", "http 127.0.0.1", "command tee", "json"]
 TEAM = ["teams 127.0.0.1", "mattermost 127.0.0.1"]
 
-# One incident from start to end: the order of the following tests matters.
+# The following tests are one incident from start to end, so their order matters.
 pytestmark = pytest.mark.xdist_group("escalation")
 
 

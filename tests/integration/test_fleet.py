@@ -25,7 +25,7 @@ HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:4], HOSTS[4:6], HOSTS[6], HOSTS[7:]
 # All tests share the services.
 pytestmark = pytest.mark.xdist_group("fleet")
-# Seconds after which the hanging host is given up. The other hosts are done long before.
+# Seconds after which the run gives up the hanging host. All other hosts finish much earlier.
 PATIENCE = 120
 
 

@@ -78,7 +78,7 @@ def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: 
 
 
 def fall(service: Service) -> str:
-    """Let the service answer one more request, then crash it with an exception. Return the time of the crash."""
+    """Let the service answer a request, then crash it with an exception. Return the time of the crash in ISO 8601."""
     with service.environment_file.open("a", encoding="utf-8") as stream:
         stream.write("NEXUS_DEMO_FAULTS=on\n")
     service.kill()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The main playbook against a service started by hand, run from the repository and from the built collection."""
+"""The main playbook recovers a service without a unit. It runs from the repository and from the built collection."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
 
 def test_a_healthy_service_is_left_alone_in_one_round_trip(service: Service) -> None:
     pids = service.pids()
-    # At -vvv the connection prints every command that it runs on the host.
+    # With -vvv, the connection prints every command that it runs on the host.
     run = service.play("playbooks/outage_recover.yml", "-vvv")
     assert run.rc == 0
     assert run.recap()["changed"] == 0

@@ -154,7 +154,7 @@ def watching(service: Service) -> dict[str, Any]:
 
 def test_watch_starts_one_recovery_per_outage_and_none_without_one(service: Service) -> None:
     with running("itsm_nexus.runbook.watch", service, watching(service), *by_playbook(service)) as watch:
-        # Wait until the watch has seen a healthy service.
+        # Wait until the watch has found the service healthy.
         time.sleep(2 * INTERVAL)
 
         # The service flaps: nothing is started.

@@ -295,7 +295,7 @@ def test_target_that_hangs_delays_no_other():
         targets = [target(f"hangs{number}", f"http://127.0.0.1:{port}/") for number in range(40)]
         targets.append(target("broken", broken.target().url))
         events = asyncio.run(first_events({"targets": targets, "interval": 0.05, "timeout": 2.0}, 2))
-    # The hanging targets, which take two seconds per probe, do not delay these events.
+    # The hanging targets take two seconds per probe, but do not delay these events.
     assert [(event["outage"]["host"], event["outage"]["act"]) for event in events] == [
         ("broken", "triage"),
         ("broken", "recover"),
