@@ -13,13 +13,6 @@ def test_modules_are_rebuilt(drill: Drill) -> None:
     drill.assert_remedied(cause="modules_broken", run="recover")
 
 
-def test_rungs_are_reported_in_the_order_in_which_they_were_tried(drill: Drill) -> None:
-    told = drill.postmortem("recover")
-    (skipped,), (tried,) = told["rungs_skipped"], told["rungs_tried"]
-    assert (skipped["rung"], tried["rung"]) == ("restart", "standard_recovery")
-    assert skipped["at"] <= tried["started_at"]
-
-
 def test_package_is_back(drill: Drill) -> None:
     folder = drill.host.file("/mnt/LinuxHDD/ITSM-System/node_modules/express")
     assert (folder.is_directory, folder.user) == (True, "itsm")
