@@ -76,10 +76,10 @@ unit: $(VENV)/test.stamp ## Test the logic; a minute or two
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a secret; minutes
 	TEST_THOROUGH=1 FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
-# The tests of an xdist_group run in one process, because they need the previous test or share services.
+# Each process runs complete files, because in some files a test needs the previous test.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Test playbooks and rulebooks with the demo service, and pages in a browser; minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadgroup $(LONG_TESTS:%=--deselect=%) tests/integration
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--deselect=%) tests/integration
 
 molecule: $(VENV)/test.stamp ## Run drills on real systemd hosts; minutes; SCENARIO=name for one
 	molecule/hosts/install

@@ -245,8 +245,8 @@ DEAD = "slack 127.0.0.1"
 LEADER = ["slack", "mail leader@example.com", "pagerduty", "http 127.0.0.1", "command tee", "json"]
 TEAM = ["teams 127.0.0.1", "mattermost 127.0.0.1"]
 
+
 # The following tests are one incident from start to end, so their order matters.
-pytestmark = pytest.mark.xdist_group("escalation")
 
 
 def test_invalid_settings_are_refused_at_the_start(desk: Desk) -> None:

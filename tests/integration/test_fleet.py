@@ -23,8 +23,6 @@ from .conftest import ROOT, Run, Service, free_port, on_screen
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:4], HOSTS[4:6], HOSTS[6], HOSTS[7:]
-# All tests share the services.
-pytestmark = pytest.mark.xdist_group("fleet")
 # Seconds after which the run gives up the hanging host. All other hosts finish much earlier.
 PATIENCE = 120
 
