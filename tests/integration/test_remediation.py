@@ -118,7 +118,8 @@ def test_a_stale_process_of_the_service_is_stopped(service: Service) -> None:
     )
     assert result["changed"] and result["refused"] == [] and entry["seconds"] > 0
     assert not service.pids() and not service.listens()
-    assert f"Will remediate port_conflict: stop pid {pid} node backend/server.js" in run.screen
+    assert "Will remediate port_conflict: stop these processes if they belong to this application" in run.screen
+    assert f"policy names them: pid {pid} node backend/server.js" in run.screen
     _run, again = remedy(service, "port_conflict", **found)
     assert again["changed"] is False
 
@@ -284,7 +285,7 @@ def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Servic
     subprocess.run([ROOT / "demo" / "certificate", tls, "3 days ago", "1 day ago"], check=True)
     found = {"reason": "expired", "path": str(tls / "server.crt"), "not_after": "2026-01-01T00:00:00.000Z"}
     _run, result = remedy(laid, "tls_expired", **found)
-    assert "the policy sets no renewal command" in result["refused"][0]["reason"]
+    assert "the policy allows no remedy for the certificate" in result["refused"][0]["reason"]
     _run, result = remedy(laid, "tls_expired", remediation_tls_renew_command=["true"], **found)
     assert (only(result)["failed"], only(result)["changed"]) == (True, False)
     assert "The service cannot serve HTTPS: the certificate" in only(result)["detail"][-1]
