@@ -233,7 +233,7 @@ def test_next_step(changes: dict[str, Any], says: str) -> None:
 
 
 # Remedies that begin with a restart, although a rung may have restarted the service. A fact shows that the running
-# process still needs a restart: it is older than the corrected file, or it holds what has to be freed.
+# process still needs a restart: it is older than the corrected file, or it keeps deleted files or a lock open.
 STILL_A_RESTART = ("remedy.db_locked.restart_older", "remedy.disk_full.restart", "remedy.tls_expired.restart")
 
 
