@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Databases for measurements. Each is made once from a recipe, and kept in the user's cache by the recipe's hash."""
+"""Databases for measurements. Each is made once from a recipe, and kept in the user's cache by a hash of the recipe."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ WORDS += ["memory", "request", "approved", "rejected"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """The size of a database: incidents, other rows in proportion, and then rows until the WAL has wal_mib MiB."""
+    """The size of a database: incidents, proportional numbers of other rows, and rows until the WAL has wal_mib MiB."""
 
     name: str
     incidents: int
@@ -58,17 +58,17 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        """Return the folder of the database."""
+        """Return the cache folder of the database, whose name contains a hash of the recipe and this source file."""
         text = f"{self!r} {inspect.getsource(sys.modules[__name__])}"
         return CACHE / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     @property
     def database(self) -> Path:
-        """Return the path of the database file, which may not exist yet. See made."""
+        """Return the path of the database file, which exists only after made()."""
         return self.folder / "itsm.db"
 
     def made(self) -> Path:
-        """Make the database if it is not in the cache, read it once so that it is in memory, and return its path."""
+        """Make the database if it is not in the cache. Read its files, so that they are in memory. Return its path."""
         if not self.folder.is_dir():
             print(f"Making the database {self.name}, once", file=sys.stderr, flush=True)
             CACHE.mkdir(parents=True, exist_ok=True)
@@ -85,29 +85,29 @@ class Recipe:
 
 
 def number(value: int) -> int:
-    """Return a pseudo-random number, which is always the same for the same value."""
+    """Return a pseudo-random number of 31 bits. The same value always yields the same number."""
     value = value * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
     return (value ^ value >> 29) * 0xBF58476D1CE4E5B9 >> 20 & 0x7FFFFFFF
 
 
 def moment(value: int) -> str:
-    """Return a time within some years. A higher value yields a later time."""
+    """Return a time as text, from 2020 on. A higher value yields a later time."""
     return (
         f"20{20 + value // 400_000:02d}-{value // 40_000 % 10 + 1:02d}-{value // 1500 % 27 + 1:02d}T{value % 1440:04d}Z"
     )
 
 
-# These sentences are built once, because millions of rows use them.
+# Build these texts once, because millions of rows use them.
 SENTENCES = [" ".join(WORDS[number(value * 31 + place) % len(WORDS)] for place in range(30)) for value in range(1009)]
 
 
 def prose(value: int, length: int) -> str:
-    """Return a sentence with the given number of characters."""
+    """Return words with `length` characters in total. They depend only on `value`."""
     return SENTENCES[number(value) % len(SENTENCES)][:length]
 
 
 def incident(i: int) -> tuple[object, ...]:
-    """Return row i of the incidents. The other rows are derived from it."""
+    """Return row `i` of the incidents table."""
     return (
         i,
         f"INC-{i:08d}",
@@ -122,14 +122,14 @@ def incident(i: int) -> tuple[object, ...]:
 
 
 def comments(i: int) -> Iterator[tuple[object, ...]]:
-    """Return the comments of an incident. Over time, comments are added to older incidents."""
+    """Yield the comments that are written together with incident `i`. They are about this or older incidents."""
     for number_of in (2 * i - 1, 2 * i):
         on = 1 + number(number_of) % i
         yield number_of, on, 1 + number(number_of + 1) % USERS, prose(number_of, 125), moment(i)
 
 
 def audit(i: int) -> Iterator[tuple[object, ...]]:
-    """Return the audit log entries of an incident."""
+    """Yield the audit log entries that are written together with incident `i`."""
     for entry in (3 * i - 2, 3 * i - 1, 3 * i):
         chance = number(entry)
         user, hashed = 1 + chance % USERS, hashlib.md5(str(entry).encode(), usedforsecurity=False).hexdigest()
@@ -137,7 +137,7 @@ def audit(i: int) -> Iterator[tuple[object, ...]]:
 
 
 def fill(connection: sqlite3.Connection, numbers: range) -> None:
-    """Insert the incidents with the given numbers, and their dependent rows."""
+    """Insert the incidents with the given numbers, their comments and their audit log entries."""
     connection.executemany("INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(incident, numbers))
     connection.executemany("INSERT INTO comments VALUES (?, ?, ?, ?, ?)", (row for i in numbers for row in comments(i)))
     connection.executemany(
@@ -146,10 +146,10 @@ def fill(connection: sqlite3.Connection, numbers: range) -> None:
 
 
 def make(work: Path, recipe: Recipe) -> None:
-    """Make the folder "made" in a work folder. Raises sqlite3.Error, OSError."""
+    """Make the database and its WAL in the folder `work`/made. Raises sqlite3.Error, OSError."""
     source, target = work / "itsm.db", work / "made"
     connection = sqlite3.connect(source, isolation_level=None)
-    # Everything stays in memory until one write at the end, because every second row changes a page of an index.
+    # Keep all pages in memory until one write at the end, because every second row changes a page of an index.
     connection.execute("PRAGMA journal_mode=OFF")
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA cache_size=-1500000")
@@ -185,6 +185,6 @@ def make(work: Path, recipe: Recipe) -> None:
         fill(connection, range(start, start + 20))
         connection.execute("COMMIT")
         start += 20
-    for suffix in ("", "-wal"):  # the database was not closed, as after a crash
+    for suffix in ("", "-wal"):  # copy before the close, as after a crash
         shutil.copy(f"{source}{suffix}", target / f"{source.name}{suffix}")
     connection.close()
