@@ -206,10 +206,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_problems
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import (
     NoRoomError,
     SqliteError,
-    require_user,
 )
 
 
@@ -238,7 +238,7 @@ def main() -> None:
     parameters = dict(module.params)
     lease = {name: parameters.pop(name) for name in host_lease.ARGUMENTS}
     try:
-        require_user(parameters["user"])
+        file_problems.find_user(parameters["user"], option="user")
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
             result = sqlite_backup.backup(**parameters, check_mode=module.check_mode)
     except SqliteError as error:

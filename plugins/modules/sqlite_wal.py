@@ -148,10 +148,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_problems
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import (
     NoRoomError,
     SqliteError,
-    require_user,
 )
 
 
@@ -172,7 +172,7 @@ def main() -> None:
     repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
-        require_user(params["user"])
+        file_problems.find_user(params["user"], option="user")
         with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = sqlite_checkpoint.checkpoint(
                 path=params["path"],

@@ -106,7 +106,7 @@ class _Copy:
         return self._changed(_ESCAPES, breaks=False)
 
     def breaks(self, begin: int, end: int) -> List[int]:
-        """Return the positions in this copy, from begin to end inclusive, where a line break was removed."""
+        """Return the positions of removed line breaks in this copy, from begin to end inclusive."""
         if not self._joined:
             return []
         return self._starts[bisect.bisect_left(self._starts, max(begin, 1)) : bisect.bisect_right(self._starts, end)]

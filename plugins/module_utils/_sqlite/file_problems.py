@@ -32,13 +32,14 @@ class User(NamedTuple):
     groups: Sequence[int]
 
 
-def find_user(name: Optional[str]) -> Optional[User]:
+def find_user(name: Optional[str], *, option: str = "owner") -> Optional[User]:
+    """Return the user that an option of the module names, or None. Raises SqliteError if there is no such user."""
     if not name:
         return None
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
-        raise SqliteError(message("reason.sqlite.no_owner", user=repr(name))) from None
+        raise SqliteError(message("reason.sqlite.no_account", option=option, user=repr(name))) from None
     return User(name=name, uid=entry.pw_uid, groups=os.getgrouplist(name, entry.pw_gid))
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import pwd
 import stat
 import struct
 import time
@@ -336,16 +335,6 @@ def free_bytes(folder: str) -> int:
     """Return the number of bytes that are free on the file system of folder. Raises OSError."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
-
-
-def require_user(name: Optional[str]) -> None:
-    """Raise SqliteError if name is set and there is no such user on this host."""
-    if not name:
-        return
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        raise SqliteError(message("reason.owner.no_user", user=repr(name))) from None
 
 
 def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:

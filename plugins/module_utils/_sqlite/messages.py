@@ -35,7 +35,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.unsteady": "Cannot check {path}: files next to it were created or removed during each of {times} attempts",
     "reason.sqlite.changing": "{path} was written to, or its service started or stopped, while it was read",
     "reason.sqlite.ownership": "User {user} cannot write to {path} (owner {owner}, mode {mode})",
-    "reason.sqlite.no_owner": "owner must be a user of this host, not {user}",
+    "reason.sqlite.no_account": "{option} must be a user of this host, not {user}",
     "reason.sqlite.open_deleted": "A file of {path} was removed or replaced, but is still open in {holders}: data in the old file is lost when the process ends",
     # The WAL and the journal.
     "reason.sqlite.wal_damaged": "The WAL of {path} is damaged at frame {frame} of {frames}: SQLite silently ignores the {lost} frames from that frame on, {commits} of which end a transaction",

@@ -46,7 +46,7 @@ def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Ow
         try:
             entry = pwd.getpwnam(user)
         except KeyError:
-            raise SqliteError(message("reason.sqlite.no_owner", user=repr(user))) from None
+            raise SqliteError(message("reason.sqlite.no_account", option="owner", user=repr(user))) from None
         return Owner(entry.pw_uid, entry.pw_gid)
     folder = os.stat(os.path.dirname(place))
     return Owner(folder.st_uid, folder.st_gid)

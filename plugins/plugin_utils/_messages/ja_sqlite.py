@@ -28,7 +28,7 @@ SENTENCES: Dict[str, str] = {
     "reason.sqlite.unsteady": "{path} を確認できない：{times}回の確認のたびに周辺のファイルが変化した",
     "reason.sqlite.changing": "{path} の読み取り中に、書き込みまたはサービスの起動・停止があった",
     "reason.sqlite.ownership": "ユーザー {user} が {path} に書き込めない（所有者 {owner}、モード {mode}）",
-    "reason.sqlite.no_owner": "owner：このホストにユーザー {user} が存在しない",
+    "reason.sqlite.no_account": "{option}：このホストにユーザー {user} が存在しない",
     "reason.sqlite.open_deleted": "{path} の削除または置き換え済みのファイルを {holders} が開いたまま（書き込んだ内容は終了時に失われる）",
     # WAL とジャーナル
     "reason.sqlite.wal_damaged": "{path} の WAL の破損（全{frames}フレーム中の{frame}番目）：SQLite は以降の{lost}フレーム（うち{commits}フレームがトランザクションの終端）を警告なく無視する",
