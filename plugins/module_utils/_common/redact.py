@@ -301,18 +301,31 @@ def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]
         yield line
 
 
+# The results for texts of up to this number of characters are kept, because facts repeat many short texts.
+_REPEATED = 1000
+
+
 class Redactor:
     """Removes secrets from text and data. Known values are removed everywhere."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         """Set the known values. Very short values are ignored, because they are words like "admin"."""
         self._known = redact_known.Known(known)
+        self._done: Dict[str, str] = {}
 
     def text(self, text: str) -> str:
         """Return text without secrets and colours. The number of lines does not change.
 
         Colours are removed first, because their codes may separate a name from its value.
         """
+        if len(text) > _REPEATED:
+            return self._without_secrets(text)
+        done = self._done.get(text)
+        if done is None:
+            done = self._done[text] = self._without_secrets(text)
+        return done
+
+    def _without_secrets(self, text: str) -> str:
         text = redact_shapes.without_private_keys(self._known.mask(sanitize.without_sequences(text)))
         lowered = text.lower()
         # Most texts contain none of these words. Searching for the words is much faster than trying the patterns.

@@ -18,7 +18,7 @@ import html
 import json
 import re
 import string
-from typing import Iterable, Iterator, List, Optional, Pattern, Set, Tuple
+from typing import Container, Iterable, Iterator, List, Optional, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_shapes as shapes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
@@ -46,6 +46,8 @@ _BREAK = lazy(shapes.BREAK)
 _BEFORE_BREAK = lazy(shapes.BEFORE_BREAK)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=-]*")
 _BASE64_SIGNS = frozenset(string.ascii_letters + string.digits + "+/_=-")
+# The last character of a line, if the join with the next line leaves it out. See shapes.BEFORE_BREAK.
+_LEFT_OUT = frozenset("\"' +\\}\r")
 _SIGNS_OF_LETTERS = str.maketrans("nrtbf", "\n\r\t\b\f")
 
 
@@ -75,17 +77,15 @@ class _Copy:
         self._origins: List[int] = [0]
         self._widths: List[int] = [1]
 
-    def _changed(self, pattern: Pattern[str], *, breaks: bool) -> Optional[_Copy]:
+    def _changed(self, changes: Iterable[Tuple[int, int, str, int]]) -> Optional[_Copy]:
+        """Return a changed copy, or None if there are no changes.
+
+        changes: the begin and the end of each changed part, its new text, and the length of one escape in it.
+        """
         pieces: List[str] = []
         copy = _Copy("", self)
-        copy._joined = breaks
         length = last = 0
-        for match in pattern.finditer(self.text):
-            begin, end = match.span()
-            said, width = ("", 1) if breaks else _undone(match.lastgroup, match.group())
-            if breaks:
-                before = _BEFORE_BREAK.search(self.text[max(last, begin - 8) : begin])
-                begin -= len(before.group()) if before else 0
+        for begin, end, said, width in changes:
             pieces += (self.text[last:begin], said)
             length += begin - last
             copy._starts += (length, length + len(said))
@@ -97,13 +97,36 @@ class _Copy:
         copy.text = "".join([*pieces, self.text[last:]])
         return copy
 
-    def without_breaks(self) -> Optional[_Copy]:
-        """Return a copy on one line, or None if this copy is already on one line."""
-        return self._changed(_BREAK, breaks=True) if "\n" in self.text else None
+    def _breaks(self, signs: Container[str]) -> Iterator[Tuple[int, int, str, int]]:
+        text, folded, last = self.text, _folded(self.text), 0
+        at = text.find("\n")
+        while at >= 0:
+            following = at + 1
+            if folded[at - 1 : at] in signs or folded[at - 1 : at] in _LEFT_OUT:
+                before = _BEFORE_BREAK.search(text[max(last, at - 8) : at])
+                begin = at - len(before.group()) if before else at
+                match = _BREAK.match(text, at) if begin == last or folded[begin - 1] in signs else None
+                if match:
+                    yield begin, match.end(), "", 1
+                    last = following = match.end()
+            at = text.find("\n", following)
+
+    def without_breaks(self, signs: Container[str]) -> Optional[_Copy]:
+        """Return a copy in which lines are joined, or None if no lines are joined.
+
+        A line is joined with the next one only if its last character, in lower case, is one of signs. With the
+        characters of all searched values, this finds every value on two lines. Most lines of a JSON log are left out.
+        """
+        joined = self._changed(self._breaks(signs))
+        if joined is not None:
+            joined._joined = True
+        return joined
 
     def without_escapes(self) -> Optional[_Copy]:
         """Return a copy in which one level of escapes is decoded, or None if the text has no escapes."""
-        return self._changed(_ESCAPES, breaks=False)
+        return self._changed(
+            (*match.span(), *_undone(match.lastgroup, match.group())) for match in _ESCAPES.finditer(self.text)
+        )
 
     def breaks(self, begin: int, end: int) -> List[int]:
         """Return the positions of removed line breaks in this copy, from begin to end inclusive."""
@@ -123,14 +146,17 @@ class _Copy:
         )
 
 
-def _copies(text: str) -> Iterator[_Copy]:
-    """Yield the text and its copies with up to three levels of escapes decoded, each also without line breaks."""
+def _copies(text: str, signs: Container[str]) -> Iterator[_Copy]:
+    """Yield the text and its copies with up to three levels of escapes decoded, each also with joined lines.
+
+    signs: the last characters of the lines to join.
+    """
     copy: Optional[_Copy] = _Copy(text)
     for _level in range(_LEVELS):
         if copy is None:
             return
         yield copy
-        joined = copy.without_breaks()
+        joined = copy.without_breaks(signs)
         if joined is not None:
             yield joined
         copy = copy.without_escapes()
@@ -201,11 +227,13 @@ class Known:
                 self._values |= _plain_spellings(value) | _byte_spellings(value)
                 self._exact |= _base64_spellings(value)
         self._values = {value for value in self._values if len(value.strip()) >= SHORTEST}
+        # A base64 string is masked as a whole, so all its lines are joined.
+        self._signs = frozenset(map(_folded, _BASE64_SIGNS)).union(*self._values) - {"\n"}
 
     def mask(self, text: str) -> str:
         """Return the text with every known value masked."""
         spans: List[Tuple[int, int]] = []
-        for copy in _copies(text) if self._values else ():
+        for copy in _copies(text, self._signs) if self._values else ():
             spans += (copy.origin(*place) for place in _places(_folded(copy.text), self._values))
             spans += (copy.origin(*place) for place in self._in_base64(copy))
         return _covered(text, spans) if spans else text

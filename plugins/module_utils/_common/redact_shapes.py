@@ -70,35 +70,36 @@ def _without_beheaded_keys(text: str) -> str:
     return MASK.join([*clean, pieces[-1]])
 
 
-# Tokens of known services: words (in lower case) and a pattern. Every match of the pattern contains one of the words.
+_ANY_CASE = "(?i)"
+# Tokens of known services: words and a pattern. Every match of the pattern contains one of the words.
 _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (
-        ("akia", "asia", "a3t", "abia", "acca"),
+        ("AKIA", "ASIA", "A3T", "ABIA", "ACCA"),
         r"(?:A(?:KI|SI|BI)A|ACCA|A3T[A-Z0-9])[0-9A-Z]{16}",
     ),
     (
-        ("gh", "gl", "gr1348941"),
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "gl", "GR1348941"),
         r"(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|gl[a-z]{2,6}-[\w-]{16,}|GR1348941[\w-]{16,})",
     ),
     (
-        ("xox", "xapp-", "k_", "sk-", "npm_", "aiza", "ya29.", "sq0", "eaaa"),
+        ("xox", "xapp-", "k_", "sk-", "npm_", "AIza", "ya29.", "sq0", "EAAA"),
         r"(?:(?:xox[abeoprs]|xapp)-[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}|\bsk-[\w-]{20,}|\bnpm_(?!config_)\w{30,}|"
         r"AIza[\w-]{30,}|\bya29\.[\w-]{20,}|sq0[a-z]{3}-[\w\\-]{22,}|\bEAAA[\w-]{60})",
     ),
     (
-        ("sg.", "hvs.", "hvb.", "pypi-", "_v1_", "whsec_", "age-secret-key-"),
+        ("SG.", "hvs.", "hvb.", "pypi-", "_v1_", "whsec_", "AGE-SECRET-KEY-"),
         r"\b(?:SG\.[\w-]{16,}\.[\w-]{16,}|hv[sb]\.[\w-]{20,}|pypi-[\w-]{16,}|do[opr]_v1_\w{40,}|"
         r"whsec_[\w+/=-]{16,}|AGE-SECRET-KEY-1\w{20,})",
     ),
     # Artifactory, Twilio, Mailchimp, Telegram.
-    (("akc", "ap"), r"(?<![\w/.-])(?:AKC|AP[0-9A-F](?=[A-Z0-9]{0,40}[a-z]))[a-zA-Z0-9]{8,}(?![\w/.-])"),
-    (("ac", "sk"), r"(?<![a-zA-Z0-9])(?:AC|SK)[a-z0-9]{32}(?!\w)"),
+    (("AKC", "AP"), r"(?<![\w/.-])(?:AKC|AP[0-9A-F](?=[A-Z0-9]{0,40}[a-z]))[a-zA-Z0-9]{8,}(?![\w/.-])"),
+    (("AC", "SK"), r"(?<![a-zA-Z0-9])(?:AC|SK)[a-z0-9]{32}(?!\w)"),
     (("-us",), r"(?<![0-9a-zA-Z])[0-9a-z]{32}-us\d{1,2}"),
-    ((":aa",), r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])"),
+    ((":AA",), r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])"),
     # URLs that are secrets themselves, because anybody with the URL can post to it.
     (
         ("hooks.", "webhook"),
-        r"(?i)(?<=hooks\.slack\.com/services/)[\w/@-]+|(?<=hooks\.slack\.com/workflows/)[\w/@-]+|"
+        _ANY_CASE + r"(?<=hooks\.slack\.com/services/)[\w/@-]+|(?<=hooks\.slack\.com/workflows/)[\w/@-]+|"
         r"(?<=discord\.com/api/webhooks/)[\w/@-]+|(?<=discordapp\.com/api/webhooks/)[\w/@-]+|"
         r"(?<=webhook\.office\.com/)[\w/@-]+",
     ),
@@ -113,7 +114,8 @@ def without_tokens(text: str) -> str:
     """Return text without tokens and hashes that are recognized by their first characters."""
     lowered = text.lower()
     for words, pattern in _TOKENS:
-        if any(word in lowered for word in words):
+        searched = lowered if pattern.startswith(_ANY_CASE) else text
+        if any(word in searched for word in words):
             text = re.sub(pattern, MASK, text)
     return text
 
