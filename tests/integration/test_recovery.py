@@ -203,6 +203,30 @@ def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: 
     assert not service.pids()
 
 
+def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: Service) -> None:
+    """A person starts the service on an older database. It is sound but has fewer rows, so a person chooses a method."""
+    for number in range(5):
+        service.write(f"row {number}")
+    assert service.play("playbooks/outage_verify.yml").rc == 0
+    service.kill()
+    with contextlib.closing(sqlite3.connect(service.database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("DELETE FROM incidents WHERE title LIKE 'row %'")
+        connection.commit()
+    older = service.database.read_bytes()
+    service.database.write_bytes(os.urandom(8192))
+    assert service.play("playbooks/outage_recover.yml").rc != 0
+    service.database.write_bytes(older)
+    service.start()
+    pids = service.pids()
+    run = service.play("playbooks/database_recover.yml")
+    end = run.screen[run.screen.index("PLAY RECAP") :]
+    assert run.rc != 0
+    assert "incidents" in end
+    assert "SUSPECTED" in end
+    assert service.pids() == pids
+
+
 @pytest.mark.parametrize("missing", ["application", "database"])
 def test_a_missing_folder_is_not_reported_as_damage(service: Service, missing: str) -> None:
     """A missing folder, for example on a disk that is not mounted, is no sign of a damaged database."""

@@ -138,8 +138,8 @@ def _statements(
             "data": record.get("data"),
             "recovery": recovery,
             # The database was sound and was kept, so the rows that the triage found missing are still missing.
-            "suspected": recovery.get("method") == "checkpoint"
-            and recovery.get("healthy_before")
+            "suspected": bool(recovery.get("healthy_before"))
+            and not recovery.get("replaced")
             and bool((seen.get("triage") or {}).get("rows_missing")),
             "changes": [] if seen.get("check_mode") else [recovery],
         }
