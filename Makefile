@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 # For programs that start other programs from the virtual environment.
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
-# Python programs without the suffix .py, which Ruff does not find by itself.
+# Python programs without the .py suffix, which Ruff does not find on its own.
 PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
 # Names that vermin must ignore: two Python 3.9 functions that are called only if they exist, and a field that has the
 # name of a Python 2 function.
@@ -25,14 +25,15 @@ GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 # One more than the number of cores, because most tests spend some time waiting.
 TEST_PROCESSES = $$(($$(nproc) + 1))
 
-# Tests that take minutes each, only for make nightly. The first test runs all commands of docs/eda.md. The second test
-# recovers sixty hosts.
+# Tests that take several minutes each. Only make nightly runs them. The first test runs all commands of docs/eda.md.
+# The second test recovers sixty hosts.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
 
-# Drills that take minutes, or that resemble another drill and test code that rarely changes. make nightly runs them.
+# Drills that take several minutes, or that resemble another drill and test code that rarely changes. Only make nightly
+# runs them.
 LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom migration_pending modules_native \
   oom_kill other_service port_conflict_own tls_key_unreadable two_faults
-# Drills with more rounds in make nightly.
+# Drills that have more rounds in make nightly.
 THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man systemd_restarts_first
 # The longest drills start first, so that no long drill runs alone at the end.
 FIRST_DRILLS := database_in_doubt useless_rungs connection_cut rung_fails controller_killed crash_loop
@@ -76,7 +77,7 @@ unit: $(VENV)/test.stamp ## Test the logic; a minute or two
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a secret; minutes
 	TEST_THOROUGH=1 FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
-# Each process runs complete files, because in some files a test needs the previous test.
+# Each process runs complete files, because some tests depend on the previous test in their file.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Test playbooks and rulebooks with the demo service, and pages in a browser; minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--deselect=%) tests/integration
@@ -85,7 +86,7 @@ molecule: $(VENV)/test.stamp ## Run drills on real systemd hosts; minutes; SCENA
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
-# The unit tests of nightly try what make unit leaves out.
+# In make nightly, the unit tests also try the cases that make unit leaves out.
 nightly: export TEST_THOROUGH = 1
 nightly: $(VENV)/eda.stamp coverage cores release ## Run the checks that take too long for every change: more tests, long drills with full waits, some on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS) tests/fuzz/test_documents.py
@@ -114,7 +115,7 @@ audit: $(VENV)/test.stamp $(VENV)/publish.stamp ## Check the tools and the demo 
 	$(BIN)/pip-audit --strict --local --progress-spinner off
 	npm --prefix demo/service audit --package-lock-only --audit-level=high
 
-matrix: $(VENV)/test.stamp ## Write docs/drills.md: the results of make molecule
+matrix: $(VENV)/test.stamp ## Write the results of make molecule to docs/drills.md
 	$(BIN)/python docs/drills.py
 
 torture: ## Kill writers and recoveries, and count lost rows; minutes
