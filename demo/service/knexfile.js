@@ -13,7 +13,7 @@ function section(filename) {
     useNullAsDefault: true,
     migrations: { directory: path.join(__dirname, 'backend', 'migrations') },
     pool: {
-      // One connection: SQLite has one writer, and the service must keep its database open from start to end.
+      // One connection: SQLite allows only one writer, and the service must keep its database open while it runs.
       min: 1,
       max: 1,
       afterCreate(connection, done) {

@@ -11,7 +11,7 @@ const log = require('./log');
 const LEAK_MIB = 16;
 const DOUBLES_PER_MIB = (1024 * 1024) / 8;
 
-/** Routes that cause faults which nobody can cause from outside. They exist only if NEXUS_DEMO_FAULTS is "on". */
+/** Routes that cause faults inside the process. They exist only if NEXUS_DEMO_FAULTS is "on". */
 module.exports = function faults() {
   const router = express.Router();
   const kept = [];

@@ -9,7 +9,7 @@ const express = require('express');
 const PAGE = 50;
 const PRIORITIES = ['low', 'medium', 'high', 'critical'];
 
-/** Incidents can be reported and listed without a login, because users who cannot log in must be able to report it. */
+/** Incidents can be reported and listed without a login, so that users who cannot log in can report this problem. */
 module.exports = function incidents(knex) {
   const router = express.Router();
 

@@ -73,7 +73,7 @@ const SEEDS = {
   user_activity: userActivity,
 };
 
-/** Fills empty tables at each start. So a new, empty database looks healthy, as in the real service. */
+/** Fills empty tables at each start. As in the real service, a new, empty database therefore looks healthy. */
 async function seedEmptyTables(knex) {
   for (const [table, rows] of Object.entries(SEEDS)) {
     if (!(await knex(table).first())) {

@@ -86,7 +86,7 @@ function serve(app) {
       const credentials = { cert: fs.readFileSync(settings.certificate), key: fs.readFileSync(settings.key) };
       listen(https.createServer(credentials, app), settings.httpsPort, 'HTTPS');
     } catch {
-      // Like the real service: without a certificate there is no HTTPS, and the process stays up without a message.
+      // As in the real service, the process continues without HTTPS if the certificate or its key cannot be read.
       log.info('HTTPS is not available, continuing with HTTP');
     }
   }
