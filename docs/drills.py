@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "drills.md"
 HEAD = """# Results of the drills
 
-Each row is a drill: a real fault on a real systemd host in a container, recovered by `outage_recover.yml` over OpenSSH
-and checked from outside. `make matrix` writes this table from the postmortems of these runs. The seconds were measured
-on the machine of the drills, with two drills in parallel. An outage includes the time that the drill needs to break the
-service. If the drill ran twice, it also includes the time until policy allowed the remedy.
+Each row shows a drill with a real fault on a real systemd host in a container. `outage_recover.yml` recovers the
+service over OpenSSH, and the drill checks the result from outside. `make matrix` writes this table from the postmortems
+of these runs. The duration of the outages was measured with two drills in parallel. It includes the time that the drill
+needs to break the service and, if the drill ran twice, the time until the policy allowed the remedy.
 
-| cause | drill | what happens | found first? | if policy forbids the remedy | recovered by | outage, s |
+| cause | drill | what happens | found first? | if the policy forbids the remedy | recovered by | outage, s |
 |---|---|---|---|---|---|---|
 """
 
