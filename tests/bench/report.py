@@ -125,18 +125,18 @@ def document(told: dict[str, Any]) -> str:
         "",
         *_environments(told["measurements"]),
         "",
-        "Our code and the rivals do the same work in turn, on the same machine and within minutes. Ratios, "
-        "differences and seconds are medians over the rounds. Memory is the maximum of all runs. *From run to run* "
-        "gives the lowest and the highest value. Files are in memory before the first contender starts. Our code "
-        "runs as on a managed host: in a new Python process each time, with the logic in a zip file and nothing "
-        "compiled in advance.",
+        "Our code and its rivals do the same work one after the other, on the same machine and within a few minutes. "
+        "Ratios, differences and seconds are medians over the rounds. Memory is the maximum of all runs. The column "
+        "*from run to run* shows the lowest and the highest value. All files are cached in memory before the first "
+        "contender starts. Our code runs as on a managed host: in a new Python process each time, with the logic in "
+        "a zip file and nothing compiled in advance.",
         "",
         *_recoveries(told),
         "## Goals",
         "",
         *_table(tuple(name or "goal met" for name in HEAD), rows(told)),
         "",
-        "Ratios and counts decide the exit code of `make bench`; seconds also depend on the machine.",
+        "The exit code of `make bench` depends only on ratios and counts, because seconds also depend on the machine.",
         "",
         *([f"Could not be measured in this run: {', '.join(told['failed'])}.", ""] if told.get("failed") else []),
         *_seen(told),
@@ -209,7 +209,7 @@ def _recoveries(told: dict[str, Any]) -> list[str]:
     return [
         "## From the failure to the first healthy answer",
         "",
-        "All values are medians. *Confirmed*: health and login are checked.",
+        "All values are medians. *Confirmed*: the health check and the login have succeeded.",
         "",
         *_table(("outage", *contenders), body),
         "",
@@ -237,7 +237,7 @@ def _seen(told: dict[str, Any]) -> list[str]:
         "## Detected outages",
         "",
         "The values are the seconds from the failure until the service answers again and accepts a write. If no "
-        "restart can help, they end when the cause is named. `outage_triage.yml` only names the cause.",
+        "restart can help, they are the seconds until the cause is named. `outage_triage.yml` only names the cause.",
         "",
         *_table(("outage", *contenders), body),
         "",

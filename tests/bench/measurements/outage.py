@@ -255,7 +255,7 @@ def restarted(
     return Measurement(
         name=name,
         what=what,
-        how=f"{how}. The limit is the time of the start alone. The observer queries the service every 20 ms",
+        how=f"{how}. The limit is the duration of the start alone. The observer queries the service every 20 ms",
         prepare=prepare,
         ours=(OURS, crash()),
         rivals={LIMIT: limit},
@@ -269,13 +269,12 @@ MEASUREMENTS = [
     Measurement(
         name="crash-local",
         what="Crash, connection local",
-        how="the process is killed, and all contenders start at this moment. An observer outside of the run queries "
-        "the service every 20 ms. The limit is the time of the start alone. By hand: chapters 2.1, 2.2 and 5.1 of the "
+        how="the process is killed, and all contenders start at this moment. An observer outside the run queries the "
+        "service every 20 ms. The limit is the duration of the start alone. By hand: chapters 2.1, 2.2 and 5.1 of the "
         "runbook as a script, with its wait times. Transcribed: chapters 1, 2 and 5.1 as a playbook, with one task per "
-        "command. A "
-        "run is confirmed when the health check and the login succeed. The stability check of one minute comes later "
-        "and is not measured. Modules are packed in the first round, as on a controller that checks the service "
-        "regularly",
+        "command. A run is confirmed when the health check and the login succeed. The stability check of one minute, "
+        "which follows, is not measured. Modules are packed in the first round, as on a controller that checks the "
+        "service regularly",
         prepare=local,
         ours=(OURS, crash()),
         rivals={LIMIT: limit, BY_HAND: scripted("by-hand"), TRANSCRIBED: transcribed},
@@ -304,7 +303,7 @@ MEASUREMENTS = [
         name="hang-local",
         what="Hang, connection local",
         how="the process gets SIGSTOP. Five probes follow, one per second, with a timeout of one second. The "
-        "detection is the start of the playbook and these probes",
+        "detection includes the start of the playbook and these probes",
         prepare=local,
         ours=(OURS, hang),
         rivals={LIMIT: limit},
@@ -355,8 +354,8 @@ MEASUREMENTS = [
     Measurement(
         name="standard-stale",
         what="Standard recovery, a package missing",
-        how="as standard-intact, but express was removed before. The modules are built next to the old ones and "
-        "swapped. Both contenders take packages and the built driver from a cache on this machine",
+        how="as standard-intact, but the package express is missing. The new modules are built next to the old ones, "
+        "and then replace them. Both contenders get the packages and the built driver from a cache on this machine",
         prepare=local,
         ours=(OURS, stale),
         rivals={BY_HAND: stale_by_hand},
@@ -366,8 +365,8 @@ MEASUREMENTS = [
     Measurement(
         name="clean-50",
         what="Clean start, database of 50 MiB",
-        how="a crash, with the clean start as the only rung: integrity check, evidence, verified backup, WAL and "
-        "migrations. clean_start_recovery_modules is auto, and no package is missing",
+        how="a crash, with the clean start as the only rung: integrity check, evidence, verified backup, checkpoint of "
+        "the WAL, and migrations. clean_start_recovery_modules is auto, and no package is missing",
         prepare=filled("clean-50", 50),
         ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
         rivals={LIMIT: limit},
@@ -377,7 +376,7 @@ MEASUREMENTS = [
     Measurement(
         name="clean-900",
         what="Clean start, database of 0.9 GiB",
-        how="as clean-50. The memory includes the pages of the database that a module on this machine maps",
+        how="as clean-50. The memory includes the pages of the database that a module maps on this machine",
         prepare=filled("clean-900", 920),
         ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
         rivals={LIMIT: limit},

@@ -42,8 +42,8 @@ def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
     return Measurement(
         name=f"sqlite-{name}",
         what=f"WAL of {recipe.wal_mib} MiB analysed",
-        how="sqlite_info without a check of the database. It analyses the header and every frame by salt and "
-        "checksum, and reports pending, torn and lost data",
+        how="sqlite_info without a check of the database. It verifies the header, and the salt and checksum of every "
+        "frame. It reports pending, torn and lost data",
         prepare=recipe.made,
         ours=("sqlite_info", lambda path, _: harness.timed_on_host(*ANALYSED, expect="[True, True]", path=str(path))),
         goals=[Goal(goal)],
