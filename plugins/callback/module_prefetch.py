@@ -12,13 +12,13 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Makes a recovery a few seconds shorter and does not change its result. If the callback fails, the run continues
+  - Shortens a recovery by a few seconds and does not change its result. If the callback fails, the run continues
     without it.
-  - Packs the module that usually comes next while the current module is running. This needs ansible-core 2.19 or later.
-  - Keeps packed modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. This needs ansible-core 2.19 or
+  - Packs the module that usually runs next while the current module is running. Requires ansible-core 2.19 or later.
+  - Keeps packed modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. Requires ansible-core 2.19 or
     later.
   - Loads the parts that every task needs, such as filters and the variable files of a play, only once per run.
-  - List this callback after P(itsm_nexus.runbook.postmortem#callback). The closing summary is then shown before the
+  - List this callback after P(itsm_nexus.runbook.postmortem#callback), so that the closing summary is shown before the
     packed modules are saved.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))

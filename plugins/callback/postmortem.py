@@ -12,24 +12,24 @@ version_added: 0.1.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Records the actions of a run on each host with an incident, including the events before
-    M(itsm_nexus.runbook.incident) opened the incident. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file can
-    be read at any time, even if the controller was killed.
+  - Records what a run does on each host with an incident, including the events before M(itsm_nexus.runbook.incident)
+    opens the incident. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file is readable at any time, even if
+    the controller was killed.
   - At the end of the run, the postmortem of each host is written to C(<dir>/<incident>.md), C(.json) and C(.html), and
-    a summary is shown on the screen. C(<dir>/index.html) lists all postmortems. One document contains all runs on the
+    a summary is shown on the screen. C(<dir>/index.html) lists all postmortems. A postmortem covers all runs on the
     same incident.
-  - While a task is still running, a line on the standard error output reports that task every O(progress) seconds.
-  - If the run opens no incident, or in check mode, no files are written.
+  - While a task is running, a line about this task is written to standard error every O(progress) seconds.
+  - If the run does not open an incident, or in check mode, no files are written.
   - The timeline contains only allowlisted keys from the results of this collection's own modules. For tasks with
-    C(no_log), it contains only the status, the time and the task's name as written in the playbook. Arguments, loop
-    items, and the values of variables in names are never recorded.
+    C(no_log), the timeline contains only the status, the time and the task's name as written in the playbook.
+    Arguments, loop items, and the values of variables in names are never recorded.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:
   dir:
     description:
-      - Folder on the controller for timelines and postmortems. The folder is created when it is first needed. Only its
-        owner can read it.
+      - Folder on the controller for timelines and postmortems. The folder is created when it is first needed, and only
+        its owner can read it.
     type: path
     default: ~/.local/state/itsm-runbook/postmortems
     env:
@@ -62,7 +62,7 @@ options:
       - section: callback_postmortem
         key: timezone
   progress:
-    description: Interval in seconds between two lines about a task that is still running. If V(0), no lines are shown.
+    description: Interval in seconds at which a line about a running task is shown. If V(0), no lines are shown.
     type: float
     default: 10
     version_added: 0.2.0

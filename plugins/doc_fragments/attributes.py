@@ -14,10 +14,10 @@ class ModuleDocFragment:
 options: {}
 attributes:
   check_mode:
-    description: In C(check_mode), the module changes nothing on the host and returns what a run would do.
+    description: In check mode, the module changes nothing on the host and returns what a run would do.
   diff_mode:
-    description: In diff mode, the module returns its changes as C(diff). With check mode, C(diff) contains the changes
-      that a run would make.
+    description: In diff mode, the module returns its changes as C(diff). If check mode is also enabled, C(diff)
+      contains the changes that a run would make.
   idempotent:
     description: A second run with the same parameters reports C(changed=false).
   platform:
@@ -31,11 +31,11 @@ attributes:
 options: {}
 attributes:
   check_mode:
-    description: In C(check_mode), the module changes nothing on the host and returns what a run would do.
+    description: In check mode, the module changes nothing on the host and returns what a run would do.
     support: full
   diff_mode:
-    description: In diff mode, the module returns its changes as C(diff). With check mode, C(diff) contains the changes
-      that a run would make.
+    description: In diff mode, the module returns its changes as C(diff). If check mode is also enabled, C(diff)
+      contains the changes that a run would make.
     support: N/A
     details: This module changes nothing.
   idempotent:

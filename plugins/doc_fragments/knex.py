@@ -24,7 +24,7 @@ options:
     required: true
   user:
     description:
-      - Account that runs knex. If the module does not run as root, this must be the account that runs the module.
+      - Account that runs knex. If the module does not run as root, this account must be the one that runs the module.
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   node_env:
@@ -34,10 +34,10 @@ options:
   environment_file:
     description:
       - File on the host with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=).
-      - knex gets these variables in its environment. Their values are removed from the output of knex.
+      - knex gets these variables in its environment. The module removes their values from the output of knex.
     type: path
   timeout:
-    description: Time limit for one run of knex, in seconds.
+    description: Time limit for each run of knex, in seconds.
     type: float
     default: 120
   node:

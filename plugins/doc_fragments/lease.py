@@ -14,9 +14,9 @@ class ModuleDocFragment:
 options:
   run:
     description:
-      - The run that calls this module, as returned in RV(itsm_nexus.runbook.incident#module:run). No other run can take
-        over the host while the module is working. When the module ends, it renews the run's lease. If another run has
-        already taken the lease, the module fails without changing anything.
+      - The id of the run that calls this module, as returned in RV(itsm_nexus.runbook.incident#module:run). While the
+        module is working, no other run can take over the host. When the module ends, it renews the run's lease. If
+        another run has already taken the lease, the module fails without changing anything.
       - If empty, the lease is not checked.
       - The playbooks set O(run) and O(state_dir) for all modules, with C(module_defaults) for
         C(group/itsm_nexus.runbook.host).
@@ -29,9 +29,9 @@ options:
     default: /var/lib/itsm-runbook
   call:
     description:
-      - The name of this call. The action plugin sets this option. Do not set it in a task.
+      - The name of this call. The action plugin sets this option, so do not set it in a task.
       - If the connection is lost, the controller repeats the call with the same name. The repeated call waits for the
-        first call and returns its result. No action is repeated.
+        first call to end and returns the result of the first call. No action is repeated.
     type: str
     default: ""
     version_added: 0.2.0

@@ -14,9 +14,9 @@ class ModuleDocFragment:
 options:
   service:
     description:
-      - The service's process. The P(itsm_nexus.runbook.nexus#role) role builds this dictionary from its own variables,
-        as C(nexus_service).
-      - A module ignores the suboptions that it does not need.
+      - The service's process. The P(itsm_nexus.runbook.nexus#role) role builds this dictionary from its own variables
+        and provides it as C(nexus_service).
+      - Each module ignores the suboptions that it does not need.
     type: dict
     required: true
     version_added: 0.2.0
@@ -32,7 +32,7 @@ options:
       command:
         description:
           - The command that starts the service, one item per argument. A program without C(/) is looked up in the
-            E(PATH) that O(service.environment_file) sets, or else in the standard E(PATH).
+            E(PATH) that O(service.environment_file) sets or, if it sets none, in the default E(PATH).
         type: list
         elements: str
         required: true
@@ -46,7 +46,7 @@ options:
         type: str
       environment_file:
         description:
-          - File with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=). Its values are never returned
+          - File with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=). The values are never returned
             or saved.
           - With O(service.manager=process), the service is started with these variables. In this case, neither group
             nor others may read the file.

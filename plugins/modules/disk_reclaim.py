@@ -10,16 +10,15 @@ module: disk_reclaim
 short_description: Free space on a full file system by removing as few files as possible
 version_added: 0.2.0
 description:
-  - Removes files that match O(globs), the oldest first, until the file systems of O(targets) have the requested space.
-    Files on other file systems are left alone.
-  - A file that a process has open is truncated, because removing it would free nothing.
-  - Symbolic links are never followed, whether they are files or folders on a path. Files with several hard links are
-    left alone.
+  - Removes files that match O(globs), oldest first, until every file system in O(targets) has the requested free space.
+    Files on other file systems are not touched.
+  - A file that a process has open is truncated instead, because removing an open file frees no space.
+  - Symbolic links to files or folders are never followed. Files with more than one hard link are skipped.
   - Nothing in O(state_dir) is touched, because this folder contains the evidence.
-  - Databases in use are never touched, and neither are their C(-wal), C(-shm) and C(-journal) files. If a glob matches
-    copies of a database, the newest complete copy is always kept.
-  - Fails only if a parameter is invalid or a file system cannot be checked. RV(skipped) lists the files that were left
-    alone.
+  - Databases in use and their C(-wal), C(-shm) and C(-journal) files are never touched. If a glob matches copies of a
+    database, the newest complete copy is always kept.
+  - Fails only if a parameter is invalid or a file system cannot be checked. RV(skipped) lists the files that the module
+    did not touch.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -57,30 +56,29 @@ options:
     suboptions:
       glob:
         description:
-          - An absolute path with wildcards. C(*), C(?) and C([...]) match within one name, but never a leading dot.
-            C(**) matches any number of folders.
-          - A pattern is refused if it does not name a folder, or if it matches system files (below V(/etc), V(/usr) and
-            similar folders). It is also refused if it matches all folders in a shared folder (V(/home), V(/var),
-            V(/var/lib) and similar).
+          - An absolute path with wildcards. C(*), C(?) and C([...]) match characters within one name, but not a leading
+            dot. C(**) matches any number of folders.
+          - A pattern must begin with the name of a folder. It must not match system files (below V(/etc), V(/usr) and
+            similar folders) or every folder in a shared folder (V(/home), V(/var), V(/var/lib) and similar).
         type: str
         required: true
       keep:
         description:
-          - Number of newest files to keep. If some of the files are complete copies of a database, the same number of
-            the newest copies is also kept, and at least one copy.
+          - Number of newest files to keep. If some of the files are complete copies of a database, the module also
+            keeps that number of the newest copies, and always at least one.
         type: int
         default: 0
   protect:
     description:
-      - Absolute paths that are never touched. A database is protected together with its C(-wal), C(-shm) and
-        C(-journal) files, and a folder together with its content.
+      - Absolute paths that are never touched. If a path names a database, its C(-wal), C(-shm) and C(-journal) files
+        are protected too. If a path names a folder, all files in it are protected.
     type: list
     elements: path
     default: []
   truncate_only:
     description:
-      - Files that are truncated and never removed. Use this option for files that a service opens by name with its own
-        permissions.
+      - Files that the module may truncate but never removes. Use this option for files that a service opens by name and
+        may not be able to create again.
     type: list
     elements: path
     default: []
@@ -122,13 +120,13 @@ truncated:
   elements: dict
   sample: []
 skipped:
-  description: Files that match a glob but were left alone, each with the reason. At most 50 files are listed.
+  description: Files that match a glob but were not touched, each with the reason. At most 50 files are listed.
   returned: success
   type: list
   elements: dict
   sample: [{"path": "/var/log/itsm/old", "reason": "it is a symbolic link"}]
 skipped_count:
-  description: Number of files left alone.
+  description: Number of files that match a glob but were not touched.
   returned: success
   type: int
   sample: 1
@@ -138,14 +136,15 @@ freed:
   type: int
   sample: 52428800
 enough:
-  description: True if all O(targets) have the requested space.
+  description: True if every file system in O(targets) has the requested free space.
   returned: success
   type: bool
   sample: true
 targets:
   description:
     - The file systems, each with the required free space (C(wanted) in bytes, C(wanted_inodes)), the free space before
-      (C(available_before) in bytes), the freed space (C(freed) in bytes, C(inodes_freed)), and C(enough).
+      the module ran (C(available_before) in bytes), the freed space (C(freed) in bytes, C(inodes_freed)), and
+      C(enough).
   returned: success
   type: list
   elements: dict
@@ -158,14 +157,14 @@ targets:
       inodes_freed: 3
       enough: true
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: success
   type: float
   sample: 0.08
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

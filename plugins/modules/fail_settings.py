@@ -13,9 +13,9 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Fails if O(problems) is not empty. The P(itsm_nexus.runbook.postmortem#callback) callback records the problems and
-    shows them in the closing summary. It does not do this for the messages of C(ansible.builtin.fail) and
-    C(ansible.builtin.assert). A problem must not contain a secret.
-  - The module runs on the controller and needs no connection.
+    shows them in the closing summary, unlike the messages of M(ansible.builtin.fail) and M(ansible.builtin.assert). The
+    text of a problem must not contain a secret.
+  - The module runs on the controller and does not connect to the host.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:

@@ -10,14 +10,14 @@ module: health_probe
 short_description: Check whether the service answers, and determine the severity of an outage
 version_added: 0.1.0
 description:
-  - Probes all endpoints of the service in parallel and checks its process. The module repeats the probes until the
-    verdict is clear. If the service is unhealthy, the module still succeeds and reports this in RV(healthy).
-  - An endpoint is healthy if it answers 200 with a JSON body whose C(status) is one of O(ok_statuses). It is also
-    healthy if it answers 429, because a rate limit proves that the service works. Each request ends after O(timeout),
-    even if the server accepts the connection and sends nothing or only single bytes. Proxy settings in the environment
-    are ignored.
-  - The module is not named C(health_info) because it can change the host. With O(open=true), it opens the incident, and
-    it may take over a pending restart from systemd.
+  - Probes all endpoints of the service in parallel, checks its process, and repeats both until the verdict is clear. If
+    the service is unhealthy, the module does not fail, but returns RV(healthy=false).
+  - An endpoint is healthy if it answers with status 200 and a JSON body whose C(status) is one of O(ok_statuses). An
+    answer with status 429 (rate limit) also counts as healthy, because it shows that the service works. Each request is
+    aborted after O(timeout), even if the server sends nothing or only a few bytes at a time. Proxy settings in the
+    environment are ignored.
+  - The module is not named C(health_info), because it can change the host. With O(open=true), it opens the incident and
+    may take over a restart that systemd has scheduled.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -36,7 +36,8 @@ options:
         type: str
         required: true
       url:
-        description: The URL. It begins with V(http://) or V(https://) and contains no user name and no password.
+        description: The URL. It must begin with V(http://) or V(https://) and must not contain a user name or a
+          password.
         type: str
         required: true
       required:
@@ -44,7 +45,8 @@ options:
         type: bool
         default: true
       validate_certs:
-        description: If true, the probe fails if the certificate is untrusted, has expired, or is for another name.
+        description: If true, the probe fails if the certificate is untrusted or expired, or was issued for another
+          name.
         type: bool
         default: false
       ca_path:
@@ -53,17 +55,16 @@ options:
         default: ""
   mode:
     description:
-      - V(watch) ends with the verdict healthy at the first healthy answer. It ends with the severity V(critical) after
-        O(critical_after) consecutive failures. It ends with the severity V(emergency) at a failed probe if the process
-        is gone.
-      - V(await) is for the time after a start. It probes until all endpoints are healthy, for at most O(deadline)
-        seconds. It ends early if the process is gone and no start is pending, or if systemd restarted the process and
-        it ended again.
-      - V(hold) probes O(count) times. It ends with the verdict unhealthy at the first failed probe, or if the process
+      - V(watch) returns that the service is healthy at the first healthy answer. It returns the severity V(critical)
+        after O(critical_after) consecutive failures, and V(emergency) as soon as a probe fails and the process is gone.
+      - V(await) is for use after a start. It probes until all endpoints are healthy, for at most O(deadline) seconds.
+        It stops earlier if the process is gone and no start is pending, or if systemd restarted the process and the
+        process ended again.
+      - V(hold) probes O(count) times. It returns that the service is unhealthy as soon as a probe fails or the process
         IDs change.
       - With O(run), V(await) records the time of the first healthy answer in the incident. V(hold) removes this time if
-        the stability check fails. So the end of the outage is recorded even if the run is killed between these two
-        checks.
+        the stability check fails. The end of the outage is therefore recorded even if the run is killed between these
+        two checks.
     type: str
     default: watch
     choices: [watch, await, hold]
@@ -99,13 +100,13 @@ options:
     default: 6
   login:
     description:
-      - A login that is tried once when all endpoints are healthy, with O(mode=await) and O(mode=hold). If the login
-        fails, the service is unhealthy. The answer to the login is discarded.
+      - With O(mode=await) and O(mode=hold), a login that the module tries once, after all endpoints are healthy. If the
+        login fails, the service is unhealthy. The content of the answer is discarded.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
     type: dict
     suboptions:
       url:
-        description: The URL that receives a JSON object with C(username) and C(password) by POST.
+        description: The URL to which a JSON object with C(username) and C(password) is posted.
         type: str
         required: true
       username:
@@ -126,18 +127,17 @@ options:
         default: ""
   remember:
     description:
-      - If true, O(mode=watch) and O(mode=hold) save the time when the service was last healthy in O(state_dir).
+      - If true, O(mode=watch) and O(mode=hold) save in O(state_dir) the time when the service was last healthy.
         M(itsm_nexus.runbook.incident) uses this time as the last sign of health before an outage. If the time cannot be
-        saved, no error is reported.
+        saved, the module does not report an error.
       - In check mode, nothing is saved.
     type: bool
     default: false
     version_added: 0.2.0
   open:
     description:
-      - If true and the service is down, O(mode=watch) opens or continues an incident in the same round trip. In this
-        case, pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened), so that the next task reports the
-        incident.
+      - If true and the service is down, O(mode=watch) opens or continues an incident in the same round trip. Pass
+        RV(opened) to O(itsm_nexus.runbook.incident#module:opened), so that the next task returns this incident.
     type: bool
     default: false
     version_added: 0.2.0
@@ -155,11 +155,11 @@ options:
     version_added: 0.2.0
   preflight:
     description:
-      - Additional options of M(itsm_nexus.runbook.service_preflight_info). O(service) and O(state_dir) are passed as
-        well. If this option is set, both checks are done in one round trip. An invalid value fails the module only if
-        the service is healthy, or if its state is unknown. If the service is down, the module succeeds, and
-        RV(preflight) lists the invalid values. Only endpoints with valid settings are probed.
-      - While HTTPS is switched off by M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
+      - Options of M(itsm_nexus.runbook.service_preflight_info) in addition to O(service) and O(state_dir). If this
+        option is set, the module makes both checks in one round trip. If a value is invalid, the module fails only if
+        the service is healthy or its state is unknown. If the service is down, the module succeeds, and RV(preflight)
+        lists the invalid values. Only endpoints with valid settings are probed.
+      - While M(itsm_nexus.runbook.unit_dropin) has HTTPS switched off, only plain HTTP is probed.
     type: dict
     version_added: 0.2.0
     suboptions:
@@ -180,8 +180,8 @@ options:
         type: raw
         required: true
   ports:
-    description: The TCP ports that the service listens on. The module uses them to find the process of the service if
-      another user started it.
+    description: The TCP ports that the service listens on. The module uses the ports to find the process of the service
+      if another user started it.
     type: list
     elements: int
     default: []
@@ -230,15 +230,15 @@ healthy:
   type: bool
   sample: false
 summary:
-  description: The problems in one line, or V(answers) if there are none.
+  description: The problems on one line, or V(answers) if there are none.
   returned: success
   type: str
   sample: "https: connection refused (nothing listens there); the process is gone"
 messages:
   description:
-    - RV(summary) as translatable messages. C(summary) is a list with a message for each problem. Each message consists
-      of the C(id) of its text in the message catalogue and the C(values) for that text.
-    - If the module fails, C(msg) is the reason as a message.
+    - RV(summary) as translatable messages. C(summary) is a list with one message per problem. Each message contains the
+      C(id) of the text in the message catalogue and the C(values) to insert into the text.
+    - If the module fails, C(msg) is the reason for the failure as a message.
   returned: success, and when a parameter is invalid
   type: dict
   version_added: 0.2.0
@@ -246,10 +246,11 @@ messages:
 severity:
   description:
     - V(none) if the service is healthy, otherwise V(warning), V(critical) or V(emergency). The severity is V(emergency)
-      if the process is gone, or if nobody may start the service because its database is in doubt (RV(doubt)).
-    - With O(mode=watch), V(unreachable) means that the host could not be checked, because there is no connection or the
-      host did not answer within the task's C(timeout). The state of the service is then unknown.
-    - With O(mode=watch), V(warning) may also mean that the service answers again after O(warning_after) or more
+      if the process is gone, or if the service must not be started because a check found a problem in its database
+      (RV(doubt)).
+    - With O(mode=watch), V(unreachable) means that the host could not be checked, because the connection failed or the
+      host did not answer within the task's C(timeout). In this case, the state of the service is unknown.
+    - With O(mode=watch), V(warning) is also returned if the service answers again after O(warning_after) or more
       consecutive failures.
   returned: success
   type: str
@@ -266,16 +267,16 @@ max_consecutive_failures:
   sample: 1
 process:
   description:
-    - The service's process. C(state) is V(running), V(gone), or V(unknown) if this user may not see the process.
-      C(restarts) is the number of automatic restarts that systemd has counted, or V(null) if systemd does not manage
-      the service.
+    - The service's process. C(state) is V(running), V(gone), or V(unknown) if the module's user may not see the
+      process. C(restarts) is the number of automatic restarts that systemd has counted, or V(null) if systemd does not
+      manage the service.
   returned: success
   type: dict
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
 endpoints:
   description:
     - The last answer of each endpoint. C(certificate) is V(null) if there was no TLS handshake.
-    - C(silent) is true if there was no answer in time.
+    - C(silent) is true if the endpoint did not answer in time.
     - C(messages) contains C(error) as a translatable message. See RV(messages).
   returned: success
   type: list
@@ -332,16 +333,16 @@ signs:
       kind: bad
       source: health probe
 python:
-  description: Tag of the host's Python, as it appears in the names of C(.pyc) files. The controller compiles cached
-    modules for this Python.
+  description: Tag of the host's Python version, as in the names of C(.pyc) files. The controller compiles cached
+    modules for this version.
   returned: success
   type: str
   sample: cpython-313
 supervisor:
   description:
     - The state of the unit under systemd.
-    - C(phase) is the phase of the unit at the first probe, V(up), V(down), V(pending), V(starting) or V(stopping).
-    - C(waited) is the time in seconds that the module waited for a start by systemd or a person.
+    - C(phase) is the phase of the unit at the first probe (V(up), V(down), V(pending), V(starting) or V(stopping)).
+    - C(waited) is the time in seconds that the module waited for systemd or a person to start the service.
     - C(restarted) is true if the service answers because systemd restarted it. C(started_at) is the time of that start.
   returned: success
   type: dict
@@ -355,7 +356,7 @@ takeover:
   type: dict
   version_added: 0.2.0
 doubt:
-  description: The problem that a quick check found in the database, or V(null) if it found none. With such a problem,
+  description: The problem that a quick check found in the database, or V(null) if there is none. If there is a problem,
     the service must not be started.
   returned: success
   type: str
@@ -366,13 +367,14 @@ hold:
   type: dict
   version_added: 0.2.0
 data_in_doubt:
-  description: True if the data of the open incident are in doubt.
+  description: True if the open incident records that the service's data are in doubt or that its database was not
+    found.
   returned: success
   type: bool
   version_added: 0.2.0
 open_incident:
-  description: True if an incident was open in O(state_dir). If the service is healthy at the same time, the outage
-    ended without this run.
+  description: True if an incident was open in O(state_dir). If the service is also healthy, the outage ended without
+    this run.
   returned: success
   type: bool
   sample: false
@@ -391,16 +393,16 @@ preflight:
 answers_since:
   description:
     - With O(mode=watch), the time when a healthy service started to answer (C(at)), and the source of that time
-      (C(source)). If systemd restarted the service before the first probe, the time is an estimate.
+      (C(source)). If systemd restarted the service before the first probe, this time is an estimate.
   returned: success
   type: dict
   sample: {at: "2026-03-02T01:02:03.456Z", source: health probe}
   version_added: 0.2.0
 serving_said_at:
   description:
-    - Time of the log line in which the process reports that it serves on O(ports), or V(null). The module searches for
-      this line only if the service is healthy, and either an incident is open or systemd restarted the service. In
-      these cases, no probe saw the end of the outage.
+    - Time of the log line in which the process reports that it serves requests on O(ports), or V(null) if there is no
+      such line. The module searches for this line only if the service is healthy, and an incident is open or systemd
+      restarted the service. In both cases, no probe observed the end of the outage.
   returned: success
   type: str
   sample: null

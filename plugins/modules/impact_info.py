@@ -10,9 +10,9 @@ module: impact_info
 short_description: Count the users and requests that an outage affected
 version_added: 0.2.0
 description:
-  - Runs one query on the database, in a process that cannot write and has a time limit. Counts the requests that an
-    access log recorded during the outage.
-  - If a number is unknown, it is null, and the reason is returned. The module fails only if its parameters are invalid.
+  - Runs one query on the database, in a read-only process with a time limit. Also counts the requests in an access log
+    that were logged during the outage.
+  - If a number is unknown, the module returns null and the reason. The module fails only if its parameters are invalid.
 options:
   path:
     description: Absolute path of the database.
@@ -20,22 +20,23 @@ options:
     required: true
   query:
     description:
-      - One SQL statement that returns a number. It may use C(:start) and C(:end) for O(start) and O(end).
+      - One SQL statement that returns a number. The statement can refer to O(start) and O(end) as C(:start) and
+        C(:end).
       - If empty, the database is not queried.
     type: str
     default: ""
   user:
     description:
-      - The user that the service runs as. If users other than root can change the database's folder, the database is
-        read with the permissions of this user, never as root.
+      - The user that the service runs as. If users other than root can change the database's folder, the module reads
+        the database with the permissions of this user, not as root.
       - Defaults to the owner of that folder.
     type: str
     default: ""
     version_added: 0.2.0
   access_log:
     description:
-      - A log that has a line with the time and the status of each request, such as the access log of a web server or a
-        proxy. The log of a proxy also contains requests that never reached the service.
+      - A log with one line per request that contains the time and the status, such as the access log of a web server or
+        a proxy. A proxy's log also contains requests that never reached the service.
       - If empty, no log is read.
     type: str
     default: ""
@@ -48,7 +49,7 @@ options:
     type: str
     required: true
   time_budget:
-    description: Time limit in seconds for the query and the log together.
+    description: Time limit in seconds for the query and for reading the log, together.
     type: float
     default: 5.0
 extends_documentation_fragment:
@@ -75,7 +76,7 @@ users:
   type: int
   sample: 12
 users_unknown:
-  description: Why the number of users is unknown. Null if it is known or no query was given.
+  description: The reason why the number of users is unknown. Null if the number is known or no query was given.
   returned: always
   type: str
   sample: "the query failed: no such table: user_activity"
@@ -85,7 +86,7 @@ requests:
   type: int
   sample: 340
 requests_failed:
-  description: Number of these requests that were answered with 5xx.
+  description: Number of these requests that the service answered with 5xx.
   returned: always
   type: int
   sample: 17
@@ -95,14 +96,14 @@ requests_from:
   type: str
   sample: /var/log/nginx/access.log
 requests_unknown:
-  description: Why the number of requests is unknown. Null if it is known or no log was given.
+  description: The reason why the number of requests is unknown. Null if the number is known or no log was given.
   returned: always
   type: str
   sample: "/var/log/nginx/access.log cannot be read: No such file or directory"
 messages:
   description:
-    - RV(users_unknown) and RV(requests_unknown) as translatable messages, if they are not null. Each message has the
-      C(id) of its text in the message catalogue and the C(values) for that text.
+    - RV(users_unknown) and RV(requests_unknown) as translatable messages, if they are not null. Each message contains
+      the C(id) of the text in the message catalogue and the C(values) to insert into the text.
   returned: success
   type: dict
   version_added: 0.2.0

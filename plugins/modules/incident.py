@@ -7,19 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: incident
-short_description: Keep the record of an incident on its host, and let one run at a time work on it
+short_description: Keep the record of an incident on its host, and let only one run at a time work on the host
 version_added: 0.1.0
 description:
-  - Records when the outage began, when it was detected and when it ended. Also records the attempts and the
-    notifications. The next run continues an open incident and does not change the recorded start of the outage.
-  - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases it.
-    Every module of the collection that is called with O(run) keeps the lease while it works and renews it at the end.
-    If the run is killed, the lease expires after O(lease) seconds. A second run is refused, or it waits if O(wait) is
-    set.
-  - An unreadable record is renamed. While the record cannot be written to its folder (for example because the disk is
-    full), it is kept in memory. Both problems are reported as warnings and never block the run.
-  - Records the maintenance window of the host. During a maintenance window, O(state=open) opens no incident and takes
-    no lease.
+  - Records when the outage began, when it was detected and when it ended, and records the attempts and the
+    notifications. If an incident is still open, the next run continues this incident and does not change the recorded
+    start of the outage.
+  - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases the
+    lease. Every module of the collection that is called with O(run) keeps the lease while the module works, and renews
+    the lease at the end. If the run is killed, the lease expires after O(lease) seconds. A second run is refused or, if
+    O(wait) is set, waits.
+  - An unreadable record is renamed. If the record cannot be written to its folder, for example because the disk is
+    full, the record is kept in memory. Both problems are reported as warnings and never block the run.
+  - Records the maintenance window of the host. During a maintenance window, O(state=open) does not open an incident or
+    take a lease.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -39,21 +40,21 @@ seealso:
 options:
   state:
     description:
-      - V(open) opens an incident, or continues the open incident, and takes the lease.
-      - V(attempt) records attempts, findings and notifications, and renews the lease. After the incident is closed, its
+      - V(open) takes the lease, and opens an incident or continues the open incident.
+      - V(attempt) records attempts, findings and notifications, and renews the lease. After an incident is closed, its
         runs can record only O(notified).
       - V(closed) records the outcome and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
-        O(outcome=login_failed) the incident itself stays open, and the next run continues it.
-      - Use V(closed) with an empty O(run) if a probe found the service healthy. The open incident is closed with
-        RV(outcome=resolved_manually), unless a run is working on it. If a start by an earlier run or by systemd ended
-        the outage, RV(outcome) is different. See O(serving_since) and O(serving_restarts).
-      - Use V(resolved) before V(closed) if contacts have to be notified that the outage has ended. The call returns a
-        run, which has the lease. The incident stays open until a call with V(closed) and that O(run). If the run is
-        killed before that call, the next run notifies the contacts.
+        O(outcome=login_failed), the incident itself stays open, and the next run continues the incident.
+      - Use V(closed) with an empty O(run) if a probe found the service healthy. Unless a run is working on the open
+        incident, the module closes the incident with RV(outcome=resolved_manually). If a start by an earlier run or by
+        systemd ended the outage, RV(outcome) is different. See O(serving_since) and O(serving_restarts).
+      - Use V(resolved) before V(closed) if contacts must be notified of the end of the outage. The call creates a run,
+        takes the lease for this run, and returns RV(run). The incident stays open until a call with V(closed) and this
+        O(run). If the run is killed before that call, the next run notifies the contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. The call does not fail if
         another run has taken the lease. See RV(locked_by).
-      - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance window of the host. They do not
-        affect a run that is in progress.
+      - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance window of the host. A run that is
+        in progress is not affected.
     type: str
     choices: [open, attempt, closed, resolved, renewed, maintenance_begun, maintenance_ended]
     required: true
@@ -62,38 +63,39 @@ options:
     type: path
     default: /var/lib/itsm-runbook
   run:
-    description: The calling run. If empty, O(state=open) creates a new run and returns it in RV(run). Pass that
-      value to the other calls.
+    description: The id of the calling run. If empty, O(state=open) creates a new run and returns its id in RV(run).
+      Pass this id to the other calls.
     type: str
     default: ""
   step:
     description:
-      - Current step of the run, which is shown to blocked runs. Defaults to the rung that the run has begun, otherwise
-        to O(state).
+      - Current step of the run. Runs that wait or are refused report this step. Defaults to the rung that the run has
+        begun or, if there is none, to O(state).
     type: str
     default: ""
   lease:
     description:
-      - Length of the lease in seconds, at most 3600. If this run does not call the module again within that time,
-        another run may take over the host.
-      - A module that is called with O(run) keeps the lease for as long as it works. Set a higher value only if the
-        controller needs more time between two calls.
+      - Length of the lease in seconds, at most 3600. If the run does not call the module again within this time,
+        another run can take over the host.
+      - A module that is called with O(run) keeps the lease until the module ends. Set a higher value only if more time
+        can pass between two calls on the controller.
     type: float
     default: 60.0
   wait:
     description:
-      - Maximum time in seconds to wait with O(state=open) until another run's lease ends.
-      - After a wait (RV(waited)), the other run may have ended the outage. So if no incident is open, the module opens
-        no incident and takes no lease. Probe the service again, and call the module again if the service is still down.
+      - With O(state=open), maximum time in seconds to wait until another run's lease ends.
+      - During a wait (RV(waited)), the other run may have ended the outage. Therefore, if no incident is open after the
+        wait, the module does not open an incident or take the lease. In this case, probe the service again, and call
+        the module again if the service is still down.
       - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
     type: float
     default: 0.0
   window:
-    description: Length in seconds of the period for RV(restarts_in_window). The period ends now.
+    description: Length in seconds of the period, up to now, in which RV(restarts_in_window) counts the starts.
     type: float
     default: 3600.0
   restart_limit:
-    description: Number of starts of the service within O(window) after which RV(crash_loop) reports that another start
+    description: If runs started the service this many times within O(window), RV(crash_loop) reports that another start
       would not help.
     type: int
     default: 3
@@ -101,17 +103,18 @@ options:
   opened:
     description:
       - With O(state=open), the value of RV(itsm_nexus.runbook.health_probe#module:opened) from a probe that has already
-        opened the incident. The task then does not connect to the host. It returns that result, or fails if the result
-        is a failure. If this option is empty, the module runs on the host.
+        opened the incident. In this case, the task does not connect to the host. The task returns this value as its
+        result, or fails if the value is a failure. If this option is empty, the module runs on the host.
     type: dict
     default: {}
     version_added: 0.2.0
   maintenance_until:
     description:
-      - End of the maintenance window with a time zone, for example V(2026-03-02T04:00:00Z) or
-        V(2026-03-02 13:00+09:00). The window expires at that time.
+      - Time when the maintenance window ends, with a time zone, for example V(2026-03-02T04:00:00Z) or V(2026-03-02
+        13:00+09:00).
       - Required with O(state=maintenance_begun), which also accepts a duration from now, such as V(+2h) or V(+1d12h).
-      - With O(state=open), the window applies to this call only. The value may be set in the inventory.
+      - With O(state=open), the window applies to this call only. In this case, the value usually comes from a variable
+        in the inventory.
     type: str
     default: ""
     version_added: 0.2.0
@@ -121,12 +124,13 @@ options:
     default: ""
     version_added: 0.2.0
   severity:
-    description: Severity of the outage. If the host is V(unreachable), the playbooks save the record on the controller.
+    description: Severity of the outage. V(unreachable) means that the host cannot be reached. In this case, the
+      playbooks save the record on the controller.
     type: str
     choices: [warning, critical, emergency, unreachable]
   detected_at:
-    description: Time of the detection (UTC, for example V(2026-03-02T01:02:03.456Z)). Later calls do not change the
-      recorded time.
+    description: Time when the outage was detected (UTC, for example V(2026-03-02T01:02:03.456Z)). Later calls do not
+      change the recorded time.
     type: str
   detected_by:
     description: The program or person that detected the outage.
@@ -142,7 +146,7 @@ options:
         type: str
         required: true
       kind:
-        description: Whether the service was healthy at that time.
+        description: Whether the service was healthy (V(good)) or not (V(bad)) at that time.
         type: str
         required: true
         choices: [good, bad]
@@ -167,20 +171,20 @@ options:
         required: true
       held:
         description:
-          - True if the attempt succeeded. Not set while the attempt is in progress, or if the connection to the host
-            was lost before the service was checked. In the second case, O(attempts[].reason) is set.
+          - True if the attempt succeeded. Not set while the attempt is in progress. Also not set if the connection to
+            the host was lost before the service was checked. In this case, O(attempts[].reason) is set.
         type: bool
       halted:
-        description: True if the attempt stopped before any change, because a change would have done harm.
+        description: True if the attempt was stopped before it changed anything, because a change would have done harm.
         type: bool
         default: false
       fell:
-        description: True if the service answered, but failed again during the stability check.
+        description: True if the service answered but failed again during the stability check.
         type: bool
         default: false
         version_added: 0.2.0
       serves:
-        description: True if the service answered afterwards and only the login check failed.
+        description: True if the service answered after the attempt and only the login check failed.
         type: bool
         default: false
         version_added: 0.2.0
@@ -190,12 +194,12 @@ options:
         default: false
         version_added: 0.2.0
       reason:
-        description: Why the attempt failed.
+        description: The reason why the attempt failed.
         type: str
         default: ""
       messages:
-        description: The reason as translatable messages. Each message has the C(id) of its text and its
-          C(values).
+        description: The reason as translatable messages. Each message contains the C(id) of its text and the C(values)
+          to insert.
         type: dict
         default: {}
         version_added: 0.2.0
@@ -206,7 +210,7 @@ options:
     description: The cause of the outage.
     type: str
   mitigated_at:
-    description: Time when the service started to serve again.
+    description: Time when the service began to serve requests again.
     type: str
   mitigated_from:
     description: The source of O(mitigated_at). Defaults to a health probe.
@@ -214,23 +218,23 @@ options:
     version_added: 0.2.0
   serving_since:
     description:
-      - With O(state=resolved), or with O(state=closed) and an empty O(run), the start time of the process that serves
-        now.
+      - With O(state=resolved), or with O(state=closed) and an empty O(run), the start time of the process that now
+        serves requests.
       - If the process started right after a recorded start by a run, that run ended the outage (RV(outcome=recovered)).
-        The outage then ended at the first recorded healthy answer. If there is no such answer, the outage ended at the
-        start of the process, and RV(mitigated_estimated) is true.
+        In this case, the end of the outage is the first recorded healthy answer. If no healthy answer is recorded, the
+        end of the outage is the start of the process, and RV(mitigated_estimated) is true.
     type: str
     version_added: 0.2.0
   serving_restarts:
     description:
-      - With O(serving_since), the number of times that systemd has restarted the unit since a person last started it
-        (C(NRestarts)). If the number is more than 0, systemd ended the outage (RV(outcome=recovered_by_systemd)).
+      - With O(serving_since), the number of automatic restarts of the unit by systemd since its last manual start
+        (C(NRestarts)). If the number is greater than 0, systemd ended the outage (RV(outcome=recovered_by_systemd)).
     type: int
     version_added: 0.2.0
   said_at:
     description:
-      - With O(serving_since), the time of the log line in which that process reports that it is serving. If no probe
-        saw the first healthy answer, this is the end of the outage.
+      - With O(serving_since), the time of the log line in which the process reports that it serves requests. If no
+        probe received the first healthy answer, this time is the end of the outage.
     type: str
     version_added: 0.2.0
   outcome:
@@ -239,9 +243,10 @@ options:
     choices: [recovered, recovered_by_systemd, not_recovered, warning, data_in_doubt, login_failed]
   unit:
     description:
-      - The service's unit under systemd, for O(state=open). If systemd has scheduled a restart, the module cancels the
-        restart, or waits if the restart is due within 1.5 seconds. A timer on the host then starts the unit if this run
-        is killed. If the unit was taken over and has not been started since, the call with O(state=closed) starts it.
+      - The service's systemd unit, for O(state=open). If systemd has scheduled a restart, the module cancels the
+        restart, or waits for it if it is due within 1.5 seconds. After a cancelled restart, a timer on the host starts
+        the unit if this run is killed. If no run has started the unit since, the call with O(state=closed) starts the
+        unit.
     type: str
     default: ""
     version_added: 0.2.0
@@ -272,7 +277,7 @@ options:
         type: bool
         default: true
       error:
-        description: Why the notification was not sent.
+        description: The reason why the notification was not sent.
         type: str
         default: ""
 """
@@ -315,12 +320,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: Id of the incident, or V(null) if none is open.
+  description: Id of the incident, or V(null) if no incident is open.
   returned: always
   type: str
   sample: INC-20260302T010203Z-1f3a
 run:
-  description: The run to pass to the next call, or V(null) if no run was given or created.
+  description: The id of the run to pass to the next call, or V(null) if no run was given or created.
   returned: always
   type: str
   sample: run-20260302T010203Z-5c0ffee1
@@ -343,7 +348,7 @@ outage_started_at:
 outage_started:
   description:
     - The period in which the outage began, from C(earliest) (the last sign of health) to C(latest) (the first sign of
-      failure). C(earliest_source) and C(source) are the sources of these two times.
+      failure). C(earliest_source) and C(source) are the sources of C(earliest) and C(latest).
   returned: always
   type: dict
 outage_seconds:
@@ -352,8 +357,8 @@ outage_seconds:
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, up to now or to RV(mitigated_at), by the clock of the host. Setting the clock
-      back does not make the duration shorter.
+    - Duration of the outage in seconds, up to RV(mitigated_at) or, until this time is known, up to now. The duration is
+      measured with the host's clock, but setting the clock back does not shorten it.
   returned: always
   type: float
   version_added: 0.2.0
@@ -377,7 +382,7 @@ answered_at:
   type: str
   version_added: 0.2.0
 mitigated_at:
-  description: Time when the service started to serve again.
+  description: Time when the service began to serve requests again.
   returned: always
   type: str
 mitigated_from:
@@ -392,8 +397,8 @@ mitigated_estimated:
   version_added: 0.2.0
 record_in_memory:
   description:
-    - The folder in memory that contains the record if O(state_dir) cannot be written to. A reboot deletes this folder.
-      V(null) if the record is in O(state_dir) or was not written.
+    - The in-memory folder that contains the record if the module cannot write to O(state_dir). The content of this
+      folder is lost at a reboot. V(null) if the record is in O(state_dir) or was not written.
   returned: always
   type: str
   sample: null
@@ -408,8 +413,8 @@ outcome:
   type: str
 last_exit:
   description:
-    - How the process ended before the unit was taken over from systemd, with C(result), C(code), C(status), C(pid),
-      C(at) and C(restarts), or V(null) if the unit was not taken over.
+    - How the process ended before the module took over the unit from systemd, with C(result), C(code), C(status),
+      C(pid), C(at) and C(restarts), or V(null) if the module did not take over the unit.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -423,17 +428,17 @@ data:
   description:
     - The state of the service's data, or V(null) if nothing is known.
     - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts by
-      table. C(created_at) is the time of the first migration of the database with these rows. C(accepted) lists the
-      kinds of damage that a person has accepted. C(reasons) are the reasons for the state, and C(checked_at) is the
-      time of the last check.
+      table. C(created_at) is the time of the first migration in the database with these row counts. C(accepted) lists
+      the kinds of damage that a person has accepted. C(reasons) lists the reasons for the state, and C(checked_at) is
+      the time of the last check.
     - C(unseen) is true if a triage could not count the rows, because the database was not found or was damaged. C(loss)
-      shows whether a database recovery lost rows (V(none), V(known) or V(unknown)). Both keys are missing if they do
-      not apply.
+      shows whether a database recovery lost rows (V(none), V(known) or V(unknown)). A key that does not apply is
+      missing.
   returned: always
   type: dict
   version_added: 0.2.0
 handed_back:
-  description: True if this call started a unit that had been taken over and not started since.
+  description: True if this call started a unit that had been taken over from systemd and not started since then.
   returned: if O(state=closed) and the unit was taken over
   type: bool
   version_added: 0.2.0
@@ -444,14 +449,14 @@ signs:
   elements: dict
 attempts:
   description:
-    - All attempts of all runs on this incident, in the format of O(attempts). Each attempt also has its C(run),
-      C(started) (whether the service was started during the attempt), and C(result), which is V(under way),
-      V(succeeded), V(failed), V(halted) or V(unknown).
+    - All attempts of all runs on this incident, in the format of O(attempts). Each attempt also has C(run), C(started)
+      (whether the service was started during the attempt), and C(result), which is V(under way), V(succeeded),
+      V(failed), V(halted) or V(unknown).
   returned: always
   type: list
   elements: dict
 starts:
-  description: Every start of the service by a run on this incident, each with C(at) and C(run).
+  description: All starts of the service by runs on this incident, each with C(at) and C(run).
   returned: always
   type: list
   elements: dict
@@ -465,20 +470,20 @@ restarts_in_window:
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of starts that O(restart_limit) still allows within O(window). V(0) if C(looping) of
+  description: Number of further starts that O(restart_limit) allows within O(window). V(0) if C(looping) in
     RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start would not help. In this case, the service was started C(limit) times or more
-      within C(window) seconds (C(restarts)), or it failed again during the stability check after a start (C(fell)).
+    - C(looping) is true if another start would not help. This is the case if the service was started at least C(limit)
+      times within C(window) seconds (C(restarts)), or failed again during the stability check after a start (C(fell)).
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
   description:
-    - Time in seconds that the module waited for another run. After a wait, earlier observations of the service may be
+    - Time in seconds that the module waited for another run. If the module waited, earlier checks of the service may be
       outdated.
   returned: always
   type: float
@@ -486,14 +491,15 @@ waited:
 maintenance:
   description:
     - The current maintenance window with C(until), C(reason) and C(source) (V(variable), or the path of its file), or
-      V(null) if there is none. During a maintenance window, O(state=open) opens no incident, and RV(run) is V(null).
+      V(null) if there is none. During a maintenance window, O(state=open) does not open an incident, and RV(run) is
+      V(null).
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 locked_by:
   description:
-    - The run that has the lease, or V(null) if there is none. The value has C(run), C(since), C(step), C(until) and
-      C(pid). C(pid) is the process ID of a module of that run, or V(null) if no module is working.
+    - The run that has the lease, as C(run), C(since), C(step), C(until) and C(pid), or V(null) if there is none. C(pid)
+      is the process ID of the module that is working for this run, or V(null) if no module is working.
   returned: always
   type: dict
 taken_by:
@@ -504,15 +510,15 @@ taken_by:
   version_added: 0.2.0
 warnings:
   description:
-    - Records that were damaged and renamed, records that could not be written to their folder, and incidents that an
-      earlier run did not close.
+    - Warnings about damaged records that were renamed, records that could not be written to their folder, and incidents
+      that an earlier run did not close.
   returned: when there are any
   type: list
   elements: str
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

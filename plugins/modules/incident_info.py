@@ -10,7 +10,7 @@ module: incident_info
 short_description: Read the record of the open incident, and wait for another run if requested
 version_added: 0.2.0
 description:
-  - Returns the record of the incident that is open on this host, the run that is working on it, and the maintenance
+  - Returns the record of the open incident on this host, the run that is working on the host, and the maintenance
     window.
   - The module does not change the record. To change it, use M(itsm_nexus.runbook.incident).
 author:
@@ -22,17 +22,17 @@ extends_documentation_fragment:
 options:
   wait:
     description:
-      - Maximum time in seconds to wait until another run's lease ends. The record is read after the wait. The module
-        takes no lease.
-      - If another run is still working on the host after that time, RV(locked_by) names it.
+      - Maximum time in seconds to wait until another run's lease ends. The module reads the record after the wait and
+        does not take the lease.
+      - If another run is still working on the host after this time, RV(locked_by) names that run.
     type: float
     default: 0.0
   window:
-    description: Length in seconds of the period for RV(restarts_in_window). The period ends now.
+    description: Length in seconds of the period, up to now, in which RV(restarts_in_window) counts the starts.
     type: float
     default: 3600.0
   restart_limit:
-    description: Number of starts of the service within O(window) after which RV(crash_loop) reports that another start
+    description: If runs started the service this many times within O(window), RV(crash_loop) reports that another start
       would not help.
     type: int
     default: 3
@@ -53,12 +53,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: Id of the open incident, or V(null) if none is open.
+  description: Id of the open incident, or V(null) if no incident is open.
   returned: always
   type: str
   sample: INC-20260302T010203Z-1f3a
 run:
-  description: The value of O(run), or V(null) if it is not given.
+  description: The value of O(run), or V(null) if O(run) is not given.
   returned: always
   type: str
   sample: null
@@ -77,7 +77,7 @@ outage_started_at:
 outage_started:
   description:
     - The period in which the outage began, from C(earliest) (the last sign of health) to C(latest) (the first sign of
-      failure). C(earliest_source) and C(source) are the sources of these two times.
+      failure). C(earliest_source) and C(source) are the sources of C(earliest) and C(latest).
   returned: always
   type: dict
 outage_seconds:
@@ -86,8 +86,8 @@ outage_seconds:
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, up to now or to RV(mitigated_at), by the clock of the host. Setting the clock
-      back does not make the duration shorter.
+    - Duration of the outage in seconds, up to RV(mitigated_at) or, until this time is known, up to now. The duration is
+      measured with the host's clock, but setting the clock back does not shorten it.
   returned: always
   type: float
 severity:
@@ -109,7 +109,7 @@ answered_at:
   returned: always
   type: str
 mitigated_at:
-  description: Time when the service started to serve again.
+  description: Time when the service began to serve requests again.
   returned: always
   type: str
 mitigated_from:
@@ -122,8 +122,8 @@ mitigated_estimated:
   type: bool
 record_in_memory:
   description:
-    - The folder in memory that contains the record if O(state_dir) cannot be written to. A reboot deletes this folder.
-      V(null) if the record is in O(state_dir) or was not written.
+    - The in-memory folder that contains the record if the module cannot write to O(state_dir). The content of this
+      folder is lost at a reboot. V(null) if the record is in O(state_dir) or was not written.
   returned: always
   type: str
   sample: null
@@ -132,13 +132,13 @@ cause:
   returned: always
   type: str
 outcome:
-  description: The outcome of the last run of the incident, or V(null) if there is none.
+  description: The outcome of the last run on the incident, or V(null) if there is none.
   returned: always
   type: str
 last_exit:
   description:
-    - How the process ended before the unit was taken over from systemd, with C(result), C(code), C(status), C(pid),
-      C(at) and C(restarts), or V(null) if the unit was not taken over.
+    - How the process ended before a run took over the unit from systemd, with C(result), C(code), C(status), C(pid),
+      C(at) and C(restarts), or V(null) if no run took over the unit.
   returned: always
   type: dict
 takeover:
@@ -149,7 +149,7 @@ takeover:
 data:
   description:
     - The state of the service's data, or V(null) if nothing is known.
-    - The keys are those of RV(itsm_nexus.runbook.incident#module:data).
+    - The keys are the same as in RV(itsm_nexus.runbook.incident#module:data).
   returned: always
   type: dict
 signs:
@@ -159,15 +159,14 @@ signs:
   elements: dict
 attempts:
   description:
-    - All attempts of all runs on this incident, in the format of
-      O(itsm_nexus.runbook.incident#module:attempts). Each attempt also has its C(run), C(started) (whether the service
-      was started during the attempt), and C(result), which is V(under way), V(succeeded), V(failed), V(halted) or
-      V(unknown).
+    - All attempts of all runs on this incident, in the format of O(itsm_nexus.runbook.incident#module:attempts). Each
+      attempt also has C(run), C(started) (whether the service was started during the attempt), and C(result), which is
+      V(under way), V(succeeded), V(failed), V(halted) or V(unknown).
   returned: always
   type: list
   elements: dict
 starts:
-  description: Every start of the service by a run on this incident, each with C(at) and C(run).
+  description: All starts of the service by runs on this incident, each with C(at) and C(run).
   returned: always
   type: list
   elements: dict
@@ -181,20 +180,20 @@ restarts_in_window:
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of starts that O(restart_limit) still allows within O(window). V(0) if C(looping) of
+  description: Number of further starts that O(restart_limit) allows within O(window). V(0) if C(looping) in
     RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start would not help. In this case, the service was started C(limit) times or more
-      within C(window) seconds (C(restarts)), or it failed again during the stability check after a start (C(fell)).
+    - C(looping) is true if another start would not help. This is the case if the service was started at least C(limit)
+      times within C(window) seconds (C(restarts)), or failed again during the stability check after a start (C(fell)).
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
-  description: Time in seconds that the module waited for another run. After a wait, earlier observations of the service
-    may be outdated.
+  description: Time in seconds that the module waited for another run. If the module waited, earlier checks of the
+    service may be outdated.
   returned: always
   type: float
 maintenance:
@@ -206,19 +205,19 @@ maintenance:
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "maintenance.json"}
 locked_by:
   description:
-    - The run that has the lease, or V(null) if there is none. The value has C(run), C(since), C(step), C(until) and
-      C(pid). C(pid) is the process ID of a module of that run, or V(null) if no module is working.
+    - The run that has the lease, as C(run), C(since), C(step), C(until) and C(pid), or V(null) if there is none. C(pid)
+      is the process ID of the module that is working for this run, or V(null) if no module is working.
   returned: always
   type: dict
 warnings:
-  description: Records that could not be read.
+  description: Warnings about records that could not be read.
   returned: when there are any
   type: list
   elements: str
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

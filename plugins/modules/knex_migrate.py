@@ -7,14 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: knex_migrate
-short_description: Apply the migrations of the service's schema, or release a stale migration lock
+short_description: Apply pending migrations to the service's database, or release a stale migration lock
 version_added: 0.1.0
 description:
-  - Applies the pending migrations, or releases the lock that a killed migration left.
-  - Runs only C(node_modules/.bin/knex) of the application, so that no other knex is downloaded.
-  - The checks do not open the database for writing. They copy knex's own tables into a temporary database for knex to
-    read. They do not change the files next to the database.
-  - Fails if the file O(db_path) is missing, empty or not a SQLite database, because knex would open or create it.
+  - Applies the pending migrations, or releases the lock that a killed migration left behind.
+  - Runs only the application's own C(node_modules/.bin/knex), so that no other version of knex is downloaded.
+  - The checks do not open the database for writing and do not change the files next to it. They copy knex's own tables
+    into a temporary database, which knex then reads.
+  - Fails if the file O(db_path) is missing, empty or not a SQLite database, because knex would create the file or open
+    it anyway.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -31,22 +32,22 @@ attributes:
 options:
   state:
     description:
-      - V(latest) applies the pending migrations. It fails while another process has the database open.
-      - V(unlocked) releases the migration lock that a killed migration left. It fails while a process of the
-        application is running knex, or while any process has the database open. Back up the database first.
+      - V(latest) applies the pending migrations. The module fails if another process has the database open.
+      - V(unlocked) releases the migration lock that a killed migration left behind. The module fails if a process of
+        the application is running knex, or if any process has the database open. Back up the database first.
     type: str
     choices: [latest, unlocked]
     default: latest
 notes:
-  - A killed migration does not release knex's migration lock. The module reports such a lock, and releases it only with
-    O(state=unlocked), which was added in 0.2.0.
+  - A killed migration does not release knex's migration lock. The module reports such a lock and releases it only with
+    O(state=unlocked), which was added in version 0.2.0.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate_info
   - module: itsm_nexus.runbook.npm_ci
 """
 
 EXAMPLES = r"""
-- name: Bring the schema up to date
+- name: Apply the pending migrations
   itsm_nexus.runbook.knex_migrate:
     app_dir: /mnt/LinuxHDD/ITSM-System
     db_path: backend/itsm.db
@@ -85,26 +86,26 @@ applied:
   elements: str
   sample: [20240506090000_link_incidents_to_assets.js]
 batch:
-  description: Number of the last batch of migrations in the database.
+  description: Number of the last batch of applied migrations.
   returned: success
   type: int
   sample: 3
 locked:
   description:
-    - True if knex's migration lock is taken. If the lock is taken and migrations are pending, O(state=latest) fails.
-    - In check mode with O(state=unlocked), the state before a run.
+    - True if knex's migration lock is taken. If migrations are also pending, O(state=latest) fails.
+    - In check mode with O(state=unlocked), the current state of the lock.
   returned: always
   type: bool
   sample: false
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: always
   type: float
   sample: 0.41
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

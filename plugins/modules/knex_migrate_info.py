@@ -7,14 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: knex_migrate_info
-short_description: List the completed and the pending migrations of the service's schema
+short_description: List the completed and the pending migrations of the service's database
 version_added: 0.2.0
 description:
-  - Lists which migrations are completed and which are pending, and whether knex's migration lock is taken.
-  - Runs only C(node_modules/.bin/knex) of the application, so that no other knex is downloaded.
-  - Does not open the database for writing. The module copies knex's own tables into a temporary database for knex to
-    read. It does not change the files next to the database.
-  - Fails if the file O(db_path) is missing, empty or not a SQLite database, because knex would open or create it.
+  - Lists the completed and the pending migrations, and reports whether knex's migration lock is taken.
+  - Runs only the application's own C(node_modules/.bin/knex), so that no other version of knex is downloaded.
+  - Does not open the database for writing and does not change the files next to it. The module copies knex's own tables
+    into a temporary database, which knex then reads.
+  - Fails if the file O(db_path) is missing, empty or not a SQLite database, because knex would create the file or open
+    it anyway.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -37,7 +38,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 completed:
-  description: Names of the migrations that are applied.
+  description: Names of the applied migrations.
   returned: success
   type: list
   elements: str
@@ -49,7 +50,7 @@ pending:
   elements: str
   sample: [20240506090000_link_incidents_to_assets.js]
 batch:
-  description: Number of the last batch of migrations in the database.
+  description: Number of the last batch of applied migrations.
   returned: success
   type: int
   sample: 3
@@ -59,14 +60,14 @@ locked:
   type: bool
   sample: false
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: always
   type: float
   sample: 0.41
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -13,16 +13,16 @@ description:
   - Starts, stops or restarts the service with systemd or as a plain process, and returns as soon as the unit or the
     process is running. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
   - Sends signals only to processes that verifiably belong to the service. Such a process runs the executable of
-    O(service.command) in O(service.app_dir). It must also be recorded in O(service.pid_file) with its process ID and
-    start time, or have exactly the arguments of O(service.command). In the second case, it must also listen on one of
-    O(ports) or belong to O(service.user). A suspended process (C(SIGSTOP)) is continued so that it can end.
-  - Processes of the service that a person started outside its unit are also stopped. This happens before the unit is
-    started or restarted, or after the unit is stopped.
-  - Other processes that listen on one of O(ports) are left alone and listed in RV(foreign). If there are any, the
+    O(service.command) in O(service.app_dir). In addition, either O(service.pid_file) contains its process ID and start
+    time, or its arguments are exactly those of O(service.command). In the second case, the process must also listen on
+    one of O(ports) or run as O(service.user). A suspended process (C(SIGSTOP)) is resumed so that it can end.
+  - Processes of the service that a person started outside its unit are also stopped, before the unit is started or
+    restarted, or after the unit is stopped.
+  - Other processes that listen on one of O(ports) are not stopped, but listed in RV(foreign). If there are any, the
     service is not started.
   - With O(run), every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.
   - With O(service.manager=process), the service becomes a daemon that appends its output to O(service.log_file). Its
-    environment contains the standard E(PATH), E(HOME) and E(LANG), and the variables of O(service.environment_file).
+    environment contains the default E(PATH), E(HOME) and E(LANG), and the variables from O(service.environment_file).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -34,7 +34,7 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: With O(state=restarted), every run restarts the service.
+    details: With O(state=restarted), every call restarts the service.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
@@ -44,33 +44,33 @@ options:
     required: true
     choices: [started, stopped, restarted]
   ports:
-    description: The TCP ports that the service listens on. V(0) means that there is no such port.
+    description: The TCP ports that the service listens on. V(0) means no port.
     type: list
     elements: int
     default: []
   db_path:
     description:
       - The SQLite database of the service, absolute or relative to O(service.app_dir).
-      - If the database is missing or empty and its C(-wal) file is not empty, the service is not started. The start
-        would delete the C(-wal) file.
+      - If the database is missing or empty and its C(-wal) file is not empty, the module does not start the service,
+        because the start would delete the C(-wal) file.
     type: str
     default: ""
   stop_timeout:
     description:
-      - Time in seconds between C(SIGTERM) and C(SIGKILL) for a process that does not stop.
+      - Time in seconds between C(SIGTERM) and C(SIGKILL) for a process that does not end.
       - For the main process of a unit, the unit's own C(TimeoutStopSec) applies instead.
     type: float
     default: 30.0
   attempts:
     description:
       - The finished and current attempts of O(run), in the format of O(itsm_nexus.runbook.incident#module:attempts).
-        The attempts are recorded in the incident before any change.
+        The module records them in the incident before it changes anything.
     type: list
     elements: dict
     default: []
     version_added: 0.2.0
   signs:
-    description: Signs of health and of failure that are recorded together with O(attempts), in the format of
+    description: Signs of health and of failure to record together with O(attempts), in the format of
       O(itsm_nexus.runbook.incident#module:signs).
     type: list
     elements: dict
@@ -109,7 +109,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: State of the service now. In check mode, the state after a run.
+  description: State of the service when the module returns. In check mode, the state that a run would reach.
   returned: success
   type: str
   sample: started
@@ -120,15 +120,15 @@ pids_before:
   elements: int
   sample: [812]
 pids_after:
-  description: Process IDs of the service now. In check mode, empty if a run would change something.
+  description: Process IDs of the service when the module returns. In check mode, empty if a run would change something.
   returned: success
   type: list
   elements: int
   sample: [9034]
 stopped:
   description:
-    - The stopped processes. C(signal) is the last signal sent (V(TERM) or V(KILL)), or V(systemd) for a unit's main
-      process. C(seconds) is the time until the process ended.
+    - The stopped processes. C(signal) is the last signal sent (V(TERM) or V(KILL)), or V(systemd) for the main process
+      of a unit. C(seconds) is the time until the process ended.
   returned: success
   type: list
   elements: dict
@@ -136,7 +136,7 @@ stopped:
 foreign:
   description:
     - Other processes that listen on the service's ports. C(command) is the program and the script, without further
-      arguments. C(pid) is V(null) if this user may not see the process.
+      arguments. C(pid) is V(null) if the module's user may not see the process.
   returned: success
   type: list
   elements: dict
@@ -147,14 +147,14 @@ started_at:
   type: str
   sample: "2026-03-02T01:02:03.450Z"
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: success
   type: float
   sample: 0.312
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -12,13 +12,13 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Runs a command on the controller, without a shell, with the message as its input. The output of the command is
-    discarded. Exit code 0 means success. The command gets the environment of ansible-playbook, without
+  - Runs a command on the controller, without a shell, and passes the message to its standard input. The output of the
+    command is discarded. Exit code 0 means success. The command inherits the environment of ansible-playbook, except
     E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
-  - The module runs in the process of ansible-playbook on the controller. It ignores the connection, the interpreter and
-    the privilege escalation that the inventory sets for the host.
-  - If the message is not accepted, the result is RV(ok=false), not a failure. Set C(no_log=true) for the task if
-    O(stdin) is confidential. The result never contains a secret.
+  - The module runs on the controller, in the process of ansible-playbook. It ignores the connection, the interpreter
+    and the privilege escalation that the inventory sets for the host.
+  - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task
+    if O(stdin) is confidential. The result never contains a secret.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -33,17 +33,17 @@ attributes:
 options:
   argv:
     description:
-      - The program and its arguments. The arguments must not contain a secret, because all users of the controller can
+      - The program and its arguments. The arguments must not contain a secret, because every user of the controller can
         see them.
     type: list
     elements: str
     required: true
   stdin:
-    description: The input of the command.
+    description: The standard input of the command.
     type: str
     default: ""
   timeout:
-    description: Time limit for an attempt, in seconds.
+    description: Time limit for each attempt, in seconds.
     type: float
     default: 10.0
   retries:
@@ -51,7 +51,7 @@ options:
     type: int
     default: 2
   retry_delay:
-    description: Interval between two attempts, in seconds.
+    description: Time between two attempts, in seconds.
     type: float
     default: 3.0
 """
@@ -71,7 +71,7 @@ ok:
   returned: always
   type: bool
 at:
-  description: When the last attempt ended.
+  description: Time when the last attempt ended.
   returned: always
   type: str
   sample: "2026-03-02T01:02:03.456Z"
@@ -80,7 +80,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why the message was not accepted, without secrets. Empty if the message was accepted.
+  description: The reason why the message was not accepted, without secrets. Empty if the message was accepted.
   returned: always
   type: str
   sample: ended with exit code 3

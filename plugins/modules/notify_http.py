@@ -12,11 +12,12 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Posts a JSON document to a URL. Redirects are not followed, because they would send a secret URL to another server.
-  - The module runs in the process of ansible-playbook on the controller. It ignores the connection, the interpreter and
-    the privilege escalation that the inventory sets for the host.
-  - If the message is not accepted, the result is RV(ok=false), not a failure. Set C(no_log=true) for the task, because
-    its arguments are secrets. The result never contains a secret.
+  - Posts a JSON document to a URL. Redirects are not followed, because a redirect could disclose a secret URL to
+    another server.
+  - The module runs on the controller, in the process of ansible-playbook. It ignores the connection, the interpreter
+    and the privilege escalation that the inventory sets for the host.
+  - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task,
+    because its arguments are secrets. The result never contains a secret.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -32,7 +33,7 @@ options:
   url:
     description:
       - The URL to post to. It must begin with C(https://). C(http://) is allowed only if the host is this machine.
-      - The URL of a webhook is a secret. Only its host is shown.
+      - The URL of a webhook is a secret. The module shows only its host name.
     type: str
     required: true
   body:
@@ -41,13 +42,13 @@ options:
     required: true
   secret:
     description:
-      - The secret to sign the body with, as specified by L(Standard Webhooks, https://www.standardwebhooks.com). The
-        signature is sent in the headers C(webhook-id), C(webhook-timestamp) and C(webhook-signature).
-      - The secret is C(whsec_) followed by Base64, or any other text.
+      - The secret for signing the body, as specified by L(Standard Webhooks, https://www.standardwebhooks.com). The
+        module sends the signature in the headers C(webhook-id), C(webhook-timestamp) and C(webhook-signature).
+      - The secret can be C(whsec_) followed by Base64, or any other text.
     type: str
   message_id:
-    description: The id of the message, which is the same for every attempt. The receiver uses it to recognize a
-      duplicate.
+    description: The id of the message, which is the same for every attempt. The receiver uses this id to recognize
+      duplicates.
     type: str
     default: ""
   method:
@@ -57,15 +58,15 @@ options:
     default: POST
   headers:
     description:
-      - Further headers. Each value is one line of text. The values are treated as secrets and never shown.
-      - These headers cannot replace a header of the signature.
+      - Additional headers. Each value is one line of text. The values are treated as secrets and never shown.
+      - These headers cannot replace the signature headers.
     type: dict
   ca_path:
     description:
-      - File or folder of CA certificates to trust instead of the system's own. Certificates are always verified.
+      - File or folder of CA certificates to trust instead of those of the system. Certificates are always verified.
     type: path
   timeout:
-    description: Time limit for an attempt, in seconds.
+    description: Time limit for each attempt, in seconds.
     type: float
     default: 10.0
   retries:
@@ -73,7 +74,7 @@ options:
     type: int
     default: 2
   retry_delay:
-    description: Interval between two attempts, in seconds.
+    description: Time between two attempts, in seconds.
     type: float
     default: 3.0
 """
@@ -107,7 +108,7 @@ ok:
   returned: always
   type: bool
 at:
-  description: When the last attempt ended.
+  description: Time when the last attempt ended.
   returned: always
   type: str
   sample: "2026-03-02T01:02:03.456Z"
@@ -116,7 +117,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why the message was not accepted, without secrets. Empty if the message was accepted.
+  description: The reason why the message was not accepted, without secrets. Empty if the message was accepted.
   returned: always
   type: str
   sample: answered 503 Service Unavailable

@@ -12,13 +12,13 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Sends a plain text email in UTF-8. With TLS, the module verifies the server's certificate and name, which
-    M(community.general.mail) does not do. Line breaks are removed from the headers.
+  - Sends a plain-text email in UTF-8. With TLS, the module verifies the server's certificate and host name, unlike
+    M(community.general.mail). Line breaks are removed from the headers.
   - The password is sent only over TLS. If the server is this machine, TLS is not required.
-  - The module runs in the process of ansible-playbook on the controller. It ignores the connection, the interpreter and
-    the privilege escalation that the inventory sets for the host.
-  - If the message is not accepted, the result is RV(ok=false), not a failure. Set C(no_log=true) for the task, because
-    its arguments are secrets. The result never contains a secret.
+  - The module runs on the controller, in the process of ansible-playbook. It ignores the connection, the interpreter
+    and the privilege escalation that the inventory sets for the host.
+  - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task,
+    because its arguments are secrets. The result never contains a secret.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -41,7 +41,7 @@ options:
     default: 25
   security:
     description: V(tls) uses TLS from the start of the connection. V(starttls) upgrades the connection to TLS. If the
-      server does not support this, the email is not sent. V(none) does not encrypt.
+      server does not support the upgrade, the email is not sent. V(none) does not encrypt the connection.
     type: str
     choices: [none, starttls, tls]
     default: starttls
@@ -63,11 +63,11 @@ options:
     elements: str
     required: true
   subject:
-    description: Subject of the mail.
+    description: Subject of the email.
     type: str
     required: true
   text:
-    description: Text of the mail.
+    description: Text of the email.
     type: str
     required: true
   message_id:
@@ -75,15 +75,15 @@ options:
     type: str
     required: true
   thread:
-    description: Id that the emails of one incident share, so that mail programs group them.
+    description: Id that all emails about one incident share, so that mail programs group these emails.
     type: str
     required: true
   ca_path:
     description:
-      - File or folder of CA certificates to trust instead of the system's own. Certificates are always verified.
+      - File or folder of CA certificates to trust instead of those of the system. Certificates are always verified.
     type: path
   timeout:
-    description: Time limit for an attempt, in seconds.
+    description: Time limit for each attempt, in seconds.
     type: float
     default: 10.0
   retries:
@@ -91,7 +91,7 @@ options:
     type: int
     default: 2
   retry_delay:
-    description: Interval between two attempts, in seconds.
+    description: Time between two attempts, in seconds.
     type: float
     default: 3.0
 """
@@ -119,7 +119,7 @@ ok:
   returned: always
   type: bool
 at:
-  description: When the last attempt ended.
+  description: Time when the last attempt ended.
   returned: always
   type: str
   sample: "2026-03-02T01:02:03.456Z"
@@ -128,7 +128,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why the message was not accepted, without secrets. Empty if the message was accepted.
+  description: The reason why the message was not accepted, without secrets. Empty if the message was accepted.
   returned: always
   type: str
   sample: refused all recipients (550)

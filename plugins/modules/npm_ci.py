@@ -10,13 +10,13 @@ module: npm_ci
 short_description: Install C(node_modules) from the lock file, and keep the old modules until the new ones load
 version_added: 0.1.0
 description:
-  - Checks whether the installed modules match the lock file and whether the native drivers load. If one of these
-    checks fails, the modules are installed again.
+  - Checks whether the installed modules match the lock file and whether the native modules can be loaded. If one of
+    these checks fails, the modules are installed again.
   - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs C(npm ci) in a temporary
-    folder below O(app_dir), loads the native drivers from there, and then renames the new tree into place. If one of
-    these steps fails, the old tree is still in place.
+    folder below O(app_dir), loads the native modules from there, and then renames the new tree into place. If one of
+    these steps fails, the old tree stays in place.
   - The replaced tree is kept as C(node_modules.previous). Only the last replaced tree is kept.
-  - If a run is killed, the next run puts the old tree back if necessary and removes temporary files.
+  - After a killed run, the next run puts the old tree back if necessary, and removes temporary files.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -29,7 +29,7 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: With O(mode=always), every run installs the modules.
+    details: With O(mode=always), every call installs the modules.
 options:
   app_dir:
     description: Absolute path of the application's folder, which contains C(package.json) and C(package-lock.json).
@@ -37,8 +37,8 @@ options:
     required: true
   user:
     description:
-      - Account that runs npm, the install scripts of packages, and node. If the module does not run as root, this must
-        be the account that runs the module.
+      - Account that runs npm, the install scripts of packages, and node. If the module does not run as root, this
+        account must be the one that runs the module.
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   mode:
@@ -49,42 +49,42 @@ options:
     choices: [auto, always]
     default: auto
   omit_dev:
-    description: Whether to leave out development dependencies. Installed development dependencies are not a reason to
-      install again.
+    description: Whether to omit development dependencies. If development dependencies are installed, this is not a
+      reason to install the modules again.
     type: bool
     default: true
   offline:
-    description: Whether npm may use only its cache. By default, if a package is not in its cache, npm downloads the
-      package from the registry.
+    description: Whether to let npm use only its cache. By default, npm downloads packages that are not in its cache
+      from the registry.
     type: bool
     default: false
   cache:
     description:
-      - Absolute path of the folder of npm's cache. O(user) must have permission to write to it.
+      - Absolute path of npm's cache folder. O(user) must have permission to write to this folder.
       - Defaults to the cache in the home folder of O(user), or to a temporary folder if O(user) cannot write there.
     type: path
   load_test:
     description:
-      - Packages that node must be able to load before and after the swap. These packages must be in the lock file.
-      - Defaults to C(better-sqlite3), C(sqlite3) and C(bcrypt), except packages that are optional or not in the lock
-        file.
+      - Packages that node must be able to load before and after the new tree is put in place. These packages must be in
+        the lock file.
+      - Defaults to C(better-sqlite3), C(sqlite3) and C(bcrypt), except those that are optional or not in the lock file.
     type: list
     elements: str
   timeout:
-    description: Time in seconds after which C(npm ci) is killed.
+    description: Time limit for C(npm ci), in seconds. C(npm ci) is killed if it exceeds this limit.
     type: float
     default: 600
   build_only:
     description:
-      - Whether to only build and load a new tree, if a new tree is needed. The new tree is kept next to the current
-        tree. If C(package.json) and C(package-lock.json) have not changed, the next call without this option puts the
-        new tree in place.
-      - Use this option to stop the service only after the build has succeeded.
+      - Whether to only build and load a new tree if one is needed, without putting it in place. The new tree is kept
+        next to the current tree. The next call without this option puts the new tree in place, unless C(package.json)
+        or C(package-lock.json) has changed.
+      - Use this option to keep the service running until the build has succeeded.
     type: bool
     default: false
     version_added: 0.2.0
   reserve:
-    description: Space in bytes that must be free on the file system in addition to the size of the new tree.
+    description: Free space in bytes that the file system must have in addition to the size of the new tree.
     type: int
     default: 0
     version_added: 0.2.0
@@ -97,9 +97,9 @@ options:
     type: str
     default: npm
 notes:
-  - If the lock file links folders of the application (workspaces, C(file:) folders), the modules are checked but not
-    installed. C(npm ci) would change these folders in place.
-  - The temporary folder has links to the other files of the application, because scripts in the application's
+  - If the lock file links to folders of the application (workspaces, C(file:) folders), the modules are checked but not
+    installed, because C(npm ci) would change these folders in place.
+  - The temporary folder contains links to the other files of the application, because scripts in the application's
     C(package.json) may read these files.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate
@@ -122,12 +122,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 needed:
-  description: True if the installed modules had a problem.
+  description: True if a check of the installed modules failed.
   returned: success
   type: bool
   sample: true
 reasons:
-  description: The problems, one per item. After 20 problems, a last item gives the number of further problems.
+  description: The problems, one per item. If there are more than 20 problems, the last item contains the number of
+    further problems.
   returned: success
   type: list
   elements: str
@@ -145,8 +146,7 @@ swapped:
   type: bool
   sample: true
 built:
-  description: With O(build_only=true), the folder of the new tree that is not in place yet. V(null) if no new tree is
-    needed.
+  description: With O(build_only=true), the folder of the new tree. V(null) if no new tree is needed.
   returned: success
   type: str
   sample: null
@@ -156,26 +156,26 @@ previous:
   type: str
   sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous
 restored:
-  description: Repairs after an earlier run that was killed. In check mode, the repairs that a run would make.
+  description: Repairs after an earlier, killed run. In check mode, the repairs that a run would make.
   returned: success
   type: list
   elements: str
   sample: ["move node_modules.previous back to node_modules"]
 leftovers:
-  description: Folders of earlier runs that could not be removed.
+  description: Folders from earlier runs that could not be removed.
   returned: success
   type: list
   elements: str
   sample: []
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: success
   type: float
   sample: 57.2
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
     - On success, C(reasons) and C(restored) contain RV(reasons) and RV(restored) as translatable messages.
   returned: success, and failure
   type: dict

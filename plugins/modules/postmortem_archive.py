@@ -10,8 +10,8 @@ module: postmortem_archive
 short_description: Save copies of postmortems on the host, and remove old copies
 version_added: 0.2.0
 description:
-  - Writes the documents into a folder that only its owner can read, and removes old documents, in one call. Each
-    document is written completely or not at all.
+  - In one call, writes documents to a folder that only its owner can read, and removes old documents. Each document is
+    written completely or not at all.
 options:
   dir:
     description: The folder. It is created if it does not exist.
@@ -32,8 +32,7 @@ options:
         type: str
         required: true
   retention_days:
-    description: Number of days after which a document is removed, counted from its last write. If V(0), all documents
-      are kept.
+    description: Number of days after its last write for which a document is kept. If V(0), all documents are kept.
     type: float
     default: 365
 extends_documentation_fragment:

@@ -12,14 +12,14 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Creates an issue from a postmortem, on GitHub or a GitHub Enterprise Server, through its REST API. The text of the
-    issue contains a hidden mark with the incident's id. If an issue with that mark exists, the postmortem is added to
-    it as a comment. The same document is not posted twice.
-  - Runs in the process of ansible-playbook on the controller, independently of the task's host. The token is never
-    passed to another process and never written to a file or a result. Redirects are not followed, and certificates are
-    always verified.
-  - If the postmortem cannot be published, the module warns and returns RV(reason). It does not fail, because a missing
-    report must not fail a recovery. The task fails only if the document cannot be read.
+  - Creates an issue from a postmortem through the REST API of GitHub or GitHub Enterprise Server. The text of the issue
+    contains a hidden marker with the incident's id. If an issue with this marker exists, the postmortem is added to the
+    issue as a comment. The same document is not posted twice.
+  - Runs on the controller, in the process of ansible-playbook, and does not connect to the task's host. The token is
+    never passed to another process and never written to a file or a result. Redirects are not followed, and
+    certificates are always verified.
+  - If the postmortem cannot be published, the module shows a warning and returns RV(reason). The module does not fail
+    in this case, because a missing report must not fail a recovery. It fails only if the document cannot be read.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -37,20 +37,21 @@ options:
     required: true
   token:
     description:
-      - Token with permission to write issues in that repository. Defaults to the environment variable
+      - Token with permission to write issues in O(repository). Defaults to the environment variable
         E(ITSM_NEXUS_GITHUB_TOKEN) or E(GITHUB_TOKEN) of the controller.
     type: str
     default: ""
   api_url:
     description:
-      - URL of the REST API. For GitHub Enterprise Server, it is V(https://HOST/api/v3). Plain HTTP is allowed only if
-        the host is this machine.
+      - URL of the REST API. For GitHub Enterprise Server, use V(https://HOST/api/v3). Plain HTTP is allowed only if the
+        host is this machine.
     type: str
     default: https://api.github.com
   labels:
     description:
-      - Labels of a new issue. The module searches for an existing issue by the first label, then by the time of the
-        incident. The second search is needed, because GitHub silently drops labels that the token may not set.
+      - Labels of a new issue. The module searches for an existing issue first by the first label, then by the time of
+        the incident. The second search is needed because GitHub silently drops labels that the token is not allowed to
+        set.
     type: list
     elements: str
     default: []
@@ -73,17 +74,18 @@ options:
     required: true
   full:
     description:
-      - Path or URL of the whole document for readers. The issue refers to it if sections had to be left out, because an
-        issue can have at most 65,536 characters. Defaults to O(document).
+      - Path or URL at which people can read the complete document. An issue can have at most 65,536 characters. If
+        sections had to be omitted, the issue refers to this path or URL. Defaults to O(document).
     type: str
     default: ""
   since:
-    description: Search for an existing issue from this time on (UTC, ISO 8601). This time must not be later than the
-      start of the incident.
+    description: Search only for issues that were updated at or after this time (UTC, ISO 8601). The time must not be
+      later than the start of the incident.
     type: str
     required: true
   patience:
-    description: Maximum time in seconds to wait for a server that answers with 5xx or asks the client to retry later.
+    description: Maximum time in seconds to retry a request if the server answers with 5xx or asks the client to retry
+      later.
     type: float
     default: 60
   timeout:
@@ -91,7 +93,7 @@ options:
     type: float
     default: 15
   ca_path:
-    description: File or folder of CA certificates to trust instead of the system's own.
+    description: File or folder of CA certificates to trust instead of those of the system.
     type: path
 """
 
@@ -108,7 +110,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: V(created), V(commented), V(unchanged) (this document was posted before), or V(not_published).
+  description: V(created), V(commented), V(unchanged) (the same document has already been posted), or V(not_published).
   returned: always
   type: str
   sample: created
@@ -123,7 +125,7 @@ number:
   type: int
   sample: 7
 reason:
-  description: Why the postmortem was not published. Empty if it was published.
+  description: The reason why the postmortem was not published. Empty if it was published.
   returned: always
   type: str
   sample: ""

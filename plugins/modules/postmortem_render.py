@@ -13,9 +13,9 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Reads the timelines that the P(itsm_nexus.runbook.postmortem#callback) callback wrote to a folder on the controller,
-    including the timelines of killed runs. Writes the Markdown, JSON and HTML documents of their incidents, and an
-    index, to the same folder.
-  - Runs on the controller and writes nothing outside of that folder.
+    including those of killed runs. Writes the Markdown, JSON and HTML documents of the incidents, and an index, to the
+    same folder.
+  - Runs on the controller and writes only to this folder.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -32,28 +32,28 @@ options:
     type: path
   incident:
     description:
-      - Id of the incident whose documents are written. Existing documents are written again.
-      - If empty, the module writes the documents of every incident that has a timeline in the folder but lacks a
-        document.
+      - Id of the incident whose documents to write. Existing documents are overwritten.
+      - If empty, the module writes the documents of every incident that has a timeline in the folder, but not all of
+        its documents.
     type: str
     default: ""
   host:
-    description: Write only the documents of this host. If empty, the documents of all hosts are written.
+    description: Host whose documents to write. If empty, the documents of all hosts are written.
     type: str
     default: ""
     version_added: 0.2.0
   language:
     description:
       - Language of the documents.
-      - Defaults to the language of the incident, or else to the language in the callback's configuration.
+      - Defaults to the language of the incident or, if it is unknown, to the language in the callback's configuration.
     type: str
     choices: ["", en, ja]
     default: ""
     version_added: 0.2.0
   timezone:
     description:
-      - Time zone in which times are shown in addition to UTC. Defaults to the time zone of the incident, or else to the
-        time zone in the callback's configuration.
+      - Time zone in which times are shown in addition to UTC. Defaults to the time zone of the incident or, if it is
+        unknown, to the time zone in the callback's configuration.
     type: str
     default: ""
     version_added: 0.2.0
@@ -102,7 +102,7 @@ documents:
       description: Title of the documents.
       type: str
     opened_at:
-      description: When the outage was detected.
+      description: Time when the outage was detected.
       type: str
     changed:
       description: True if a document was written. In check mode, true if a run would write a document.

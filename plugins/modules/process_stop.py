@@ -10,15 +10,16 @@ module: process_stop
 short_description: Stop processes that block the service, if they belong to the application or the policy allows it
 version_added: 0.2.0
 description:
-  - Stops processes that listen on a port of the service, or lock its database. Each process is identified by its
-    process ID and start time. If another process has that process ID now, that process is left alone.
-  - A process is stopped only if it verifiably belongs to this application, or if an item of O(policy) matches it. A
+  - Stops processes that listen on a port of the service or lock its database. Each process is identified by its process
+    ID and start time. If another process has been given the same process ID since, this process is not stopped.
+  - A process is stopped only if it verifiably belongs to this application, or if it matches an item of O(policy). A
     process belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as
     O(service.user).
-  - A process is also left alone if it no longer uses the port or holds the lock. Processes that systemd or the pid file
-    identifies as the running service, and processes of this run's connection, are never stopped.
-  - A process gets C(SIGTERM), and also C(SIGCONT) in case it is suspended. If it has not ended after O(timeout), it
-    gets C(SIGKILL).
+  - A process that no longer uses the port or holds the lock is not stopped either. Processes that systemd or the pid
+    file identifies as the running service are never stopped. The same applies to the processes of the connection of
+    this run.
+  - The module sends C(SIGTERM) to a process, and also C(SIGCONT) in case the process is suspended. If the process has
+    not ended after O(timeout), the module sends C(SIGKILL).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -42,7 +43,7 @@ options:
         type: int
         required: true
       start_ticks:
-        description: Start time of the process in clock ticks since boot (field 22 of C(/proc/PID/stat)).
+        description: Start time of the process, in clock ticks since boot (field 22 of C(/proc/PID/stat)).
         type: int
         required: true
       port:
@@ -62,19 +63,20 @@ options:
         type: str
         required: true
       command:
-        description: A regular expression for the whole command line, with the arguments joined by single spaces.
+        description: A regular expression that must match the whole command line, with the arguments joined by single
+          spaces.
         type: str
         required: true
       port:
         description: If set, this item applies only to this port.
         type: int
   ports:
-    description: The TCP ports that the service listens on. V(0) means that there is no such port.
+    description: The TCP ports that the service listens on. V(0) means no port.
     type: list
     elements: int
     default: []
   timeout:
-    description: Time in seconds after which a process that did not stop on C(SIGTERM) gets C(SIGKILL).
+    description: Time in seconds to wait for a process to end after C(SIGTERM) before C(SIGKILL) is sent.
     type: float
     default: 10.0
 author:
@@ -85,7 +87,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Stop an old process of the service, or an allowed proxy, that uses the service's port
+- name: Stop an old process of the service or an allowed proxy that uses the service's port
   itsm_nexus.runbook.process_stop:
     processes:
       - pid: 4711
@@ -114,8 +116,8 @@ stopped:
   sample: [{"pid": 4711, "user": "itsm", "command": "node backend/server.js", "signal": "TERM", "seconds": 0.04}]
 left:
   description:
-    - The processes that were left alone, each with the reason. C(messages) contains C(reason) as a
-      translatable message.
+    - The processes that were not stopped, each with the reason. C(messages) contains C(reason) as a translatable
+      message.
   returned: success
   type: list
   elements: dict
@@ -139,14 +141,14 @@ remaining:
   elements: dict
   sample: [{"pid": 812, "user": "www-data", "command": "/usr/sbin/nginx", "port": 6443}]
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: success
   type: float
   sample: 0.09
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

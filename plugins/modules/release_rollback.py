@@ -7,16 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_rollback
-short_description: Roll back to an earlier release of the application, if that release can use the database
+short_description: Roll back to an earlier release of the application if that release can use the database
 version_added: 0.2.0
 description:
-  - Switches to the release before the current one, or to O(release). O(release) may also be a later release.
-  - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the link is replaced with one
-    rename. With O(strategy=git), O(app_dir) is a git repository, and the tag before the current commit is checked out.
-  - Changes nothing and returns the reason in RV(refused) if the database has migrations that the other release does not
-    have. The same applies if the database or a file of O(protect) is part of a release, or if a person has changed
-    files of the repository.
-  - After a rollback, the module goes back further only if O(release) names an older release.
+  - Switches to the release before the current one, or to O(release), which can also be a later release.
+  - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the link is replaced by a
+    single rename. With O(strategy=git), O(app_dir) is a git repository, and the tag before the current commit is
+    checked out.
+  - Changes nothing and returns the reason in RV(refused) in three cases. The database has migrations that the other
+    release does not contain. The database or a file in O(protect) is part of a release. A person has changed files in
+    the repository.
+  - After a rollback, the module rolls back further only if O(release) names an older release.
   - The rollback is recorded in O(state_dir).
   - Before the rollback, stop the service and back up the database. After the rollback, install the modules with
     M(itsm_nexus.runbook.npm_ci).
@@ -32,22 +33,22 @@ attributes:
     support: full
 options:
   strategy:
-    description: How releases are kept on this host.
+    description: How the releases are stored on this host.
     type: str
     choices: [symlink, git]
     required: true
   app_dir:
-    description: Absolute path of the application's folder, or of the link to it.
+    description: Absolute path of the application's folder or of the link to this folder.
     type: path
     required: true
   release:
     description:
       - Name of the folder, or a tag, branch or commit. Defaults to the release before the current one.
-      - Folders are sorted by name, and numbers in the names are compared as numbers.
+      - Folders are ordered by name, and numbers in the names are compared as numbers.
     type: str
     default: ""
   releases_dir:
-    description: Folder of the releases, with O(strategy=symlink). Defaults to the parent of the current release.
+    description: With O(strategy=symlink), folder of the releases. Defaults to the parent folder of the current release.
     type: path
     default: ""
   migrations_dir:
@@ -65,23 +66,23 @@ options:
     default: []
   user:
     description:
-      - The user that the service runs as. If O(app_dir) or a folder on its path belongs to an account other than this
-        user and root, the module fails.
+      - The user that the service runs as. If O(app_dir) or a folder on its path is owned by an account other than this
+        user or root, the module fails.
     type: str
     default: ""
     version_added: 0.2.0
   timeout:
     description:
-      - Time limit in seconds for one git command.
-      - Also the limit for reading the applied migrations from the database, if it is below 30.
+      - Time limit for each git command, in seconds.
+      - If this limit is below 30, it also applies to reading the applied migrations from the database.
     type: float
     default: 60.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 notes:
   - git runs without the hooks of the repository. If accounts other than root can change O(app_dir) or a folder on its
-    path, git runs as O(user). If O(user) is empty, git runs as the owner of the first such folder. Otherwise, git runs
-    as root, but only if no other account can change a file in O(app_dir).
+    path, git runs as O(user) or, if O(user) is empty, as the owner of the first such folder. If only root can change
+    these folders, git runs as root, but only if no other account can change a file in O(app_dir).
 seealso:
   - module: itsm_nexus.runbook.npm_ci
   - module: itsm_nexus.runbook.sqlite_backup
@@ -104,31 +105,31 @@ EXAMPLES = r"""
 
 RETURN = r"""
 from:
-  description: The previous release, named by its folder, branch, tag or commit. Null if it is unknown.
+  description: The previous release, as the name of its folder, branch, tag or commit. Null if the release is unknown.
   returned: success
   type: str
   sample: v1.5.0
 to:
-  description: The current release. In check mode, the release after a run.
+  description: The current release. In check mode, the release that a run would switch to.
   returned: success
   type: str
   sample: v1.4.2
 refused:
-  description: Why the rollback was refused. Empty if the rollback was not refused.
+  description: The reason why the rollback was refused. Empty if the rollback was not refused.
   returned: success
   type: str
   sample: ""
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: success
   type: float
   sample: 0.2
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
-    - On success, C(refused) contains RV(refused) as a translatable message. This key is missing if RV(refused) is
-      empty.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
+    - On success, C(refused) contains RV(refused) as a translatable message. If RV(refused) is empty, this key is
+      missing.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

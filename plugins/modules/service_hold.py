@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_hold
-short_description: Hold a service so that nobody starts it by accident, or release it
+short_description: Hold a service so that it is not started by accident, or release the hold
 version_added: 0.2.0
 description:
-  - Under systemd, a hold is a drop-in of the unit. systemd then refuses automatic restarts, starts at boot and
-    C(systemctl start). C(systemctl status) shows the incident's id. The hold survives a reboot.
-  - If the service is a plain process, only this collection honours the hold. In this case, the module shows a warning.
-  - O(state=held) marks the data of the open incident as in doubt. The incident can be closed only after
+  - Under systemd, a hold is a drop-in for the unit. While the hold exists, systemd refuses automatic restarts, starts
+    at boot and C(systemctl start), and C(systemctl status) shows the incident's id. The hold survives a reboot.
+  - If the service is a plain process, only this collection respects the hold, and the module shows a warning.
+  - O(state=held) records in the open incident that the data are in doubt. The incident can be closed only after
     O(state=released) with O(statement=sound) or O(statement=accepted).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -27,17 +27,17 @@ attributes:
     support: full
 options:
   state:
-    description: V(held) holds the service. V(released) releases it.
+    description: V(held) holds the service. V(released) releases the hold.
     type: str
     choices: [held, released]
     required: true
   manager:
-    description: How the service is started, by systemd or as a plain process.
+    description: Whether the service is started by systemd or as a plain process.
     type: str
     choices: [systemd, process]
     default: systemd
   unit:
-    description: The service's unit.
+    description: The service's systemd unit.
     type: str
     required: true
   reason:
@@ -45,26 +45,25 @@ options:
     type: str
     required: true
   cause:
-    description: The cause in one word, for O(state=held).
+    description: With O(state=held), the cause in one word.
     type: str
     default: db_corrupt
   statement:
     description:
-      - Why the data are no longer in doubt, for O(state=released).
+      - With O(state=released), the reason why the data are no longer in doubt.
       - V(sound) means that a check found the database sound. V(accepted) means that a person accepts the state of the
         database.
     type: str
     choices: [sound, accepted]
     default: sound
   rows:
-    description: Number of rows of each table in the database that was checked. These numbers become the last good row
-      counts.
+    description: Number of rows of each table in the checked database. These numbers become the last good row counts.
     type: dict
     default: {}
   look:
     description:
-      - Current result of M(itsm_nexus.runbook.sqlite_info), for O(statement=accepted). The person accepts the damage
-        and the row counts in this result. If damage of another kind is found later, the service is held again.
+      - With O(statement=accepted), the current result of M(itsm_nexus.runbook.sqlite_info). The person accepts the
+        damage and the row counts in this result. If another kind of damage is found later, the service is held again.
       - If not set, no damage is accepted.
     type: dict
     default: {}
@@ -105,8 +104,8 @@ hold:
   sample: {"incident": "INC-20260302T010203Z-1f3a", "cause": "db_corrupt", "unit": "itsm-system", "enforced": true}
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -10,10 +10,11 @@ module: service_preflight_info
 short_description: Check whether the service's settings in the inventory are valid on this host
 version_added: 0.1.0
 description:
-  - Compares the variables of the P(itsm_nexus.runbook.nexus#role) role with the host, in one round trip, before any
-    change. The name of each variable is C(nexus_) followed by the name of the parameter or of the suboption of
-    O(service).
-  - An invalid value does not fail the module, but is returned in RV(problems). So parameters accept values of any type.
+  - Compares the variables of the P(itsm_nexus.runbook.nexus#role) role with the host, in one round trip, before a
+    playbook changes anything. The name of each variable is C(nexus_) followed by the name of the option or the
+    suboption of O(service).
+  - An invalid value does not fail the module, but is returned in RV(problems). Options therefore accept values of any
+    type.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -21,22 +22,22 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   service:
-    description: The service's process, as for M(itsm_nexus.runbook.node_process), but with values of any type.
+    description: The service's process, as in M(itsm_nexus.runbook.node_process), but with values of any type.
     type: dict
     required: true
     version_added: 0.2.0
     suboptions:
       app_dir:
-        description: The service's folder. The folder must exist and be given as an absolute path.
+        description: Absolute path of the service's folder. The folder must exist.
         type: str
         required: true
       user:
-        description: The user that the service runs as. The user must exist. If this module does not run as root,
-          this must be the user that runs the module.
+        description: The user that the service runs as. The user must exist. If the module does not run as root, this
+          user must be the one that runs the module.
         type: str
         required: true
       manager:
-        description: How the service is started and stopped, V(systemd) or V(process).
+        description: How the service is started and stopped (V(systemd) or V(process)).
         type: str
         required: true
       unit:
@@ -53,8 +54,8 @@ options:
         type: str
         default: ""
       log_file:
-        description: The service's log file, as an absolute path. With O(service.manager=process), the folder of the
-          file must exist.
+        description: Absolute path of the service's log file. With O(service.manager=process), the folder of the file
+          must exist.
         type: str
         required: true
       pid_file:
@@ -62,19 +63,20 @@ options:
         type: str
         default: ""
   db_path:
-    description: Path of the database, absolute or relative to O(service.app_dir). The path must not name a folder.
+    description: Path of the database, absolute or relative to O(service.app_dir). The path must not be that of a
+      folder.
     type: str
     required: true
   db_path_variable:
     description:
-      - Environment variable of the service that contains the path of its database, or V("") if there is none. This path
-        has priority over O(db_path). The variable's name must consist of letters, digits and C(_).
+      - Environment variable of the service that contains the path of its database, or V("") if there is none. The path
+        in this variable has priority over O(db_path). The variable's name must consist of letters, digits and C(_).
     type: str
     default: DATABASE_PATH
     version_added: 0.2.0
   state_dir:
-    description: Folder for the state of the collection. The path must be absolute. The folder must be writable, or it
-      must be possible to create it.
+    description: Absolute path of the folder for the state of the collection. The folder must be writable or, if it does
+      not exist, the module must be able to create it.
     type: str
   https_port:
     description: The HTTPS port, or V(0) if there is none.
@@ -128,8 +130,8 @@ problems:
           values: {variable: nexus_app_dir, value: "'ITSM-System'", why: {id: reason.setting.absolute, values: {}}}
 mismatches:
   description:
-    - Settings in the inventory that differ from the value that the service uses (C(found)). An example is a database
-      path in the variable O(db_path_variable) of the service's environment.
+    - Settings in the inventory that differ from the value that the service uses (C(found)). For example, the variable
+      O(db_path_variable) in the service's environment may contain another database path.
   returned: success
   type: list
   elements: dict
@@ -140,14 +142,14 @@ mismatches:
       message: the service uses another database, set by DATABASE_PATH in its environment
       messages: {message: {id: reason.setting.other_database, values: {name: DATABASE_PATH}}}
 silent:
-  description: The variables that contain a path on a disk that does not answer.
+  description: The variables whose path is on a disk that does not respond.
   returned: success
   type: list
   elements: str
   sample: [nexus_app_dir]
   version_added: 0.2.0
 resolved:
-  description: Values that the module determined on the host.
+  description: Values that the module found on the host.
   returned: success
   type: dict
   contains:
@@ -156,11 +158,11 @@ resolved:
       type: dict
       sample: {"path": "/usr/bin/node", "version": "20.19.2"}
     database_path:
-      description: The absolute path of the database that the service really uses.
+      description: The absolute path of the database that the service uses.
       type: str
       sample: /srv/itsm/data/itsm.db
     user:
-      description: O(service.user) or, if this is not a user of the host, the user of the unit.
+      description: O(service.user) or, if the host has no such user, the user of the unit.
       type: str
       sample: itsm
       version_added: 0.2.0
@@ -173,24 +175,25 @@ resolved:
       type: int
       sample: 990
     environment_names:
-      description: The names of the variables that the environment file and the unit set, without their values.
+      description: The names of the variables that are set in the environment file and in the unit, without their
+        values.
       type: list
       elements: str
       sample: [JWT_SECRET, NODE_ENV]
     state_dir_writable:
-      description: True if O(state_dir), or the folder in which it can be created, can be written to.
+      description: True if the module can write to O(state_dir) or, if this folder does not exist, can create it.
       type: bool
       sample: true
       version_added: 0.2.0
     https_suspended:
-      description: True if a drop-in of this collection has switched off HTTPS for a limited time.
+      description: True if a drop-in of this collection has temporarily switched off HTTPS.
       type: bool
       sample: false
       version_added: 0.2.0
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_backup
-short_description: Make a verified backup of a SQLite database and its WAL, in use or after a crash
+short_description: Make a verified backup of a SQLite database and its WAL, even while in use or after a crash
 version_added: 0.1.0
 description:
-  - Copies the database with SQLite's backup interface, as one snapshot that includes the content of the WAL. The copy
-    is then synced to disk, opened again, checked (C(integrity_check)), and compared with the snapshot by row counts.
-    After that, it gets its final name. An existing file is never replaced.
-  - The database itself is only read, by a process that cannot write to it. The module leaves no file next to the
-    database.
+  - Copies the database with SQLite's backup API, as one snapshot that includes the content of the WAL. The module then
+    syncs the copy to disk, opens it again, checks it (C(integrity_check)), compares its row counts with those of the
+    snapshot, and renames it to its final name. An existing file is never replaced.
+  - The database itself is only read, by a process that cannot write to the database. The module leaves no file next to
+    the database.
   - With O(evidence=true), the database, its WAL, its WAL index and its journal are copied byte for byte instead,
-    regardless of their state. The module fails if a process has them open, because the copies would then be
+    regardless of their state. If a process has one of these files open, the module fails, because the copies would be
     inconsistent.
-  - If the database is damaged or cannot be opened, or if its WAL has lost frames, the module fails and leaves no file
-    at the destination.
+  - Without O(evidence=true), if the database is damaged or cannot be opened, or if its WAL has lost frames, the module
+    fails and leaves no file at the destination.
 options:
   path:
     description: Absolute path of the database file.
@@ -27,47 +27,47 @@ options:
     required: true
   dest:
     description:
-      - Absolute file name of the backup. Its folder is created if it does not exist (mode 0700).
+      - Absolute path of the backup file. The folder of the file is created if it does not exist (mode 0700).
       - Exactly one of O(dest) and O(dest_dir) is required.
     type: path
   dest_dir:
     description:
-      - Absolute path of the folder for the backup, or for the folder of O(evidence). It is created if it does not exist
-        (mode 0700).
+      - Absolute path of the folder for the backup or, with O(evidence=true), for the evidence folder. The folder is
+        created if it does not exist (mode 0700).
     type: path
   prefix:
     description:
-      - With O(dest_dir), first part of the file name. The current time follows this part, for example
+      - With O(dest_dir), the first part of the file name. The current time follows this part, for example
         C(itsm.db.backup_20260302T010203Z).
       - Defaults to the database's own name followed by V(.backup_), or by V(.evidence_) with O(evidence=true).
     type: str
   evidence:
-    description: Whether to copy the files unchanged, byte for byte, into a new folder.
+    description: Whether to copy the files byte for byte into a new folder.
     type: bool
     default: false
   room_only:
     description:
-      - Whether to only check that there is enough space for the copy, and return RV(room_needed). Nothing is copied.
+      - Whether to only check that there is enough space for the copy, and return RV(room_needed). No file is copied.
       - If there is not enough space, the module fails with RV(no_room=true).
     type: bool
     default: false
     version_added: 0.2.0
   keep:
     description:
-      - With O(dest_dir), number of backups with this O(prefix) to keep, including the new one. If V(0), all backups are
-        kept.
+      - With O(dest_dir), the number of backups with this O(prefix) to keep, including the new one. If V(0), all backups
+        are kept.
       - Old backups are removed only after the new one has been verified.
     type: int
     default: 0
   user:
     description:
-      - The user that the service runs as. If users other than root can change a folder, the module uses files in that
-        folder with the permissions of this user, never as root.
+      - The user that the service runs as. If users other than root can change a folder, the module accesses files in
+        that folder with the permissions of this user, not as root.
       - Defaults to the owner of that folder.
     type: str
     version_added: 0.2.0
   busy_timeout:
-    description: Maximum time to wait for a database that another process has locked, in seconds.
+    description: Maximum time to wait for another process to release its lock on the database, in seconds.
     type: float
     default: 5.0
   timeout:
@@ -75,9 +75,9 @@ options:
     type: float
     default: 600.0
 notes:
-  - The module is not idempotent. Every run makes one more backup.
-  - The backup has mode 0600 and belongs to O(user). If only root can change the destination folder, a backup belongs to
-    the owner of the database, and evidence belongs to root.
+  - The module is not idempotent. Every call makes another backup.
+  - The backup has mode 0600 and is owned by O(user). If only root can change the destination folder, a backup is owned
+    by the owner of the database, and evidence is owned by root.
 attributes:
   check_mode:
     support: full
@@ -85,7 +85,7 @@ attributes:
     support: full
   idempotent:
     support: none
-    details: Every run makes one more copy.
+    details: Every call makes another copy.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -114,12 +114,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 no_room:
-  description: True if the module failed because there is not enough space. Nothing was copied then.
+  description: True if the module failed because there is not enough space. In this case, no file was copied.
   returned: failure
   type: bool
   sample: false
 backup_file:
-  description: Path of the backup. In check mode, the path that a run would choose now. Null with O(evidence=true).
+  description: Path of the backup. In check mode, the path that a run would use now. Null with O(evidence=true).
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
@@ -135,18 +135,18 @@ size:
   sample: 1048576
 room_needed:
   description:
-    - Free space that the copy needs, in bytes. This value is also returned with O(room_only=true) and in check mode. If
-      less space is free, the module fails.
+    - Free space that the copy needs, in bytes. If less space is free, the module fails. This value is also returned
+      with O(room_only=true) and in check mode.
   returned: success
   type: int
   sample: 9437184
 integrity:
-  description: Result of C(integrity_check) on the backup. Always V(ok), because the module otherwise fails.
+  description: Result of C(integrity_check) on the backup. Always V(ok), because the module fails otherwise.
   returned: success
   type: str
   sample: ok
 row_counts:
-  description: Number of rows of each table, which is equal in the database and the backup.
+  description: Number of rows of each table. The numbers are the same in the database and in the backup.
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}
@@ -185,14 +185,14 @@ removed:
   elements: str
   sample: []
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: success
   type: float
   sample: 0.31
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

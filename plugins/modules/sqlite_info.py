@@ -10,65 +10,67 @@ module: sqlite_info
 short_description: Check whether a SQLite database is sound and complete, without changing it
 version_added: 0.1.0
 description:
-  - Reads the database and its companion files first as bytes, then with SQLite, in a process that cannot write. The
-    module creates no file in the database's folder, opens none of these files for writing, and keeps no lock after the
-    check.
+  - Reads the database and its companion files first as plain bytes, then with SQLite in a read-only process. The module
+    does not create files in the database's folder, does not open these files for writing, and does not keep a lock
+    after the check.
   - A file that is missing, empty or not a database is never opened with SQLite. If an empty file has a WAL, SQLite
     would delete that WAL.
-  - After a crash, the database is read together with its WAL. A database in use is read in the same way as by any other
-    reader.
-  - Problems are reported in RV(problems) with RV(healthy=false). The module fails only if its parameters are invalid.
+  - After a crash, the module reads the database together with its WAL. A database in use is read like any other SQLite
+    reader would read it.
+  - Problems are returned in RV(problems). If one of them is an error, RV(healthy) is false. The module fails only if
+    its parameters are invalid.
 options:
   path:
-    description: Absolute path of the database file. A symbolic link is followed, as SQLite does.
+    description: Absolute path of the database file. A symbolic link is followed, as in SQLite.
     type: path
     required: true
   checks:
     description:
-      - The checks of SQLite to run.
+      - The SQLite checks to run.
       - V(quick) checks the structure of every page. V(integrity) also checks the content of indexes and UNIQUE
-        constraints, and takes about eight times as long. V(foreign_keys) searches for rows whose parent is missing.
-        Such a row is only a warning, because it is an error of the application.
-      - If only V(integrity) is requested and there is no time for it, RV(checks) contains the result of V(quick).
+        constraints, and takes about eight times as long. V(foreign_keys) searches for rows whose parent row is missing.
+        Such rows are reported only as a warning, because the application caused them.
+      - If only V(integrity) is requested and the time is too short for this check, RV(checks) contains the result of
+        V(quick).
     type: list
     elements: str
     choices: [quick, integrity, foreign_keys]
     default: [quick]
   row_counts:
-    description: V(true) counts the rows of all tables, V(false) counts no rows. A list of names counts the rows of
-      these tables.
+    description: If V(true), the rows of all tables are counted. If V(false), no rows are counted. If a list of table
+      names, the rows of these tables are counted.
     type: raw
     default: true
   baseline:
     description:
       - Earlier row counts by table, for example RV(row_counts) of an earlier run or of a backup.
-      - A table that is now missing or has fewer rows is reported as V(row_loss).
+      - If a table is now missing or has fewer rows, the problem V(row_loss) is reported.
     type: dict
   owner:
     description:
       - The user that the service runs as. If this user cannot write to one of the files or to their folder, the problem
-        V(ownership) is reported as a warning. Access control lists are ignored.
+        V(ownership) is reported as a warning. Access control lists are not evaluated.
     type: str
   user:
     description:
-      - The user that the service runs as. If users other than root can change a folder, the module uses files in that
-        folder with the permissions of this user, never as root.
+      - The user that the service runs as. If users other than root can change a folder, the module accesses files in
+        that folder with the permissions of this user, not as root.
       - Defaults to O(owner) or, if O(owner) is empty, to the owner of that folder.
     type: str
     version_added: 0.2.0
   time_budget:
-    description: Time limit for all checks, in seconds. Checks for which no time is left are skipped and marked in
-      RV(checks).
+    description: Time limit for all checks together, in seconds. Checks for which no time is left are skipped, and
+      RV(checks) marks them as skipped.
     type: float
     default: 30.0
   busy_timeout:
-    description: Maximum time to wait for a database that another process has locked, in seconds.
+    description: Maximum time to wait for another process to release its lock on the database, in seconds.
     type: float
     default: 5.0
   remember:
     description:
-      - Whether to save the row counts of a sound database in O(state_dir), as the last good row counts of this host. A
-        later triage compares the database with them.
+      - Whether to save the row counts of a sound database in O(state_dir) as the last good row counts of this host. A
+        later triage compares the database with these row counts.
     type: bool
     default: false
     version_added: 0.2.0
@@ -101,20 +103,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: True if RV(problems) has no entry of level V(error).
+  description: True if RV(problems) contains no problem of level V(error).
   returned: always
   type: bool
   sample: true
 conclusive:
   description:
-    - True if the verdict is complete. A complete verdict covers the whole WAL and, if requested, the check of the pages
-      and the row counts. If the time was too short, RV(conclusive) is false, and RV(healthy) covers only the checked
-      part.
+    - True if the verdict is complete. This is the case if an error was found, or if the whole WAL and, if requested,
+      all pages and all row counts were checked. Otherwise, RV(healthy) refers only to the part that was checked.
   returned: success
   type: bool
   sample: true
 problems:
-  description: The problems. Problems with the files come first.
+  description: The problems. Problems with the files are listed first.
   returned: always
   type: list
   elements: dict
@@ -125,9 +126,10 @@ problems:
         - Problems with the files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
           V(unreadable), V(no_tables).
         - V(folder_missing) means that the database's folder does not exist. V(not_mounted) means that the database's
-          file system is in C(/etc/fstab) but is not mounted. In both cases, the database could not be checked, so
+          file system is in C(/etc/fstab) but is not mounted. In both cases, the database cannot be checked, and
           RV(conclusive) and RV(data_loss_suspected) are false.
-        - Problems with the WAL are V(wal_torn) (a warning, the usual trace of a kill), V(wal_damaged), V(wal_foreign).
+        - Problems with the WAL are V(wal_torn) (a warning, which is normal after a kill), V(wal_damaged),
+          V(wal_foreign).
         - Problems with the content are V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss),
           V(no_such_table).
         - Problems caused by other processes or users are V(locked), V(open_deleted), V(changing), V(hot_journal) (a
@@ -135,7 +137,7 @@ problems:
       type: str
       sample: wal_damaged
     message:
-      description: The problem in a sentence.
+      description: The problem in one sentence.
       type: str
       sample: There is no database /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     messages:
@@ -147,7 +149,7 @@ problems:
       type: str
       sample: error
 database:
-  description: Properties of the database. A number that could not be read is null.
+  description: Properties of the database. If a number cannot be read, it is null.
   returned: always
   type: dict
   contains:
@@ -197,8 +199,9 @@ database:
       sample: 0
     first_migration_at:
       description:
-        - When knex applied the first migration, or V(null) if it is unknown. A copy of the database has the same time.
-        - A database that the service created later has a later time.
+        - Time when knex applied the first migration, or V(null) if this time is unknown. A copy of the database has the
+          same time.
+        - If the service has created a new database since, the time of the new database is later.
       returned: always
       type: str
       version_added: 0.2.0
@@ -220,9 +223,9 @@ database:
       sample: 3.46.1
     wal_reset_bug:
       description:
-        - True if the database is in WAL mode and was last written by a library with the WAL-reset bug. These are the
-          versions 3.7.0 to 3.51.2, except 3.44.6 and later 3.44 versions, and 3.50.7 and later 3.50 versions. Such a
-          database may lose pages if a second process checkpoints it while it is in use.
+        - True if the database is in WAL mode and was last written by a library with the WAL-reset bug. The bug exists
+          in versions 3.7.0 to 3.51.2, except in 3.44.6 and later 3.44 versions, and in 3.50.7 and later 3.50 versions.
+          Such a database may lose pages if a second process checkpoints it while it is in use.
       type: bool
       sample: true
 files:
@@ -244,11 +247,11 @@ files:
       type: int
       sample: 1048576
     owner:
-      description: Name of the owner, or the uid if it has no name.
+      description: Name of the owner, or the user ID if it has no name.
       type: str
       sample: itsm
     group:
-      description: Name of the group, or the gid if it has no name.
+      description: Name of the group, or the group ID if it has no name.
       type: str
       sample: itsm
     mode:
@@ -277,7 +280,8 @@ wal:
       type: int
       sample: 4096
     frames_total:
-      description: Number of complete frames in the file, including old frames from before the last restart of the WAL.
+      description: Number of complete frames in the file, including old frames that were written before the last restart
+        of the WAL.
       type: int
       sample: 773
     frames_valid:
@@ -285,19 +289,19 @@ wal:
       type: int
       sample: 773
     frames_committed:
-      description: Number of frames of finished transactions, which SQLite would recover.
+      description: Number of frames of committed transactions, which SQLite would recover.
       type: int
       sample: 773
     frames_lost:
-      description: Number of frames, from a damaged frame on, that SQLite silently ignores.
+      description: Number of frames that SQLite silently ignores because of a damaged frame, including that frame.
       type: int
       sample: 0
     frames_backfilled:
-      description: Number of committed frames that the database already contains.
+      description: Number of committed frames that have already been copied into the database.
       type: int
       sample: 0
     pages_pending:
-      description: Number of distinct pages that a checkpoint would write.
+      description: Number of distinct pages that a checkpoint would write to the database.
       type: int
       sample: 302
     database_pages:
@@ -309,7 +313,7 @@ wal:
       type: bool
       sample: false
     damaged:
-      description: True if the WAL may have lost frames of finished transactions.
+      description: True if the WAL may have lost frames of committed transactions.
       type: bool
       sample: false
     checkpoint_sequence:
@@ -336,8 +340,8 @@ holders:
       type: str
       sample: node backend/server.js
     role:
-      description: V(writer), V(checkpointer), V(recovering), V(reader), or V(open) if the process does nothing with the
-        database now.
+      description: V(writer), V(checkpointer), V(recovering), V(reader), or V(open) if the process has the database open
+        but does not use it at the moment.
       type: str
       sample: open
     files:
@@ -351,7 +355,7 @@ holders_complete:
   type: bool
   sample: true
 row_counts:
-  description: Exact number of rows of each table. Virtual tables and SQLite's own tables are left out.
+  description: Exact number of rows of each table. Virtual tables and SQLite's internal tables are omitted.
   returned: always
   type: dict
   sample: {users: 12, incidents: 340}
@@ -380,8 +384,8 @@ duration:
   sample: 0.041
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

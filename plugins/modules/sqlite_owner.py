@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_owner
-short_description: Give a SQLite database back to its user after a command that ran as root changed its owner
+short_description: Restore the owner of a SQLite database after a command that ran as root changed it
 version_added: 0.2.0
 description:
-  - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user). The group of these
-    files becomes the primary group of that user. Nothing else is changed.
-  - Fails without any change if one of these files is a link, has several hard links, belongs to neither root nor
-    O(user), denies its owner access, or does not begin like a SQLite file. It also fails if the folder, or anything
-    else in it, does not belong to O(user).
+  - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user), and their group to the
+    primary group of O(user). Nothing else is changed.
+  - Fails without changing anything if one of these files is a link, has more than one hard link, is owned by neither
+    root nor O(user), denies its owner access, or does not have the header of a SQLite file. Also fails if the folder,
+    or anything else in it, is not owned by O(user).
 options:
   path:
     description: Absolute path of the database file.
@@ -55,14 +55,14 @@ files:
   elements: str
   sample: [/mnt/LinuxHDD/ITSM-System/backend/itsm.db]
 owner:
-  description: The owner of the files after a run.
+  description: The owner of the files after the module has run.
   returned: success
   type: str
   sample: itsm
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_restore
-short_description: Report the losses of each recovery method, and replace a damaged database with a sound one
+short_description: Report the rows that each recovery method would lose, and replace a damaged database with a sound one
 version_added: 0.1.0
 description:
-  - Checks four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into the database.
-    V(salvage) creates a new database from all readable rows of the damaged database. It uses C(.recover) of the sqlite3
-    shell or, if the shell is missing or restores no row, a dump that skips the damage. V(backup) uses the latest sound
-    backup. V(empty) creates a database without tables and requires a confirmation. The migrations then create the
-    tables.
-  - O(method=auto) uses the first possible method, but prefers V(backup) to V(salvage) if the backup has more rows than
-    can be salvaged.
-  - O(state=planned) and check mode change nothing. They salvage into a temporary folder, so that the lost rows are
-    counted and not estimated.
-  - Fails while a process has the database open. Before any change, the files of the database are copied to
-    O(evidence_dir). The files themselves are then moved to a folder next to the new database.
-  - Before the new database is renamed into place, it is complete, checked (C(integrity_check)), counted and synced to
-    disk. The new database gets the owner and the mode of the old database. The new database is never in the same folder
-    as the WAL of the old database. If the module is killed, O(path) is the old database, the new database, or a link
-    through which no process can open a database. The next run continues from this state.
+  - Checks four methods in this order. V(checkpoint) lets SQLite write the WAL of a sound database into the database.
+    V(salvage) creates a new database from all readable rows of the damaged database. V(salvage) uses C(.recover) of the
+    sqlite3 shell or, if the shell is missing or restores no rows, a dump that skips the damaged parts. V(backup) uses
+    the latest sound backup. V(empty) creates a database without tables, in which the migrations then create the tables.
+    V(empty) requires O(confirm_empty=true).
+  - O(method=auto) uses the first method that is possible, but prefers V(backup) to V(salvage) if the backup has more
+    rows than can be salvaged.
+  - With O(state=planned) and in check mode, nothing is changed. The module salvages rows into a temporary folder to
+    count the lost rows instead of estimating them.
+  - Fails if a process has the database open. Before changing anything, the module copies the files of the database to
+    O(evidence_dir). Later, it moves the original files to a folder next to the new database.
+  - The module completes the new database, checks it (C(integrity_check)), counts its rows and syncs it to disk before
+    renaming it into place. The new database gets the owner and the mode of the old database, and is never in the same
+    folder as the WAL of the old database. If the module is killed, O(path) is the old database, the new database, or a
+    link through which no process can open a database. The next run continues from this state.
 options:
   path:
     description: Absolute path of the database file.
@@ -38,24 +38,25 @@ options:
     choices: [planned, recovered]
     default: planned
   method:
-    description: The method to apply. V(salvage), V(backup) and V(empty) are applied even if the database is sound.
+    description: The method to apply. If V(salvage), V(backup) or V(empty) is given, the module applies it even if the
+      database is sound.
     type: str
     choices: [auto, checkpoint, salvage, backup, empty]
     default: auto
   confirm_empty:
     description:
-      - Confirms that all rows may be lost. If false, V(empty) is not used, and V(salvage) is used only if it restores
-        at least one row.
+      - Confirms that all rows may be lost. If false, the module does not use V(empty), and uses V(salvage) only if at
+        least one row can be restored.
     type: bool
     default: false
   evidence_dir:
     description:
-      - Absolute path of the folder for copies of the damaged files. The folder is created if it does not exist (mode
-        0700).
+      - Absolute path of the folder for the copies of the damaged files. The folder is created if it does not exist
+        (mode 0700).
     type: path
     required: true
   backup_dirs:
-    description: Folders to search for backups, in addition to the database's folder.
+    description: Folders in which to search for backups, in addition to the database's folder.
     type: list
     elements: path
     default: []
@@ -64,12 +65,12 @@ options:
     type: list
     elements: str
   expected:
-    description: Known row counts from before the damage, by table.
+    description: Row counts that are known from before the damage, by table.
     type: dict
     default: {}
   replaced:
     description:
-      - True if the database is new and lacks the rows of the earlier database. See
+      - Whether the database is new and lacks the rows of an earlier database. See
         RV(itsm_nexus.runbook.triage_info#module:database_replaced).
       - In this case, O(method=auto) uses neither V(checkpoint) nor V(salvage).
     type: bool
@@ -78,7 +79,7 @@ options:
   owner:
     description:
       - The user that the service runs as, and the owner of a new database. If users other than root can change a
-        folder, the module uses files in that folder with the permissions of this user, never as root.
+        folder, the module accesses files in that folder with the permissions of this user, not as root.
       - Defaults to the owner of that folder.
     type: str
   shell:
@@ -94,9 +95,9 @@ options:
     type: float
     default: 1800.0
 notes:
-  - A salvage runs SQL statements from the damaged file. So it runs as O(owner). If only root can change the database's
-    folder, it runs as the owner of the database.
-  - Rows that cannot be assigned to a table are kept in a separate file of the evidence.
+  - A salvage runs SQL statements from the damaged file. Therefore, the salvage runs as O(owner) or, if only root can
+    change the database's folder, as the owner of the database.
+  - Rows that cannot be assigned to a table are saved in a separate file in O(evidence_dir).
 attributes:
   check_mode:
     support: full
@@ -117,7 +118,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Report the losses of each method
+- name: Report the rows that each method would lose
   itsm_nexus.runbook.sqlite_restore:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     evidence_dir: /var/lib/itsm-runbook/evidence/manual
@@ -133,17 +134,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 method:
-  description: The method that was applied, or that a run would apply. Null if no method is possible.
+  description: The method that was applied. With O(state=planned) and in check mode, the method that would be applied.
+    Null if no method is possible.
   returned: success
   type: str
   sample: salvage
 reason:
-  description: Why this method was selected, or why no method is possible.
+  description: The reason why this method was selected, or why no method is possible.
   returned: success
   type: str
   sample: "the sqlite3 shell's .recover restores 328 rows in 2 tables"
 needed:
-  description: True if a change is needed. V(false) if the database is sound and has no WAL.
+  description: True if a change is needed. False if the database is sound and has no WAL.
   returned: success
   type: bool
   sample: true
@@ -176,7 +178,7 @@ plan:
       type: bool
       sample: true
     reason:
-      description: Why the method can or cannot be applied.
+      description: The reason why the method can or cannot be applied.
       type: str
       sample: the latest good backup is /srv/itsm.db.backup_20260302T010203Z, 3 hours older than the last write
     rows:
@@ -184,7 +186,7 @@ plan:
       type: dict
       sample: {users: 12, incidents: 331}
     lost:
-      description: Number of lost rows of each table that loses rows, compared with RV(rows_before).
+      description: For each table that would lose rows, the number of lost rows compared with RV(rows_before).
       type: dict
       sample: {incidents: 9}
     statement:
@@ -204,7 +206,7 @@ plan:
       type: str
       sample: "2026-03-02T01:02:03.000Z"
     age:
-      description: Time from the backup to the last write to the database, in seconds.
+      description: Time between the backup and the last write to the database, in seconds.
       type: float
       sample: 10800.0
     tool:
@@ -221,7 +223,7 @@ plan:
       elements: str
       sample: []
 rows_before:
-  description: Number of rows of each table, as counted in the damaged database or given in O(expected).
+  description: Number of rows of each table, counted in the damaged database or given in O(expected).
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}
@@ -232,21 +234,21 @@ rows_uncounted:
   elements: str
   sample: []
 rows_after:
-  description: Number of rows of each table in the new database, as counted after it is in place. With O(state=planned)
-    and in check mode, the expected number.
+  description: Number of rows of each table in the new database, counted after the database is in place. With
+    O(state=planned) and in check mode, the expected number.
   returned: success
   type: dict
   sample: {users: 12, incidents: 328}
 rows_lost:
-  description: Number of lost rows of each table that lost rows.
+  description: For each table that lost rows, the number of lost rows.
   returned: success
   type: dict
   sample: {incidents: 12}
 data_loss:
   description:
-    - V(none) means that no rows are lost.
-    - V(known) means that lost rows were counted. RV(statement) shows whether more rows may be lost.
-    - V(unknown) means that no lost rows were counted, but rows may be lost.
+    - V(none) means that no rows were lost.
+    - V(known) means that the lost rows were counted. RV(statement) states whether more rows may have been lost.
+    - V(unknown) means that no lost rows were counted, but rows may have been lost.
   returned: success
   type: str
   sample: known
@@ -282,13 +284,13 @@ orphans_file:
   type: str
   sample: null
 problems_after:
-  description: Remaining problems with the database after the recovery, for example rows whose parent is lost.
+  description: Problems that the database still has after the recovery, for example rows whose parent row was lost.
   returned: success
   type: list
   elements: dict
   sample: []
 put_back:
-  description: True if the module first put back the files that a killed run had moved.
+  description: True if a killed run had moved the files and the module put them back first.
   returned: success
   type: bool
   sample: false
@@ -299,16 +301,16 @@ holders:
   elements: dict
   sample: []
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: success
   type: float
   sample: 0.42
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
-    - On success, the keys C(reason) and C(statement) have the translatable messages of RV(reason) and
-      RV(statement), each as a list.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
+    - On success, C(reason) and C(statement) contain RV(reason) and RV(statement), each as a list of translatable
+      messages.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

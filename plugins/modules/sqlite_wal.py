@@ -7,39 +7,39 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_wal
-short_description: Checkpoint the WAL of a SQLite database without data loss
+short_description: Checkpoint the WAL of a SQLite database without losing data
 version_added: 0.1.0
 description:
   - Lets SQLite checkpoint the database (C(TRUNCATE)) while no other process has it open, and compares the row counts
-    before and after. The module itself never removes the WAL or its index. SQLite removes them after all pages are in
-    the database and on disk.
-  - Fails without any change if the database is missing, empty or damaged, or if frames of the WAL cannot be read. The
-    same applies if a process has the database open. The message then names the process.
-  - If the module is killed, the WAL still exists, and the next run completes the checkpoint.
+    before and after the checkpoint. The module itself never removes the WAL or its index. SQLite removes these files
+    after all pages have been written to the database and synced to disk.
+  - Fails without changing anything if the database is missing, empty or damaged, or if frames of the WAL cannot be
+    read. The same applies if a process has the database open. In this case, the message names the process.
+  - If the module is killed, the WAL is kept, and the next run completes the checkpoint.
 options:
   path:
     description: Absolute path of the database file.
     type: path
     required: true
   state:
-    description: V(checkpointed) is the only state. This state means that all pages are in the database and that there
-      is no WAL.
+    description: The only state is V(checkpointed), in which the database contains all pages and there is no WAL.
     type: str
     choices: [checkpointed]
     default: checkpointed
   user:
     description:
-      - The user that the service runs as. If users other than root can change a folder, the module uses files in that
-        folder with the permissions of this user, never as root.
+      - The user that the service runs as. If users other than root can change a folder, the module accesses files in
+        that folder with the permissions of this user, not as root.
       - Defaults to the owner of that folder.
     type: str
     version_added: 0.2.0
   busy_timeout:
-    description: Maximum time in seconds to wait until another process releases its lock.
+    description: Maximum time to wait for another process to release its lock on the database, in seconds.
     type: float
     default: 5.0
   time_budget:
-    description: Time limit for each check, and for all steps up to the end of the checkpoint, in seconds.
+    description: Time limit in seconds. The limit applies to each check, and to all steps together until the checkpoint
+      ends.
     type: float
     default: 120.0
 attributes:
@@ -69,7 +69,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 no_room:
-  description: True if the module failed because there is not enough space. The database and its WAL are then unchanged.
+  description: True if the module failed because there is not enough space. In this case, the database and its WAL are
+    unchanged.
   returned: failure
   type: bool
   sample: false
@@ -80,12 +81,12 @@ checkpointed:
   type: bool
   sample: true
 frames_before:
-  description: Number of complete frames that were in the WAL.
+  description: Number of complete frames in the WAL before the checkpoint.
   returned: success
   type: int
   sample: 773
 frames_committed:
-  description: Number of frames of finished transactions. All of them are kept.
+  description: Number of frames of committed transactions. None of these frames is lost.
   returned: success
   type: int
   sample: 773
@@ -95,7 +96,7 @@ pages_written:
   type: int
   sample: 302
 torn:
-  description: True if the WAL ended in an unfinished write. SQLite drops such a write.
+  description: True if the WAL ended in an unfinished write, which SQLite discards.
   returned: success
   type: bool
   sample: false
@@ -106,13 +107,13 @@ removed:
   elements: str
   sample: [/mnt/LinuxHDD/ITSM-System/backend/itsm.db-wal, /mnt/LinuxHDD/ITSM-System/backend/itsm.db-shm]
 holders:
-  description: Processes that have the database open. Empty on success, because the module otherwise fails.
+  description: Processes that have the database open. Always empty on success, because the module fails otherwise.
   returned: success
   type: list
   elements: dict
   sample: []
 row_counts:
-  description: Number of rows of each table, which is equal before and after.
+  description: Number of rows of each table. The numbers are the same before and after the checkpoint.
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}
@@ -127,14 +128,14 @@ wal_size_after:
   type: int
   sample: 0
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: success
   type: float
   sample: 0.06
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

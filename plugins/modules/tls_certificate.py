@@ -7,14 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tls_certificate
-short_description: Check whether the service can use its certificate and private key, and renew them if it cannot
+short_description: Check whether the service can use its certificate and private key, and renew them if necessary
 version_added: 0.2.0
 description:
   - Checks whether the certificate is valid now, whether the private key matches the certificate, and whether the
     service's user may read both files.
-  - If a check fails, the module sets the given permissions of the private key. If a check still fails, it runs
-    O(command), sets the permissions again and repeats the checks. If no check fails, the module changes nothing.
-  - If a check still fails at the end, the module does not fail. It returns RV(valid=false) and RV(problems).
+  - If a check fails, the module sets the owner, group and mode of the private key to the given values. If a check still
+    fails, the module runs O(command), sets these values again and repeats the checks. If no check fails, the module
+    changes nothing.
+  - If a check still fails at the end, the module does not fail, but returns RV(valid=false) and RV(problems).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -41,12 +42,12 @@ options:
     type: str
     default: ""
   command:
-    description: The command that renews the certificate, one item per argument. The command runs without a shell.
+    description: The command that renews the certificate, one item per argument. The command is run without a shell.
     type: list
     elements: str
     default: []
   timeout:
-    description: Time in seconds after which the command is killed.
+    description: Time limit for the command, in seconds. The command is killed if it exceeds this limit.
     type: float
     default: 120.0
   key_owner:
@@ -58,7 +59,7 @@ options:
     type: str
     default: ""
   key_mode:
-    description: The required octal mode of the private key, such as V(0640). The mode must not give any permission to
+    description: The required octal mode of the private key, such as V(0640). The mode must not grant permissions to
       others.
     type: str
     default: ""
@@ -107,18 +108,19 @@ not_after:
   type: str
   sample: "2026-05-31T00:00:00.000Z"
 repaired:
-  description: True if the permissions of the private key were changed. In check mode, true if a run would change them.
+  description: True if the owner, group or mode of the private key was changed. In check mode, true if a run would
+    change one of them.
   returned: success
   type: bool
   sample: false
 renewed:
-  description: True if the command changed the certificate or the private key. In check mode, true if a run would start
+  description: True if the command changed the certificate or the private key. In check mode, true if a run would run
     the command.
   returned: success
   type: bool
   sample: true
 command_rc:
-  description: Exit code of the command. Null if the command was not run, or was killed at its timeout.
+  description: Exit code of the command. Null if the command was not run, or was killed because it exceeded O(timeout).
   returned: success
   type: int
   sample: 0
@@ -128,14 +130,14 @@ output:
   type: str
   sample: "Congratulations, all renewals succeeded"
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: success
   type: float
   sample: 4.2
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
     - On success, C(problems) contains RV(problems) as translatable messages.
   returned: success, and failure
   type: dict

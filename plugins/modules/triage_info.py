@@ -10,15 +10,15 @@ module: triage_info
 short_description: Find out why the service is down, and save the evidence
 version_added: 0.1.0
 description:
-  - Collects in parallel all facts that a person would check during an outage. These are the process, the unit, the
+  - Collects in parallel the facts that a person would check during an outage. These are the process, the unit, the
     ports and their answers, the disk, the memory, the kernel's messages about low memory, the log file, the journal,
     the certificate, the database, core dumps, Node, and the names of the environment variables. Each of these parts has
     its own time limit. RV(parts) shows which parts could not be collected.
-  - Returns the causes in RV(findings), the most urgent first. A healthy host has no findings.
-  - With O(incident), the module saves the facts as the evidence bundle of that incident, in a folder that only its
-    owner can read. With O(run) as well, the module may also hold or release the service. See RV(hold).
-  - Passwords, tokens, keys and the values of the service's secret variables are removed from everything that the module
-    returns and saves.
+  - Returns the causes of the outage in RV(findings), the most urgent first. On a healthy host, RV(findings) is empty.
+  - With O(incident), the module saves the facts as the evidence bundle of this incident, in a folder that only its
+    owner can read. If O(run) is also set, the module can hold the service or release a hold. See RV(hold).
+  - Passwords, tokens, keys and the values of the service's secret variables are removed from all data that the module
+    returns or saves.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -26,7 +26,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: The bundle is not written. RV(bundle) is the path that the bundle would have.
+    details: The bundle is not written. RV(bundle) is the path to which a run would write the bundle.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
@@ -35,7 +35,7 @@ options:
       - Path of the database. A relative path is relative to O(service.app_dir). The same applies to O(tls_cert_path)
         and O(tls_key_path).
       - If the running process has a different database open, or the variable O(db_path_variable) contains a different
-        path, the module checks that database and reports the difference as a finding.
+        path, the module checks that other database and reports the difference as a finding.
     type: str
     default: backend/itsm.db
   db_path_variable:
@@ -65,9 +65,9 @@ options:
   health_path:
     description:
       - Path of the health request. If empty, no request is sent.
-      - If everything else is healthy, but the service refuses the request or answers with an HTML page, the module
-        considers this path wrong. A refusal is a status from 300 to 499, except 408 and 429. The finding is then
-        V(config_mismatch), and no rung is tried.
+      - If everything else is healthy, but the service rejects the request or answers with an HTML page, the module
+        treats this path as wrong. A request is rejected if the status is between 300 and 499, except 408 and 429. In
+        this case, the finding is V(config_mismatch), and no rung is tried.
     type: str
     default: ""
     version_added: 0.2.0
@@ -79,13 +79,13 @@ options:
     version_added: 0.2.0
   silent:
     description:
-      - Whether all earlier probes timed out. See RV(itsm_nexus.runbook.health_probe#module:silent). If true, the
-        service gets only 0.5 seconds for each answer.
+      - Whether all earlier probes timed out. See RV(itsm_nexus.runbook.health_probe#module:silent). If true, the module
+        waits only 0.5 seconds for each answer.
     type: bool
     default: false
     version_added: 0.2.0
   required_environment:
-    description: Variables that the service requires. The module reports those that are missing or empty.
+    description: Variables that the service requires. The module reports the variables that are missing or empty.
     type: list
     elements: str
     default: []
@@ -94,22 +94,22 @@ options:
     type: path
     default: /var/lib/itsm-runbook
   incident:
-    description: Id of the incident that the evidence belongs to. If empty, no evidence is saved.
+    description: Id of the incident for which to save the evidence. If empty, no evidence is saved.
     type: str
     default: ""
   evidence_limit:
-    description: Maximum size of the evidence of one incident in bytes, for all triage runs together.
+    description: Maximum size of the evidence of one incident in bytes. The limit applies to all triage runs together.
     type: int
     default: 20971520
   evidence_keep:
     description:
-      - Number of incidents, counted from the newest, whose evidence is kept. V(0) means that the number is not limited.
-      - The evidence of O(incident) and of the open incident is never removed. Files in these folders that the module
-        did not create are kept too.
+      - Number of newest incidents whose evidence is kept. V(0) means no limit.
+      - The evidence of O(incident) and of the open incident is never removed. Files that the module did not create are
+        also kept.
     type: int
     default: 50
   evidence_keep_days:
-    description: Number of days for which evidence is kept. V(0) means that the age is not limited.
+    description: Number of days for which evidence is kept. V(0) means no limit.
     type: float
     default: 365.0
   deadline:
@@ -122,15 +122,15 @@ options:
     default: 5.0
   database_timeout:
     description:
-      - Time limit in seconds for a second check of the database. The second check is made if the first check does not
-        finish within O(deadline).
+      - Time limit in seconds for a second check of the database, which is made if the first check does not finish
+        within O(deadline).
       - If the second check does not finish in time either, the finding is V(db_unchecked), and the service is not
-        started. If the disk of the database does not answer, there is no second check.
+        started. If the disk of the database does not respond, no second check is made.
     type: float
     default: 300.0
   window:
-    description: Length of the triage window, in seconds. It is counted back from the end of the unit or, if the unit
-      has not ended, from now. Older log lines are not read.
+    description: Length of the triage window, in seconds. The window ends when the unit ended or, if the unit has not
+      ended, now. Log lines from before the window are not read.
     type: int
     default: 600
   log_lines:
@@ -145,8 +145,9 @@ options:
     default: []
   settings:
     description:
-      - Invalid variables, as RV(itsm_nexus.runbook.service_preflight_info#module:problems) lists them. The finding
-        V(config_mismatch) reports them. The rungs that need these variables are in C(useless_rungs) of this finding.
+      - Invalid variables, as RV(itsm_nexus.runbook.service_preflight_info#module:problems) lists them. The module
+        reports these variables in the finding V(config_mismatch). C(useless_rungs) of this finding lists the rungs that
+        need these variables.
     type: list
     elements: dict
     default: []
@@ -172,7 +173,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: The causes found, the most urgent first.
+  description: The causes of the outage, the most urgent first.
   returned: always
   type: list
   elements: dict
@@ -185,25 +186,25 @@ findings:
         V(database_owner), V(unhandled_exception), V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
       type: str
     confidence:
-      description: Number from 0 to 1. A value of at least 0.5 means a likely cause. A lower value means only a hint.
+      description: Number from 0 to 1. If the value is at least 0.5, the cause is likely. A lower value is only a hint.
       type: float
     summary:
-      description: The cause in a sentence.
+      description: The cause in one sentence.
       type: str
     evidence:
       description: Texts that support the finding, each with C(source) and C(text).
       type: list
       elements: dict
     remedy:
-      description: Action to take now.
+      description: The action to take now.
       type: str
     prevention:
-      description: Action to prevent the cause from recurring.
+      description: The action that prevents the cause from recurring.
       type: str
     messages:
       description: >-
-        C(summary), C(remedy) and C(prevention) as translatable messages, each with the C(id) of its text in the message
-        catalogue and its C(values).
+        C(summary), C(remedy) and C(prevention) as translatable messages, each with the C(id) of the text in the message
+        catalogue and the C(values) to insert.
       type: dict
       version_added: 0.2.0
     blocks_start:
@@ -218,15 +219,15 @@ findings:
       elements: str
     details:
       description:
-        - Input for the remedy, by cause. For a cause that is not listed here, this is empty.
+        - Input for the remedy, by cause. For causes that are not listed here, C(details) is empty.
         - >-
-          V(disk_full): C(mounts), each with C(mount), C(path), C(what) (V(bytes), V(inodes)), C(wanted) (number of
+          V(disk_full): C(mounts), each with C(mount), C(path), C(what) (V(bytes), V(inodes)), C(wanted) (the number of
           bytes or inodes to free), C(available), C(size), C(inodes_available), C(inodes).
         - >-
           V(port_conflict): C(processes), each with C(port), C(pid) (V(null) if it is not visible),
           C(start_ticks), C(user), C(command), C(exe), C(ours).
         - >-
-          V(db_locked): C(holders), the processes whose lock blocks the service, each with C(pid), C(start_ticks),
+          V(db_locked): C(holders) (the processes whose lock blocks the service), each with C(pid), C(start_ticks),
           C(user), C(command), C(exe), C(role), C(ours).
         - >-
           V(tls_expired): C(reason) (V(missing), V(unreadable), V(key_missing), V(key_unreadable), V(key_mismatch),
@@ -234,30 +235,30 @@ findings:
         - >-
           V(oom_kill), V(heap_oom): C(measured) (C(total), C(available), C(swap_free), C(memory_max), C(peak), C(heap)
           in bytes, C(max_old_space_size) in MiB) and C(proposal) (C(memory_max) in bytes, C(max_old_space_size) in
-          MiB), each V(null) if it is unknown or if there is no proposal.
+          MiB), each V(null) if it is unknown or no value is proposed.
         - >-
-          V(modules_broken): C(packages), the known names of broken packages, and C(reason) (V(missing), V(unloadable),
-          V(invalid), V(not loaded), V(repaired)).
-        - "V(migration_pending): the C(pending) migrations, and C(lock_held), true if a lock was left behind."
+          V(modules_broken): C(packages) (the names of the broken packages, if they are known) and C(reason)
+          (V(missing), V(unloadable), V(invalid), V(not loaded), V(repaired)).
+        - "V(migration_pending): the C(pending) migrations, and C(lock_held) (true if a lock was left behind)."
         - >-
-          V(unhandled_exception), V(syntax_error), V(crash_loop): C(falls) (number of failures since the service last
-          served) and C(exception) (the text of the exception). V(unhandled_exception) and V(syntax_error) also have
-          C(file) and C(line), or V(null) if the log does not name them.
+          V(unhandled_exception), V(syntax_error), V(crash_loop): C(falls) (the number of failures since the service
+          last served requests) and C(exception) (the text of the exception). V(unhandled_exception) and V(syntax_error)
+          also have C(file) and C(line), or V(null) if the log does not name them.
         - "V(unit_masked), V(unit_invalid): the C(variable) that names the unit, and its C(load_state)."
         - "V(environment_missing): the C(variable) that names the environment file, and the C(paths) that do not exist."
         - >-
           V(exec_failed): C(status) (an exit code of systemd.exec(5)), the unit's C(program), and the C(reason).
         - >-
-          V(database_owner): the C(user) of the service, the C(database), C(files) (its files that belong to another
-          user), C(denied) (paths that the service's user may not use), and C(others) (the folder or other entries in
-          it, if they belong to another user).
+          V(database_owner): the C(user) of the service, the C(database), C(files) (the files of the database that
+          another user owns), C(denied) (paths that the service's user may not use), and C(others) (the folder, or other
+          entries in the folder, that another user owns).
         - "V(config_mismatch): C(items), each with C(what), C(configured), C(effective)."
         - >-
-          V(stopped): C(by_operator), true if a person stopped the service (V(null) if unknown), and C(at).
+          V(stopped): C(by_operator) (true if a person stopped the service, V(null) if this is unknown), and C(at).
         - "V(start_held): C(incident) and C(at) of the hold."
       type: dict
     explained_by:
-      description: The cause that led to this one, or V(null) if there is none.
+      description: The other cause that led to this cause, or V(null) if there is none.
       type: str
     past:
       description: True if the cause no longer exists. Such a cause is listed after all current causes.
@@ -290,13 +291,13 @@ findings:
       explained_by: null
       past: false
 blocks_start:
-  description: True if the service must not be started because of a finding.
+  description: True if a finding means that the service must not be started.
   returned: always
   type: bool
 facts:
   description:
     - All collected facts, by part. A part that could not be collected has only C(error).
-    - An unknown value is V(null), which is neither V(true) nor V(false).
+    - An unknown value is V(null), not V(false).
   returned: always
   type: dict
   contains:
@@ -314,13 +315,13 @@ facts:
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
         C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
         C(more_groups) (true if the unit adds groups), C(confined) (true if the unit has its own root folder or its own
-        user), C(needed_folder), C(environment_files) (the files that a start needs), C(load_error), and the times
-        C(active_enter_at), C(active_exit_at), C(inactive_enter_at), C(started_at), C(exited_at).
+        user), C(needed_folder), C(environment_files) (the files that the unit needs to start), C(load_error), and the
+        times C(active_enter_at), C(active_exit_at), C(inactive_enter_at), C(started_at), C(exited_at).
       type: dict
     ports:
       description: >-
-        The listening sockets on the configured ports, and those of the service. Each has C(port), C(address) and
-        C(owners). An owner has C(pid), C(start_ticks), C(command), C(exe), C(user), C(ours).
+        The listening sockets on the configured ports, and the listening sockets of the service. Each has C(port),
+        C(address) and C(owners). An owner has C(pid), C(start_ticks), C(command), C(exe), C(user), C(ours).
       type: list
       elements: dict
     answer:
@@ -338,8 +339,8 @@ facts:
       elements: dict
     disk:
       description: >-
-        The file systems of the application, the database, the log, the state folder and temporary files, each with
-        C(use), C(path), C(mount), C(device), C(type), C(size), C(available), C(used_percent), C(inodes),
+        The file systems that contain the application, the database, the log, the state folder and the temporary files,
+        each with C(use), C(path), C(mount), C(device), C(type), C(size), C(available), C(used_percent), C(inodes),
         C(inodes_available), C(read_only).
       type: list
       elements: dict
@@ -357,10 +358,9 @@ facts:
       description: >-
         The log file with C(path), C(size), C(written_at), C(lines) (only the last O(log_lines) lines), C(exceptions),
         C(signatures) by name (each with C(count), C(text), C(at)) and C(last_success_at). C(exceptions) and
-        C(signatures) may also be from earlier lines. An exception has C(message), C(stack), C(fatal), C(last),
-        C(at), C(place) (C(file), C(line)), C(compiling) (true if Node was parsing a file), C(times) (number of
-        occurrences in the log), C(changed_at) (when its file was last changed) and C(parses) (true if Node can parse
-        that file now).
+        C(signatures) may also come from earlier lines. An exception has C(message), C(stack), C(fatal), C(last), C(at),
+        C(place) (C(file), C(line)), C(compiling) (true if Node was parsing a file), C(times) (number of occurrences in
+        the log), C(changed_at) (when its file was last changed) and C(parses) (true if Node can parse that file now).
       type: dict
     journal:
       description: >-
@@ -377,49 +377,49 @@ facts:
       type: dict
     database:
       description: >-
-        The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, plus C(path), C(source) (where that
-        path was found, for example C(open in the running process)) and C(configured) (the path in O(db_path)). Each of
-        the C(holders) has C(pid), C(start_ticks), C(role), C(command), C(exe), C(user), C(ours),
-        C(files), and, if it is not the service, C(blocks_for) (for how many seconds it blocked all writes during the
+        The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, plus C(path), C(source) (where the
+        module found this path, for example C(open in the running process)) and C(configured) (the path in O(db_path)).
+        Each item of C(holders) has C(pid), C(start_ticks), C(role), C(command), C(exe), C(user), C(ours), C(files),
+        and, if it is not the service, C(blocks_for) (the number of seconds for which it blocked all writes during the
         check, or V(null) if it released its lock).
       type: dict
     migrations:
       description: >-
         C(completed) and C(pending) migrations, C(batch), C(lock_held), C(lock_stale) (true if the lock is taken, but no
-        running process can be migrating), C(migrators) (C(pid), C(start_ticks), C(command), C(user)),
+        running process can be applying migrations), C(migrators) (C(pid), C(start_ticks), C(command), C(user)),
         C(error).
       type: dict
     dependencies:
       description: >-
         C(ok), the names of the packages that are C(missing), C(invalid) (their version or content differs from the lock
-        file) or C(unloadable) (Node cannot load them), and the C(reasons) as text. If the files were not enough to
-        decide this, C(npm ls) was run, and C(npm_ls) has its C(ok), C(problems) and C(error).
+        file) or C(unloadable) (Node cannot load them), and the C(reasons) as text. If the files did not contain enough
+        information, the module ran C(npm ls), and C(npm_ls) contains C(ok), C(problems) and C(error).
       type: dict
     node:
       description: >-
         C(path), C(version), the required C(engines), C(engines_ok), C(script), C(script_exists), C(modules_exist), and
-        C(dependencies) (their number).
+        C(dependencies) (the number of dependencies).
       type: dict
     environment:
       description: >-
-        C(names) (of the service's variables), C(sources) (where the variables are set), C(required_missing) (required
-        variables that are missing), C(database_path), C(database_path_source), the C(certificate) and the C(key) that
-        the variables name (C(path), C(source)), C(max_old_space_size) in MiB, C(problems).
+        C(names) (the names of the service's variables), C(sources) (where the variables are set), C(required_missing)
+        (required variables that are missing), C(database_path), C(database_path_source), the C(certificate) and the
+        C(key) that the variables name (C(path), C(source)), C(max_old_space_size) in MiB, C(problems).
       type: dict
     start:
       description: >-
-        The current state of what a start needs. C(environment_files) lists files with C(path) and C(exists). C(program)
-        and C(folder) are the program of the unit and its working folder. C(program_fault), C(folder_fault),
-        C(user_fault) and C(group_fault) are the reasons why the program, folder, user or group cannot be used.
-        C(messages) contains these four reasons as translatable messages. C(changed_at) is the time when the unit, its
-        program or its environment files were last changed.
+        The current state of everything that the service needs to start. C(environment_files) lists files with C(path)
+        and C(exists). C(program) and C(folder) are the program and the working folder of the unit. C(program_fault),
+        C(folder_fault), C(user_fault) and C(group_fault) are the reasons why the program, folder, user or group cannot
+        be used. C(messages) contains these four reasons as translatable messages. C(changed_at) is the time when the
+        unit, its program or its environment files were last changed.
       type: dict
     ownership:
       description: >-
         The owners of the C(database), its C(-wal) and C(-shm) files, and their C(folder). C(denied) lists paths that
         the C(user) of the service may not use, each with C(path), C(owner), C(group) and C(mode). C(foreign) lists the
-        database files that belong to another user, and C(others) the other entries of the folder that belong to another
-        user. C(read_only) is true if the file system is read-only.
+        database files that another user owns, and C(others) the other entries of the folder that another user owns.
+        C(read_only) is true if the file system is read-only.
       type: dict
     settings:
       description: The variables of O(settings), each with C(variable), C(value), C(message), C(messages).
@@ -428,15 +428,15 @@ facts:
     paths:
       description: >-
         The configured and the effective paths, each with C(what) (V(database), V(log), V(working directory)),
-        C(configured), C(effective), C(source) (of the effective path), and C(same) (true if the two paths are the
-        same).
+        C(configured), C(effective), C(source) (of the effective path), and C(same) (true if both paths are the same).
       type: list
       elements: dict
     hold:
       description: >-
-        C(held) (the current hold with C(incident), C(cause), C(reason), C(at)), C(kept_by) (why the hold cannot be
-        released, also in C(messages)), C(rows_missing), C(rows_collapsed), C(replaced) (see RV(database_replaced)),
-        C(may_be_another) (true if the database was not found at first, and this one was not recognized), C(created_at).
+        C(held) (the current hold with C(incident), C(cause), C(reason), C(at)), C(kept_by) (the reason why the hold
+        cannot be released, also in C(messages)), C(rows_missing), C(rows_collapsed), C(replaced) (see
+        RV(database_replaced)), C(may_be_another) (true if the database was not found at first, and the current database
+        was not recognized), C(created_at).
       type: dict
     cores:
       description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).
@@ -449,8 +449,8 @@ facts:
       type: dict
     window:
       description: >-
-        The period of the logs that were read (C(since), C(until)), and C(booted_at), the time when the host or its
-        container was started.
+        The period of the logs that were read (C(since), C(until)), and C(booted_at) (the time when the host or its
+        container was started).
       type: dict
 bundle:
   description: The folder with the evidence, or V(null) if O(incident) is empty.
@@ -458,17 +458,17 @@ bundle:
   type: str
   sample: /var/lib/itsm-runbook/evidence/INC-20260302T010203Z-1f3a
 warnings:
-  description: Why the evidence could not be saved in its usual folder, and the path it was saved to.
+  description: Why the evidence could not be saved in its usual folder, and the path to which it was saved instead.
   returned: when there are any
   type: list
   elements: str
 parts:
-  description: For each part, its duration in seconds, V(timed out), or its error.
+  description: For each part, its duration in seconds, V(timed out), or the error.
   returned: always
   type: dict
   sample: {unit: 0.02, log: 0.01, "disk:log": timed out}
 signs:
-  description: Times at which the service was still healthy (V(good)) or had already failed (V(bad)).
+  description: Times when the service was still healthy (V(good)) or had already failed (V(bad)).
   returned: always
   type: list
   elements: dict
@@ -477,11 +477,11 @@ signs:
       kind: bad
       source: "unit itsm-system: main process ended"
 row_counts:
-  description: Number of rows in each table. A table that could not be counted is left out.
+  description: Number of rows in each table. Tables whose rows could not be counted are omitted.
   returned: always
   type: dict
 data_loss_suspected:
-  description: True if the database shows signs that rows are lost.
+  description: True if there are signs of lost rows in the database.
   returned: always
   type: bool
 rows_before:
@@ -490,48 +490,49 @@ rows_before:
   type: dict
   version_added: 0.2.0
 rows_missing:
-  description: Tables with fewer rows than in the last good count, each with the row counts before and now.
+  description: Tables that have fewer rows than the last good row counts, each with the earlier and the current number
+    of rows.
   returned: always
   type: dict
   version_added: 0.2.0
   sample: {"users": [102, 0]}
 rows_collapsed:
-  description: True if a table, or more than half of all rows, is missing compared with the last good count.
+  description: True if a table or more than half of all rows is missing, compared with the last good row counts.
   returned: always
   type: bool
   version_added: 0.2.0
 created_before:
   description:
-    - The time when the database with RV(rows_before) was created. This is the time when knex applied its first
-      migration. An empty string if this time is unknown.
+    - The time when the database with RV(rows_before) was created, which is when knex applied the first migration. Empty
+      if this time is unknown.
   returned: always
   type: str
   version_added: 0.2.0
 database_replaced:
   description:
-    - True if the database was created later than RV(created_before), and is therefore another database. For example,
-      the file was deleted, and the service created a new one at its next start.
+    - True if the database was created later than RV(created_before) and is therefore another database. For example, the
+      file was deleted, and the service created a new file at its next start.
     - V(null) if the creation time of the database is unknown.
   returned: always
   type: bool
   version_added: 0.2.0
 only_copy:
   description:
-    - True if a process of the service has the database open although the file was deleted. If this process is stopped,
-      the only copy is lost.
+    - True if the database file was deleted but a process of the service still has it open. If this process ends, the
+      only copy is lost.
   returned: always
   type: bool
   version_added: 0.2.0
 hold:
   description:
     - The current hold, as M(itsm_nexus.runbook.service_hold) returns it, or V(null) if there is none.
-    - With O(run) and O(incident), a finding that blocks the start sets the hold. The hold is released if a check shows
-      that the database is sound and no rows are missing.
+    - With O(run) and O(incident), the module sets a hold if a finding blocks the start. The module releases the hold if
+      a check shows that the database is sound and that no rows are missing.
   returned: always
   type: dict
   version_added: 0.2.0
 released:
-  description: True if this triage released a hold. Without O(run) and O(incident), this is always false.
+  description: True if this triage released a hold. Always false without O(run) and O(incident).
   returned: always
   type: bool
   version_added: 0.2.0
@@ -542,8 +543,8 @@ data:
   version_added: 0.2.0
 data_evidence:
   description:
-    - The copy of the files of a database in doubt. C(path) is the folder of the copy. C(not_copied) is the reason if
-      there is no copy.
+    - The copy of the database files, which is made if the database is in doubt. C(path) is the folder of the copy. If
+      no copy was made, C(not_copied) is the reason.
     - V(null) if the database is not in doubt.
   returned: always
   type: dict
@@ -554,8 +555,8 @@ duration:
   type: float
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

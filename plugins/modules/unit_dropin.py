@@ -10,11 +10,11 @@ module: unit_dropin
 short_description: Set a memory limit, a heap size or environment variables for the service's unit
 version_added: 0.2.0
 description:
-  - Writes a drop-in with its own name for a systemd unit, reloads systemd, and checks that the settings apply to the
-    unit. If another drop-in or the unit's command overrides a setting, the module fails and names that setting.
+  - Writes a drop-in for a systemd unit, reloads systemd, and checks that the settings apply to the unit. If another
+    drop-in or the unit's command overrides a setting, the module fails, and the message names this setting.
   - The service is not restarted. The settings apply from its next start.
-  - With O(until), a timer removes the drop-in at that time. If the service is running at that time, the timer restarts
-    the service, so that the earlier settings apply again. The timer survives a reboot.
+  - With O(until), a timer removes the drop-in at the given time. If the service is then running, the timer restarts the
+    service, so that the previous settings apply again. The timer survives a reboot.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -27,7 +27,7 @@ attributes:
     support: full
 options:
   unit:
-    description: The service's unit.
+    description: The service's systemd unit.
     type: str
     required: true
   name:
@@ -40,13 +40,13 @@ options:
     choices: [present, absent]
     default: present
   memory_max:
-    description: The unit's C(MemoryMax=) in bytes. If V(0), a value that is already in the drop-in is kept.
+    description: The unit's C(MemoryMax=) in bytes. If V(0), an existing value in the drop-in is kept.
     type: int
     default: 0
   max_old_space_size:
     description:
-      - Size of the old space in V8's heap, in MiB. If V(0), a value that is already in the drop-in is kept. The size is
-        passed in E(NODE_OPTIONS), together with the other options that the unit sets there.
+      - Size of the old space in V8's heap, in MiB. If V(0), an existing value in the drop-in is kept. The size is
+        passed in E(NODE_OPTIONS), together with the other options that the unit sets in this variable.
     type: int
     default: 0
   environment:
@@ -89,7 +89,7 @@ files:
   elements: str
   sample: [/etc/systemd/system/itsm-system.service.d/90-itsm-nexus-memory.conf]
 memory_max:
-  description: The unit's C(MemoryMax) in bytes, or null if there is no limit. In check mode, the value before a run.
+  description: The unit's C(MemoryMax) in bytes, or null if there is no limit. In check mode, the current value.
   returned: success
   type: int
   sample: 1073741824
@@ -104,14 +104,14 @@ until:
   type: str
   sample: "2026-03-02T05:00:00.000Z"
 duration:
-  description: Duration of the module's work on the host, in seconds.
+  description: Time that the module took on the host, in seconds.
   returned: success
   type: float
   sample: 0.4
 messages:
   description:
-    - Why the module failed, as a translatable message. C(msg) has the C(id) of its text in the message catalogue
-      and the C(values) for that text.
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
   returned: failure
   type: dict
   version_added: 0.2.0

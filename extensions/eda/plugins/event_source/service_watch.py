@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Event source of ansible-rulebook: watches the service with the same checks as outage_detect.yml."""
+"""Event source for ansible-rulebook that watches the service with the same checks as outage_detect.yml."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ DOCUMENTATION = r"""
 short_description: Watch the service and report each outage once
 description:
   - Probes the service every few seconds and counts consecutive failures. Sends an event only if an action is needed,
-    not for each answer.
-  - C(event.outage.act) is the action. V(triage) is sent after O(warning_after) consecutive failures. V(recover) is sent
-    after O(critical_after) consecutive failures, or as soon as a probe fails and the process is gone. V(restored) is
-    sent after O(restored_after) consecutive healthy answers. During an outage, no event is repeated unless
-    O(again_after) is set.
+    not for every answer.
+  - C(event.outage.act) is the action. It is V(triage) after O(warning_after) consecutive failures, and V(recover) after
+    O(critical_after) consecutive failures, or as soon as a probe fails and the process is gone. It is V(restored) after
+    O(restored_after) consecutive healthy answers. During an outage, no event is repeated unless O(again_after) is set.
   - C(event.outage) also has C(host), C(severity), C(consecutive_failures), C(process), C(summary) and
-    C(first_failure_at). C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to that host.
+    C(first_failure_at). C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to this host.
 options:
   targets:
     description:
@@ -33,12 +32,14 @@ options:
       - C(endpoints) is a list of dictionaries with C(name), C(url), and optionally C(required), C(validate_certs) and
         C(ca_path), as for the C(health_probe) module.
       - C(process) describes the process of the service, with C(manager), C(unit), C(app_dir), C(command), C(user),
-        C(pid_file) and C(ports). With C(process), the watch also checks if the process is gone.
-      - C(state_dir) is the state folder on the host. With C(state_dir), no event is sent during a maintenance window.
-      - C(over) is the prefix for commands that run on the host, for example V([ssh, -o, BatchMode=yes, HOST]). With
-        C(over), C(process.manager) must be V(systemd). Without C(over), the watch checks its own machine.
-      - C(as_root) is the prefix for the only command that needs root on the host, for example V([sudo, -n]). This
-        command is C(cat -- STATE_DIR/maintenance.json).
+        C(pid_file) and C(ports). If C(process) is set, the watch also checks whether the process is gone.
+      - C(state_dir) is the state folder on the host. If C(state_dir) is set, no event is sent during a maintenance
+        window.
+      - C(over) is the command prefix for running commands on the host, for example V([ssh, -o, BatchMode=yes, HOST]).
+        If C(over) is set, C(process.manager) must be V(systemd). If C(over) is not set, the watch checks its own
+        machine.
+      - C(as_root) is the command prefix for the only command that needs root on the host, for example V([sudo, -n]).
+        This command is C(cat -- STATE_DIR/maintenance.json).
     type: list
     elements: dict
     required: true
@@ -47,7 +48,7 @@ options:
     type: float
     default: 2
   timeout:
-    description: Timeout of one request, in seconds.
+    description: Time limit for each request, in seconds.
     type: float
     default: 5
   ok_statuses:
@@ -56,11 +57,11 @@ options:
     elements: str
     default: [ok]
   warning_after:
-    description: Number of consecutive failures that start a triage.
+    description: Number of consecutive failures after which a triage is started.
     type: int
     default: 3
   critical_after:
-    description: Number of consecutive failures that start a recovery.
+    description: Number of consecutive failures after which a recovery is started.
     type: int
     default: 5
   restored_after:
@@ -69,8 +70,8 @@ options:
     default: 5
   again_after:
     description:
-      - Time in seconds after which the recovery event is sent again if the outage continues. V(0) sends the event only
-        once.
+      - Time in seconds after which the recovery event is sent again if the outage continues. If V(0), the event is sent
+        only once.
     type: float
     default: 0
 """
