@@ -93,9 +93,9 @@ EXAMPLES = r"""
         state_dir: /var/lib/itsm-runbook
 """
 
-# ansible-rulebook runs this file by its path, so Python does not find the package `ansible_collections`, which contains
-# this file as <namespace>/<name>/extensions/eda/plugins/event_source/<this file>. The path is not resolved, because a
-# checkout is reached through a link.
+# ansible-rulebook runs this file by its path, so Python does not find the package `ansible_collections`. In this
+# package, the path of this file is <namespace>/<name>/extensions/eda/plugins/event_source/<this file>. The path is not
+# resolved, because a symbolic link may lead to a checkout.
 sys.path.append(str(Path(__file__).absolute().parents[7]))
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import service_watch
@@ -105,7 +105,7 @@ _OTHERS = {"targets", "interval", "timeout", "ok_statuses"}
 
 
 async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
-    """Watch all targets in parallel until cancelled. Raises WatchError if a parameter is invalid."""
+    """Watch all targets in parallel until the task is cancelled. Raises WatchError if a parameter is invalid."""
     for name in args:
         if name not in _OTHERS and name not in _THRESHOLDS:
             raise service_watch.WatchError(
