@@ -11,10 +11,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module of this name. An unreachable host is a result, not a failure."""
+    """Runs the module of the same name. An unreachable host is returned as a result, not as a failure."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result. A disk that does not answer has the same result as an unreachable host."""
+        """Return the module's result. If a disk does not respond, the result is the same as for an unreachable host."""
         result = super().run(tmp, task_vars)
         return unreachable.look(quoted(result.get("msg"))) if unreachable.silent(result) else result
 

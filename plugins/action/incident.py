@@ -10,12 +10,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module of this name, unless the health probe has already opened the incident."""
+    """Runs the module of the same name, unless the health probe has already opened the incident."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result, or the value of the "opened" option if the task sets it."""
         opened = self._task.args.get("opened")
         if not opened or self._task.args.get("state") != "open":
             return super().run(tmp, task_vars)
-        # Other code recognizes the result of a module by its key `invocation`.
+        # Other code recognizes the result of a module by the key `invocation`.
         return {**opened, "invocation": {}}

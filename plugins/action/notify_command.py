@@ -12,7 +12,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 class ActionModule(notification_action.Telling):
     """Runs a command on the controller. See the module of the same name for documentation."""
 
-    # Additional time in seconds to wait for an attempt, so that transports.command can kill the command at its timeout.
+    # Additional time in seconds for each attempt, so that transports.command can still kill the command at its time
+    # limit.
     _grace = 5.0
     options: ClassVar[Mapping[str, Any]] = {
         "argv": {"type": "list", "elements": "str", "required": True},

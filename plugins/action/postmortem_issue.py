@@ -19,12 +19,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
     transports,
 )
 
-# Maximum time in seconds that a host's clock may be ahead. If it is further ahead, the incident's issue is not found.
+# Maximum number of seconds by which a host's clock may be fast. If it is faster, the incident's issue is not found.
 _CLOCK_SKEW = 86400.0
 
 
 def _earlier(instant: str) -> str:
-    """Return a time minus the tolerance for wrong clocks. Raises ValueError if the time is invalid."""
+    """Return a time minus the tolerance for fast clocks. Raises ValueError if the time is invalid."""
     return timestamps.iso(timestamps.epoch(instant) - _CLOCK_SKEW)
 
 

@@ -41,7 +41,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 try:
     from ansible.plugins.callback import CallbackBase
-# If this import error were raised, the run would end. A callback class with another base only causes a warning.
+# An import error would end the run. A callback class with a different base class only causes a warning.
 except ImportError:
     CallbackBase = object
 
@@ -49,7 +49,7 @@ _Method = TypeVar("_Method", bound=Callable[..., None])
 
 
 def _guarded(method: _Method) -> _Method:
-    """Return a wrapper of a method. The wrapper disables the callback at the first error."""
+    """Wrap a method so that its first error disables the callback."""
 
     @functools.wraps(method)
     def guarded(self: CallbackModule, *args: Any) -> None:
@@ -81,7 +81,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if not self.get_option("enabled"):
             self.disabled = True
         elif self._packer is None:
-            # Import this module inside the guard, because it uses private names of ansible-core, which may change.
+            # Import this module inside the guarded method, because it uses private names of ansible-core, which can
+            # change.
             from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_prefetch  # noqa: PLC0415
 
             self._packer, self._probe = module_prefetch.Packer(), module_prefetch.FIRST
@@ -99,7 +100,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
         module = _own_module(task_result.host_and_task(result)[1])
-        # Read the fields of a result only if they are needed, because ansible-core copies the result for each read.
+        # Read the fields of a result only if they are needed, because ansible-core copies the result each time.
         if module and module == self._probe:
             self._packer.ended(module, task_result.fields_of(result))
 

@@ -98,10 +98,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
-# Maximum delay in seconds before the events of started and successful tasks are written together.
+# Events of started and successful tasks are collected for at most this number of seconds and then written together.
 _TOGETHER = 0.2
 
-# Actions that wait for input from a person. A progress line would disturb that person.
+# Actions that wait for a person's input. A progress line would disturb this input.
 _ASKING = ("ansible.builtin.pause", "pause")
 
 # Modules that read the timeline of the current run.
@@ -109,18 +109,18 @@ _READING = ("postmortem_render",)
 
 
 def _guarded(method: _Method) -> _Method:
-    """Return a wrapper of a method. The wrapper turns errors into warnings, and handles one event at a time."""
+    """Wrap a method so that errors become warnings and only one event is handled at a time."""
 
     @functools.wraps(method)
     def guarded(self: CallbackModule, *args: Any, **kwargs: Any) -> None:
-        # Retries are reported by another thread.
+        # Another thread reports retries.
         with self.lock:
             try:
                 method(self, *args, **kwargs)
             # Catch every error, because a fault in this callback must not end the recovery.
             except Exception as error:
                 place = traceback.extract_tb(error.__traceback__)[-1]
-                # Show the text of an OSError only. The text of other errors may quote a result.
+                # Show only the text of an OSError, because the text of other errors may quote a result.
                 reason = str(error) if isinstance(error, OSError) else error.__class__.__name__
                 where = f"{method.__name__} failed in {place.name}, line {place.lineno}"
                 self._display.warning(f"The postmortem is incomplete: {where}: {reason}")
@@ -172,13 +172,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._record(kind="play_start", name=kinds.static(source.get("name") if isinstance(source, dict) else None))
         self._tasks = {}
 
-    # A large run has thousands of these events. The following methods only store them for later processing.
+    # A large run has thousands of these events, so the following methods only store them for later processing.
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         now = time.monotonic()
         self._burst.add((self._began, now, host, task), now)
         if allowlist.own_module(task_result.action_of(task)) in _READING:
-            # The module has not been started yet, so the stored events can still be written before it reads the
+            # The module has not started yet, so the stored events can still be written before the module reads the
             # timeline.
             self._catch_up()
 
@@ -255,7 +255,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         return self._known(task), self._watch.ended((host, str(task._uuid)), now)
 
     def _known(self, task: Any) -> task_result.Task:
-        """Return the data of a task that is the same on every host. Each use of a role has its own tasks."""
+        """Return the data of a task that is the same on every host. Each use of a role has separate tasks."""
         key = (str(task._uuid), id(task._parent))
         known = self._tasks.get(key)
         if known is None:
@@ -268,7 +268,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._write()
 
     def _settle(self) -> None:
-        """Turn the stored events into entries of the timeline."""
+        """Convert the stored events to timeline entries."""
         apart = time.time() - time.monotonic()
         for handle, steady, *arrived in self._burst.take():
             handle(task_progress.Moment(steady + apart, steady), *arrived)

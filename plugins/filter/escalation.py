@@ -20,10 +20,10 @@ def _body(message: Dict[str, Any], shape: str) -> Dict[str, Any]:
 
 
 def _readable(value: Any) -> Any:
-    """Return a copy of plain data, with UNREADABLE for each value that cannot be evaluated.
+    """Return a copy of plain data, with UNREADABLE in place of each value that cannot be evaluated.
 
-    ansible-core 2.19 and later evaluate the parts of a variable only when they are read. If that fails, Ansible shows
-    the error together with source lines, which may contain secrets.
+    ansible-core 2.19 and later evaluate each part of a variable only when it is read. If the evaluation fails, Ansible
+    shows the error together with source lines, which may contain secrets.
     """
     if isinstance(value, Undefined):
         return late_import.module("_notify.contacts").UNREADABLE
@@ -56,7 +56,7 @@ class FilterModule:
     """Filters of the escalation role for rules, contacts and texts. A YAML file documents each filter."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
-        """Return the filters by their names."""
+        """Return the filters by name."""
         return {
             "escalation_body": _body,
             "escalation_facts": late_import.function("_notify.content", "facts"),

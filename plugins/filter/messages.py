@@ -45,5 +45,5 @@ class FilterModule:
     """Filters that make messages (an id and values) and return their text. A YAML file documents each filter."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
-        """Return the filters by their names."""
+        """Return the filters by name."""
         return {"message": _message, "message_each": _each, "message_text": _text}

@@ -26,8 +26,8 @@ def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
 def whole(hosts: Any) -> Any:
     """Return the hosts of a play unchanged. Raise AnsibleFilterError if options leave out tasks of the play.
 
-    Use this filter in the "hosts" keyword, because Ansible always evaluates this keyword. A task for this check could
-    be skipped by tags.
+    Use this filter in the "hosts" keyword, because Ansible always evaluates this keyword. Tags could skip a task that
+    makes this check.
     """
     reason = recovery_settings.partial(context.CLIARGS)
     if reason:
@@ -38,8 +38,8 @@ def whole(hosts: Any) -> Any:
 def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
     """Return the hosts of a play unchanged.
 
-    If wanted is true and --limit is not the name of one of these hosts, raise AnsibleFilterError. A group name, for
-    example, would start the play on each host of the group.
+    If wanted is true and --limit is not the name of one of these hosts, raise AnsibleFilterError. With the name of a
+    group, for example, the play would run on every host of the group.
     """
     members = lookup_loader.get("ansible.builtin.inventory_hostnames").run([hosts], variables={"groups": groups})
     limit = context.CLIARGS.get("subset")
@@ -56,7 +56,7 @@ class FilterModule:
     """
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
-        """Return the filters by their names. Their code is imported late, to start the first task sooner."""
+        """Return the filters by name. Their code is imported late, so that the first task starts sooner."""
         return {
             "recovery_closed_outcome": function("_policy.outcome", "of_closed_incident"),
             "recovery_course": function("_policy.verdict", "course"),

@@ -24,7 +24,7 @@ class FilterModule:
     """Filters of the remediation role. A YAML file documents each filter."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
-        """Return the filters by their names."""
+        """Return the filters by name."""
         return {
             "remediation_problems": _problems,
             "remediation_summaries": _remediation("summaries"),

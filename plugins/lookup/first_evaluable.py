@@ -44,10 +44,10 @@ _NO_VALUE = object()
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
-    """Evaluates variables until one of them has a value."""
+    """Evaluates variables in order until one of them can be evaluated."""
 
     def run(self, terms: Sequence[str], variables: Optional[Mapping[str, Any]] = None, **kwargs: Any) -> List[Any]:
-        """Return the value of the first variable that can be evaluated. Raises AnsibleLookupError if none can be."""
+        """Return the value of the first variable that can be evaluated. Raises AnsibleLookupError if there is none."""
         self.set_options(var_options=variables, direct=kwargs)
         values = (self._value(name, variables or {}) for name in terms)
         found = next((value for value in values if value is not _NO_VALUE), _NO_VALUE)
@@ -58,6 +58,6 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _value(self, name: str, variables: Mapping[str, Any]) -> Any:
         try:
             return self._templar.template(variables[name])
-        # A filter may raise any exception if a setting has the wrong type.
+        # If a setting has the wrong type, a filter can raise any exception.
         except Exception:
             return _NO_VALUE

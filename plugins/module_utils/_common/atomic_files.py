@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write files so that a power cut leaves either the old or the new content, and remove folders safely."""
+"""Write files so that after a power failure they have either the old or the new content, and remove folders safely."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEEPEST = 200
 
 
 def fsync_folder(path: str) -> None:
-    """Flush a folder's entries to disk, so that a file created or renamed in it survives a power cut."""
+    """Flush a folder's entries to disk, so that files created or renamed in the folder survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -29,7 +29,7 @@ def fsync_folder(path: str) -> None:
 def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
     """Remove a folder and its content. Raises OSError if an entry cannot be removed.
 
-    parent: descriptor of the folder that a relative path is relative to.
+    parent: descriptor of the folder to which a relative path refers.
 
     The folder's owner may replace entries at any time, so links are not followed and FIFOs are not opened.
     """
@@ -59,7 +59,7 @@ def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -
 
 
 def discard_tree(path: str) -> None:
-    """Remove a folder and its content as far as possible. See remove_tree."""
+    """Remove a folder and as much of its content as possible. See remove_tree."""
     with contextlib.suppress(OSError):
         remove_tree(path)
 
@@ -67,7 +67,7 @@ def discard_tree(path: str) -> None:
 def private_folder(path: str) -> None:
     """Create a folder with mode 0700, and its missing parents. Raises OSError.
 
-    New parents get at most mode 0755, so that other users cannot write to them even if an init script sets umask 0.
+    New parents get at most mode 0755, so that other users cannot write to them even if an init script has set umask 0.
     """
     _folder(os.path.abspath(path), 0o700)
 

@@ -27,7 +27,7 @@ class CommandError(MessageError):
 
 
 class Completed(NamedTuple):
-    """The result of a command. rc is None if it was killed at its deadline. duration is in seconds."""
+    """The result of a command. rc is None if the command was killed at its deadline. duration is in seconds."""
 
     argv: Sequence[str]
     rc: Optional[int]
@@ -46,7 +46,7 @@ class Completed(NamedTuple):
         return self.rc is None
 
 
-# Output of up to this number of bytes is kept in full. The middle of much longer output is left out.
+# Output of up to this number of bytes is kept in full. In much longer output, the middle is left out.
 LONGEST_OUTPUT = 16 << 20
 _LEFT_OUT = b"\n[the middle is left out]\n"
 # Seconds to wait for the end of the output after the program has ended or was killed.
@@ -61,15 +61,16 @@ Runner = Callable[..., Completed]
 def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
     """Return a function that switches the child process to a user, or None if no switch is needed.
 
-    If no user is given, the child gets the current effective rights of this process.
+    If no user is given, the child process gets the current effective rights of this process.
 
-    new_privileges: True if the child's programs may gain rights from a setuid bit or file capabilities.
+    new_privileges: True if programs that the child starts may gain rights from a setuid bit or file capabilities.
 
-    Raises CommandError if the user does not exist, or if this process may not switch to it.
+    Raises CommandError if the user does not exist, or if this process may not switch to that user.
     """
     real, effective, _saved = os.getresuid()
     if not user:
-        # Within safe_open.acting(), this process temporarily has the rights of a user. The child gets them permanently.
+        # Within safe_open.acting(), this process temporarily has the rights of a user. The child process gets these
+        # rights permanently.
         rights = (effective, os.getegid()) if effective != real else None
     else:
         try:
@@ -95,7 +96,7 @@ class _Output:
         room = half - len(self._head)
         self._head += chunk[:room]
         self._tail += chunk[room:] if room else chunk
-        # A deletion copies half of the data, so it is done only when the buffer is full, not for every chunk.
+        # Deleting data copies half of the buffer, so data is deleted only when the buffer is full, not for every chunk.
         if len(self._tail) > LONGEST_OUTPUT:
             self._dropped = True
             del self._tail[: len(self._tail) - half]
@@ -108,8 +109,8 @@ class _Output:
 class _Streams:
     """The pipes of a child process. They are read until they end or until a deadline.
 
-    A program's children may leave its process group and keep its output open forever. The output may also be larger
-    than the memory. In both cases, the caller must get a result in time.
+    A program's child processes can leave its process group and keep its output open forever. The output can also be
+    larger than the memory. In both cases, the caller must get a result in time.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], stdin: Optional[bytes]) -> None:
@@ -124,7 +125,7 @@ class _Streams:
             self._selector.register(process.stdin.fileno(), selectors.EVENT_WRITE)
 
     def follow(self, *, until: float) -> Optional[int]:
-        """Wait for the end of the program and its output. Return its exit code, or None at the deadline."""
+        """Wait until the program and its output end. Return the exit code, or None at the deadline."""
         ended: Optional[float] = None
         while self._selector.get_map() or self._process.poll() is None:
             now = time.monotonic()
@@ -182,11 +183,11 @@ def run(
     user: Optional[str] = None,
     stdin: Optional[bytes] = None,
 ) -> Completed:
-    """Run a command (never through a shell) for at most timeout seconds and return its result.
+    """Run a command without a shell, for at most timeout seconds, and return its result.
 
-    env: the complete environment of the child, or None for the environment of this process. stdin: the input of the
-    child, empty by default. Output is decoded as UTF-8, and invalid bytes are replaced. Raises CommandError if the
-    command cannot be started.
+    env: the complete environment of the child, or None for the environment of this process. stdin: the standard input
+    of the child, empty by default. Output is decoded as UTF-8, and invalid bytes are replaced. Raises CommandError if
+    the command cannot be started.
     """
     started = time.monotonic()
     try:
@@ -195,7 +196,8 @@ def run(
         become = drop_to(user)
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
-            # If the user changes, the child enters the folder after the change. root would follow any link of the user.
+            # If the user changes, the child enters the folder after the change, because root would follow any link that
+            # the user made.
             cwd=cwd if become is None else None,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,

@@ -4,7 +4,7 @@
 
 """Regular expressions that are compiled when they are first used.
 
-Each module call on a host imports this code again, and most calls use only a few of the patterns.
+Each module call on a host imports the patterns again, and most calls use only a few of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Pattern, cast
 
 
 class _Lazy:
-    """A pattern that is compiled when one of its attributes is first read. Attributes that were read are cached."""
+    """A pattern that is compiled when one of its attributes is first read. Attributes are then cached."""
 
     def __init__(self, text: str, flags: int) -> None:
         self._source = (text, flags)
@@ -33,6 +33,6 @@ class _Lazy:
 def lazy(text: str, flags: int = 0) -> Pattern[str]:
     """Return an object with the methods and attributes of a compiled pattern. Compile errors occur at first use.
 
-    The functions of re, such as re.sub, do not accept this object as a pattern.
+    Functions of re, such as re.sub, do not accept this object as a pattern.
     """
     return cast("Pattern[str]", _Lazy(text, flags))

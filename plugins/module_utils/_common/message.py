@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A message is an id with values. The catalogue of each language turns it into text.
+"""Messages: an id and values, from which the catalogue of each language creates the text.
 
 Modules on the host return English text, so each package has the English templates for its own ids, for example in
-_triage/messages.py. Code may compare ids, but must never search for words in the text of a message.
+_triage/messages.py. Code may compare ids, but must never search the text of a message for words.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 
-# The id for text from the kernel, a library or an older version. Such text is quoted and never translated.
+# The id for text from the kernel, a library or an older version of the collection. Such text is quoted and never
+# translated.
 QUOTED = "quoted"
 # The id for a name and a message about it, such as "https: no answer within 5 s".
 LABEL = "label"
-# The id for a missing value. With it, a message can be shown even if a value, such as the reason, is missing.
+# The id for a missing value. This id makes it possible to show a message even if a value, such as the reason, is
+# missing.
 UNKNOWN = "unknown"
 ENGLISH: Mapping[str, str] = {QUOTED: "{text}", LABEL: "{name}: {text}", UNKNOWN: "unknown"}
 
@@ -28,7 +30,7 @@ Value = Union[str, int, float, "Message", Sequence[Union[str, "Message"]]]
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """An id in the catalogue, and the values for its template. A value may be a list of messages (several reasons)."""
+    """An id in the catalogue, and the values for its template. A value can be a list of messages, such as reasons."""
 
     id: str
     values: Mapping[str, Value] = dataclasses.field(default_factory=dict)
@@ -39,7 +41,7 @@ class Message:
 
 
 def message(identity: str, /, **values: Optional[Value]) -> Message:
-    """Return a message with these values. A value of None is shown as "unknown"."""
+    """Return a message with the given values. A value of None is shown as "unknown"."""
     return Message(identity, {name: Message(UNKNOWN) if value is None else value for name, value in values.items()})
 
 
@@ -84,7 +86,7 @@ class Listed:
     """A list of strings for str.format: {name} joins them with commas, {name:;} joins clauses with semicolons."""
 
     def __init__(self, texts: Sequence[str], *, comma: str = ", ", clauses: str = "; ") -> None:
-        """Set the strings and the separators of the language."""
+        """Store the strings and the separators of the language."""
         self._texts = texts
         self._comma, self._clauses = comma, clauses
 
@@ -114,7 +116,7 @@ def with_stop(text: str) -> str:
 
 
 class MessageError(Exception):
-    """An error whose text is a message. A subclass has the templates of its package."""
+    """An error whose text is a message. Each subclass has the templates of its package."""
 
     templates: ClassVar[Mapping[str, str]] = ENGLISH
 
@@ -128,7 +130,7 @@ class MessageError(Exception):
 
 
 def failure(error: Exception) -> Dict[str, Any]:
-    """Return the arguments of fail_json for an error: its text, and its translatable message if it has one."""
+    """Return the arguments of fail_json for an error: its text and, if it has one, its translatable message."""
     told = {"messages": plain(msg=error.told)} if isinstance(error, MessageError) else {}
     return {"msg": sanitize.text(error), **told}
 
@@ -136,8 +138,8 @@ def failure(error: Exception) -> Dict[str, Any]:
 def plain(**told: Any) -> Dict[str, Any]:
     """Return messages as plain data for the key "messages" of a module's result.
 
-    Name each argument after the result's text that it translates, for example msg. An argument is a message, a list of
-    messages, or None (left out). The values are sanitized, because they may come from the host.
+    Name each argument after the text in the result that the message translates, for example msg. An argument is a
+    message, a list of messages, or None (omitted). The values are sanitized, because they may come from the host.
     """
     return {
         name: sanitize.data([one.to_dict() for one in each] if isinstance(each, (list, tuple)) else each.to_dict())

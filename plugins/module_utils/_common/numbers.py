@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reject infinite numbers and NaN. ansible-core accepts the YAML values .inf, .nan and 1e999 (too large) as floats.
+"""Reject infinite numbers and NaN, because ansible-core accepts the YAML values .inf, .nan and 1e999 as floats.
 
 An infinite time limit would never expire. Every comparison with NaN is false, so range checks do not detect it.
 """

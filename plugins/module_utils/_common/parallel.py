@@ -4,8 +4,8 @@
 
 """Call functions ("questions") in parallel, each in a separate process with its own deadline.
 
-This module uses processes instead of threads. A thread that hangs in the kernel (for example on a dead mount) cannot be
-stopped, and the module could not exit. If a child process crashes (for example while it reads a mapped file on a
+Processes are used instead of threads, because a thread that hangs in the kernel (for example on a dead mount) cannot be
+stopped, so that the module could not exit. If a child process crashes (for example while it reads a mapped file on a
 failing disk), only its answer is lost.
 """
 
@@ -52,8 +52,8 @@ def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
-        # The controller reads the module's output until every process has closed it. So a hanging child must not keep
-        # the output open.
+        # The controller reads the module's output until every process has closed it. Therefore, a hanging child must
+        # not keep the output open.
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         for name in os.listdir("/proc/self/fd"):
@@ -109,12 +109,12 @@ def ask(
     after: Optional[Mapping[str, str]] = None,
     until: float = float("inf"),
 ) -> Dict[str, Answer]:
-    """Run all questions in parallel, each for at most timeout seconds; return the answers by name.
+    """Run all questions in parallel, each for at most timeout seconds, and return the answers by name.
 
     after: maps a question to the question that must end before it (both by name). If the earlier question times out,
     the later question is not asked. Each time limit begins when its question starts. until: the deadline for all
-    questions (time.monotonic seconds). Call this only if no other threads run, because each question runs in a forked
-    copy of this process.
+    questions (time.monotonic seconds). Do not call this function while other threads are running, because each question
+    runs in a forked copy of this process.
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}

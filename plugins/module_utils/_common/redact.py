@@ -7,10 +7,10 @@
 Three filters:
 
 - redact_known removes known values (the secrets in the service's own environment), in every usual encoding.
-- redact_values removes each value that follows the name of a secret, even if the value continues on the next line.
+- redact_values removes every value that follows the name of a secret, even if the value continues on the next line.
 - redact_shapes removes secrets with a known shape (keys, service tokens, long random strings), in any context.
 
-A mask keeps the line breaks of the text that it covers, so the number of lines does not change.
+A mask keeps the line breaks of the text that it replaces, so that the number of lines does not change.
 
 An attacker may have written the text, so every pattern must run in time proportional to the length of the text.
 Each pattern ensures this in one of three ways:
@@ -47,9 +47,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 MASK = redact_shapes.MASK
 
 _SECRET_NAME = lazy(values.TELLING + r"\Z")
-# A word such as "password" is searched for only in this number of characters at the end of a name.
+# A name is searched for words such as "password" only in its last characters, up to this number.
 _END_OF_NAME = 64
-# Endings of names that only describe a secret, such as PASSWORD_FILE. Their values are ordinary words and paths.
+# Endings of names that only describe a secret, such as PASSWORD_FILE. The values of such names are ordinary words and
+# paths.
 _ABOUT = lazy(
     r"(?i:_(?:file|path|dir|directory|url|uri|ttl|name|domain|host|port|age|length|rounds|algorithm|issuer|type|secure|"
     r"samesite|same_site|enabled|mode|store|header|prefix|version|audience|provider))\Z"
@@ -74,9 +75,9 @@ def _inserted(match: Match[str]) -> str:
 
 
 class _Rule(NamedTuple):
-    """A pattern, its replacement, and lower-case words. Text that contains none of these words cannot match.
+    """A pattern, its replacement, and lower-case words. Text without any of these words cannot match the pattern.
 
-    The pattern is compiled when one of its words is first found, because most runs find none of them.
+    The pattern is compiled when one of its words is found for the first time, because most runs find none of them.
     """
 
     words: Sequence[str]
@@ -89,7 +90,7 @@ class _Rule(NamedTuple):
 _NAME_WORDS = (
     *("passwd", "password", "passphrase", "secret", "token", "credential", "apikey", "api_key", "authorization"),
     *("cookie", "sessionid", "session_id", "signature", "key", "pwd", "pass", "_auth", "-auth", "bearer"),
-    # "sid" and "pw" occur in many other words, so they count only if one of these characters follows.
+    # "sid" and "pw" occur in many other words, so they count only if one of these characters follows them.
     *(
         "creds",
         "sessid",
@@ -117,8 +118,8 @@ _RULES: Tuple[_Rule, ...] = (
     ),
     # Cookies that a program has already parsed into an object or a list.
     _Rule(("cookies",), r"(?i)(cookies" + values.QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+", r"\1" + MASK),
-    # In a URL with credentials, the password is masked, or everything before @ if there is no password. A password may
-    # contain unescaped @ and /. Digits between the colon and a slash are a port, not a password.
+    # In a URL with credentials, the password is masked. If there is no password, everything before @ is masked. A
+    # password may contain unescaped @ and /. Digits between the colon and a slash are a port, not a password.
     _Rule(
         ("://",),
         r"""(://[^\s/:@"'?#\[]{0,200}:)(?!\[redacted\]|\d{1,5}[/?#])[^\s"'<>]{1,1000}@""",
@@ -149,7 +150,7 @@ _RULES: Tuple[_Rule, ...] = (
         r"\1" + MASK,
         signs="\"'`",
     ),
-    # Text that people write ("the password is x"), and a token that directly follows its name.
+    # Prose such as "the password is x", and a token that directly follows its name.
     _Rule(
         _NAME_WORDS,
         r"((?<![uU]nexpected )" + values.TELLING + r"\s{1,4}"
@@ -164,7 +165,7 @@ _RULES: Tuple[_Rule, ...] = (
         r"(?!\[redacted\])(?=[^\s\d]{0,40}\d)(?=\S{0,40}?[A-Z!@#$%^&*])[^\s\"']{6,}",
         r"\1" + MASK,
     ),
-    # A pair such as ("password", "x"), as Python and a JavaScript Map print it.
+    # A pair such as ("password", "x"), in the form that Python or a JavaScript Map prints.
     _Rule(
         _NAME_WORDS,
         r"([\[(][ ]?[\"'][\w.-]{0,40}?" + values.TELLING + r"[\"'],[ ]{0,4}b?)(?![\"']value)(?:" + values.QUOTED + r")",
@@ -175,7 +176,7 @@ _RULES: Tuple[_Rule, ...] = (
     _Rule(
         ("pragma",), r"(?i)(\bpragma\s{1,4}(?:hex)?(?:re)?key\s{0,4}=\s{0,4})(?!\[redacted\]|\s)[^;\n]+", r"\1" + MASK
     ),
-    # Names such as key or sig, whose values are secrets only in the query of a URL.
+    # Names such as key or sig, whose values are secrets only in the query string of a URL.
     _Rule(
         ("key=", "auth=", "sig=", "hmac=", "otp=", "pin="),
         r"""(?i)([?&](?:key|auth|sig|hmac|otp|pin)=)(?!\[redacted\])[^\s&#"'\\]+""",
@@ -212,7 +213,7 @@ _WORDS = tuple(dict.fromkeys(word for rule in _RULES for word in rule.words))
 
 
 def is_secret_name(name: str) -> bool:
-    """Return True if a variable, header or key of this name holds a secret."""
+    """Return True if the value of a variable, header or key with this name is a secret."""
     return _SECRET_NAME.search(name[-_END_OF_NAME:]) is not None
 
 
@@ -249,7 +250,7 @@ def secret_arguments(arguments: Sequence[str]) -> List[str]:
 def _after_a_letter(arguments: Sequence[str], number: int) -> str:
     """Return the part of an argument that precedes a secret, for options such as -p and -u.
 
-    Returns " " if the whole argument is the secret, and "" if the argument contains no such secret.
+    Return " " if the whole argument is the secret, and "" if the argument contains no such secret.
     """
     argument, before = arguments[number], arguments[number - 1] if number else ""
     program = arguments[0].rsplit("/", 1)[-1]
@@ -271,7 +272,7 @@ _LONGEST_LINE = 64 * 1024
 
 
 def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]:
-    """Yield the lines. Secrets that match a rule, or that follow a secret's name, are masked.
+    """Yield the lines, with a mask for each secret that matches a rule or follows a secret's name.
 
     words: the words of the rules that occur in the text.
     """
@@ -296,12 +297,13 @@ def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]
             carry = left or carry
         if carry is not None and carry.kind == "quote":
             following = lines[number + 1 : number + 4]
-            # If none of the next three lines closes the quote, the line was probably cut off.
+            # If none of the next three lines contains the closing quote, the line was probably cut off.
             carry = carry if any(carry.quote in each for each in following) else carry._replace(kind="rest")
         yield line
 
 
-# The results for texts of up to this number of characters are kept, because facts repeat many short texts.
+# The results for texts of up to this number of characters are cached, because many short texts occur repeatedly in the
+# facts.
 _REPEATED = 1000
 
 
@@ -309,14 +311,14 @@ class Redactor:
     """Removes secrets from text and data. Known values are removed everywhere."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
-        """Set the known values. Very short values are ignored, because they are words like "admin"."""
+        """Store the known values. Very short values are ignored, because they are usually words like "admin"."""
         self._known = redact_known.Known(known)
         self._done: Dict[str, str] = {}
 
     def text(self, text: str) -> str:
         """Return text without secrets and colours. The number of lines does not change.
 
-        Colours are removed first, because their codes may separate a name from its value.
+        Colours are removed first, because colour codes may separate a name from its value.
         """
         if len(text) > _REPEATED:
             return self._without_secrets(text)
@@ -335,7 +337,7 @@ class Redactor:
         return redact_shapes.without_opaque(redact_shapes.without_tokens(text))
 
     def argv(self, arguments: List[str]) -> List[str]:
-        """Return a command line without secrets. An option and its secret may be two arguments: --password x."""
+        """Return a command line without secrets. An option and its secret can be two arguments: --password x."""
         clean: List[str] = []
         for number, argument in enumerate(arguments):
             hidden = number > 0 and _hides_next(arguments[number - 1]) and not argument.startswith("-")
@@ -346,8 +348,8 @@ class Redactor:
     def value(self, value: Any) -> Any:
         """Return JSON data with every string redacted.
 
-        Strings and lists of strings under a secret's name are masked completely, as are the values of pairs such as
-        {"name": "Authorization", "value": "x"}.
+        Strings and lists of strings whose key is the name of a secret are masked completely, and so are the values of
+        pairs such as {"name": "Authorization", "value": "x"}.
         """
         if isinstance(value, str):
             return self.text(value)

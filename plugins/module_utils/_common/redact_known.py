@@ -4,10 +4,10 @@
 
 """Find known secrets in every usual encoding.
 
-Escapes (URL, JSON, JavaScript, Python, shell, HTML) are decoded in copies of the text, up to three levels deep. Line
-breaks are removed in further copies. Each copy is searched for the plain value. A match is masked at the corresponding
-position in the original text. Base64, hex and lists of bytes do not contain the letters of the value, so each copy is
-also searched for these encodings of the value.
+Escapes (URL, JSON, JavaScript, Python, shell, HTML) are decoded in copies of the text, up to three levels deep. In
+additional copies, line breaks are removed. Each copy is searched for the plain value. A match is masked at the
+corresponding position in the original text. Base64, hex and lists of bytes do not contain the letters of the value, so
+each copy is also searched for these encodings of the value.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 # A shorter value is probably a word like "admin". Masking it everywhere would make the evidence unreadable.
 SHORTEST = 6
-# If a value has several lines (a key), each line with at least this number of characters is also a secret.
+# If a value has several lines, such as a key, each line with at least this number of characters is also a secret.
 _SHORTEST_LINE = 16
-# The original text and three levels of decoded escapes. JSON in a JSON string in another JSON string has three levels.
+# The original text and three levels of decoded escapes, for example JSON in a JSON string in another JSON string.
 _LEVELS = 4
 
-# Each match is a run of escapes of equal length, so a position in the copy can be converted to a position in the text.
-# Every match begins with one of five characters, which makes the search fast.
+# Each match is a sequence of escapes of equal length, so a position in the copy can be converted to a position in the
+# text. Every match begins with one of five characters, which makes the search fast.
 _ESCAPES = lazy(
     r"[%\\&'\"](?:(?P<percent>(?<=%)[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2})*)|"
     r"(?<=\\)(?:(?P<unicode>u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*)|(?P<byte>x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2})*)|"
@@ -46,13 +46,13 @@ _BREAK = lazy(shapes.BREAK)
 _BEFORE_BREAK = lazy(shapes.BEFORE_BREAK)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=-]*")
 _BASE64_SIGNS = frozenset(string.ascii_letters + string.digits + "+/_=-")
-# The last character of a line, if the join with the next line leaves it out. See shapes.BEFORE_BREAK.
+# Characters at the end of a line that are left out when the line is joined with the next one. See shapes.BEFORE_BREAK.
 _LEFT_OUT = frozenset("\"' +\\}\r")
 _SIGNS_OF_LETTERS = str.maketrans("nrtbf", "\n\r\t\b\f")
 
 
 def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
-    """Return the decoded text of a run of escapes, and the length of one escape."""
+    """Return the decoded text of a sequence of escapes, and the length of one escape."""
     if kind in _DIGITS:
         mark, base, width = _DIGITS[kind]
         return "".join([chr(int(digits, base)) for digits in run.split(mark)[1:]]), width
@@ -80,7 +80,7 @@ class _Copy:
     def _changed(self, changes: Iterable[Tuple[int, int, str, int]]) -> Optional[_Copy]:
         """Return a changed copy, or None if there are no changes.
 
-        changes: the begin and the end of each changed part, its new text, and the length of one escape in it.
+        changes: the start and the end of each changed part, its new text, and the length of one escape in it.
         """
         pieces: List[str] = []
         copy = _Copy("", self)
@@ -114,8 +114,9 @@ class _Copy:
     def without_breaks(self, signs: Container[str]) -> Optional[_Copy]:
         """Return a copy in which lines are joined, or None if no lines are joined.
 
-        A line is joined with the next one only if its last character, in lower case, is one of signs. With the
-        characters of all searched values, this finds every value on two lines. Most lines of a JSON log are left out.
+        A line is joined with the next one only if its last character, in lower case, is in signs. If signs contains the
+        characters of all searched values, every value that is split over two lines is found. Most lines of a JSON log
+        are not joined.
         """
         joined = self._changed(self._breaks(signs))
         if joined is not None:
@@ -129,13 +130,13 @@ class _Copy:
         )
 
     def breaks(self, begin: int, end: int) -> List[int]:
-        """Return the positions of removed line breaks in this copy, from begin to end inclusive."""
+        """Return the positions of removed line breaks in this copy, from begin to end (inclusive)."""
         if not self._joined:
             return []
         return self._starts[bisect.bisect_left(self._starts, max(begin, 1)) : bisect.bisect_right(self._starts, end)]
 
     def origin(self, begin: int, end: int) -> Tuple[int, int]:
-        """Convert the begin and the end of a part of this copy to positions in the original text."""
+        """Convert the start and the end of a part of this copy to positions in the original text."""
         if self._parent is None:
             return begin, end
         first = bisect.bisect_right(self._starts, begin) - 1
@@ -147,7 +148,7 @@ class _Copy:
 
 
 def _copies(text: str, signs: Container[str]) -> Iterator[_Copy]:
-    """Yield the text and its copies with up to three levels of escapes decoded, each also with joined lines.
+    """Yield the text and its copies with up to three levels of decoded escapes, each of them also with joined lines.
 
     signs: the last characters of the lines to join.
     """
@@ -163,7 +164,7 @@ def _copies(text: str, signs: Container[str]) -> Iterator[_Copy]:
 
 
 def _folded(text: str) -> str:
-    """Return the text in lower case with unchanged positions. lower() would turn one letter (U+0130) into two."""
+    """Return the text in lower case with unchanged positions. lower() would convert one letter (U+0130) to two."""
     return text.replace("\u0130", "i").lower().replace("\u03c2", "\u03c3")
 
 
@@ -171,7 +172,7 @@ def _plain_spellings(value: str) -> Set[str]:
     """Return the lower-case forms of the value to search for in the copies."""
     values = {value, "".join(value.splitlines())}
     values.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
-    # A value that itself looks escaped is decoded together with the text, so its decoded forms are added.
+    # A value that itself looks escaped is decoded together with the text, so the decoded forms of the value are added.
     for item in sorted(values):
         copy = _Copy(item).without_escapes()
         while copy is not None:
@@ -200,7 +201,7 @@ def _base64_spellings(value: str) -> Set[str]:
     for text in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
         data = text.encode("utf-8", "surrogatepass")
         for offset in range(3):
-            # Four characters encode three bytes. Characters that also encode bits of other bytes are left out.
+            # Four characters encode three bytes. Characters that also encode bits of adjacent bytes are left out.
             first, last = -(-offset * 4 // 3), (offset + len(data)) * 4 // 3
             for encode in (base64.b64encode, base64.urlsafe_b64encode):
                 found.add(encode(b"\0" * offset + data).decode("ascii")[first:last])
@@ -219,7 +220,7 @@ class Known:
     """Values that must not occur in any text."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        """Set the values. Values with fewer than SHORTEST characters are ignored."""
+        """Store the values. Values with fewer than SHORTEST characters are ignored."""
         self._values: Set[str] = set()
         self._exact: Set[str] = set()
         for value in values:
@@ -239,7 +240,7 @@ class Known:
         return _covered(text, spans) if spans else text
 
     def _in_base64(self, copy: _Copy) -> Iterator[Tuple[int, int]]:
-        """Yield the begin and the end of each base64 string that contains a known value. The whole string is masked."""
+        """Yield the start and the end of each base64 string that contains a known value. The whole string is masked."""
         text = copy.text
         done = 0
         for begin, end in sorted(_places(text, self._exact)):
@@ -261,7 +262,7 @@ class Known:
 
 
 def _covered(text: str, spans: List[Tuple[int, int]]) -> str:
-    """Return the text with the given parts masked. Adjacent parts get one mask."""
+    """Return the text with the given parts masked. Adjacent parts get a single mask."""
     pieces: List[str] = []
     last = 0
     spans.sort()

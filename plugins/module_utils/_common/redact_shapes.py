@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 MASK = "[redacted]"
 
-# The text that a logger, syslog, journalctl or a container runtime writes before a message. It may be empty.
+# The prefix that a logger, syslog, journalctl or a container runtime writes before a message. It may be empty.
 _STAMP = (
     r"\[?(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,:+Zz-]{0,20}|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|"
     r"\d{9,10}\.\d{1,9}|\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)\]?"
@@ -27,7 +27,7 @@ _IN_JSON = r'\{"(?:level|time|timestamp|severity)"[^{}\n]{0,300}?"(?:msg|message
 PREFIX = rf"(?:{_IN_JSON}|(?:[\w.-]{{1,64}}[ ]{{1,8}}\|[ ]?)?(?:{_STAMP}(?:{_WHO})?[ ]{{1,2}})?(?:{_LEVEL}[ ]{{1,2}})?)"
 # The end of a line, and the prefix of the next line.
 _LINE_BREAK = rf"(?:\"\}}\r?\n{_IN_JSON}|\\?\r?\n[ \t]{{0,200}}{PREFIX})"
-# A line break and a prefix between two parts of a value. Two strings that are joined with + count as one value.
+# A line break and a prefix between two parts of a value. Two strings that are concatenated with + count as one value.
 BREAK = rf"\n(?:[ \t]{{0,200}}\\?\r?\n){{0,50}}(?:(?<=\}}\n){_IN_JSON}|[ \t]{{0,200}}{PREFIX})[\"']?"
 BEFORE_BREAK = r"(?:[\"']?[ ]?\+?[ ]?\\?|\"\})\r?\Z"
 
@@ -71,7 +71,7 @@ def _without_beheaded_keys(text: str) -> str:
 
 
 _ANY_CASE = "(?i)"
-# Tokens of known services: words and a pattern. Every match of the pattern contains one of the words.
+# Tokens of known services. Each item has words and a pattern, and every match of the pattern contains one of the words.
 _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (
         ("AKIA", "ASIA", "A3T", "ABIA", "ACCA"),
@@ -96,7 +96,7 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (("AC", "SK"), r"(?<![a-zA-Z0-9])(?:AC|SK)[a-z0-9]{32}(?!\w)"),
     (("-us",), r"(?<![0-9a-zA-Z])[0-9a-z]{32}-us\d{1,2}"),
     ((":AA",), r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])"),
-    # URLs that are secrets themselves, because anybody with the URL can post to it.
+    # URLs that are themselves secrets, because anyone who knows the URL can post to it.
     (
         ("hooks.", "webhook"),
         _ANY_CASE + r"(?<=hooks\.slack\.com/services/)[\w/@-]+|(?<=hooks\.slack\.com/workflows/)[\w/@-]+|"
@@ -111,7 +111,7 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
 
 
 def without_tokens(text: str) -> str:
-    """Return text without tokens and hashes that are recognized by their first characters."""
+    """Return text without the tokens and hashes that are recognizable by their first characters."""
     lowered = text.lower()
     for words, pattern in _TOKENS:
         searched = lowered if pattern.startswith(_ANY_CASE) else text
@@ -126,10 +126,10 @@ _RUN = lazy(r"(?<![A-Za-z0-9+/_=-])(?<!SHA256:)(?!sha\d{1,3}-)[A-Za-z0-9+/_=-]{2
 # A part of a path that is a word: "node_modules", ".npm", "Linux".
 _WORD = lazy(r"[._]?[A-Za-z]?[a-z]{2,}(?:[_-][a-z]+)*\Z")
 _HEX = lazy(r"[0-9a-f]+\Z|[0-9A-F]+\Z")
-# Changes between capital letters, small letters and digits. A name made of words ("setupListenHandle") has about one
-# change in four characters. A random string has about two changes in three characters.
+# Changes between upper-case letters, lower-case letters and digits. A name that consists of words ("setupListenHandle")
+# has about one change per four characters. A random string has about two changes per three characters.
 _CHANGE = lazy(r"[a-z](?=[A-Z0-9])|[A-Z](?=[a-z0-9])|[0-9](?=[A-Za-z])")
-# These parts do not count as letters: times in names of files and runs ("20260302T010203Z"), and punctuation.
+# Parts that do not count as letters: times in the names of files and runs ("20260302T010203Z"), and punctuation.
 _NO_LETTER = lazy(r"(?<!\d)\d{8}T\d{4,9}Z?|[^A-Za-z0-9]+")
 
 
@@ -141,7 +141,8 @@ def opaque(token: str) -> bool:
     if len(letters) < _SHORTEST or token.startswith("sha"):
         return False
     if _HEX.match(letters):
-        # Not secret: digests, commits and identifiers (32, 40 or 64 digits), certificate serial numbers (up to 40).
+        # These are not secrets: digests, commits and identifiers (32, 40 or 64 digits), certificate serial numbers (up
+        # to 40 digits).
         return token == letters and len(letters) >= 44 and len(letters) not in (56, 64, 96, 128)
     changes = len(_CHANGE.findall(letters)) / len(letters)
     small, capital = letters.upper() != letters, letters.lower() != letters
@@ -159,11 +160,11 @@ def _judge(match: Match[str]) -> str:
     is_path = sum(len(part) for part in parts if _WORD.match(part)) * 4 >= len(token)
     if opaque(token) and not is_path:
         return MASK
-    # A part of a path may still be a token.
+    # A single part of a path can still be a token.
     return "/".join(MASK if opaque(part) else part for part in parts) if len(parts) > 1 else token
 
 
-# A masked token with a part that is not masked ("[redacted].k4rDmc.[redacted]"), or with a number before it.
+# A masked token with an unmasked part ("[redacted].k4rDmc.[redacted]"), or with a number before it.
 _AROUND = lazy(r"(?:(?<!\d)\d{8,10}:)?\[redacted\](?:\.[\w=-]{4,40}\.\[redacted\])?")
 
 

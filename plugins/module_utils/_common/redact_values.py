@@ -6,7 +6,7 @@
 
 A value in quotes ends at its closing quote. A value in a URL or on a command line ends at the end of the word. Every
 other value ends at the end of the line or before the next name. If a value continues on the next line, the rest of the
-value is masked there.
+value is masked too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ QUOTED = "|".join(
     rf"|\\{{1,8}}{mark}(?:[^{mark}\\\n]|\\(?!\\{{0,7}}{mark}))*(?:\\{{1,8}}{mark}|{mark}|(?=\n|\Z))"
     for mark in ('"', "'", "`")
 )
-# The forms of a quotation mark in JavaScript, SQL (knex quotes names with `), HTML and URLs.
+# Quotation marks as they appear in JavaScript, SQL (knex quotes names with `), HTML and URLs.
 QUOTE = r"""(?:\\{0,8}["'`]?|\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"""
 _ESCAPED_QUOTE = r"(?:\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"
 _SEPARATOR = (
@@ -53,7 +53,7 @@ def _pattern(text: str) -> Pattern[str]:
     return re.compile(text)
 
 
-# "Unexpected token" is an error message of parsers and not the name of a secret.
+# "Unexpected token" is an error message of parsers, not the name of a secret.
 _NAME = rf"(?<![uU]nexpected ){TELLING}"
 _NAMED = rf"{_NAME}{QUOTE}[\]'\"`]{{0,2}}(?:\[\d{{0,20}}\])?(?:[ \t](?:is|was))?{_SEPARATOR}({_ESCAPED_QUOTE})?"
 # {"name": "Authorization", "value": "x"}, <add key="password" value="x"/>.
@@ -74,13 +74,13 @@ _ELEMENT_BEGUN = rf"<[\w:.-]{{0,60}}?{TELLING}>[ \t\r]{{0,20}}\Z"
 # A value that is compared with a name: "x" === password.
 _COMPARED = rf"[=!]{{2,3}}[ \t]{{0,4}}[\w.$]{{0,60}}?{TELLING}"
 
-# Text before the opening quote that belongs to the value: b'', $'', @"", new String("").
+# Text before the opening quote that is part of the value: b'', $'', @"", new String("").
 _BEFORE_QUOTE = lazy(r"(?:[bBuUrRfF]{1,2}|[$@]|!!\w{1,20}[ ]|(?:new[ ])?[A-Za-z][\w.]{0,40}\()?(?=\\{0,8}[\"'`])")
 _STRING = lazy(rf"(?:{QUOTED})")
 # Another string that is part of the value: 'a' + 'b', 'it'\''s', 'it''s', Python's "a" "b".
 _ANOTHER = lazy(rf"(?:\\'|[ ]?\+[ ]?|[ ])?(?=[\"'`])(?:{QUOTED})")
 _BLOCK = lazy(r"(?:![\w!./-]{0,40}[ ]{1,4})?[|>][+-]?\d?[ \t\r]{0,20}\Z")
-# A flag or a count is not a secret if it is the complete value.
+# A flag or a count is not a secret if it is the entire value.
 _NO_SECRET = lazy(
     r"""(?:(?i:true|false|null|undefined|none|nil)|-?\d{1,3})"""
     r"""(?=["']?(?:,(?=[\s"'])|[;&]|\s{0,4}[}\])]{1,4}(?:[\s,;]|\Z)|\s{0,4}\Z)|[ ][\w.-]{1,40}=)"""
@@ -95,12 +95,12 @@ _NEXT_NAME = (
     r"""[;&][\w.-]{1,40}=|[ \t][\w.-]{1,40}=(?=[^\s=])|\\{0,8}["'][ ]?,[ ]?\\{0,8}["']|["'][ ]{1,4}[\w.-]{1,40}=|"""
     r"""[ ]-[ ](?:SQLITE_|E[A-Z]{3,})|</"""
 )
-# A message of a program about the value, after NAME=value: "was rejected", "is invalid".
+# A program's message about the value, after NAME=value: "was rejected", "is invalid".
 _SAID_OF_IT = (
     r"[ ](?:(?:was|were|is|has been|not)[ ]){0,3}"
     r"(?:refused|rejected|failed|denied|expired|accepted|invalid|wrong|found)\b"
 )
-# The quote that closes the text around a name and its value.
+# The closing quote of the text that contains a name and its value.
 _CLOSES = r"{}(?=[\s,;)}}\]]|\Z)"
 # Authorization: Bearer x. Some schemes have more than one value.
 _SCHEME = (
@@ -108,7 +108,7 @@ _SCHEME = (
     r"(?:[a-z][\w-]{2,20}[ \t]{1,4})?[^\s\"'\\,&]+)"
 )
 _AUTHORIZATION = r"(?i:authorization)\W{1,30}\Z"
-# Names that contain a word such as Token but name no secret: TokenExpiredError, /srv/passwordReset.js:12.
+# Names that contain a word such as Token but are not names of secrets: TokenExpiredError, /srv/passwordReset.js:12.
 _OF_AN_ERROR = lazy(r"(?i:error|exception|warning|rejection)\Z")
 _OF_A_FILE = lazy(r"\.(?:[cm]?[jt]sx?|json|py|db|sql|log|md|html|css|map)\Z")
 _PLACE = lazy(r"\d{1,7}(?::\d{1,7})?(?=[)\s,;'\"]|\Z)")
@@ -163,7 +163,7 @@ def _before_name(line: str, start: int) -> Tuple[int, str]:
 
 
 def _quoted_end(line: str, start: int) -> Optional[_End]:
-    """Return the end of a value in quotes, or None if it has no quotes."""
+    """Return the end of a quoted value, or None if the value has no quotes."""
     before = _BEFORE_QUOTE.match(line, start)
     if before is None:
         return None
@@ -206,7 +206,7 @@ def _closed(line: str, start: int, end: int) -> int:
 
 
 def _ends_line(line: str, at: int) -> str:
-    """Return "rest" (the value may continue) if only brackets and quotes follow in the line, otherwise ""."""
+    """Return "rest" (the value may continue) if only brackets and quotes follow on the line, otherwise ""."""
     return "rest" if _ONLY_CLOSING.match(line, at) else ""
 
 
@@ -242,12 +242,12 @@ def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
 
 
 def _made_by_a_program(word: str) -> bool:
-    """Return True if the word looks generated. Such a word is a complete value, not the first of several words."""
+    """Return True if the word looks generated. Such a word is a complete value, not the first word of a value."""
     return shapes.opaque(word) or (len(word) >= 24 and any(map(str.isdigit, word)))
 
 
 def _value_end(line: str, name: int, start: int, *, equals: bool, quote: str = "") -> _End:
-    """Return the end of the value that begins at `start`. quote: an escaped quote before it, such as &quot;."""
+    """Return the end of the value that begins at `start`. quote: an escaped quote before the value, such as &quot;."""
     if quote:
         closing = line.find(quote, start, start + 2000)
         if closing >= 0:
@@ -287,7 +287,7 @@ def _without_compared(line: str) -> str:
 
 
 def _without_named(line: str, pattern: str) -> Tuple[str, Optional[Carry]]:
-    """Return a line without the values after the matches of a pattern, and the carry after the last value."""
+    """Return a line without the values that follow the matches of a pattern, and the carry after the last value."""
     carry: Optional[Carry] = None
     pieces: List[str] = []
     last = 0
@@ -313,7 +313,7 @@ def _without_named(line: str, pattern: str) -> Tuple[str, Optional[Carry]]:
 
 
 def named_values(line: str) -> Tuple[str, Optional[Carry]]:
-    """Return a line without the values after names of secrets, and the carry for the next line."""
+    """Return a line without the values that follow names of secrets, and the carry for the next line."""
     carry: Optional[Carry] = None
     if "value" in line.lower():
         line, carry = _without_named(line, _PAIR)
@@ -352,7 +352,7 @@ def carried(line: str, carry: Carry) -> Tuple[str, Optional[Carry]]:
         if value is not None:
             result = _carried_value(line, value.end())
     elif carry.kind == "value" and body.startswith("- ") and not _KEY_OF_A_LINE.match(body):
-        # An item of a list of values.
+        # An item in a list of values.
         result = _carried_value(line, start + 2)[0], carry
     elif body.startswith(MASK):
         result = line, carry._replace(kind="rest")
@@ -369,9 +369,9 @@ def _carried_value(line: str, start: int) -> Tuple[str, Optional[Carry]]:
 
 
 def _carried_rest(line: str, start: int, carry: Carry) -> Tuple[str, Optional[Carry]]:
-    """Mask the possible continuation of a value: a single word, a word like a token, or an indented line.
+    """Mask the possible continuation of a value: a single word, a word that looks like a token, or an indented line.
 
-    Returns the masked line and the carry for the next line.
+    Return the masked line and the carry for the next line.
     """
     alone = _ALONE.match(line, start)
     if alone:
