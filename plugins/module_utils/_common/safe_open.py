@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Open files in folders that another account may write to, without letting that account misuse root's rights.
+"""Open files in folders that another account can write to, without letting that account misuse root's rights.
 
-The service's user owns the application's folder and its logs. It may replace any file there with a link to a file that
-only root may read, with a pipe that never ends, or with a device. So root follows a path step by step and checks each
-link. A link that only root could have made is followed as root. A link in a folder of another account is followed as
-that account, so it leads only to files that the account itself can open. A process that is not root has no additional
-rights that such a link could misuse.
+The service's user owns the application's folder and its logs. This user can replace any file there with a link to a
+file that only root may read, with a pipe that never ends, or with a device. Therefore, root follows a path step by step
+and checks each link. A link that only root could have created is followed as root. A link in a folder of another
+account is followed as that account, so it leads only to files that the account itself can open. If this process does
+not run as root, it has no additional rights that such a link could misuse.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LARGEST = 64 << 20
 _PR_SET_NO_NEW_PRIVS = 38
 
-# The rights to work with, as uid and gid, or None for the rights of this process.
+# The rights to use, as uid and gid, or None for the rights of this process.
 Rights = Optional[Tuple[int, int]]
 
 
 class _AnybodyError(PermissionError):
-    """Several accounts could have made an entry of the path, so it is unknown whose rights to use."""
+    """More than one account could have created an entry on the path, so it is unknown whose rights to use."""
 
 
 class _LentError(Exception):
-    """A link on the path belongs to another account (uid, gid), which controls the rest of the path."""
+    """A link on the path is owned by another account (uid, gid), which controls the rest of the path."""
 
     def __init__(self, uid: int, gid: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class _LentError(Exception):
 
 
 def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
-    """Return True if only root or this account could have created the entry, and only they can remove it."""
+    """Return True if only root or this account could have created the entry, and only they can remove the entry."""
     ours = (0, os.geteuid())
     if folder.st_uid not in ours:
         return False
@@ -53,9 +53,9 @@ def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
 
 
 def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
-    """Return uid and gid of the other account that may have made an entry.
+    """Return uid and gid of the other account that may have created an entry.
 
-    Raises PermissionError if several accounts may have made it.
+    Raises PermissionError if more than one account may have created the entry.
     """
     for status in (folder, entry):
         if status.st_uid not in (0, os.geteuid()):
@@ -64,7 +64,7 @@ def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
 
 
 class _Way:
-    """The opened folders from the root down. A folder is trusted if only root or this account could have made it."""
+    """The opened folders from the root down. A folder is trusted if only root or this account could have created it."""
 
     def __init__(self) -> None:
         self._folders = [os.open("/", _FOLDER)]
@@ -84,7 +84,8 @@ class _Way:
                 break
 
     def look(self, name: str) -> Tuple[os.stat_result, os.stat_result, bool]:
-        """Return the status of the folder and of an entry, and True if only root or this account made the entry."""
+        """Return the status of the folder and of an entry, and True if only root or this account could have created
+        it."""
         folder = os.fstat(self._folders[-1])
         entry = os.stat(name, dir_fd=self._folders[-1], follow_symlinks=False)
         return folder, entry, self._trusted[-1] and _only_ours(folder, entry)
@@ -100,11 +101,11 @@ class _Way:
         return len(self._folders) - 1
 
     def status(self) -> os.stat_result:
-        """Return the status of the folder that was entered last."""
+        """Return the status of the current folder."""
         return os.fstat(self._folders[-1])
 
     def follow(self, name: str) -> List[str]:
-        """Go to the folder that a link's target is relative to. Return the target's components in reverse order."""
+        """Go to the folder to which a link's target is relative. Return the target's components in reverse order."""
         target = os.readlink(name, dir_fd=self._folders[-1])
         if target.startswith("/"):
             self.back(to_root=True)
@@ -179,8 +180,8 @@ def acting(rights: Rights) -> Iterator[None]:
     """Work on files as a user (uid, gid), or as root if rights is None.
 
     Only the effective ids change, so foreign code in the block could get root's rights back. In the block, start
-    programs only with commands.run(), which gives up root's rights permanently, and do not open the user's databases.
-    Blocks may be nested. A process that is not root keeps its rights.
+    programs only with commands.run(), which drops root's rights permanently, and do not open the user's databases.
+    Blocks can be nested. A process that is not root keeps its rights.
     """
     if os.getuid() != 0:
         yield
@@ -240,11 +241,11 @@ def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
 
 
 def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
-    """Return the status of a path that this process may safely change, or None if the path does not exist.
+    """Return the status of a path that this process can safely change, or None if the path does not exist.
 
-    If the path leads through a link of another account, that account itself must be able to read and write the file.
-    If folder_too is true, the account must also be able to write to the folder. Raises PermissionError if the account
-    is not allowed to do this, and OSError for other errors.
+    If the path leads through a link of another account, that account itself must be able to read and write the file. If
+    folder_too is true, the account must also be able to write to the folder. Raises PermissionError if the account
+    lacks these permissions, and OSError for other errors.
     """
     try:
         if os.geteuid() != 0:
@@ -253,7 +254,7 @@ def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except _AnybodyError:
-        # Several accounts could have made the link. So check the rights of the account that owns the file.
+        # More than one account could have created the link, so check the rights of the account that owns the file.
         real = os.stat(path)
         return _looked_up_as(real.st_uid, real.st_gid, path, folder_too=folder_too)
     except _LentError as lent:
@@ -304,13 +305,13 @@ def account_rights(user: Optional[str]) -> Rights:
 
 
 def rights_on(path: str, *, user: Rights = None) -> Rights:
-    """Return the rights (uid, gid) for work on a file and in its folder.
+    """Return the rights (uid, gid) to use for a file and its folder.
 
-    The path is followed folder by folder, up to the first entry that another account could replace. Deeper entries may
-    change a moment later, so they are not evaluated. If there is such an entry, the result is user (uid, gid) or, if no
-    user is given, the owner of that entry. The result is None if there is no such entry, or if this process is not
-    root. Raises PermissionError if no user is given and several accounts could replace that entry. Raises OSError for
-    other errors.
+    The path is followed folder by folder, up to the first entry that another account could replace. Deeper entries are
+    not evaluated, because they may change at any time. If there is such an entry, the result is user (uid, gid) or, if
+    no user is given, the owner of that entry. The result is None if there is no such entry, or if this process does not
+    run as root. Raises PermissionError if no user is given and more than one account could replace that entry. Raises
+    OSError for other errors.
     """
     if os.getuid() != 0:
         return None
@@ -327,10 +328,10 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
 
 
 def follow_ours(path: str) -> str:
-    """Return an absolute path in which links are resolved if only root could have made them.
+    """Return an absolute path in which links are resolved if only root could have created them.
 
-    After the first entry that another account could replace, the rest of the path is unchanged. If links of that
-    account were resolved here, later checks could not see that the account chose the path. Raises OSError.
+    From the first entry that another account could replace, the rest of the path is unchanged. If links of that account
+    were resolved here, later checks could not detect that the account had chosen the path. Raises OSError.
     """
     if os.getuid() != 0:
         return "/" + os.path.realpath(path).lstrip("/")
@@ -405,7 +406,7 @@ def _first_stranger(path: str) -> Rights:
 def become(uid: int, gid: int, *, new_privileges: bool = False) -> None:
     """Permanently switch this process to a user, without capabilities.
 
-    If new_privileges is false, programs of this process gain no rights from a setuid bit or file capabilities.
+    If new_privileges is false, programs that this process starts gain no rights from a setuid bit or file capabilities.
     """
     os.seteuid(os.getuid())
     if os.getuid() != 0 or uid == 0:

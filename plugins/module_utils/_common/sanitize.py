@@ -4,8 +4,8 @@
 
 """Make text from other sources safe to display, so that it cannot control the terminal or reverse the text direction.
 
-A terminal obeys control characters from any source: a log, the name of a file, the output of a program. These
-characters are replaced with visible text such as \\x1b.
+A terminal obeys control characters from any source: a log, a file name, the output of a program. Such characters are
+replaced with visible text such as \\x1b.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check if a version satisfies a range from the engines or dependencies of an npm package.
+"""Check whether a version satisfies a range from the engines or dependencies of an npm package.
 
-Grammar: https://github.com/npm/node-semver#ranges. Versions with a pre-release tag are compared without it.
+Grammar: https://github.com/npm/node-semver#ranges. Pre-release tags of versions are ignored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 _Version = Tuple[int, ...]
-# A range that includes the first version of the pair and ends before the second one. None means no upper limit.
+# A range that includes the first version and ends before the second version. None means no upper limit.
 _Range = Tuple[_Version, Optional[_Version]]
 
 _PART = r"(?:\d{1,9}|[xX*])"
@@ -41,12 +41,12 @@ def _whole(numbers: List[int]) -> _Version:
 
 
 def _after(numbers: List[int]) -> Optional[_Version]:
-    """Return the first version after all versions that a partial version (20 or 20.1) matches, or None for *."""
+    """Return the first version above all versions that a partial version (20 or 20.1) matches, or None for *."""
     return _whole([*numbers[:-1], numbers[-1] + 1]) if numbers else None
 
 
 def _caret(numbers: List[int]) -> Optional[_Version]:
-    """Return the upper limit of a range with ^, in which the leftmost number that is not 0 stays the same."""
+    """Return the upper limit of a range with ^, in which the leftmost nonzero number does not change."""
     for index, number in enumerate(numbers):
         if number:
             return _after(numbers[: index + 1])

@@ -24,12 +24,12 @@ def now() -> str:
 def epoch(text: str) -> float:
     """Convert text from iso() to seconds since the epoch.
 
-    Raises ValueError if text has another format.
+    Raises ValueError if the text has a different format.
     """
     moment = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
     return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
 def compact(seconds: float) -> str:
-    """Return a time in the format for file names: 20260302T010203Z."""
+    """Return a time in the format that is used in file names: 20260302T010203Z."""
     return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")

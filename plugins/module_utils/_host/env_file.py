@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Environment files (KEY=VALUE lines) as systemd's EnvironmentFile= reads them.
+"""Parse environment files (KEY=VALUE lines) in the same way as systemd's EnvironmentFile=.
 
 The rules are those of systemd 254 and later: systemd.exec(5), and parse_env_file_internal in src/basic/env-file.c.
 """
@@ -36,13 +36,13 @@ class EnvironmentFileError(MessageError):
 
 
 class _Parser:
-    """The states of systemd's parser. Each state is a method that takes one character and returns the next state."""
+    """The states of systemd's parser. Each state is a method that consumes one character and returns the next state."""
 
     def __init__(self) -> None:
         self.values: Dict[str, str] = {}
         self._key: List[str] = []
         self._value: List[str] = []
-        # Length of the value up to the last quoted or escaped character. Only blanks after it are stripped.
+        # Length of the value up to the last quoted or escaped character. Only blanks after this character are stripped.
         self._kept = 0
 
     def assign(self) -> None:
@@ -122,7 +122,7 @@ class _Parser:
 
 
 def parse_environment(text: str) -> Dict[str, str]:
-    """Return the variables that the text of an environment file sets; the last assignment of a name counts.
+    """Return the variables that the text of an environment file sets. The last assignment of a name counts.
 
     Comments start with # or ;. A backslash at the end of a line joins the next line. Variables such as $HOME are not
     expanded. Lines without = and lines with an invalid name (export X=1) are skipped. systemd does the same.
@@ -157,11 +157,11 @@ def read_environment_file(path: str) -> Dict[str, str]:
 def read_text(path: str) -> str:
     """Return the text of an environment file.
 
-    The values are passed to processes of the service's user. So a file that this user may not read is not read, even if
-    this process runs as root.
+    The values are passed to processes of the service's user. Therefore, a file that this user may not read is not read,
+    even if this process runs as root.
 
-    Raises EnvironmentFileError if the file cannot be read or is not text. The error is one line and does not quote
-    the file.
+    Raises EnvironmentFileError if the file cannot be read or is not text. The error message is one line and does not
+    quote the file.
     """
     try:
         data = safe_open.read(os.path.abspath(path), limit=_LARGEST)
@@ -181,7 +181,7 @@ def _unread(path: str, why: Union[str, Message]) -> EnvironmentFileError:
 
 
 def files_of(line: str) -> List[str]:
-    """Return the files in one line of EnvironmentFiles. A line can be a pattern. systemd expands it at each start."""
+    """Return the files in a line of EnvironmentFiles. A line can be a pattern, which systemd expands at each start."""
     found = _FILE.match(line)
     return sorted(glob.glob(found.group(1))) or [found.group(1)] if found else []
 

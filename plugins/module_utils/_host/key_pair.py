@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Let OpenSSL check, with private copies, whether a certificate and a private key belong together.
+"""Check with OpenSSL, on private copies, whether a certificate and a private key match.
 
-OpenSSL opens files by their paths, and waits forever if a path is a FIFO. The certificate and the private key may
-belong to the service's user, who can replace a file after our check. So callers read both files through descriptors and
-pass the content. OpenSSL opens copies in memory that have no name.
+OpenSSL opens files by path, and waits forever if a path is a FIFO. The service's user may own the certificate and the
+private key, and could replace a file after a check. Therefore, callers read both files through descriptors and pass the
+content. OpenSSL opens unnamed copies in memory.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _load(certificate: bytes, key: bytes) -> str:
 
 
 def why_unlike(certificate: bytes, key: bytes, *, timeout: Optional[float] = None) -> str:
-    """Return why a certificate and a private key (PEM) cannot be used together, or an empty string if they can.
+    """Return why a certificate and a private key (PEM) cannot be used together, or an empty string if they match.
 
     The result is MISMATCH if the key belongs to another certificate, PASSPHRASE if the key is encrypted, otherwise
     OpenSSL's reason. OpenSSL runs in a separate process, for at most timeout seconds (10 if timeout is None).

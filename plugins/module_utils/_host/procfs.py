@@ -4,8 +4,8 @@
 
 """Facts about processes, from the kernel and systemd: running processes, the service's processes, listeners on a port.
 
-Formats are those of proc_pid_stat(5), proc_pid_cmdline(5) and proc_net(5). Text in these formats may contain any byte.
-Bytes that are not UTF-8 are replaced, because the text is passed on as JSON.
+The formats are described in proc_pid_stat(5), proc_pid_cmdline(5) and proc_net(5). Text in these formats can contain
+any byte. Bytes that are not valid UTF-8 are replaced, because the text is passed on as JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     quoted,
 )
 
-# PATH for the start of the service. The PATH of this process does not apply to the service.
+# PATH with which the service is started. The PATH of this process does not apply to the service.
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -46,10 +46,10 @@ class ProcfsError(MessageError):
 
 
 class Process(NamedTuple):
-    """One process. pid and start_ticks together identify it until the next boot, even if the pid is used again.
+    """One process. Together, pid and start_ticks identify it until the next boot, even if the pid is reused.
 
-    exe and cwd are None if this user may not see them. state is the kernel's letter (Z zombie, T stopped). uid is the
-    effective user id. started_at is a time in the format of timestamps.iso.
+    exe and cwd are None if this process's user may not see them. state is the kernel's letter (Z zombie, T stopped).
+    uid is the effective user id. started_at is a time in the format of timestamps.iso.
     """
 
     pid: int
@@ -69,12 +69,12 @@ class Process(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """True if the process is still running. A zombie has ended and only waits for its parent."""
+        """True if the process is still running. A zombie counts as ended, because it only waits for its parent."""
         return self.state not in ("Z", "X", "x")
 
     @property
     def command(self) -> str:
-        """The program, and its first argument if that is a file. Other arguments are left out: they may be secrets."""
+        """The program, and its first argument if that is a file. Other arguments may be secrets and are omitted."""
         if not self.argv:
             return self.exe or "unknown"
         script = self.argv[1] if len(self.argv) > 1 else ""
@@ -83,7 +83,7 @@ class Process(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """One listening TCP socket. pids: processes that have it open, if this user may see them. uid: owner."""
+    """One listening TCP socket. pids: processes that have the socket open, if this user may see them. uid: owner."""
 
     port: int
     address: str
@@ -102,7 +102,7 @@ def _text(data: bytes) -> str:
 
 
 def _link(path: str) -> Optional[str]:
-    """Return the target of a link in /proc without the mark for a deleted target, or None if it cannot be read."""
+    """Return the target of a link in /proc, without the mark for a deleted target, or None if it is unreadable."""
     try:
         target = _text(os.readlink(os.fsencode(path)))
     except OSError:
@@ -111,7 +111,7 @@ def _link(path: str) -> Optional[str]:
 
 
 def _arguments(cmdline: bytes) -> List[str]:
-    """Split a command line. Each argument ends with a zero byte, unless the process has replaced the whole line."""
+    """Split a command line. Each argument ends with a null byte, unless the process has overwritten the whole line."""
     parts = [_text(part) for part in cmdline.split(b"\0")]
     return parts if parts[-1] else parts[:-1]
 
@@ -130,7 +130,7 @@ def pids(*, proc_root: str = "/proc") -> List[int]:
 
 
 def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
-    """Yield the pid of each other process, with the paths of its descriptors or None if this user may not see them.
+    """Yield the pid of each other process, with the paths of its descriptors, or None if this user may not see them.
 
     Raises ProcfsError.
     """
@@ -150,8 +150,8 @@ def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
     """Return the process with this pid, or None if it does not exist or has ended."""
     folder = os.path.join(proc_root, str(pid))
     try:
-        # The name of the process is in parentheses, and may contain ")" and spaces. The other fields begin after the
-        # last ")".
+        # The name of the process is in parentheses and may itself contain ")" and spaces. The other fields begin after
+        # the last ")".
         fields = _read(f"{folder}/stat").rpartition(b")")[2].split()
         status = _read(f"{folder}/status")
         cmdline = _read(f"{folder}/cmdline")
@@ -183,13 +183,13 @@ def processes(*, proc_root: str = "/proc") -> Iterator[Process]:
 
 
 def still_there(process: Process, *, proc_root: str = "/proc") -> bool:
-    """Return True if exactly this process is still running, with the same pid and start tick, and not as a zombie."""
+    """Return True if the same process (pid and start tick) is still running and is not a zombie."""
     present = read_process(process.pid, proc_root=proc_root)
     return present is not None and present.start_ticks == process.start_ticks and present.alive
 
 
 def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str]]:
-    """Return the environment of a process at its start, or None if it may not be read. It contains secrets."""
+    """Return the environment with which a process was started, or None if it may not be read. It contains secrets."""
     try:
         pairs = _read(os.path.join(proc_root, str(pid), "environ")).split(b"\0")
     except OSError:
@@ -214,7 +214,7 @@ def find_program(name: str, *, app_dir: str, path: str = STANDARD_PATH) -> Optio
 
 
 def _program_names(command: Sequence[str], *, app_dir: str) -> Set[str]:
-    """Return the possible names of the command's executable: the name in the command, and the name without links."""
+    """Return the possible names of the command's executable: the given name, and the name with links resolved."""
     found = find_program(command[0], app_dir=app_dir, path=f"{STANDARD_PATH}:{os.environ.get('PATH', '')}")
     names = {os.path.basename(command[0])}
     if found:
@@ -223,7 +223,7 @@ def _program_names(command: Sequence[str], *, app_dir: str) -> Set[str]:
 
 
 def _same_argument(first: str, second: str, *, folder: str) -> bool:
-    """Return True if two arguments are equal, or the same path seen from folder (./server.js, /app/server.js)."""
+    """Return True if two arguments are equal or are the same path relative to folder (./server.js, /app/server.js)."""
     return first == second or os.path.normpath(os.path.join(folder, first)) == os.path.normpath(
         os.path.join(folder, second)
     )
@@ -338,10 +338,10 @@ def holds_deleted(pid: int, path: str) -> bool:
     folder, lost = f"/proc/{pid}/fd", f"{os.path.realpath(path)} (deleted)"
     try:
         for name in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):  # the process has closed the file meanwhile
+            with contextlib.suppress(FileNotFoundError):  # the process has closed the file in the meantime
                 if os.readlink(f"{folder}/{name}") == lost:
                     return True
-    except FileNotFoundError:  # the process has ended meanwhile
+    except FileNotFoundError:  # the process has ended in the meantime
         return False
     except OSError:
         return True
@@ -359,8 +359,8 @@ def why_failed(done: commands.Completed) -> Message:
 def unit_properties(unit: str, names: Sequence[str], *, run: commands.Runner) -> Dict[str, str]:
     """Return properties of a systemd unit, with one call of systemctl show.
 
-    A property that occurs several times (EnvironmentFiles) has one value per line. A unit that does not exist has
-    LoadState=not-found. Raises ProcfsError if systemd does not answer.
+    If a property occurs several times (EnvironmentFiles), its values are on separate lines. A unit that does not exist
+    has LoadState=not-found. Raises ProcfsError if systemd does not answer.
     """
     argv = ["systemctl", "show", f"--property={','.join(names)}", "--", unit]
     try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Act as the service's user, and not as root, in folders that this user may write to."""
+"""Act as the service's user instead of root in folders to which this user can write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class IdentityError(MessageError):
 
 
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
-    """Return the account to act as: user, or if not given, the owner of folder (as root) or this process's account.
+    """Return the account to act as: user or, if not given, the owner of folder (if root) or this process's account.
 
     Raises IdentityError if there is no such account, or if this process may not switch to it.
     """
@@ -62,7 +62,7 @@ def name_of(uid: int) -> str:
 def explained(deed: str, /, *, failure: Type[MessageError], **values: str) -> Iterator[None]:
     """Convert a system error to the given error class, with the message "Cannot ...: reason".
 
-    deed: the last part of the message's id reason.cannot.*. values: the values for the message, except why.
+    deed: the last part of the message's id (reason.cannot.*). values: the values for the message, except why.
     """
     try:
         yield

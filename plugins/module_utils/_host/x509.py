@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read the dates and names of a certificate from its bytes. Python's standard library only verifies certificates.
+"""Parse the dates and names of a certificate, because Python's standard library can only verify certificates.
 
 Structure: RFC 5280 section 4.1; encoding: X.690 (DER).
 """
@@ -99,7 +99,7 @@ def describe(der: bytes) -> Dict[str, Any]:
     """Return facts about a certificate in DER format.
 
     not_before, not_after: seconds since the epoch. subject, issuer: text. names: the host names and addresses for which
-    the certificate is valid, or an empty list if it has no subjectAltName. Raises CertificateError.
+    the certificate is valid, or an empty list if there is no subjectAltName. Raises CertificateError.
     """
     try:
         ((_tag, certificate),) = list(_elements(der))[:1]
@@ -120,7 +120,8 @@ def describe(der: bytes) -> Dict[str, Any]:
 
 
 def from_pem(text: str) -> bytes:
-    """Return the first certificate of a PEM file as DER. It is the server's own. Any others belong to its issuers.
+    """Return the first certificate of a PEM file as DER. It is the server's own. Any others are its issuers'
+    certificates.
 
     Raises CertificateError.
     """

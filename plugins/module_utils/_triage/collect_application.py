@@ -51,14 +51,14 @@ _MOST_ENTRIES = 500
 # Format of the output of `node --version`. Other output is ignored, because the program may not be Node.
 _VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
-# A lock of another process is reported only if each of _LOOKS checks within _LASTS seconds finds it.
+# A lock of another process is reported only if all _LOOKS checks within _LASTS seconds find it.
 _LASTS, _LOOKS = 0.5, 5
 
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
 
 
 def database(question: Question) -> Dict[str, Any]:
-    """Run a quick check of the database that the service really uses, and count its rows."""
+    """Run a quick check of the database that the service uses, and count its rows."""
     # The check gets a little less time than this part, because a part that times out loses its whole result.
     budget = question.left * 0.9
     owner = None
@@ -85,7 +85,7 @@ def database(question: Question) -> Dict[str, Any]:
 
 
 def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> None:
-    """Check the locks repeatedly, and record for how many seconds each foreign process blocked all writes.
+    """Check the locks repeatedly, and record the number of seconds for which each foreign process blocked all writes.
 
     A short transaction does no harm. A forgotten transaction blocks every write, although the service seems healthy.
     """
@@ -108,7 +108,7 @@ def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> Non
 
 
 def _migrators(question: Question) -> List[Dict[str, Any]]:
-    """Return the processes in the service's folder that may be migrating, except the service itself."""
+    """Return the processes in the service's folder that may be applying migrations, except the service itself."""
     folder = os.path.realpath(question.service.app_dir)
     ours = {item["pid"] for item in question.known.processes}
     migrators = []
@@ -146,7 +146,7 @@ def migrations_shipped(question: Question) -> Dict[str, Any]:
 
 
 def migrations_listed(question: Question) -> Dict[str, Any]:
-    """Ask knex for the migrations that the application has. This does not use the service's database."""
+    """Ask knex which migrations the application has. The service's database is not used."""
     try:
         return found({"names": _migrator(question).shipped(), "by": "knex", "error": None})
     except knex_tables.KnexError as error:
@@ -156,8 +156,8 @@ def migrations_listed(question: Question) -> Dict[str, Any]:
 def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
     """Return True if knex must be asked for the application's migrations.
 
-    If the usual folder contains exactly the completed migrations in facts, nothing is pending and knex is not needed.
-    Otherwise, the knexfile may name another folder.
+    If the usual folder contains exactly the completed migrations in facts, no migration is pending and knex is not
+    needed. Otherwise, the knexfile may name another folder.
     """
     if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
         return False
@@ -178,7 +178,7 @@ def migrations(question: Question) -> Dict[str, Any]:
     except knex_tables.KnexError as error:
         facts["error"] = str(error)
     if facts["lock_held"] is not None:
-        # A service that has the database open may be migrating, because it migrates when it starts.
+        # A service that has the database open may be migrating, because it applies migrations when it starts.
         inside = [item for item in question.known.processes if path in item["open_databases"]]
         facts["lock_stale"] = facts["lock_held"] and not facts["migrators"] and not inside
     return found(facts)
@@ -211,7 +211,7 @@ def node(question: Question) -> Dict[str, Any]:
         "dependencies": 0,
     }
     if path:
-        # Run the program as the service's user and never as root, because this user may be able to replace it.
+        # Run the program as the service's user, not as root, because this user may be able to replace the program.
         with contextlib.suppress(run_as.IdentityError, commands.CommandError):
             done = question.run_as(
                 [path, "--version"],
@@ -245,7 +245,7 @@ def _native(wanted: Mapping[str, Dict[str, Any]]) -> List[str]:
 
 
 def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tuple[Dict[str, str], str, str]:
-    """Return the error of each native package that does not load, and the platform and architecture of Node."""
+    """Return the error of each native package that cannot be loaded, and the platform and architecture of Node."""
     service = question.service
     report = npm_load.ask_node(
         service.app_dir,
@@ -295,8 +295,8 @@ def _read_tree(question: Question) -> Dict[str, Any]:
     facts["unloadable"] = sorted(set(failures) - set(facts["missing"]))
     reasons = [item.reason for item in differences] + [f"{name}: {failures[name]}" for name in facts["unloadable"]]
     facts["reasons"] = reasons[:_MOST_REASONS]
-    # Without npm's record in node_modules, nothing was compared, so the result is unknown. Another program or an older
-    # npm may have installed the packages.
+    # If node_modules does not contain npm's record, nothing was compared, so the result is unknown. Another program or
+    # an older version of npm may have installed the packages.
     broken = bool(told or facts["unloadable"])
     facts["ok"] = False if broken else None if unfinished or facts["error"] else True
     return facts
@@ -334,7 +334,7 @@ def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
         answer, said = {"error": True}, []
     if "error" in answer and not said:
         return {"ok": None, "problems": [], "error": why(done)}
-    # An extra package does no harm. If a package is missing, npm also reports all its dependencies as extra.
+    # An extraneous package does no harm. If a package is missing, npm also reports all its dependencies as extraneous.
     problems = [text for text in said if not text.startswith("extraneous: ")]
     return {"ok": done.ok or not problems, "problems": problems[:_MOST_REASONS], "error": None}
 
@@ -342,8 +342,8 @@ def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
 def dependencies(question: Question) -> Dict[str, Any]:
     """Check whether the dependencies are installed and can be loaded.
 
-    Reading the files is much faster than npm ls, so npm ls runs only if the files give no answer. If npm ls hangs, only
-    its own answer is lost.
+    Reading the files is much faster than npm ls, so npm ls is run only if the files are not sufficient. If npm ls
+    hangs, only its own result is lost.
     """
     if not os.path.exists(question.service.path("package.json")):
         return found({"ok": None, "error": "There is no package.json", "npm_ls": None})
@@ -352,8 +352,8 @@ def dependencies(question: Question) -> Dict[str, Any]:
     reports: Dict[str, Any] = {}
     if facts["ok"] is None:
         asked = question.begun_with(question.left * 0.8)
-        # TemporaryDirectory is not used: its cleanup in older Python versions changes modes through links, and the
-        # service's user can create links in the folder.
+        # TemporaryDirectory is not used, because its cleanup in older Python versions changes modes through links, and
+        # the service's user can create links in the folder.
         with contextlib.ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
             stack.callback(atomic_files.discard_tree, folder)
@@ -369,7 +369,7 @@ def dependencies(question: Question) -> Dict[str, Any]:
 
 
 def files(question: Question) -> Dict[str, Any]:
-    """List the folders of the application, its database and its log: names, sizes, owners and times, but no content."""
+    """List the folders of the application, database and log, with names, sizes, owners and times, but no content."""
     service = question.service
     folders = [service.app_dir, os.path.dirname(question.known.database_path), os.path.dirname(service.log_file)]
     text = []

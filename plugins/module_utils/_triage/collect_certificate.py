@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 _CERTIFICATE_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
 _KEY_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
-# A variable of OpenSSL. It names the certificates that OpenSSL trusts, not the certificate that the service presents.
+# A variable of OpenSSL for the certificates that OpenSSL trusts, not for the certificate that the service presents.
 _TRUSTED = "SSL_CERT_FILE"
 _LARGEST = 1 << 20
 
@@ -68,7 +68,7 @@ def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
 
 
 def _content(path: str) -> Tuple[bytes, Optional[str]]:
-    """Return the content of a regular file, and the reason why it cannot be read, or None."""
+    """Return the content of a regular file, and None or the reason why the file cannot be read."""
     try:
         return safe_open.read(path, limit=_LARGEST), None
     except IsADirectoryError:
@@ -92,7 +92,7 @@ def _matches(
 def certificate(question: Question) -> Dict[str, Any]:
     """Check the certificate and its private key. Then check whether the service's user can read both files."""
     facts, key = _pair(question)
-    # The contents are not in the facts, because a private key is a secret.
+    # The content of the files is not part of the facts, because a private key is a secret.
     contents: List[bytes] = []
     for item in (facts, key):
         item.update(exists=None, error=None)

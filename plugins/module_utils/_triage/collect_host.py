@@ -59,7 +59,7 @@ _NO_LIMIT = 1 << 62
 
 def _mount_of(place: str) -> Tuple[str, str, str]:
     points = [mount for mount in mounts.mounted() if place == mount[0] or place.startswith(mount[0].rstrip("/") + "/")]
-    # If two file systems have the same mount point, the later one hides the other.
+    # If two file systems have the same mount point, the later one hides the earlier one.
     return max(enumerate(points), key=lambda item: (len(item[1][0]), item[0]), default=(0, ("/", "", "")))[1]
 
 
@@ -162,11 +162,10 @@ def _kernel_journal(question: Question) -> List[str]:
 
 
 def _crowded_out(question: Question, text: str) -> str:
-    """Return lines about the out-of-memory killer from the full log if the text does not cover the whole window."""
+    """If text does not cover the whole window, return lines about the out-of-memory killer from the full log."""
     if question.kernel_log_command or text.count("\n") < _KERNEL_LINES:
         return ""
-    # journalctl ignores case if the pattern is in lower case. Without grep support, it reports an error and finds
-    # nothing.
+    # If the pattern is in lower case, journalctl ignores case. A journalctl without grep support reports an error.
     argv = [*_kernel_journal(question), "-n", str(_KERNEL_LINES), "--grep=out of memory|oom[-_]|killed process"]
     with contextlib.suppress(commands.CommandError):
         done = question.command(argv)
@@ -175,7 +174,7 @@ def _crowded_out(question: Question, text: str) -> str:
 
 
 def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[str, Any]]:
-    """Return the last lines, and earlier lines that may be about the service."""
+    """Return the last lines, and the earlier lines that may be about the service."""
     unit = re.sub(r"\.service\Z", "", question.service.unit)
     last_pid = question.known.unit.get("last_pid")
     before = [
@@ -257,7 +256,7 @@ def _core_files(question: Question) -> List[Dict[str, Any]]:
 
 
 def _core_records(question: Question) -> List[Dict[str, Any]]:
-    """Return the records of systemd-coredump. The dumps themselves may be deleted already."""
+    """Return the records of systemd-coredump. The dumps themselves may already be deleted."""
     argv = ["coredumpctl", "list", "-q", "--no-pager", "--no-legend", "--since", f"@{question.since:.0f}"]
     try:
         done = question.command(argv)

@@ -24,11 +24,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 _LOG_BYTES = 512 * 1024
 _JOURNAL_LINES = 2000
-# Lines of the journal are cut to these lengths before and after redaction, because a line may be 48 KiB long.
+# Lines of the journal are cut to these lengths before and after redaction, because a line can be up to 48 KiB long.
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
 
 _JOURNAL = re.compile(r"^(\d{1,10}\.\d{1,9}) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
-# Maximum number of systemd's lines about the unit. Each failure of a unit causes a few lines.
+# Maximum number of systemd's lines about the unit. For each failure of a unit, systemd logs a few lines.
 _MANAGER_LINES = 500
 # Files that "node --check" can parse. The check does not run the code in the file.
 _CHECKED = (".js", ".cjs", ".mjs")
@@ -44,7 +44,7 @@ class _Entry(NamedTuple):
 
 
 def _parses(question: Question, path: str) -> Optional[bool]:
-    """Return True if Node can parse a file now, or None if that is unknown. Node runs as the service's user."""
+    """Return whether Node can parse a file now, or None if this is unknown. Node runs as the service's user."""
     node = program(question)
     if not node or not path.endswith(_CHECKED):
         return None
@@ -66,12 +66,12 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
     """Add to each exception when its file was last changed (changed_at), and whether it parses now (parses).
 
     If the file was changed after the error, the error may be gone. Only files of the application are checked, because
-    other files may be on a disk that does not answer.
+    other files may be on a disk that does not respond.
     """
     app_dir = os.path.normpath(question.service.app_dir)
     answers = question.known.app_dir_answers
     # Another release may have been activated since the error. Its files may be older than the error, so the change time
-    # of the folder's link counts.
+    # of the link to the folder counts.
     another = _changed_at(app_dir) if exceptions and answers else None
     known: Dict[str, Tuple[Optional[str], Optional[bool]]] = {}
     for item in exceptions:
@@ -84,7 +84,7 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
 
 
 def _changed_at(*paths: str) -> Optional[str]:
-    """Return when the latest of these paths was changed, or None if that is unknown.
+    """Return the time when one of these paths was last changed, or None if it is unknown.
 
     For a link, the change of the link itself counts, because a new link activates a release.
     """
@@ -97,13 +97,13 @@ def _changed_at(*paths: str) -> Optional[str]:
 
 
 def log(question: Question) -> Dict[str, Any]:
-    """Return facts about the log file and from its last lines."""
+    """Return facts about the log file, and facts from its last lines."""
     path = question.service.log_file
     try:
         text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES)
     except OSError as error:
         return found({"path": path, "error": error.strerror})
-    # Redact the text before it is cut, because the redactor does not recognize half a secret.
+    # Redact the text before it is cut, because the redactor does not recognize incomplete secrets.
     unmasked, text = text, question.redactor.text(text)
     lines = log_patterns.dated(log_patterns.split(text), unmasked=log_patterns.split(unmasked))
     facts = {
@@ -121,7 +121,7 @@ def log(question: Question) -> Dict[str, Any]:
 def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[List[str], List[_Entry]]:
     """Return the journalctl command, and the last matching entries (at most `most`), without secrets.
 
-    Raises RuntimeError if the journal does not answer.
+    Raises RuntimeError if the journal cannot be read.
     """
     argv = ["journalctl", "-q", "--no-pager", "-o", "short-unix", "-n", str(most), *matches]
     argv += ["--since", f"@{question.since:.0f}"]
@@ -129,7 +129,8 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
     if not done.ok:
         raise RuntimeError(why(done))
     unmasked = [line[:_LONGEST_READ] for line in log_patterns.split(done.stdout)]
-    # Redact all entries as one text, because a secret may continue in the next entry. The number of lines is kept.
+    # Redact all entries as one text, because a secret may continue in the next entry. The number of lines does not
+    # change.
     lines = log_patterns.split(question.redactor.text("\n".join([*unmasked, ""])))
     entries = []
     for line, before in zip(lines, unmasked):
@@ -142,7 +143,7 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
 def journal(question: Question) -> Dict[str, Any]:
     """Return facts from the unit's journal.
 
-    The lines of systemd about the unit come from a separate query, so they are found even if the service logs a lot.
+    A separate query returns the lines of systemd about the unit, so that they are found even if the service logs a lot.
     The query selects by fields that only the journal sets, because the service could log under the name of systemd.
     """
     unit = question.service.unit

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare the paths that the service really uses with the configured ones."""
+"""Compare the paths that the service uses with the configured paths."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ def _opened(question: Question, kind: str) -> List[str]:
 
 
 def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
-    """Return the database that the service really uses, and the source of that information.
+    """Return the database that the service uses, and the source of this information.
 
-    In order of priority: the database that the service has open, the one in its environment variables, the configured
-    one. Links that the service's user made stay in the path, so that later steps can check them. That user could name a
-    database of another account to make this collection work on it. So the path of a database that the user cannot
-    change is ignored. links: True if links may be followed, False if the disk does not answer.
+    In order of priority, this is the database that the service has open, the one in its environment variables, or the
+    configured one. Links that the service's user created stay in the path, so that later steps can check them. This
+    user could name a database of another account to make this collection work on that database. Therefore, the path of
+    a database that the user cannot change is ignored. links: True if links may be followed, False if the disk does not
+    respond.
     """
     service, environment = question.service, question.known.environment
     real: Callable[[str], str] = os.path.realpath if links else os.path.normpath
@@ -44,7 +45,7 @@ def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
 
 
 def _may_be_theirs(path: str, *, user: str) -> bool:
-    """Return True if the service's user can replace a file or write to it, or if that user is unknown."""
+    """Return True if the service's user can replace or write to a file, or if the user is unknown."""
     rights = safe_open.account_rights(user)
     if rights is None:
         return True
@@ -69,7 +70,7 @@ def _used_folder(question: Question) -> Tuple[Optional[str], str]:
 
 
 def paths(question: Question, *, what: str) -> Dict[str, Any]:
-    """Return the path that the service really uses and the configured one. what: database, log or working directory."""
+    """Return the path that the service uses and the configured path. what: database, log or working directory."""
     service = question.service
     if what == "database":
         effective: Optional[str]

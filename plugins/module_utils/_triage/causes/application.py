@@ -19,12 +19,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Errors of connections to other servers. The next attempt may succeed.
+# Errors of connections to other servers. The next connection attempt may succeed.
 _OF_PEERS = re.compile(r"\b(?:ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPIPE)\b")
 
 
 def modules_broken(facts: Facts) -> Optional[Finding]:
-    """Report dependencies that are missing or do not load."""
+    """Report dependencies that are missing or cannot be loaded."""
     if not facts.troubled:
         return None
     packaged, node = facts.dependencies, facts.node
@@ -34,7 +34,7 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
     broken = bool(missing or unloadable or nothing_there)
     named, of_packages = facts.errors.modules_missed()
     words = facts.errors.signature("module_missing") if of_packages else []
-    # A package that differs from the lock file is only a hint, because the service may work with it.
+    # A package that differs from the lock file is only a hint, because the service may work with this package.
     if not broken and not words and not packaged.invalid:
         return None
     repaired = packaged.ok is True and not broken
@@ -72,7 +72,7 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
 
 
 def unhandled_exception(facts: Facts) -> Optional[Finding]:
-    """Report an unhandled exception that ended the process, or an error after which the process exited."""
+    """Report an unhandled exception that ended the process, or an error that preceded the exit of the process."""
     if not facts.troubled:
         return None
     # If something else ended the process, an exception that was only logged is not the cause.
@@ -121,8 +121,8 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
 def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
     """Return the rungs that cannot help against an unhandled exception.
 
-    A clean start also rebuilds the dependencies and migrates, so it may help if the dependencies or the schema are the
-    cause.
+    A clean start also rebuilds the dependencies and applies migrations, so it may help if the dependencies or the
+    schema are the cause.
     """
     if not repeated(facts, item):
         return _useless_in_a_loop(facts)
@@ -131,7 +131,7 @@ def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
-    """Return the rungs that only start the service, or an empty tuple if there is no crash loop."""
+    """Return the rungs that only start the service if there is a crash loop, otherwise an empty tuple."""
     return ONLY_START if facts.process.gone and facts.process.falls >= LOOP_FALLS else ()
 
 
@@ -192,12 +192,12 @@ def location(item: Mapping[str, Any]) -> str:
 
 
 def in_dependency(item: Mapping[str, Any]) -> bool:
-    """Return True if the error is in an npm package. A rebuild of the dependencies may then help."""
+    """Return True if the error is in an npm package, so that rebuilding the dependencies may help."""
     return "/node_modules/" in location(item)
 
 
 def repeated(facts: Facts, item: Mapping[str, Any]) -> bool:
-    """Return True if several consecutive starts ended with this error and the next start is certain to fail too."""
+    """Return True if several consecutive starts ended with this error and the next start will certainly fail too."""
     text = "\n".join([str(item["message"]), *item["stack"]])
     return (
         facts.process.gone

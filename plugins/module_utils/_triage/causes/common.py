@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 
 FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "wal_pending")
 
-# The causes that a mismatch explains, by the part of the service that the mismatch affects. See mismatches.py.
+# The causes that a mismatch explains, by the part of the service that it affects. See mismatches.py.
 OF_MISFITS: Dict[str, Tuple[str, ...]] = {
     mismatches.START: FALLS,
     mismatches.MODULES: ("modules_broken",),
@@ -22,7 +22,8 @@ OF_MISFITS: Dict[str, Tuple[str, ...]] = {
 
 LOOP_FALLS = 3
 
-# Number of consecutive failed starts after which the next start will fail too, unless something has changed.
+# Number of consecutive failed starts from which to conclude that the next start will also fail unless something
+# changes.
 PROOF = 2
 
 

@@ -28,7 +28,7 @@ _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")
 
 
 def config_mismatch(facts: Facts) -> Optional[Finding]:
-    """Report a configuration that does not match the host or the files that the service uses."""
+    """Report a configuration that does not match the host or the files in use by the service."""
     found = mismatches.mismatches_of(facts)
     if not found:
         return None
@@ -153,7 +153,7 @@ def exec_failed(facts: Facts) -> Optional[Finding]:
         confidence=0.93,
         summary=message("finding.exec_failed.now", unit=name, status=_step(status), reason=reason),
         remedy=message("remedy.exec_failed.journal"),
-        # A restart shows whether the unit still fails. The higher rungs change nothing that systemd needs.
+        # A restart shows whether the unit still fails. The higher rungs do not change anything that systemd needs.
         useless_rungs=RUNGS if len(again) >= PROOF else ABOVE_THE_FIRST,
         details={"status": status, "program": start.program, "reason": messages.english(reason)},
         **common,
@@ -165,7 +165,7 @@ def _step(status: int) -> str:
 
 
 def _faults(facts: Facts) -> List[Tuple[int, Message]]:
-    """Return the reasons why systemd would fail now, as (exit status, reason)."""
+    """Return the reasons why systemd would fail to start the unit now, as (exit status, reason)."""
     start = facts.start
     told = start.messages
     named = (
@@ -180,7 +180,7 @@ def _faults(facts: Facts) -> List[Tuple[int, Message]]:
 
 
 def _step_failures(facts: Facts) -> List[Tuple[str, int]]:
-    """Return (time, status) of the latest consecutive exits for which systemd could not run a program, oldest first."""
+    """Return (time, status) of the latest consecutive exits at which systemd could not run a program, oldest first."""
     journal = facts.journal
     ends = sorted([*facts.process.exits, *journal.control_exits], key=lambda item: str(item["at"]))
     found: List[Tuple[str, int]] = []

@@ -68,8 +68,8 @@ def db_unchecked(facts: Facts) -> Optional[Finding]:
     """Report a database that could not be checked completely."""
     database = facts.database
     unread = [item["message"] for item in database.unread]
-    # If the folder or the mount of the database is missing, a start would create a new database, even if the service
-    # answers now.
+    # If the folder or the file system of the database is missing, a start would create a new database. This is reported
+    # even if the service answers now.
     if database.away is None and (not facts.troubled or (database.conclusive and not unread)):
         return None
     path = database.path
@@ -88,14 +88,14 @@ def db_unchecked(facts: Facts) -> Optional[Finding]:
 
 
 def db_locked(facts: Facts) -> Optional[Finding]:
-    """Report a database that is locked, or was locked when the service used it."""
+    """Report a database that is locked, or was locked when the service accessed it."""
     database = facts.database
     problems = [item for item in database.problems if item["code"] == "locked"]
     words = facts.errors.signature("db_locked") if facts.troubled else []
     main = facts.unit.main_pid
     blocking = [item for item in database.holders if item.get("role") in sqlite_holders.BLOCKING]
     strangers = [item for item in blocking if not item.get("ours")]
-    # Under systemd, a process of the service that is not the unit's main process is left over from an earlier start.
+    # Under systemd, a process of the service that is not the unit's main process remains from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
     # These processes block all writes, even if the service seems healthy.
     lasting = [item for item in strangers if item.get("blocks_for")]
@@ -117,7 +117,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
         seconds = f"{holders[0]['blocks_for']:.1f}"
         summary = message("finding.db_locked.writes_wait", seconds=seconds, **first)
     elif holders:
-        # A process that happens to write during the check does no harm.
+        # A process that merely happens to write during the check does no harm.
         confidence = 0.93 if words else 0.9 if silent else 0.45
         summary = message("finding.db_locked.holder", **first)
     elif problems:
@@ -153,7 +153,8 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     locked, missing = facts.errors.signature("migration_locked"), facts.errors.signature("migration_missing")
     ahead = "migration directory is corrupt" in facts.errors.text()
     migrators = list(migrations.migrators)
-    # The service applies its own migrations before it listens. So it may be migrating if it does not listen yet.
+    # The service applies its own migrations before it listens on its ports. If it is not listening yet, it may be
+    # migrating.
     if facts.ports.unserved and not facts.ports.waiting and migrations.lock_stale is False:
         migrators += [{**item, "command": " ".join(item.get("argv") or ())[:80]} for item in facts.process.processes]
     evidence = (
@@ -164,7 +165,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     prevention = message("prevention.migration_pending")
     common: Dict[str, Any] = {"prevention": prevention, "details": {"pending": pending, "lock_held": left_behind}}
     if held and migrators:
-        # Report nothing pending and no lock, so that no remedy disturbs the running migration.
+        # Report neither pending migrations nor a lock, so that no remedy disturbs the running migration.
         common["details"] = {"pending": [], "lock_held": False}
         return Finding(
             confidence=0.9,
@@ -195,7 +196,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
         else message("finding.migration_pending.missing"),
         evidence=evidence + missing,
         remedy=message("remedy.migration_pending.migrate" if pending else "remedy.migration_pending.compare"),
-        # Only the clean start applies migrations.
+        # Only a clean start applies migrations.
         useless_rungs=() if known and not pending else KEEP_SCHEMA,
         **common,
     )
@@ -204,7 +205,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
 def _migration_lock(
     held: Optional[bool], *, words: Sequence[Any], evidence: List[Dict[str, str]], **common: Any
 ) -> Finding:
-    """Return the finding for a migration lock that a migration left behind. words: log lines about the lock."""
+    """Return the finding for a lock that a migration left behind. words: log lines about the lock."""
     stands = held is not False
     # If no log line reports the lock, the service may start with the lock set. The lock then blocks only migrations.
     useless = RUNGS if words else MIGRATE
@@ -257,7 +258,7 @@ def database_owner(facts: Facts) -> Optional[Finding]:
 
 
 def wal_pending(facts: Facts) -> Optional[Finding]:
-    """Report committed rows that are only in the WAL. They did not cause the outage, but must not be lost."""
+    """Report committed rows that are only in the WAL. These rows did not cause the outage, but must not be lost."""
     wal = facts.database.wal
     pending = wal.get("pages_pending") or 0
     if not facts.process.gone or not pending:

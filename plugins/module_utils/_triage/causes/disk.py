@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Uses of the file systems that the service writes to. The service may continue if other file systems are full.
+# Uses of the file systems to which the service writes. If other file systems are full, the service may still work.
 _WRITTEN_TO = ("application", "database", "log")
 
 
@@ -42,7 +42,7 @@ def disk_full(facts: Facts) -> Optional[Finding]:
         if room["held"]:
             evidence.append(says(where, f"the service has {room['held']} bytes of removed files open"))
     matters = bool(words) or any(set(room["uses"]).intersection(_WRITTEN_TO) for room in full)
-    # The space of a removed file is freed only when the file is closed.
+    # The space of a deleted file is freed only when the file is closed.
     freed_by_restart = all(room["what"] == "bytes" and room["held"] >= room["wanted"] for room in full)
     mounts = sorted(room["mount"] for room in full)
     return Finding(

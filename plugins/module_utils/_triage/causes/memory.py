@@ -13,14 +13,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Exit statuses for the signal ABRT, as systemd reports it and as shells report it (128 + number).
+# Exit statuses for the signal ABRT: the number that systemd reports, and the number that shells report (128 + number).
 _ABORTED = (6, 134)
 
 _KILLED_RSS = re.compile(r"anon-rss:(\d+)kB")
 
 _OF_CGROUP = re.compile(r"task_memcg=([^,\s]+).*?\bpid=(\d+)")
 
-# The heap size that V8 prints at its last collections: "Mark-Compact 2046.3 (2083.1) -> 2045.4 (2083.1) MB".
+# The heap size that V8 prints at its last garbage collections: "Mark-Compact 2046.3 (2083.1) -> 2045.4 (2083.1) MB".
 _HEAP = re.compile(r"(?:Mark-[Cc]ompact|Mark-sweep|Scavenge)[^\d\n]*(\d+)(?:\.\d+)? \(\d+")
 
 
@@ -69,12 +69,13 @@ def _may_be_node(name: Optional[str]) -> bool:
 
 
 def heap_oom(facts: Facts) -> Optional[Finding]:
-    """Report that the heap reached V8's own limit, which is not a limit of the kernel."""
+    """Report that the heap reached the limit of V8, as opposed to a limit of the kernel."""
     words = facts.errors.signature("heap_oom")
     if not words or not facts.troubled:
         return None
     aborted = facts.unit.exit_status in _ABORTED
-    # If something else is known to have ended the process, log lines prove nothing: a request may have caused them.
+    # If something else is known to have ended the process, log lines prove nothing, because a request may have caused
+    # them.
     refuted = facts.process.ended_by_others and not any("status=6/ABRT" in item["text"] for item in facts.process.exits)
     lines = [*facts.log.lines, *facts.journal.lines]
     heaps = [int(size) << 20 for line in lines for size in _HEAP.findall(line)]
@@ -92,7 +93,7 @@ def heap_oom(facts: Facts) -> Optional[Finding]:
 def _sizes(
     facts: Facts, *, rss: Optional[int] = None, heap: Optional[int] = None, bounded: bool = False
 ) -> Dict[str, Any]:
-    """Return the measured memory, and the limits to propose. See Memory.limits.
+    """Return the measured memory and the proposed limits. See Memory.limits.
 
     rss: resident memory of the process in bytes when it was killed. heap, bounded: see Memory.limits.
     """

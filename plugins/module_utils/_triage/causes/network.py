@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes between the service and its users: a port in use, a certificate."""
+"""Causes between the service and its users: a port that is in use, a certificate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 # Age in seconds below which a process may still be starting.
 _START_SECONDS = 20.0
 
-# Faults of a certificate or private key for which a message exists.
+# Faults of a certificate or private key for which there is a message.
 _TLS_FAULTS = (
     *("missing", "unreadable", "key_missing", "key_unreadable", "key_mismatch"),
     *("expired", "not_yet_valid"),
@@ -35,7 +35,8 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
     for listener in facts.ports.listeners:
         where = f"{listener['address']} port {listener['port']}"
         ours = [owner for owner in listener["owners"] if owner["ours"]]
-        # If the service has the socket open too, another process has passed the socket to it. This is not a conflict.
+        # If the service also has the socket open, the other process has passed the socket to it, which is not a
+        # conflict.
         for owner in ours or listener["owners"]:
             text = f"pid {owner['pid']}, user {owner['user']}: {owner['command']}"
             if not owner["ours"]:
@@ -79,7 +80,7 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
 
 
 def _program(process: Mapping[str, Any]) -> str:
-    """Return the name of a process's program for the summary, because the command line may be too long for it."""
+    """Return the name of a process's program, because the command line may be too long for the summary."""
     words = str(process.get("command") or "").split()
     return posixpath.basename(process.get("exe") or (words[0] if words else "")) or "unknown program"
 
@@ -90,8 +91,8 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     key, fault = Key.of(file.key), file.fault()
     outdated = [item for item in (file, served) if item.outdated]
     serving = not facts.process.gone and not ports.silent and ports.unserved in ([], ["https"])
-    # If a file is faulty, waiting does not help. Otherwise, a process that has just started may still begin to offer
-    # HTTPS.
+    # If a file is faulty, waiting does not help. Otherwise, a process that has just started may still open the HTTPS
+    # port.
     fallen_back = serving and bool(ports.unserved) and (bool(fault) or facts.process.age > _START_SECONDS)
     words = facts.errors.signature("tls") if facts.down else []
     if not (outdated or fallen_back or words or (fault and facts.process.gone)):
@@ -100,8 +101,8 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if outdated and not fault:
         reason = "expired" if served.expired else "not_yet_valid"
         reason = "served_expired" if file.expired is False else reason
-    # True if the certificate and its private key were checked and are valid. In this case, the service only has to read
-    # them again.
+    # True if the certificate and its private key were checked and are valid. In this case, the service only has to
+    # reload them.
     well = not fault and file.readable_by_service is True and key.matches is True
     read_again = well or reason == "served_expired"
     if reason in _OUTDATED:
@@ -117,13 +118,13 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
         # server.
         confidence = 0.9 if fault else 0.45 if well else 0.6
     else:
-        # This is not the cause of the outage, but the service would not offer HTTPS after a start.
+        # This did not cause the outage, but the service would not offer HTTPS after a start.
         confidence = 0.45
     useless: Sequence[str] = ()
     if serving and read_again:
         useless = ABOVE_THE_FIRST  # a restart is enough, and higher rungs do not help more
     elif serving or (fault and words and facts.process.gone):
-        # A restart would interrupt the HTTP that is still served, and would not bring HTTPS back.
+        # A restart would interrupt HTTP, which is still served, and would not bring HTTPS back.
         useless = RUNGS
     return Finding(
         confidence=confidence,
@@ -143,7 +144,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
 
 
 def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
-    """Return the summary for certificates, on disk or served, that are not valid now."""
+    """Return the summary for certificates, on disk or served, that are not currently valid."""
     late = any(item.expired for item in outdated)
     when = outdated[0].not_after if late else outdated[0].not_before
     newer = "_newer" if reason == "served_expired" else ""
@@ -151,7 +152,7 @@ def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
 
 
 def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[str, str]]:
-    """Return the evidence about the certificate and private key. fallen_back: True if the service serves only HTTP."""
+    """Return the evidence about the certificate and the private key. fallen_back: True if only HTTP is served."""
     file, key = facts.certificate, Key.of(facts.certificate.key)
     evidence = [
         says(source, f"{item.subject}: valid from {item.not_before} to {item.not_after}")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes that the state or the end of the process shows: hung, crash loop, killed, stopped, held, or unknown."""
+"""Causes that show in the state or the end of the process: hung, crash loop, killed, stopped, held, or unknown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.p
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Causes that make a process abort. systemd reports this as an exit by a signal.
+# Causes that make a process abort, which systemd reports as an exit by a signal.
 _CRASHES = ("heap_oom", "modules_broken", "db_corrupt", "disk_full", "config_mismatch", "unhandled_exception")
 
 
@@ -42,7 +42,7 @@ def hung(facts: Facts) -> Optional[Finding]:
             evidence.append(says(f"/proc/pressure/{name}", f"all processes waited for {name} {stalled} % of the time"))
     return Finding(
         confidence=0.97 if stopped_ones else 0.85,
-        # A process is suspended only by a signal from outside, so few causes can explain it.
+        # Only a signal from outside suspends a process, so few causes can explain a suspended process.
         only_by=("port_conflict",) if stopped_ones else None,
         summary=message("finding.hung.stopped", pid=stopped_ones[0]["pid"])
         if stopped_ones
@@ -56,7 +56,7 @@ def hung(facts: Facts) -> Optional[Finding]:
 def crash_loop(facts: Facts) -> Optional[Finding]:
     """Report a service that fails repeatedly."""
     unit, journal = facts.unit, facts.journal
-    # Outages from which the service has recovered do not count. systemd resets its counter at each manual start.
+    # Outages from which the service has recovered do not count. At each manual start, systemd resets its counter.
     limit = unit.result == "start-limit-hit" or any(
         item["at"] > facts.process.served_at for item in journal.start_limit
     )
@@ -82,7 +82,7 @@ def killed(facts: Facts) -> Optional[Finding]:
     result, hard = unit.result, unit.exit_code in ("killed", "dumped")
     name = SIGNALS.get(unit.exit_status or 0, str(unit.exit_status))
     ended = says("journal", facts.process.exits[-1]["text"]) if facts.process.exits else None
-    # systemd reports an exit by SIGTERM as success, even if systemd did not send the signal.
+    # systemd reports an exit after SIGTERM as success, even if systemd did not send the signal.
     sent = facts.process.gone and hard and result == "success" and ended is not None and not facts.process.asked
     if result in ("signal", "core-dump", "watchdog") or (result == "timeout" and not facts.process.asked) or sent:
         return Finding(
@@ -110,7 +110,7 @@ def killed(facts: Facts) -> Optional[Finding]:
 
 
 def _sends(signal: str) -> Sequence[str]:
-    """Return the causes that can end a process with this signal. HUP, INT, QUIT and TERM have none."""
+    """Return the causes that can end a process with this signal. For HUP, INT, QUIT and TERM, there are none."""
     if signal == "KILL":
         return ("oom_kill",)
     return () if signal in SENT else _CRASHES
@@ -123,7 +123,7 @@ def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
         return None
     if service.pid_file_exists:
         # The evidence can rule out that the host went down or that the kernel killed the process. It cannot rule out
-        # that the process exited without a message, because only the parent process gets the exit code.
+        # that the process exited without a message, because only the parent process receives the exit code.
         ruled_out = _host_stayed_up(facts) + _no_out_of_memory(facts)
         sure = len(ruled_out) == 2
         return Finding(
@@ -158,7 +158,7 @@ def _host_stayed_up(facts: Facts) -> List[Dict[str, str]]:
 
 
 def _no_out_of_memory(facts: Facts) -> List[Dict[str, str]]:
-    """Return evidence that the kernel killed no process because of low memory."""
+    """Return evidence that the kernel did not kill any process because of low memory."""
     kernel = facts.kernel
     if not kernel.source or kernel.out_of_memory:
         return []
@@ -216,7 +216,7 @@ def stopped(facts: Facts) -> Optional[Finding]:
 
 
 def start_held(facts: Facts) -> Optional[Finding]:
-    """Report an earlier hold that is still in force because no check allows its release."""
+    """Report an earlier hold that is still in force because no check has allowed its release."""
     held, kept = facts.hold.held, facts.hold.kept_by
     # Database damage is a more specific cause than the hold.
     if not held or not kept or facts.database.damages or facts.database.unread:

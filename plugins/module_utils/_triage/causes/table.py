@@ -7,9 +7,9 @@
 Each cause has a rule (a function in the file of its subject) and a row in the table below. A rule gets the Facts and
 returns a Finding or None. To add a cause, write its rule, add a row to the table, and add a test.
 
-A rule reports only facts that are true now or were true within the window. On a healthy host, it returns None. It marks
-a rung of the ladder as useless only if facts, and not only log lines, show that the cause still exists. Otherwise, a
-fault that has already been fixed would delay the recovery.
+A rule reports only facts that are true now or were true within the window. On a healthy host, every rule returns None.
+A rule marks a rung of the ladder as useless only if facts, not just log lines, show that the cause still exists.
+Otherwise, a fault that has already been fixed would delay the recovery.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
-# Confidence of 50 %. A less likely finding is only a note, and explains no other finding.
+# Confidence of 50 %. A less likely finding is only a note and does not explain other findings.
 _LIKELY = 0.5
 
 
 class Cause(NamedTuple):
-    """A row of the table: the rule, and the causes that are consequences of this cause if they are found too.
+    """A row of the table: the rule, and the causes that count as consequences of this cause if they are also found.
 
-    symptom: True if the useless rungs of the finding count only when no other cause explains the finding. errors: the
-    patterns in log_patterns.SIGNATURES that name the cause. A past cause explains an exception only if one of these
+    symptom: True if the useless rungs of the finding count only if no other cause explains the finding. errors: the
+    patterns in log_patterns.SIGNATURES that identify the cause. A past cause explains an exception only if one of these
     patterns matches the exception.
     """
 
@@ -103,8 +103,8 @@ def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
     """Return the findings ordered by confidence, with past causes after current ones.
 
-    A finding comes after the finding that explains it. The finding "unknown" comes before notes, because a note
-    explains nothing.
+    A finding is listed after the finding that explains it. The finding "unknown" is listed before notes, because a note
+    does not explain the outage.
     """
     explained_by = {name: [other for other in found if _explains(other, name, found=found)] for name in found}
     ranked: List[Finding] = []
@@ -141,7 +141,7 @@ def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> b
     """Return True if the past cause `name` still explains `other`. An exception must match a pattern of `name`."""
     error = found.get("unhandled_exception")
     if other == "killed":
-        # If systemd killed the process after a timeout, the past cause may be the reason.
+        # If systemd killed the process after a timeout, the past cause may be the reason for the timeout.
         return found[other].only_by is None
     if other not in ("unhandled_exception", "crash_loop", "wal_pending"):
         return False
