@@ -86,7 +86,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                # The content is not secret. no_log only keeps it out of the system's log.
+                # The content is not secret. no_log is set only to keep the content out of the system log.
                 "options": {
                     "name": {"type": "str", "required": True},
                     "content": {"type": "str", "required": True, "no_log": True},

@@ -208,8 +208,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
 
-# The suboptions of the "service" documentation fragment. They accept any value, because an invalid value is a result
-# and not an error.
+# The suboptions of the "service" documentation fragment. They accept any value, because an invalid value is reported as
+# a result, not as an error.
 _SERVICE = {
     "app_dir": {"type": "str", "required": True},
     "user": {"type": "str", "required": True},

@@ -370,8 +370,8 @@ def main() -> None:
             def note(loss: str) -> Callable[[], None]:
                 return one_starter.note_loss(**lease, loss=loss, warn=module.warn)
 
-            # The loss is recorded before the replacement, because later runs only see the rows that are left. The
-            # check after the replacement may fail, or be killed.
+            # Record the loss before the replacement, because later runs see only the remaining rows, and the check
+            # after the replacement may fail or be killed.
             result = sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode, on_replace=note)
     except SqliteError as error:
         module.fail_json(**failure(error))

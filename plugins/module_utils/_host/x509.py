@@ -120,8 +120,7 @@ def describe(der: bytes) -> Dict[str, Any]:
 
 
 def from_pem(text: str) -> bytes:
-    """Return the first certificate of a PEM file as DER. It is the server's own. Any others are its issuers'
-    certificates.
+    """Return the first certificate of a PEM file as DER. It is the server's own. Any others are those of issuers.
 
     Raises CertificateError.
     """

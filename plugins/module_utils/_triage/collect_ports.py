@@ -46,7 +46,7 @@ def ports(question: Question) -> Dict[str, Any]:
 
 
 def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str, Any]:
-    """Send one request. Return whether there was an answer (with any status) and, with TLS, the certificate."""
+    """Send one request. Return whether there was an answer (of any status) and, with TLS, the certificate."""
     started = time.monotonic()
     result: Dict[str, Any] = {"answered": False, "status": None, "error": None, "certificate": None}
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
@@ -54,7 +54,7 @@ def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str
         with contextlib.ExitStack() as stack:
             link: socket.socket = stack.enter_context(socket.create_connection((target, port), timeout=timeout))
             if tls:
-                # The certificate is only inspected, so it does not have to be trusted.
+                # The certificate is only inspected, so it need not be trusted.
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
@@ -75,7 +75,7 @@ def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str
 
 
 def answer(question: Question) -> Dict[str, Any]:
-    """Return the answers of the listening ports."""
+    """Return the answers from the listening ports."""
     service = question.service
     ports_asked = {name: port for name, port in (("https", service.https_port), ("http", service.http_port)) if port}
     listening = {listener.port: listener for listener in reversed(procfs.listeners(ports_asked.values()))}
@@ -113,7 +113,7 @@ def _others(question: Question, *, configured: Collection[int]) -> List[procfs.L
 
 
 def health(question: Question) -> Dict[str, Any]:
-    """Send the health request that detection sends, because the answer decides whether the service counts as down."""
+    """Send the same health request as the detection, because its answer decides whether the service counts as down."""
     service = question.service
     ports_asked = (("https", service.https_port), ("http", service.http_port))
     targets = [

@@ -46,7 +46,7 @@ def _limits(text: str) -> Dict[str, Optional[int]]:
 
 
 def _open_files(pid: int) -> Tuple[int, List[Tuple[str, str]]]:
-    """Return how many file descriptors a process has open, and (descriptor, link target) of the first ones."""
+    """Return the number of open file descriptors of a process, and (descriptor, link target) of the first ones."""
     folder = f"/proc/{pid}/fd"
     numbers = sorted(os.listdir(folder), key=int)
     files = []
@@ -67,7 +67,7 @@ def _written(pid: int, descriptor: str) -> bool:
 def _kinds_of_files(pid: int, files: Sequence[Tuple[str, str]]) -> Dict[str, Any]:
     """Sort the open files of a process into databases, logs, and deleted files that still use space.
 
-    Only /proc is read, because access to the file itself could hang on a dead disk.
+    Only /proc is read, because accessing a file itself could hang on a dead disk.
     """
     databases, logs, deleted = set(), set(), []
     for descriptor, target in files:

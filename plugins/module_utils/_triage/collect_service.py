@@ -66,7 +66,7 @@ _UNIT_PROPERTIES = (
 _PROGRAM = re.compile(r"\{ path=(\S+) ;")
 # The number that systemd writes for "not set".
 _UNSET = (1 << 64) - 1
-# A century in microseconds. A longer time since boot is not valid.
+# A century in microseconds. A longer time since boot is invalid.
 _CENTURY = 100 * 366 * 86400 * 1_000_000
 
 _HEAP = re.compile(r"--max[-_]old[-_]space[-_]size[= ](\d{1,9})")
@@ -120,7 +120,8 @@ def unit(question: Question) -> Dict[str, Any]:
             # True if the unit has its own root folder or a dynamic user. In this case, paths and users of the host do
             # not apply.
             "confined": bool(raw.get("RootDirectory") or raw.get("RootImage")) or raw.get("DynamicUser") == "yes",
-            # Only a value that begins with a slash is a required folder. Others are optional, or mean a home folder.
+            # Only a value that begins with a slash is a required folder. Other values are optional, or mean a home
+            # folder.
             "needed_folder": raw.get("WorkingDirectory") if raw.get("WorkingDirectory", "").startswith("/") else None,
             "environment_files": env_file.required_files(raw.get("EnvironmentFiles", "")),
             "active_enter_at": at("ActiveEnter"),
@@ -157,7 +158,7 @@ def _process_environments(question: Question) -> List[Tuple[str, Mapping[str, st
 def _read_files(
     paths: Sequence[str], *, optional: Sequence[str], timeout: float
 ) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
-    """Return the variables of environment files, and the problems. A file on a dead mount does not block other files.
+    """Return the variables of environment files, and the problems. A file on a dead mount does not block the others.
 
     An optional file that does not exist is not a problem.
     """
@@ -181,7 +182,7 @@ def _read_files(
 
 
 def environment(question: Question) -> Dict[str, Any]:
-    """Return the names of the service's variables without their values, and the paths that the variables define."""
+    """Return the names of the service's variables, without the values, and the paths that the variables define."""
     service = question.service
     sources = running = _process_environments(question)
     files = [service.path(service.environment_file)] if service.environment_file else []
@@ -189,7 +190,8 @@ def environment(question: Question) -> Dict[str, Any]:
         unit_sources, unit_files = _unit_environment(question)
         sources = [*sources, *unit_sources]
         files.extend(path for path in unit_files if path not in files)
-    # Many applications read a .env file themselves (dotenv). Variables that are already set have priority over it.
+    # Many applications read a .env file themselves (dotenv). Variables that are already set have priority over this
+    # file.
     own = [path for path in map(service.path, collect_process.OWN_FILES) if path not in files]
     file_sources, problems = _read_files(files, optional=own, timeout=question.left * 0.8)
     sources = [*sources, *file_sources]
@@ -208,7 +210,7 @@ def environment(question: Question) -> Dict[str, Any]:
 
     database = path_of(lambda name: name == service.db_path_variable)
     names = {name for _source, values in sources for name, value in values.items() if value}
-    # Report missing variables only if all variables are known: the process is running, or every file was read.
+    # Report missing variables only if all variables are known, because the process is running or every file was read.
     told = bool(running) or (bool(sources) and not problems)
     heap = _HEAP.search(first(lambda name: name == "NODE_OPTIONS")[0] or "")
     return found(

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check the conditions for the next start: systemd can run the unit, and the service can use its database.
+"""Check the conditions for the next start: systemd must be able to run the unit, and the service its database.
 
-Each fact describes the current state of the host, while an exit code only describes the last start.
+Each fact describes the current state of the host, whereas an exit code describes only the last start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import ru
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found, user_name
 
-# The kernel runs ELF files, and scripts that name their interpreter.
+# The kernel can run ELF files, and scripts that name their interpreter.
 _ELF, _SCRIPT = b"\x7fELF", b"#!"
 _HEAD = 256
 # Suffixes of the database and of the files that SQLite creates next to it.
@@ -55,7 +55,7 @@ def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optio
 
 
 def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[Message]:
-    """Return why the kernel cannot run a program, or None if no reason is found."""
+    """Return the reason why the kernel cannot run a program, or None if no reason is found."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -71,7 +71,7 @@ def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Option
 
 
 def _format_fault(path: str) -> Optional[Message]:
-    """Return why the kernel cannot run a file of this format, or None if it can or if the file cannot be read."""
+    """Return why the kernel cannot run a file of this format, or None if it can or the file is unreadable."""
     head = _ELF
     with contextlib.suppress(OSError), os.fdopen(safe_open.open_file(path), "rb") as stream:
         head = stream.read(_HEAD)
@@ -100,7 +100,7 @@ def start(question: Question) -> Dict[str, Any]:
         needed = [service.path(service.environment_file)] if service.environment_file else []
     facts["environment_files"] = [{"path": path, "exists": _exists(path)} for path in needed]
     used = [*needed, unit.get("file"), unit.get("program"), *(unit.get("drop_ins") or ())]
-    # The folders of the drop-ins are included, because the removal of a drop-in changes the time of its folder.
+    # The folders of the drop-ins are included, because removing a drop-in changes the modification time of its folder.
     facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())])
     # If the unit has its own root folder or a dynamic user, paths and accounts of the host do not apply.
     if service.manager != "systemd" or unit.get("load_state") != "loaded" or unit.get("confined"):
@@ -123,7 +123,7 @@ def start(question: Question) -> Dict[str, Any]:
 
 
 def _judged(account: Optional[pwd.struct_passwd], unit: Mapping[str, Any]) -> Optional[pwd.struct_passwd]:
-    """Return the account, or None if the unit adds groups, which may give rights that the account does not have."""
+    """Return the account, or None if the unit adds groups, which may grant rights that the account does not have."""
     group = str(unit.get("group") or "")
     if account is None or unit.get("more_groups"):
         return None
@@ -143,7 +143,7 @@ def _is_group(name: str) -> bool:
 
 
 def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
-    """Return the time of the latest change of the paths, or None. For a link, both the link and its target count."""
+    """Return the time of the latest change to the paths, or None. For a link, both the link and its target count."""
     times: List[float] = []
     for path in paths:
         with contextlib.suppress(OSError):
@@ -152,7 +152,7 @@ def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
 
 
 def _exists(path: str) -> Optional[bool]:
-    """Return True if a file exists, False if it does not, or None if that cannot be checked."""
+    """Return True if a file exists, False if it does not exist, or None if this cannot be checked."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -187,7 +187,7 @@ def ownership(question: Question) -> Dict[str, Any]:
             facts["denied"].append({key: entry[key] for key in ("path", "owner", "group", "mode")})
         if name and entry is not None and entry["uid"] != account.pw_uid:
             facts["foreign"].append(name)
-    # List the folder as the user, because a link of the user may lead to a folder that the user may not list.
+    # List the folder as the user, because a link that the user created may lead to a folder that the user may not list.
     with safe_open.acting(safe_open.account_rights(account.pw_name)):
         facts["others"] = _others(folder, family=[path + suffix for suffix in _FAMILY], uid=account.pw_uid)
     return found(facts)

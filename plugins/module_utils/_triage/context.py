@@ -17,13 +17,13 @@ from typing import Any, Collection, Dict, Iterable, List, Mapping, NamedTuple, O
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 
-# Limit for small files (/proc, certificates, package.json). A larger file is cut.
+# Size limit for small files (/proc, certificates, package.json). Larger files are cut.
 _LARGEST_READ = 4 << 20
 
-# Time limit in seconds for an answer of the service if earlier probes timed out.
+# Time limit in seconds for an answer from the service if earlier probes timed out.
 _SILENT = 0.5
 
-# Programs that run other programs. Their name does not identify the service.
+# Programs that run other programs, so their names do not identify the service.
 _LAUNCHERS = re.compile(r"(?:ba|da)?sh|env|npm|npx|sudo|nohup|python[\d.]*")
 
 
@@ -46,7 +46,7 @@ class Service(NamedTuple):
     http_port: int
     required_environment: Sequence[str]
     state_dir: str
-    # Path of the health request (empty for no request), and the values of `status` in the answer that mean healthy.
+    # Path of the health request, or empty for no request, and the values of `status` in the answer that mean healthy.
     health_path: str = ""
     health_ok_statuses: Sequence[str] = ("ok",)
 
@@ -57,10 +57,11 @@ class Service(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """Results of earlier parts. The result of a part that could not be collected is empty.
+    """Results of earlier parts. If a part could not be collected, its result is empty.
 
     unit, environment: the facts of these parts. processes: the processes that the "process" part found. database_path:
-    the database that the service uses. app_dir_answers: true if the disk of app_dir answers. secrets: values to redact.
+    the database that the service uses. app_dir_answers: true if the disk of app_dir responds. secrets: values to
+    redact.
     """
 
     unit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -81,7 +82,7 @@ class Question:
     budget: float
     log_lines: int
     kernel_log_command: Sequence[str]
-    # True to return files for the evidence bundle.
+    # True if the part is to return files for the evidence bundle.
     keep: bool
     # True if earlier probes timed out.
     silent: bool = False
@@ -98,12 +99,12 @@ class Question:
 
     @property
     def patience(self) -> float:
-        """Time that the service gets for an answer, in seconds."""
+        """Time to wait for an answer from the service, in seconds."""
         return min(_SILENT, self.left) if self.silent else self.budget * 0.5
 
     @property
     def redactor(self) -> redact.Redactor:
-        """A redactor with the secrets that earlier parts found. Always redact a text before it is cut."""
+        """A redactor for the secrets that earlier parts found. Always redact a text before cutting it."""
         return redact.Redactor(self.known.secrets)
 
     def begun_with(self, budget: float) -> Question:
@@ -127,7 +128,7 @@ def found(
     secrets: Iterable[str] = (),
     reports: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
-    """Return a part's answer with facts, files for the bundle, secret values to redact, and reports of subparts."""
+    """Return a part's answer: facts, files for the bundle, secret values to redact, and reports of subparts."""
     return {"facts": facts, "evidence": list(evidence), "secrets": list(secrets), "reports": dict(reports or {})}
 
 
@@ -161,17 +162,17 @@ def status_fields(text: str) -> Dict[str, str]:
 
 
 def why(done: commands.Completed) -> str:
-    """Return a short reason why a command gave no result."""
+    """Return a short reason why a command returned no result."""
     return "no answer in time" if done.timed_out else done.stderr.strip()[:200] or f"rc {done.rc}"
 
 
 def end_of(text: str, *, limit: int) -> Tuple[str, bool]:
-    """Return the last lines of a text (at most limit characters), and whether lines were left out."""
+    """Return the last lines of a text (at most limit characters), and whether earlier lines were left out."""
     return (text, False) if len(text) <= limit else (text[-limit:].partition("\n")[2], True)
 
 
 def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> Dict[str, Any]:
-    """Return facts that let a person recognize a process, and let a remedy stop exactly this process."""
+    """Return facts by which a person can recognize a process, and a remedy can stop exactly this process."""
     return {
         "pid": item.pid,
         "start_ticks": item.start_ticks,
@@ -198,7 +199,7 @@ def service_processes(question: Question) -> List[procfs.Process]:
 
 
 def _in_unreachable_folder(service: Service) -> List[procfs.Process]:
-    """Return the service's processes from /proc alone, because access to the service's folder may hang."""
+    """Return the service's processes from /proc alone, because accessing the service's folder may hang."""
     folder = os.path.normpath(service.app_dir)
     processes = []
     for pid in procfs.pids():
@@ -211,7 +212,7 @@ def _in_unreachable_folder(service: Service) -> List[procfs.Process]:
 
 
 def program(question: Question) -> Optional[str]:
-    """Return the path of the program that runs the service, from the process, the unit or the command, or None."""
+    """Return the path of the program that runs the service (from the process, the unit or the command), or None."""
     service = question.service
     running = [item.get("exe") for item in question.known.processes]
     for path in (*running, question.known.unit.get("program")):

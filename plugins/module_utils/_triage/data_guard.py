@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hold the service if its data are in doubt after a triage, and release the hold if a check finds the data sound.
+"""Hold the service if its data are in doubt after a triage, and release the hold if the data are sound.
 
 In each function, the argument `params` contains the parameters of the triage_info module.
 """
@@ -44,7 +44,7 @@ def _place(params: Params) -> Dict[str, str]:
 
 
 def _holds_only_copy(facts: Mapping[str, Any]) -> bool:
-    """Return True if the database file was deleted and a process of the service has the only copy open."""
+    """Return True if the database file was deleted and a process of the service has the only remaining copy open."""
     path = (facts.get("database") or {}).get("path") or ""
     processes = (facts.get("process") or {}).get("processes") or []
     return bool(path) and any(procfs.holds_deleted(item["pid"], path) for item in processes)
@@ -55,7 +55,7 @@ def _last_good(state_dir: str, path: str) -> last_good.Counted:
 
 
 def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
-    """Copy the files of a database in doubt to the evidence, unless an up-to-date copy exists.
+    """Copy the files of a database in doubt to the evidence folder, unless an up-to-date copy exists.
 
     Returns path (the copy, or None) and not_copied (the error, or an empty string).
     """
@@ -73,9 +73,9 @@ def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> bool:
-    """Return True if the copy has the same files and sizes, and no original was changed after the copy was made.
+    """Return True if the copy has the same files and sizes, and no original was changed after it was made.
 
-    made: time of the copy (UTC, 20260302T010203Z). The -shm file does not count, because it contains no data, and every
+    made: time of the copy (UTC, 20260302T010203Z). The -shm file does not count, because it contains no data and every
     reader of the database creates it.
     """
     there = {os.path.basename(each["path"]): each for each in files if not each["path"].endswith("-shm")}
@@ -85,17 +85,17 @@ def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> b
 
 
 def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, warn: Warn) -> None:
-    """Hold the service if a finding blocks its start. Release the hold if no reason for it is left."""
+    """Hold the service if a finding blocks its start. Release the hold if there is no longer a reason for it."""
     where = {**_place(params), "run": params["run"]}
     blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
-    # A finding that another cause explains does not concern the data. For example, a database may be "missing" only
-    # because its configured path is wrong.
+    # A finding that another cause explains is not about the data. For example, a database may be "missing" only because
+    # its configured path is wrong.
     of_data = [item for item in blocking if item["cause"] in DATA_CAUSES and not item["explained_by"]]
     record = known["record"] or {}
-    # If the creation time cannot be read now, the time that was read before still identifies the database.
+    # If the creation time cannot be read now, the time that was read earlier still identifies the database.
     created_at = last_good.Counted.of(result["facts"]["database"]).created_at or result["created_before"]
     conclusive = bool(result["facts"]["database"].get("conclusive"))
-    # The first triage did not find the database. A database is there now, but it may be a different one.
+    # The first triage did not find the database. There is a database now, but it may be a different one.
     on_record = record.get("data") or {}
     another = on_record.get("state") == incident_store.NOT_FOUND and conclusive
     doubtful = bool(of_data) or (another and any(item["cause"] == "start_held" for item in blocking))
@@ -130,7 +130,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
 
 
 def _why_sound(result: Mapping[str, Any], known: Mapping[str, Any], *, created_at: str) -> str:
-    """Return why the data of a completely checked database are not in doubt, or an empty string if they are."""
+    """Return why the data of a completely checked database are sound, or an empty string if they are in doubt."""
     record = known["record"] or {}
     if result["rows_missing"] or result["database_replaced"] is None:
         return ""
@@ -156,14 +156,14 @@ def _settle(params: Params, result: Dict[str, Any], *, reason: str, created_at: 
 
 
 def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the finding that explains this finding, or this finding itself if no other explains it."""
+    """Return the finding that explains this finding, or this finding itself if no other finding explains it."""
     return next((other for other in findings if other["cause"] == finding["explained_by"]), finding)
 
 
 def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, guarded: bool, warn: Warn) -> None:
     """Add the state of the hold and of the data to the result of a triage.
 
-    guarded: True to hold or release the service first.
+    guarded: whether to hold or release the service first.
     """
     result.update(hold=known["held"], released=False, data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
     if guarded:

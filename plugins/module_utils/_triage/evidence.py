@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The evidence bundle. It is saved before anything is changed, in a folder per incident that only root can read.
+"""The evidence bundle, which is saved before anything is changed, in a folder per incident that only root can read.
 
-Everything is redacted before it is written. A second triage of the same incident gets a folder within the folder of the
-first one, so that evidence is only added and never replaced.
+Everything is redacted before it is written. A second triage of the same incident writes to a subfolder of the first
+triage's folder, so that evidence is added but never replaced.
 
 Pruning removes only the files that the manifest of an old bundle lists. Other files in an incident's folder (for
 example the damaged database of a recovery) are kept.
@@ -37,16 +37,17 @@ LIMIT = 20 * 1024 * 1024
 
 # Space in bytes that must stay free on the bundle's file system, because the recovery writes to it too.
 _SPARE = 4 * 1024 * 1024
-# Minimum size of a bundle in bytes. If no folder has space for the whole bundle, a part of at least this size is saved.
+# Minimum size of a bundle in bytes. If no folder has space for the whole bundle, at least this much of it is saved.
 _LEAST = 256 * 1024
-# Estimated size in bytes of the manifest without its entries, and of one entry.
+# Estimated size in bytes of a manifest without entries, and of one entry.
 _MANIFEST, _ENTRY = 1024, 512
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _MANIFEST_NAME = "manifest.json"
 
-# Folders for the bundle if it cannot be written to the state folder. Every account can write to them. So the bundle's
-# folder gets a name that cannot be guessed, and an existing folder is used only if this account owns it.
+# Folders for the bundle if it cannot be written to the state folder. Every account can write to these folders.
+# Therefore, the bundle's folder gets a name that cannot be guessed, and an existing folder is used only if this account
+# owns it.
 _ELSEWHERE = ("/var/tmp", "/tmp", "/dev/shm")  # noqa: S108
 _ELSEWHERE_PREFIX = "itsm-runbook-evidence-"
 
@@ -56,14 +57,14 @@ class EvidenceError(Exception):
 
 
 class Saved(NamedTuple):
-    """The path of the bundle (or its planned path), and warnings about it."""
+    """The path or the planned path of the bundle, and warnings about it."""
 
     path: str
     warnings: List[str]
 
 
 class Keep(NamedTuple):
-    """Limits for the evidence of closed incidents: number of incidents, and days. 0 means no limit."""
+    """Limits for the evidence of closed incidents: number of incidents and number of days. 0 means no limit."""
 
     incidents: int = 0
     days: float = 0.0
@@ -105,7 +106,7 @@ def _place_in(parent: str) -> str:
 
 
 def _next_folder(path: str) -> str:
-    """Return the folder for this triage: path itself, or a new folder in it if path already contains a bundle."""
+    """Return the folder for this triage: path itself or, if path already contains a bundle, a new subfolder."""
     if not os.path.exists(os.path.join(path, _MANIFEST_NAME)):
         return path
     number = 2
@@ -132,7 +133,7 @@ def _folders(top: str) -> Iterator[str]:
 
 
 def _written(folder: str) -> List[str]:
-    """Return the paths in a folder that its manifest lists. The last one is the manifest."""
+    """Return the paths that the manifest of a folder lists, and the path of the manifest as the last item."""
     names = [str(item.get("file")) for item in _manifest(folder).get("files") or () if isinstance(item, dict)]
     paths = [os.path.join(folder, name) for name in names if _NAME.match(name)]
     return [path for path in (*paths, os.path.join(folder, _MANIFEST_NAME)) if os.path.lexists(path)]
@@ -148,7 +149,7 @@ def _size(top: str) -> int:
 
 
 def _shorten(data: bytes, *, limit: int) -> bytes:
-    """Return the last lines of data (at most limit bytes), because the end of a log matters most."""
+    """Return the last lines of data (at most limit bytes), because the end of a log is the most important part."""
     if len(data) <= limit:
         return data
     return data[len(data) - limit :].partition(b"\n")[2] if limit > 0 else b""
@@ -176,7 +177,7 @@ def _write(folder: str, *, contents: _Content, about: Mapping[str, Any], limit: 
                 "truncated": bool(item["truncated"]) or len(data) < len(whole),
             }
         )
-    # The manifest is written last, so that a folder with a manifest is complete.
+    # The manifest is written last, so a folder that contains a manifest is complete.
     manifest = {**about, "written_at": timestamps.now(), "redacted": True, "files": entries}
     atomic_files.write_atomically(os.path.join(folder, _MANIFEST_NAME), json.dumps(manifest, indent=1).encode() + b"\n")
 
@@ -188,7 +189,7 @@ def _is_incident(top: str) -> bool:
 def _open_incidents(state_dir: str) -> Optional[List[str]]:
     """Return the ids of the open incidents, or None if they are unknown. See _incident/record.py."""
     found = []
-    # While the state folder cannot be written to, the record is in the folder of the lease.
+    # If the state folder cannot be written to, the record is in the folder of the lease.
     for folder in (state_dir, host_lease.Seat(state_dir=state_dir).folder):
         try:
             with open(os.path.join(folder, "incident.json"), "rb") as stream:
@@ -201,7 +202,7 @@ def _open_incidents(state_dir: str) -> Optional[List[str]]:
 
 
 def _prune(place: str, *, spared: Sequence[str], keep: Keep) -> None:
-    """Remove old bundles until the limits in `keep` are met, except those of the incidents in `spared`."""
+    """Remove old bundles until the limits in `keep` are met. Keep the bundles of the incidents in `spared`."""
     if not os.path.isdir(place):
         return
     now = time.time()
@@ -233,8 +234,8 @@ def _remove(top: str) -> None:
 class _Bundle:
     """The content of a bundle, and the settings for writing it.
 
-    spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why the folders that were tried
-    first could not be used.
+    spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why earlier folders could not be
+    used.
     """
 
     incident: str
@@ -256,11 +257,11 @@ class _Bundle:
         return min(limit, _MANIFEST + sum(_ENTRY + len(data) for _item, data in self.contents))
 
     def _attempt(self, place: str, *, limit: int, wanted: int) -> Dict[str, Any]:
-        """Write the bundle to the folder place. Return its path, or the error and the free space there."""
+        """Write the bundle to the folder `place`. Return its path, or the error and the free space in the folder."""
         if place != self.home and not _ours(place):
             return {"reason": f"{place} belongs to another account"}
         if not self.dry_run and self.spared is not None:
-            with contextlib.suppress(OSError):  # a failed pruning must not prevent a new bundle
+            with contextlib.suppress(OSError):  # a pruning error must not prevent a new bundle
                 _prune(place, spared=[*self.spared, self.incident], keep=self.keep)
         room = _room(place)
         if room < wanted:
@@ -304,11 +305,11 @@ def save(
 
     The content is redacted, except for files that are marked as redacted.
 
-    The bundles of one incident together have at most limit bytes. The first files have priority. If state_dir has no
-    space, cannot be written to, or does not answer within timeout seconds, the bundle is written to the first usable
-    folder of elsewhere. If no folder has space for the whole bundle, a part is written to the folder with the most
-    space. In both cases, there is a warning and a note in the manifest. home_answers: False if it is known that
-    state_dir does not answer. about: further content of the manifest. Raises EvidenceError.
+    Together, the bundles of one incident have at most limit bytes. The first files have priority. If state_dir has no
+    space, cannot be written to, or does not respond within timeout seconds, the bundle is written to the first usable
+    folder in elsewhere. If no folder has space for the whole bundle, a part is written to the folder with the most
+    space. In both cases, a warning is returned, and the manifest contains a note. home_answers: False if it is known
+    that state_dir does not respond. about: additional content of the manifest. Raises EvidenceError.
     """
     if not _NAME.match(incident):
         raise EvidenceError(f"incident is {incident!r}: must be a folder's name of letters, digits, '.', '_' and '-'")
@@ -345,7 +346,7 @@ def _contents(files: Sequence[Mapping[str, Any]], *, redact: Callable[[str], str
 
 
 def _spared(state_dir: str, *, timeout: float) -> Optional[Sequence[str]]:
-    """Return the open incidents, or None if they are unknown or if the state folder does not answer in time."""
+    """Return the open incidents, or None if they are unknown or if the state folder does not respond in time."""
     asked = parallel.ask({"open": functools.partial(_open_incidents, state_dir)}, timeout=timeout)["open"]
     spared: Optional[Sequence[str]] = asked.value if asked.error is None else None
     return spared

@@ -14,10 +14,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# Problem codes that may only mean that the database is at another path or does not exist yet.
+# Problem codes that may mean only that the database is at another path or does not exist yet.
 _ABSENT = ("missing", "empty", "no_tables")
 
-# Statuses that are only temporary: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
+# Temporary statuses: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
 _NOT_NOW = (408, 429)
 
 # What a mismatch can affect: the start, the npm modules, the database, or HTTPS.
@@ -28,11 +28,11 @@ HTTPS = "https"
 
 
 class Mismatch(NamedTuple):
-    """One difference between configuration and host.
+    """A difference between the configuration and the host.
 
     hinders: True if no start can succeed before the mismatch is fixed. serves: True if the service is running and
-    answers, and only the checks of this collection use a wrong path or port. Stopping the service would then cause an
-    outage.
+    answers, and only the checks of this collection use a wrong path or port. In this case, stopping the service would
+    cause an outage.
     """
 
     what: str
@@ -50,7 +50,7 @@ class Mismatch(NamedTuple):
 
 
 def mismatches_of(facts: Facts) -> List[Mismatch]:
-    """Return all differences, the most certain ones first."""
+    """Return all differences, the most certain one first."""
     found = [*_of_host(facts), *_of_question(facts), *_of_paths(facts), *_of_environment(facts), *_of_settings(facts)]
     return sorted(found, key=lambda item: -item.confidence)
 
@@ -105,11 +105,12 @@ def _of_host(facts: Facts) -> List[Mismatch]:
 
 
 def _of_question(facts: Facts) -> List[Mismatch]:
-    """Return a mismatch if the path of the health check does not report health, and nothing if that is uncertain.
+    """Return a mismatch if the path of the health check is certainly wrong, otherwise nothing.
 
-    A status of 401, 403 or 404 means that the request was refused. A redirect or an HTML page does not report the
-    health of the service. A restart does not change these answers. But a service whose routes did not load gives the
-    same answers, and then a restart may help. So the path is considered wrong only if all of the following is true:
+    A status such as 401, 403 or 404 means that the request was rejected. A redirect or an HTML page does not report the
+    health of the service. If the path is wrong, a restart does not change these answers. However, a service that failed
+    to load its routes gives the same answers, and a restart may help. Therefore, the path is considered wrong only if
+    all of the following are true:
 
     - The process on the port that users reach is known to be the service. For a proxy or another program on that port,
       the cause is port_conflict or unknown.
@@ -117,9 +118,9 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     - The log has no healthy answer for this path, and no error after the last healthy answer for any path.
     - Everything that the service needs (database, schema, dependencies, free space) was checked and is available.
 
-    If one of these is unknown, the ladder runs as for any unhealthy service. If all are true, the service is not
-    restarted, and contacts are notified immediately. In a real outage, this costs time, but stopping a working service
-    would be worse.
+    If one of these is false or unknown, the ladder is tried as for any unhealthy service. If all are true, the service
+    is not restarted, and contacts are notified immediately. In a real outage, this costs time, but stopping a working
+    service would be worse.
     """
     path, health = facts.service.health_path, facts.ports.health
     status = health.status
@@ -127,7 +128,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     refused = 300 <= status < 500 and status not in _NOT_NOW
     if not path or not (elsewhere or refused) or not facts.ports.proven:
         return []
-    # If the answer was an HTML page, the log is not searched for healthy answers, because such a page looks like one.
+    # If the answer was an HTML page, the log is not searched for healthy answers, because it shows such a page as one.
     if not _seems_well(facts, path if refused else ""):
         return []
     variant = "health_page" if elsewhere else "health_path"
@@ -136,13 +137,13 @@ def _of_question(facts: Facts) -> List[Mismatch]:
 
 
 def _seems_well(facts: Facts, path: str) -> bool:
-    """Return True if a service that answers shows no problem.
+    """Return True if no problem is known with a service that answers.
 
-    path: if it is not empty, a healthy answer for this path in the log is a problem too.
+    path: if it is not empty, a healthy answer for this path in the log also counts as a problem.
     """
     if facts.process.restarted or facts.ports.silent or facts.unit.active_state not in (None, "active"):
         return False
-    # If the path gave a healthy answer before, the path is correct and the service is unhealthy.
+    # If the service answered healthy on this path before, the path is correct and the service is unhealthy.
     answered = re.compile(
         rf"""\b(?:GET|HEAD)[\s"']+{re.escape(path)}(?:\?\S*)?(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?2\d\d\b"""
     )
@@ -207,7 +208,7 @@ def _of_environment(facts: Facts) -> List[Mismatch]:
     if missing and facts.down:
         complaints = facts.errors.text()
         said = [name for name in missing if name in complaints]
-        # If the service logged another problem, that problem is the cause.
+        # If the service logged a different problem, that problem is the cause.
         sure = 0.95 if said else 0.6 if facts.unit.exited and not complaints else 0.45
         told = message("reason.mismatch.environment", names=_listed(said or missing))
         explains = (START,) if sure > 0.5 else ()
@@ -239,9 +240,9 @@ def _of_settings(facts: Facts) -> List[Mismatch]:
 
 
 def _database(facts: Facts) -> Sequence[str]:
-    """Return DATABASE if a wrong path can explain the problem of the database, otherwise nothing.
+    """Return DATABASE if a wrong path can explain the problem with the database, otherwise nothing.
 
-    A path can explain that the database was not found there, but not that an existing file is damaged.
+    A wrong path can explain why no database was found there, but not why an existing file is damaged.
     """
     found = facts.database.away is None and any(item["code"] not in _ABSENT for item in facts.database.damages)
     return () if found else (DATABASE,)
@@ -264,7 +265,7 @@ def _rungs_that_need(facts: Facts, name: str) -> Sequence[str]:
     """Return the rungs that need the setting."""
     service, systemd = facts.service, facts.service.manager == "systemd"
     if name in _PORTS:
-        # One port is enough to check whether the service answers.
+        # A single port is enough to check whether the service answers.
         return () if service.https_port or service.http_port else RUNGS
     if name == "nexus_db_path_variable" or (systemd and name in _UNUSED):
         return ()
@@ -274,6 +275,6 @@ def _rungs_that_need(facts: Facts, name: str) -> Sequence[str]:
 
 
 def _listed(values: Sequence[Any]) -> Union[str, Message]:
-    """Return the values in one line: a, b and c."""
+    """Return the values on one line: a, b and c."""
     names = [str(value) for value in values]
     return message("and", names=names[:-1], last=names[-1]) if len(names) > 1 else "".join(names)

@@ -12,17 +12,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# If the unit has been active for this time, in seconds, the service counts as having served.
+# If the unit has been active for this time, in seconds, the service is assumed to have served requests.
 _SERVES_AFTER = 30.0
-# If a process has run for longer than this time, in seconds, it has served. Exits before its start are then not part of
-# the current outage.
+# If a process has run for longer than this time, in seconds, it is assumed to have served requests. In this case, exits
+# before its start are not part of the current outage.
 _YOUNG = 90.0
-# Maximum time in seconds from the fatal error of a process to its exit.
+# Maximum time in seconds between the fatal error of a process and its exit.
 _LAST_WORDS = 5.0
 
 
 def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return the times when the service was healthy or had failed, oldest first.
+    """Return the times at which the service was healthy or had failed, oldest first.
 
     collected: the facts by part.
     """
@@ -37,8 +37,8 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
     if unit.active_state not in (None, "active", "reloading"):
         sign(unit.exited_at or unit.active_exit_at, "bad", f"unit {unit.name}: main process ended")
     ends = _ends(facts)
-    # Report the first exit. If the unit was started after it, also report the last exit, because the service may have
-    # served between the two exits.
+    # Report the first exit. If the unit was started after this exit, also report the last exit, because the service may
+    # have served requests between the two exits.
     started = [item["at"] for item in facts.journal.starts]
     again = ends[-1:] if any(ends[0]["at"] <= at <= ends[-1]["at"] for at in started if ends) else []
     for item in [*ends[:1], *again]:

@@ -4,8 +4,8 @@
 
 """Collect all facts that a person would check during an outage, in one pass with limited time and size.
 
-triage_pass runs the parts in child processes. This process itself does not access paths of the service, because that
-could hang. The causes package interprets the facts.
+triage_pass runs the parts in child processes. This process itself does not access paths of the service, because an
+access could hang. The causes package interprets the facts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
-# Causes that concern the data. If one of them blocks the start, the data are in doubt.
+# Causes that affect the data. If one of them blocks the start, the data are in doubt.
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
 # Minimum time limit in seconds for writing the bundle to a folder. Each file is written to disk separately.
 _LEAST_FOR_BUNDLE = 2.0
@@ -42,10 +42,10 @@ def is_older(
 ) -> bool:
     """Return True if a database is older than a hold that was set because of a configuration mismatch.
 
-    Such a hold does not concern the data: for example, the folder of the database was missing. So an older database is
-    the one that the service had before. If the hold has been lost, for example at a reboot, opened_at is used instead:
-    the time when the incident was opened. held: the current hold, or None. created_at: when the database was created.
-    on_record: the data of the incident's record.
+    The reason for such a hold is not the data but, for example, a missing database folder. An older database is
+    therefore the one that the service used before. If the hold has been lost, for example at a reboot, opened_at (the
+    time when the incident was opened) is used instead. held: the current hold, or None. created_at: when the database
+    was created. on_record: the data of the incident's record.
     """
     if not created_at or on_record.get("state") == incident_store.IN_DOUBT:
         return False
@@ -62,7 +62,7 @@ def _hold_facts(
     on_record: Mapping[str, Any],
     opened_at: str = "",
 ) -> Dict[str, Any]:
-    """Return the comparison of the rows with the last good count, and the hold with the reason to keep it.
+    """Compare the rows with the last good count. Return the result, and the hold with the reason to keep it.
 
     on_record, opened_at: the data of the incident's record, and when the incident was opened.
     """
@@ -72,8 +72,8 @@ def _hold_facts(
     counts = database.get("row_counts") or {}
     missing = row_counts.missing(rows, counts) if database.get("conclusive") else {}
     kept: Optional[message.Message] = None
-    # The database was not found at first, and the hold has been lost, for example at a reboot. A start since then may
-    # have created the database that is there now.
+    # The database was not found at first, and the hold has been lost, for example at a reboot. Since then, a start may
+    # have created the current database.
     lost_hold = held is None and on_record.get("state") == incident_store.NOT_FOUND and bool(database.get("conclusive"))
     back = is_older(held, created_at, on_record=on_record, opened_at=opened_at)
     recognized = not missing and replaced is False if rows else back
@@ -102,14 +102,14 @@ def _hold_facts(
 
 
 def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> Finding:
-    """Return the finding. It no longer blocks the start if a person has accepted its damage.
+    """Return the finding, which no longer blocks the start if a person has accepted its damage.
 
     Accepted damage is still reported. accepted: the problem codes of that damage. Damage with another code occurred
     later, so it still blocks the start.
     """
     damages = Database.of(facts.get("database")).damages
     covered = {
-        # A database that the service created later is not part of the accepted damage.
+        # If the service created a new database later, the accepted damage does not apply to this database.
         "db_corrupt": {item["code"] for item in damages} <= set(accepted) and not facts["hold"]["replaced"],
         "db_unchecked": incident_store.UNCHECKED in accepted,
         "start_held": True,
@@ -146,10 +146,10 @@ def triage(
     database at its last sound check. settings: problems with the service's variables that the preflight found.
 
     If the check of the database does not finish by the deadline, it is repeated for at most database_timeout seconds.
-    The service must not start on an unchecked database.
+    The service must not be started with an unchecked database.
 
-    If incident is set, the evidence is written below service.state_dir. If save is False, only the planned path is
-    returned. Raises TriageError if the evidence cannot be written anywhere.
+    If incident is set, the evidence is written below service.state_dir. If save is False, nothing is written and the
+    planned path is returned. Raises TriageError if the evidence cannot be written anywhere.
     """
     base = Question(
         service=service,
@@ -184,7 +184,7 @@ def triage(
 
 
 def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the findings and the values that follow from the facts. on_record: the data of the incident's record."""
+    """Return the findings and the values derived from the facts. on_record: the data of the incident's record."""
     found = causes_table.evaluate(facts)
     if on_record.get("state") == incident_store.ACCEPTED:
         found = [_accepted(finding, facts, on_record.get("accepted") or ()) for finding in found]
@@ -225,8 +225,8 @@ def _save(
 def _result_file(result: Mapping[str, Any], redactor: redact.Redactor) -> Dict[str, Any]:
     """Return the evidence file with the result of this triage."""
     summary = {name: result[name] for name in ("findings", "facts", "parts", "signs")}
-    # Redact the result as data and not as text. In text, a number after a name like "token" would be masked, and the
-    # JSON would be invalid.
+    # Redact the result as data, not as text. In text, a number after a name like "token" would be masked, and the JSON
+    # would become invalid.
     text = json.dumps(redactor.value(summary), indent=1, sort_keys=True)
     return {**file("triage.json", "this pass", text), "redacted": True}
 

@@ -4,8 +4,8 @@
 
 """Run the parts of a triage in the right order, and give each part the results of earlier parts.
 
-Each part is one function that takes a Question and returns the result of context.found(). It runs in a separate process
-(see parallel), so a part that hangs or crashes loses only its own result.
+Each part is a function that accepts a Question and returns the result of context.found(). Each part runs in a separate
+process (see parallel), so if a part hangs or crashes, only its own result is lost.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 Part = Callable[[Question], Dict[str, Any]]
 
-# Share of the deadline for each of the first steps. They query systemd, /proc and small files for the paths to check.
+# Share of the deadline for each of the first steps, which query systemd, /proc and small files for the paths to check.
 _EARLY_SHARE = 0.15
-# Maximum time in seconds from the stop of the unit by a takeover to the recorded time of the takeover.
+# Maximum time in seconds between the stop of the unit by a takeover and the recorded time of the takeover.
 _OWN_STOP = 1.0
 
 _PATHS = ("database", "log", "working directory")
 # Share of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
-# If a file cannot be read within this time, in seconds, its disk counts as not answering.
+# If a file cannot be read within this time, in seconds, its disk counts as not responding.
 _SIGN_OF_LIFE = 1.0
 
 
@@ -70,7 +70,7 @@ class Pass:
                 self.facts[kind] = facts
 
     def of(self, name: str) -> Mapping[str, Any]:
-        """Return a part's facts, or an empty mapping if the part was not run or could not be collected."""
+        """Return a part's facts, or an empty mapping if the part did not run or could not be collected."""
         facts = self.facts.get(name)
         return facts if isinstance(facts, dict) else {}
 
@@ -96,7 +96,7 @@ def _pid_file(question: Question) -> Dict[str, Any]:
 
 
 def _sign_of_life(path: str) -> None:
-    """Access a file. This hangs if the disk does not answer."""
+    """Access a file. The access hangs if the disk does not respond."""
     real = os.path.realpath(path)
     os.statvfs(os.path.dirname(real))
     with open(safe_open.open_file(path), "rb") as stream:
@@ -139,7 +139,7 @@ class Triage:
         question = dataclasses.replace(
             self._base,
             since=_since(self.done.facts, window=self._window),
-            # The commands of a part end before the part times out, so that no process is left behind.
+            # The commands of a part must end before the part times out, so that no process is left behind.
             budget=timeout * 0.9,
             until=until - timeout * 0.1,
             known=dataclasses.replace(self._known, secrets=self.done.secrets),
@@ -148,7 +148,7 @@ class Triage:
         self.done.take(parallel.ask(questions, timeout=timeout, after=after, until=until))
 
     def ask_all(self, database_timeout: float) -> None:
-        """Run all parts before the deadline. Only the check of the database may get database_timeout more seconds."""
+        """Run all parts before the deadline. Only the check of the database may take database_timeout more seconds."""
         self._early()
         self._late()
         self._database_again(database_timeout)
@@ -174,7 +174,8 @@ class Triage:
         for entry in self.done.facts["paths"]:
             if entry.get("what") == "database" and "effective" in entry:
                 return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
-        # The part that follows links gave no answer. The disk may not answer, so links are not followed here.
+        # The part that follows links did not answer, perhaps because the disk does not respond. Do not follow links
+        # here.
         question = dataclasses.replace(self._base, known=self._known)
         path, source = collect_paths.used_database(question, links=False)
         configured = os.path.normpath(self._service.path(self._service.db_path))
@@ -183,8 +184,8 @@ class Triage:
     def _late(self) -> None:
         """Run all other parts."""
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
-        # The "migrations" part waits for the "database" part. Otherwise, each would report the other as a process that
-        # has the database open.
+        # The "migrations" part waits for the "database" part. Otherwise, each part would report the other as a process
+        # that has the database open.
         self._ask(self._late_parts(), timeout=max(0.1, min(self._part_timeout, left)), after={"migrations": "database"})
         if collect_application.to_be_listed(self.done.of("migrations"), self.done.of("migrations_shipped")):
             left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
@@ -232,7 +233,7 @@ class Triage:
         }
 
     def _database_again(self, timeout: float) -> None:
-        """Give a large database more time for its check, unless its disk does not answer."""
+        """Give a large database more time for its check, unless its disk does not respond."""
         if self.done.of("database").get("conclusive"):
             return
         if not self.done.answered("database"):
@@ -244,7 +245,7 @@ class Triage:
         self._ask({"database": collect_application.database}, timeout=timeout)
 
     def facts(self) -> Dict[str, Any]:
-        """Return the facts of all parts, and the facts that this process itself knows."""
+        """Return the facts of all parts, and the facts that this process knows by itself."""
         service, facts = self._service, self.done.facts
         if self._record is not None:
             _as_before_the_takeover(facts, self._record)
@@ -277,9 +278,10 @@ class Triage:
 
 
 def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
-    """Restore the unit's facts from before a takeover of this incident, and leave out the takeover's own stop.
+    """Restore the unit's facts from before this incident's takeover, and leave out the takeover's own stop.
 
-    A stop resets the result, the exit and the counter of the unit. In the journal, it looks like a stop by a person.
+    A stop resets the result, the exit and the counter of the unit. In the journal, the takeover's stop looks like a
+    stop by a person.
     """
     takeover, exited, unit = record.get("takeover"), record.get("last_exit"), facts.get("unit")
     if not takeover or not isinstance(unit, dict) or unit.get("active_state") != "inactive":

@@ -5,8 +5,8 @@
 """Variables of this collection that a managed host sets through its facts.
 
 ansible-core reads ansible_facts from the result of any module. With inject_facts_as_vars (the default), each fact
-becomes a variable of the same name, with priority over the inventory. A host must not control the variables that the
-controller uses to run a command or to send a token to a URL.
+becomes a variable of the same name that takes priority over the inventory. A host must not control the variables that
+the controller uses to run a command or to send a token to a URL.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OURS = re.compile(r"_?(?:escalation|outage|postmortem)_")
 
 
 def variables(task_vars: Optional[Mapping[str, Any]], *, injected: bool) -> List[str]:
-    """Return the variables of this collection that a host's facts set. The list is empty if facts are not injected."""
+    """Return the variables of this collection that a host's facts set, or an empty list if facts are not injected."""
     facts = (task_vars or {}).get("ansible_facts")
     if not injected or not isinstance(facts, Mapping):
         return []

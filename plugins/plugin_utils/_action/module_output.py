@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Removes terminal control characters from the output of a module, before ansible-core reads it.
+"""Remove terminal control characters from the output of a module before ansible-core parses it.
 
 The modules return plain text, but a host may run a manipulated Python. ansible-core prints some parts of a result
-unchanged: warnings, deprecations, diffs, the lines around the JSON, and the values of the keys "_ansible_*". So the
-whole output is cleaned before ansible-core parses it, not only the keys that ansible-core prints today.
+unchanged: warnings, deprecations, diffs, the lines around the JSON, and the values of the keys "_ansible_*". Therefore,
+the whole output is sanitized before ansible-core parses it, not only the keys that ansible-core currently prints.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _plain_part(match: Match[str]) -> str:
 
 
 def of_module(text: str) -> str:
-    """Return the output of a module (JSON and lines around it) without characters that control a terminal.
+    """Return the output of a module (JSON and the lines around it) without characters that control a terminal.
 
     Each such character is shown as its code, for example as the four characters backslash, x, 1 and b.
     """

@@ -27,7 +27,7 @@ class Validity(Part):
 
 
 class Key(Part):
-    """The private key. readable: True if the service's user can read it. matches: True if it fits the certificate."""
+    """The private key. readable: by the service's user. matches: True if the key matches the certificate."""
 
     path: Optional[str] = None
     exists: Optional[bool] = None
@@ -51,7 +51,7 @@ class Certificate(Validity):
     key: Mapping[str, Any] = NOTHING
 
     def fault(self) -> str:
-        """Return the problem with the certificate or private key on disk, or an empty string if none is known."""
+        """Return the known problem with the certificate or private key on disk, or an empty string if there is none."""
         key = Key.of(self.key)
         faults = {
             "missing": self.exists is False,

@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.p
 
 # Problem codes that do not mean damage to the database, for example because another cause reports them.
 _NO_DAMAGE = ("locked", "schema_too_new")
-# Error texts that mean that the database could not be opened. They do not concern its content.
+# Error texts that mean that the database could not be opened. Such errors are not about its content.
 _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")
 
 
@@ -32,7 +32,7 @@ class Database(Part):
 
     @property
     def unread(self) -> List[Mapping[str, Any]]:
-        """The problems that prevented opening the database. They do not concern its content."""
+        """The problems that prevented opening the database. They are not about its content."""
         return [
             item
             for item in self._errors
@@ -42,13 +42,13 @@ class Database(Part):
 
     @property
     def away(self) -> Optional[Message]:
-        """The message that the folder or the file system of the database is missing, or None."""
+        """The message about the missing folder or file system of the database, or None if neither is missing."""
         found = [item for item in self._errors if item["code"] in mounts.AWAY]
         return from_dict(found[0]["messages"]["message"]) if found else None
 
     @property
     def damages(self) -> List[Mapping[str, Any]]:
-        """The problems that mean damaged content."""
+        """The problems that mean that the content is damaged."""
         unread = self.unread
         return [item for item in self._errors if item not in unread]
 

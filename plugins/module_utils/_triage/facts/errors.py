@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The errors that the service wrote to its log and to the journal, and the reasons that they give for its end."""
+"""The errors that the service wrote to its log and to the journal, and the reasons that they give for its exit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Errors(NamedTuple):
         return self.log.signature(name) + self.journal.signature(name)
 
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
-        """Return (source, exception) for exceptions that ended the process, or that end the log of an ended process."""
+        """Return (source, exception) for exceptions that ended the process, or are the last entry in its log."""
         ended = self.process.gone or self.process.restarted
         return [
             (source.path, item)
@@ -57,7 +57,7 @@ class Errors(NamedTuple):
         """Return (source, line) if the log or the journal ends with an error of the last start, or None."""
         since, started = self.process.window.since, self.process.unit.started_at
         for source in self._sources:
-            # Leave out the lines of the stack, because the error message is above them.
+            # Leave out the lines of the stack trace, because the error message is above them.
             lines = [
                 text for text in source.lines if text.strip() and not _OF_MANAGER.match(text) and not _FRAME.match(text)
             ]
@@ -74,9 +74,9 @@ class Errors(NamedTuple):
         return "\n".join([*(item["message"] for _source, item in self.exceptions()), *(word[1:] if word else ())])
 
     def modules_missed(self) -> Tuple[Set[str], bool]:
-        """Return the packages that Node cannot find or load, and whether any package is missing.
+        """Return the packages that Node cannot find or load, and whether a package is missing.
 
-        The second value is False if only files of the application itself were not found.
+        The second value is False if only files of the application itself are missing.
         """
         packages: Set[str] = set()
         native = own_file = False

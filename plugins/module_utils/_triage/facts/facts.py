@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""All facts of a triage, and the states of the service that follow from several subjects."""
+"""All facts of a triage, and the states of the service that are derived from several subjects."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Facts(NamedTuple):
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Facts:
-        """Return the facts from the collected parts. The facts of a part that could not be collected are unknown."""
+        """Return the facts from the collected parts. If a part could not be collected, its facts are unknown."""
         window, service = Window.of(facts.get("window")), Service.of(facts.get("service"))
         unit = Unit.of(facts.get("unit"))
         log, journal = Log.of(facts.get("log")), Journal.of(facts.get("journal"))

@@ -10,18 +10,18 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
-# Writes will soon fail if less than this is free. The smaller of the share and the amount counts, so that neither a
-# small nor a large file system causes a false alarm.
+# Writes will soon fail if less space than this is free. The smaller of the share and the amount applies, so that
+# neither a small nor a large file system causes a false alarm.
 _FULL_SHARE = 0.01
 _FULL_BYTES = 8 * 1024 * 1024
 _FULL_INODES = 16
-# Space that should be free after a cleanup. The service reports ready only if a tenth of its disk is free.
+# Space that is to be free after a cleanup. The service reports that it is ready only if a tenth of its disk is free.
 _ROOM_SHARE = 0.1
 _ROOM_BYTES = 1024**3
 _ROOM_INODES = 10000
 
-# The share of the host's memory for the service, and the share of the service's memory for V8's old space. The rest is
-# for memory outside the heap.
+# The share of the host's memory for the service, and the share of the service's memory for V8's old space. The rest of
+# the service's memory is for data outside the heap.
 _SERVICE_SHARE = 0.75
 _HEAP_SHARE = 0.75
 _MORE = 1.5
@@ -44,7 +44,7 @@ class Kernel(Part):
 
 
 class Memory(Part):
-    """Memory of the host, and of the unit's control group, in bytes."""
+    """Memory of the host and of the unit's control group, in bytes."""
 
     total: int = 0
     available: Optional[int] = None
@@ -56,10 +56,9 @@ class Memory(Part):
         """Return memory_max (bytes) and max_old_space_size (MiB) that suit both the service and the host.
 
         used: memory that the service uses, in bytes. unit_max: memory limit of the unit in bytes, or None. heap: size
-        of V8's heap in bytes when it was full, or None. bounded: True if the limit of the unit was reached, and not the
-        limit of the host.
+        of V8's heap in bytes when it was full, or None. bounded: True if the unit's limit was reached, not the host's.
         """
-        # The memory that other processes leave for the service now.
+        # The memory that other processes currently leave for the service.
         room = min(self.total * _SERVICE_SHARE, ((self.available or 0) + used) * 0.9)
         memory_max: Optional[int] = None
         if bounded and unit_max:
@@ -74,7 +73,7 @@ class Memory(Part):
 
 
 def _inside(path: str, folder: str) -> bool:
-    """Return True if the path is the folder or is below it."""
+    """Return True if the path is the folder or is in the folder."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
@@ -91,8 +90,8 @@ class Disks(NamedTuple):
     def short_of_room(self) -> List[Dict[str, Any]]:
         """Return the full file systems, and how much space to free on each of them.
 
-        what: bytes or inodes; wanted: how many to free; uses: purposes of the file system; held: bytes of deleted files
-        that the service has open there.
+        what: bytes or inodes. wanted: the number to free. uses: purposes of the file system. held: bytes of deleted
+        files on the file system that the service has open.
         """
         short: Dict[str, Dict[str, Any]] = {}
         for mount in self.mounts:
@@ -103,7 +102,7 @@ class Disks(NamedTuple):
             inodes, free_inodes = mount["inodes"], mount["inodes_available"]
             if free < min(size * _FULL_SHARE, _FULL_BYTES):
                 what, wanted = "bytes", min(size * _ROOM_SHARE, _ROOM_BYTES) - free
-            # If inodes are not counted (btrfs), their total is 0.
+            # If a file system does not count inodes (btrfs), the total is 0.
             elif free_inodes < min(inodes * _FULL_SHARE, _FULL_INODES):
                 what, wanted = "inodes", min(inodes * _ROOM_SHARE, _ROOM_INODES) - free_inodes
             else:

@@ -11,15 +11,15 @@ from typing import Any, Mapping, Optional, Sequence, Type, TypeVar
 
 _Part = TypeVar("_Part", bound="Part")
 
-# The default of a fact that is a mapping.
+# The default value of a fact that is a mapping.
 NOTHING: Mapping[str, Any] = {}
 
 
 class Part(types.SimpleNamespace):
     """The facts of one part. The fields have the names that RETURN of the triage_info module documents.
 
-    A field is an annotated class attribute, and the value of the attribute is its default. Data classes are not used,
-    because each would add a millisecond to the import. error: why the part could not be collected, or None.
+    A field is an annotated class attribute whose value is the default. Data classes are not used, because each would
+    add a millisecond to the import time. error: why the part could not be collected, or None.
     """
 
     error: Optional[str] = None

@@ -13,12 +13,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.c
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import Service
 
-# A TLS error counts as an answer if the peer sent something, such as an alert or plain text.
+# A TLS error counts as an answer if the peer sent any data, such as an alert or plain text.
 _TLS_ANSWER = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
 
 
 class Answer(Part):
-    """The answer of one port. certificate: the served certificate."""
+    """The answer from one port. certificate: the served certificate."""
 
     port: int = 0
     listening: Optional[bool] = None
@@ -27,7 +27,7 @@ class Answer(Part):
 
     @property
     def waiting(self) -> bool:
-        """True if the port has a listener and gives no answer."""
+        """True if the port has a listener but does not answer."""
         return self.listening is not False and self.answered is False and not _TLS_ANSWER.search(self.error or "")
 
 
@@ -58,17 +58,17 @@ class Ports(NamedTuple):
 
     @property
     def waiting(self) -> List[Answer]:
-        """The configured ports that have a listener but give no answer."""
+        """The configured ports that have a listener but do not answer."""
         return [answer for answer in (self.https, self.http) if answer.waiting]
 
     @property
     def silent(self) -> bool:
-        """True if the process exists and a configured port with a listener gives no answer."""
+        """True if the process exists and a configured port has a listener but does not answer."""
         return not self.gone and bool(self.waiting)
 
     @property
     def unserved(self) -> List[str]:
-        """The schemes whose port has no listener."""
+        """The URL schemes whose port has no listener."""
         both = (("https", self.https), ("http", self.http))
         return [name for name, answer in both if answer.listening is False]
 
@@ -84,7 +84,7 @@ class Ports(NamedTuple):
 
     @property
     def main_port(self) -> int:
-        """The port that users reach, which is the HTTPS port if there is one."""
+        """The port that users connect to, which is the HTTPS port if there is one."""
         return int(self.service.https_port or self.service.http_port)
 
     @property
@@ -110,8 +110,8 @@ class Ports(NamedTuple):
         """The ports that the service uses instead of the main port.
 
         If the service listens on none of the configured ports, all its ports count. If it listens on the other
-        configured port, an additional port may have any purpose. Then only ports with TLS count, because they show that
-        the certificate can be used and that HTTPS is on the wrong port.
+        configured port, an additional port could have any purpose. In this case, only ports with TLS count, because
+        they show that the certificate can be used and that HTTPS is on the wrong port.
         """
         ours, configured = self.own_ports, {self.service.https_port, self.service.http_port}
         if self.main_port in ours:

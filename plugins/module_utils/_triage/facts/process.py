@@ -14,14 +14,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.h
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.log import Journal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS, Unit
 
-# Signals that come from outside the process. The process itself causes the other signals.
+# Signals that are sent from outside the process. All other signals are caused by the process itself.
 SENT = ("HUP", "INT", "QUIT", "KILL", "TERM")
 _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
-# Maximum time in seconds between a line of the kernel and a line of systemd about the same exit.
+# Maximum time in seconds between the kernel's line and systemd's line about the same exit.
 _SAME_END = 30.0
 
 _ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
-# If a process ends within this time, in seconds, it has failed to start.
+# If a process ends within this time, in seconds, the start counts as failed.
 _START_SECONDS = 20.0
 
 # Maximum number of unit exits that triage collects.
@@ -59,13 +59,13 @@ class Process(NamedTuple):
 
     @property
     def exits(self) -> Sequence[Mapping[str, Any]]:
-        """The exits of the main process within the window, from systemd's lines, without requested stops."""
+        """The exits of the main process within the window, from systemd's log lines, without requested stops."""
         journal = self.journal
         asked = [item["at"] for item in journal.stops if item["text"].startswith("Stopping ")]
         started = [item["at"] for item in journal.starts]
         found, before = [], ""
         for item in journal.exits:
-            # A requested stop may leave no line about the exit. So a request counts only until the next start.
+            # A requested stop may leave no line about the exit, so a request counts only until the next start.
             before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
@@ -79,7 +79,7 @@ class Process(NamedTuple):
 
     @property
     def signal(self) -> str:
-        """The signal that last ended the main process, or an empty string if there was no signal or it is unknown."""
+        """The signal that last ended the main process, or an empty string if there was none or it is unknown."""
         if self.gone:
             status = self.unit.exit_status or 0
             return SIGNALS.get(status, str(status)) if self.unit.exit_code in ("killed", "dumped") else ""
@@ -99,7 +99,7 @@ class Process(NamedTuple):
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:
-        """Return True if the main process may have ended at that time, or if the time of its exit is unknown."""
+        """Return True if the main process may have ended at this time, or if the time of its exit is unknown."""
         known = [self.unit.exited_at, *(item["at"] for item in self.exits)]
         ends = [timestamps.epoch(end) for end in known if end]
         return not at or not ends or any(abs(timestamps.epoch(at) - end) <= _SAME_END for end in ends)
@@ -108,7 +108,7 @@ class Process(NamedTuple):
     def last_exit(self) -> Tuple[str, int, str]:
         """The last exit of the main process as (code, status, time), or ("", 0, "") if it is unknown.
 
-        The journal is used if the unit has no value, because systemd forgets an exit when the unit is stopped or
+        If the unit has no value, the journal is used, because systemd forgets an exit when the unit is stopped or
         started.
         """
         unit = self.unit
@@ -121,7 +121,7 @@ class Process(NamedTuple):
 
     @property
     def failed_starts(self) -> int:
-        """Number of consecutive starts that ended within seconds, since the service last served."""
+        """Number of consecutive starts since the service last served requests that ended within seconds."""
         starts = [item["at"] for item in self.journal.starts]
         count = 0
         for item in reversed(self.exits):
@@ -139,10 +139,11 @@ class Process(NamedTuple):
 
     @property
     def falls(self) -> int:
-        """Number of failures since the service last served."""
+        """Number of failures since the service last served requests."""
         since = [item for item in self.exits if item["at"] > self.served_at]
         counted = self.unit.restarts
-        # The journal is more exact. systemd's counter began when a person last started the unit, perhaps weeks ago.
+        # The journal is more exact, because systemd's counter began when a person last started the unit, perhaps weeks
+        # ago.
         return max(len(since), counted) if self.blind or len(since) >= _MOST_EXITS else len(since)
 
     @property

@@ -15,7 +15,7 @@ SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 9: "KIL
 
 
 class Service(Part):
-    """The configuration of the service. The number of an unused port is 0."""
+    """The configuration of the service. An unused port is 0."""
 
     app_dir: str = ""
     app_dir_exists: Optional[bool] = None
@@ -59,7 +59,7 @@ class Unit(Part):
         return f"systemctl show {self.name}"
 
     def ending(self) -> List[Dict[str, str]]:
-        """Return the state of the unit and the exit of its process as evidence, or [] if they are unknown."""
+        """Return the state of the unit and the exit of its process as evidence, or [] if both are unknown."""
         if self.result is None:
             return []
         text = f"{self.active_state} ({self.sub_state}), Result={self.result}"
@@ -71,7 +71,7 @@ class Unit(Part):
 
 
 class Environment(Part):
-    """The service's environment. required_missing is also empty if the missing variables are unknown."""
+    """The service's environment. required_missing is also empty if it is unknown which variables are missing."""
 
     required_missing: Sequence[str] = ()
     problems: Sequence[str] = ()
@@ -79,7 +79,7 @@ class Environment(Part):
 
 
 class Start(Part):
-    """The state of the files and accounts that a start needs. A fault is a reason why systemd cannot run the unit."""
+    """The state of the files and accounts that are needed for a start. A fault is why systemd cannot run the unit."""
 
     environment_files: Sequence[Mapping[str, Any]] = ()
     program: Optional[str] = None
@@ -118,8 +118,8 @@ class Hold(Part):
     """The current hold, and the reason why it cannot be released.
 
     replaced: True if the database is newer than the one in which the last good rows were counted. created_at: the time
-    when the database was created. may_be_another: True if the database was not found at first, and the one that is
-    there now was not recognized.
+    when the database was created. may_be_another: True if the database was not found at first, and the current database
+    was not recognized.
     """
 
     held: Mapping[str, Any] = NOTHING
