@@ -128,7 +128,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     refused = 300 <= status < 500 and status not in _NOT_NOW
     if not path or not (elsewhere or refused) or not facts.ports.proven:
         return []
-    # If the answer was an HTML page, the log is not searched for healthy answers, because it shows such a page as one.
+    # In the log, an HTML page looks like a healthy answer, so the log is not searched for healthy answers in this case.
     if not _seems_well(facts, path if refused else ""):
         return []
     variant = "health_page" if elsewhere else "health_path"

@@ -4,6 +4,5 @@
 
 """The catalogues of texts, one per language.
 
-Put every text that a document or the screen shows here.
-This package imports no other package of plugin_utils.
+Put every text here that a document or the screen shows. This package imports no other package of plugin_utils.
 """

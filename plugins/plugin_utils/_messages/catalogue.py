@@ -4,9 +4,10 @@
 
 """The language of a document: sentences from a catalogue, and numbers, durations and times in the usual format.
 
-A catalogue is a module of this package, named by its language. Its mapping SENTENCES maps a key to a template of
-str.format. A sentence is one entry: only names, numbers and lists are inserted, never half a sentence. Two kinds of
-keys are optional in a catalogue: <key>.one, for the number 1, and the keys of the families in OPEN, which are names.
+A catalogue is a module of this package, named after its language. Its dictionary SENTENCES maps each key to a template
+for str.format. Each entry is a complete sentence, into which only names, numbers and lists are inserted, never parts of
+a sentence. Two kinds of keys are optional in a catalogue: <key>.one, for the number 1, and the keys of the families in
+OPEN, which are names.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ LANGUAGES = ("en", "ja")
 # Maximum depth of nested messages.
 _DEEPEST = 6
 
-# Families of names. If the catalogue has no entry for a name, the name itself is shown. In the family module, the name
-# of the task is shown instead.
+# Families of names. If the catalogue has no entry for a name, the name itself is shown or, in the family module, the
+# name of the task.
 OPEN = (
     *(
         "cause",
@@ -48,26 +49,26 @@ OPEN = (
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """A language, and the time zone in which times are shown in addition to UTC. Use of() to make one."""
+    """A language, and the time zone in which times are shown in addition to UTC. Use of() to create an instance."""
 
     language: str
     sentences: Mapping[str, str]
     zone: Optional[datetime.tzinfo] = None
 
     def say(self, key: str, **values: object) -> str:
-        """Return the sentence of key with values inserted."""
+        """Return the sentence with this key, with the values inserted."""
         return self.sentences[key].format(**values)
 
     def name(self, family: str, value: Optional[str], **values: object) -> str:
-        """Return the name of value in this language. A name that is not in the catalogue is returned unchanged."""
+        """Return the name of value in this language, or value unchanged if the catalogue has no name for it."""
         key = f"{family}.{value}"
         return self.say(key, **values) if key in self.sentences else str(value or "")
 
     def message(self, told: object, text: object = "") -> str:
-        """Return a message in this language, or text as a quotation if the message is missing or unknown.
+        """Return a message in this language, or text in quotation marks if the message is missing or unknown.
 
-        told: a message as plain data (id and values) from a timeline, or a list of messages, one for each sentence.
-        It may come from a hostile host, or from a version with other ids.
+        told: a message as plain data (id and values) from a timeline, or a list of messages, one for each sentence. The
+        data may come from a hostile host, or from a version with other ids.
         """
         known = [self._message(each, depth=_DEEPEST) for each in (told if isinstance(told, (list, tuple)) else [told])]
         return self.joined([str(each) for each in known]) if known and None not in known else self.quoted(text)
@@ -94,7 +95,7 @@ class Words:
         return Listed(texts, comma=self.sentences["list.comma"], clauses=self.sentences["list.clauses"])
 
     def quoted(self, text: object) -> str:
-        """Return a text without a message as a quotation, for example the text of a host or of an old timeline."""
+        """Return a text that has no message in quotation marks, such as a text from a host or from an old timeline."""
         whole = " ".join(str(text or "").split()).rstrip(" .;")
         return self.say("quoted", text=whole) if whole else ""
 
@@ -103,7 +104,7 @@ class Words:
         return f"{family}.{value}" in self.sentences
 
     def part(self, name: Optional[str]) -> str:
-        """Return the name of a role. It may have a method: "database_recovery by salvage"."""
+        """Return the name of a role, with its method if there is one: "database_recovery by salvage"."""
         base, by, how = str(name or "").partition(" by ")
         called = self.name("part", base)
         return self.say("part_by", part=called, how=how) if by else called
@@ -114,7 +115,7 @@ class Words:
         return self.say(single if number == 1 and single in self.sentences else key, number=self.number(number))
 
     def number(self, value: float) -> str:
-        """Return a count with a separator for thousands."""
+        """Return a count with a thousands separator."""
         return f"{value:,.0f}"
 
     def size(self, number: float) -> str:
@@ -136,11 +137,11 @@ class Words:
         return self.say("list.and", names=comma.join(shown[:-1]), last=shown[-1])
 
     def joined(self, clauses: Sequence[str]) -> str:
-        """Return clauses on one line. Each clause is complete by itself."""
+        """Return clauses on one line. Each clause is complete in itself."""
         return self.sentences["list.clauses"].join(clauses)
 
     def sentence(self, text: str) -> str:
-        """Return text with a capital at its beginning and a full stop at its end."""
+        """Return text with a capital letter at the beginning and a full stop at the end."""
         return self.say("sentence", text=text[:1].upper() + " ".join(text[1:].split()).rstrip(" .;。"))
 
     def duration(self, seconds: Optional[float]) -> str:
@@ -159,27 +160,27 @@ class Words:
         return self.say("duration.h_min" if minutes else "duration.h", h=hours, min=minutes)
 
     def local(self, at: Optional[str]) -> str:
-        """Return an instant (UTC) in the zone of the service, or an empty text if zone or instant is missing."""
+        """Return an instant (UTC) in the service's time zone, or an empty text if zone or instant is missing."""
         moment = _moment(at)
         return "" if moment is None or self.zone is None else moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S")
 
     def utc(self, at: Optional[str]) -> str:
-        """Return an instant (UTC) for a person, to the second. Tables have the exact instant."""
+        """Return an instant (UTC) for a person, rounded down to the second. Tables contain the exact instant."""
         moment = _moment(at)
         return str(at or "") if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
     def when(self, at: Optional[str]) -> str:
-        """Return an instant for a person: in the zone of the service if there is one, and in UTC."""
+        """Return an instant for a person, in UTC and, if the service has a time zone, also in that zone."""
         local = self.local(at)
         return f"{local} {self.zone_name(at)} ({self.utc(at)})" if local else self.utc(at)
 
     def short(self, at: Optional[str]) -> str:
-        """Return an instant as a single time: in the zone of the service if there is one, else in UTC."""
+        """Return an instant as a single time, in the service's time zone if there is one, otherwise in UTC."""
         local = self.local(at)
         return f"{local} {self.zone_name(at)}" if local else self.utc(at)
 
     def zone_name(self, at: Optional[str] = None) -> str:
-        """Return the name of the zone of the service at an instant, such as JST or CEST."""
+        """Return the name of the service's time zone at an instant, such as JST or CEST."""
         moment = _moment(at) or datetime.datetime.now(datetime.timezone.utc)
         return "" if self.zone is None else moment.astimezone(self.zone).tzname() or ""
 
@@ -190,7 +191,7 @@ def english(told: message.Message) -> str:
 
 
 def places(identity: str) -> List[str]:
-    """Return the names of the values in the text of a message, or nothing for an unknown id."""
+    """Return the names of the values in the text of a message, or no names for an unknown id."""
     parts = string.Formatter().parse(sentences("en").get(identity, ""))
     return [name for _text, name, _format, _conversion in parts if name]
 

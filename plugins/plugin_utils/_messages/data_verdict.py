@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The data-loss verdict in words, for documents and notifications."""
+"""The text of the data-loss verdict, for documents and notifications."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catal
 
 
 def text(words: Words, value: str, why: str) -> str:
-    """Return the verdict. value: none, suspected, known or unknown. why: its reason, or an empty string."""
+    """Return the verdict. value: none, suspected, known or unknown. why: the reason, or an empty string."""
     if value != "unknown":
         if why and words.knows(f"data_loss.{value}", why):
             return words.say(f"data_loss.{value}.{why}")

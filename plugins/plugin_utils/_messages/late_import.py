@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Imports a module when it is first needed, so that the first task starts earlier.
+"""Import modules only when they are needed, so that the first task starts earlier.
 
-Ansible forks a worker for each task. If another thread imports a module at that moment, the worker inherits the lock of
-that module. The thread that would release the lock does not exist in the worker. So a worker that imports the same
-module would wait forever. Therefore, a fork waits until the import has ended.
+Ansible forks a worker for each task. If another thread is importing a module at that moment, the worker inherits the
+lock of this module, but not the thread that would release the lock. If the worker then imported the same module, it
+would wait forever. Therefore, a fork waits until the import has ended.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_i
 
 
 def module(name: str) -> ModuleType:
-    """Return a module of plugin_utils. name: its name below plugin_utils. Any thread may call this function."""
+    """Return a module of plugin_utils. name: the name relative to plugin_utils. Any thread may call this function."""
     with _LOCK:
         return importlib.import_module(f"{_PLUGIN_UTILS}.{name}")
 
 
 def function(name: str, attribute: str) -> Callable[..., Any]:
-    """Return a function that calls a function of a module of plugin_utils."""
+    """Return a function that imports a module of plugin_utils when it is called, and calls the module's function."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         return getattr(module(name), attribute)(*arguments, **options)

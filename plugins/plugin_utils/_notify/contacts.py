@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
 
-# Stands for a value that could not be evaluated.
+# Placeholder for a value that could not be evaluated.
 UNREADABLE = object()
 # The error text for a value that could not be evaluated.
 UNREADABLE_REASON = "cannot be evaluated; check if it uses an undefined variable"
@@ -20,8 +20,8 @@ UNREADABLE_REASON = "cannot be evaluated; check if it uses an undefined variable
 class Channel(NamedTuple):
     """A channel of a contact.
 
-    number: its index in the contact's list of channels. label: its display name. error: why it cannot be used, or
-    empty.
+    number: the index in the contact's list of channels. label: the display name. error: why the channel cannot be used,
+    or empty.
     """
 
     contact: str
@@ -38,7 +38,7 @@ def name_of(contacts: Mapping[str, Any], key: str) -> str:
 
 
 def channels(contacts: Mapping[str, Any], key: str) -> Iterator[Channel]:
-    """Return the channels of a contact. A contact that is only a name has none."""
+    """Return the channels of a contact. A contact that is only a name has no channels."""
     contact = contacts.get(key)
     configured = contact.get("channels") if isinstance(contact, Mapping) else None
     seen: Dict[str, int] = {}
@@ -56,7 +56,7 @@ def channels(contacts: Mapping[str, Any], key: str) -> Iterator[Channel]:
 
 
 def is_unreadable(value: Any) -> bool:
-    """Return True if a value, or a member of a list, could not be evaluated."""
+    """Return True if a value, or an item of a list, could not be evaluated."""
     return value is UNREADABLE or (isinstance(value, (list, tuple)) and any(map(is_unreadable, value)))
 
 
@@ -76,7 +76,7 @@ def _label(channel: Mapping[str, Any]) -> str:
 
 
 def listed(value: Any) -> List[Any]:
-    """Return a list for a value that may be a list, a single value or None."""
+    """Convert a value that may be a list, a single value or None to a list."""
     return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 

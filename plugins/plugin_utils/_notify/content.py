@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The content of a notification: its facts, and the bodies for incoming webhooks."""
+"""The content of notifications: the facts, and the bodies for incoming webhooks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
 def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts of a message, ready to send: each string is one short line, with masked credentials."""
+    """Return the facts of a message ready to send: every string is one short line, with credentials masked."""
     return {name: _fit(value) for name, value in values.items()}
 
 
@@ -36,8 +36,8 @@ def _fit(value: Any) -> Any:
 def body(message: Mapping[str, Any], shape: str) -> Dict[str, Any]:
     """Return the JSON body of a message: the subject, with the text below it.
 
-    shape: the chat service, a key of _BODIES. The text contains output of hosts, so nothing in it may become a mention,
-    a link or a heading.
+    shape: the chat service, a key of _BODIES. The text contains output from hosts, so no part of it may become a
+    mention, a link or a heading.
     """
     return _BODIES[shape](str(message["subject"]), str(message["text"]))
 
@@ -83,7 +83,7 @@ def _teams(subject: str, text: str) -> Dict[str, Any]:
 
 
 def _mattermost(subject: str, text: str) -> Dict[str, Any]:
-    """Return a code block with a fence longer than any fence in the text, so that Markdown and mentions do nothing."""
+    """Return a code block whose fence is longer than any in the text, so that Markdown and mentions have no effect."""
     words = _cut(f"{subject}\n\n{text}", _MATTERMOST_TEXT)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", words)), default=0))
     return {"text": f"{fence}text\n{words}\n{fence}"}

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A postmortem as an issue on GitHub or GitHub Enterprise Server. Later versions of the postmortem become comments.
+"""Publish a postmortem as an issue on GitHub or GitHub Enterprise Server, and later versions of it as comments.
 
-GitHub has no idempotency key. So the body contains two hidden marks. The mark of the incident is used to find its issue
-again. The mark of the document shows that this version was already posted. Issues are listed instead of searched,
-because GitHub updates its search index with a delay. (https://docs.github.com/en/rest/issues)
+GitHub does not support idempotency keys, so the body contains two hidden marks. By the mark of the incident, the issue
+is found again. The mark of the document shows that this version has already been posted. The code lists issues instead
+of searching for them, because GitHub updates its search index with a delay. (https://docs.github.com/en/rest/issues)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PAGES = 10
 _PER_PAGE = 100
 _RETRIES = 4
 
-# Method, URL, headers, body -> status, headers (names in lower case), body.
+# Maps method, URL, headers and body to status, headers (names in lower case) and body.
 Transport = Callable[[str, str, Mapping[str, str], Optional[bytes]], Tuple[int, Mapping[str, str], bytes]]
 
 
@@ -41,7 +41,7 @@ class IssueError(Exception):
 
 
 class _PassingError(Exception):
-    """A temporary error, after which a retry may succeed. after: seconds to wait, or None if it is unknown."""
+    """A temporary error, after which a retry may succeed. after: seconds to wait, or None if this is unknown."""
 
     def __init__(self, text: str, *, after: Optional[float] = None) -> None:
         super().__init__(text)
@@ -49,7 +49,7 @@ class _PassingError(Exception):
 
 
 class UnreachedError(Exception):
-    """A request got no answer. passing is True if a retry may help."""
+    """A request got no answer. passing: True if a retry may help."""
 
     def __init__(self, text: str, *, passing: bool) -> None:
         """Set the error message."""
@@ -85,8 +85,8 @@ def body(document: str, *, incident: str, where: str) -> str:
     sections have priority.
     """
     marks = f"{marker(incident)}\n{_digest_mark(document)}\n"
-    # The marks identify an issue. A host could write such a mark into its output, so marks in the document are made
-    # invalid.
+    # The marks identify an issue. Marks in the document are made invalid, because a host could write such a mark to its
+    # output.
     document = document.replace("<!--", "<!- -")
     room = LONGEST - len(marks)
     if _length(document) <= room:
@@ -106,7 +106,7 @@ def body(document: str, *, incident: str, where: str) -> str:
 
 
 def _length(text: str) -> int:
-    """Return the length of the text as GitHub counts it. Characters beyond the basic plane count twice."""
+    """Return the length of the text as GitHub counts it: characters beyond the Basic Multilingual Plane count twice."""
     return len(text) + sum(character > "\uffff" for character in text)
 
 
@@ -152,7 +152,7 @@ def publish(
     waited = 0.0
     for attempt in range(_RETRIES):
         try:
-            # Search for the issue again each time, because a request without an answer may have succeeded.
+            # Search for the issue again at each attempt, because a request without an answer may have succeeded.
             return _publish(client, title=title, text=text, document=document, incident=incident, since=since)
         except _PassingError as error:
             wait = error.after if error.after is not None else float(2**attempt)
@@ -196,11 +196,11 @@ class _Client:
         return None
 
     def commented(self, number: int, mark: str) -> bool:
-        """Return True if a comment of the issue contains the mark."""
+        """Return True if a comment on the issue contains the mark."""
         return any(mark in str(each.get("body") or "")[:300] for each in self.pages(f"/issues/{number}/comments", {}))
 
     def create(self, title: str, text: str) -> Tuple[Dict[str, Any], List[str]]:
-        """Create an issue. Return it, and a warning if GitHub did not set all labels and assignees."""
+        """Create an issue. Return the issue, and a warning if GitHub did not set all labels and assignees."""
         wanted: Dict[str, Any] = {"title": title[:256], "body": text}
         extras = {"labels": list(self.target.labels), "assignees": list(self.target.assignees)}
         try:
@@ -208,7 +208,8 @@ class _Client:
         except _RefusedError as error:
             if not any(extras.values()):
                 raise
-            # Publish the issue without labels and assignees, because an assignee may have left the company.
+            # Publish the issue without labels and assignees, because an assignee may, for example, have left the
+            # company.
             made = self.call("POST", "/issues", wanted)
             return made, [f"labels and assignees were refused: {error}"]
         got = {
@@ -278,11 +279,11 @@ class _Client:
 
 
 class _RefusedError(IssueError):
-    """The API understood the request and refused its values."""
+    """The API understood the request but rejected its values."""
 
 
 def _message(content: bytes) -> str:
-    """Return the short error message of the API. It quotes the sent values, but never the token."""
+    """Return the short error message of the API. The message quotes the sent values, but never the token."""
     try:
         answer = json.loads(content)
     except ValueError:

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The statements of a notification, in the same words as in the documents and on the screen.
+"""The statements of a notification, with the same wording as in the documents and on the screen.
 
-The templates of the escalation role only arrange these statements. For the parameter facts, see content.facts.
+The templates of the escalation role only arrange these statements. For the parameter `facts`, see content.facts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 Words = catalogue.Words
 _Facts = Mapping[str, Any]
 
-# The rule whose notification asks for an action even if the service is healthy again.
+# The rule whose notification requests an action even if the service is healthy again.
 _ASKED_LATER = "repeated_restarts"
 
 
@@ -40,7 +40,7 @@ def _cause(words: Words, facts: _Facts) -> str:
 
 
 def _reason(words: Words, facts: _Facts) -> str:
-    """Return why somebody is notified. A rule from the inventory has no translation, so its text is used unchanged."""
+    """Return the reason for the notification. The text of a rule from the inventory is used without translation."""
     rule = str(facts["rule"] or "")
     return words.name("escalation", rule) if words.knows("escalation", rule) else str(facts["reason"])
 
@@ -76,7 +76,7 @@ def _data_loss(words: Words, facts: _Facts) -> str:
 
 
 def _asked(words: Words, facts: _Facts) -> str:
-    """Return the next step for the notified person, or an empty string for an acknowledgement."""
+    """Return the next step for the notified person, or an empty string if the outage has been acknowledged."""
     rule, suspected = str(facts["rule"]), facts["data_loss"] == "suspected"
     by_rule = f"asked.{rule}"
     if facts["event"] == "acknowledged":

@@ -24,26 +24,26 @@ LIMITS: Mapping[str, Mapping[str, Any]] = {
 
 
 def fail(*, msg: str) -> NoReturn:
-    """Fail the action, as fail_json does in a module. Raises AnsibleActionFail."""
+    """Fail the action, like fail_json in a module. Raises AnsibleActionFail."""
     raise AnsibleActionFail(msg)
 
 
 class Telling(ActionBase):  # type: ignore[misc]
     """Sends a notification from this process, without the inventory's connection, become and interpreter settings.
 
-    If the message is not accepted, the action does not fail. Its result then contains the error.
+    If the message is not accepted, the action does not fail, but returns the error in its result.
     """
 
     TRANSFERS_FILES = False
     _requires_connection = False
-    # Seconds added to the time limit of an attempt, so that the timeout of the transport ends the attempt first.
+    # Seconds to add to the time limit of an attempt, so that the timeout of the transport ends the attempt first.
     _grace = 0.0
 
     # Set by each plugin: its options in addition to LIMITS.
     options: Mapping[str, Mapping[str, Any]]
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
-        """Return a function that makes one attempt. It raises DeliveryError if the message is not accepted."""
+        """Return a function that makes one attempt, and raises DeliveryError if the message is not accepted."""
         raise NotImplementedError
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

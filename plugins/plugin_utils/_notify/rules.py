@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Decides which contacts get which message through which channel, based on the rules and the earlier notifications.
+"""Decide which contacts get which message through which channel, based on the rules and earlier notifications.
 
-All functions are pure and use plain data. Their results contain no secret of a channel.
+All functions are pure and use plain data. Their results do not contain the secrets of channels.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.contact
     why_not_type,
 )
 
-# Levels that need no rule: the outage has ended (RESOLVED), or somebody is working on it (ACKNOWLEDGED).
+# Levels that need no rule: the outage has ended (RESOLVED), or someone is working on it (ACKNOWLEDGED).
 RESOLVED = "resolved"
 ACKNOWLEDGED = "acknowledged"
 
-# Types of channels that get a message when somebody is working on the outage. In other channels, such a message would
+# Types of channels that get a message when someone is working on the outage. In other channels, such a message would
 # only be noise.
 _ACKNOWLEDGING = ("pagerduty",)
 
-# Level, contact and channel of a message that was accepted.
+# Level, contact and channel of each accepted message.
 _Taken = Set[Tuple[str, str, str]]
-# Level and channel of a message to send.
+# Level and channel of each message to send.
 _Due = List[Tuple[str, Channel]]
 
 
@@ -46,17 +46,18 @@ def plan(
     acknowledged: bool,
     types: Sequence[str] = (),
 ) -> Dict[str, Any]:
-    """Return the verdict of the first rule that applies, and deliveries (the contacts to notify now, with channels).
+    """Return the verdict of the first rule that applies, and the deliveries (contacts to notify now, with channels).
 
-    names has the name of each contact of the rule, and of each contact that was notified before.
+    names contains the name of each contact in the rule, and of each contact that was notified before.
 
-    The notification of a level is sent once to the contacts of its rule, through each channel that has not accepted it
+    The notification of a level is sent once to the contacts in its rule, through each channel that has not accepted it
     yet. It is not sent if a higher level was sent before. The most severe rule is first, so the first rule of a level
     defines the rank of the level. When the service has recovered, each channel that accepted a message is notified
-    once, unless it gets the notification of a level now. If two contacts share a destination (a room, an address),
-    only the first of their deliveries is sent. The second one has same_as: the contact and channel of the first.
+    once, unless it now gets the notification of a level. If two contacts share a destination (a room, an address), only
+    the first of their deliveries is sent. The second delivery has same_as, the contact and channel of the first
+    delivery.
 
-    types: the existing channel types, or empty. If it is not empty, a channel of another type has an error.
+    types: the supported channel types, or empty. If types is not empty, a channel of any other type has an error.
     """
     rule = next(each for each in rules if applies(each["when"]))
     level = level_of(rule)
@@ -98,7 +99,7 @@ def plan(
 def _due_by_rule(
     rules: Sequence[Mapping[str, Any]], rule: Mapping[str, Any], *, contacts: Mapping[str, Any], taken: _Taken
 ) -> _Due:
-    """Return the messages of the rule's level that were not accepted yet, or none if a higher level was sent before."""
+    """Return the messages of the rule's level that are not accepted yet, or none if a higher level was sent before."""
     level = level_of(rule)
     gravity = {name: -number for number, name in reversed(list(enumerate(map(level_of, rules))))}
     highest = max((gravity[name] for name, _contact, _channel in taken if name in gravity), default=None)
@@ -113,7 +114,7 @@ def _due_by_rule(
 
 
 def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken) -> _Due:
-    """Return a message about the event for each channel that accepted an earlier notification and gets none now."""
+    """Return a message about the event for each channel that accepted an earlier notification and now gets none."""
     now = {(each.contact, each.label) for _name, each in rising}
     informed = {(contact, label) for name, contact, label in taken if name not in (RESOLVED, ACKNOWLEDGED)}
     return [
@@ -131,8 +132,8 @@ def _each_once(
 ) -> List[Tuple[str, Channel, Optional[Channel]]]:
     """Return each due message together with the channel of an earlier due message to the same destination, or None.
 
-    A message that its destination has already accepted is left out. The message about an event (resolved or
-    acknowledged) is also left out if its destination gets the notification of a level now.
+    A message that its destination has already accepted is left out. A message about an event (resolved or acknowledged)
+    is also left out if its destination now gets the notification of a level.
     """
     every = [each for key in contacts for each in channels(contacts, key)]
     kept: List[Tuple[str, Channel, Optional[Channel]]] = []

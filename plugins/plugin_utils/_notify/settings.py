@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Validates the settings of notifications before an outage: contacts, channels, rules and mail server."""
+"""Validate the settings for notifications before an outage: contacts, channels, rules and mail server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.rules i
     level_of,
 )
 
-# Type of a channel -> the keys that it needs in addition to type and name. Other types are not checked.
+# Maps a channel type to its required keys in addition to type and name. Other types are not checked.
 CHANNEL_KEYS = {
     "command": ["argv"],
     "http": ["url", "secret"],
@@ -33,7 +33,7 @@ CHANNEL_KEYS = {
     "pagerduty": ["routing_key"],
     "webhook": ["url", "shape"],
 }
-# Type of a channel -> its optional keys.
+# Maps a channel type to its optional keys.
 OPTIONAL_KEYS = {"command": ["input"], "pagerduty": ["url"]}
 
 # The minimum length of a secret in bytes, as required by Standard Webhooks.
@@ -50,9 +50,9 @@ def problems(
     languages: Iterable[str],
     settings: Mapping[str, Any],
 ) -> List[str]:
-    """Return one sentence for each invalid setting, with its name, its value (unless it is a secret) and valid values.
+    """Return a sentence for each invalid setting, with its name, its value (unless it is secret) and the valid values.
 
-    types: the existing channel types. settings: the other variables, by their names.
+    types: the supported channel types. settings: the other variables, by name.
     """
     if is_unreadable(contacts):
         return [f"escalation_contacts {UNREADABLE_REASON}"]

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Sends one message through one channel: JSON over HTTPS, mail, or a local command. Independent of Ansible.
+"""Send one message through one channel: JSON over HTTPS, mail, or a local command. Independent of Ansible.
 
-The address of a channel (a webhook's URL, a key, a password) is a secret. So an error message never quotes the error of
-a library. It contains at most the host of a URL.
+The address of a channel (a webhook's URL, a key, a password) is a secret. Therefore, an error message never quotes the
+error of a library, and contains at most the host of a URL.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
 
 
 class DeliveryError(Exception):
-    """A channel did not accept the message. passing is True if a retry may help."""
+    """A channel did not accept the message. passing: True if a retry may help."""
 
     def __init__(self, text: str, *, passing: bool) -> None:
         """Set the error message, without secrets."""
@@ -54,7 +54,7 @@ class DeliveryError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Delivered:
-    """The result: the time of the last attempt, whether the message was accepted, the number of attempts, the error."""
+    """The time of the last attempt, whether the message was accepted, the number of attempts, and the error."""
 
     ok: bool
     at: str
@@ -72,7 +72,7 @@ def deliver(
 ) -> Delivered:
     """Call send() until it succeeds, with a limited number of retries and a delay between the attempts.
 
-    An attempt that has not ended after timeout seconds counts as failed. Raises no error, because an undeliverable
+    An attempt that has not ended after timeout seconds counts as failed. No error is raised, because an undeliverable
     message must not prevent the next messages.
     """
     attempts = 0
@@ -97,7 +97,7 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
         except DeliveryError as error:
             outcome.append(error)
         except Exception as error:
-            # The text of a library's exception may quote a secret. Only its type is reported.
+            # Report only the type of a library's exception, because its text may quote a secret.
             outcome.append(DeliveryError(f"it failed ({type(error).__name__})", passing=False))
 
     # A socket timeout limits each step of an attempt, but not the name lookup. thread.join limits the whole attempt.
@@ -108,7 +108,7 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
 
 
 def trust(ca_path: Optional[str]) -> ssl.SSLContext:
-    """Return a TLS context that verifies servers (certificate and name) with ca_path or the system's own CAs."""
+    """Return a TLS context that verifies servers (certificate and name) with the CAs in ca_path or of the system."""
     try:
         if ca_path and os.path.isdir(ca_path):
             return ssl.create_default_context(capath=ca_path)
@@ -131,7 +131,7 @@ def _network(error: OSError) -> DeliveryError:
 
 
 def host(url: str) -> str:
-    """Return the host of a URL, or an empty string if it has none. The other parts of a URL must not be shown."""
+    """Return the host of a URL, or an empty string if there is none. The other parts of a URL must not be shown."""
     try:
         return urllib.parse.urlsplit(url).hostname or ""
     except ValueError:
@@ -139,7 +139,7 @@ def host(url: str) -> str:
 
 
 def why_not_url(url: object) -> str:
-    """Return why a URL is invalid for posting, without quoting it, or an empty string if it is valid."""
+    """Return why it is not allowed to post to a URL, without quoting the URL, or an empty string if it is allowed."""
     try:
         parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
         if parts is None or not parts.hostname or (parts.port or 1) < 1:
@@ -169,7 +169,7 @@ def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> D
     """Return the headers that sign a body. A receiver with the same secret can verify the sender and the time.
 
     Format of https://www.standardwebhooks.com: HMAC-SHA256 over id.timestamp.body, in base64. The receiver rejects a
-    timestamp that is more than five minutes off, and an id that it has already received.
+    timestamp that differs from the current time by more than five minutes, and an id that it has already received.
     """
     signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
     digest = hmac.new(signing_key(secret), signed, hashlib.sha256).digest()
@@ -181,14 +181,14 @@ def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> D
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, because the POST would become a GET, and its headers would go to another server."""
+    """Refuses redirects, because the POST would become a GET, and its headers would be sent to another server."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
 
 
 def _why_not_headers(headers: Mapping[str, object]) -> str:
-    """Return why these headers are invalid, without quoting a value, or an empty string if they are valid."""
+    """Return why the headers are invalid, without quoting a value, or an empty string if they are valid."""
     for name, value in headers.items():
         if not _HEADER_NAME.match(str(name)):
             return "one of its headers has an invalid name"
@@ -211,7 +211,7 @@ def post(
 ) -> None:
     """Post the body as JSON, signed if secret is set. A 2xx answer means accepted. Raises DeliveryError.
 
-    headers: additional headers, which may contain secrets. They cannot replace a header of the signature.
+    headers: additional headers, which may contain secrets. They cannot replace the signature headers.
     """
     reason = why_not_url(url)
     if reason:
@@ -251,7 +251,7 @@ def post(
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """The mail server. security is tls (from the first byte), starttls, or none."""
+    """The mail server. security: tls (from the first byte), starttls, or none."""
 
     host: str
     port: int
@@ -273,9 +273,9 @@ def why_not_address(address: object) -> str:
 def compose(
     *, sender: str, to: Sequence[str], subject: str, text: str, message_id: str, thread: str
 ) -> email.message.EmailMessage:
-    """Return the email. thread is the id of the incident, by which mail programs group its emails."""
+    """Return the email. thread: the id of the incident, by which mail programs group its emails."""
     domain = email.utils.parseaddr(sender)[1].rpartition("@")[2]
-    # 7bit, because every server accepts it.
+    # Use 7bit, because every server accepts this encoding.
     message = email.message.EmailMessage(policy=email.policy.SMTP.clone(cte_type="7bit"))
     message["From"] = sender
     message["To"] = ", ".join(to)
@@ -285,7 +285,7 @@ def compose(
     message["Message-ID"] = f"<{_atom(message_id)}@{domain}>"
     message["References"] = f"<{_atom(thread)}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    # Replace a lone surrogate (from a name that is not UTF-8), because otherwise the mail could not be encoded.
+    # Replace lone surrogates (from names that are not UTF-8), because otherwise the email could not be encoded.
     message.set_content(text.encode("utf-8", "replace").decode("utf-8"), charset="utf-8")
     return message
 
@@ -295,11 +295,12 @@ def _atom(text: str) -> str:
 
 
 def mail(message: email.message.EmailMessage, *, server: Server, timeout: float, ca_path: Optional[str] = None) -> None:
-    """Send the mail to the server for all its recipients. Raises DeliveryError."""
+    """Send the email to the server for all recipients. Raises DeliveryError."""
     if server.password and server.security == "none" and server.host not in LOOPBACK:
         raise DeliveryError("its password would be sent unprotected", passing=False)
     name = socket.gethostname()
-    # If local_hostname is not set, smtplib looks up the full host name, which takes long if no name server answers.
+    # If local_hostname is not set, smtplib looks up the full host name, which takes a long time if no name server
+    # answers.
     local = name if "." in name else "[127.0.0.1]"
     try:
         if server.security == "tls":
@@ -342,7 +343,7 @@ def _smtp(error: smtplib.SMTPException) -> DeliveryError:
 def command(argv: Sequence[str], *, stdin: bytes, timeout: float) -> None:
     """Run a command without a shell, with stdin as its input. Exit code 0 means accepted. Raises DeliveryError.
 
-    The command gets the environment of this process, without the tokens for publishing issues.
+    The command inherits the environment of this process, except the tokens for publishing issues.
     """
     environment = {name: value for name, value in os.environ.items() if name not in GITHUB_TOKENS}
     try:

@@ -4,8 +4,8 @@
 
 """The decisions of a database recovery: the outcome, the cause, the next step.
 
-The playbook passes the results of its roles (see of_run). The functions here only decide. They check nothing and change
-nothing. The result has those keys of verdict.of_run that are needed to close an incident.
+The playbook passes the results of its roles (see of_run). The functions in this file only make decisions. They do not
+check or change anything. The result has the keys of verdict.of_run that are needed to close an incident.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the verdict of a run of database_recover.yml as plain data.
 
-    seen has the results of roles: detection, triage, recovery, verification. Each is empty if the role did not run.
+    seen has the results of roles: detection, triage, recovery, verification. If a role did not run, its result is
+    empty.
 
-    - severity, record: the severity and the record of the incident. The record is empty if it is not known yet.
+    - severity, record: the severity and the record of the incident. The record is empty until it is known.
     - held: True if the verification succeeded. started_at: when the recovery began. check_mode: True in check mode.
     - error, lost: reasons, or empty. error_messages, lost_message: the same reasons as translatable messages.
     """
@@ -84,7 +85,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool, why: Reason) -> Dict[str, Any]:
-    """Return the recovery as a rung that was tried. why: the error, or an empty reason."""
+    """Return the recovery in the form of a rung that was tried. why: the error, or an empty reason."""
     held = bool(seen.get("held"))
     return {
         "rung": f"database_recovery by {recovery.get('method') or 'no method'}",
@@ -98,7 +99,7 @@ def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool
 
 
 def _outcome(*, held: bool, serves: bool, lost: str, check_mode: bool) -> str:
-    """Return the outcome. The first rule that applies decides."""
+    """Return the outcome, which is determined by the first rule that applies."""
     rules = (
         ("would_recover", held and check_mode),
         ("recovered", held),
@@ -137,7 +138,7 @@ def _statements(
             "attempts": record.get("attempts"),
             "data": record.get("data"),
             "recovery": recovery,
-            # The database was sound and was kept, so the rows that the triage found missing are still missing.
+            # The database was sound and was kept, so the rows that were missing at the triage are still missing.
             "suspected": bool(recovery.get("healthy_before"))
             and not recovery.get("replaced")
             and bool((seen.get("triage") or {}).get("rows_missing")),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts for the decisions of a recovery, from the results of its roles.
+"""The facts on which the decisions of a recovery are based, from the results of its roles.
 
 A time is a string in UTC (ISO 8601).
 """
@@ -24,16 +24,16 @@ UNKNOWN_CAUSE: Mapping[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """The observations and actions of a run. Rungs, findings and remedies are in the form that the roles report."""
+    """The observations and actions of a run. Rungs, findings and remedies have the form that the roles report."""
 
     # The result of the detection.
     severity: str
     healthy: bool = False
     restarted_by_systemd: bool = False
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    # True if the open incident had data in doubt before this run.
+    # True if the data of the open incident were in doubt before this run.
     was_in_doubt: bool = False
-    # True if the database was not found, and no later check has shown that it is the same database.
+    # True if the database was not found, and no later check has shown that the current database is the same one.
     not_found: bool = False
     # The results of the last triage, and of the triage that found why the service was down.
     findings: Sequence[Mapping[str, Any]] = ()
@@ -47,11 +47,12 @@ class Facts:
     remedies: Sequence[Mapping[str, Any]] = ()
     crash_loop: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_mode: bool = False
-    # Why the host was lost, why the recovery stopped, and why an earlier step ended the ladder. Each may be empty.
+    # Why the connection to the host was lost, why the recovery stopped, and why an earlier step ended the ladder. Each
+    # can be empty.
     lost: str = ""
     error: str = ""
     halted_before: str = ""
-    # The same reasons as messages, if a message is known.
+    # The same reasons as messages, if messages are known.
     messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     first_healthy_at: Optional[str] = None
     # The outcome of the previous run, from the incident's record.
@@ -67,12 +68,12 @@ class Facts:
 
     @property
     def held(self) -> str:
-        """The rung that succeeded, or an empty string if none did."""
+        """The rung that succeeded, or an empty string if no rung succeeded."""
         return next((str(each["rung"]) for each in self.tried if each.get("held")), "")
 
     @property
     def restored(self) -> List[Reason]:
-        """The reasons of the failed rungs after which the service runs in its previous state again."""
+        """The reasons for the failure of rungs after which the service is running in its previous state again."""
         return [Reason.read(each, "reason") for each in self.tried if each.get("restored")]
 
     def why(self, name: str) -> Reason:
@@ -81,12 +82,12 @@ class Facts:
 
     @property
     def remediated(self) -> List[str]:
-        """The causes for which a remedy of this run succeeded and changed something."""
+        """The causes for which a remedy in this run succeeded and made a change."""
         return [str(each["cause"]) for each in self.remedies if each.get("changed") and not each.get("failed")]
 
     @property
     def standing(self) -> List[Mapping[str, Any]]:
-        """The current findings. In check mode, findings that a remedy would have fixed are left out."""
+        """The current findings. In check mode, findings that a remedy would fix are left out."""
         would = {each["cause"] for each in self.remedies if self.check_mode and not each.get("failed")}
         return [each for each in self.findings if each["cause"] not in would]
 
@@ -94,11 +95,11 @@ class Facts:
 def of_run(seen: Mapping[str, Any]) -> Facts:
     """Return the facts of a run of outage_recover.yml.
 
-    seen has the results of roles: detection, remediation, clean_start, verification. If a role did not run, its result
-    is empty.
+    seen contains the results of roles: detection, remediation, clean_start, verification. If a role did not run, its
+    result is empty.
 
     - triage, first, diagnosis: the latest triage, the first one, and the one that found why the service was down.
-    - record: the record of the incident, or empty if it is not known yet. hold: the hold that this run has set.
+    - record: the record of the incident, or empty until it is known. hold: the hold that this run has set.
     - before, verified_before: the results that earlier steps of a workflow published.
     - Other keys: check_mode, act_on, tried, skipped, crash_loop, lost, error.
     """
@@ -137,7 +138,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
 
 
 def _messages(seen: Mapping[str, Any], before: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the messages of lost, error and halted_before, if the run and the earlier steps have them."""
+    """Return the messages of lost, error and halted_before, if the run or the earlier steps provide them."""
     told = before if before.get("halted") else seen.get("verified_before") or {}
     return {
         "lost": seen.get("lost_message"),

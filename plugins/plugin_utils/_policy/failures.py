@@ -4,7 +4,7 @@
 
 """Why a step of a run failed, as translatable messages. The playbooks have the English text.
 
-The result of a host may contain anything, so its messages are checked (see reasons.messages_of).
+A host can return any result, so its messages are checked (see reasons.messages_of).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def messages(
     """Return the messages of a failed task as plain data.
 
     - result: the result of the failed task. hidden: True if the task hides its output.
-    - undefined: the name of a variable that is not defined.
-    - results: the results of roles. If a role finds problems, its last task fails with their text. The messages are
-      then taken from the result of that role.
-    - task: the name of the task if the message must name it, or empty.
+    - undefined: the name of the undefined variable, or empty.
+    - results: the results of roles. If a role finds problems, its last task fails with the text of the problems. In
+      this case, the messages are taken from the result of the role.
+    - task: the name of the task if the message must contain it, or empty.
     """
     if hidden:
         found: Sequence[Message] = [message("reason.failure.hidden")]
@@ -65,10 +65,10 @@ def later(before: Optional[Sequence[_Data]], after: Optional[Sequence[_Data]], h
 def of_verification(seen: _Data) -> Dict[str, Any]:
     """Return the problems that a verification found, as strings and as messages.
 
-    seen has the results of the probes (answer, watch) and of the check of the database (database). A result is empty if
-    its check did not run. login_failed: True if only the login failed. serves: True if the service stayed up. After the
-    first failed check, the later checks are skipped. If only the login failed, the stability check and the row count
-    are still run.
+    seen contains the results of the probes (answer, watch) and of the check of the database (database). If a check did
+    not run, its result is empty. login_failed: True if only the login failed. serves: True if the service stayed up.
+    After the first failed check, the later checks are skipped. If only the login failed, the stability check and the
+    row count are still run.
     """
     answer, watch = seen["answer"], seen.get("watch") or {}
     login_failed = bool(seen.get("login_failed"))

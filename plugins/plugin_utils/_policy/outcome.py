@@ -19,13 +19,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons
 
 # Values have the types of the modules' results. Times are UTC (ISO 8601), durations are seconds.
 _Data = Mapping[str, Any]
-# The outcome, severity and cause of an incident whose host cannot be reached.
+# The outcome, the severity and the cause of an incident whose host cannot be reached.
 UNREACHABLE = unreachable.UNREACHABLE
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """An incident at the end of a run. None means unknown. If a field is absent, the earlier value stays valid."""
+    """An incident at the end of a run. None means unknown. If a field is absent, the earlier value remains valid."""
 
     incident: str
     host: str
@@ -122,16 +122,16 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
 
 
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
-    """Return the outcome of an incident that ended before this run and that this run has closed, as plain data.
+    """Return the outcome of an incident whose outage ended before this run closed the incident, as plain data.
 
-    This outcome has no statement about the data, so that an earlier statement stays valid.
-    seen has host, service, language, timezone, record and closed_at, and also these:
+    This outcome contains no statement about the data, so that an earlier statement remains valid. seen contains host,
+    service, language, timezone, record and closed_at, and also:
 
     - cause: the cause, if the record has none.
-    - escalation: the result of the escalation role, or None if nobody was notified that the outage has ended.
+    - escalation: the result of the escalation role, or None if no one was notified that the outage has ended.
     """
     record = seen["record"]
-    # If nobody was notified of the incident, nobody is notified that it is closed.
+    # If no one was notified of the incident, no one is notified that it is closed.
     before = [{**each, "new": False} for each in record["notified"]]
     escalation: _Data = {"to": [], "contacts": [], "notified": before}
     if record["notified"] and seen.get("escalation"):
@@ -153,8 +153,8 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
 def without_documents(outcome: _Data, failure: str, settings: Sequence[str]) -> Dict[str, Any]:
     """Return an outcome with the reason why the postmortem was not written.
 
-    failure: the error. settings: the names of the invalid settings, if any. The reason then contains only these names,
-    because the error may quote a secret.
+    failure: the error. settings: the names of the invalid settings. If there are any, the reason contains only these
+    names, because the error may quote a secret.
     """
     told = message(
         "reason.failure.not_written",
@@ -199,7 +199,7 @@ def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict
         mitigated_estimated=bool(record.get("mitigated_estimated")),
         **decided,
     )
-    # asdict is not used, because it would copy objects of Ansible, which cannot be copied.
+    # Do not use asdict, because it would copy Ansible objects, which cannot be copied.
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
 
 
@@ -208,5 +208,5 @@ def _started_for(seen: _Data) -> Dict[str, Any]:
 
 
 def _documents(seen: _Data) -> Dict[str, Any]:
-    """Return the language and time zone of the documents. The postmortem role sets them if it runs."""
+    """Return the language and the time zone of the documents. The postmortem role sets both if it runs."""
     return {name: seen.get(name) or None for name in ("language", "timezone")}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The reason for a decision: its English text, and its translatable messages."""
+"""The reason for a decision, as English text and as translatable messages."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Reason:
 
     @classmethod
     def of(cls, *sentences: Message) -> Reason:
-        """Return the reason with the English text of these messages."""
+        """Return a reason that consists of these messages and their English text."""
         return cls(" ".join(with_stop(catalogue.english(each)) for each in sentences), sentences)
 
     @classmethod
     def read(cls, texts: Mapping[str, Any], name: str) -> Reason:
-        """Return the reason from the text and the messages in a result. See messages_of."""
+        """Return the reason that a result contains as text and messages. See messages_of."""
         return cls(str(texts.get(name) or ""), messages_of(texts, name))
 
     def plain(self) -> List[Dict[str, Any]]:
@@ -44,8 +44,8 @@ class Reason:
 def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
     """Return the messages for a text in a result, taken from the key "messages" of that result.
 
-    A result of a host may contain anything. So the text itself is quoted if there is no message, or if the catalogue
-    lacks the message or a message among its values.
+    A host can return any result. Therefore, the text itself is quoted if there is no message, or if the catalogue does
+    not contain the message or a message among its values.
     """
     told = texts.get("messages")
     known = told.get(name) if isinstance(told, Mapping) else None
@@ -59,6 +59,6 @@ def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
 
 
 def joined(reasons: Sequence[Reason]) -> Reason:
-    """Return several reasons as one."""
+    """Combine several reasons into one."""
     sentences = tuple(sentence for each in reasons for sentence in each.sentences)
     return Reason(" ".join(each.text for each in reasons), sentences)

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The settings of a recovery (the outage_recover_* variables), their conversion and their valid values.
+"""The settings of a recovery (the outage_recover_* variables), how they are converted, and their valid values.
 
-On a command line, each value is a string. In an inventory, a value has its own type. Both are accepted. An invalid
-value is refused before any action. If it were replaced by the default, the recovery would do something that nobody has
-requested.
+On a command line, every value is a string. In an inventory, a value has its own type. Both are accepted. An invalid
+value is rejected before any action. If it were replaced with the default, the recovery would do something that no one
+has requested.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ STRATEGIES = ("free", "host_pinned", "linear", "debug")
 
 # Maximum number of characters to show of an invalid value.
 _SHOWN = 80
-# These variables are read directly by the play and are not settings.
+# The play reads these variables directly. They are not settings.
 _OF_THE_PLAY = ("hosts",)
-# Options of ansible-playbook that run no task.
+# Options of ansible-playbook with which no task runs.
 _ONLY_SHOW = ("syntax", "listhosts", "listtasks", "listtags")
 _REFUSED_PART = (
     "{option} '{value}' would leave out tasks of the playbook, which is not safe: nothing was done. Run the whole "
@@ -40,12 +40,13 @@ _REFUSED_LIMIT = (
     "{why}: nothing was done. outage_recover_single_host is true, so --limit must be the name of one host of {hosts}; "
     "a group, a pattern or a list is not allowed."
 )
-# A name that is at least this similar to a setting (one or two letters differ) is treated as a typing error.
+# A name that is at least this similar to the name of a setting (one or two letters differ) is treated as a typing
+# error.
 _ALIKE = 0.85
 
 
 def ladder(highest: Any = None) -> List[str]:
-    """Return the rungs up to highest: all rungs if it is empty, and no rungs if it is not the name of a rung."""
+    """Return the rungs up to highest: all rungs if highest is empty, and no rungs if it is not the name of a rung."""
     if highest in (None, ""):
         return list(RUNGS)
     return list(RUNGS[: RUNGS.index(highest) + 1]) if highest in RUNGS else []
@@ -65,8 +66,8 @@ def setting(value: Any, name: str) -> Any:
 def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
     """Return a sentence for each invalid setting. given: values by name without PREFIX.
 
-    names: the names of variables. A name that begins with PREFIX and is similar to the name of a setting is refused. It
-    is probably a typing error, and the intended setting would have no effect. Other names are ignored.
+    names: the names of variables. A name that begins with PREFIX and is similar to the name of a setting is rejected,
+    because it is probably a typing error and the intended setting would have no effect. Other names are ignored.
     """
     known = (*SETTINGS, *_OF_THE_PLAY)
     found: List[str] = []
@@ -86,7 +87,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
 
 
 def partial(options: Mapping[str, Any]) -> str:
-    """Return why a run with these options of ansible-playbook is refused, or an empty string if it runs every task.
+    """Return why a run with these options of ansible-playbook is refused, or an empty string if every task runs.
 
     An option that only shows the playbook is accepted, because no task runs.
     """
@@ -101,11 +102,11 @@ def partial(options: Mapping[str, Any]) -> str:
 
 
 def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
-    """Return why a run that may work on only one host is refused, or an empty string if it may start.
+    """Return why a run that may work on only one host is refused, or an empty string if the run may start.
 
     - wanted: the value of outage_recover_single_host. limit: the value of --limit.
     - hosts: the pattern of the play. members: the names of the hosts that this pattern selects.
-    - groups: each group of the inventory -> its hosts.
+    - groups: the hosts of each group in the inventory.
     """
     try:
         if wanted is None or not SETTINGS["single_host"].read(wanted):
@@ -137,7 +138,7 @@ def _shown(value: Any) -> str:
 
 
 def _listed(value: Any) -> List[Any]:
-    """Return the members of a list. A string may contain a list, or parts separated by commas."""
+    """Return the items of a list. A string may contain a list, or items that are separated by commas."""
     if isinstance(value, str):
         try:
             read = yaml.safe_load(value)

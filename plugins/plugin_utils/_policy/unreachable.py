@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The result of a module whose host cannot be reached or does not answer.
+"""The result of a module if its host cannot be reached or does not answer.
 
-If the connection drops while a module is running, the module continues to its end on the host. The controller connects
-again within a time limit, and calls the module again with the name of the first call. The second call returns the
-result of the first one (module_utils/_incident/repeated_call.py).
+If the connection drops while a module is running, the module continues on the host until it ends. The controller tries
+to reconnect within a time limit, and calls the module again with the name of the first call. The second call returns
+the result of the first call (module_utils/_incident/repeated_call.py).
 
-Ansible removes an unreachable host from the play without running the rescue and always sections, so nobody would be
+Ansible removes an unreachable host from the play without running the rescue and always sections, so no one would be
 notified. With this plugin, the task fails instead and returns unreachable_host, so the playbook can continue.
 """
 
@@ -38,21 +38,21 @@ UNREACHABLE = "unreachable"
 
 # Maximum number of lost connections per task.
 _LOSSES = 5
-# Maximum number of module calls per task that return no result.
+# Maximum number of module calls per task that end without a result.
 _DEATHS = 1
-# Interval between two tries to reach the host again, in seconds.
+# Time between two attempts to reach the host again, in seconds.
 _PAUSE = 0.5
-# If a signal ended a program, the exit code of its shell is above this number. So is 255, the exit code for an error of
-# ssh itself.
+# If a signal ended a program, the exit code of its shell is above this number. The exit code for an error of ssh itself
+# (255) is also above this number.
 _SIGNALLED = 128
-# Messages of ssh if it could not connect to the host. In this case, no module has started on the host.
+# Messages of ssh if it could not connect to the host. In this case, no module was started on the host.
 _NEVER_REACHED = re.compile(
     r"connect to host|could not resolve hostname|name or service not known|name resolution|(?:kex|banner).exchange",
     re.IGNORECASE,
 )
 
-# Messages of ansible-core if the login account cannot become another account. The connection itself works, and these
-# messages contain no data of the task.
+# Messages of ansible-core if the login account cannot become another account. In this case, the connection itself
+# works. The messages contain no data of the task.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
 # Pattern for the error message of ssh or Ansible, and the next step, as the last part of its message id.
@@ -69,18 +69,18 @@ _LET_IN = (
         re.compile(r"permission denied(?: \(|, please)|authentication fail(?:ed|ure)|failed to auth", re.IGNORECASE),
         "login",
     ),
-    # This pattern is the last one, because sudo can print the same message on a host that was reached.
+    # This pattern must be the last one, because sudo can print the same message on a host that was reached.
     (
         re.compile(r"could not resolve hostname|name or service not known|name resolution", re.IGNORECASE),
         "name",
     ),
 )
-# If one of these patterns matches, the host is reachable but refuses the login, so another try does not help.
+# If one of these patterns matches, the host is reachable but refuses the login, so another attempt would not help.
 _REFUSED = _LET_IN[:3]
 
 
 class OnHost(ActionModule):  # type: ignore[misc]
-    """Runs the module of the same name on the host, and returns a result itself if the host returns none."""
+    """Runs the module of the same name on the host. If the host returns no result, this class provides one."""
 
     # The reason for a lost connection.
     _lost: Optional[Message] = None
@@ -90,7 +90,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         host = str((task_vars or {}).get("inventory_hostname"))
         try:
             return self._run(tmp, task_vars or {}, host=host)
-        # BaseException, because the error for the timeout of a task is not an Exception.
+        # Catch BaseException, because the error for the timeout of a task is not an Exception.
         except BaseException as error:
             why = unanswered(error, timeout=self._task.timeout)
             if why is None:
@@ -98,7 +98,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
             return self.without_answer(host, self._lost or why)
 
     def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
-        """Return a result for a module that returned none."""
+        """Return the result of a module that did not return one."""
         return failure(host, str(self._task.action).rsplit(".", 1)[-1], why)
 
     def _run(self, tmp: Any, task_vars: Dict[str, Any], *, host: str) -> Dict[str, Any]:
@@ -126,7 +126,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
             if waited is None:
                 if result is not None:
                     return result
-                # Create the file that keeps later tasks from waiting for the host again.
+                # Create the file that prevents later tasks from waiting for the host again.
                 with contextlib.suppress(OSError), open(given_up, "w", encoding="ascii"):
                     pass
                 return self.without_answer(host, why)
@@ -142,7 +142,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return result or {}
 
     def _low_level_execute_command(self, *arguments: Any, **options: Any) -> Dict[str, Any]:
-        """Return the result of a command on the host, cleaned of control characters before ansible-core reads it."""
+        """Return the result of a command on the host. Control characters are removed before ansible-core reads it."""
         result: Dict[str, Any] = super()._low_level_execute_command(*arguments, **options)
         for name, plain in (("stdout", module_output.of_module), ("stderr", module_output.of_errors)):
             result[name] = plain(result[name])
@@ -155,7 +155,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return float(recovery_settings.setting(given, "reconnect"))
 
     def _has_begun(self, why: Message) -> bool:
-        """Return True if the module may be running on the host, or if the run reached the host before this task."""
+        """Return True if the module may be running on the host, or if the run has reached the host before this task."""
         said = str(why.values.get("why") or "")
         if any(pattern.search(said) for pattern, _step in _REFUSED):
             return False
@@ -164,7 +164,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
     def _reach(self) -> bool:
         """Return True if the host can be reached with a new connection."""
         self._connection.close()
-        # The reset() that connection plugins inherit only prints a warning.
+        # The reset() method that connection plugins inherit only prints a warning.
         if type(self._connection).reset is not ConnectionBase.reset:
             self._connection.reset()
         try:
@@ -192,9 +192,9 @@ def reached_again(
 
 
 def died(result: Mapping[str, Any]) -> Optional[Message]:
-    """Return a message if a signal ended a module before it gave an answer, or None for any other result.
+    """Return a message if a signal ended a module before it returned a result, or None for any other result.
 
-    The result is the same if the signal ended only the shell or sudo that started the module.
+    If the signal ended only the shell or the sudo process that started the module, the result looks the same.
     """
     code = result.get("rc")
     if "module_stdout" not in result or str(result["module_stdout"]).strip() or not isinstance(code, int):
@@ -213,10 +213,10 @@ def _marker(host: str) -> str:
 
 
 def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
-    """Return why the host gave no answer, or None for any other error.
+    """Return why the host did not answer, or None for any other error.
 
-    The error for the timeout of a task has no public class. Its module differs between releases of ansible-core, so it
-    is recognized by its class name.
+    The error for the timeout of a task has no public class. The module of the class differs between releases of
+    ansible-core, so the error is recognized by its class name.
     """
     # ssh prints a frame of "@" around some warnings.
     told = sanitize.text(" ".join(re.sub(r"@{3,}", " ", str(error)).split()))
@@ -253,9 +253,9 @@ def silent(result: Mapping[str, Any]) -> bool:
 
 
 def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
-    """Return the result of a module if the host returned none."""
+    """Return a result for a module if the host did not return one."""
     told = message("reason.failure.not_run", module=module, host=host, why=why)
-    # The key "invocation" shows the postmortem callback that the text comes from this collection.
+    # From the key "invocation", the postmortem callback recognizes that the text comes from this collection.
     return {
         "failed": True,
         "unreachable_host": True,
@@ -266,7 +266,7 @@ def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
 
 
 def look(why: Message) -> Dict[str, Any]:
-    """Return a result of itsm_nexus.runbook.health_probe for a host that does not answer. Its values mean unknown."""
+    """Return a result of itsm_nexus.runbook.health_probe for a host that does not answer. All values mean unknown."""
     return {
         "changed": False,
         "healthy": False,

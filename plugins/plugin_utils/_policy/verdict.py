@@ -4,8 +4,8 @@
 
 """The decisions of a recovery: which rungs to try, whether the ladder has ended, the outcome, and the notifications.
 
-The playbook passes the results of its roles (see facts.py). The functions here only decide. They check nothing and
-change nothing.
+The playbook passes the results of its roles (see facts.py). The functions in this file only make decisions. They do not
+check or change anything.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts i
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
-# The outcomes after which the service does not work as it should. The playbook then ends with an error.
+# The outcomes after which the service does not work as it should. After these outcomes, the playbook fails.
 FAILED = ("login_failed", "data_in_doubt", "not_recovered", "unreachable")
-# All outcomes of a run, in the order of its summary.
+# All outcomes of a run, in the order of the summary.
 OUTCOMES = (
     *("recovered", "recovered_by_systemd", "would_recover", "warning", "data_in_doubt", "login_failed"),
     *("not_recovered", "unreachable"),
 )
-# If the first probe finds one of these severities, the run reports it, even if outage_recover_act_on does not list it.
+# If the first probe returns one of these severities, the run reports it, even if outage_recover_act_on does not list
+# it.
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
-# Remedies that only start the service again.
+# Remedies that do nothing but start the service again.
 _ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
-# Only after these outcomes can a run keep later steps of a workflow from trying a rung.
+# Only after these outcomes can a run prevent later steps of a workflow from trying a rung.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
-# The next steps, as the last parts of their message ids. The first four have conditions. If none applies, the outcome
-# decides.
+# The next steps, as the last parts of their message ids. The first four have conditions. If none of these conditions is
+# met, the outcome determines the next step.
 NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each in OUTCOMES if each != "login_failed"))
 
 
@@ -74,15 +75,15 @@ class Verdict:
     # cause_summary, error, halted and next_step, each as a list of translatable messages.
     messages: Dict[str, List[Dict[str, Any]]]
     held_by: str
-    # The time when the service started to serve again, and the source of this time. Both are None if this run did not
-    # see the end of the outage.
+    # The time when the service began to serve requests again, and the source of this time. Both are None if this run
+    # did not observe the end of the outage.
     mitigated_at: Optional[str]
     mitigated_from: Optional[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """The decision after the first probe. idle: True if the run ends now. acting: True if rungs may be tried."""
+    """The decision after the first probe. idle: True if the run ends now. acting: True if the run may try rungs."""
 
     idle: bool
     acting: bool
@@ -91,7 +92,7 @@ class Course:
 def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: str = "") -> Dict[str, Any]:
     """Return the Course of a run as plain data.
 
-    A service that systemd has restarted is not stopped or started again, even if the outage was severe.
+    If systemd has restarted the service, the run does not stop or start it again, even if the outage was severe.
     """
     severity = detection["severity"]
     open_matter = halted_before or detection.get("data_in_doubt") or detection.get("hold")
@@ -104,7 +105,7 @@ def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: s
 
 
 def obstacles(facts: Facts) -> List[Reason]:
-    """Return the reasons why no rung may be tried: an earlier step forbids it, a start would do harm, no rung can help.
+    """Return why no rung may be tried: an earlier step forbids it, a start would do harm, or no rung can help.
 
     The list is empty if a rung may be tried.
     """
@@ -123,7 +124,7 @@ def _summary(finding: Mapping[str, Any]) -> Reason:
 
 
 def useless(facts: Facts, rung: str) -> List[Reason]:
-    """Return why a rung cannot help. Findings whose cause a remedy has fixed are ignored."""
+    """Return why a rung cannot help. Ignore findings whose cause a remedy has fixed."""
     remediated = facts.remediated
     found = [
         _summary(each)
@@ -194,8 +195,8 @@ def judge(facts: Facts) -> Verdict:
 def _outcome(facts: Facts) -> str:
     """Return the outcome. The first rule that applies decides."""
     nothing_before = not facts.halted_before
-    # An earlier run stopped the service because its database is in doubt. If nothing has been tried since, the verdict
-    # is the same.
+    # An earlier run stopped the service because its database is in doubt. If no rung has been tried since, the verdict
+    # does not change.
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
     rules = (
         ("would_recover", facts.check_mode and bool(facts.held)),
@@ -211,7 +212,7 @@ def _outcome(facts: Facts) -> str:
 
 
 def _halted(facts: Facts, outcome: str) -> Reason:
-    """Return why no later step may try a rung, or an empty reason if a later step may."""
+    """Return why no later step may try a rung, or an empty reason if a later step may try one."""
     if outcome not in _ENDED:
         return _NONE
     if facts.halted_before:
@@ -223,7 +224,7 @@ def _halted(facts: Facts, outcome: str) -> Reason:
 
 
 def _kept_down(facts: Facts) -> Reason:
-    """Return the reason of the failed rung that restored the previous state, or else why no rung was tried."""
+    """Return why the rung failed that restored the previous state or, if there is none, why no rung was tried."""
     restored = next(iter(facts.restored), _NONE)
     return restored if restored.text else why_no_rung(facts)
 
@@ -261,7 +262,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
 
 
 def _remedy(facts: Facts) -> List[Message]:
-    """Return the remedy for the cause. If a rung has been tried, leave out proposals for another restart."""
+    """Return the remedy for the cause. If a rung has been tried, omit proposals for another restart."""
     remedy = list(messages_of(facts.finding, "remedy"))
     if not facts.tried:
         return remedy
@@ -269,7 +270,7 @@ def _remedy(facts: Facts) -> List[Message]:
 
 
 def _after_a_start(remedy: Message) -> Message:
-    """Return the remedy without the restart with which it begins: the message remedy.tried.<cause>, if there is one."""
+    """Return the remedy without its initial restart (the message remedy.tried.<cause>), if there is such a message."""
     cause = remedy.id[len("remedy.") :]
     return message(f"remedy.tried.{cause}", **remedy.values) if f"remedy.tried.{cause}" in TRIAGE else remedy
 
@@ -277,10 +278,10 @@ def _after_a_start(remedy: Message) -> Message:
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the results of judge() and rung() as plain data, with the statements of statements.of_run().
 
-    seen has the keys of facts.of_run, and also these:
+    seen has the keys of facts.of_run, and also:
 
     - rung: the name of the next rung, or empty if there is none.
-    - stopped: True if this run stopped the service because of its data.
+    - stopped: True if this run stopped the service because the data are in doubt.
     - policy_problem: why the policy for remedies is invalid, or empty if it is valid.
     - continued: True if a later step of a workflow may try one of the rungs.
     """
@@ -316,7 +317,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "later": bool(seen.get("continued")),
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),
-        # Only the first triage shows when the outage began. Later triages see the service down again after each rung.
+        # Only the first triage shows when the outage began. Later triages find the service down again after each rung.
         "signs": (seen.get("first") or {}).get("signs") or [],
         "said": said,
         "remediation": remedies,
@@ -326,7 +327,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def notified_next_step(verdict: Verdict) -> str:
-    """Return the next step for a notification. It includes the hold, because no other line mentions the hold."""
+    """Return the next step for a notification. It mentions the hold, because no other line does."""
     held = [with_stop(catalogue.english(_held(verdict)))] if verdict.held_by else []
     return " ".join([verdict.next_step, *held])
 
@@ -347,8 +348,8 @@ def _held(verdict: Verdict) -> Message:
 def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the number of hosts of a run, and their names by outcome.
 
-    ended: hosts (all names), outcomes (each with host and outcome), failed (names of hosts that ended with an
-    error). A host without an outcome and without an error was healthy.
+    ended: hosts (all names), outcomes (each with host and outcome), failed (names of hosts that ended with an error). A
+    host with neither an outcome nor an error was healthy.
     """
     names = {
         outcome: [each["host"] for each in ended["outcomes"] if each["outcome"] == outcome] for outcome in OUTCOMES
@@ -360,7 +361,7 @@ def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
-    """Return a refused remedy with the problem of an invalid policy, or nothing.
+    """Return a refused remedy that names the problem with the policy, or nothing.
 
     Nothing is returned if the policy is valid, or if the severity is not in outage_recover_act_on.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packs modules before they are needed. This saves time and changes no result.
+"""Pack modules before they are needed. This saves time and does not change any result.
 
 Put code here if it only makes a recovery faster, and does not change its result.
 This package imports only from _timeline and _messages.

@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Keeps packed modules on the controller from one run of Ansible to the next.
+"""Keep packed modules on the controller for later runs of Ansible.
 
-Ansible packs a module with all its imports once per run, and discards it at the end of the run. A packed module stays
-valid until the collection or ansible-core changes. So modules packed in an earlier run are put into Ansible's cache. A
-module that is missing, damaged or writable by other users is packed again as usual.
+Ansible packs a module with all its imports once per run, and discards the packed module at the end of the run. A packed
+module remains valid until the collection or ansible-core changes. Therefore, modules that were packed in an earlier run
+are copied into Ansible's cache. A module that is missing, damaged or writable by other users is packed again as usual.
 
-If all hosts have the same Python version and the controller has it too, the cached modules are compiled. The hosts then
-do not compile them for every task. A host with another Python version ignores the compiled code and uses the source
-next to it.
+If all hosts have the same Python version and this version is installed on the controller, the cached modules are
+compiled, so that the hosts do not compile them for every task. A host with a different Python version ignores the
+compiled code and uses the source next to it.
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ _Source = Tuple[str, bytes]
 
 _COMPILE_SECONDS = 20.0
 _OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
-# Name of the file that marks a failed compilation for a Python version, so that the compilation is not tried again.
+# Name of the file that records a failed compilation for a Python version, so that the compilation is not tried again.
 _FAILED = "failed"
 
-# This program is run by the Python that will load the compiled code. Input: names and sources. Output: compiled files
-# in the same order, in a form that Python loads without checking the source (PEP 552). Input and output are JSON.
+# This program runs in the Python version that will load the compiled code. Input: names and sources. Output: compiled
+# files in the same order, in a format that Python loads without checking the source (PEP 552). Input and output are
+# JSON.
 _COMPILER = """
 import base64, importlib.util, json, marshal, sys
 made = []
@@ -74,7 +75,7 @@ def home() -> str:
 
 
 def lay() -> List[str]:
-    """Copy modules packed in earlier runs into Ansible's cache. Return the names of these modules."""
+    """Copy modules that were packed in earlier runs into Ansible's cache. Return the names of these modules."""
     generation = os.path.join(home(), _fingerprint())
     laid = []
     try:
@@ -94,14 +95,14 @@ def lay() -> List[str]:
             laid.append(name[len(_PREFIX) :].partition("-")[0])
         if kept:
             os.utime(generation)
-    # Without the cached modules, the run only takes longer.
+    # Ignore the error, because without the cached modules the run only takes longer.
     except (OSError, ValueError):
         pass
     return laid
 
 
 def keep(pythons: Iterable[str] = ()) -> None:
-    """Keep this run's packed modules for the next run. Compile them if the controller has the hosts' Python.
+    """Keep this run's packed modules for the next run. Compile them if the controller has the hosts' Python version.
 
     pythons: the tags of the Python versions on the hosts, such as cpython-313. The modules are compiled only if there
     is exactly one tag.
@@ -113,7 +114,7 @@ def keep(pythons: Iterable[str] = ()) -> None:
         packed = [name for name in made if not name.endswith((".lock", "-part"))]
         atomic_files.private_folder(home())
         atomic_files.private_folder(generation)
-        # Modules copied into the cache at the start of this run are already kept.
+        # Modules that were copied into the cache at the start of this run are already kept.
         for name in set(packed) - set(_kept(generation)):
             _keep(generation, name, atomic_files.read_plain(os.path.join(_of_this_run(), name), limit=_LARGEST))
         compiled = os.path.join(generation, f"{_COMPILED}{min(hosts)}") if len(hosts) == 1 else None
@@ -135,7 +136,7 @@ def here() -> str:
 
 
 def _sound(path: str) -> Optional[bytes]:
-    """Return the content of a kept file, or None if its checksum is wrong."""
+    """Return the content of a kept file, or None if the checksum is wrong."""
     data = atomic_files.read_plain(path, limit=_LARGEST)
     return data if hashlib.sha256(data).hexdigest() == path[-_DIGEST:] else None
 
@@ -145,7 +146,7 @@ def _keep(folder: str, name: str, data: bytes) -> None:
 
 
 def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
-    """Compile the kept modules of a generation for a Python version, if this machine has it, and keep the result."""
+    """Compile the kept modules of a generation for a Python version that this machine has, and keep the result."""
     kept = _kept(generation)
     missing = set(kept) - set(_kept(folder))
     program = _program(python) if missing and not os.path.exists(os.path.join(folder, _FAILED)) else None
@@ -154,7 +155,7 @@ def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
     read = {name: _sound(kept[name]) for name in missing}
     modules = {name: data for name, data in read.items() if data is not None}
     sources = {name: _sources(data) for name, data in modules.items()}
-    # Compile each file once: most files are part of most modules.
+    # Compile each file only once, because most files are part of most modules.
     every = {source for of_one in sources.values() for source in of_one}
     compiled = _compile(list(every), program=program, python=python)
     atomic_files.private_folder(folder)
@@ -196,7 +197,7 @@ def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Option
 
 
 def _opened(data: bytes) -> Tuple[Any, io.BytesIO]:
-    """Return a packed module as Ansible keeps it, and the archive of its files."""
+    """Return a packed module in Ansible's form, and the archive of its files."""
     module = pickle.loads(data)  # noqa: S301 - Ansible does the same, and only this user can write to the folder
     return module, io.BytesIO(base64.b64decode(module.zip_data))
 
@@ -210,7 +211,7 @@ def _with(data: bytes, compiled: Mapping[str, bytes]) -> bytes:
     """Return a packed module with compiled code next to every source. compiled: code by the source's name."""
     module, packed = _opened(data)
     with zipfile.ZipFile(packed, "a", compression=zipfile.ZIP_DEFLATED) as archive:
-        # Another run may have added the code already. A second entry of the same name would cause a warning.
+        # Another run may have already added the code. A second entry of the same name would cause a warning.
         there = set(archive.namelist())
         for name, code in compiled.items():
             if f"{name}c" not in there:

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packs modules on another core while the previous module is running.
+"""Pack modules on another CPU core while the previous module is running.
 
-Ansible packs a module, with all its imports, when the first task that uses it is about to run. That takes 0.2 to 0.4 s
-per module, during which the outage continues. A module that an earlier run has packed comes from module_cache. Other
-modules are packed here and put into Ansible's own cache of the run, as if an earlier host had needed them. If packing
-fails or is too late, the run only takes longer.
+Ansible packs a module, with all its imports, when the first task that uses it is about to run. This takes 0.2 to 0.4 s
+per module, during which the outage continues. If an earlier run has packed a module, module_cache provides it. All
+other modules are packed here and put into Ansible's cache for the run, as if an earlier host had needed them. If
+packing fails or is too late, the run only takes longer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_cache
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
-# The group in module_defaults with which the play of a recovery passes the id of its run to the modules.
+# The group in module_defaults through which the play of a recovery passes the id of its run to the modules.
 _GROUP = f"group/{allowlist.COLLECTION}.host"
 _PLAYBOOKS = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "..", "playbooks"))
 FIRST = "health_probe"
@@ -52,8 +52,8 @@ FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "sqlite_backup": ("sqlite_wal",),
     "sqlite_wal": ("knex_migrate",),
 }
-# Python modules that the workers import for the tasks after the first one. They are imported here after _PAUSE seconds,
-# when the worker of the first task is waiting for the host.
+# Python modules that the workers import for the tasks after the first one. These modules are imported here after _PAUSE
+# seconds, while the worker of the first task is waiting for the host.
 _LATER = ("_messages.en", "_policy.database_verdict", "_policy.failures", "_policy.outcome")
 _PAUSE = 0.1
 # Plugins that nearly every task needs. Loading one filter and one test also loads all filters and tests of
@@ -90,20 +90,21 @@ class Packer:
         self._children: List[int] = []
 
     def play(self, source: Any, loader: DataLoader) -> None:
-        """Prepare a play of this collection, and pack its first module if the play is a recovery.
+        """Prepare a play of this collection. If the play is a recovery, also pack its first module.
 
-        source is the play as written, loader is Ansible's loader of its files.
+        source: the play as written. loader: Ansible's loader for its files.
         """
         if not isinstance(source, dict):
             return
         recovers = _GROUP in (source.get("module_defaults") or {})
         if recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
             _read(loader, source.get("vars_files") or [])
-            # Container images often set this variable. Python then reads a module from a pipe byte by byte, which takes
-            # 0.3 s per module.
+            # Container images often set this variable. With it, Python reads a module from a pipe byte by byte, which
+            # takes 0.3 s per module.
             os.environ.pop("PYTHONUNBUFFERED", None)
             _load()
-            # Loaded objects stay in memory. Freezing keeps the garbage collector of each worker from scanning them.
+            # Loaded objects stay in memory. Freezing them prevents the garbage collector of each worker from scanning
+            # them.
             gc.freeze()
             if _SUPPORTED and not self._ours:
                 self._ours = True
@@ -112,7 +113,7 @@ class Packer:
             self._pack([FIRST])
 
     def begun(self, module: str) -> None:
-        """Pack the modules that usually follow. Call it when a task with one of this collection's modules begins."""
+        """Pack the modules that usually follow. Call this when a task with a module of this collection begins."""
         if module == FIRST and self._imports is None:
             self._imports = threading.Timer(_PAUSE, _import_later)
             self._imports.daemon = True
@@ -121,9 +122,9 @@ class Packer:
         self._pack(FOLLOWERS.get(module, ()))
 
     def ended(self, module: str, fields: Mapping[str, Any]) -> None:
-        """Record the Python of a host. If the service is healthy, stop, because no other module follows.
+        """Record the Python version of a host. If the service is healthy, stop, because no other module follows.
 
-        Call it with each successful result of this collection's modules.
+        Call this with each successful result of this collection's modules.
         """
         if module != FIRST:
             return
@@ -153,7 +154,7 @@ class Packer:
 
 
 def _load() -> None:
-    """Load plugins before the workers are forked. Otherwise each worker loads them itself, in 0.02 s or more."""
+    """Load plugins before the workers are forked. Otherwise, each worker would load them in 0.02 s or more."""
     for loader, names in _PLUGINS:
         for name in names:
             loader.get(name, class_only=True)
@@ -167,7 +168,7 @@ def _import_later() -> None:
 
 
 def _read(loader: DataLoader, names: Union[str, Sequence[str]]) -> None:
-    """Let Ansible cache the parsed variables of a play. By default it parses their files again for every task."""
+    """Let Ansible cache the parsed variables of a play. By default, Ansible parses their files again for every task."""
     for name in [names] if isinstance(names, str) else names:
         # If the file cannot be read, the task that needs it reports the error.
         with contextlib.suppress(AnsibleError):
@@ -191,7 +192,7 @@ def _fork(names: Sequence[str]) -> int:
 
 
 def _pack(name: str) -> None:
-    """Let Ansible pack a module into its cache, as its worker does. The return value is not needed."""
+    """Let Ansible pack a module into its cache, as a worker would. The return value is not needed."""
     path = module_loader.find_plugin_with_context(name).plugin_resolved_path
     module_common.modify_module(
         module_name=name,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The data for a chart of an incident: the time of each part, and its position on the axis.
+"""The data for a chart of an incident: the time of each part and its position on the axis.
 
 All times are in seconds since the epoch.
 """
@@ -24,7 +24,7 @@ LANES = (
 
 GOOD, BAD, UNSURE, WORK = "good", "bad", "unsure", "work"
 
-# A gap without work is shortened on the axis if it is longer than this share of the time with work.
+# A gap without work is shortened on the axis if it is longer than this share of the total working time.
 _LONG_GAP = 0.4
 _SHORTEST_GAP = 15.0
 # Width of a cut, as a share of the axis.
@@ -53,7 +53,7 @@ class Piece:
 
 
 def instant(text: Optional[str]) -> Optional[float]:
-    """Return seconds since the epoch, or None if there is no readable time."""
+    """Return seconds since the epoch, or None if text is not a valid time."""
     try:
         return timestamps.epoch(text) if text else None
     except ValueError:
@@ -118,7 +118,7 @@ def _runs(incident: incident_model.Incident) -> List[Tuple[float, float]]:
 
 
 def axis(incident: incident_model.Incident) -> List[Piece]:
-    """Return the pieces of the axis. Long periods without work are shortened, so that the work stays readable."""
+    """Return the pieces of the axis. Long periods without work are shortened, so that the work remains readable."""
     times = incident.times
     marks = [times.last_good_at, times.started_at, times.detected_at, times.mitigated_at, times.resolved_at]
     points = [(at, at) for at in map(instant, marks) if at is not None]

@@ -44,7 +44,8 @@ class Errors(NamedTuple):
         return self.log.signature(name) + self.journal.signature(name)
 
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
-        """Return (source, exception) for exceptions that ended the process, or are the last entry in its log."""
+        """Return (source, exception) for fatal exceptions, and for exceptions that are last in the log of an ended
+        process."""
         ended = self.process.gone or self.process.restarted
         return [
             (source.path, item)
