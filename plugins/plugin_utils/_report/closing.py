@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The end of a run: the documents of its incidents, the index of all documents, and the summary on the screen."""
+"""Conclude a run: write the documents of its incidents and the index, and show the summary on the screen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Closing:
     """Writes the documents of one run and shows its summary."""
 
     def __init__(self, run: str, *, folder: str, check: bool, wording: run_wording.Wording, screen: Screen) -> None:
-        """Set the run and its output.
+        """Store the run and its output.
 
         folder: the folder of timelines and documents. check: True in check mode, in which nothing is written.
         """
@@ -60,7 +60,7 @@ class Closing:
                 shown = True
                 continue
             tone, lines = screen_report.without_incident(self._wording.of_run(), host, of_host)
-            # If there are several hosts, the healthy ones are only counted.
+            # If there are several hosts, healthy hosts are only counted.
             if together and tone == screen_layout.GOOD and host in together.get("healthy", []):
                 continue
             self._say(lines, tone)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The content of a postmortem, section by section, as plain text. markdown.py and html.py turn it into documents."""
+"""The content of a postmortem, section by section, as plain text. markdown.py and html.py render it as documents."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Field = Tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A time of the incident. after: duration since the outage began. missing: the text if there is no time."""
+    """A time in the incident. after: time since the outage began. missing: the text to show if there is no time."""
 
     name: str
     at: Optional[str]
@@ -62,7 +62,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """The changes on a rung, or outside of the rungs (then held and took are empty). name may be empty."""
+    """The changes on a rung, or outside the rungs (in which case held and took are empty). name may be empty."""
 
     name: str
     on_rung: bool
@@ -74,7 +74,7 @@ class Climb:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """A row of the timeline. kind: moment (a time that is not a step), run, or the weight of the step."""
+    """A row in the timeline. kind: moment (a time that is not a step), run, or the weight of the step."""
 
     at: str
     kind: str
@@ -177,7 +177,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
 
 
 def chronological(*events: Sequence[Event]) -> List[Event]:
-    """Return events sorted by time. Events of the same time keep their order."""
+    """Return events sorted by time. Events with the same time keep their order."""
     return sorted((event for each in events for event in each), key=lambda event: event.at)
 
 

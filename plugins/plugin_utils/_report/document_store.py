@@ -5,7 +5,7 @@
 """The folder of the postmortems on the controller.
 
 Files: timelines (<run>.jsonl), documents (<incident>.md, .json and .html), and index.html. The ids of incidents come
-from the managed hosts. Even if an id is invalid, nothing is written outside the folder.
+from the managed hosts. Even if an id is invalid, no file is written outside the folder.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.recor
 
 _INDEX = "index"
 
-# Maximum number of postmortems in the index. It lists the latest ones.
+# Maximum number of postmortems in the index, which lists the latest ones.
 _LISTED = 200
 
-# Maximum difference in seconds between the clocks of controller and host. If it is larger, earlier runs are overlooked.
+# Maximum difference in seconds between the clocks of controller and host. If it is larger, earlier runs are missed.
 _CLOCK_SKEW = 86400.0
 
 
 def _renderer(name: str) -> Any:
-    """Return a module that makes documents. It is loaded late, because a run on a healthy service does not need it."""
+    """Return a module that renders documents. It is imported late, because a run on a healthy service needs none."""
     return import_module(f"ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.{name}")
 
 
@@ -56,12 +56,12 @@ class Document:
             return None
 
     def write(self) -> None:
-        """Write the file, so that only its owner can read it. Raises OSError."""
+        """Write the file such that only its owner can read it. Raises OSError."""
         atomic_files.write_atomically(self.path, self.text.encode("utf-8", "replace"))
 
 
 def safe_name(identity: str) -> str:
-    """Return identity if it is a valid file name, or else a unique name made from it."""
+    """Return identity if it is a valid file name, otherwise a unique name that is derived from it."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", identity) and identity != _INDEX:
         return identity
     digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]
@@ -79,12 +79,12 @@ def documents(folder: str, words: Words, incident: incident_model.Incident) -> L
 
 
 def write(made: Sequence[Document]) -> None:
-    """Write all documents in parallel, because that takes little longer than one document. Raises OSError."""
+    """Write all documents in parallel, which takes little longer than writing one document. Raises OSError."""
     try:
         with ThreadPoolExecutor() as pool:
             for _written in pool.map(Document.write, made):
                 pass
-    # The system cannot start another thread, so write the documents one by one.
+    # The system cannot start another thread, so write the documents one after another.
     except RuntimeError:
         for document in made:
             document.write()
@@ -123,8 +123,8 @@ def read(
 ) -> List[timeline_events.Event]:
     """Return the events of all timelines in a folder, or only of those that mention one of the given incidents.
 
-    since: a time. Timelines that were last written a day or more before this time are not opened. besides: the run
-    whose timeline is not opened. Raises OSError.
+    since: a time. Timelines that were last written a day or more before this time are not read. besides: the run whose
+    timeline is not read. Raises OSError.
     """
     wanted = None if incidents is None else [identity.encode() for identity in incidents]
     oldest = _oldest(since)

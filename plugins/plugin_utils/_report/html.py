@@ -37,7 +37,7 @@ class Entry:
 
 
 def _render(words: Words, template: str, **values: Any) -> str:
-    # A template is compiled when it is first needed, because most runs write no page.
+    # A template is compiled when it is first needed, because most runs do not write a page.
     if template not in _TEMPLATES:
         _TEMPLATES[template] = _ENVIRONMENT.from_string(template)
     return _TEMPLATES[template].render(language=words.language, policy=_POLICY, style=_STYLE, say=words.say, **values)
@@ -66,7 +66,7 @@ def page(words: Words, incident: incident_model.Incident) -> str:
 
 
 def index(words: Words, entries: Sequence[Entry]) -> str:
-    """Return the page that lists the postmortems of a folder."""
+    """Return the page that lists the postmortems in a folder."""
     rows = []
     for entry in entries:
         told = entry.incident
@@ -111,7 +111,7 @@ def _timeline(words: Words, moments: Sequence[composed.Event], steps: Sequence[c
     day = ""
     for event in composed.chronological(moments, steps):
         times = _times(words, event.at)
-        # The day, in the zone of the service, is shown once above its rows.
+        # Each day, in the service's time zone, is shown once above its rows.
         if times[-1][:10] != day:
             day = times[-1][:10]
             told.append({"kind": "day", "day": day})

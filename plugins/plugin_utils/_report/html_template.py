@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - lines of markup are not wrapped inside an element.
 
-"""Style and layout of the HTML pages in Jinja2, which escapes everything. The texts come from prose*.py and the
-catalogues.
+"""Style and layout of the HTML pages, in Jinja2, which escapes all texts. prose*.py and the catalogues provide the
+texts.
 
-The pages load no files and run no scripts. Their Content-Security-Policy allows only their own style, by its hash.
+The pages do not load files or run scripts. Their Content-Security-Policy allows only their own style, by its hash.
 """
 
 from __future__ import annotations

@@ -20,14 +20,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _ACTIVE = re.compile(r"[\\`*\[\]~|$]")
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
-# Text that GitHub turns into links: mentions, references (owner/name#1 adds a note to that issue) and addresses. GitHub
-# does this after rendering, so neither a backslash nor an entity prevents it.
+# Text that GitHub converts to links: mentions, references (owner/name#1 adds a note to that issue) and addresses.
+# GitHub does this after rendering, so neither a backslash nor an entity prevents the conversion.
 _REFERENCE = re.compile(r"(?i)(?<!\w)@(?=\w)|#(?=\w)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)")
 _NOTHING = "&#8203;"  # a zero-width space
 
 
 def escape(text: object) -> str:
-    """Return text from a host as one line of Markdown. Markup, HTML, mentions and references in it have no effect."""
+    """Return text from a host as one line of Markdown in which markup, HTML, mentions and references have no effect."""
     line = " ".join(str(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _ACTIVE.sub(lambda found: "\\" + found.group(), line)
@@ -99,7 +99,7 @@ def _head(words: Words, document: composed.Document, *, drawn: Sequence[str]) ->
 
 
 def _times(words: Words, at: Optional[str]) -> List[str]:
-    """Return the cells for a time: UTC, and the time in the zone of the service if it has one."""
+    """Return the cells for a time: in UTC and, if the service has a time zone, also in that zone."""
     return [escape(at or words.say("unknown")), *([escape(words.local(at))] if words.zone else [])]
 
 
@@ -166,7 +166,7 @@ def _climb(words: Words, climb: composed.Climb) -> str:
 
 
 def _prevention(words: Words, document: composed.Document) -> List[str]:
-    # No item is ticked, because a tick would mean that somebody has completed it.
+    # No item is ticked, because a tick would mean that someone has completed it.
     lines = []
     for action in document.actions:
         title = action.title if action.wanted else words.say("action.not_needed", title=action.title)
@@ -177,7 +177,7 @@ def _prevention(words: Words, document: composed.Document) -> List[str]:
 
 def _timeline(words: Words, document: composed.Document) -> List[str]:
     columns = [*document.time_columns, *_columns(words, "part", "what", "took")]
-    # Show a short table and a second one with all steps, but only if most steps are not in the short table.
+    # If most steps are not in the short table, show a second table with all steps.
     folded = len(document.steps) > 2 * len(document.short)
     steps = document.short if folded else document.steps
     lines = _table(columns, [_row(words, each) for each in composed.chronological(document.moments, steps)])

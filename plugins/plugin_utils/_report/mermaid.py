@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _TAGS = {chart.GOOD: "done", chart.BAD: "crit", chart.WORK: "active"}
-# Maximum time in seconds of the outage to draw before the recovery, and maximum time between two drawn runs. If hours
+# Maximum number of seconds of the outage to draw before the recovery, and maximum time between two drawn runs. If hours
 # of an undetected outage were drawn, the recovery would be too small to read.
 _BEFORE = 120.0
 _BETWEEN = 300.0
@@ -66,7 +66,7 @@ def _bar(name: str, tag: str, begin: float, end: float) -> str:
 
 
 def _time(at: float) -> str:
-    # The time has no zone, because Mermaid would show the zone too.
+    # The time has no zone, because Mermaid would also show the zone.
     moment = datetime.datetime.fromtimestamp(at, tz=datetime.timezone.utc)
     return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
 

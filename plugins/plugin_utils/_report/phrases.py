@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Helpers for texts in all documents: text on one line, the language of a message."""
+"""Helpers for the texts of all documents: text on one line, messages in the right language."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catal
 
 
 def bare(text: object) -> str:
-    """Return text on one line, without the punctuation at its end. The caller adds its own punctuation."""
+    """Return text on one line, without the final punctuation. The caller adds its own punctuation."""
     return " ".join(str(text or "").split()).rstrip(" .;")
 
 
@@ -22,7 +22,7 @@ def upper(text: str) -> str:
 
 
 def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: object) -> str:
-    """Return a finding's summary in this language. In an old timeline, use a general text.
+    """Return a finding's summary in this language, or a general text if the timeline is old.
 
     told: the summary as a message.
     """
@@ -33,12 +33,12 @@ def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: 
 
 
 def message_of(texts: Mapping[str, Any], name: str) -> object:
-    """Return the message for a text of a finding, rung, remedy or verdict, or None in an old timeline."""
+    """Return the message for a text of a finding, rung, remedy or verdict, or None if the timeline is old."""
     return (texts.get("messages") or {}).get(name)
 
 
 def text_of(words: Words, texts: Mapping[str, Any], name: str) -> str:
-    """Return a text of a result in this language, without a full stop. Text without a message is quoted."""
+    """Return a text from a result in this language, without a full stop. A text without a message is quoted."""
     return bare(words.message(message_of(texts, name), texts.get(name)))
 
 

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An incident's model as sentences in plain text, for the documents and the summary on the screen.
+"""Describe an incident in plain-text sentences, for the documents and the summary on the screen.
 
-This file has the texts about the incident as a whole. Each prose_*.py has the texts about its subject.
+This file contains the texts about the incident as a whole. Each prose_*.py contains the texts about its subject.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def outcome(words: Words, incident: incident_model.Incident) -> str:
 
 
 def logged_in(incident: incident_model.Incident) -> Tuple[Optional[str], Optional[str], object]:
-    """Return the state of the login, why it failed, and the reason as a message. See model.Incident for the states."""
+    """Return the state of the login (see model.Incident), why the login failed, and the reason as a message."""
     return incident.login, incident.login_error, incident.messages.get("login_error")
 
 
@@ -50,14 +50,14 @@ def login(words: Words, state: Optional[str], error: Optional[str], message: obj
 
 
 def next_step(words: Words, incident: incident_model.Incident) -> str:
-    """Return the next step for a person. If an incident blocks the start of the service, name it too."""
+    """Return the next step for a person. If an incident blocks the start of the service, also name this incident."""
     held = words.sentence(words.say("next_step.held", incident=incident.held_by)) if incident.held_by else ""
     step = _next_step(words, incident)
     return " ".join(part for part in (words.sentence(step) if step else "", held) if part)
 
 
 def _next_step(words: Words, incident: incident_model.Incident) -> str:
-    """Return the next step in this language, or as a quotation if there is no translation."""
+    """Return the next step in this language, or in quotation marks if there is no translation."""
     if incident.outcome == "unfinished":
         return words.name("next", "unfinished")
     if incident.outcome == "login_failed" and incident.data_loss != "suspected":
@@ -94,7 +94,7 @@ def facts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, st
 
 
 def notes(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the notes that a reader needs to judge the rest of the document."""
+    """Return the notes that a reader needs to assess the rest of the document."""
     told = [words.say("doc.no_verdict")] if incident.source == "events" else []
     for run in incident.runs:
         if not run.complete and run.last_task:
@@ -108,7 +108,7 @@ def notes(words: Words, incident: incident_model.Incident) -> List[str]:
             )
         elif not run.complete:
             told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))
-    # If the error is the cause itself, it is already shown.
+    # If the error is the same as the cause, it is already shown.
     if incident.error and bare(incident.error) != bare(incident.cause_summary):
         error = words.message(incident.messages.get("error"), incident.error)
         told.append(error if incident.outcome in incident_model.BACK else words.say("doc.stopped_by", error=error))

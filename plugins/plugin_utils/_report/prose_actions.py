@@ -17,11 +17,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# If it takes longer than this, in seconds, to detect an outage, the outage was detected late.
+# If the detection of an outage takes longer than this, in seconds, the outage counts as detected late.
 _LATE = 60
-# If a log is larger than this, in bytes, it is not rotated often enough.
+# If a log is larger than this, in bytes, its rotation is not frequent enough.
 _LARGE = 1 << 30
-# If the free share of memory or disk is smaller than this, the rest may be used up before the next day.
+# If the free share of memory or disk is smaller than this, the rest may be used up within a day.
 _SCARCE = 0.1
 
 _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}
@@ -29,7 +29,7 @@ _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "di
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """An item of the runbook's checklist (7.2) or a remedy, with the reason, and whether there is something to do."""
+    """An item of the runbook's checklist (7.2) or a remedy, with the reason, and whether an action is needed."""
 
     title: str
     wanted: bool
@@ -37,9 +37,9 @@ class Action:
 
 
 def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
-    """Return the items. The items of the runbook come first."""
+    """Return the items. The items of the runbook are listed first."""
     causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
-    # A cause that is unlikely, or that another finding explains, is not an item to complete.
+    # A cause that is unlikely, or that another finding explains, does not require an action.
     settled = [each for each in incident.findings if prose_causes.likely(each)]
     to_do = [
         Action(
@@ -157,7 +157,7 @@ def _scarce(incident: incident_model.Incident) -> List[str]:
 
 
 def _with(words: Words, key: str, seen: str, **values: object) -> str:
-    """Return a sentence with the measured value, if it was recorded."""
+    """Return a sentence with the measured value if the value was recorded."""
     told = words.say(key, **values)
     return words.say("aside", text=told, aside=seen) if seen else told
 

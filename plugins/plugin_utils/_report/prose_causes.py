@@ -16,7 +16,7 @@ _LIKELY = 0.5
 
 
 def cause(words: Words, incident: incident_model.Incident) -> str:
-    """Return the cause and its summary in one line."""
+    """Return the cause and its summary on one line."""
     if not incident.cause:
         return words.say("cause_unknown")
     summary = summed_up(words, incident.cause, incident.cause_summary, incident.messages.get("cause_summary"))
@@ -31,7 +31,7 @@ def original(words: Words, finding: Mapping[str, Any]) -> str:
 
 
 def named(words: Words, findings: Sequence[Mapping[str, Any]]) -> str:
-    """Return the names of the causes that were found."""
+    """Return the names of the causes in the findings."""
     return words.listed([words.name("cause", str(each.get("cause") or "unknown")) for each in findings])
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about the service's data: its rows, their loss, and the files that were kept."""
+"""Texts about the service's data: the rows, lost rows, and the files that were kept."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def not_copied(words: Words, incident: incident_model.Incident) -> str:
-    """Return why the files of a database in doubt were not copied to the evidence, or an empty string."""
+    """Return why the files of a database in doubt were not copied to the evidence folder, or an empty string."""
     if incident.database_copied or not incident.database_not_copied:
         return ""
     return words.say("kept.not_copied", reason=words.quoted(incident.database_not_copied))

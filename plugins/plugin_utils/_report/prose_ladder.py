@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about the rungs and remedies of a recovery: which were tried or skipped, and what each of them changed."""
+"""Texts about the rungs and remedies of a recovery: which ones were tried or skipped, and what each one changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """The changes on one rung, as plain facts. rung: None for changes outside of the rungs.
+    """The changes on one rung, as plain facts. rung: None for changes outside the rungs.
 
     name: the name of the rung or of the other part of the recovery.
     """
@@ -42,7 +42,7 @@ def ladder(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> str:
-    # The skipped rungs are first: the next rung may start in the same millisecond.
+    # List skipped rungs first, because the next rung may start in the same millisecond.
     told = [
         (each.at or "", words.say("ladder.rung", rung=words.part(each.rung), came=words.say("held.skipped")))
         for each in incident.rungs_skipped
@@ -72,7 +72,7 @@ def why(words: Words, of: Any) -> str:
 
 
 def run_names(words: Words, incident: incident_model.Incident) -> Dict[str, str]:
-    """Return the names of the runs, such as "run 1", or an empty mapping if there was only one."""
+    """Return the names of the runs, such as "run 1", or an empty mapping if there was only one run."""
     runs = [each.run for each in incident.runs]
     if len(runs) < 2:
         return {}
@@ -80,16 +80,16 @@ def run_names(words: Words, incident: incident_model.Incident) -> Dict[str, str]
 
 
 def rung_name(words: Words, incident: incident_model.Incident, rung: incident_model.Rung) -> str:
-    """Return the rung's name, with its run if there were several."""
+    """Return the rung's name, together with its run if there were several runs."""
     run = run_names(words, incident).get(rung.run)
     name = words.part(rung.rung)
     return words.say("rung_of_run", run=run, rung=name) if run else name
 
 
 def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[Climb]:
-    """Return the changes on each rung in the order of the rungs tried, then the changes outside of the rungs.
+    """Return the changes on each rung, in the order in which the rungs were tried, then the changes outside the rungs.
 
-    run: only changes of this run.
+    run: the run whose changes are returned, or None for all runs.
     """
     tried = [
         Climb(rung, rung_name(words, incident, rung), []) for rung in incident.rungs_tried if run in (None, rung.run)
@@ -102,7 +102,7 @@ def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str
             continue
         if step.weight != incident_model.CHANGE or run not in (None, step.run):
             continue
-        # The name of a rung may be longer than the name of its role, because it includes the method.
+        # The name of a rung can be longer than the name of its role, because it includes the method.
         of_role = [
             each
             for each in tried
@@ -154,14 +154,14 @@ def remedies(words: Words, incident: incident_model.Incident, *, run: Optional[s
 
 
 def _details(words: Words, remedy: incident_model.Remedy) -> List[str]:
-    """Return the details of a remedy. There is a message for each of them, except in an old timeline."""
+    """Return the details of a remedy. Each has a message, except in an old timeline."""
     told = remedy.messages.get("detail") or []
     known = told if len(told) == len(remedy.detail) else [None] * len(remedy.detail)
     return [words.message(each, text) for each, text in zip(known, remedy.detail)]
 
 
 def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
-    """Return the text for a run without rungs or remedies. A hold and a takeover are changes too, see statements.py."""
+    """Return the text for a run without rungs or remedies. Holds and takeovers are also changes, see statements.py."""
     if (incident.statements.get("nothing_changed") or {}).get("value") != statements.NO:
         return words.say("screen.nothing_changed")
     return words.say("taken.only_held" if incident.held_by else "taken.none")

@@ -45,13 +45,13 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _names(escalation: Mapping[str, Any]) -> Dict[str, str]:
-    """Return the names of the contacts. Older timelines contain only the contact names of the last rule."""
+    """Return the names of the contacts. An old timeline contains only the contact names of the last rule."""
     names = dict(zip(escalation.get("contacts") or [], escalation.get("to") or []))
     return {str(key): str(name) for key, name in {**names, **(escalation.get("names") or {})}.items()}
 
 
 def _ways(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> Dict[str, str]:
-    """Return name -> text with the name and the channels, for each contact that got a notification."""
+    """Map the name of each notified contact to a text with the name and the channels."""
     ways: Dict[str, List[str]] = {}
     for each in entries:
         known = ways.setdefault(names.get(str(each.get("contact")), str(each.get("contact"))), [])
@@ -65,7 +65,7 @@ def _ways(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[
 
 
 def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
-    """For a run in check mode, return who would be notified now, and who if the recovery fails."""
+    """For a run in check mode, return who would be notified now, and who would be notified if the recovery fails."""
     escalation: Mapping[str, Any] = incident.escalation
     if not escalation:
         return [words.say("notified.undecided")]
@@ -110,7 +110,7 @@ class Telling:
 
 
 def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
-    """Return each notification of this run and of earlier runs."""
+    """Return the notifications of this run and of earlier runs."""
     escalation = incident.escalation
     names = _names(escalation)
     return [

@@ -46,7 +46,7 @@ def happened(words: Words, step: incident_model.Step) -> str:
         return words.say("step.retry", task=name)
     came = _came(words, step)
     of_process = allowlist.own_module(step.action or "") == "node_process" and step.weight == incident_model.DETAIL
-    # Tasks that start the service and tasks that stop it have the same name, so the name alone would be ambiguous.
+    # Tasks that start and tasks that stop the service have the same name, so the name alone would be ambiguous.
     if came and (step.weight == incident_model.CHANGE or of_process):
         return upper(came)
     return words.say("label", name=name, text=came) if came else name
@@ -58,12 +58,12 @@ def deed(words: Words, step: incident_model.Step) -> str:
 
 
 def recorded(step: incident_model.Step) -> bool:
-    """Return True if a step only wrote to the incident's record, which the document shows as a whole."""
+    """Return True if a step only updated the incident's record, which the document shows in full."""
     return allowlist.own_module(step.action or "") in allowlist.OF_INCIDENT and step.weight == incident_model.DETAIL
 
 
 def short(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
-    """Return the steps of the short timeline: changes, failures and decisions, each once."""
+    """Return the steps for the short timeline: changes, failures and decisions, without repetitions."""
     told: List[incident_model.Step] = []
     for step in steps:
         if step.weight == incident_model.DETAIL or recorded(step):
@@ -83,12 +83,12 @@ def short(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
 
 
 def probed(step: incident_model.Step) -> bool:
-    """Return True if a step is a health probe that gave an answer."""
+    """Return True if a step is a health probe that returned a result."""
     return allowlist.own_module(step.action or "") == "health_probe" and "healthy" in step.data
 
 
 def seen(words: Words, look: Mapping[str, Any]) -> str:
-    """Return severity and problem from a health probe that did not find the service healthy."""
+    """Return the severity and the problem from a health probe that did not find the service healthy."""
     failing = [endpoint(words, each) for each in look.get("endpoints") or [] if each.get("ok") is False]
     wrong = bare(words.message(message_of(look, "summary"), look.get("summary")) or words.listed(failing))
     severity = words.name("severity", str(look.get("severity") or "unknown"))
@@ -101,7 +101,7 @@ def checked(step: incident_model.Step) -> bool:
 
 
 def broken(step: incident_model.Step) -> bool:
-    """Return True if a step failed because of its action, and not because of a fail or assert task."""
+    """Return True if a step failed because of its action, not because it is a fail or assert task."""
     return step.kind == "unreachable" or str(step.action).rsplit(".", 1)[-1] not in ("fail", "assert")
 
 
@@ -118,7 +118,7 @@ def lost(step: incident_model.Step) -> str:
 
 
 def lost_message(step: incident_model.Step) -> object:
-    """Return why a module of this collection could not reach its host, as a message, or None in an old timeline."""
+    """Return why a module of this collection could not reach its host, as a message. None if the timeline is old."""
     return message_of(step.data, "summary" if unreached(step) else "why")
 
 
@@ -147,7 +147,7 @@ def refused(step: incident_model.Step) -> List[Mapping[str, Any]]:
 
 
 def refusals(words: Words, steps: Sequence[incident_model.Step]) -> List[str]:
-    """Return the invalid settings that these steps found, each once, in this language."""
+    """Return the invalid settings that these steps found, in this language and without repetitions."""
     return list(dict.fromkeys(text_of(words, each, "message") for step in steps for each in refused(step)))
 
 
@@ -158,7 +158,7 @@ def kept_out(step: incident_model.Step) -> Mapping[str, Any]:
 
 
 def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
-    """Return the maintenance window that kept a run from opening an incident, or nothing for other steps."""
+    """Return the maintenance window that prevented a run from opening an incident, or nothing for other steps."""
     return (
         step.data.get("maintenance") if allowlist.own_module(step.action or "") in allowlist.OF_INCIDENT else None
     ) or {}
@@ -167,8 +167,8 @@ def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
 def label(words: Words, action: Optional[str], task: Optional[str], variant: str = "") -> str:
     """Return the label of a task: in English its name in the playbook, in another language the label of its module.
 
-    A task's name is not used as a key, because it may change at any time. A task of an unknown module keeps its name,
-    as a quotation.
+    The name of a task is not used as a key, because it may change at any time. If the module is unknown, the name of
+    the task is quoted.
     """
     module = allowlist.own_module(action or "") or str(action).rsplit(".", 1)[-1]
     known = [key for key in (f"{module}.{variant}", module) if words.knows("module", key)]
@@ -196,7 +196,7 @@ def _name(words: Words, step: incident_model.Step) -> str:
 
 
 def _came(words: Words, step: incident_model.Step) -> str:
-    """Return the result of a step, or why it failed, and for how long its connection was lost."""
+    """Return the result of a step or why it failed, and for how long its connection was lost."""
     lost_for = (step.data.get("connection_lost") or {}).get("seconds")
     told = _said(words, step)
     parted = [] if lost_for is None else [words.say("came.lost", seconds=words.duration(lost_for))]
@@ -266,8 +266,8 @@ def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
         called = words.name("state", state)
         if not data["changed"]:
             parts = [words.say("came.already", state=called)]
-        # In check mode, the result has only the state before and the expected state. If there was no process, the stop
-        # cancelled a restart by the service manager.
+        # In check mode, the result contains only the current state and the expected state. If there was no process, the
+        # stop cancelled a restart by the service manager.
         elif not before and state == "stopped":
             parts = [called]
         elif before and state == "started":
@@ -282,7 +282,7 @@ def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
 
 
 def _tell_backup(words: Words, data: Mapping[str, Any]) -> str:
-    # Only the names are shown, because the full paths are in the list of kept files.
+    # Only the names are shown, because the list of kept files contains the full paths.
     if data.get("backup_file"):
         return words.say("came.backup", name=posixpath.basename(data["backup_file"]))
     if data.get("evidence_dir"):

@@ -25,7 +25,7 @@ class Measure:
 
 
 def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
-    """Return the durations of the incident, each with its definition. None of them is a mean of several incidents."""
+    """Return the durations of the incident, each with its definition. None of them is a mean over several incidents."""
     spans, open_ends = incident.durations, _open_ends(incident)
     return [
         Measure(
@@ -38,7 +38,7 @@ def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
 
 
 def _open_ends(incident: incident_model.Incident) -> Tuple[str, ...]:
-    """Return the measures that have certainly not ended yet, such as "resolve"."""
+    """Return the names of durations that have certainly not ended yet, such as "resolve"."""
     if incident.outcome == "login_failed":
         return ("resolve",)
     return ("mitigate", "resolve") if incident.outcome in ("not_recovered", "unreachable") else ()
@@ -77,7 +77,7 @@ def outage(words: Words, incident: incident_model.Incident) -> str:
 
 
 def sources(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return notes about the times: the source of the start, an estimated end, a difference between the clocks."""
+    """Return notes about the times: the source of the start, an estimated end, or a difference between the clocks."""
     times, told = incident.times, []
     if times.started_from:
         told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from)))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The JSON Schema (2020-12) of the JSON document, made from model.Incident and the allowlist."""
+"""The JSON Schema (2020-12) of the JSON document, generated from model.Incident and the allowlist."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _of_kind(kind: Any) -> Dict[str, Any]:
 
 
 def _of_structure(kind: Any) -> Dict[str, Any]:
-    """Return the schema of a kind in the allowlist. Each value may be null, because modules may return null."""
+    """Return the schema of a kind in the allowlist. Every value can be null, because modules can return null."""
     if isinstance(kind, str):
         return {"type": [_KINDS[kind], "null"]}
     if isinstance(kind, tuple):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The summary on the screen at the end of a run: a few aligned lines with what a person on call needs first."""
+"""The summary on the screen at the end of a run: a few aligned lines with what the person on call needs first."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def tone(incident: incident_model.Incident) -> str:
 
 
 def tone_of(outcome: Optional[str], data_loss: Optional[str]) -> str:
-    """Return the tone of an outcome and a verdict on the data."""
+    """Return the tone for an outcome and a data-loss verdict."""
     return BAD if data_loss == "suspected" else _TONES.get(str(outcome), BAD)
 
 
@@ -74,7 +74,7 @@ def summary(
     kept = [_kept(words, name, path, inside=incident.evidence) for name, path in prose_data.kept(words, incident)]
     kept += [text for text in [prose_data.not_copied(words, incident)] if text]
     why = error if back else _why(words, incident)
-    # What the reader has to do comes first, then the reasons.
+    # The reader's next step comes first, then the reasons.
     fields: List[Field] = [
         ("next", prose.next_step(words, incident) if not back or incident.data_loss in ("suspected", "known") else ""),
         ("why", why),
@@ -95,7 +95,7 @@ def summary(
         fields.append(_counted(words))
     known = incident.incident or words.say("screen.none")
     head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)
-    # If there is no postmortem, nothing is shortened, because no other copy of the text exists.
+    # If there is no postmortem, nothing is shortened, because the text is not saved anywhere else.
     return [head, *aligned(words, fields, most=LINES - 1 if document else None)]
 
 
@@ -126,13 +126,13 @@ def _outage(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _database(incident: incident_model.Incident) -> str:
-    """Return the path of the database that database_recover.yml works on, so that a person can check it."""
+    """Return the path of the database that database_recover.yml recovers, so that a person can check it."""
     its_own = any(each.rung.startswith("database_recovery") for each in incident.rungs_tried)
     return str((incident.database.get("database") or {}).get("path") or "") if its_own else ""
 
 
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
-    """Return the fields of a run in check mode. Its checks were run. Its other actions are only listed."""
+    """Return the fields of a run in check mode, whose checks were run and whose other actions are only listed."""
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     return [
         ("next", prose.next_step(words, incident)),
@@ -148,12 +148,12 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
 
 
 def _counted(words: Words) -> Field:
-    """Return the line about Ansible's recap. In check mode, the recap counts changes that were not made."""
+    """Return the line about Ansible's recap, which in check mode counts changes that were not made."""
     return "recap", words.say("screen.counted")
 
 
 def without_incident(words: Words, host: str, events: Sequence[timeline_events.Event]) -> Tuple[str, List[str]]:
-    """Return tone and lines for a host without an incident. There are no lines if there is nothing to report."""
+    """Return tone and lines for a host without an incident. If there is nothing to report, there are no lines."""
     steps = [each for each in map(timeline_steps.step, events) if each]
     changed = [prose_steps.deed(words, each) for each in steps if each.status == "changed"]
     touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
@@ -181,7 +181,7 @@ def without_incident(words: Words, host: str, events: Sequence[timeline_events.E
 
 
 def hosts(words: Words, ended: Mapping[str, Sequence[str]]) -> Tuple[str, List[str]]:
-    """Return tone and lines for all hosts of a run, by outcome. Healthy hosts are only counted."""
+    """Return the tone and the lines for all hosts of a run, by outcome. Healthy hosts are only counted."""
     counts = {name: ended.get(name) or [] for name in allowlist.SUMMARY}
     number = sum(map(len, counts.values()))
     what = [
@@ -207,7 +207,7 @@ def _ended(words: Words, name: str) -> str:
 
 
 def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, touched: str) -> Tuple[str, List[str]]:
-    """Return tone and lines for a host on which a step failed. The first line is the reason."""
+    """Return the tone and the lines for a host on which a step failed. The first line is the reason."""
     for each in steps:
         if prose_steps.kept_out(each):
             return BAD, _kept_out(words, host, prose_steps.kept_out(each), touched=touched)
@@ -221,7 +221,7 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
         counted = words.count("problems", len(problems))
         head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
         return BAD, [head, *(f"  - {problem}" for problem in problems)]
-    # If a playbook found the service down, its own failure only repeats this result.
+    # If a playbook found the service down, the failure of the playbook only repeats this result.
     lost = [each for each in steps if prose_steps.lost(each)]
     if lost:
         text = prose_steps.lost(lost[-1])
@@ -250,7 +250,7 @@ def _unsound(step: incident_model.Step) -> bool:
 
 
 def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:
-    """Return the lines for a run that is blocked: the name, start and step of the other run, and what to do."""
+    """Return the lines for a blocked run: the name, start and step of the other run, and what to do."""
     fields = [*_other(words, other), ("next", words.say("screen.wait_for_it", until=other.get("until")))]
     return [words.say("screen.kept_out", host=host, touched=touched), *aligned(words, fields)]
 
@@ -273,7 +273,7 @@ def _other(words: Words, other: Mapping[str, Any]) -> List[Field]:
 
 
 def _maintenance(words: Words, host: str, until: Mapping[str, Any], look: Mapping[str, Any]) -> List[str]:
-    """Return the lines for a run that found an outage in a maintenance window and changed nothing."""
+    """Return the lines for a run that found an outage during a maintenance window and changed nothing."""
     seen, reason = prose_steps.seen(words, look), until.get("reason")
     told = words.say("aside", text=until.get("until"), aside=reason) if reason else until.get("until")
     ends = "screen.end_variable" if until.get("source") == "variable" else "screen.end_maintenance"
@@ -317,7 +317,7 @@ def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str
     failures = _reasons([step for step in incident.steps if step.run == last_run])
     if failures:
         return prose_steps.happened(words, failures[-1])
-    # The last run gives no reason, so use the reasons of the latest run that gives one.
+    # If the last run has no reason, use the reasons of the latest run that has one.
     return _did_not_hold(words, incident, [each for each in tried if each.run == tried[-1].run]) or prose_causes.cause(
         words, incident
     )
@@ -331,7 +331,7 @@ def _did_not_hold(words: Words, incident: incident_model.Incident, tried: Sequen
 
 
 def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
-    """Return the failures that can be a reason.
+    """Return the failures that can be the reason for the outcome.
 
     The final failure of a playbook is left out, because it repeats another failure. Failed notifications and invalid
     settings that do not stop a recovery are left out, because they are not reasons for an outage.
@@ -357,7 +357,7 @@ def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _done(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the changes, one line per rung. Changes of earlier runs are in the document."""
+    """Return the changes, one line per rung. The document contains the changes of earlier runs."""
     told = [climb for climb in prose_ladder.climbs(words, incident, run=incident.runs[-1].run) if climb.facts]
     return [
         words.say("label", name=climb.name, text=words.joined(climb.facts)) if climb.name else words.joined(climb.facts)

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catal
 GOOD, ATTENTION, BAD = "good", "attention", "bad"
 
 WIDTH = 100
-# A summary of one host fits on a small screen. The rest of a long field is in the postmortem.
+# The summary of one host fits on a small screen. The postmortem contains the rest of long fields.
 LINES = 24
 _CUT = " ..."
 # Fields that are never shortened, because they name the next step and the files.
@@ -29,19 +29,19 @@ Field = Tuple[str, Union[str, List[str]]]
 
 
 def one_line(text: str) -> str:
-    """Return text on one line, so that text of a host cannot imitate another line of the summary."""
+    """Return text on one line, so that text from a host cannot imitate another line of the summary."""
     return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+", " ", text)
 
 
 def columns(text: str) -> int:
-    """Return the number of terminal columns that text needs. A wide character needs two."""
+    """Return the number of terminal columns that text needs. A wide character needs two columns."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def wrap(text: str, width: int) -> List[str]:
-    """Return text in lines of at most width columns. A long word, such as a path, is not broken."""
+    """Wrap text to lines of at most width columns. Long words, such as paths, are not broken."""
     text = one_line(text)
-    # Paths are not broken, because people copy them from the screen.
+    # Do not break paths, because people copy them from the screen.
     if columns(text) == len(text):
         return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
     lines = [""]
@@ -53,7 +53,7 @@ def wrap(text: str, width: int) -> List[str]:
 
 
 def _words(text: str) -> List[str]:
-    """Return the pieces between which a line may be broken: after a space or wide character, not before punctuation."""
+    """Split text where a line may be broken: after a space or a wide character, but not before punctuation."""
     pieces = [""]
     for character in text:
         ends = pieces[-1] and (pieces[-1][-1] == " " or unicodedata.east_asian_width(pieces[-1][-1]) in "WF")
@@ -80,7 +80,7 @@ def aligned(words: Words, fields: Sequence[Field], *, most: Optional[int] = None
 
 
 def _shortened(texts: Mapping[str, List[str]], *, most: int) -> Dict[str, List[str]]:
-    """Return the lines of the fields. If there are too many lines, the last lines of the longest fields are cut."""
+    """Return the lines of the fields. If there are too many, the last lines of the longest fields are cut off."""
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:
         longest = max(shorter, key=lambda key: 0 if key in _WHOLE else len(shorter[key]))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Shows the summary and the progress lines on the screen, between Ansible's own lines."""
+"""Show the summary and the progress lines on the screen, between Ansible's own lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible import constants
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue, late_import
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen_layout
 
-# Callbacks with machine-readable output, which must not contain other lines.
+# Callbacks with machine-readable output, which must not contain any other lines.
 _MACHINE_OUTPUT = ("json", "jsonl", "junit")
 _COLORS = {
     screen_layout.GOOD: constants.COLOR_OK,
@@ -30,7 +30,7 @@ class Terminal:
         self._display = display
 
     def title(self, text: str) -> None:
-        """Show a heading, if a person reads the output."""
+        """Show a heading if a person reads the output."""
         if not _is_read_by_a_program():
             self._display.banner(text)
 
@@ -43,9 +43,9 @@ class Terminal:
         self._display.warning(text)
 
     def progress(self, words: catalogue.Words, action: str, task: str, hosts: List[str], seconds: float) -> None:
-        """Show that a task is still running on some hosts, and for how many seconds.
+        """Show that a task is still running on some hosts, and for how long in seconds.
 
-        The line is written to stderr, so that it does not disturb a program that reads stdout.
+        The line is written to stderr, so that it does not affect a program that reads stdout.
         """
         facts = {
             "took": words.duration(seconds),

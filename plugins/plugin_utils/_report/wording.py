@@ -12,15 +12,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 
 
 class Wording:
-    """Language and time zone: the playbook's values for its incident, else the values of the configuration."""
+    """Language and time zone: the playbook's values for its incident, otherwise the configured values."""
 
     def __init__(self, *, language: str, timezone: str) -> None:
-        """Start with the values of the configuration."""
+        """Start with the configured values."""
         self._language, self._timezone = language, timezone
         self._of_run: Mapping[str, Optional[str]] = {}
 
     def follow(self, outcome: Mapping[str, Optional[str]]) -> None:
-        """Use the language and the time zone of an outcome for the run as a whole. The last outcome wins."""
+        """Use the language and the time zone of an outcome for the run as a whole. The last outcome has priority."""
         chosen = {key: outcome[key] for key in ("language", "timezone") if outcome.get(key)}
         self._of_run = {**self._of_run, **chosen}
 

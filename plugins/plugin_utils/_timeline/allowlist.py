@@ -4,7 +4,7 @@
 
 """The data of a task's result that may be recorded: named keys of this collection's own modules, with their types.
 
-A key that is in no table is dropped. A value is also dropped if its type differs from the type in the table. For the
+Keys that are not in a table are dropped, and so are values whose type differs from the type in the table. For the
 types, see kinds.py.
 """
 
@@ -36,8 +36,8 @@ def _message(depth: int) -> Mapping[str, Any]:
 
 _VALUES = 20
 MESSAGE = _message(3)
-# Text with several sentences has a message for each sentence. A message may contain the error of a step, and that error
-# may contain the reasons for each method. So these messages may be two levels deeper.
+# Text with several sentences has a message for each sentence. A message may contain the error of a step, which may in
+# turn contain the reasons for each method. Therefore, these messages can be two levels deeper.
 _DEEP = _message(5)
 _TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))
 _REASON = {"reason": _TOLD}
@@ -285,7 +285,7 @@ _OF_ALL: Mapping[str, Any] = {
     "messages": _OF_RESULT,
 }
 
-# The hosts of a run by outcome, from the best to the worst, as the playbooks publish them.
+# The hosts of a run by outcome, from best to worst, as the playbooks publish them.
 SUMMARY_KEY = "outage_summary"
 SUMMARY: Mapping[str, Any] = {
     ended: Each(TEXT, limit=10_000)
@@ -379,7 +379,7 @@ OUTCOME: Mapping[str, Any] = {
     "held_by": TEXT,
 }
 
-# Earlier name of a module -> its current name. Timelines with earlier names can still be read.
+# Maps the earlier name of a module to its current name, so that timelines with earlier names can still be read.
 _RENAMED = {
     "postmortem_keep": "postmortem_archive",
     "refuse": "fail_settings",
@@ -395,15 +395,15 @@ OF_INCIDENT = ("incident", "incident_info")
 
 
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the data of a result that may be recorded, or {} for modules of other collections. action: full name."""
+    """Return the recordable data of a result, or {} for modules of other collections. action: full name."""
     table = RESULTS.get(own_module(action) or "")
     return pick({**_OF_ALL, **table}, result) if table is not None else {}
 
 
 def own_module(action: str) -> Optional[str]:
-    """Return the short name of an action if it is a module of this collection, else None.
+    """Return the short name of an action if it is a module of this collection, otherwise None.
 
-    An earlier name of the module, which an old timeline may contain, is replaced by the current one.
+    An earlier name of the module, which an old timeline may contain, is replaced with the current name.
     """
     if not action.startswith(_PREFIX):
         return None

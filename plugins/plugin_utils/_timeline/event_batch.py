@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collects events for a short time and handles them together.
+"""Collect events for a short time and handle them together.
 
-Ansible forks a worker for every task on every host. After each fork, the first write to a page of memory copies that
-page. In Python, even reading an object writes to its reference count. So handling one event between two forks takes
+Ansible forks a worker for every task on every host. After each fork, the first write to a memory page copies the page.
+In Python, even reading an object changes its reference count. As a result, handling one event between two forks takes
 several times as long as handling it together with twenty others.
 """
 
@@ -20,14 +20,14 @@ from typing import Any, Callable, Deque, Iterator, Optional
 
 
 class Burst:
-    """Keeps items for a limited number of seconds. Items are added often, so adding an item writes little memory."""
+    """Keeps items for a limited number of seconds. Items are added often, so adding an item changes little memory."""
 
     def __init__(self, handle: Callable[[], None], *, seconds: float) -> None:
-        """handle: gets the items with take(). It is called by add() or in another thread."""
+        """handle: a function that gets the items with take(). It is called by add() or in another thread."""
         self._handle = handle
         self._seconds = seconds
         self._items: Deque[Any] = collections.deque()
-        # The time of the next call of `handle`, or 0 if there are no items.
+        # The time of the next call to `handle`, or 0 if there are no items.
         self._due = 0.0
         self._arrived = threading.Event()
         self._thread: Optional[threading.Thread] = None
@@ -57,11 +57,12 @@ class Burst:
         if self._thread is None:
             self._thread = threading.Thread(target=self._late, daemon=True)
             self._thread.start()
-            # Handle the items that are left when the run is interrupted.
+            # If the run is interrupted, handle the remaining items.
             atexit.register(self._handle)
 
     def _late(self) -> None:
-        # During a task that takes minutes, no item arrives, so this thread handles the items that were added before.
+        # During a task that takes minutes, no new item arrives, so this thread handles the items that were added
+        # before.
         while True:
             self._arrived.wait()
             self._arrived.clear()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The events of a run, with their format in the timeline, and the incident and module of an event.
+"""The events of a run: their format in the timeline, and the incident and the module of each event.
 
 A timeline is a file of JSON objects, one per line, in the order of the events. Every event has the keys v (version of
 this format), at (UTC time), run and kind. Kinds and their other keys:
@@ -14,7 +14,7 @@ this format), at (UTC time), run and kind. Kinds and their other keys:
   ignored), start, duration (seconds); if they may be recorded, data (allowlisted keys of the result) and msg (why the
   task failed); hidden, if the task has no_log
 - retry: host, task, role, action, attempts
-- unreachable: as task, without data
+- unreachable: the same keys as task, without data
 - outcome: host, data; the verdict of the run, see allowlist
 - summary: data; the hosts of the run by outcome, see allowlist
 - stats: hosts {name: {ok, changed, failures, unreachable, rescued, ignored}}; the run ended without being killed
@@ -37,7 +37,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
-    """Return an event as one line of a timeline."""
+    """Return an event as a line of a timeline."""
     return _ENCODER.encode(event).encode("utf-8", "replace") + b"\n"
 
 
@@ -55,7 +55,7 @@ def decode(data: bytes) -> List[Event]:
 
 
 def _with_new_names(event: Event) -> Event:
-    """Rename data of an outcome that was written before version 0.2.0."""
+    """Rename the data of an outcome that was recorded before version 0.2.0."""
     data = event.get("data")
     if event.get("kind") == "outcome" and isinstance(data, dict):
         if data.get("outcome") == "mended_by_hand":
@@ -67,7 +67,7 @@ def _with_new_names(event: Event) -> Event:
 
 
 def opened(events: Iterable[Event]) -> Dict[str, str]:
-    """Return the incident of each host in the events of one run (host -> id), whether opened or continued."""
+    """Return the incident (opened or continued) of each host in the events of one run, as host -> id."""
     return {str(event["host"]): str(event["data"]["id"]) for event in events if opens(event)}
 
 
@@ -78,7 +78,7 @@ def opens(event: Event) -> bool:
 
 
 def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
-    """Return True if the data of the incident module names an incident that was left to another run."""
+    """Return True if the data of the incident module names an incident on which another run is working."""
     return status == "ok" and bool(data.get("id") and data.get("locked_by")) and not data.get("run")
 
 
@@ -92,7 +92,7 @@ def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
 
 
 def _fits_not(event: Event) -> bool:
-    """Return True if a variable of one of our roles is invalid or missing. The role then runs no module."""
+    """Return True if a variable of one of our roles is invalid or missing, so that the role runs no module."""
     if event["kind"] != "task":
         return False
     unset = str(event.get("action")).rsplit(".", 1)[-1] == "validate_argument_spec" and event.get("msg")
@@ -100,7 +100,7 @@ def _fits_not(event: Event) -> bool:
 
 
 def module_of(event: Mapping[str, Any]) -> Optional[str]:
-    """Return the short name of the event's module if it belongs to this collection, or else None."""
+    """Return the short name of the event's module if it belongs to this collection, otherwise None."""
     return allowlist.own_module(str(event.get("action") or ""))
 
 
@@ -122,5 +122,5 @@ def last_value(data: Iterable[Mapping[str, Any]], key: str) -> Any:
 
 
 def verdict_of(run: Sequence[Event]) -> Dict[str, Any]:
-    """Return the verdict of one run, or an empty mapping if it has none."""
+    """Return the verdict of one run, or an empty mapping if the run has no verdict."""
     return next((dict(event["data"]) for event in reversed(run) if event["kind"] == "outcome"), {})

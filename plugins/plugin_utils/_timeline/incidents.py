@@ -51,7 +51,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     """Return the model of an incident on a host from the events of its runs, oldest first."""
     events = [event for run in runs for event in run]
     outcomes = [event["data"] for event in events if event["kind"] == "outcome"]
-    # The verdict of an earlier run does not apply to a later run that was killed.
+    # If a later run was killed, the verdict of an earlier run does not apply to it.
     verdict = verdict_of(runs[-1])
     probes = list(results(events, "health_probe"))
     tried = [rung for run in runs for rung in timeline_runs.rungs(run)]
@@ -110,7 +110,7 @@ def _causes(
     failing = [probe for probe in results(events, "health_probe") if not probe.get("healthy")]
     checks = list(results(events, "sqlite_info"))
     triages = [result["findings"] for result in results(events, "triage_info") if result.get("findings")]
-    # The first triage saw the original state. If the verdict is based on a later triage, the later one is used.
+    # Only the first triage checked the original state. If the verdict is based on a later triage, use the later one.
     agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
     findings: List[Dict[str, Any]] = first_value(*agreeing, *triages) or []
     first = _first_cause(findings, verdict)
@@ -150,7 +150,7 @@ def _kept(events: Sequence[Event], verdict: Mapping[str, Any]) -> Dict[str, Any]
 def _messages(
     findings: Sequence[Mapping[str, Any]], outcomes: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]
 ) -> Dict[str, Any]:
-    """Return the messages of cause_summary, error and next_step, from the same source as their texts."""
+    """Return the messages of cause_summary, error and next_step from the same source as their texts."""
     first = _first_cause(findings, verdict)
     found = {name: (verdict.get("messages") or {}).get(name) for name in ("error", "next_step")}
     if first.get("summary"):

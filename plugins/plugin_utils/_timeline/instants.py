@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.event
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import Durations, Times
 
-# Maximum difference between the clocks, in seconds, at which the order of events is still readable.
+# Maximum difference between the clocks, in seconds, at which the order of events is still clear.
 _CLOCKS_AGREE = 2.0
 
 
@@ -36,7 +36,8 @@ def times(verdict: Mapping[str, Any], events: Sequence[Event]) -> Times:
         failing[0].get("first_failure_at") if failing else None,
     )
     begun = dict(last_value(records, "outage_started") or {})
-    # If there is no good sign, `earliest` in the record is the first bad sign. Drop it, because it is not a good sign.
+    # If there is no good sign, `earliest` in the record is the first bad sign. Drop this value, because it is not a
+    # good sign.
     if begun.get("earliest") == begun.get("latest") and begun.get("earliest_source") in (None, begun.get("source")):
         begun["earliest"] = None
     first_good = None
@@ -71,7 +72,7 @@ def durations(verdict: Mapping[str, Any], events: Sequence[Event], instants: Tim
 
 
 def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[float]:
-    """Return the seconds between two times, or None if one is unknown or the order is reversed."""
+    """Return the seconds between two times, or None if one of them is unknown or the order is reversed."""
     if not earlier or not later:
         return None
     try:
@@ -82,9 +83,9 @@ def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[fl
 
 
 def _clocks_apart(events: Sequence[Event]) -> Optional[float]:
-    """Return the seconds by which the host's clock is ahead of the controller's, or None for at most 2 seconds.
+    """Return the seconds by which the host's clock is ahead of the controller's, or None for up to 2 seconds.
 
-    A probe's time (clock of the host) lies between the start and the end of its task (clock of the controller).
+    The time of a probe (clock of the host) must be between the start and the end of its task (clock of the controller).
     """
     apart = 0.0
     for event in events:

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The kinds of values that may be recorded, and the part of a value that a kind allows.
+"""The kinds of values that may be recorded, and the part of a value that each kind allows.
 
-Texts are shortened, their control characters are removed, and credentials that modules should have masked are masked
+Texts are shortened, and control characters are removed. Credentials that modules should already have masked are masked
 again.
 """
 
@@ -21,14 +21,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 TEXT_LIMIT = 600
 LIST_LIMIT = 50
 COUNT_LIMIT = 500
-# Maximum length of the texts whose cleaned form is cached.
+# Maximum length of texts whose sanitized form is cached.
 _OFTEN = 100
 
 # Kinds of scalars.
 TEXT = "text"
 NUMBER = "number"
 FLAG = "flag"
-PROGRAM = "program"  # a command line: only the program's name is kept, because the arguments may hold secrets
+PROGRAM = "program"  # a command line: only the program's name is kept, because the arguments may contain secrets
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _REDACTOR = redact.Redactor()
@@ -38,7 +38,7 @@ _DROPPED = object()
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """A list whose members all have the kind `of`."""
+    """A list whose items all have the kind `of`."""
 
     of: Any
     limit: int = LIST_LIMIT
@@ -57,13 +57,13 @@ Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
 
 def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
     """Return value without control characters and credentials, at most limit characters long."""
-    # Short texts are cached, because the same names of tasks, tables and parts occur on every host.
+    # Short texts are cached, because the same names of tasks, tables and parts occur for every host.
     return _clean(value, limit) if len(value) <= _OFTEN else _cleaned(value, limit)
 
 
 def _cleaned(value: str, limit: int) -> str:
-    # Cut the text first, because the patterns need more time for long texts. The rest of a secret that was cut is still
-    # masked.
+    # Cut the text first, because matching the patterns takes more time for long texts. The rest of a cut secret is
+    # still masked.
     cleaned = _REDACTOR.text(sanitize.ACTIVE.sub(" ", sanitize.without_sequences(str(value[:limit]))))
     return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
 
@@ -72,10 +72,10 @@ _clean = functools.lru_cache(maxsize=4096)(_cleaned)
 
 
 def static(template: object) -> Optional[str]:
-    """Return the constant part of a name or message in a playbook, or None if nothing readable is left.
+    """Return the constant part of a name or message in a playbook, or None if nothing readable remains.
 
     Each template expression becomes an ellipsis, because its value at run time may be a secret. A template expression
-    in brackets at the end is left out, because it is meant only for the screen.
+    in brackets at the end is omitted, because it is meant only for the screen.
     """
     if not isinstance(template, str):
         return None

@@ -21,13 +21,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 VERSION = 1
 
-# The rungs of the ladder, and the recovery that a person starts.
+# The rungs of the ladder, and the recovery that only a person starts.
 RUNGS = (*recovery_ladder.RUNGS, "database_recovery")
 
 # The weights of a step. A step with the weight DETAIL is not in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
-# The service is healthy again: a run recovered it, systemd or our timer on the host restarted it, or a person fixed it.
+# The service is healthy again: a run recovered it, systemd or our timer on the host restarted it, or a person repaired
+# it.
 BACK = ("recovered", "recovered_by_systemd", "resolved_manually")
 # The service answers, but its database is not known to be sound.
 IN_DOUBT = "data_in_doubt"
@@ -45,7 +46,7 @@ OUTCOMES = (
 
 
 def _says(doc: str) -> Any:
-    # This function is only called in the bodies of data classes, so the warning does not apply.
+    # This function is called only in the bodies of data classes, so the warning does not apply.
     return dataclasses.field(metadata={"doc": doc})  # pylint: disable=invalid-field-call
 
 
@@ -95,7 +96,7 @@ class Skip:
 
 @dataclasses.dataclass
 class Remedy:
-    """The remedy that was applied for a cause before the ladder, or why none was applied."""
+    """The remedy that was applied for a cause before the ladder, or why no remedy was applied."""
 
     cause: str = _says("The finding's cause.")
     action: Optional[str] = _says("The action, or null if no action was allowed.")
@@ -228,7 +229,7 @@ class Incident:
     steps: List[Step] = _says("All steps, in order.")
 
     def rows_lost(self) -> Dict[str, Tuple[float, float]]:
-        """Return table -> (before, after) for tables with fewer rows than before. A missing table counts as 0."""
+        """Return table -> (before, after) for tables with fewer rows than before. A missing table counts as 0 rows."""
         return statements.rows_fewer(self.rows_before, self.rows_after)
 
     def stated(self, name: str) -> str:
@@ -237,11 +238,11 @@ class Incident:
 
 
 def to_json(incident: Incident) -> str:
-    """Return an incident as JSON, with one key or one member of a list per line. See _report/schema.py."""
+    """Return an incident as JSON, with one key or one list item per line. See _report/schema.py."""
     encode = json.JSONEncoder(default=vars, ensure_ascii=False).encode
 
     def told(value: Any) -> str:
-        # The encoder of json is slow if it indents.
+        # The encoder of the json module is slow if it indents.
         members = ",\n".join(f"    {encode(member)}" for member in value) if isinstance(value, list) else ""
         return f"[\n{members}\n  ]" if members else encode(value)
 

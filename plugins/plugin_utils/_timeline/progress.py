@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reports long tasks while they are running, because Ansible itself reports a task only after it has ended."""
+"""Report long tasks while they are running, because Ansible itself reports a task only after it has ended."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import threading
 import time
 from typing import Callable, Dict, Hashable, List, NamedTuple, Optional, Tuple
 
-# Called with a task's name, the hosts on which the task is still running, and the seconds since the first of these
-# hosts began the task.
+# Called with the name of a task, the hosts on which the task is still running, and the seconds since the task began on
+# the first of these hosts.
 Say = Callable[[str, List[str], float], None]
 
-# Sleep time of the thread, as a share of the interval.
+# Sleep time of the thread as a share of the interval.
 _NAP = 0.1
 
 
 class Moment(NamedTuple):
-    """The current time, in seconds since the epoch and in seconds of a monotonic clock."""
+    """A time in seconds since the epoch and in seconds of a monotonic clock."""
 
     time: float
     steady: float
@@ -46,12 +46,12 @@ class _Running(NamedTuple):
 
 
 class Watch:
-    """Keeps the start of each running task, and reports tasks that have run for an interval. Thread-safe."""
+    """Records the start of each running task, and reports tasks that have been running for an interval. Thread-safe."""
 
     def __init__(self, say: Say, *, before: Callable[[], None] = lambda: None) -> None:
         """Create a watch that reports by calling say(). Its thread starts with the first task after begin().
 
-        before: called before each check for long tasks, so that the tasks that have ended are removed first.
+        before: called before each check for long tasks, so that ended tasks are removed first.
         """
         self._say = say
         self._before = before
@@ -62,7 +62,7 @@ class Watch:
         self._thread: Optional[threading.Thread] = None
 
     def begin(self, interval: float) -> None:
-        """Watch from now on, and report every interval seconds. If interval is 0, never report."""
+        """Start watching, and report every interval seconds. If interval is 0, report nothing."""
         self.end()
         self._interval = interval
 
@@ -74,12 +74,12 @@ class Watch:
         if self._thread is None and self._interval > 0:
             self._done = threading.Event()
             self._thread = threading.Thread(target=self._tell, args=(self._done,), daemon=True)
-            # At the end of the process, no new thread can start, and nothing is left to report.
+            # At the end of the process, no new thread can be started, and nothing is left to report.
             with contextlib.suppress(RuntimeError):
                 self._thread.start()
 
     def ended(self, key: Hashable, now: Moment) -> Optional[Clock]:
-        """Record that the task ended, and return its times, or None if it had not begun."""
+        """Record that the task ended, and return its times, or None if it never began."""
         with self._lock:
             running = self._running.pop(key, None)
         return Clock(running.since.time, now.steady - running.since.steady) if running else None
@@ -93,8 +93,9 @@ class Watch:
 
     def _tell(self, done: threading.Event) -> None:
         last = time.monotonic()
-        # The thread wakes up more often than it reports, so that a task which begins late waits no longer than the
-        # others. A task that is due before the next wake-up is reported now, so no report is later than the interval.
+        # The thread wakes up more often than it reports, so that a task that begins between two reports is not reported
+        # late. A task that is due before the next wake-up is reported now, so that no report is later than the
+        # interval.
         while not done.wait(self._interval * _NAP):
             now = time.monotonic()
             if now - last < self._interval * (1 - _NAP):
@@ -102,12 +103,12 @@ class Watch:
             self._before()
             for task, (hosts, began) in self._long(now).items():
                 last = now
-                # A line that cannot be written must not end the run.
+                # If a line cannot be written, the run must continue.
                 with contextlib.suppress(Exception):
                     self._say(task, hosts, now - began)
 
     def _long(self, now: float) -> Dict[str, Tuple[List[str], float]]:
-        """Return task -> (hosts, begin) for tasks that have run for the interval."""
+        """Return task -> (hosts, begin) for tasks that have been running for the interval."""
         told: Dict[str, Tuple[List[str], float]] = {}
         with self._lock:
             running = list(self._running.values())

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Writes the timeline of a run. The timeline is kept in memory until the run opens an incident, and then in a file."""
+"""Record the timeline of a run, in memory until the run opens an incident, and then in a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUFFIX = ".jsonl"
 # Interval between two syncs to disk, in seconds.
 _SYNC = 1.0
 
-# Maximum number of writes to keep in memory while the run has not opened an incident.
+# Maximum number of writes to keep in memory until the run opens an incident.
 _BACKLOG = 2000
 
 # Kinds of events that are also synced to disk.
@@ -27,10 +27,10 @@ _DURABLE = ("outcome", "stats")
 
 
 class Recorder:
-    """Records the events of one run. A run that opens no incident writes no file."""
+    """Records the events of one run. If the run opens no incident, no file is written."""
 
     def __init__(self, run: str, *, folder: Optional[str], warn: Callable[[str], None]) -> None:
-        """Begin a timeline. folder: the folder for its file, or None to write no file. warn: shows a warning."""
+        """Begin a timeline. folder: the folder for the file, or None to write no file. warn: shows a warning."""
         self.run = run
         self._folder = folder
         self._warn = warn
@@ -62,7 +62,7 @@ class Recorder:
                 lines, self._lines = self._lines, []
                 self._append(self._file, b"".join(lines), durable=True)
         elif not self._opened and len(self._lines) > _BACKLOG:
-            # Keep the first line: it identifies the run.
+            # Keep the first line, because it identifies the run.
             del self._lines[1 : _BACKLOG // 2]
 
     def events(self) -> List[timeline_events.Event]:
@@ -86,7 +86,7 @@ class Recorder:
             raise
 
     def _content(self) -> bytes:
-        """Return the bytes of the file. They are not kept in memory, because each worker of Ansible would copy them."""
+        """Return the content of the file. It is not kept in memory, because each of Ansible's workers would copy it."""
         if not self._file:
             return b""
         try:
@@ -110,10 +110,10 @@ class TimelineFile:
         atomic_files.fsync_folder(folder)
 
     def append(self, data: bytes, *, durable: bool) -> None:
-        """Write data immediately, so that nothing is lost if this process ends. Raises OSError.
+        """Write data immediately, so that no data is lost if this process ends. Raises OSError.
 
-        durable: also sync the data to disk, so that nothing is lost if this machine fails. There is at most one sync
-        per second. With fifty hosts, fifty syncs at the same time would delay their recovery.
+        durable: also sync the data to disk, so that no data is lost if this machine fails. There is at most one sync
+        per second, because with fifty hosts, fifty simultaneous syncs would delay their recovery.
         """
         rest = data
         while rest:

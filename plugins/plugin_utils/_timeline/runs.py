@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The runs of an incident: the rungs that each of them tried or skipped, and its remedies."""
+"""The runs of an incident: the rungs that each run tried or skipped, and its remedies."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _concluded_rungs(run: Sequence[Event]) -> List[Rung]:
             told = ((event.get("data") or {}).get("messages") or {}).get("msg") if event.get("msg") else None
             tried[-1].messages = {"reason": told} if told else {}
         elif event["kind"] == "started":
-            # A check that was running when the run was killed has no result.
+            # If the run was killed during a check, the check has no result.
             tried[-1].held = None
         elif module_of(event) == "health_probe" and event.get("data"):
             healthy = tried[-1].held = bool(event["data"].get("healthy"))
@@ -121,7 +121,7 @@ def remedies(run: Sequence[Event]) -> List[Remedy]:
 
 
 def summary(events: Sequence[Event]) -> Run:
-    """Return the data of one run itself, such as its playbook, start and end."""
+    """Return the data of the run itself, such as its playbook, start and end."""
     first = events[0]
     tasks = [event for event in events if event["kind"] in ("task", "started", "unreachable")]
     verdicts = [event for event in events if event["kind"] == "outcome"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The state of the service and of its login after the last checks of the runs."""
+"""The state of the service and of its login, as found by the last checks of the runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model
 
 
 def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str], Any]:
-    """Return the state of the login in the last verification of a run, why it failed, and this reason as a message.
+    """Return the state of the login in a run's last verification, why it failed, and this reason as a message.
 
     For the states, see model.Incident.
     """

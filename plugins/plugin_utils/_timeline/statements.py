@@ -4,8 +4,8 @@
 
 """The statements that may be made about a service and its data, for screen, documents, notifications and artifacts.
 
-A statement must be based on a check that is later than the last event that could make it false (docs/statements.md). If
-there was no such check, its value is UNKNOWN.
+A statement must be based on a check that was made after the last event that could have made the statement false
+(docs/statements.md). If there was no such check, the value of the statement is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
     "nothing_started": (YES, NO, UNKNOWN),
     "nothing_changed": (YES, NO, UNKNOWN),
 }
-# Reason for SUSPECTED: a database recovery has already lost rows, and a further loss is suspected.
+# Reason for SUSPECTED: a database recovery has already lost rows, and a further loss is likely.
 ALREADY_LOST = "already_lost"
 # Reasons for UNKNOWN in the data_loss statement.
 UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = (
@@ -40,7 +40,7 @@ UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITT
     "written_since",
 )
 
-# The source of the rows before the outage: the first triage of the incident, or the last verified run.
+# The source of the row counts before the outage: the first triage of the incident, or the last verified run.
 FIRST_LOOK, LAST_GOOD = "first_look", "last_good"
 _BACK = ("recovered", "recovered_by_systemd", "resolved_manually")
 _LOGIN = {"checked": YES, "failed": NO}
@@ -50,30 +50,30 @@ Rows = Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """The results of checks. If there was no check, the value is None, or the mapping is empty."""
+    """The results of checks. If a check was not made, its value is None or an empty mapping."""
 
     outcome: str = ""
     rows_before: Rows = dataclasses.field(default_factory=dict)
     rows_from: str = FIRST_LOOK
     rows_after: Rows = dataclasses.field(default_factory=dict)
-    # True if the service was started, or the database replaced, after rows_after was counted.
+    # True if the service was started or the database was replaced after rows_after was counted.
     started_since: bool = False
     suspected: bool = False
     # True if rows_after was counted in a new database that replaced the earlier one.
     replaced: bool = False
     # True if a database recovery in this incident reported that rows were lost.
     lost: bool = False
-    # True if a database recovery in this incident could not count the rows that it lost.
+    # True if a database recovery in this incident could not count the lost rows.
     uncounted: bool = False
     # True if the service answered the last probe after its last start or stop, even if the login failed.
     answers: Optional[bool] = None
-    # True if the run has stopped the service and left it stopped.
+    # True if the run has stopped the service and not started it again.
     stopped: bool = False
     # True if a run of this incident started the service.
     started: Optional[bool] = None
-    # True if the last check saw a process of the service.
+    # True if the last check found a process of the service.
     running: Optional[bool] = None
-    # True if the run has changed something on the host.
+    # True if the run has made a change on the host.
     changed: Optional[bool] = None
     # The state of the login from the verification role.
     login: Optional[str] = None
@@ -83,7 +83,7 @@ class Facts:
 class Statement:
     """A statement with a value from VALUES.
 
-    why: the reason for UNKNOWN if several reasons are possible, ALREADY_LOST or empty for SUSPECTED, otherwise empty.
+    why: for UNKNOWN, the reason, if several are possible. For SUSPECTED, ALREADY_LOST or empty. Otherwise empty.
     """
 
     value: str
@@ -122,7 +122,7 @@ def _resolved(facts: Facts, *, healthy: Optional[bool], data: Statement) -> Opti
 
 
 def _nothing_started(facts: Facts) -> Optional[bool]:
-    """Return True if no run has started the service and the last check saw no process."""
+    """Return True if no run has started the service and the last check found no process."""
     if facts.started or facts.running:
         return False
     return True if facts.started is False and facts.running is False else None
@@ -131,8 +131,8 @@ def _nothing_started(facts: Facts) -> Optional[bool]:
 def data_loss(facts: Facts) -> Statement:
     """Return the verdict on the data.
 
-    If there are fewer rows than at the last good count, no loss is suspected, because rows may be deleted for ordinary
-    reasons. Rows that a database recovery lost stay part of the verdict for the rest of the incident.
+    Fewer rows than at the last good count do not make a loss suspected, because rows may be deleted for ordinary
+    reasons. If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
     """
     if facts.lost:
         return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected else Statement(KNOWN)
@@ -151,7 +151,8 @@ def _why_unknown(facts: Facts, *, fewer: bool) -> str:
         (NOT_COUNTED, not before and not after),
         (NOT_BEFORE, not before),
         (NOT_AFTER, not after),
-        # The service may have written rows after the last good count. If only these rows are lost, no count shows it.
+        # The service may have written rows after the last good count. If only these rows are lost, no count shows the
+        # loss.
         (FEWER_SINCE, last_good and fewer),
         (WRITTEN_SINCE, last_good),
         (STARTED_SINCE, facts.started_since),
@@ -160,7 +161,7 @@ def _why_unknown(facts: Facts, *, fewer: bool) -> str:
 
 
 def why_of_data_loss(said: Optional[Mapping[str, Any]]) -> str:
-    """Return the reason of the data_loss statement. said: the statements of of_run(), or None."""
+    """Return the reason for the data_loss statement. said: the statements of of_run(), or None."""
     return str(((said or {}).get("data_loss") or {}).get("why") or "")
 
 
@@ -172,15 +173,16 @@ def rows_fewer(before: Rows, after: Rows) -> Dict[str, Tuple[float, float]]:
 
 
 def rows_seeded(before: Rows, after: Rows) -> Dict[str, float]:
-    """Return the row counts of tables that had no rows before. The service may have seeded their rows at its start."""
+    """Return the row counts of tables that had no rows before, because the service may have seeded them at its
+    start."""
     return {table: count for table, count in after.items() if before and count > 0 and not before.get(table)}
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the statements of a run of outage_recover.yml as plain data, with the rows that they are about.
 
-    seen has the results of roles: verification, clean_start, recovery (of the database_recovery role), first and last
-    (of the triage role).
+    seen contains the results of roles: verification, clean_start, recovery (of the database_recovery role), first and
+    last (of the triage role).
 
     - outcome, suspected, stopped: of the run. healthy: from the detection. tried: the rungs.
     - starts, attempts, data: from the record.
@@ -211,8 +213,8 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     on_record = seen.get("data") or triaged.get("data") or {}
     first = seen.get("first") or {}
     counted = first if recovery is None else triaged
-    # If an earlier run could not count the rows, somebody may have replaced the database before this run counted them.
-    # So only the last good count is certainly from the earlier database.
+    # If an earlier run could not count the rows, someone may have replaced the database before this run counted them.
+    # Therefore, only the last good count is certain to be from the earlier database.
     missed = bool(on_record.get("unseen")) and (_found_sound(counted) or not counted.get("row_counts"))
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
@@ -226,7 +228,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     if by_itself and recovery is None:
         # If the service was started without a run, only the last good count was made before the start.
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
-    # Later runs only see the remaining rows, so a loss in an earlier run is read from the incident's record.
+    # Later runs see only the remaining rows, so a loss in an earlier run is read from the incident's record.
     losses = [(recovery or {}).get("data_loss"), on_record.get("loss")]
     processes = ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(
@@ -258,7 +260,7 @@ def _found_sound(triage: Mapping[str, Any]) -> bool:
 
 
 def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Sequence[Any]]) -> Optional[bool]:
-    """Return True if the service answered after the run last started it, or None if it has not been checked since."""
+    """Return whether the service answered after the run last started it, or None if it has not been checked since."""
     if by_itself:
         return None if seen.get("stopped") else True
     if seen.get("outcome") == "unreachable":
@@ -268,5 +270,5 @@ def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Se
         return bool(verified.get("verified") or verified.get("serves"))
     if not seen.get("tried"):
         return None if seen.get("healthy") is None else bool(seen["healthy"])
-    # The rung failed before its verification. The triage after it checked whether there is a process.
+    # The rung failed before its verification. The triage after the rung checked whether there is a process.
     return False if processes is not None and not processes else None

@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model
     Step,
 )
 
-# Actions that are not shown as steps if they succeed.
+# Actions that are shown as steps only if they fail.
 _PLUMBING = (
     *("include_role", "include_tasks", "import_role", "import_tasks", "validate_argument_spec"),
     *("assert", "set_fact", "set_stats", "debug", "meta"),
@@ -26,7 +26,7 @@ _PLUMBING = (
 
 
 def step(event: Event) -> Optional[Step]:
-    """Return the step of an event, or None for an event that is not shown as a step."""
+    """Return the step for an event, or None if the event is not shown as a step."""
     if event["kind"] in ("started", "stats", "play_start", "summary"):
         return None
     if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in _PLUMBING:
@@ -47,7 +47,7 @@ def step(event: Event) -> Optional[Step]:
 
 
 def of_run(run: Sequence[Event]) -> Iterator[Step]:
-    """Yield the steps of one run, without the steps after its verdict that only publish or repeat the verdict."""
+    """Yield the steps of one run, without steps after its verdict that only publish or repeat the verdict."""
     decided = False
     for event in run:
         told = step(event)
@@ -70,7 +70,8 @@ def _weight(event: Event) -> str:
         return DECISION
     if module == "sqlite_info" and event.get("data", {}).get("healthy") is False:
         return DECISION
-    # These changes are only details: the document shows the record of the incident, and is itself the postmortem.
+    # These changes are only details, because the document shows the record of the incident and is itself the
+    # postmortem.
     if module in allowlist.OF_INCIDENT or event.get("role") == "postmortem":
         return DETAIL
     return CHANGE if module and event.get("status") == "changed" else DETAIL

@@ -4,7 +4,7 @@
 
 """Ansible tasks and their results, as entries of the timeline.
 
-An entry is an event without version, time and run. It contains no argument, no loop item and no filled-in name.
+An entry is an event without version, time and run. It does not contain arguments, loop items or rendered names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PUBLISHING = ("ansible.builtin.set_stats", "set_stats")
 # Actions that compare the variables of a role with its specification.
 _VALIDATING = ("ansible.builtin.validate_argument_spec", "validate_argument_spec")
 
-# Actions whose message is a constant of the playbook, and the argument that contains it.
+# Actions whose message is a constant in the playbook, and the argument that contains this message.
 _STATIC_MESSAGES = {
     "ansible.builtin.fail": "msg",
     "ansible.builtin.assert": "fail_msg",
@@ -39,7 +39,7 @@ Entry = Dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """The data of a task that is the same on every host, without values that are filled in at run time.
+    """The data of a task that is the same on every host, without values that are rendered at run time.
 
     module: short name, if it is a module of this collection. identity: the keys that every entry of the task has.
     """
@@ -48,7 +48,8 @@ class Task:
     action: str
     module: Optional[str]
     identity: Mapping[str, Optional[str]]
-    # This reference keeps the parent in memory, because its address identifies the task and must not be reused.
+    # This reference keeps the parent in memory, because the address of the parent identifies the task and must not be
+    # reused.
     parent: Any
 
     @classmethod
@@ -66,14 +67,14 @@ class Task:
 
 
 def host_and_task(result: Any) -> Tuple[str, Any]:
-    """Return host name and task. ansible-core 2.19 adds public attributes for them, 2.23 removes the private ones."""
+    """Return host name and task. ansible-core 2.19 adds public attributes for both, 2.23 removes the private ones."""
     if hasattr(result, "host"):
         return str(result.host.get_name()), result.task
     return str(result._host.get_name()), result._task
 
 
 def fields_of(result: Any) -> Dict[str, Any]:
-    """Return the keys of a result. Avoid the call if possible: ansible-core copies all keys at the first access."""
+    """Return the keys of a result. Avoid this call if possible: ansible-core copies all keys at the first access."""
     return result.result if hasattr(result, "host") else result._result  # type: ignore[no-any-return]
 
 
@@ -90,7 +91,7 @@ def started(host: str, known: Task) -> Entry:
 
 
 def retried(host: str, known: Task, fields: Mapping[str, Any]) -> Entry:
-    """Return the entry for an attempt that failed and is followed by another one."""
+    """Return the entry for a failed attempt that is followed by another attempt."""
     attempts = kinds.pick(kinds.NUMBER, fields.get("attempts"))
     return {"kind": "retry", "host": host, **known.identity, "attempts": attempts}
 
@@ -104,7 +105,7 @@ def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iter
     """Yield the entries for a successful result: the entry of the task, or the outcome that the task publishes."""
     host, task = host_and_task(result)
     if not known.module and known.action not in _PUBLISHING:
-        # No key of this result is recorded, so do not read the keys: that takes longer than all other work here.
+        # No key of this result is recorded, so do not read the keys, which would take longer than all other work here.
         status = "changed" if result.is_changed() else "ok"
         hidden = {"hidden": True} if task.no_log else {}
         yield {"kind": "task", "host": host, **known.identity, "status": status, **_times(clock), **hidden}
@@ -140,7 +141,8 @@ def _ended(
     if _hidden(task, fields):
         yield {**entry, "hidden": True}
         return
-    # A loop over a module of this collection gets one entry per item, because only the items' results contain the data.
+    # If a task runs a module of this collection in a loop, there is one entry per item, because only the items' results
+    # contain the data.
     for turn in _turns(known, fields):
         if turn.get("skipped"):
             continue
@@ -151,7 +153,7 @@ def _ended(
         if of_turn["status"] in _FAILURES:
             of_turn["msg"] = _reason(task, known, turn)
         yield of_turn
-        # The duration is that of all items together.
+        # The duration is the total for all items.
         entry.pop("duration", None)
 
 
@@ -161,7 +163,7 @@ def _times(clock: Optional[progress.Clock]) -> Dict[str, Any]:
 
 
 def _turns(task: Task, fields: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Return the results of a loop over a module of this collection, or else the result of the task itself."""
+    """Return the results of a module of this collection in a loop, otherwise the result of the task itself."""
     turns = fields.get("results")
     if not task.module or not isinstance(turns, list) or not turns:
         return [fields]
@@ -175,7 +177,7 @@ def _status_of_turn(turn: Dict[str, Any], status: str) -> str:
 
 
 def _role(task: Any) -> Optional[str]:
-    """Return the outermost role of a task, which is the step of the runbook that it belongs to."""
+    """Return the outermost role of a task, which is the step of the runbook to which the task belongs."""
     outermost: Optional[str] = None
     part = task
     while part is not None:
@@ -203,7 +205,7 @@ def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
-    """Return why a task failed, if that may be recorded. It is a message of our modules or a constant of a playbook."""
+    """Return why a task failed, if this may be recorded: a message of our modules or a constant in a playbook."""
     if known.module:
         return kinds.pick(kinds.TEXT, fields.get("msg")) if _is_of_module(fields) else _undefined(fields)
     if known.action in _VALIDATING:
@@ -222,7 +224,7 @@ def _undefined(fields: Dict[str, Any]) -> Optional[str]:
 
 
 def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any]:
-    """Return a problem for each variable of our roles that does not match the specification. It contains no value."""
+    """Return a problem, without values, for each variable of our roles that does not match the specification."""
     role = getattr(task, "_role", None)
     if known.action not in _VALIDATING or role is None or not allowlist.own_module(str(role.get_name())):
         return {}
@@ -239,8 +241,8 @@ def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any
 
 
 def _is_of_module(fields: Dict[str, Any]) -> bool:
-    """Return True if a failure's text is from the module. A text of ansible-core may quote arguments and exceptions.
+    """Return True if a failure's text is from the module. A text from ansible-core may quote arguments and exceptions.
 
-    Texts of ansible-core 2.19 and later have a prefix. Results of earlier versions lack a key that modules add.
+    Texts from ansible-core 2.19 and later have a prefix. Results from earlier versions lack a key that modules add.
     """
     return not str(fields.get("msg")).startswith("Task failed:") if _CORE >= (2, 19) else "invocation" in fields

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Watches services for event rules, and decides when to call a playbook.
+"""Watch services for event rules, and decide when to call a playbook.
 
 Put code here if the event source plugin needs it.
 This package imports no other package of plugin_utils.

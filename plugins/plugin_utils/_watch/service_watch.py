@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Watches services from the machine that runs the rulebooks, and decides when to call a triage or a recovery.
+"""Watch services from the machine that runs the rulebooks, and decide when to call a triage or a recovery.
 
-The watch counts consecutive failures, which no throttle of ansible-rulebook can do. An outage is reported once. The
-next failure is a new outage only after enough consecutive healthy probes. This module does not depend on
+The watch counts consecutive failures, which the throttling of ansible-rulebook cannot do. An outage is reported once. A
+later failure counts as a new outage only after enough consecutive healthy probes. This module does not depend on
 ansible-rulebook.
 """
 
@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
 _SEVERITIES = {TRIAGE: "warning", RECOVER: "critical", RESTORED: "none"}
-# How long the maintenance state stays valid after it was read, and the time limit for reading a file, in seconds.
+# How long the maintenance state remains valid after it was read, and the time limit for reading a file, in seconds.
 _MAINTENANCE_AGE = 15.0
 _READ_TIMEOUT = 10.0
 # A word without characters that a shell interprets.
@@ -37,7 +37,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class WatchError(Exception):
-    """A parameter is invalid. The message names it."""
+    """A parameter is invalid. The message names the parameter."""
 
 
 class Thresholds(NamedTuple):
@@ -50,9 +50,9 @@ class Thresholds(NamedTuple):
 
 
 class Target(NamedTuple):
-    """One service to watch. host is its name in the inventory.
+    """One service to watch. host: the name of its host in the inventory.
 
-    - over: the command prefix to run a command on that host, or empty for this machine.
+    - over: the command prefix for running a command on the host, or empty for this machine.
     - as_root: the second prefix, for the command that reads files in the state folder.
     - process: if None, the process is not checked.
     - state_dir: if empty, the maintenance window is not read.
@@ -67,7 +67,7 @@ class Target(NamedTuple):
 
 
 def _known(values: Any, kind: Any, *, parameter: str) -> Any:
-    """Return an instance of kind, a named tuple, from a mapping. Raises WatchError if a key is unknown or missing."""
+    """Convert a mapping to kind, a named tuple. Raises WatchError if a key is unknown or missing."""
     if not isinstance(values, dict):
         raise WatchError(f"{parameter}: must be a mapping, not {type(values).__name__}")
     for name in values:
@@ -108,7 +108,7 @@ def _target(values: Any, *, parameter: str) -> Target:
 
 
 def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: float) -> List[Target]:
-    """Return the validated targets of a rulebook. Raises WatchError; the message names the parameter."""
+    """Return the validated targets of a rulebook. Raises WatchError, whose message names the parameter."""
     if not isinstance(listed, list) or not listed:
         raise WatchError("targets: must be a list of at least one service to watch")
     if thresholds.restored_after < 1:
@@ -133,10 +133,10 @@ def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: fl
 
 
 class Outage:
-    """The state of one service: the results of its probes, and the calls made. The time is always an argument."""
+    """The state of one service: the results of its probes and the calls made. Times are always passed as arguments."""
 
     def __init__(self, thresholds: Thresholds) -> None:
-        """Start with a service of unknown state."""
+        """Start with an unknown state of the service."""
         self._thresholds = thresholds
         self.failures = 0
         self._good = 0
@@ -146,7 +146,7 @@ class Outage:
     def see(self, *, good: bool, gone: bool, now: float) -> Optional[str]:
         """Add the result of one probe. Return the action to call, or None for no action.
 
-        The action is returned again until called() confirms it. now is a time in seconds, from any monotonic clock.
+        The action is returned again until called() confirms it. now: a time in seconds from any monotonic clock.
         """
         if good:
             self.failures = 0
@@ -193,7 +193,7 @@ class Watch:
         self._ask_maintenance_at = 0.0
 
     def look(self) -> Optional[Dict[str, Any]]:
-        """Probe once and return the due event, or None if there is none. Takes at most the sum of the timeouts."""
+        """Probe once and return the event to send, or None if there is none. Takes at most the sum of the timeouts."""
         began_at = timestamps.now()
         answers = http_probe.probe(self.target.endpoints, timeout=self._timeout, ok_statuses=self._ok_statuses)
         wrong = [f"{each['name']}: {each['error']}" for each in answers if each["required"] and not each["ok"]]
@@ -222,7 +222,7 @@ class Watch:
         }
 
     def _warn(self, text: str) -> None:
-        """Log text that may contain output of the host, without characters that control a terminal."""
+        """Log text that may contain output from the host, without characters that control a terminal."""
         _LOGGER.warning("%s: %s", self.target.host, sanitize.text(text))
 
     def _over(self, argv: Sequence[str], **options: Any) -> commands.Completed:
@@ -246,7 +246,7 @@ class Watch:
     def _read(self, path: str) -> bytes:
         """Return the content of a file on the host. Raises OSError."""
         try:
-            # The error message is compared with an English text below, so it must not be translated.
+            # The error message is compared with an English text below, so it must not be localized.
             done = self._over(["env", "LC_ALL=C", *self.target.as_root, "cat", "--", path], timeout=_READ_TIMEOUT)
         except commands.CommandError as error:
             raise OSError(0, str(error)) from error
@@ -257,7 +257,7 @@ class Watch:
         raise OSError(0, "no answer in time" if done.timed_out else done.stderr.strip() or f"rc {done.rc}")
 
     def _under_maintenance(self) -> bool:
-        """Return True if a maintenance window is active. If that is unknown, return False to allow recoveries."""
+        """Return True if a maintenance window is active. If this is unknown, return False to allow recoveries."""
         if not self.target.state_dir:
             return False
         if time.monotonic() >= self._ask_maintenance_at:

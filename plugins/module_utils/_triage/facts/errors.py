@@ -44,8 +44,7 @@ class Errors(NamedTuple):
         return self.log.signature(name) + self.journal.signature(name)
 
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
-        """Return (source, exception) for fatal exceptions, and for exceptions that are last in the log of an ended
-        process."""
+        """Return (source, exception) for fatal exceptions, and for exceptions at the end of an ended process's log."""
         ended = self.process.gone or self.process.restarted
         return [
             (source.path, item)
