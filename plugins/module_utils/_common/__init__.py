@@ -4,6 +4,6 @@
 
 """Tools that do not depend on a particular service: time, commands, files, text.
 
-Put code here if it would be useful to any program that runs as root on a managed host. This package imports nothing
-from the other packages.
+Put code here if it would be useful to any program that runs as root on a managed host.
+This package imports nothing from the other packages.
 """

@@ -4,5 +4,6 @@
 
 """The catalogues of texts, one per language.
 
-Put every text here that a document or the screen shows. This package imports no other package of plugin_utils.
+Put every text here that a document or the screen shows.
+This package imports no other package of plugin_utils.
 """

@@ -193,8 +193,7 @@ def _breaks(pieces: Sequence[chart.Piece], top: float) -> List[Markup]:
 
 
 def _cut_labels(words: Words, pieces: Sequence[chart.Piece], bottom: float) -> List[Markup]:
-    """Return a label with the length of each cut. Each label is on its own line, because a line is too short for
-    two."""
+    """Return a label with the length of each cut. Each label is on its own line, because two might overlap."""
     cuts = [piece for piece in pieces if piece.cut]
     labels = []
     for row, piece in enumerate(cuts):

@@ -173,8 +173,7 @@ def rows_fewer(before: Rows, after: Rows) -> Dict[str, Tuple[float, float]]:
 
 
 def rows_seeded(before: Rows, after: Rows) -> Dict[str, float]:
-    """Return the row counts of tables that had no rows before, because the service may have seeded them at its
-    start."""
+    """Return the row counts of tables that had no rows before. The service may have seeded them at its start."""
     return {table: count for table, count in after.items() if before and count > 0 and not before.get(table)}
 
 
