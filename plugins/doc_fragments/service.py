@@ -46,8 +46,8 @@ options:
         type: str
       environment_file:
         description:
-          - File with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=). The values are never returned
-            or saved.
+          - File with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=). The values of the variables
+            are never returned or saved.
           - With O(service.manager=process), the service is started with these variables. In this case, neither group
             nor others may read the file.
         type: str
@@ -61,7 +61,7 @@ options:
       pid_file:
         description:
           - File with the service's process ID (first line) and its start time in clock ticks since boot (second line).
-          - Used only with O(service.manager=process). M(itsm_nexus.runbook.node_process) then requires this option and
-            writes the file.
+          - Used only with O(service.manager=process). In this case, M(itsm_nexus.runbook.node_process) requires this
+            option and writes the file.
         type: path
 """

@@ -49,7 +49,7 @@ options:
         type: int
         default: 0
   globs:
-    description: The files that may be removed.
+    description: The files that the module may remove.
     type: list
     elements: dict
     required: true

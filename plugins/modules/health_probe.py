@@ -55,13 +55,13 @@ options:
         default: ""
   mode:
     description:
-      - V(watch) returns that the service is healthy at the first healthy answer. It returns the severity V(critical)
-        after O(critical_after) consecutive failures, and V(emergency) as soon as a probe fails and the process is gone.
+      - V(watch) reports the service as healthy at the first healthy answer. It reports the severity V(critical) after
+        O(critical_after) consecutive failures, and V(emergency) as soon as a probe fails and the process is gone.
       - V(await) is for use after a start. It probes until all endpoints are healthy, for at most O(deadline) seconds.
         It stops earlier if the process is gone and no start is pending, or if systemd restarted the process and the
         process ended again.
-      - V(hold) probes O(count) times. It returns that the service is unhealthy as soon as a probe fails or the process
-        IDs change.
+      - V(hold) probes O(count) times. It reports the service as unhealthy as soon as a probe fails or the process IDs
+        change.
       - With O(run), V(await) records the time of the first healthy answer in the incident. V(hold) removes this time if
         the stability check fails. The end of the outage is therefore recorded even if the run is killed between these
         two checks.
@@ -159,7 +159,7 @@ options:
         option is set, the module makes both checks in one round trip. If a value is invalid, the module fails only if
         the service is healthy or its state is unknown. If the service is down, the module succeeds, and RV(preflight)
         lists the invalid values. Only endpoints with valid settings are probed.
-      - While M(itsm_nexus.runbook.unit_dropin) has HTTPS switched off, only plain HTTP is probed.
+      - While HTTPS is switched off by a drop-in of M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
     type: dict
     version_added: 0.2.0
     suboptions:
@@ -401,8 +401,8 @@ answers_since:
 serving_said_at:
   description:
     - Time of the log line in which the process reports that it serves requests on O(ports), or V(null) if there is no
-      such line. The module searches for this line only if the service is healthy, and an incident is open or systemd
-      restarted the service. In both cases, no probe observed the end of the outage.
+      such line. The module searches for this line only if the service is healthy and either an incident is open or
+      systemd restarted the service. In both cases, no probe observed the end of the outage.
   returned: success
   type: str
   sample: null

@@ -244,9 +244,9 @@ options:
   unit:
     description:
       - The service's systemd unit, for O(state=open). If systemd has scheduled a restart, the module cancels the
-        restart, or waits for it if it is due within 1.5 seconds. After a cancelled restart, a timer on the host starts
-        the unit if this run is killed. If no run has started the unit since, the call with O(state=closed) starts the
-        unit.
+        restart or, if it is due within 1.5 seconds, waits for it. If the module cancels the restart, a timer on the
+        host starts the unit in case this run is killed. If no run starts the unit before the call with O(state=closed),
+        that call starts the unit.
     type: str
     default: ""
     version_added: 0.2.0

@@ -76,9 +76,9 @@ options:
     default: 600
   build_only:
     description:
-      - Whether to only build and load a new tree if one is needed, without putting it in place. The new tree is kept
-        next to the current tree. The next call without this option puts the new tree in place, unless C(package.json)
-        or C(package-lock.json) has changed.
+      - Whether to only build and load a new tree, if one is needed, and not put it in place. The new tree is kept next
+        to the current tree. The next call without this option puts the new tree in place, unless C(package.json) or
+        C(package-lock.json) has changed.
       - Use this option to keep the service running until the build has succeeded.
     type: bool
     default: false

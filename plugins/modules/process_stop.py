@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: process_stop
-short_description: Stop processes that block the service, if they belong to the application or the policy allows it
+short_description: Stop processes that block the service if they belong to the application or the policy allows it
 version_added: 0.2.0
 description:
   - Stops processes that listen on a port of the service or lock its database. Each process is identified by its process
@@ -53,7 +53,7 @@ options:
     description: Absolute path of the database that the processes lock. If empty, the lock is not checked.
     type: path
   policy:
-    description: Processes of other applications that may be stopped.
+    description: Processes of other applications that the module may stop.
     type: list
     elements: dict
     default: []

@@ -14,9 +14,9 @@ description:
   - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the link is replaced by a
     single rename. With O(strategy=git), O(app_dir) is a git repository, and the tag before the current commit is
     checked out.
-  - Changes nothing and returns the reason in RV(refused) in three cases. The database has migrations that the other
-    release does not contain. The database or a file in O(protect) is part of a release. A person has changed files in
-    the repository.
+  - If the database has migrations that the other release does not contain, the module changes nothing and returns the
+    reason in RV(refused). The same applies if the database or a file in O(protect) is part of a release, or if a person
+    has changed files in the repository.
   - After a rollback, the module rolls back further only if O(release) names an older release.
   - The rollback is recorded in O(state_dir).
   - Before the rollback, stop the service and back up the database. After the rollback, install the modules with

@@ -89,7 +89,7 @@ EXAMPLES = r"""
   itsm_nexus.runbook.service_hold:
     state: released
     unit: itsm-system
-    reason: Restored by hand, CHG-4711
+    reason: Restored manually, CHG-4711
     statement: accepted
     look: "{{ look }}"
 """

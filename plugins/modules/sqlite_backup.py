@@ -7,7 +7,8 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_backup
-short_description: Make a verified backup of a SQLite database and its WAL, even while in use or after a crash
+short_description: Make a verified backup of a SQLite database and its WAL, while the database is in use or after a
+  crash
 version_added: 0.1.0
 description:
   - Copies the database with SQLite's backup API, as one snapshot that includes the content of the WAL. The module then

@@ -15,8 +15,8 @@ description:
     after the check.
   - A file that is missing, empty or not a database is never opened with SQLite. If an empty file has a WAL, SQLite
     would delete that WAL.
-  - After a crash, the module reads the database together with its WAL. A database in use is read like any other SQLite
-    reader would read it.
+  - After a crash, the module reads the database together with its WAL. If the database is in use, the module reads it
+    like any other SQLite reader.
   - Problems are returned in RV(problems). If one of them is an error, RV(healthy) is false. The module fails only if
     its parameters are invalid.
 options:

@@ -104,7 +104,7 @@ def read_plain(path: str, *, limit: int) -> bytes:
 def write_atomically(path: str, data: bytes, *, mode: int = 0o600) -> None:
     """Write data to a file with the given mode (permissions). Raises OSError.
 
-    The data is written and flushed to a temporary file in the same folder. This file then replaces the target.
+    The data is written and flushed to a temporary file in the same folder, which then replaces the target.
     """
     folder = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)

@@ -59,7 +59,7 @@ Runner = Callable[..., Completed]
 
 
 def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
-    """Return a function that switches the child process to a user, or None if no switch is needed.
+    """Return a function that makes the child process run as a user, or None if this is not needed.
 
     If no user is given, the child process gets the current effective rights of this process.
 

@@ -83,7 +83,7 @@ class _Rule(NamedTuple):
     words: Sequence[str]
     pattern: str
     replacement: Union[str, Callable[[Match[str]], str]]
-    # Unless this is empty, a line without any of these characters cannot match.
+    # If this is not empty, a line without any of these characters cannot match.
     signs: str = ""
 
 

@@ -59,7 +59,7 @@ def _load(certificate: bytes, key: bytes) -> str:
 def why_unlike(certificate: bytes, key: bytes, *, timeout: Optional[float] = None) -> str:
     """Return why a certificate and a private key (PEM) cannot be used together, or an empty string if they match.
 
-    The result is MISMATCH if the key belongs to another certificate, PASSPHRASE if the key is encrypted, otherwise
+    The result is MISMATCH if the key is for another certificate, PASSPHRASE if the key is encrypted, otherwise
     OpenSSL's reason. OpenSSL runs in a separate process, for at most timeout seconds (10 if timeout is None).
     """
     limit = _TIMEOUT if timeout is None else timeout

@@ -295,7 +295,7 @@ def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
     for pid in pids(proc_root=proc_root):
         folder = os.path.join(proc_root, str(pid), "fd")
         seen: Set[int] = set()
-        with contextlib.suppress(OSError):  # the process belongs to another user, or has just ended
+        with contextlib.suppress(OSError):  # another user owns the process, or the process has just ended
             for entry in os.listdir(folder):
                 with contextlib.suppress(OSError):
                     inode = links.get(os.readlink(os.path.join(folder, entry)))

@@ -76,7 +76,7 @@ def _ends(facts: Facts) -> List[Mapping[str, Any]]:
 
 
 def _belong(earlier: Mapping[str, Any], later: Mapping[str, Any], *, starts: Sequence[str], gap: float) -> bool:
-    """Return True if two exits belong to one outage, because the service ran too briefly between them to serve."""
+    """Return True if two exits are part of one outage, because the service ran too briefly in between to serve."""
     between = [at for at in starts if earlier["at"] <= at <= later["at"]]
     if between:
         return timestamps.epoch(later["at"]) - timestamps.epoch(max(between)) <= _SERVES_AFTER

@@ -240,7 +240,7 @@ def _kept(generation: str) -> Dict[str, str]:
 
 
 def _private(folder: str) -> bool:
-    """Return True if this user owns a folder and nobody else may write to it. Raises OSError."""
+    """Return True if this user owns a folder and no other user may write to it. Raises OSError."""
     try:
         found = os.lstat(folder)
     except FileNotFoundError:

@@ -123,7 +123,7 @@ def lost_message(step: incident_model.Step) -> object:
 
 
 def triaged(step: incident_model.Step) -> bool:
-    """Return True if a step is a triage that returned findings."""
+    """Return True if a step is a triage with findings."""
     return allowlist.own_module(step.action or "") == "triage_info" and "findings" in step.data
 
 

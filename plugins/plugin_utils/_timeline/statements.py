@@ -131,8 +131,9 @@ def _nothing_started(facts: Facts) -> Optional[bool]:
 def data_loss(facts: Facts) -> Statement:
     """Return the verdict on the data.
 
-    Fewer rows than at the last good count do not make a loss suspected, because rows may be deleted for ordinary
-    reasons. If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
+    If there are only fewer rows than at the last good count, no loss is suspected, because rows can be deleted for
+    ordinary reasons. If a database recovery lost rows, these rows remain part of the verdict for the rest of the
+    incident.
     """
     if facts.lost:
         return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected else Statement(KNOWN)

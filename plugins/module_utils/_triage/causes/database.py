@@ -207,7 +207,8 @@ def _migration_lock(
 ) -> Finding:
     """Return the finding for a lock that a migration left behind. words: log lines about the lock."""
     stands = held is not False
-    # If no log line reports the lock, the service may start with the lock set. The lock then blocks only migrations.
+    # If no log line reports the lock, the service may start with the lock set. In this case, the lock blocks only
+    # migrations.
     useless = RUNGS if words else MIGRATE
     return Finding(
         confidence=(0.95 if held else 0.9 if stands else 0.5) if words else 0.6,
