@@ -47,7 +47,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 MASK = redact_shapes.MASK
 
 _SECRET_NAME = lazy(values.TELLING + r"\Z")
-# A name is searched for words such as "password" only in its last characters, up to this number.
+# Only this number of characters at the end of a name is searched for words such as "password".
 _END_OF_NAME = 64
 # Endings of names that only describe a secret, such as PASSWORD_FILE. The values of such names are ordinary words and
 # paths.

@@ -27,7 +27,7 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
     "nothing_started": (YES, NO, UNKNOWN),
     "nothing_changed": (YES, NO, UNKNOWN),
 }
-# Reason for SUSPECTED: a database recovery has already lost rows, and a further loss is likely.
+# Reason for SUSPECTED: a database recovery has already lost rows, and a further loss is suspected.
 ALREADY_LOST = "already_lost"
 # Reasons for UNKNOWN in the data_loss statement.
 UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = (
@@ -131,9 +131,8 @@ def _nothing_started(facts: Facts) -> Optional[bool]:
 def data_loss(facts: Facts) -> Statement:
     """Return the verdict on the data.
 
-    If there are only fewer rows than at the last good count, no loss is suspected, because rows can be deleted for
-    ordinary reasons. If a database recovery lost rows, these rows remain part of the verdict for the rest of the
-    incident.
+    Fewer rows than at the last good count are no reason to suspect a loss, because rows can be deleted for ordinary
+    reasons. If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
     """
     if facts.lost:
         return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected else Statement(KNOWN)
