@@ -65,7 +65,7 @@ options:
       keep:
         description:
           - Number of newest files to keep. If some of the files are complete copies of a database, the module also
-            keeps that number of the newest copies, and always at least one.
+            keeps this number of the newest copies (at least one).
         type: int
         default: 0
   protect:

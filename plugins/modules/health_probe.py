@@ -248,8 +248,8 @@ severity:
     - V(none) if the service is healthy, otherwise V(warning), V(critical) or V(emergency). The severity is V(emergency)
       if the process is gone, or if the service must not be started because a check found a problem in its database
       (RV(doubt)).
-    - With O(mode=watch), V(unreachable) means that the host could not be checked, because the connection failed or the
-      host did not answer within the task's C(timeout). In this case, the state of the service is unknown.
+    - With O(mode=watch), V(unreachable) means that the connection failed or the host did not answer within the task's
+      C(timeout). In this case, the state of the service is unknown.
     - With O(mode=watch), V(warning) is also returned if the service answers again after O(warning_after) or more
       consecutive failures.
   returned: success

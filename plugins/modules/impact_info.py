@@ -35,8 +35,8 @@ options:
     version_added: 0.2.0
   access_log:
     description:
-      - A log with one line per request that contains the time and the status, such as the access log of a web server or
-        a proxy. A proxy's log also contains requests that never reached the service.
+      - A log with the time and the status of each request on one line, such as the access log of a web server or a
+        proxy. A proxy's log also contains requests that never reached the service.
       - If empty, no log is read.
     type: str
     default: ""

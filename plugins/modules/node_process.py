@@ -16,8 +16,8 @@ description:
     O(service.command) in O(service.app_dir). In addition, either O(service.pid_file) contains its process ID and start
     time, or its arguments are exactly those of O(service.command). In the second case, the process must also listen on
     one of O(ports) or run as O(service.user). A suspended process (C(SIGSTOP)) is resumed so that it can end.
-  - Processes of the service that a person started outside its unit are also stopped, before the unit is started or
-    restarted, or after the unit is stopped.
+  - Processes of the service that a person started outside the unit are also stopped. This is done before a start or
+    restart of the unit, or after a stop.
   - Other processes that listen on one of O(ports) are not stopped, but listed in RV(foreign). If there are any, the
     service is not started.
   - With O(run), every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.
@@ -51,8 +51,8 @@ options:
   db_path:
     description:
       - The SQLite database of the service, absolute or relative to O(service.app_dir).
-      - If the database is missing or empty and its C(-wal) file is not empty, the module does not start the service,
-        because the start would delete the C(-wal) file.
+      - If the database is missing or empty and its C(-wal) file is not empty, the module does not start the service. A
+        start would delete the C(-wal) file.
     type: str
     default: ""
   stop_timeout:

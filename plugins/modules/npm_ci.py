@@ -98,7 +98,7 @@ options:
     default: npm
 notes:
   - If the lock file links to folders of the application (workspaces, C(file:) folders), the modules are checked but not
-    installed, because C(npm ci) would change these folders in place.
+    installed. C(npm ci) would change these folders in place.
   - The temporary folder contains links to the other files of the application, because scripts in the application's
     C(package.json) may read these files.
 seealso:

@@ -81,8 +81,8 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 notes:
   - git runs without the hooks of the repository. If accounts other than root can change O(app_dir) or a folder on its
-    path, git runs as O(user) or, if O(user) is empty, as the owner of the first such folder. If only root can change
-    these folders, git runs as root, but only if no other account can change a file in O(app_dir).
+    path, git runs as O(user). If O(user) is empty, git runs as the owner of the first such folder. If only root can
+    change these folders, git runs as root, but only if no other account can change a file in O(app_dir).
 seealso:
   - module: itsm_nexus.runbook.npm_ci
   - module: itsm_nexus.runbook.sqlite_backup

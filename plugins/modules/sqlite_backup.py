@@ -19,8 +19,8 @@ description:
   - With O(evidence=true), the database, its WAL, its WAL index and its journal are copied byte for byte instead,
     regardless of their state. If a process has one of these files open, the module fails, because the copies would be
     inconsistent.
-  - Without O(evidence=true), if the database is damaged or cannot be opened, or if its WAL has lost frames, the module
-    fails and leaves no file at the destination.
+  - With O(evidence=false), the module fails if the database is damaged or cannot be opened, or if its WAL has lost
+    frames. In this case, no file is left at the destination.
 options:
   path:
     description: Absolute path of the database file.

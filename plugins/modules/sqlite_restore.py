@@ -22,9 +22,9 @@ description:
   - Fails if a process has the database open. Before changing anything, the module copies the files of the database to
     O(evidence_dir). Later, it moves the original files to a folder next to the new database.
   - The module completes the new database, checks it (C(integrity_check)), counts its rows and syncs it to disk before
-    renaming it into place. The new database gets the owner and the mode of the old database, and is never in the same
-    folder as the WAL of the old database. If the module is killed, O(path) is the old database, the new database, or a
-    link through which no process can open a database. The next run continues from this state.
+    renaming it into place. The new database gets the owner and the mode of the old database. It is never in the same
+    folder as the old WAL. If the module is killed, O(path) is the old database, the new database, or a link through
+    which no process can open a database. The next run continues from this state.
 options:
   path:
     description: Absolute path of the database file.

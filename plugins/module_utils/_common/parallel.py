@@ -4,8 +4,8 @@
 
 """Call functions ("questions") in parallel, each in a separate process with its own deadline.
 
-Processes are used instead of threads, because a thread that hangs in the kernel (for example on a dead mount) cannot be
-stopped, so that the module could not exit. If a child process crashes (for example while it reads a mapped file on a
+Processes are used instead of threads. A thread that hangs in the kernel, for example on a dead mount, cannot be
+stopped, and the module could not exit. If a child process crashes (for example while it reads a mapped file on a
 failing disk), only its answer is lost.
 """
 

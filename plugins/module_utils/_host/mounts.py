@@ -22,8 +22,8 @@ def mounted() -> List[Tuple[str, str, str]]:
     Raises OSError.
     """
     found = []
-    # Use split("\n") and split(" "), because the kernel escapes blanks, tabs and line feeds in this file, but not the
-    # other characters at which splitlines() and split() would split.
+    # Use split("\n") and split(" "). The kernel escapes blanks, tabs and line feeds in this file, but not the other
+    # characters at which splitlines() and split() would split.
     for line in filter(None, _read("/proc/self/mounts").split("\n")):
         device, point, kind = line.split(" ")[:3]
         found.append((_unescaped(point), device, kind))

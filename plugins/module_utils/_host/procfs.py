@@ -48,8 +48,8 @@ class ProcfsError(MessageError):
 class Process(NamedTuple):
     """One process. Together, pid and start_ticks identify it until the next boot, even if the pid is reused.
 
-    exe and cwd are None if this process's user may not see them. state is the kernel's letter (Z zombie, T stopped).
-    uid is the effective user id. started_at is a time in the format of timestamps.iso.
+    exe, cwd: None if this process's user may not see them. state: the kernel's letter (Z zombie, T stopped). uid: the
+    effective user id. started_at: a time in the format of timestamps.iso.
     """
 
     pid: int

@@ -66,8 +66,8 @@ def setting(value: Any, name: str) -> Any:
 def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
     """Return a sentence for each invalid setting. given: values by name without PREFIX.
 
-    names: the names of variables. A name that begins with PREFIX and is similar to the name of a setting is rejected,
-    because it is probably a typing error and the intended setting would have no effect. Other names are ignored.
+    names: the names of variables. A name that begins with PREFIX and is similar to the name of a setting is rejected.
+    It is probably a typing error, and the intended setting would have no effect. Other names are ignored.
     """
     known = (*SETTINGS, *_OF_THE_PLAY)
     found: List[str] = []

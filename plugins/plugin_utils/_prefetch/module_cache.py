@@ -9,7 +9,7 @@ module remains valid until the collection or ansible-core changes. Therefore, mo
 are copied into Ansible's cache. A module that is missing, damaged or writable by other users is packed again as usual.
 
 If all hosts have the same Python version and this version is installed on the controller, the cached modules are
-compiled, so that the hosts do not compile them for every task. A host with a different Python version ignores the
+compiled. The hosts then need not compile them for every task. A host with a different Python version ignores the
 compiled code and uses the source next to it.
 """
 
