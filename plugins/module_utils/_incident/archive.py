@@ -23,10 +23,10 @@ class PostmortemKeepError(Exception):
 
 
 def keep(*, folder: str, documents: Sequence[Mapping[str, str]], days: float, check_mode: bool) -> Dict[str, Any]:
-    """Write the documents (name, content in base64) whose copies in the folder are missing or differ.
+    """Write each document (name, base64 content) whose copy in the folder is missing or different.
 
-    If days is above 0, copies older than that are removed. Returns changed, and the paths written and removed. Raises
-    PostmortemKeepError.
+    If days is greater than 0, copies older than that many days are removed. Returns changed, written and removed
+    (paths). Raises PostmortemKeepError.
     """
     contents = {each["name"]: _decoded(each) for each in documents}
     try:

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hold blocks the start of a service if a start could do harm, for example if the database is in doubt.
+"""A hold prevents a service from starting if a start could do harm, for example if the database is in doubt.
 
-Under systemd, a hold is a drop-in of the unit with two conditions, because one is not enough (measured with systemd
-257). An automatic restart ignores AssertPathExists=. With ExecCondition= alone, systemctl start exits with 0 although
-the start is skipped. The name of the drop-in and the description of the unit contain the incident's id, which systemctl
-status shows. A file in the state folder gives the same information to this collection. For a plain process, this file
-is the only hold.
+Under systemd, a hold is a drop-in of the unit with two conditions. One is not enough (tested with systemd 257). An
+automatic restart ignores AssertPathExists=. With ExecCondition= alone, systemctl start exits with 0 although the start
+is skipped. The name of the drop-in and the description of the unit contain the incident's id, which systemctl status
+shows. A file in the state folder gives the same information to this collection. For a plain process, this file is the
+only hold.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages, takeover
 
 NAME = "hold.json"
-# Persistent folder for drop-ins, and the folder in memory that is used if the first one cannot be written to.
+# The persistent folder for drop-ins, and the folder in memory that is used if the persistent folder is not writable.
 FOLDER = "/etc/systemd/system"
 RUNTIME_FOLDER = "/run/systemd/system"
 _PREFIX = "zz-held-"
@@ -53,7 +53,7 @@ ExecCondition=/bin/sh -c 'echo "Not started: held by incident {incident}, releas
 
 
 class HoldError(MessageError):
-    """The hold could not be set or released; the message names the current state."""
+    """The hold could not be set or released. The message describes the current state."""
 
     templates = messages.ENGLISH
 
@@ -64,7 +64,7 @@ class Place(NamedTuple):
     manager: str
     unit: str
     state_dir: str
-    # The folder of the lease in memory. It is used if the state folder cannot be written to.
+    # The lease's folder in memory. It is used if the state folder is not writable.
     spare: str = ""
     folder: str = FOLDER
     runtime_folder: str = RUNTIME_FOLDER
@@ -94,11 +94,11 @@ def place(*, manager: str, unit: str, state_dir: str) -> Place:
 
 
 def read(where: Place) -> Optional[Dict[str, Any]]:
-    """Return the hold that is in force, or None if there is none.
+    """Return the current hold, or None if there is none.
 
     Keys: incident, reason, cause, unit, at (UTC), enforced (True if systemd itself refuses the start). Under systemd,
-    only the drop-in decides. Without its record, the drop-in is still a hold, because the record may have been lost. A
-    record without a drop-in is not a hold, because a person has removed the drop-in.
+    only the drop-in decides. A drop-in without a record is still a hold, because the record may have been lost. A
+    record without a drop-in is not a hold, because somebody has removed the drop-in.
     """
     dropins = where.dropins()
     for path in where.records():
@@ -124,7 +124,7 @@ def dropin(where: Place, *, incident: str, reason: str, folder: str = "") -> Tup
 
 
 def _plain(text: str) -> str:
-    """Return text that is safe in one line of a unit file."""
+    """Return the text as one line that is safe in a unit file."""
     return re.sub(r"[^\x20-\x7e]", "?", text).replace("%", "%%")[:_REASON]
 
 
@@ -144,7 +144,7 @@ def set_hold(
     limits: List[str] = []
     held = read(where)
     if held is None or held["at"] is None:
-        # The dead-man timer of a takeover writes only the drop-in. Add the record with the reason.
+        # The dead-man timer of a takeover writes only the drop-in, so add the record with the reason.
         named = held["incident"] if held else incident
         _write_record(where, {"incident": named, "cause": cause, "reason": reason}, limits=limits)
     if held is None and where.manager == "systemd":
@@ -201,7 +201,7 @@ def _reload(where: Place, *, run: commands.Runner) -> None:
 
 
 def _cancel(where: Place, *, run: commands.Runner) -> None:
-    """Cancel a start of the unit that is scheduled or in progress. The hold prevents any later start."""
+    """Cancel a scheduled or running start of the unit. The hold prevents later starts."""
     try:
         properties = procfs.unit_properties(where.unit, takeover.PROPERTIES, run=run)
     except procfs.ProcfsError as error:

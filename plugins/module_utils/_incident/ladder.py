@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rungs of the recovery ladder, the gentlest first. Each rung is a role with the same name.
+"""The rungs of the recovery ladder, least invasive first. Each rung is a role with the same name.
 
-Each cause names the rungs that cannot fix it, with one of the groups below. A group selects rungs by their actions, not
+For each cause, one of the groups below lists the rungs that cannot fix it. A group selects rungs by their actions, not
 by their position.
 """
 
@@ -16,8 +16,8 @@ from typing import NamedTuple, Tuple
 class Rung(NamedTuple):
     """A rung, and its actions in addition to the start of the service.
 
-    repairs_modules: builds npm modules that are missing or broken. renews_modules: also builds modules that look sound.
-    migrates: applies pending migrations.
+    repairs_modules: builds npm modules that are missing or broken. renews_modules: also rebuilds modules that look
+    sound. migrates: applies pending migrations.
     """
 
     name: str
@@ -33,7 +33,7 @@ LADDER: Tuple[Rung, ...] = (
 )
 RUNGS: Tuple[str, ...] = tuple(rung.name for rung in LADDER)
 
-# Groups of rungs by their actions. All rungs start the service in the same way. So if only a start can fix the cause,
+# Groups of rungs by their actions. All rungs start the service in the same way. So if only a start can fix the cause
 # and the first rung has failed, the higher rungs cannot help.
 ABOVE_THE_FIRST: Tuple[str, ...] = RUNGS[1:]
 ONLY_START: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.repairs_modules)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Records of verified runs on the host: when the service was healthy, and the row counts of its database."""
+"""Results of verified runs, saved on the host: when the service was healthy, and the row counts of its database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 
 def note_healthy(state_dir: str, *, at: str) -> None:
-    """Save the time when the service was healthy. A write error is ignored, because no recovery needs this file."""
+    """Save the current time as the last healthy time. Write errors are ignored, because no recovery needs this file."""
     with contextlib.suppress(OSError):
         atomic_files.private_folder(state_dir)
         path = os.path.join(state_dir, "last_healthy")
@@ -31,7 +31,7 @@ _ROWS = "last_good_rows.json"
 class Counted(NamedTuple):
     """The last row counts of a sound database by table, and when that database was created. Empty if unknown.
 
-    created_at: the time of the first migration, which identifies the database. See sqlite_schema.first_migration.
+    created_at: the time of the first migration, which identifies the database. See schema.first_migration.
     """
 
     rows: Mapping[str, int] = MappingProxyType({})
@@ -61,7 +61,7 @@ def note_rows(state_dir: str, *, path: str, counted: Counted) -> None:
 
 
 def last_good_rows(state_dir: str, *, path: str) -> Counted:
-    """Return the last saved row counts of a sound database. They are empty if none are known for this path."""
+    """Return the last saved row counts of a sound database, or empty counts if none are known for this path."""
     try:
         known = json.loads(
             atomic_files.read_plain(os.path.join(state_dir, _ROWS), limit=incident_store.LARGEST).decode("utf-8")

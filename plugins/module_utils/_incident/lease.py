@@ -2,19 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lease of the host: it allows one run at a time. A lock is not enough, because each task is a separate process.
+"""The lease of the host allows only one run at a time. A lock is not enough, because each task is a separate process.
 
-Each state folder has its own lease, which is kept in a folder in memory (below /run for root). So the lease works even
-if the state folder is full or missing, and a reboot frees it. Files:
+Each state folder has its own lease, which is stored in a folder in memory (below /run for root). So the lease works
+even if the state folder is full or missing, and a reboot releases the lease. Files:
 
-- lock: locked with flock(2) for the milliseconds of one transaction;
+- lock: locked with flock(2) during one transaction, which takes milliseconds;
 - lease.json: the current or last holder of the lease, and the end of the lease;
 - work: every module of the run holds a shared fcntl(2) lock on this file while the module works. The lock ends with the
-  process of the module, and child processes do not inherit it. So neither a killed module nor a service that it started
-  blocks other runs.
+  process of the module, and child processes do not inherit it. So neither a killed module nor a service that the module
+  started blocks other runs.
 
-Another run may take the lease when it has ended and no process holds a lock on `work`. The end is measured with the
-kernel's clock since boot, so a change of the wall clock neither ends nor extends the lease.
+Another run may take the lease when the lease has expired and no process holds a lock on `work`. The expiry is measured
+with the kernel's clock since boot, so a change of the wall clock neither ends nor extends the lease.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 # Time in seconds for which a run keeps the lease after its last call.
 SECONDS = 60.0
-# Upper limit of a lease in seconds, even if its file contains a later end.
+# Maximum length of a lease in seconds, even if its file contains a later end.
 LONGEST = 3600.0
 
 # The options of the "lease" documentation fragment.
@@ -55,7 +55,7 @@ ARGUMENTS: Dict[str, Dict[str, str]] = {
 
 # Maximum size of a lease file in bytes. A larger file is not a lease.
 _LARGEST = 1 << 16
-# Time limit in seconds for getting the lock. A call holds the lock for milliseconds, unless it hangs.
+# Time limit in seconds for acquiring the lock. A call holds the lock for milliseconds, unless the call hangs.
 _LOCK_TIMEOUT = 10.0
 # struct flock of fcntl(2): type, whence, start, length, pid.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -77,7 +77,7 @@ def _boot_id() -> str:
 
 
 class Clock(NamedTuple):
-    """The clocks: wall clock for people, clock since boot for the lease, and the id of the boot."""
+    """The clocks: wall clock for people, clock since boot for the lease, and the boot ID."""
 
     wall: Callable[[], float] = time.time
     boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -124,7 +124,7 @@ class Seat:
 
     @property
     def folder(self) -> str:
-        """The folder of the lease's files. It is the same for all paths that lead to one state folder."""
+        """The folder of the lease's files. All paths that lead to the same state folder share it."""
         path = os.path.realpath(self.state_dir)
         key = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
         return os.path.join(self.memory or memory_folder(), f"{os.path.basename(path) or 'root'}-{key}")
@@ -133,7 +133,7 @@ class Seat:
         return os.path.join(self.folder, name)
 
     def prepare(self) -> None:
-        """Create the folder. Raises OSError if it cannot be created, or if other accounts could write to it."""
+        """Create the folder. Raises OSError if the folder cannot be created or is writable for other accounts."""
         for folder in (os.path.dirname(self.folder), self.folder):
             atomic_files.private_folder(folder)
             status = os.lstat(folder)
@@ -142,7 +142,10 @@ class Seat:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Run the block under the lock of the lease. Raises OSError, or LeaseError if the lock stays taken."""
+        """Run the block while holding the lease's lock.
+
+        Raises OSError, or LeaseError if the lock is not free in time.
+        """
         path = self._path("lock")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -222,7 +225,7 @@ class Seat:
         )
 
     def release(self, *, run: str) -> None:
-        """Free the lease of a run. The file still names that run as the last holder. Raises OSError."""
+        """Release the lease of a run. The file still names that run as the last holder. Raises OSError."""
         last = self.last()
         if last is not None and last["run"] == run:
             self._write({**last, "released": True})
@@ -245,7 +248,7 @@ class Seat:
         return last
 
     def show_work(self) -> int:
-        """Lock the file `work`, and return its descriptor for hide_work(). Raises OSError."""
+        """Lock the file `work` and return its descriptor, which hide_work() closes. Raises OSError."""
         path = self._path("work")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -257,7 +260,7 @@ class Seat:
         return descriptor
 
     def hide_work(self, descriptor: int) -> None:
-        """Release the lock of show_work()."""
+        """Release the lock that show_work() took."""
         _at_work.pop(self._path("work"), None)
         os.close(descriptor)
 
@@ -268,7 +271,7 @@ def _named(lease: Dict[str, Any], *, pid: Optional[int]) -> Dict[str, Any]:
 
 
 def refusal(held: Dict[str, Any], *, state_dir: str) -> Message:
-    """Return the message for a run that is blocked by the lease of another run."""
+    """Return the message for a run that is blocked by another run's lease."""
     pid = held["pid"]
     working = message("reason.lease.idle") if pid is None else message("reason.lease.working", pid=str(pid))
     lease = {"step": repr(held["step"]), **{name: str(held[name]) for name in ("run", "since", "until")}}
@@ -286,7 +289,7 @@ def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int
             if last is None or not last["released"]:
                 seat.take(run=run)
     except OSError as error:
-        # Continue without the lease, because a host on which this file cannot be written needs a recovery.
+        # Continue without the lease: a host on which this file cannot be written still needs a recovery.
         warn(f"Cannot write the lease of run {run} to {seat.folder}: {error.strerror}; another run may start meanwhile")
     for warning in seat.warnings:
         warn(warning)
@@ -294,7 +297,7 @@ def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int
 
 
 def _end(seat: Seat, *, run: str) -> None:
-    """Renew the lease for the time until the run's next call. If the renewal fails, the next call reports it."""
+    """Renew the lease until the run's next call. If the renewal fails, the next call reports the failure."""
     with contextlib.suppress(OSError, LeaseError), seat.locked():
         last = seat.require(run=run)
         if last is not None and not last["released"]:
@@ -303,10 +306,10 @@ def _end(seat: Seat, *, run: str) -> None:
 
 @contextlib.contextmanager
 def _outliving_the_connection() -> Iterator[None]:
-    """Complete the work even if the connection is lost and its terminal sends SIGHUP.
+    """Complete the work in the block even if the connection is lost and its terminal sends SIGHUP.
 
-    Otherwise, the signal would end the module in the middle of its changes, while its child processes continue. The
-    signal gets a handler. If it were ignored instead, a service that the module starts would always ignore it too.
+    Otherwise, the signal would end the module in the middle of its changes, while its child processes continue. SIGHUP
+    is handled, not ignored: a service that the module starts would inherit an ignored signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -328,7 +331,7 @@ def held(
     memory: Optional[str] = None,
     clock: Optional[Clock] = None,
 ) -> Iterator[None]:
-    """Run the block under the lease of a run. No other run can take the lease meanwhile. It is renewed afterwards.
+    """Run the block under a run's lease, and renew the lease afterwards. Meanwhile, no other run can take the lease.
 
     If run is empty, the block runs without a lease. If another run has taken the lease, fail is called with msg and
     messages before any change; it must not return. If fail is None, LeaseError is raised. Other problems are reported

@@ -4,8 +4,8 @@
 
 """During a maintenance window, an outage is only reported, and no action is taken.
 
-Every window has an end. A window is defined in a variable, or in maintenance.json in the state folder (until, reason).
-A person may also edit this file.
+Every window has an end. A window is defined by variables, or by maintenance.json in the state folder (until, reason),
+which can also be edited manually.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _path(state_dir: str) -> str:
 
 
 def _instant(text: str) -> float:
-    """Convert text with a time and a time zone to seconds since the epoch. Raises ValueError."""
+    """Convert a time with a time zone to seconds since the epoch. Raises ValueError."""
     moment = datetime.datetime.fromisoformat(re.sub(r"Z\Z", "+00:00", text.strip()))
     if moment.tzinfo is None:
         raise ValueError("it has no time zone")
@@ -47,7 +47,7 @@ def _instant(text: str) -> float:
 
 
 def _end(text: str, *, now: float) -> float:
-    """Convert an instant or a time from now, such as +2h, to seconds since the epoch. Raises MaintenanceError."""
+    """Convert a time or an offset from now, such as +2h, to seconds since the epoch. Raises MaintenanceError."""
     if not text:
         raise MaintenanceError(message("reason.maintenance.no_end", allowed=_ALLOWED))
     match = _RELATIVE.match(text.strip())
@@ -62,7 +62,7 @@ def _end(text: str, *, now: float) -> float:
 
 
 def _of_variable(until: str, reason: str, *, now: float) -> Optional[Dict[str, str]]:
-    """Return the window that the variables define, or None if it has ended or is not set. Raises MaintenanceError."""
+    """Return the window that the variables define, or None if it is over or not set. Raises MaintenanceError."""
     if not until:
         if reason:
             raise MaintenanceError(message("reason.maintenance.only_reason", reason=repr(reason)))
@@ -83,7 +83,7 @@ def _contents(path: str) -> bytes:
 def _of_file(
     state_dir: str, *, now: float, read: Callable[[str], bytes] = _contents
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the window in the state folder, even if it has ended, and the problems with its file."""
+    """Return the window in the state folder, even if it is over, and the problems with its file."""
     path = _path(state_dir)
     try:
         noted = json.loads(read(path).decode("utf-8"))
@@ -106,7 +106,7 @@ def current(
     reason: str = "",
     read: Callable[[str], bytes] = _contents,
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the current maintenance window and warnings. If file and variable both define one, the later end counts.
+    """Return the current maintenance window and warnings. Of two windows (file and variables), the later end counts.
 
     read: returns the content of a file, which may be on another host, or raises OSError. Raises MaintenanceError if the
     variables are invalid.

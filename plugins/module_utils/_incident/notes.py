@@ -23,7 +23,7 @@ def note_start(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record that the run started or restarted the service. Return the error message if that failed."""
+    """Record that the run started or restarted the service. Return the error message if this could not be recorded."""
     clock = clock or host_lease.Clock()
     store, seat = incident_store.pair(state_dir, clock=clock, memory=memory, writing=True)
     try:
@@ -50,7 +50,7 @@ def note_attempts(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record the finished and current attempts of the run. Return the error message if they could not be recorded."""
+    """Record the run's finished and current attempts. Return the error message if they could not be recorded."""
     update = record_update.Update(attempts=attempts, signs=signs)
     try:
         incident_record.call(state_dir=state_dir, state="attempt", run=run, update=update, clock=clock, memory=memory)
@@ -67,7 +67,7 @@ def note_answer(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record when the service first answered after the run started it. at: None if the service failed again.
+    """Record when the service first answered after the run started it. at is None if the service failed again.
 
     Returns the error message if the time could not be recorded.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find out from an incident's record when the outage began, when it ended, and who ended it.
+"""Determine from an incident's record when the outage began, when it ended, and who ended it.
 
 All functions are pure. Times are UTC (ISO 8601, milliseconds), so they can be compared as text.
 _incident/record.py describes the record.
@@ -16,22 +16,22 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_manually"
 
-# The source of signs that come from a health probe of this collection.
+# The source of signs that a health probe of this collection reported.
 PROBE = "health probe"
-# Sources for the end of an outage that no probe saw.
+# Sources for the end of an outage if no probe saw that end.
 PROCESS_LOG = "the log of the process that serves"
 PROCESS_START = "start of the process that serves"
 LATER_LOOK = "first health probe after the run had ended"
 ESTIMATES = (PROCESS_LOG, PROCESS_START, LATER_LOOK)
 _OWN = (PROBE, "connection")
 
-# Maximum time in seconds by which a process may begin before or after the recorded start that it belongs to. Before:
-# the kernel counts in ticks. After: systemd first stops the old process and runs ExecStartPre=.
+# Maximum time in seconds by which a process may begin before or after its recorded start. It may begin earlier, because
+# the kernel counts in ticks. It may begin later, because systemd first stops the old process and runs ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
 # Time in seconds from a takeover to the first check of its timer: the length of a lease (60 s), minus 2 s for
 # differences between clocks.
 _TIMER = 58.0
-# Time in seconds after which a process that does not answer is no longer starting.
+# Time in seconds after which a process that does not answer no longer counts as starting.
 _STARTING = 30.0
 
 
@@ -51,9 +51,10 @@ class Ending(NamedTuple):
 def start(record: Mapping[str, Any]) -> Dict[str, str]:
     """Return the earliest and the latest time at which the outage may have begun, each with its source.
 
-    The earliest is the last good sign, the latest is the first bad sign after it. Good signs after the first failure do
-    not count: the service may have answered again before the incident was opened, but the outage had begun. Signs after
-    the opening do not count. If one time is needed, use the latest, because the service had certainly failed by then.
+    The earliest time is the last good sign. The latest time is the first bad sign after that good sign. Good signs
+    after the first failure do not count: the service may have answered again before the incident was opened, but the
+    outage had begun. Signs after the incident was opened do not count. If only one time is needed, use the latest,
+    because the service had certainly failed by then.
     """
     opened = str(record["opened_at"])
     signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= opened]
@@ -72,16 +73,16 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return a bad sign for the exit recorded at a takeover, because systemd no longer knows that exit."""
+    """Return the exit recorded at a takeover as a bad sign, because systemd no longer knows that exit."""
     ended = (record.get("last_exit") or {}).get("at")
     return [{"at": str(ended), "kind": "bad", "source": "unit: main process ended"}] if ended else []
 
 
 def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
-    """Return a time when the service was down: the time of the first failed probe of this collection.
+    """Return a time when the service was down: the time of this collection's first failed probe.
 
     If no probe failed, return the last bad sign before the last successful probe. If there is no such sign, return the
-    time of that probe, or the opening if no probe ran.
+    time of that probe. If no probe ran, return the time when the incident was opened.
     """
     bad = [str(item["at"]) for item in signs if item["kind"] == "bad"]
     own_bad = [str(item["at"]) for item in signs if item["kind"] == "bad" and item["source"] in _OWN]
@@ -95,9 +96,9 @@ def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
 def first_answer(
     *, first_failure_at: Optional[str], first_healthy_at: str, process_started_at: Optional[str], said_at: Optional[str]
 ) -> Dict[str, str]:
-    """Return the time at which a service answered again after a restart by systemd, and the source of that time.
+    """Return when a service answered again after a restart by systemd, and the source of that time.
 
-    If no probe failed, the service answered before the first probe. The time is then an estimate.
+    If no probe failed, the service answered before the first probe, so the time is an estimate.
     """
     if not first_failure_at and process_started_at and process_started_at <= first_healthy_at:
         if said_at and process_started_at <= said_at <= first_healthy_at:
@@ -114,10 +115,10 @@ def ending(
     restarts: Optional[int] = None,
     said_at: Optional[str] = None,
 ) -> Ending:
-    """Return how the outage ended. seen_at: when the service was found healthy. No run is working on the incident.
+    """Return how the outage ended, for an incident without an active run. seen_at: when the service was found healthy.
 
-    serving_since: start of the process that serves now, or None if unknown. restarts: number of automatic restarts
-    by systemd since a person last started the unit (NRestarts), or None if unknown. said_at: when that process logged
+    serving_since: start of the process that serves now, or None if unknown. restarts: number of automatic restarts by
+    systemd since the unit was last started manually (NRestarts), or None if unknown. said_at: when that process logged
     that it serves, or None if unknown.
 
     The end is the earliest healthy answer recorded after the last known failure. If there is none, the end is an
@@ -148,7 +149,7 @@ def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Opti
 
 
 def _last_failure(record: Mapping[str, Any]) -> str:
-    """Return the last recorded time at which the service did not answer."""
+    """Return the time of the last recorded failure to answer."""
     signs = record["signs"]
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
@@ -178,12 +179,13 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
 
 
 def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) -> bool:
-    """Return True if the dead-man timer of a takeover can have started the process.
+    """Return True if the dead-man timer of a takeover may have started the process.
 
-    The timer waits for the end of the run's lease. The run ends the takeover when it starts the service or ends.
+    The timer waits until the run's lease ends. A run ends the takeover when it starts the service or when it ends.
     """
     taken = str((record.get("takeover") or {}).get("at") or "")
-    # The timer first checks when the lease can have ended, so it did not start a process that began earlier.
+    # The timer's first check is at the earliest end of the lease, so the timer did not start a process that began
+    # earlier.
     first_look = timestamps.iso(timestamps.epoch(taken) + _TIMER) if taken else ""
     if not taken or serving_since < first_look or any(item["at"] >= taken for item in record["starts"]):
         return False

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The incident's record on the host.
+"""The record of an incident on the host.
 
-Files below the state folder: incident.json (the open incident), incidents/<id>.json (closed incidents), and the empty
-file last_healthy. Its modification time is the time when the service was last found healthy. A write replaces the
-complete file, so a power cut leaves either the old or the new record. An unreadable record is renamed and does not
-block the run. While the state folder cannot be written to (for example on a full disk), records are in the folder of
-the lease.
+Files below the state folder: incident.json (the open incident), incidents/<id>.json (closed incidents), and
+last_healthy, an empty file whose modification time is the time when the service was last found healthy. A write
+replaces the complete file, so a power cut leaves either the old or the new record. An unreadable record is renamed and
+does not block the run. While the state folder is not writable (for example on a full disk), records are stored in the
+folder of the lease.
 
 Only the run that has the lease of the host may write. A call of the incident module that opens or updates an incident
 takes or renews the lease. A call that closes the incident releases the lease.
@@ -49,19 +49,19 @@ def _new_record(*, clock: host_lease.Clock) -> Dict[str, Any]:
 
 
 def under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
-    """Return the attempt that the run has begun and not finished, or None if there is none."""
+    """Return the attempt that the run has begun but not finished, or None if there is none."""
     begun = [item for item in record["attempts"] if item.get("run") == run and item.get("held") is None]
     return begun[-1] if begun else None
 
 
 def _step(record: Mapping[str, Any], call: Call) -> str:
-    """Return the run's current step: the given one, the attempt in progress, or the kind of call."""
+    """Return the run's current step: the step of the call, else the attempt in progress, else the state of the call."""
     begun = under_way(record, run=call.run)
     return call.step or (begun["rung"] if begun else call.state)
 
 
 def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return a record without its revision. A call changed the record if the other fields differ."""
+    """Return a record without its revision, so that two records can be compared for changes."""
     return {name: value for name, value in (record or {}).items() if name != "revision"}
 
 
@@ -93,7 +93,7 @@ _Outcome = Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]
 
 
 def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
-    """Carry out one call and return (result, before, after). If it writes, the caller holds the lock of the lease."""
+    """Carry out one call and return (result, before, after). For a call that writes, the lease's lock must be held."""
     clock, run, writing = store.clock, call.run, store.writing
     if writing:
         store.tidy()
@@ -116,7 +116,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
         record = _succeed(store, record, run=run) if record is not None else None
         before = copy.deepcopy(_public(record))
         if record is None and call.waited:
-            # The run that had the lease may have ended the outage after the caller saw it. So open no incident.
+            # The run that had the lease may have ended the outage since the caller saw it, so do not open an incident.
             call.run = ""
             return record_result.result(record, call, store=store, seat=seat), before, before
         continued = record is not None and run not in record["runs"]
@@ -147,7 +147,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
 
 
 def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
-    """Move the record to the closed incidents. Keep it open if the outcome is in UNFINISHED or the data in doubt."""
+    """Close the incident and move its record, unless the outcome is in UNFINISHED or the data are in doubt."""
     if incident_store.unsettled(record) and record["outcome"] not in incident_store.UNFINISHED:
         record["outcome"] = "data_in_doubt"
     over = record["outcome"] not in incident_store.UNFINISHED
@@ -156,8 +156,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # Because of this bad sign, a later run knows that a process that is already running now did not end the
-            # outage.
+            # This bad sign shows a later run that a process that is already running now did not end the outage.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )
@@ -171,10 +170,10 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
 def _absent(
     record: Optional[Dict[str, Any]], call: Call, *, store: incident_store.Store, seat: host_lease.Seat
 ) -> _Outcome:
-    """Return the result of a call by a run that has no open incident.
+    """Return the result of a call if the calling run has no open incident.
 
-    If the run's incident is closed, closing it again succeeds, and notifications can still be recorded. Any other call
-    that writes is an error.
+    If the run's incident is closed, the run can close it again and record notifications. Any other writing call is an
+    error.
     """
     if not store.writing:
         return record_result.result(record, call, store=store, seat=seat), {}, {}
@@ -193,15 +192,16 @@ def _absent(
 
 
 def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
-    """Record how the open incident of a healthy service ended, unless a run is working on it.
+    """Record how the open incident of a healthy service ended, unless a run is working on the incident.
 
-    State closed closes the incident. State resolved keeps it open under the lease of a new run, which closes it later.
+    With state closed, the incident is closed. With state resolved, it stays open under the lease of a new run, which
+    closes it later.
     """
     if store.writing:
         store.tidy()
     record = store.open_incident()
     before = copy.deepcopy(_public(record))
-    # If the data of the incident are in doubt, the caller has to check the database first.
+    # If the data are in doubt, the caller must check the database first.
     if record is None or seat.holder() is not None or incident_store.unsettled(record):
         return record_result.result(record, call, store=store, seat=seat), before, before
     run = call.run = _new_run(store.clock) if store.writing else ""
@@ -221,7 +221,7 @@ def _new_run(clock: host_lease.Clock) -> str:
 
 
 def _check_numbers(*, lease: float, wait: float, window: float, restart_limit: int) -> None:
-    """Raise IncidentError if a number is outside its range."""
+    """Raise IncidentError if a number is out of range."""
     for name, value, fits in (
         ("lease", lease, 0 < lease <= host_lease.LONGEST),
         ("wait", wait, wait >= 0),
@@ -252,16 +252,16 @@ def call(
 ) -> Dict[str, Any]:
     """Open, continue, close or look up the incident of this host; return the result of the incident module.
 
-    wait: maximum seconds to wait for another run's lease, for state=open and for the lookup state=present. memory: the
-    folder of the leases, by default the folder of this account. In check mode, nothing is written or locked. Raises
-    IncidentError.
+    wait: maximum time in seconds to wait for another run's lease, for state=open and for the lookup state=present.
+    memory: the folder of the leases, by default this account's folder. In check mode, nothing is written or locked.
+    Raises IncidentError.
     """
     clock, update = clock or host_lease.Clock(), update or Update()
     host: Dict[str, Any] = {"clock": clock, "memory": memory}
     if state in ("attempt", "renewed") and not run and not check_mode:
         raise incident_store.IncidentError(message("reason.record.no_run", state=repr(state)))
     if state == "renewed":
-        state = "present"  # a lookup by a run renews the run's lease
+        state = "present"  # if a run looks up the incident, its lease is renewed
     _check_numbers(lease=lease, wait=wait, window=window, restart_limit=restart_limit)
     record_update.checked(update)
     said: Dict[str, Any] = {"until": maintenance_until, "reason": maintenance_reason}
@@ -291,7 +291,7 @@ def call(
 
 
 def _compared(done: _Outcome, *, check_mode: bool) -> Dict[str, Any]:
-    """Return the result of a call, with the difference that it made to the record."""
+    """Return the result of a call, with the changes to the record as a diff."""
     result, before, after = done
     if check_mode and not before:
         result["id"] = result["run"] = None  # the new incident and the new run have no id yet
@@ -303,7 +303,7 @@ def _compared(done: _Outcome, *, check_mode: bool) -> Dict[str, Any]:
 def look(*, run: str = "", wait: float = 0.0, **asked: Any) -> Dict[str, Any]:
     """Return the result of the incident_info module: the open incident of this host. Nothing is written.
 
-    asked are the other arguments of call(). Raises IncidentError.
+    asked: the other arguments of call(). Raises IncidentError.
     """
     # A run does not wait for its own lease.
     found = call(state="present", wait=0.0 if run else wait, **asked)
@@ -321,10 +321,10 @@ def _try_once(
     maintenance: Optional[Callable[..., Any]],
     until: float,
 ) -> Optional[_Outcome]:
-    """Carry out a call under the lock of the lease. Return None if the caller has to wait for another run's lease.
+    """Carry out a call while holding the lease's lock. Return None if the caller must wait for another run's lease.
 
-    maintenance: returns the current maintenance window. It is called at each try, because a window may begin while the
-    call waits. Raises HeldError when the time to wait is over.
+    maintenance: returns the current maintenance window. It is called at each attempt, because a window may begin while
+    the call waits. Raises HeldError when the waiting time is over.
     """
     warnings: List[str] = []
     if maintenance is not None:
@@ -339,7 +339,7 @@ def _try_once(
             return act(plan, store=store, seat=seat)
     except incident_store.HeldError as held:
         if plan.state != "open":
-            held.taken_by = held.locked_by  # this run had the lease before, so the other run took it
+            held.taken_by = held.locked_by  # this run had the lease, so the other run has taken it over
             raise
         if clock.boot() >= until:
             raise
@@ -351,7 +351,7 @@ def _try_once(
 
 
 def _wait_for_others(seat: host_lease.Seat, *, run: str, seconds: float) -> float:
-    """Wait until no other run has the lease, up to a time limit; return the seconds waited."""
+    """Wait until no other run has the lease or the time limit is reached. Return the number of seconds waited."""
     begun = now = seat.clock.boot()
     while now < begun + seconds and (seat.holder() or {"run": run})["run"] != run:
         seat.clock.sleep(_POLL)

@@ -27,7 +27,7 @@ def _between(earlier: str, later: str) -> float:
 def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -> float:
     """Return the duration of the outage in seconds until now.
 
-    If the wall clock was set back, the duration is at least the time that passed on the clock since boot.
+    The duration is at least the time that passed on the clock since boot, in case the wall clock was set back.
     """
     opened = str(record["opened_at"])
     by_wall = _between(start, timestamps.iso(clock.wall()))
@@ -38,10 +38,12 @@ def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -
 
 
 def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: float, limit: int) -> Dict[str, Any]:
-    """Return data about recent starts. looping: too many starts in the window, or a failure during a stability check.
+    """Return data about recent starts.
 
-    If the clock was set back, a recorded time may be in the future. It counts only if it is within the window, because
-    a time from a wrong clock would otherwise count for years.
+    looping: True after too many starts in the window, or after a failure during a stability check.
+
+    If the clock was set back, a recorded time may be in the future. Such a time counts only if it is at most one window
+    ahead. Otherwise, a time from a wrong clock could count for years.
     """
 
     def recent(at: str) -> bool:
@@ -62,7 +64,7 @@ def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: flo
 def _result_of(attempt: Mapping[str, Any]) -> str:
     if attempt.get("halted"):
         return "halted"
-    # The connection to the host was lost before the service was checked.
+    # In this case, the connection to the host was lost before the service was checked.
     if attempt.get("held") is None and attempt.get("reason"):
         return "unknown"
     return {None: "under way", True: "succeeded"}.get(attempt.get("held"), "failed")
@@ -80,7 +82,7 @@ class Call:
     window: float
     restart_limit: int
     maintenance: Optional[Dict[str, str]]
-    # Time that the call has waited for another run, in seconds.
+    # Time in seconds that the call has waited for another run.
     waited: float = 0.0
 
 

@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 
 class Update(NamedTuple):
-    """New values for a record. None and empty lists keep the recorded value."""
+    """New values for a record. None or an empty list keeps the recorded value."""
 
     severity: Optional[str] = None
     detected_at: Optional[str] = None
@@ -36,7 +36,7 @@ class Update(NamedTuple):
 
 
 def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
-    """Apply an update to the record. A duplicate sign or notification is stored once."""
+    """Apply an update to the record. Duplicate signs and notifications are stored only once."""
     for name in ("severity", "cause", "mitigated_at", "outcome"):
         value = getattr(update, name)
         if value:
@@ -66,7 +66,7 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
 
 
 def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> Update:
-    """Return the update with the end of the outage added, for a service that is healthy. Known values are kept."""
+    """Return the update for a healthy service, with the end of the outage added. Known values are kept."""
     ended = outage_window.ending(
         record,
         seen_at=update.mitigated_at or seen_at,
@@ -84,7 +84,7 @@ def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> 
 
 
 def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
-    """Convert the values of an attempt to their types. ansible-core before 2.19 passes results of templates as text."""
+    """Convert the values of an attempt to their types: ansible-core before 2.19 passes template results as text."""
 
     def truth(value: Any) -> Optional[bool]:
         return (
@@ -110,7 +110,7 @@ def _attempt(record: Mapping[str, Any], rung: str, started_at: str) -> Optional[
 
 
 def checked(update: Update) -> None:
-    """Reject values that would make the record unreadable. Raises IncidentError."""
+    """Reject an update with values that would make the record unreadable. Raises IncidentError."""
 
     def instant(name: str, text: Any) -> None:
         try:
@@ -136,7 +136,7 @@ def checked(update: Update) -> None:
 
 
 def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:
-    """Return the cause that the exit before a takeover shows, or None. It is used if no run found a cause."""
+    """Return the cause that the exit before a takeover indicates, or None. It is used if no run found a cause."""
     exited = record["last_exit"] or {}
     if exited.get("result") == "oom-kill":
         return "oom_kill"

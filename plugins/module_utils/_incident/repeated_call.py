@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Let a module act only once if the connection is lost and the controller repeats the call.
+"""Make a module act only once, even if the connection is lost and the controller repeats the call.
 
-If the connection is lost, the module on the host continues to its end. Its answer is lost, so the controller repeats
-the call with the same name. The repeated call waits for the first call and returns the answer of that call. It does the
-work itself only if the first call never arrived, or was killed before it answered.
+If the connection is lost, the module on the host runs to completion, but its answer is lost. So the controller repeats
+the call with the same name. The repeated call waits for the first call and returns the first call's answer. The
+repeated call does the work itself only if the first call never arrived, or was killed before it answered.
 
-The answers are files below the folder of the lease, in memory, owned by this account. The first line is the start of
-the call in seconds since boot. The rest is the printed answer, unchanged. While a call works, it has a fcntl(2) lock on
-its file. The lock ends with its process and is not inherited.
+The answers are files in memory, below the folder of the lease, and are owned by this account. The first line of a file
+is the start of the call in seconds since boot. The rest is the printed answer, unchanged. While a call works, its
+process holds an fcntl(2) lock on the file. The lock ends with the process and is not inherited.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-# The option of the "lease" documentation fragment that names the call. The other options are in lease.py.
+# The option of the "lease" documentation fragment that names the call. lease.py lists the other options.
 ARGUMENTS: Dict[str, Dict[str, str]] = {"call": {"type": "str", "default": ""}}
 
 _FOLDER = "calls"
-# The id of the run and its host, a dot, and the random id of the call.
+# The name of a call: the ID of the run and its host, a dot, and a random ID.
 _NAME = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
 # Maximum size of a saved answer in bytes. If the answer is larger, the repeated call does the work again.
 _LARGEST = 1 << 20
 # Age in seconds after which an answer is removed.
 _KEPT = 3600.0
-# Time limit for waiting for the first call, in seconds.
+# Maximum time in seconds to wait for the first call.
 _PATIENCE = 3600.0
 _POLL = 0.02
 
@@ -50,7 +50,7 @@ _open: List[int] = []
 
 
 class _CallError(MessageError):
-    """The name of the call is invalid, or another process has worked on it for longer than the wait limit."""
+    """The name of the call is invalid, or another process has not finished the call within the time limit."""
 
     templates = messages.ENGLISH
 
@@ -63,7 +63,7 @@ def once(
     memory: Optional[str] = None,
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
 ) -> Optional[float]:
-    """Return to the caller if this call has to do the work. Otherwise, print the saved answer of the call and exit.
+    """Return to the caller if this call must do the work. Otherwise, print the saved answer of the first call and exit.
 
     The key "call" is removed from params. If an earlier call with this name was killed before it answered, the start of
     that call is returned (seconds since boot), otherwise None. If the name is invalid, or an earlier call does not end
@@ -87,20 +87,20 @@ def once(
         begun, answer = _read(descriptor)
         if answer is None:
             os.ftruncate(descriptor, 0)
-            # Rounded down to a tick (10 ms), because the kernel counts the start of a process in ticks.
+            # Round down to a tick (10 ms), because the kernel measures the start of a process in ticks.
             began = math.floor(clock() * 100) / 100 if begun is None else begun
             os.pwrite(descriptor, b"%.2f\n" % began, 0)
     except _CallError as error:
         fail(**failure(error))
         return None
-    # Continue without the file, because a host on which this file cannot be written needs a recovery.
+    # Continue without the file: a host on which this file cannot be written still needs a recovery.
     except OSError:
         return None
     if answer is not None:
         sys.stdout.write(answer)
         sys.stdout.flush()
         sys.exit(1 if json.loads(answer).get("failed") else 0)
-    # If the connection has a terminal and is lost, this process gets SIGHUP. The work must still continue to its end.
+    # If the connection has a terminal and is lost, this process gets SIGHUP. The work must continue.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, lambda number, frame: None)
     sys.stdout = cast(TextIO, _Kept(sys.stdout, descriptor))
@@ -108,12 +108,12 @@ def once(
 
 
 def _acts(params: Mapping[str, Any]) -> bool:
-    """Return True if a call may change anything. Only a health probe in mode watch, without open and run, does not."""
+    """Return True if a call may change anything. Only a health probe in mode watch without open and run does not."""
     return bool(params.get("mode") != "watch" or params.get("open") or params.get("run"))
 
 
 def _locked(path: str, *, clock: Callable[[], float]) -> int:
-    """Open and lock the file of a call; wait while another process has it locked. Raises OSError and _CallError."""
+    """Open and lock the file of a call. Wait while another process holds the lock. Raises OSError and _CallError."""
     give_up = clock() + _PATIENCE
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -156,8 +156,8 @@ def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
 def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
     """Remove the answers of all earlier calls of this run, and old answers of other runs.
 
-    Waits for an earlier call of this run that is still working, because two steps at the same time would disturb each
-    other. Raises OSError and _CallError.
+    If an earlier call of this run is still working, waits for this call, because two simultaneous steps would
+    interfere. Raises OSError and _CallError.
     """
     ours = name.partition(".")[0]
     for other in os.listdir(folder):
@@ -173,7 +173,7 @@ def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
 
 
 class _Kept:
-    """The standard output of a module. It saves the answer in the call's file before it sends it to the controller."""
+    """The standard output of a module. The answer is saved in the call's file before it is sent to the controller."""
 
     def __init__(self, stream: TextIO, descriptor: int) -> None:
         self._stream = stream

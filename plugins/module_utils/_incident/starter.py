@@ -4,7 +4,8 @@
 
 """Control who starts the service during an incident: prevent restarts by systemd, hold the service, and record both.
 
-_incident/takeover.py implements the takeover, _incident/hold.py the hold. This file decides when to use them.
+_incident/takeover.py implements the takeover, and _incident/hold.py implements the hold. This file decides when to use
+them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-# Age in seconds below which a process may be killed, because it has hardly done anything yet.
+# Maximum age in seconds of a process that may be killed, because it can hardly have done anything yet.
 _YOUNG = 20.0
 # Possible data losses of a database recovery, the most severe last. After several recoveries, the most severe loss
 # counts.
@@ -38,18 +39,19 @@ def take_over(
     user: str = "",
     command: commands.Runner = commands.run,
 ) -> Optional[Dict[str, Any]]:
-    """Take a unit over from systemd if systemd is about to start it. Return the recorded takeover, otherwise None.
+    """Take a unit over from systemd if systemd is about to start it. Return the recorded takeover, or None.
 
-    reason: why the service must not start, or empty. If it is set, a start that is already in progress is stopped too.
-    database_path: the file that the dead-man timer checks as user before it starts the unit. If the takeover fails,
-    systemd keeps control of the unit, and warn is called.
+    reason: why the service must not start, or empty. With a reason, a start that is already in progress is stopped too.
+    database_path: the database that the dead-man timer checks, as the account user, before it starts the unit. If the
+    takeover fails, systemd keeps control of the unit, and warn is called.
     """
     seat = host_lease.Seat(state_dir=state_dir)
     try:
         properties = procfs.unit_properties(unit, takeover.PROPERTIES, run=command)
         phase = takeover.phase(properties)
         due = (takeover.PENDING, takeover.STARTING) if reason else (takeover.PENDING,)
-        # Kill a process that has just started. It must not open the database, and a normal exit could change the file.
+        # Kill a process that has just started: it must not open the database, and a regular exit could change the
+        # database.
         kill = bool(reason) and phase == takeover.UP and _may_be_ended(properties, database_path=database_path)
         taken = None
         if kill or phase in due:
@@ -76,7 +78,7 @@ def _guard(*, unit: str, state_dir: str, database_path: str, user: str) -> takeo
     try:
         rights = safe_open.rights_on(database_path, user=safe_open.account_rights(user)) if database_path else None
     except OSError:
-        database_path = ""  # not checked, because it is unknown which account may read it
+        database_path = ""  # the database is not checked, because no account to read it is known
     place = unit_hold.place(manager="systemd", unit=unit, state_dir=state_dir)
     incident = str((incident_store.current(state_dir) or {}).get("id") or "")
     reason = "The run has died, and the database is damaged, missing or unreadable"
@@ -99,7 +101,7 @@ def hold(
     damaged: bool = False,
     warn: Callable[[str], Any],
 ) -> Optional[Dict[str, Any]]:
-    """Hold the service and return the hold. If data is true, also record that the service's data are in doubt.
+    """Hold the service and return the hold. If data is True, also record that the service's data are in doubt.
 
     damaged: see put_in_doubt.
     """
@@ -121,7 +123,7 @@ def held(*, manager: str, unit: str, state_dir: str) -> Optional[Dict[str, Any]]
 
 
 def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.run) -> bool:
-    """Start a unit that was taken over and is not started yet, unless it is held; return True if it was started."""
+    """Start a unit that was taken over but not started, unless it is held. Return True if the unit was started."""
     if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
         takeover.disarm(unit, run=command)
         return False
@@ -131,7 +133,7 @@ def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.
 def follow(
     result: Mapping[str, Any], *, state: str, unit: str, state_dir: str, warn: Callable[[str], Any]
 ) -> Dict[str, Any]:
-    """Take the unit over if an incident was opened. If one was closed, hand it back unless it was started.
+    """Take the unit over after an incident was opened. Hand the unit back after an incident was closed.
 
     result: the result of the incident module for state. Returns the keys of result to change.
     """
@@ -144,7 +146,7 @@ def follow(
 
 
 def refusal(*, manager: str, unit: str, state_dir: str) -> Optional[Message]:
-    """Return why the service may not be started, or None if it may."""
+    """Return why the service must not be started, or None if it may be started."""
     found = held(manager=manager, unit=unit, state_dir=state_dir)
     return unit_hold.refusal(found) if found is not None else None
 
@@ -172,7 +174,7 @@ def arm(
 
 
 def started(*, unit: str, state_dir: str, run: str, command: commands.Runner = commands.run) -> Optional[str]:
-    """End the takeover after the run has started the unit. Return the error message if this could not be recorded."""
+    """Record that the run has started the unit, and end the takeover. Return the error message if recording failed."""
     if not takeover.is_armed(unit):
         return None
     takeover.disarm(unit, run=command)
@@ -189,10 +191,10 @@ def put_in_doubt(
     damaged: bool = False,
     warn: Callable[[str], Any],
 ) -> None:
-    """Record in the open incident that its data are in doubt. Earlier good row counts remain in the record.
+    """Record in the open incident that the service's data are in doubt. Earlier good row counts remain in the record.
 
     created_at: when the database with the good row counts was created. See last_good.Counted. damaged: True if the rows
-    could not be counted completely. If the database is sound later, somebody has replaced it.
+    could not be counted completely. If such a database is sound later, somebody has replaced it.
     """
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
@@ -210,7 +212,7 @@ def put_in_doubt(
 def _kept(data: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the facts about the data that stay in the record until the incident ends.
 
-    unseen: True if a triage did not find the database, or found damage, so that its rows were not counted. loss: the
+    unseen: True if the rows were not counted, because a triage did not find the database or found damage. loss: the
     data loss of a database recovery.
     """
     return {name: data[name] for name in ("unseen", "loss") if data.get(name)}
@@ -226,7 +228,7 @@ def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None
 def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]) -> Callable[[], None]:
     """Record the data loss of a database recovery in the open incident, if there is one. loss: see _LOSSES.
 
-    Returns a function that removes this loss from the record again, for a recovery that changed nothing.
+    Returns a function that removes this loss from the record again. Call this function if the recovery changed nothing.
     """
     record = incident_store.current(state_dir)
     if record is None:
@@ -269,10 +271,10 @@ def settle_doubt(
     created_at: str = "",
     look: Optional[Mapping[str, Any]] = None,
 ) -> bool:
-    """Release the service and record why its data are no longer in doubt; return True if it was held.
+    """Release the service and record why its data are no longer in doubt. Return True if the service was held.
 
-    state: SOUND after a check, ACCEPTED if a person accepts the damage. look: the result of sqlite_info. A person
-    accepts only the damage and the row counts in this result, and no later damage. Raises HoldError.
+    state: SOUND after a check, ACCEPTED if a person accepts the damage. look: the result of sqlite_info. ACCEPTED
+    covers only the damage and the row counts in this result. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
     record = incident_store.current(state_dir)
@@ -298,9 +300,9 @@ def settle_doubt(
 
 
 def damage(look: Mapping[str, Any]) -> List[str]:
-    """Return the codes of the damage that sqlite_info reports, and UNCHECKED if it could not check everything.
+    """Return the codes of the damage that sqlite_info reports, plus UNCHECKED if the check was incomplete.
 
-    A database that was not found has no damage that a person could accept.
+    If the database was not found, the list is empty, because there is no damage that a person could accept.
     """
     found = {str(each["code"]) for each in look.get("problems") or () if each.get("level", "error") == "error"}
     if found & set(mounts.AWAY):
@@ -309,6 +311,6 @@ def damage(look: Mapping[str, Any]) -> List[str]:
 
 
 def note(problem: Optional[str], *, warn: Callable[[str], Any]) -> None:
-    """Warn if something could not be recorded."""
+    """Warn about a note that could not be recorded. problem: the error message, or None."""
     if problem:
         warn(problem)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The files of an incident's record on the host: their format, and how they are read and written."""
+"""Read and write the files of an incident's record on the host."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-# Outcomes that leave the incident open, so that the next run continues it: the service does not answer, its data are in
-# doubt, or nobody can log in.
+# Outcomes that leave the incident open, so that the next run continues the incident: the service does not answer, its
+# data are in doubt, or nobody can log in.
 UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
 # States of the service's data in an incident. An incident cannot be closed while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_found"
-# This code is accepted together with the codes of damage. It means that the database could not be checked completely.
+# The code for a database that could not be checked completely. It is accepted together with the codes of damage.
 UNCHECKED = "unchecked"
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # Maximum size of a record in bytes. Even the record of a week-long outage is smaller.
@@ -57,7 +57,7 @@ EMPTY: Dict[str, Any] = {
     # When the incident was opened, in seconds since boot, and the id of that boot. Nobody can set this clock.
     "opened_boot": None,
     "boot_id": None,
-    # Number of writes. Of two copies, the one with the higher number is newer.
+    # Number of writes. If there are two copies, the copy with the higher number is newer.
     "revision": 0,
 }
 _INSTANTS = ("detected_at", "answered_at", "mitigated_at", "closed_at")
@@ -112,7 +112,7 @@ class HeldError(IncidentError):
     """Another run holds the lease. The caller may wait for it."""
 
     def __init__(self, held: Dict[str, Any], *, state_dir: str) -> None:
-        """Name the run that holds the lease."""
+        """Set the run that holds the lease."""
         super().__init__(host_lease.refusal(held, state_dir=state_dir))
         self.locked_by = held
 
@@ -163,9 +163,9 @@ _HISTORY = "incidents"
 
 @dataclasses.dataclass
 class Store:
-    """The records of one state folder. If writing is false, no file is changed."""
+    """The records of one state folder. If writing is False, no file is changed."""
 
-    # The state folder, and the folder for records while the state folder cannot be written to.
+    # The state folder, and the folder that is used for records while the state folder is not writable.
     home: str
     spare: str
     clock: host_lease.Clock
@@ -214,11 +214,11 @@ class Store:
         return folder
 
     def file_away(self, record: Dict[str, Any]) -> None:
-        """Move the open record to the folder of the closed records."""
+        """Move the open record to the folder of closed records."""
         folder = self.write(record)
         for home in dict.fromkeys((folder, self.spare)):
             path = os.path.join(home, _HISTORY, f"{record['id']}.json")
-            # If the move fails, open_incident() of a later call sees that the record is closed, and moves it.
+            # If the move fails, open_incident() in a later call finds the closed record and moves it.
             with contextlib.suppress(OSError):
                 atomic_files.private_folder(os.path.dirname(path))
                 if home == folder:
@@ -253,7 +253,7 @@ class Store:
         return sorted(found.values(), key=lambda record: str(record["id"]), reverse=True)
 
     def open_incident(self) -> Optional[Dict[str, Any]]:
-        """Return the open incident, or None. If a killed run closed a record but did not move it, it is moved now."""
+        """Return the open incident, or None. Move the record if a killed run closed the record but did not move it."""
         known = []
         for path in (os.path.join(home, _CURRENT) for home in (self.home, self.spare)):
             record = self._read(path)
@@ -273,7 +273,7 @@ class Store:
         return record
 
     def _is_over(self, record: Mapping[str, Any]) -> bool:
-        """Return True if the record is the leftover copy of a record that is already among the closed records."""
+        """Return True if the record is a leftover copy of a closed record."""
         name = f"{record['id']}.json"
         return any(os.path.exists(os.path.join(home, _HISTORY, name)) for home in (self.home, self.spare))
 
@@ -340,14 +340,14 @@ def pair(
 
 
 def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[str, Any]]:
-    """Return the record of the open incident, or None if none is open. This check is cheap and changes nothing."""
+    """Return the record of the open incident, or None if none is open. This check is fast and changes nothing."""
     return pair(state_dir, clock=host_lease.Clock(), memory=memory, writing=False)[0].open_incident()
 
 
 def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memory: Optional[str] = None) -> None:
-    """Move a record that was kept in memory to the state folder, if that folder can be written to again.
+    """Move a record that was kept in memory to the state folder, if that folder is writable again.
 
-    Does nothing while a run is working on the host, because the calls of that run move the record.
+    Does nothing while a run is working on the host, because that run moves the record itself.
     """
     store, seat = pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
     if not any(os.path.exists(os.path.join(store.spare, name)) for name in (_CURRENT, _HISTORY)):
@@ -362,5 +362,5 @@ def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memo
 
 
 def is_open(state_dir: str, *, memory: Optional[str] = None) -> bool:
-    """Return True if an incident is open. This check is cheap and changes nothing."""
+    """Return True if an incident is open. This check is fast and changes nothing."""
     return current(state_dir, memory=memory) is not None

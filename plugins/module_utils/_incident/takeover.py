@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Take a unit over from systemd: during an incident, only the run starts the service.
+"""Take a unit over from systemd, so that only the run starts the service during an incident.
 
 If systemd is about to restart the unit, the run records the last exit, arms a timer on the host, and cancels the
-pending restart. This dead-man timer starts the unit if the run dies: it checks the lease of the host, and acts when no
-run holds the lease. If the unit is already being started, the run waits for the result, unless the service must not
+pending restart. This dead-man timer starts the unit if the run dies: the timer checks the lease of the host, and acts
+when no run holds the lease. If the unit is already starting, the run waits for the result, unless the service must not
 start.
 """
 
@@ -45,15 +45,15 @@ PROPERTIES = (
     "RestartUSecNext",
 )
 
-# The values of wait(2) that systemd reports as ExecMainCode (siginfo CLD_EXITED, CLD_KILLED, CLD_DUMPED).
+# The values of ExecMainCode in systemd, which are the si_code values of waitid(2): CLD_EXITED, CLD_KILLED, CLD_DUMPED.
 EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 # Interval in seconds between two checks by the dead-man timer. The first check is at the expected end of the lease.
 POLL = 5
-# Maximum age in seconds of an automatic restart that a run reports if it finds the service healthy.
+# Maximum age in seconds of an automatic restart that a run reports although the service is healthy.
 RECENT = 60.0
-# Times in seconds. IMMINENT: an automatic restart that is due within this time is no longer cancelled. It could begin
-# before the cancellation, which would then stop the new process. _OVERDUE: a restart that is late by this time will not
-# happen any more.
+# Times in seconds. IMMINENT: an automatic restart that is due within this time is not cancelled, because it could begin
+# before the cancellation, which would then stop the new process. _OVERDUE: a restart that is overdue by this time will
+# no longer happen.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
@@ -174,15 +174,15 @@ class Takeover(NamedTuple):
     last_exit: Dict[str, Any]
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return the takeover as it is recorded."""
+        """Return the takeover in the format of the record."""
         return self._asdict()
 
 
 def phase(properties: Mapping[str, str]) -> str:
     """Return the phase of a unit with these properties: UP, DOWN, PENDING, STARTING or STOPPING.
 
-    PENDING: an automatic restart is scheduled. STARTING: the unit is already being started (start-pre, start, or a
-    queued job). STOPPING: the unit is being stopped, and may be started again afterwards.
+    PENDING: an automatic restart is scheduled. STARTING: the unit is already starting (start-pre, start, or a queued
+    job). STOPPING: the unit is stopping and may be started again afterwards.
     """
     active, sub = properties.get("ActiveState", ""), properties.get("SubState", "")
     queued = properties.get("Job", "") not in ("", "0")
@@ -196,7 +196,7 @@ def phase(properties: Mapping[str, str]) -> str:
 
 
 def is_imminent(properties: Mapping[str, str]) -> bool:
-    """Return True if the automatic restart is due so soon that the run must wait for it. False if that is unknown."""
+    """Return True if an automatic restart is due so soon that the run must wait for it. False if this is unknown."""
     changed = _number(properties.get("StateChangeTimestampMonotonic", "")) / 1e6
     delay = procfs.timespan(properties.get("RestartUSecNext", "") or properties.get("RestartUSec", ""))
     if phase(properties) != PENDING or not changed or delay is None:
@@ -242,7 +242,7 @@ def timer_name(unit: str) -> str:
 class Guard(NamedTuple):
     """The database that the dead-man timer checks before it starts the unit, and the drop-in for a damaged database.
 
-    rights: account (uid, gid) that reads the database. See safe_open.rights_on.
+    rights: the account (uid, gid) that reads the database. See safe_open.rights_on.
     """
 
     database_path: str = ""
@@ -255,10 +255,10 @@ _NO_GUARD = Guard()
 
 
 def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard = _NO_GUARD) -> str:
-    """Arm the dead-man timer of a unit, unless it is already armed; return its name. Raises TakeoverError.
+    """Arm the dead-man timer of a unit unless it is already armed, and return its name. Raises TakeoverError.
 
-    The timer checks at the end of the lease, then every POLL seconds. It acts once and ends: it starts the
-    unit, or holds the unit if the database is damaged.
+    The timer checks the lease at its expected end, then every POLL seconds. The timer acts once and is then removed: it
+    starts the unit, or holds the unit if the database is damaged.
     """
     name = timer_name(unit)
     if is_armed(unit):
@@ -274,19 +274,19 @@ def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard 
     argv += [os.path.join(seat.folder, "lease.json"), os.path.join(seat.folder, "work"), unit, f"{name}.timer"]
     scratch = seat.state_dir if os.path.isdir(seat.state_dir) else seat.folder
     user = "{}:{}".format(*guard.rights) if guard.rights else ""
-    # The copy of the database must be in a folder that this user may write to.
+    # The database is copied into a folder that this user can write to.
     argv += [guard.database_path, user, "/var/tmp" if user else scratch, guard.dropin, guard.text]  # noqa: S108
     _checked(argv, "armed", unit=unit, run=run)
     return name
 
 
 def is_armed(unit: str) -> bool:
-    """Return True if the dead-man timer of a unit exists. This check is cheap."""
+    """Return True if the dead-man timer of a unit exists. This check is fast."""
     return os.path.exists(f"{_TRANSIENT}/{timer_name(unit)}.timer")
 
 
 def disarm(unit: str, *, run: commands.Runner = commands.run) -> None:
-    """Remove the dead-man timer of a unit, because the run has started the service or the service must not start."""
+    """Remove the dead-man timer of a unit after the run has started the service, or if the service must not start."""
     if is_armed(unit):
         with contextlib.suppress(commands.CommandError):
             run(["systemctl", "--no-ask-password", "stop", "--", f"{timer_name(unit)}.timer"], timeout=_TIMEOUT)
@@ -301,7 +301,7 @@ def take(
     guard: Guard = _NO_GUARD,
     run: commands.Runner = commands.run,
 ) -> Takeover:
-    """Take the unit over: arm the timer first, then cancel the pending action of systemd. Raises TakeoverError.
+    """Take the unit over: arm the timer first, then cancel systemd's pending action. Raises TakeoverError.
 
     properties: the properties before the takeover, because a stop resets the result, the exit and the restart counter.
     kill: kill the unit's processes immediately with SIGKILL.
@@ -325,7 +325,7 @@ def take(
 
 
 def hand_back(unit: str, *, run: commands.Runner = commands.run) -> bool:
-    """Let systemd start a unit that is still taken over; return True if it was taken over."""
+    """Let systemd start a unit that is still taken over. Return True if the unit was taken over."""
     if not is_armed(unit):
         return False
     with contextlib.suppress(commands.CommandError):
@@ -352,15 +352,15 @@ def settle(
     poll: float = 0.1,
     doubt: Optional[Any] = None,
 ) -> Dict[str, str]:
-    """Wait at most limit seconds until the unit is neither starting nor stopping; return its properties.
+    """Wait for at most limit seconds until the unit is neither starting nor stopping. Return its properties.
 
-    doubt: called at each check. If it returns true, the start must not happen, and the wait ends immediately. Raises
-    ProcfsError if systemd does not answer.
+    doubt: called at each check. If it returns a true value, the unit must not start, and the wait ends immediately.
+    Raises ProcfsError if systemd does not answer.
     """
     give_up, soon = time.monotonic() + limit, True
     while True:
         properties = procfs.unit_properties(unit, PROPERTIES, run=run)
-        # Wait for only one imminent restart, because systemd restarts a service in a crash loop again and again.
+        # Wait for only one imminent restart, because systemd restarts a service in a crash loop repeatedly.
         soon = soon and is_imminent(properties)
         busy = soon or phase(properties) in (STARTING, STOPPING)
         if not busy or time.monotonic() >= give_up or (doubt is not None and doubt()):
