@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether the service can use its certificate. If not, fix the private key's permissions or renew the files."""
+"""Check whether the service can use its certificate. If not, fix the private key's permissions, or renew the files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _read(path: str) -> bytes:
 
 
 def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> Optional[Message]:
-    """Return why the certificate and the key do not work together, or None if they do."""
+    """Return why the certificate and the key do not match, or None if they do."""
     why = key_pair.why_unlike(certificate, key)
     if why == key_pair.MISMATCH:
         return message("reason.certificate.key_mismatch", file=pair.key, path=pair.certificate)
@@ -68,7 +68,10 @@ def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> Optional[Messa
 
 
 def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
-    """Return True if the user may read a file. If no user is given or this process is not root, check this process."""
+    """Return True if the user may read a file.
+
+    If no user is given or this process is not root, this process must be able to read the file.
+    """
     if not user or os.geteuid() != 0:
         return os.access(path, os.R_OK)
     try:
@@ -79,7 +82,7 @@ def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
 
 
 def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Return the facts about the files, and two lists. problems: the problems as text. told: the same as messages."""
+    """Return the facts about the files, with their problems as text (problems) and as messages (told)."""
     problems: List[Message] = []
     found = _examine(pair, problems, run=run)
     return {**found, "problems": [messages.english(told) for told in problems], "told": problems}
@@ -150,9 +153,9 @@ def _mode(permissions: Permissions) -> Optional[int]:
 
 
 def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
-    """Set the private key's owner, group and mode. Return True if this changed them, or would do so without check mode.
+    """Set the private key's owner, group and mode. Return True if they changed, or would change outside check mode.
 
-    An account other than root may own the folder. So the file must be a regular file that has only one name and
+    Because an account other than root may own the folder, the file must be a regular file that has only one name and
     contains a private key. Raises CertificateError.
     """
     uid, gid = _ids(permissions)
@@ -160,7 +163,7 @@ def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
     if not pair.key:
         raise CertificateError(message("reason.certificate.no_key_path"))
     try:
-        # Do not follow a link of another account, because another file would then get these permissions.
+        # Do not follow links, because another account could use a link to change the permissions of a different file.
         descriptor = safe_open.open_file(pair.key, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
     except OSError as error:
         raise CertificateError(
@@ -203,7 +206,10 @@ def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> D
 
 
 def _with_key(pair: Pair) -> Pair:
-    """Return the pair. If it has no key, add the key next to the certificate, if it exists. Raises CertificateError."""
+    """Return the pair. If its key is empty, use the key next to the certificate, if that key exists.
+
+    Raises CertificateError.
+    """
     for name, path in (("cert_path", pair.certificate), ("key_path", pair.key)):
         if path and not os.path.isabs(path):
             raise CertificateError(message("reason.certificate.not_absolute", name=name, path=repr(path)))
@@ -249,11 +255,13 @@ def ensure(
         else:
             done = _renew(command, timeout=timeout, run=run)
             last, after = after, look(pair, run=run)
-            # Compare the problems too, because only they show a new key, for example if it now matches the certificate.
+            # Compare the problems too, because a new key changes only the problems, for example if it now matches the
+            # certificate.
             renewed = last != after
-            # Set the permissions again, because a command that runs as root may have made files that belong to root.
+            # Set the permissions again, because a command that runs as root may have created files that are owned by
+            # root.
             if after["problems"] and wanted is not None:
-                with contextlib.suppress(CertificateError):  # a problem with the key is already listed in `problems`
+                with contextlib.suppress(CertificateError):  # a problem with the key is already in `problems`
                     repaired = _repair(pair, wanted, check_mode=False) or repaired
                     after = look(pair, run=run)
     return {

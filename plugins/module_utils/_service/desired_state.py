@@ -43,7 +43,7 @@ def _refuse_foreign(look: Look) -> None:
 
 
 def _refuse_lost_database(service: Service) -> None:
-    """Raise NodeProcessError if a start would destroy data that exists only in the WAL of the database.
+    """Raise NodeProcessError if a start would destroy data that exist only in the WAL of the database.
 
     The service opens its database when it starts. When SQLite opens an empty or new database file, it deletes the WAL
     next to that file.
@@ -64,7 +64,7 @@ def _refuse_lost_database(service: Service) -> None:
 
 
 def _refuse_only_copy(service: Service, look: Look) -> None:
-    """Raise NodeProcessError if the database file was deleted and a process of the service has the only copy open."""
+    """Raise NodeProcessError if the database was deleted, so that it exists only while the service has it open."""
     if not service.database_path:
         return
     path = os.path.realpath(service.database_path)
@@ -81,7 +81,7 @@ def _is_up(service: Service, look: Look) -> bool:
 
 def _is_down(service: Service, look: Look) -> bool:
     if service.manager == "systemd" and look.properties.get("ActiveState") not in ("inactive", "failed"):
-        return False  # a unit that waits for its restart has no process, but it must still be stopped
+        return False  # a unit that is waiting for its restart has no process but must still be stopped
     return not look.pids
 
 
@@ -103,7 +103,7 @@ def _act_process(
     stopped: List[Dict[str, Any]] = []
     if state != "started":
         remaining = look.main
-        for _round in range(_ROUNDS):  # repeat: a process may have started another process before it ended
+        for _round in range(_ROUNDS):  # repeat, because a process may have started another process before it ended
             stopped += process_signals.stop_processes(remaining, timeout=stop_timeout, proc_root=proc_root)
             remaining = service_process.find(service, proc_root=proc_root)
             if not remaining:
@@ -136,13 +136,13 @@ def ensure(
 ) -> Dict[str, Any]:
     """Start, stop or restart the service if needed, and return the result of the node_process module.
 
-    Returns when the process or unit is up. Does not wait until the service answers requests. Raises NodeProcessError.
+    Returns as soon as the process or unit is up, without waiting for the service to answer requests. Raises
+    NodeProcessError.
 
-    on_start: called just before the start, when everything is ready. The start may still fail.
-    on_stop: called before a stop if state is stopped.
-    refused: why the service may not be started, or None.
-    since: the time (seconds since boot) at which an earlier call with the same purpose began, if that call was killed.
-    If that call restarted the service, this call does not restart it again.
+    on_start: called right before the start, after all preparations. The start may still fail. on_stop: called before a
+    stop if state is stopped. refused: why the service must not be started, or None. since: the time (seconds since
+    boot) at which an earlier call with the same purpose began, if the earlier call was killed. If the earlier call
+    restarted the service, this call does not restart it again.
     """
     begun = time.monotonic()
     before = service_process.look(service, run=run, proc_root=proc_root)
@@ -181,7 +181,7 @@ def ensure(
 
 
 def _refuse_loss(service: Service, look: Look, *, state: str, refused: Optional[Message]) -> None:
-    """Raise NodeProcessError if the service may not be started, or if a stop would destroy its database."""
+    """Raise NodeProcessError if the service must not be started, or if a stop would destroy its database."""
     if refused is not None and state != "stopped":
         raise NodeProcessError(message("reason.process.start_refused", why=refused))
     if state != "started":
@@ -189,7 +189,7 @@ def _refuse_loss(service: Service, look: Look, *, state: str, refused: Optional[
 
 
 def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
-    """Return the input to start a plain process, or None under systemd.
+    """Return the input for the start of a plain process, or None under systemd.
 
     Raises NodeProcessError if the service must not be started.
     """
@@ -200,7 +200,7 @@ def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
 
 
 def _change(before: Look, after: Look, *, state: str, would: bool) -> Dict[str, Any]:
-    """Return the states before and after the call as module results. would: True if check mode prevented a change."""
+    """Return the states before and after the call as result values. would: True if check mode prevented a change."""
     final = "stopped" if state == "stopped" else "started"
     return {
         "state": final,

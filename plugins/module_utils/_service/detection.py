@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The first steps of a run: check the settings and the service, open an incident, and take over the service's start.
+"""The first steps of a run: check the settings and the service, open an incident, and take over the unit from systemd.
 
 In each function, the argument `values` contains the parameters of the health_probe module.
 """
@@ -65,8 +65,7 @@ def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
     for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
         warn(sanitize.text(warning))
     wrong = _wrong_settings(checked)
-    # If settings are invalid only because disks do not answer, stop here. The service and the state folder cannot be
-    # checked without these disks.
+    # If disks do not answer, stop here, because the service and the state folder cannot be checked without these disks.
     silent = bool(wrong) and wrong <= set(checked["silent"])
     if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["service"]["command"]:
         raise SettingsError(checked)
@@ -80,7 +79,7 @@ def _wrong_settings(checked: Optional[Dict[str, Any]]) -> Set[str]:
 def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     """Return the service's health.
 
-    If settings are invalid, raises SettingsError unless the service is known to be unhealthy.
+    Raises SettingsError if settings are invalid, unless the service is known to be unhealthy.
     """
     service, targets = _service(values, checked), _targets(values["endpoints"], checked)
     refused = checked is not None and bool(checked["problems"])
@@ -111,7 +110,7 @@ def add_to_summary(result: Dict[str, Any], told: Message) -> None:
 
 
 def _service(values: Values, checked: Optional[Dict[str, Any]]) -> service_process.Service:
-    """Return the service to check. An invalid nexus_user is omitted. If nexus_unit is invalid, manager is process."""
+    """Return the service to check. Omit an invalid nexus_user. If nexus_unit is invalid, the manager is process."""
     service = service_process.Service(**values["service"], ports=values["ports"])
     wrong = _wrong_settings(checked)
     if "nexus_user" in wrong:
@@ -139,7 +138,7 @@ def _database_path(checked: Optional[Dict[str, Any]]) -> str:
 
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bool], Optional[str]]:
-    """Return a function for the health check. This function returns why the service must not start, or None."""
+    """Return a function for the health check that returns why the service must not start, or None if it may start."""
     path, user = _database_path(checked), values["service"]["user"]
     if not values["open"]:
         return lambda closely: None
@@ -153,7 +152,10 @@ def _is_busy(values: Values) -> bool:
 
 
 def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
-    """Return the active maintenance window, or None. Only warn if it is invalid, so outages are still detected."""
+    """Return the active maintenance window, or None.
+
+    If the window is invalid, only warn, so that outages are still detected.
+    """
     given = {name: values[f"maintenance_{name}"] for name in ("until", "reason")}
     try:
         found, warnings = host_maintenance.current(state_dir=values["state_dir"], now=time.time(), **given)
@@ -175,7 +177,7 @@ def mark_restart(values: Values, result: Dict[str, Any]) -> None:
 
 
 def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) -> Dict[str, Any]:
-    """Return when a healthy service started to answer, if systemd restarted it or no run saw the end of the outage."""
+    """Return when a healthy service started to answer, if systemd restarted it or no run saw the outage end."""
     if values["mode"] != "watch" or not result["healthy"]:
         return {"serving_said_at": None, "answers_since": None}
     before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]
@@ -192,7 +194,7 @@ def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) 
 def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
     """Return when the answering process logged that it serves, or None.
 
-    If no run saw the end of an outage, this time counts as the end.
+    If no run saw an outage end, this time counts as its end.
     """
     service, started_at = values["service"], seen["process"]["started_at"]
     if not started_at:
@@ -206,7 +208,7 @@ def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
 
 
 def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> Dict[str, Any]:
-    """Open an incident for a detected outage. Return the result of the incident module, even if the module failed."""
+    """Open an incident for a detected outage. Return the result of the incident module, which may be a failure."""
     try:
         result = incident_record.call(
             state="open",
@@ -226,7 +228,7 @@ def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> 
 def take_over(
     values: Values, result: Dict[str, Any], opened: Dict[str, Any], *, warn: Warn
 ) -> Optional[Dict[str, Any]]:
-    """If systemd is about to start the service, take over this start, so that only this run starts it from now on.
+    """Take the unit over if systemd is about to start the service. Then only this run starts the service from now on.
 
     Returns the recorded takeover, or None.
     """
@@ -238,7 +240,7 @@ def take_over(
         **where, reason=doubt or "", database_path=_database_path(result.get("preflight")), user=service["user"]
     )
     if doubt:
-        # This cause is precise enough for now. Triage reports the details a moment later.
+        # This cause is precise enough for now, because triage reports the details next.
         one_starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
     return taken
 
@@ -255,7 +257,7 @@ class Detection:
 
     @property
     def lease(self) -> Dict[str, Any]:
-        """The arguments run and state_dir of the lease for this call."""
+        """The lease's arguments run and state_dir for this call."""
         return {name: self._values[name] for name in host_lease.ARGUMENTS}
 
     def ask(self) -> None:
@@ -266,9 +268,9 @@ class Detection:
             self._note_answer()
 
     def _note_answer(self) -> None:
-        """Immediately record when the service first answered after a start, or that it failed again.
+        """Record immediately when the service first answered after a start, or that it failed again.
 
-        The run may be killed later, before report().
+        The run may be killed before it calls report().
         """
         mode, healthy = self._values["mode"], self._result["healthy"]
         if (mode, healthy) not in (("await", True), ("hold", False)):
@@ -308,7 +310,7 @@ class Detection:
         }
 
     def _remember_healthy(self) -> None:
-        """Record that the service was healthy, if a record is requested and the service was checked."""
+        """Record that the service was healthy, if recording is requested and the service was checked."""
         values, result = self._values, self._result
         watched = values["mode"] == "watch" and result["severity"] == "none"
         seen = watched or (values["mode"] == "hold" and result["healthy"])

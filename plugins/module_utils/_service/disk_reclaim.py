@@ -4,9 +4,9 @@
 
 """Free space on a full file system: remove files that match patterns, oldest first, until enough space is free.
 
-The service's user may own the folders of a pattern and could replace one of them with a link. So each folder of a path,
-from the root down, is opened by descriptor without following links. A file is removed only if it is still the file that
-was checked.
+The service's user may own folders of a pattern and could replace one of them with a link. So each folder of a path is
+opened relative to the descriptor of its parent, without following links. A file is removed only if it is still the file
+that was checked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 @dataclasses.dataclass
 class _Room:
-    """A file system: the requested free space, the free space before, and the sum of the removed files' sizes."""
+    """A file system: the requested free space, the free space before, and the total size of the removed files."""
 
     target: reclaim_patterns.Target
     device: int
@@ -51,8 +51,8 @@ class _Room:
     def enough(self, *, measured: bool) -> bool:
         """Return True if enough space is free, as calculated from the removed files or as reported by the file system.
 
-        Some file systems report freed space only later, and other programs may write at the same time. So one of these
-        two conditions is enough. measured: False to ignore the current report of the file system.
+        One of these conditions is enough, because some file systems report freed space only later, and other programs
+        may write at the same time. measured: False to ignore the free space that the file system reports now.
         """
         counted = (self.available_before + self.bytes_freed, self.before.f_favail + self.inodes_freed)
         now = counted
@@ -61,14 +61,14 @@ class _Room:
             now = (present.f_bavail * present.f_frsize, present.f_favail)
         return any(
             available >= self.target.available
-            # A file system without a fixed number of inodes reports a total of 0 inodes and 0 free inodes.
+            # A file system without a fixed number of inodes reports 0 inodes and 0 free inodes.
             and (inodes >= self.target.inodes or not self.before.f_files)
             for available, inodes in (counted, now)
         )
 
 
 class _Protected(NamedTuple):
-    """Files that are never touched, identified by name, by inode, or by a folder above them."""
+    """Files that are never touched, identified by name, by inode, or by a parent folder."""
 
     paths: Set[str]
     identities: Set[Identity]
@@ -97,7 +97,7 @@ def _protect(paths: Sequence[str], folders: Sequence[str]) -> _Protected:
 
 
 def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
-    """Return the file systems of the targets, by device. If targets share a device, the largest request counts.
+    """Return the file systems of the targets by device. If targets share a device, the largest request counts.
 
     Raises DiskReclaimError.
     """
@@ -159,7 +159,7 @@ def _head(candidate: Candidate, folder: int, *, size: int = len(sqlite_files.MAG
 
 
 def _why_database(candidate: Candidate, folder: int, *, is_open: bool) -> Optional[str]:
-    """Return why a file may be part of a database in use, or None if it is not."""
+    """Return why a file may be part of a database that is in use, or None if it cannot be."""
     name = candidate.name
     if name.endswith(_SIDE_FILES):
         return "it may be part of a database"
@@ -179,7 +179,7 @@ def _is_database(candidate: Candidate) -> bool:
 
 
 def _is_whole(candidate: Candidate) -> bool:
-    """Return True if the file is at least as long as its header says. A copy on a full disk is often shorter."""
+    """Return True if the file is at least as large as its header states. A copy on a full disk is often smaller."""
     with contextlib.suppress(OSError), _folder_of(candidate) as folder:
         header = sqlite_files.parse_header(_head(candidate, folder, size=100))
         return header is not None and candidate.status.st_size >= header.page_count * header.page_size
@@ -243,14 +243,15 @@ class _Reclaim:
             self.skipped.append(entry)
 
     def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[Candidate]:
-        """Return the files on the targets' file systems that may be removed by the rules, oldest first."""
+        """Return the files on the targets' file systems that the rules allow to be removed, oldest first."""
         walk = reclaim_patterns.Walk(skip=self.skip)
         found: Dict[Identity, Candidate] = {}
         kept: Set[Identity] = set()
         for rule in rules:
             files = sorted(walk.find(rule.pattern), key=lambda item: (-item.status.st_mtime, item.path))
             kept |= {item.identity for item in files[: rule.keep]}
-            # With keep_databases, every copy of a database stays. Otherwise, at least the newest complete copy stays.
+            # With keep_databases, all copies of a database are kept. Otherwise, at least the newest complete copy is
+            # kept.
             copies = (item for item in files if (_is_database if keep_databases else _is_whole)(item))
             kept |= {item.identity for item in itertools.islice(copies, None if keep_databases else rule.keep or 1)}
             found.update({item.identity: item for item in files})

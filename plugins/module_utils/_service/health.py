@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether the service is healthy. Its endpoints and its process are checked until there is a verdict.
+"""Check whether the service is healthy, by checking its endpoints and its process until there is a verdict.
 
 See probe_plan (targets and limits) and http_probe (one request).
 """
@@ -31,13 +31,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
     Target,
 )
 
-# Before a restart by systemd, a unit may be without a process for its RestartSec plus this time, in seconds.
+# Before a restart by systemd, a unit may have no process for its RestartSec plus this time, in seconds.
 _RESTART_GRACE = 3.0
-# Number of times that the service may end after a start. If the first start fails, systemd's restart may succeed.
+# Number of times that the service may end after a start. If the first start fails, a restart by systemd may succeed.
 _ENDS_ALLOWED = 1
-# If systemd or a person is starting the service, wait at most _SETTLE seconds until its unit is up. While the process
-# is younger than _YOUNG seconds, also wait for an answer, with a probe every _YOUNG_INTERVAL seconds. A longer wait
-# would exceed the deadline of the detection role, which would then report the host as unreachable.
+# If systemd or a person is starting the service, wait for at most _SETTLE seconds until its unit is up. While the
+# process is younger than _YOUNG seconds, also wait for an answer, with a probe every _YOUNG_INTERVAL seconds. A longer
+# wait would exceed the deadline of the detection role, which would then report the host as unreachable.
 _SETTLE = 25.0
 _YOUNG = 20.0
 _YOUNG_INTERVAL = 0.2
@@ -56,7 +56,7 @@ def _process(state: str, found: Sequence[procfs.Process], properties: Mapping[st
 def look_at_process(
     service: service_process.Service, *, run: commands.Runner = commands.run, proc_root: str = "/proc"
 ) -> Tuple[Dict[str, Any], Mapping[str, str]]:
-    """Return the facts about the service's process (state: running, gone or unknown) and the properties of its unit.
+    """Return the facts about the service's process (state: running, gone or unknown), and the properties of its unit.
 
     Raises HealthError if the unit or the user does not exist.
     """
@@ -68,7 +68,7 @@ def look_at_process(
             service_process.require_loaded(service, properties)
             main = procfs.read_process(service_process.main_pid(properties), proc_root=proc_root)
             found = [main] if main is not None and main.alive else []
-        # If the unit has no process, a process that was started by hand may still be serving.
+        # If the unit has no process, a manually started process may still be serving.
         found = found or service_process.find(service, proc_root=proc_root)
         hidden = not found and service_process.is_hidden(service)
     except procfs.ProcfsError:
@@ -96,17 +96,17 @@ class _Watch:
         self.service = service
         self.targets = targets
         self.plan = plan
-        # Called after each failed probe in mode watch. The argument is True if a start by systemd or a person is in
+        # Called after each failed probe in mode watch. Its argument is True if a start by systemd or a person is in
         # progress or imminent, so that there is time for a detailed check.
         self.doubt = doubt
-        # Returns True if another run is working on the host. That run then starts the service, and this check does not
-        # wait for the start.
+        # Returns True if another run is working on the host. In this case, that run starts the service, and this check
+        # does not wait for the start.
         self.busy = busy
         self.doubted: Optional[str] = None
-        # The unit's phase at the first probe, and the time in seconds that the check has waited for the start.
+        # The unit's phase at the first probe, and the time in seconds for which the check has waited for the start.
         self.first_phase: Optional[str] = None
         self.waited = 0.0
-        # True if the check has waited for an automatic restart that was about to happen.
+        # True if the check has waited for an imminent automatic restart.
         self.restart_awaited = False
         self.endpoints: List[Dict[str, Any]] = []
         self.silent = False
@@ -132,7 +132,7 @@ class _Watch:
         return time.monotonic() - self._begun
 
     def probe(self) -> bool:
-        """Probe once, and check the process; return True if every required endpoint is good."""
+        """Probe the endpoints once and check the process. Return True if every required endpoint is good."""
         timeout = self.plan.timeout
         if self.plan.mode == "await":
             timeout = max(0.1, min(timeout, self.plan.deadline - self.elapsed))
@@ -161,17 +161,17 @@ class _Watch:
     def severity(self, *, healthy: bool) -> str:
         """Return the severity. An unhealthy service is at least a warning.
 
-        In mode watch, a healthy service is a warning too, if at least warning_after consecutive probes failed before.
+        In mode watch, a healthy service is also a warning if at least warning_after consecutive probes failed before.
         """
         if healthy:
             return "warning" if self.most_failures >= self.plan.warning_after and self.plan.mode == "watch" else "none"
-        # The service must not run with a database in doubt. So it counts as down, even if a process is running.
+        # The service must not run with a database in doubt, so it counts as down even if a process is running.
         if (self.gone or self.doubted) and not self.good:
             return "emergency"
         return "critical" if self.failures >= self.plan.critical_after else "warning"
 
     def summary(self) -> List[Message]:
-        """Return a message for each problem, or a message that the service answers."""
+        """Return a message for each problem, or one message that the service answers."""
         wrong = [_of_answer(end["name"], end) for end in self.endpoints if end["required"] and not end["ok"]]
         if self.gone:
             wrong.append(message("reason.probe.gone"))
@@ -193,12 +193,12 @@ class _Watch:
         )
 
     def discount_failure(self) -> None:
-        """Do not count the last probe, because it failed while the service was being started."""
+        """Exclude the last probe from the count, because it failed while the service was starting."""
         self.failures -= 1
         self.most_failures = min(self.most_failures, self.failures)
 
     def settle(self) -> None:
-        """Wait until the unit is up or down. All waits of one health check together take at most _SETTLE seconds."""
+        """Wait until the unit is up or down. The waits of one health check take at most _SETTLE seconds in total."""
         self.discount_failure()
         begun = time.monotonic()
         limits = (self.properties.get(name, "") for name in ("TimeoutStartUSec", "TimeoutStopUSec"))
@@ -226,13 +226,14 @@ def _of_answer(name: str, answer: Mapping[str, Any]) -> Message:
 def _watch_until_verdict(watch: _Watch) -> bool:
     """Probe until the service is healthy, critical_after consecutive probes have failed, or the process is gone.
 
-    If systemd or a person is starting the service or is about to start it, wait for that start. Failures during the
-    wait do not count.
+    If systemd or a person is starting the service, or if systemd is about to restart it, wait for the start. Failures
+    during this wait do not count.
     """
     while not watch.probe():
         phase = watch.phase
         watch.first_phase = watch.first_phase or phase
-        # Wait for an automatic restart only once. If the service fails again after it, the run handles the outage.
+        # Wait for an automatic restart only once. If the service fails again after the restart, the run handles the
+        # outage.
         soon = not watch.restart_awaited and takeover.is_imminent(watch.properties)
         comes = phase == takeover.STARTING or soon
         watch.doubted = watch.doubt(comes)
@@ -278,14 +279,14 @@ def _wait_until_good(watch: _Watch) -> bool:
 
 
 def _grace(watch: _Watch) -> float:
-    """Return for how many seconds the process may be missing, or 0 if systemd is not about to start it again."""
+    """Return how many seconds the process may be missing, or 0 if systemd is not about to restart it."""
     if not service_process.waits_for_restart(watch.properties):
         return 0.0
     return (procfs.timespan(watch.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE
 
 
 def _hold_good(watch: _Watch) -> bool:
-    """Send the planned number of probes. Return False at the first failed probe, or if the process IDs change."""
+    """Send the planned number of probes. Return False when a probe fails or the process IDs change."""
     pids: Optional[List[int]] = None
     while watch.probe():
         pids = watch.process["pids"] if pids is None else pids
@@ -319,10 +320,9 @@ def ask(
 ) -> Dict[str, Any]:
     """Check the service's health in the plan's mode, and return the result of the health_probe module.
 
-    If no endpoints are given and none are needed, only the process is checked, and the result is never healthy.
-    doubt: returns why the service must not be started with its database, or None if it may be started. Its argument is
-    True if there is time for a detailed check. busy: returns True if another run is working on the host. Raises
-    HealthError.
+    If the plan has no endpoints and needs none, only the process is checked, and the result is never healthy. doubt:
+    returns why the service must not be started with its database, or None if it may be started. Its argument is True if
+    there is time for a detailed check. busy: returns True if another run is working on the host. Raises HealthError.
     """
     if targets or endpoints_needed:
         probe_plan.check(targets, plan, login=login)

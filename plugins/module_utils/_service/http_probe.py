@@ -4,7 +4,7 @@
 
 """Send requests to the service's endpoints over HTTP and HTTPS, and log in.
 
-Proxy settings in the environment are ignored, because only the answer of the service itself counts.
+Proxy settings in the environment are ignored, because only the service's own answer counts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _context(target: Target) -> ssl.SSLContext:
 
 
 def _reason(error: Exception, *, timeout: float) -> Message:
-    """Return a short reason why there was no answer."""
+    """Return a short reason for a missing answer."""
     said = str(getattr(error, "strerror", None) or type(error).__name__)
     kinds: Tuple[Tuple[Any, Message], ...] = (
         ((socket.timeout, TimeoutError), _silent(timeout)),
@@ -79,8 +79,8 @@ def _certificate(der: Optional[bytes]) -> Optional[Dict[str, Any]]:
 class _Request:
     """One request in its own thread, with one time limit for name lookup, connection, handshake, headers and body.
 
-    The timeout of a socket starts again with each byte, so a server that sends single bytes would never reach the
-    timeout. Therefore, the socket is shut down when the time limit is reached.
+    A socket's timeout restarts with each byte, so a server that sends one byte at a time would never trigger the
+    timeout. So the socket is shut down when the time limit is reached.
     """
 
     def __init__(self, target: Target, *, timeout: float, body: Optional[bytes] = None) -> None:
@@ -94,7 +94,7 @@ class _Request:
         self.silent = False
         self._timeout = timeout
         self._body = body
-        self._problem: Optional[Message] = None  # the error, while the thread still collects details about it
+        self._problem: Optional[Message] = None  # the error, while the thread is still collecting details about it
         self._sockets: List[socket.socket] = []
         self._over = False
         self._lock = threading.Lock()
@@ -103,7 +103,7 @@ class _Request:
         self._thread.start()
 
     def result(self) -> _Request:
-        """Wait for the answer for at most the remaining time. Return this request."""
+        """Wait for the answer until the time limit. Return this request."""
         self._thread.join(max(0.0, self._begun + self._timeout - time.monotonic()))
         with self._lock:
             if self._thread.is_alive() and not self._over:
@@ -114,7 +114,7 @@ class _Request:
                 self.latency = time.monotonic() - self._begun
             for each in self._sockets:
                 with contextlib.suppress(OSError):
-                    # TLS's own shutdown is not used, because the thread may be using the TLS layer.
+                    # Shut down the socket, not the TLS layer, because the thread may be using the TLS layer.
                     socket.socket.shutdown(each, socket.SHUT_RDWR)
         return self
 
@@ -146,7 +146,7 @@ class _Request:
 
     def _wrap(self, connected: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
         wrapped = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
-        with self._lock:  # wrap_socket moved the descriptor to a new object; the old object can no longer shut it down
+        with self._lock:  # wrap_socket moved the descriptor to a new object, so the old one cannot shut it down
             self._sockets[-1] = wrapped
             if self._over:
                 raise socket.timeout
@@ -174,7 +174,7 @@ class _Request:
             connected.close()
 
     def _look_at_certificate(self) -> None:
-        """Fetch the untrusted certificate, because the report shows its subject and its expiry date."""
+        """Fetch the untrusted certificate, because the report shows its subject and expiry date."""
         parts = urllib.parse.urlsplit(self.target.url)
         with contextlib.suppress(OSError, ValueError):
             connected = self._connect(parts)
@@ -200,7 +200,7 @@ def _judge_body(answer: bytes, ok_statuses: Sequence[str]) -> Optional[Message]:
 
 
 def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[Message]:
-    """Return the problem with an answer, or None if the answer is good."""
+    """Return the problem with an answer, or None if it is good."""
     if request.error is not None or request.status == _TOO_MANY_REQUESTS:
         return request.error
     if request.status != http.client.OK:
@@ -235,8 +235,8 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
     """Try to log in. Return the result without the body of the answer, which contains a token.
 
-    If the rate limit is reached (429), the login counts as successful, but checked is False in the result, because the
-    password was not tested.
+    If the rate limit is reached (429), the login counts as successful. In this case, checked is False in the result,
+    because the password was not tested.
     """
     body = json.dumps({"username": login.username, "password": login.password}).encode()
     request = _Request(login.target, timeout=timeout, body=body).result()

@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Count the users and requests that an outage affected.
+"""Count the users and the requests that an outage affected.
 
-A database query counts the users. The requests are counted in the access log. Both are only read, with a time limit.
+A query of the database counts the users, and the access log is searched for requests. Both are only read, with a time
+limit.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 
-# Maximum number of bytes to read at the end of the access log.
+# Maximum number of bytes to read from the end of the access log.
 _LOG_BYTES = 64 << 20
 
 _STATUS = re.compile(
@@ -58,9 +59,9 @@ def measure(
 ) -> Dict[str, Any]:
     """Return how many users and requests an outage affected between two times, and why a number is unknown.
 
-    path: the database, or "". query: one statement that returns the number of users. In this statement, :start and :end
-    are the two times. access_log: the path of the log. An empty query or an empty access_log is skipped. user: the user
-    that reads the database. See file_survey.look. Raises ImpactError.
+    path: the path of the database, or "". query: one statement that returns the number of users; in this statement,
+    :start and :end are the two times. access_log: the path of the log. An empty query or access_log is skipped. user:
+    the user that reads the database. See file_survey.look. Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)
     deadline = time.monotonic() + time_budget
@@ -123,7 +124,7 @@ def _users(
 
 
 def _unopenable(path: str, problems: Sequence[sqlite_files.Problem]) -> Message:
-    """Return why a database cannot be opened."""
+    """Return the reason why a database cannot be opened."""
     if not problems:
         return message("reason.impact.not_opened")
     shown = sqlite_files.printable(path)

@@ -4,10 +4,10 @@
 
 """List and apply schema migrations with the service's own knex.
 
-knex changes a database that it opens. It creates a missing database, and it creates its tables in an empty database.
-When it closes the database, SQLite copies the WAL into the database. So to list migrations, knex gets a temporary
-database with a copy of knex's own tables. This code reads these tables without changing any file. knex opens the real
-database only to migrate it or to release the lock.
+knex changes each database that it opens. It creates a missing database, and creates its tables in an empty database.
+When knex closes the database, SQLite copies the WAL into the database. So to list migrations, knex gets a temporary
+database with a copy of knex's own tables, which are read without changing any file. knex opens the real database only
+to migrate it or to release the lock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_t
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
-# The options of the documentation fragment "knex" except timeout. They are the parameters of Migrator.
+# The options of the documentation fragment "knex", without timeout. They are the parameters of Migrator.
 ARGUMENTS: Dict[str, Dict[str, Any]] = {
     "app_dir": {"type": "path", "required": True},
     "db_path": {"type": "path", "required": True},
@@ -50,13 +50,13 @@ _MOST_ERROR_TEXT = 600
 _KNEX_NAMES = ("knex", "knex.js")
 _MIGRATES = lazy(r"(?:^|[\s/])knex(?:[\s.]|$)|\bmigrate[:\s]")
 _COMMAND = lazy(r"\bmigrate:(\w+)")
-# Commands that only read. Triage itself may run them at the same time.
+# Commands that only read. Triage itself may be running one of them.
 _LOOKS = {"list", "status", "currentVersion"}
 _LOCKED = lazy(r"(?i)migration table is already locked|MigrationLocked")
 
 
 def may_migrate(argv: Sequence[str]) -> bool:
-    """Return True if a command line may apply migrations, by knex or by a script such as migrate:latest."""
+    """Return True if a command line may apply migrations, either with knex or with a script such as migrate:latest."""
     line = " ".join(argv)
     commands = set(_COMMAND.findall(line))
     return _MIGRATES.search(line) is not None and not (commands and commands <= _LOOKS)
@@ -76,7 +76,7 @@ def _explained(deed: str, /, **values: str) -> ContextManager[None]:
 
 
 class Migrator:
-    """Runs the application's own knex as the service user. The methods raise KnexError if they fail."""
+    """Runs the application's own knex as the service user. Its methods raise KnexError if they fail."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Migrator:
             raise KnexError(message("reason.knex.not_installed", program=_KNEX, folder=app_dir))
         own = self._read_environment(environment_file)
         self._environment = self._child_environment(own, node=node, node_env=node_env)
-        # Paths are not secrets, and the messages need them.
+        # Paths are not secrets, and messages must show them.
         secrets = [
             value for value in own.values() if not value.startswith("/") and value != self._environment["NODE_ENV"]
         ]
@@ -129,12 +129,12 @@ class Migrator:
         environment = {"HOME": self.account.pw_dir, "USER": self.account.pw_name, "LANG": "C.UTF-8", **own}
         environment["NODE_ENV"] = node_env or own.get("NODE_ENV") or "production"
         environment["NO_COLOR"] = "1"
-        # knex is a script, and the first node on PATH runs it.
+        # knex is a script that is run by the first node on PATH.
         environment["PATH"] = f"{os.path.dirname(os.path.abspath(program))}:{own.get('PATH') or procfs.STANDARD_PATH}"
         return environment
 
     def run_knex(self, command: str, *, database: str) -> commands.Completed:
-        # Name the database, so that knex uses the checked database even if the knexfile names another database.
+        # Pass the path of the database, so that knex uses the checked database even if the knexfile names another one.
         with _explained("run_knex", command=command, folder=self.app_dir):
             return self._run(
                 [self._knex, command, "--connection", database],
@@ -150,7 +150,7 @@ class Migrator:
             return message("reason.knex.command_late", command=command, folder=self.app_dir, seconds=seconds)
         said = [line.strip() for line in migration_names.ANSI.sub("", f"{done.stdout}\n{done.stderr}").splitlines()]
         said = [line for line in said if line and not re.match(r"(at |Using environment|Working directory)", line)]
-        # Node repeats the message in the stack trace. The lines of code around it are not useful.
+        # Node repeats the message in the stack trace. The surrounding lines of code are not useful.
         told = [
             line for line in dict.fromkeys(said) if re.search(r"(?i)error|fail|corrupt|cannot|locked|missing", line)
         ]
@@ -162,12 +162,12 @@ class Migrator:
 
     @contextlib.contextmanager
     def _stand_in(self, tables: Tables) -> Iterator[str]:
-        """Make a temporary database that belongs to the user and contains only knex's own tables; yield its path."""
+        """Make a temporary database that is owned by the user and contains only knex's own tables. Yield its path."""
         with _explained("make_temporary"), run_as.acting_as(self.account):
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
         try:
             path = os.path.join(folder, "migrations.db")
-            # The statements come from the database of the service's user, so they run in a process of this user.
+            # The statements come from the database of the service's user, so run them in a process of this user.
             with _explained("make", path=path):
                 answers = child_process.in_child(
                     lambda _emit: _fill_stand_in(path, tables),
@@ -200,7 +200,7 @@ class Migrator:
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)
 
     def shipped(self) -> List[str]:
-        """Return the application's migrations in order. For an empty database, knex lists all of them as pending."""
+        """Return the application's migrations in order: knex lists all migrations as pending for an empty database."""
         _completed, pending = self._list(Tables())
         return pending
 
@@ -260,7 +260,7 @@ def running_migrations(migrator: Migrator) -> List[procfs.Process]:
 
 
 def _unlock(migrator: Migrator) -> Status:
-    """Release the migration lock if no process can be migrating, and return the new status."""
+    """Release the migration lock if no process can be running migrations, and return the new status."""
     running = running_migrations(migrator)
     if running:
         who = ", ".join(f"pid {process.pid} ({process.command})" for process in running)

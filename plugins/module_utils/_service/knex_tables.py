@@ -38,11 +38,11 @@ _LOCK_COLUMNS = {"index", "is_locked"}
 class KnexError(ServiceError):
     """The migrations could not be read or applied.
 
-    locked: True if the migration lock is the reason. applied: the migrations that were applied before the error.
+    locked: True if the migration lock caused the error. applied: the migrations that were applied before the error.
     """
 
     def __init__(self, told: Union[str, Message], *, locked: bool = False, applied: Sequence[str] = ()) -> None:
-        """Set the message and the details. See the class."""
+        """Set the message and the attributes of the class."""
         super().__init__(told)
         self.locked = locked
         self.applied = list(applied)
@@ -52,8 +52,8 @@ class Tables(NamedTuple):
     """The content of knex's own tables.
 
     tables: name, CREATE statement and rows of each table. batch: the number of the last batch, or None. names: the
-    applied migrations. several: True if more than one table has the columns of knex's migrations table. Then only
-    knex's configuration shows which table is in use.
+    applied migrations. several: True if more than one table has the columns of knex's migrations table. In this case,
+    only knex's configuration shows which table is in use.
     """
 
     tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]] = ()
@@ -64,7 +64,7 @@ class Tables(NamedTuple):
 
 
 def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
-    """Raise SqliteError if a table is too large to belong to knex. SQLite counts, so no rows are loaded into Python."""
+    """Raise SqliteError if a table is too large for knex. SQLite counts the rows, so none are loaded into Python."""
 
     def number(sql: str, *values: Any) -> int:
         return int(connection.execute(sql, values).fetchone()[0])
@@ -73,7 +73,7 @@ def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[s
     what = f"table {table[:_SHOWN]}"
     if number("SELECT max(length(sql)) FROM sqlite_master WHERE name = ?", table) > _LONGEST_STATEMENT:
         raise sqlite_files.SqliteError(f"the statement of {what} has more than {_LONGEST_STATEMENT} characters")
-    # The names are quoted as identifiers.
+    # The names are quoted as SQL identifiers.
     if number(f"SELECT count(*) FROM (SELECT 1 FROM {name} LIMIT ?)", _MOST_ROWS + 1) > _MOST_ROWS:  # noqa: S608
         raise sqlite_files.SqliteError(f"{what} has more than {_MOST_ROWS} rows")
     for column in sorted(columns):
@@ -83,7 +83,7 @@ def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[s
 
 
 def _emit_tables(connection: sqlite3.Connection, emit: child_process.Emit, *, deadline: float) -> None:
-    """Emit knex's own tables from one snapshot, at most until the deadline (time.monotonic seconds).
+    """Emit knex's own tables from one snapshot, until the deadline (time.monotonic seconds) at the latest.
 
     Runs in the child process.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read application logs: timestamps, exceptions with their stack traces, known errors, answered requests.
+"""Read application logs: timestamps, exceptions with their stack traces, known errors, and answered requests.
 
 The application chooses the format of its log. So timestamps are recognized in the usual formats of Node applications:
 ISO 8601 near the beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's format (morgan).
@@ -20,14 +20,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 _LONGEST_LINE = 2000
-# Number of characters to quote before and after a known error, enough to include paths and package names.
+# Number of characters to quote before and after a known error. This is enough for paths and package names.
 _CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
 # An exception is at the end of the log if at most this number of lines follow it.
 _AFTER_THE_LAST = 3
 
-# Patterns of known errors in an application's log. The rules of triage use the names.
+# Patterns of known errors in an application's log. The rules of triage use the names of these patterns.
 SIGNATURES: Dict[str, Pattern[str]] = {
     "heap_oom": re.compile(
         r"JavaScript heap out of memory|Reached heap limit|Ineffective mark-compacts near heap limit"
@@ -43,7 +43,7 @@ SIGNATURES: Dict[str, Pattern[str]] = {
     "module_missing": re.compile(
         r"MODULE_NOT_FOUND|ERR_MODULE_NOT_FOUND|Cannot find module|ERR_DLOPEN_FAILED|invalid ELF header|"
         r"NODE_MODULE_VERSION|Could not locate the bindings file|"
-        # Messages of the loader about a native driver that was truncated, or built for another system.
+        # The loader's messages about a native driver that was truncated, or built for another system.
         r"file too short|wrong ELF class|undefined symbol: |cannot open shared object file"
     ),
     "migration_locked": re.compile(r"Migration table is already locked|MigrationLocked"),
@@ -60,15 +60,15 @@ _LASTING_SECONDS = 30.0
 _ERROR = lazy(r"(?:^|[\s\[(])(?:[A-Z]\w*)?(?:Error|Exception|Rejection)\b(?: \[\w+\])?(?::|\s*$)")
 _FRAME = lazy(r"^\s+at .+")
 _CARET = lazy(r"^\s*\^+\s*$")
-# Node prints the file and line of an uncaught error above its message, with the source line and a caret in between.
+# Node prints the file and line of an uncaught error above the message, with the source line and a caret in between.
 _HEADER = lazy(r"^(?:file://)?(/[^\n]*|node:\S+):(\d+)$")
 _PLACE = lazy(r"(?:^|[\s(])(?:file://)?(/[^()\n]+?):(\d+)(?::\d+)?\)?$")
-# An error in a JSON file has no header. The path of the file is at the beginning of the message.
+# An error in a JSON file has no header: its message begins with the path of the file.
 _JSON_FILE = lazy(r"SyntaxError: (/[^\n:]+\.json): ")
 # Stack frames that show that Node was compiling a file, so the code of that file had not run yet.
 _COMPILING = lazy(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
 _LONGEST_HEADER = 8
-# When Node (17 and later) ends because of an exception, its version is the last line that it prints.
+# When an exception ends Node (17 and later), the last line that Node prints is its version.
 _NODE_ENDED = lazy(r"^Node\.js v\d+\.")
 
 _LAST_INSTANT = 7258118400.0  # the year 2200
@@ -94,9 +94,9 @@ class Line(NamedTuple):
 
     text: str
     at: Optional[float]
-    # True if the line itself has a timestamp.
+    # True if the line has its own timestamp.
     dated: bool
-    # The line before secrets were masked, because a mask may cover a signature. This text is never quoted.
+    # The line before secrets were masked, because a mask may hide a signature. This text is never quoted.
     unmasked: str = ""
 
     @property
@@ -136,10 +136,10 @@ def _instant(head: str) -> Optional[float]:
 
 
 def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
-    """Return the last limit bytes of a file as text, whether the file is longer, and its status.
+    """Return the last limit bytes of a file as text, whether the file is larger, and its status.
 
-    An incomplete first line is left out, because it may contain a secret without the name that identifies it. Raises
-    OSError.
+    An incomplete first line is omitted, because it may contain a secret without the name that identifies the secret.
+    Raises OSError.
     """
     # People see this text, so it must come from a file that the service may read itself.
     with os.fdopen(safe_open.open_file(path), "rb") as stream:
@@ -156,15 +156,15 @@ def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
 def split(text: str) -> List[str]:
     """Return the lines of a log.
 
-    Only a line feed ends a line. str.splitlines() also splits at other characters, such as U+2028. With such a
-    character in a user name, a user could make the text after it look like a separate line.
+    Only a line feed ends a line. str.splitlines() also splits at other characters, such as U+2028. A user could put
+    such a character into a user name, so that the rest of the name looks like a separate line.
     """
     lines = text.split("\n")
     return [line[:-1] if line.endswith("\r") else line for line in (lines if lines[-1] else lines[:-1])]
 
 
 def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
-    """Return lines with their times. A line without a timestamp (as in a stack trace) gets the previous line's time.
+    """Return lines with their times. A line without a timestamp, as in a stack trace, gets the previous line's time.
 
     unmasked: the same lines before secrets were masked.
     """
@@ -181,7 +181,7 @@ def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
 
 
 def _quoted(text: str, pattern: Pattern[str]) -> str:
-    """Return the part of a line that a signature matched, with some words around it."""
+    """Return the part of a line that matches a signature, with some surrounding words."""
     match = pattern.search(text)
     if match is None:  # the match is in the masked part
         return text.strip()[:_CONTEXT]
@@ -211,14 +211,14 @@ def _place(lines: Sequence[Line], number: int, stack: Sequence[str]) -> Optional
 
 
 def _alike(item: Dict[str, Any]) -> Tuple[str, ...]:
-    """Return the key that equal errors share: the message without time and numbers, and the stack."""
+    """Return the key that identical errors share: the message without its time and numbers, and the stack."""
     error = _ERROR.search(item["message"])
     text = item["message"][error.start() :] if error else item["message"]
     return (re.sub(r"\d+", "0", text), *item["stack"])
 
 
 def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
-    """Return the exceptions that have a stack or ended the process, in the order of the log."""
+    """Return the exceptions that have a stack trace or ended the process, in the order of the log."""
     found = []
     for number, line in enumerate(lines):
         if not _ERROR.search(line.text):
@@ -256,10 +256,10 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     since, written_at (time of the last write to the log): in seconds since the epoch.
 
     The results exceptions and signatures contain only events after since. Events without a timestamp near the end of
-    the log also count if written_at is not before since. Events before the last successful request (last_success_at)
-    do not count, because the service worked again afterwards. But errors in _LASTING may persist, so they count if they
-    occurred at most _LASTING_SECONDS before that request. Each exception has place (file, line), compiling (True if
-    Node was compiling the file, not running it) and times (number of occurrences).
+    the log also count if the log was last written at or after since. Events before the last successful request
+    (last_success_at) do not count, because the service worked again afterwards. But errors in _LASTING may persist, so
+    they also count if they occurred at most _LASTING_SECONDS before that request. Each exception has place (file,
+    line), compiling (True if Node was compiling the file, not running it) and times (number of occurrences).
     """
     fresh = written_at is not None and written_at >= since
     success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)
@@ -268,8 +268,8 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     def recent(number: int, at: Optional[float]) -> bool:
         if at is not None and at >= since:
             return True
-        # In a recently written log, an event near the end is recent too if neither it nor a later line has a timestamp,
-        # and no successful request follows.
+        # In a recently written log, an event near the end is also recent if its line and all later lines have no
+        # timestamp, and no successful request follows.
         return (
             fresh and len(lines) - number <= 80 and not any(line.dated for line in lines[number:]) and success < number
         )

@@ -27,7 +27,7 @@ _HEADING = re.compile(r"(?i)(?:found (?P<count>\d+)|no) (?P<kind>completed|pendi
 def parse_list(output: str) -> Tuple[List[str], List[str]]:
     """Return the completed and the pending migrations in the output of knex migrate:list or migrate:status (2.x, 3.x).
 
-    Raises KnexError if the output has another format, or if the number of names differs from the number in a heading.
+    Raises KnexError if the output has another format, or if the number of names differs from the number in the heading.
     """
     names: Dict[str, List[str]] = {}
     announced: Dict[str, int] = {}
@@ -48,7 +48,7 @@ def parse_list(output: str) -> Tuple[List[str], List[str]]:
 def in_folder(app_dir: str) -> Optional[List[str]]:
     """Return the sorted names of the migrations in the first usual folder that exists, or None if none exists.
 
-    The knexfile may name another folder, but only knex can read the knexfile, and Node takes a while to start.
+    The knexfile may name another folder, but only knex can read the knexfile, and starting Node is slow.
     """
     for folder in _USUAL_FOLDERS:
         with contextlib.suppress(OSError), os.scandir(os.path.join(app_dir, folder)) as entries:
@@ -58,9 +58,9 @@ def in_folder(app_dir: str) -> Optional[List[str]]:
 
 
 def pending(applied: Sequence[str], shipped: Sequence[str]) -> List[str]:
-    """Return the application's migrations that are still to be applied.
+    """Return the application's migrations that have not been applied yet.
 
-    Raises KnexError if the application lacks a migration that was applied. knex also fails in this case.
+    Raises KnexError if the application lacks an applied migration. knex also fails in this case.
     """
     unknown = [name for name in applied if name not in set(shipped)]
     if unknown:

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make the service's node_modules agree with the lock file.
+"""Make the service's node_modules match the lock file.
 
-npm ci deletes node_modules before it downloads. If the registry does not answer, the service has no modules left. So
-npm works in a temporary folder inside the application's folder, and the old tree is replaced only after node has loaded
-packages from the new tree. See npm_lock (compare), npm_build (build) and npm_swap (swap).
+npm ci deletes node_modules before it downloads packages. If the registry does not answer, the service is left without
+modules. So npm works in a temporary folder inside the application's folder. The old tree is replaced only after node
+has loaded packages from the new tree. See npm_lock (compare), npm_build (build) and npm_swap (swap).
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def npm_ci(
     reserve: int = 0,
     check_mode: bool = False,
 ) -> Dict[str, Any]:
-    """Make node_modules agree with the lock file, and return the result of the npm_ci module.
+    """Make node_modules match the lock file, and return the result of the npm_ci module.
 
-    build_only: True to leave the new tree in its build folder; the next call puts it in place. reserve: bytes that must
-    stay free on the file system. Raises NpmError. After an error, the old tree is still in place.
+    build_only: True to leave the new tree in its build folder until the next call puts it in place. reserve: number of
+    bytes that must stay free on the file system. Raises NpmError. After an error, the old tree is still in place.
     """
     if cache and not os.path.isabs(cache):
         raise NpmError(f"cache is {cache!r}: must be an absolute path")
@@ -73,7 +73,7 @@ def npm_ci(
             result["restored"] = [npm_swap.told(source, target) for source, target in moves]
             litter = application.litter()
             found, _report = application.look()
-            # If node_modules must first be moved back, it cannot be compared now. Report only the interrupted swap.
+            # If node_modules must first be moved back, it cannot be compared yet. Report only the interrupted swap.
             if found and moves and moves[0][1] == npm_lock.TREE:
                 found = [found[0]._replace(told=message("reason.npm.half_swapped"))]
             result["changed"] = bool(found or always or moves or litter)

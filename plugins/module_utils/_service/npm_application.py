@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The folder of one application, with its user, its lock, its modules, and the folders that a killed run left behind.
+"""The folder of one application, with its user, its lock, its modules, and folders that killed runs left behind.
 
 All names below are entries of the application's folder, so a swap takes only a few renames:
 
@@ -32,10 +32,10 @@ BUILD_PREFIX = ".npm_ci-"
 
 
 def remove(path: str) -> bool:
-    """Remove a tree or a link. Return True if it is gone. The target of a link is never touched.
+    """Remove a tree or a link. Return True if it no longer exists. The target of a link is never touched.
 
-    Only root can remove a tree that root installed in the user's folder. The folder is then opened without following
-    links.
+    Only root can remove a tree that root installed in the user's folder. In this case, the folder is opened without
+    following links.
     """
     with contextlib.suppress(OSError):
         if os.path.islink(path):
@@ -49,9 +49,9 @@ def remove(path: str) -> bool:
 
 
 def _remove_modules_of_root(path: str) -> None:
-    """Remove a tree in the user's folder if root once installed it. Raises OSError.
+    """Remove a tree in the user's folder if root installed it. Raises OSError.
 
-    Any other tree is kept, because the user may have moved a different folder of root to this path.
+    Any other tree is kept, because the user may have moved another of root's folders to this path.
     """
     parent, name = os.path.split(path)
     folder = safe_open.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
@@ -66,7 +66,7 @@ def _remove_modules_of_root(path: str) -> None:
 class Application:
     """One application's folder and its installed modules. Its methods raise NpmError if they fail.
 
-    user is the account that the service runs as: npm, the scripts of packages, and node run as this user.
+    user: the account of the service. npm, the scripts of packages, and node also run as this account.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class Application:
             raise NpmError(f"app_dir is {app_dir!r}: must be the absolute path of an existing folder")
         self.app_dir = os.path.realpath(app_dir)
         with npm_lock.explained("work_in", folder=app_dir):
-            # Root must not put a tree that the user built into another account's application.
+            # root must not put a tree that the user built into another account's application.
             judged, there = safe_open.look_up(app_dir, folder_too=False), os.stat(self.app_dir)
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
         with npm_lock.explained("act_as", user=repr(user), folder=app_dir):
-            # Root's rights are used only if no other account could replace the folder.
+            # root's rights are used only if no other account could replace the folder.
             self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
             if self.rights and user and not self._may_write(self.rights):
                 # The folder belongs to another account, so act as that account.
@@ -133,20 +133,20 @@ class Application:
 
     @contextlib.contextmanager
     def writing(self, deed: str, /, **values: str) -> Iterator[None]:
-        """Act as the user in the block if the user may write to the folder. deed, values: see run_as.explained."""
+        """Run the block as the user if the user may write to the folder. deed, values: see run_as.explained."""
         with npm_lock.explained(deed, **values), contextlib.ExitStack() as stack:
             if self.theirs:
                 stack.enter_context(run_as.acting_as(self.account))
             yield
 
     def require_rights(self) -> None:
-        """Raise NpmError, before any work, if neither the user nor this process may write to the folder."""
+        """Raise NpmError if neither the user nor this process may write to the folder. Called before any change."""
         if not self.theirs and os.geteuid() != 0:
             raise NpmError(message("reason.npm.not_writable", folder=self.app_dir, user=repr(self.account.pw_name)))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the folder for this run. The kernel releases the lock when this process ends for any reason."""
+        """Lock the folder for this run. The kernel releases the lock when this process ends, for whatever reason."""
         with self.writing("open", folder=self.app_dir):
             descriptor = os.open(self.app_dir, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -161,7 +161,7 @@ class Application:
     # Folders that a killed run left behind
 
     def litter(self) -> List[str]:
-        """Return the folders that a killed run left behind, except folders in which a process (npm) still works."""
+        """Return the folders that killed runs left behind, except folders in which a process (npm) is still working."""
         with npm_lock.explained("list", folder=self.app_dir):
             names = [
                 entry.name
@@ -174,7 +174,7 @@ class Application:
             return []
         busy: Set[str] = set()
         with npm_lock.explained("find_workers", folder=self.app_dir):
-            with safe_open.acting(None):  # only root sees the working directories of other users
+            with safe_open.acting(None):  # only root can see the working directories of other users' processes
                 processes = list(procfs.processes())
             for process in processes:
                 if process.cwd is not None and process.cwd.startswith(self.app_dir + "/"):
@@ -205,7 +205,7 @@ class Application:
         return found, report
 
     def count(self) -> int:
-        """Return the number of packages that npm installed. Without packages, npm writes no .package-lock.json."""
+        """Return the number of packages that npm installed. If there are none, npm writes no .package-lock.json."""
         with run_as.acting_as(self.account):
             path = self.path(f"{npm_lock.TREE}/.package-lock.json")
             return len(npm_lock.read_packages(path)) if os.path.exists(path) else 0

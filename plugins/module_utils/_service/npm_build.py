@@ -27,11 +27,12 @@ _MOST_ERROR_TEXT = 600
 
 
 def npm_message(stderr: str, *, redactor: redact.Redactor) -> str:
-    """Return npm's error message on one line, shortened and without secrets."""
+    """Return npm's error message as one line, shortened and without secrets."""
     lines = [line.strip() for line in stderr.splitlines()]
     said = [re.sub(r"^npm (?:error|ERR!)\s*", "", line) for line in lines if re.match(r"npm (?:error|ERR!)", line)]
     said = [line for line in (said or lines) if line and "complete log of this run" not in line]
-    # Long output comes from a compiler. The first lines name the failed step. Lines with "error" contain the reason.
+    # Long output comes from a compiler: the first lines name the failed step, and lines with "error" contain the
+    # reason.
     chosen = said[:4] + [line for line in said[4:] if re.search(r"(?i)\berror\b|ERR!.*stack", line)][:3]
     message = redactor.text("; ".join(chosen) or "it printed nothing")
     return message if len(message) <= _MOST_ERROR_TEXT else message[:_MOST_ERROR_TEXT] + "..."
@@ -47,7 +48,7 @@ def _npmrc_secrets(paths: Sequence[str]) -> List[str]:
 
 
 def _measure(tree: str) -> Tuple[int, int]:
-    """Return the bytes on disk and the number of entries of a tree."""
+    """Return the size on disk, in bytes, and the number of entries of a tree."""
     size = count = 0
     for folder, folders, names in os.walk(tree):
         for name in folders + names:
@@ -94,7 +95,7 @@ def _check_room(application: Application, *, reserve: int) -> None:
 
 
 def _lay_out(application: Application) -> str:
-    """Make the build folder, with copies of the two JSON files and links to everything else that scripts may read."""
+    """Create the build folder, with copies of the two JSON files and links to everything else that scripts may read."""
     with application.writing("make_build_folder", folder=application.app_dir):
         build = tempfile.mkdtemp(prefix=npm_application.BUILD_PREFIX, dir=application.app_dir)
         if not application.theirs:
@@ -119,7 +120,7 @@ def _lay_out(application: Application) -> str:
 
 
 def _home(application: Application, build: str) -> str:
-    """Return the home folder for npm: the user's home if npm can keep its cache there, else a subfolder of build."""
+    """Return the home folder for npm: the user's home if npm can write its cache there, else a subfolder of build."""
     home = application.account.pw_dir
     with run_as.acting_as(application.account):
         cache = os.path.join(home, ".npm")
@@ -180,7 +181,10 @@ def _hand_over(application: Application, build: str) -> None:
 
 
 def _give(application: Application, name: str, folder: int, owner: os.stat_result) -> None:
-    """Change the owner of an entry that the user made. Raises OSError, for example if another file has replaced it."""
+    """Change the owner of an entry that the user created.
+
+    Raises OSError, for example if another file has replaced the entry.
+    """
     opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         status = os.fstat(opened)
@@ -207,7 +211,7 @@ def build(
     try:
         _run_npm_ci(application, build, offline=offline, cache=cache, timeout=timeout)
         if not os.path.isdir(os.path.join(build, npm_lock.TREE)):
-            # npm makes no node_modules for an application without dependencies.
+            # npm creates no node_modules for an application without dependencies.
             with npm_lock.explained("prepare", path=build), run_as.acting_as(application.account):
                 os.mkdir(os.path.join(build, npm_lock.TREE))
         application.require_loads(build)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Load packages with node as the service's user. Only this test detects a broken native part."""
+"""Load packages with node as the service's user. No other check detects a broken native module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_lock
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lock import NpmError
 
-# Packages that the service needs and that have a compiled part.
+# Packages that the service needs and that contain a native module.
 NATIVE_DRIVERS = ("better-sqlite3", "sqlite3", "bcrypt")
 
 _NODE_TIMEOUT = 60.0
@@ -30,8 +30,8 @@ _HANDED_ON = re.compile(
     r"(?i)(npm_config_.*|https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|lang|lc_.*|tz|cc|cxx|jobs|python)\Z"
 )
 
-# Print the name of each package before loading it, because a broken native part may end the process. better-sqlite3
-# loads its native part only when a database is opened.
+# Print the name of each package before loading it, because a broken native module may end the process. better-sqlite3
+# loads its native module only when a database is opened.
 _LOADER = """
 const say = (line) => require('fs').writeSync(1, '\\n@npm_ci ' + JSON.stringify(line) + '\\n');
 const { platform, arch, versions } = process;
@@ -61,7 +61,7 @@ class NodeReport(NamedTuple):
 
 def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if _HANDED_ON.match(name)}
-    # npm is a script, and the first node on PATH runs it. So the folder of the requested node must come first.
+    # npm is a script that is run by the first node on PATH, so the folder of the requested node must come first.
     folders = [os.path.dirname(node), *os.environ.get("PATH", "").split(":"), *procfs.STANDARD_PATH.split(":")]
     environment.update(
         PATH=":".join(dict.fromkeys(folder for folder in folders if folder.startswith("/"))),
@@ -71,7 +71,7 @@ def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str
         NO_COLOR="1",
         CI="true",
     )
-    # Use the headers of this node. Otherwise, node-gyp would download them from nodejs.org.
+    # Use the headers of this node, which node-gyp would otherwise download from nodejs.org.
     prefix = os.path.dirname(os.path.dirname(os.path.realpath(node)))
     if os.path.isfile(os.path.join(prefix, "include", "node", "node_version.h")):
         environment.setdefault("npm_config_nodedir", prefix)
@@ -79,7 +79,7 @@ def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str
 
 
 def find_program(name: str) -> str:
-    """Return the absolute path of a program. Raises NpmError if it is not on this host."""
+    """Return the absolute path of a program. Raises NpmError if the program is not on this host."""
     search = f"{os.environ.get('PATH', '')}:{procfs.STANDARD_PATH}"
     found = shutil.which(name, path=search)
     if found is None:
@@ -114,7 +114,7 @@ def ask_node(
 
 
 def _of_loader(output: str) -> List[Dict[str, Any]]:
-    """Return the lines that the loader printed. Other lines are left out, because a package may have printed them."""
+    """Return the lines that the loader printed. Other lines are omitted, because a package may have printed them."""
     lines: List[Dict[str, Any]] = []
     for line in output.splitlines():
         with contextlib.suppress(ValueError, RecursionError):

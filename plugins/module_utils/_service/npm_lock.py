@@ -17,17 +17,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import ru
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError, english
 
 TREE = "node_modules"
-# As in npm, the first file that exists counts.
+# As in npm, the first file that exists is used.
 LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
 
-# Maximum size of a lock file or the application's package.json.
+# Maximum size in bytes of a lock file or the application's package.json.
 _LARGEST = 64 << 20
-# Maximum size of the package.json of one package.
+# Maximum size in bytes of a package's package.json.
 _LARGEST_MANIFEST = 1 << 20
 
 
 class NpmError(ServiceError):
-    """The modules could not be checked, or a new tree could not be built or put in place. The old tree is unchanged."""
+    """The modules could not be checked, or a new tree could not be built or put in place. The old tree is kept."""
 
 
 class Difference(NamedTuple):
@@ -40,7 +40,7 @@ class Difference(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """The difference in words."""
+        """The difference as text."""
         return english(self.told)
 
 
@@ -50,7 +50,7 @@ def explained(deed: str, /, **values: str) -> ContextManager[None]:
 
 
 def read(path: str, *, limit: int = _LARGEST) -> bytes:
-    # Do not wait for a pipe that replaced the file, and do not read an endless device.
+    # Do not wait for a pipe or read an endless device that has replaced the file.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(0, "it is not a regular file", path)
@@ -90,7 +90,7 @@ def read_packages(path: str) -> Dict[str, Dict[str, Any]]:
 
 
 def installable(packages: Mapping[str, Dict[str, Any]], *, omit_dev: bool) -> Dict[str, Dict[str, Any]]:
-    """Return the entries that belong in node_modules, but not the application itself or local folders (workspaces)."""
+    """Return the entries that belong in node_modules, without the application itself and local folders (workspaces)."""
     return {
         folder: entry
         for folder, entry in packages.items()
@@ -143,7 +143,7 @@ def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform:
     """Return how node_modules differs from the wanted packages (see installable), without running npm.
 
     An optional package that npm did not install is not a difference. An extraneous package is a difference only if it
-    is nested in another package, because node would load it instead of the right package. The content of
+    is nested in another package, because node would load the nested package instead of the right one. The content of
     node_modules/.package-lock.json is compared first, then each package's own package.json.
     """
     if not wanted:

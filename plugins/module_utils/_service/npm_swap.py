@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replace node_modules with a new tree by renames, and undo a swap that was killed midway."""
+"""Replace node_modules with a new tree by renaming, and undo a swap that was killed midway."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def restore(application: Application) -> List[Message]:
 
 
 def told(source: str, target: str) -> Message:
-    """Return the message that a tree was moved back."""
+    """Return the message for a tree that was moved back."""
     return message("deed.npm.put_back", source=source, target=target)
 
 
 def swap(application: Application, build: str) -> None:
-    """Put the new tree in place, and keep the old tree. Undo the swap if it fails or the new tree does not load."""
+    """Put the new tree in place and keep the old tree. Undo the swap if it fails or the new tree does not load."""
     tree, previous, older = (
         application.path(name) for name in (npm_lock.TREE, npm_application.PREVIOUS, npm_application.OLDER)
     )

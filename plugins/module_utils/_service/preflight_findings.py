@@ -16,14 +16,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages
 
 # Time limit for a disk, in seconds. If a disk does not answer in time, its files are not read, because a read might
-# never end.
+# hang forever.
 _DISK_TIMEOUT = 3.0
 SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 
 
 class Config(NamedTuple):
-    """The settings of the service from the inventory, unchecked. The variable nexus_NAME sets the field NAME."""
+    """The unchecked settings of the service from the inventory. The variable nexus_NAME sets the field NAME."""
 
     app_dir: str
     user: str
@@ -53,7 +53,7 @@ def _in_words(told: Message) -> Dict[str, Any]:
 
 
 class Findings:
-    """One check of the host: collects problems, mismatches and resolved values."""
+    """The problems, mismatches and resolved values that one check of the host finds."""
 
     def __init__(self, config: Config, *, run: commands.Runner, proc_root: str) -> None:
         self.config = config

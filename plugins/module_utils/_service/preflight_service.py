@@ -25,7 +25,7 @@ _ARGV = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
 
 
 class UnitQuestion(threading.Thread):
-    """Asks systemd about the unit while the other settings are checked."""
+    """A query to systemd about the unit, which runs while the other settings are checked."""
 
     def __init__(self, unit: str, *, run: commands.Runner) -> None:
         super().__init__(daemon=True)
@@ -117,8 +117,8 @@ def database_path(look: Findings) -> Optional[str]:
 def _may_be_theirs(look: Findings, path: str) -> bool:
     """Return True if the service's user can write to a file or its folder, or if that is unknown.
 
-    The service's user may be able to change the service's settings. Through these settings, this user must not be able
-    to make root work on files of other accounts.
+    The service's user may be able to change the service's settings. Such a change must not make root work on files of
+    other accounts.
     """
     account = look.account
     if account is None or os.geteuid() != 0:
@@ -129,7 +129,7 @@ def _may_be_theirs(look: Findings, path: str) -> bool:
 
 
 def _running_environment(look: Findings) -> Mapping[str, str]:
-    """Return the running service's environment or, if it cannot be read, the environment that a start would set."""
+    """Return the running service's environment. If it cannot be read, return the environment that a start would set."""
     for pid in _running(look):
         environment = procfs.environment(pid, proc_root=look.proc_root)
         if environment:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check each setting of the inventory on its own."""
+"""Check each setting of the inventory separately."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def check_state_dir(look: Findings) -> None:
     if not os.path.isdir(nearest):
         look.problem("state_dir", message("reason.setting.creatable", path=nearest))
     elif not os.access(nearest, os.W_OK | os.X_OK):
-        # The service can still be recovered. The incident's record is then kept in memory.
+        # The service can still be recovered, with the incident's record in memory.
         look.state_dir_writable = False
     elif look.account is not None and look.account.pw_uid != 0 and _is_theirs(look, nearest):
         look.problem("state_dir", message("reason.setting.replaceable", user=look.config.user))
@@ -112,7 +112,7 @@ def _is_theirs(look: Findings, folder: str) -> bool:
     uid = look.account.pw_uid if look.account is not None else 0
     try:
         rights = safe_open.rights_on(folder)
-    except PermissionError:  # several accounts could replace the folder, and this user may be one of them
+    except PermissionError:  # more than one account could replace the folder, and this user may be one of them
         return True
     return rights is not None and rights[0] == uid
 
@@ -174,7 +174,7 @@ def _is_script(look: Findings, word: str) -> bool:
 
 def _ask_node(look: Findings, node: str, *, path: str) -> None:
     # Run node as the service's user, because this user may be able to change the program. If the user does not exist,
-    # do not run node, because a program that is found through the service's environment must not run as root.
+    # do not run node: a program that is found through the service's environment must not run as root.
     if os.geteuid() == 0 and look.account is None:
         return
     user = look.config.user if os.geteuid() == 0 else None

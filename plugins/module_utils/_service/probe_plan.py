@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The requests to the service, their intervals, and the rules for a final verdict."""
+"""The requests to the service, their intervals, and the rules for the verdict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class HealthError(ServiceError):
 
 
 class Target(NamedTuple):
-    """One URL, and how to verify its server.
+    """One URL, and how to verify the server's certificate.
 
     ca_path: a file of trusted certificates, or "" for the system's certificates.
     """
@@ -52,7 +52,7 @@ class Plan:
     critical_after: int = 5
     deadline: float = 60.0
     count: int = 6
-    # True if only the caller may start the service. The check then does not wait for a restart by systemd.
+    # True if only the caller may start the service. In this case, the check does not wait for a restart by systemd.
     sole_starter: bool = False
 
 

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find the processes of the service and no other processes. The service runs under systemd or as a plain process.
+"""Find the processes of the service, and only these. The service runs under systemd or as a plain process.
 
 A process is the service if it runs the command's executable in the service's folder, and one of these is true:
 - The pid file names its pid and start time.
-- It has every argument of the command, and it listens on one of the ports or belongs to the service's user.
+- It has every argument of the command, and it listens on one of the ports or runs as the service's user.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Service(NamedTuple):
 
     @property
     def database_path(self) -> str:
-        """The path of the database, or an empty string if none is configured."""
+        """The path of the database, or an empty string if no database is configured."""
         return os.path.join(self.app_dir, self.db_path) if self.db_path else ""
 
 
@@ -123,7 +123,7 @@ def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
 
 
 def is_hidden(service: Service) -> bool:
-    """Return True if this user may not see the service's processes, so that an empty result proves nothing."""
+    """Return True if the service's processes may be hidden from this user, so that an empty result proves nothing."""
     return os.geteuid() not in (0, account(service.user).pw_uid)
 
 
@@ -146,7 +146,8 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
     try:
         candidates = procfs.service_processes(app_dir=service.app_dir, command=service.command, proc_root=proc_root)
         proved = [process for process in candidates if process.uid == uid]
-        # Search for listeners only if the result depends on them: the search reads every descriptor of every process.
+        # Search for listeners only if the result depends on them, because the search reads every descriptor of every
+        # process.
         if len(proved) < len(candidates):
             sockets = procfs.listeners(service.ports, proc_root=proc_root)
             listening = {pid for listener in sockets for pid in listener.pids}
@@ -158,7 +159,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
 
 
 def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) -> List[Dict[str, Any]]:
-    """Return the listeners on the service's ports that are neither the service, nor its children, nor in its unit."""
+    """Return the listeners on the service's ports that are not the service, not its children, and not in its unit."""
     found: List[Dict[str, Any]] = []
     try:
         listeners = procfs.listeners(service.ports, proc_root=proc_root)
@@ -209,13 +210,13 @@ def unit_state(service: Service, *, run: commands.Runner) -> Dict[str, str]:
 
 
 def main_pid(properties: Mapping[str, str]) -> int:
-    """Return the pid of a unit's main process, or 0 if it has none, for example while it waits for its restart."""
+    """Return the pid of a unit's main process, or 0 if there is none, for example while the unit awaits a restart."""
     pid = properties.get("MainPID", "0")
     return int(pid) if pid.isdecimal() and not waits_for_restart(properties) else 0
 
 
 def waits_for_restart(properties: Mapping[str, str]) -> bool:
-    """Return True if systemd itself will start the unit again after its RestartSec."""
+    """Return True if systemd will automatically restart the unit after its RestartSec."""
     return properties.get("SubState", "").startswith(_AUTO_RESTART)
 
 

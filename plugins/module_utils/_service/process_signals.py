@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stop processes with signals that reach only these processes.
+"""Stop processes with signals that cannot reach other processes.
 
 Signals are sent through a process descriptor (pidfd) if Python and the kernel support it.
 """
@@ -25,7 +25,7 @@ _AFTER_KILL = 5.0
 
 
 def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) -> None:
-    """Send a signal to exactly this process. If it has ended, do nothing, even if another process has its pid now."""
+    """Send a signal to exactly this process. If it has ended, do nothing, even if another process now has its pid."""
     descriptor: Optional[int] = None
     try:
         if hasattr(os, "pidfd_open"):  # Python 3.9, Linux 5.3: a later process with the same pid cannot be reached
@@ -56,9 +56,9 @@ def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) ->
 
 
 def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[int, float], proc_root: str) -> None:
-    """Wait for the end of all pending processes, at most until a time (time.monotonic seconds).
+    """Wait until all pending processes have ended, or until a time (time.monotonic seconds).
 
-    Each process that has ended is moved to `ended`, which maps its pid to the time of its end.
+    Each ended process is moved to `ended`, which maps its pid to the time when it ended.
     """
     while True:
         for process in list(pending):
@@ -73,10 +73,10 @@ def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[in
 def stop_processes(
     processes: Sequence[procfs.Process], *, timeout: float, proc_root: str = "/proc"
 ) -> List[Dict[str, Any]]:
-    """Stop processes with TERM and CONT, and after timeout seconds with KILL.
+    """Stop processes with TERM and CONT, then after timeout seconds with KILL.
 
-    CONT is sent because a suspended process must run to handle TERM. Returns pid, signal (TERM or KILL) and seconds for
-    each process. Raises NodeProcessError.
+    CONT is needed because a suspended process must be resumed to handle TERM. Returns pid, signal (TERM or KILL) and
+    seconds for each process. Raises NodeProcessError.
     """
     begun = time.monotonic()
     pending = list(processes)

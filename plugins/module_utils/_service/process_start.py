@@ -24,14 +24,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import en
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import NodeProcessError, Service
 
-# Permissions that a file with secrets must not have: read and write access for group and others.
+# Permission bits that a file with secrets must not have: read and write access for group and others.
 OPEN_TO_OTHERS = 0o066
 
 
 def read_environment(path: str) -> Dict[str, str]:
     """Return the variables of an environment file. Raises NodeProcessError, which names the parameter.
 
-    The file contains secrets, so it is an error if group or others have access to the file.
+    The file contains secrets, so access for group or others is an error.
     """
     try:
         values = env_file.read_environment_file(path)
@@ -48,7 +48,7 @@ def read_environment(path: str) -> Dict[str, str]:
 
 
 class Launch(NamedTuple):
-    """The checked input to start the service. It is prepared first: if a start is impossible, nothing is stopped."""
+    """The checked input for the start. It is prepared before anything is stopped, in case a start is impossible."""
 
     program: str
     environment: Mapping[str, str]
@@ -59,8 +59,8 @@ class Launch(NamedTuple):
 def prepare(service: Service) -> Launch:
     account = service_process.account(service.user)
     try:
-        # The executable of node may have the file capability to listen on a port below 1024. It must take effect, as in
-        # a manual start.
+        # The executable of node may have the file capability to listen on a port below 1024. This capability must take
+        # effect, as in a manual start.
         become = commands.drop_to(service.user, new_privileges=True)
     except commands.CommandError as error:
         raise NodeProcessError(labelled("user", error.told)) from error
@@ -86,8 +86,8 @@ def prepare(service: Service) -> Launch:
 def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
     """Open the log for appending. A new log belongs to the service's user.
 
-    A link, a pipe or a file with a second name is refused. Otherwise, root could write to a file to which this user may
-    not write.
+    A link, a pipe or a file with a second name is refused. Otherwise, this user could make root write to a file to
+    which the user has no access.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
     try:
@@ -107,9 +107,9 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
 
 
 def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:
-    """Run the service in a child process with its own session and without inherited descriptors, and exit.
+    """Start the service from this child process, in a new session and without inherited descriptors, and exit.
 
-    report: a descriptor for the pid of the service and, if the start fails, an error.
+    report: a descriptor to which the pid of the service is written and, if the start fails, an error.
     """
     try:
         os.setsid()
@@ -124,7 +124,7 @@ def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoRetur
             if int(name) > 2 and int(name) != report:
                 with contextlib.suppress(OSError):
                     os.close(int(name))
-        for number in signal.valid_signals():  # Python ignores SIGPIPE; a session over ssh may ignore more signals
+        for number in signal.valid_signals():  # Python ignores SIGPIPE, and a session over ssh may ignore more signals
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -140,7 +140,7 @@ def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoRetur
 
 
 def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process:
-    """Start the service as a process that outlives this module, and record it in the pid file."""
+    """Start the service as a process that outlives this module, and record the process in the pid file."""
     log = _open_log(service.log_file, account=launch.account)
     outcome, report = os.pipe()
     child = os.fork()
@@ -149,7 +149,7 @@ def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process
     os.close(log)
     os.close(report)
     os.waitpid(child, 0)
-    with os.fdopen(outcome, "rb") as stream:  # the read ends when the program runs: exec closes the other end
+    with os.fdopen(outcome, "rb") as stream:  # the read ends when the program starts, because exec closes the other end
         pid, _separator, failure = stream.read().partition(b"\n")
 
     def not_started(why: Message) -> NodeProcessError:
@@ -162,7 +162,7 @@ def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process
     process = procfs.read_process(int(pid), proc_root=proc_root)
     if process is None or not process.alive:
         raise not_started(message("reason.process.ended_see_log", log=service.log_file))
-    # If the pid file cannot be written, do not fail: the service runs, and is also found by its command.
+    # If the pid file cannot be written, do not fail: the service runs, and can also be found by its command.
     with contextlib.suppress(OSError):
         atomic_files.private_folder(os.path.dirname(service.pid_file))
         atomic_files.write_atomically(

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stop processes that block the service, but only if they belong to this application or the policy names them.
+"""Stop processes that block the service, but only if they belong to this application or match the policy.
 
-The findings of triage are checked again before a stop. The process must have the same pid and start time, and must
-still use the port or the database.
+Before a process is stopped, the findings of triage are checked again. The process must still have the same pid and
+start time, and must still use the port or the database.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class Wanted(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """Processes of other applications that may be stopped.
+    """The processes of other applications that may be stopped.
 
-    command: a regular expression for the whole command line. port: the port that the process uses. None means any port.
+    command: a regular expression that must match the whole command line. port: the port that the process uses. None
+    means any port.
     """
 
     user: str
@@ -59,7 +60,7 @@ def _checked(policies: Sequence[Policy]) -> List[Tuple[Policy, int, Pattern[str]
         except re.error as error:
             told = message("reason.stop.no_pattern", command=repr(policy.command), why=str(error))
             raise ProcessStopError(told) from error
-        with contextlib.suppress(KeyError):  # a user that does not exist has no processes
+        with contextlib.suppress(KeyError):  # a nonexistent user has no processes
             checked.append((policy, pwd.getpwnam(policy.user).pw_uid, pattern))
     return checked
 
@@ -106,7 +107,7 @@ class _Judge:
         self._blocking = _blocking(db_path, user=service.user, proc_root=proc_root) if db_path else None
 
     def _is_the_service(self, process: procfs.Process) -> bool:
-        """Return True if the service's manager started this process. A second copy of the service does not count."""
+        """Return True if the service's manager started this process, so that it is not a second copy of the service."""
         if self._service.manager == "systemd":
             groups = procfs.control_groups(process.pid, proc_root=self._proc_root)
             inside = (self._group, f"{self._group}/")

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.proces
 
 _START_TIMEOUT = 90.0
 _MARGIN = 10.0
-# The last part of the message id for an error, by systemctl command.
+# The last part of the error's message ID, by systemctl command.
 _ENDS = {"start": "unit_not_started", "stop": "unit_not_stopped", "restart": "unit_not_restarted"}
 
 
@@ -38,7 +38,7 @@ def _systemctl(verb: str, service: Service, *, run: commands.Runner, timeout: fl
 
 
 def _unit_error(end: str, service: Service, why: Message, properties: Mapping[str, str]) -> NodeProcessError:
-    """Return the error for a unit. end: the last part of the message id."""
+    """Return the error for a unit. end: the last part of the message ID."""
     state = " ".join(f"{name}={properties.get(name, '')}" for name in ("ActiveState", "Result", "ExecMainStatus"))
     return NodeProcessError(message(f"reason.process.{end}", unit=service.unit, why=why, state=state))
 
@@ -63,8 +63,8 @@ def act_systemd(
         stopped = _unit_stopped(service, look, "stop", run=run, timeout=stop + _MARGIN)
         return stopped + process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
     stopped = process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
-    # Manual starts also count towards the unit's start limit, so reset the count before each start. Ignore errors:
-    # systemd refuses the command for a stopped unit that it has unloaded, but unloading also resets the count.
+    # Manual starts also count towards the unit's start limit, so reset the counter before each start. Ignore errors:
+    # systemd rejects the command for a stopped unit that it has unloaded, but unloading has also reset the counter.
     with contextlib.suppress(commands.CommandError):
         run(["systemctl", "--no-ask-password", "reset-failed", "--", service.unit], timeout=_MARGIN)
     verb = "restart" if state == "restarted" else "start"
@@ -74,7 +74,7 @@ def act_systemd(
 
 
 def require_up(service: Service, look: Look) -> None:
-    """Raise NodeProcessError if the unit has ended again right after its start."""
+    """Raise NodeProcessError if the unit ended again right after its start."""
     ended = look.properties.get("ActiveState") in ("failed", "inactive") or service_process.waits_for_restart(
         look.properties
     )
@@ -85,7 +85,7 @@ def require_up(service: Service, look: Look) -> None:
 def _unit_stopped(
     service: Service, look: Look, verb: str, *, run: commands.Runner, timeout: float
 ) -> List[Dict[str, Any]]:
-    """Run a systemctl command. Return the processes that it stopped: the unit's main process, or none."""
+    """Run a systemctl command. Return the processes that the command stopped: the unit's main process, or none."""
     begun = time.monotonic()
     _systemctl(verb, service, run=run, timeout=timeout)
     seconds = round(time.monotonic() - begun, 3)

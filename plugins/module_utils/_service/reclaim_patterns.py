@@ -17,13 +17,13 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 _DEEP = "**"
 _WILD = re.compile(r"[*?\[]")
 MOST_SKIPPED = 50
-_BLOCK = 512  # the unit of st_blocks in bytes, on every file system
+_BLOCK = 512  # size in bytes of the unit of st_blocks, on every file system
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 # The system needs the files below these folders. /usr/local belongs to the host's administrator.
 _SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
-# Each subfolder of these folders belongs to a different user or program.
+# The subfolders of these folders belong to different users or programs.
 _SHARED = (["usr", "local"], ["var", "lib"], ["var", "spool"])
 
 Identity = Tuple[int, int]
@@ -34,7 +34,7 @@ class DiskReclaimError(Exception):
 
 
 class Rule(NamedTuple):
-    """Files that may be removed: all files that match an absolute pattern, except the newest.
+    """Files that may be removed: all files that match an absolute pattern, except the newest ones.
 
     keep: number of newest files to keep.
     """
@@ -72,7 +72,7 @@ class Candidate(NamedTuple):
 
 
 def why_not_pattern(pattern: str) -> str:
-    """Return the requirement that a pattern does not meet, or an empty string if the pattern is valid."""
+    """Return the unmet requirement of a pattern, or an empty string if the pattern is valid."""
     parts = [part for part in pattern.split("/") if part]
     if not pattern.startswith("/") or pattern.endswith("/") or "\0" in pattern or {".", ".."} & set(parts):
         return "must be an absolute pattern of files, without . and .. and not ending with /"

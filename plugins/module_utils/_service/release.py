@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Roll back the application to an earlier release that fits the current schema, and roll it forward again.
+"""Roll back the application to an earlier release that supports the current schema, and roll it forward again.
 
-If releases are folders, the application's folder is a link to one of them, and one rename replaces the link. With git,
-another commit is checked out. If the checkout is killed midway, the next run finishes it. release.json in the state
-folder records the last step. After one rollback, a run does not roll back further by itself. Otherwise, each new outage
-would cause a rollback to the next older release.
+If releases are folders, the application's folder is a link to one of them, and a single rename replaces the link. With
+git, another commit is checked out. If the checkout is killed midway, the next run finishes it. release.json in the
+state folder records the last step. After one rollback, no run rolls back further automatically. Otherwise, each new
+outage would cause a rollback to the next older release.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Record:
         self._path = os.path.join(state_dir, _RECORD)
 
     def read(self) -> Dict[str, str]:
-        """Return the record, or an empty mapping if there is none or if it cannot be read."""
+        """Return the record, or an empty mapping if the record is missing or unreadable."""
         try:
             with safe_open.acting(None), open(self._path, encoding="utf-8") as stream:
                 value = json.load(stream)
@@ -53,7 +53,7 @@ class _Record:
         return {str(name): str(text) for name, text in value.items()} if isinstance(value, dict) else {}
 
     def write(self, *, app_dir: str, step: Step, finished: bool) -> None:
-        """Record that a step has begun, or is finished. Raises OSError."""
+        """Record that a step has begun or is finished. Raises OSError."""
         value = {
             "app_dir": app_dir,
             "from": step.source,
@@ -90,7 +90,7 @@ def _checked(releases: Releases) -> None:
 
 
 def _refuse_lost_migrations(releases: Releases, step: Step, there: Set[str]) -> None:
-    """Raise Refused if the database has a migration that the target release lacks. there: that release's migrations."""
+    """Raise Refused if the database has a migration that the target release lacks. there: its migrations."""
     try:
         timeout = min(releases.timeout, knex_tables.READ_SECONDS)
         applied = knex_tables.read_tables(releases.db_path, user=releases.user, timeout=timeout).names
@@ -119,7 +119,8 @@ def roll_back(
 ) -> Dict[str, Any]:
     """Switch to another release, and return the result of the release_rollback module.
 
-    strategy: symlink or git. Raises ReleaseError. A refusal is not an error: the result has its reason in refused.
+    strategy: symlink or git. Raises ReleaseError. A refusal is not an error: the key refused of the result contains the
+    reason.
     """
     begun = time.monotonic()
     _checked(releases)

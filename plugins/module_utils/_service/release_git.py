@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.releas
 
 
 class Git:
-    """The folder with the application's repository. Its releases are tags or other commits."""
+    """The folder of the application's repository, in which releases are tags or other commits."""
 
     def __init__(self, releases: Releases, *, run: commands.Runner) -> None:
         self._releases = releases
@@ -37,8 +37,8 @@ class Git:
         self._account: pwd.struct_passwd = run_as.resolve(run_as.name_of(uid), folder=releases.app_dir)
 
     def _git(self, *arguments: str, timeout: Optional[float] = None) -> commands.Completed:
-        # Run as the owner of the folder. Do not run hooks and helpers of the repository, because any account that may
-        # write to the folder could have changed them.
+        # Run git as the owner of the folder. Do not run the repository's hooks and helpers, because any account that
+        # can write to the folder could have changed them.
         settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "advice.detachedHead=false")
         argv = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
         environment = {
@@ -60,7 +60,7 @@ class Git:
         return done
 
     def _said(self, *arguments: str) -> Optional[str]:
-        """Return git's output, or None if git fails."""
+        """Return the output of git, or None if git fails."""
         done = self._git(*arguments)
         return done.stdout.strip("\n") if done.ok else None
 
@@ -84,7 +84,8 @@ class Git:
         if top is None or os.path.realpath(top) != os.path.realpath(app_dir):
             raise Refused(message("reason.release.no_repository", folder=app_dir))
         head = self._commit("HEAD")
-        # If a checkout was killed and HEAD is still one of its two commits, the killed checkout changed the files.
+        # If a checkout was killed and HEAD is still one of its two commits, the killed checkout made the changes to the
+        # files.
         begun = (record.get("state"), record.get("app_dir")) == ("begun", app_dir) and head in (
             record.get("from_commit"),
             record.get("to_commit"),
@@ -128,7 +129,7 @@ class Git:
     def act(self, step: Step) -> None:
         if step.again:
             self._clear_lock()
-        # If the target is the name of a local branch, check out the branch. Otherwise, check out the commit.
+        # If the target is the name of a local branch, check out this branch. Otherwise, check out the commit.
         branch = self._said("show-ref", "--verify", "--quiet", f"refs/heads/{step.target}") is not None
         arguments = ["checkout", "--quiet", "--no-overwrite-ignore", *(["--force"] if step.again else [])]
         self._asked(*arguments, *([step.target] if branch else ["--detach", step.target_commit]), "--")

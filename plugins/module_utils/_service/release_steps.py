@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The step from one release to another, and the account that makes it."""
+"""The step from one release to another, and the account that carries out the step."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class ReleaseError(ServiceError):
 
 
 class Refused(ServiceError):
-    """The step is refused. The message is the reason."""
+    """The step is refused. The message states the reason."""
 
 
 class Releases(NamedTuple):
-    """The folders and parameters of the application's releases. Each field is the parameter of the same name."""
+    """The folders and parameters of the application's releases. Each field contains the parameter of the same name."""
 
     app_dir: str
     db_path: str
@@ -42,9 +42,9 @@ class Releases(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step from the release source to the release target. With git, the commits identify the two releases exactly.
+    """A step from one release (source) to another (target). With git, the commits identify the two releases exactly.
 
-    again: True if the step finishes a step that was killed midway.
+    again: True if this step finishes an earlier step that was killed midway.
     """
 
     source: str
@@ -55,7 +55,7 @@ class Step(NamedTuple):
 
     @property
     def moves(self) -> bool:
-        """True if the release changes."""
+        """True if the step changes the release."""
         return self.again or self.source_commit != self.target_commit
 
 
@@ -71,7 +71,7 @@ def inside(path: str, folder: str) -> bool:
 def rights(path: str, user: str) -> safe_open.Rights:
     """Return the uid and gid to use for changes to a path, or None to keep the current account.
 
-    Raises OSError, and IdentityError if this process may not act as user.
+    Raises OSError. Raises IdentityError if this process may not act as the user.
     """
     if user:
         run_as.resolve(user, folder=path)

@@ -4,9 +4,9 @@
 
 """Set a unit's memory limit, heap size and variables with a drop-in, permanently or until a given time.
 
-Variables are in a separate file that the drop-in names with EnvironmentFile=. Such files override every Environment=
-(systemd.exec(5)), and the last file overrides earlier files. A drop-in's file comes after the unit's files. After each
-change, the code checks that systemd uses the settings.
+Variables are in a separate file to which the drop-in refers with EnvironmentFile=. Such files override every
+Environment= (systemd.exec(5)), and later files override earlier ones. A drop-in's file is read after the unit's files.
+After each change, this code checks that systemd uses the settings.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROPERTIES = ("LoadState", "ExecStart", "MemoryMax", "Environment", "Environmen
 _TIMEOUT = 60.0
 _UNIT = re.compile(r"[A-Za-z0-9@._:-]+")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-# V8 also accepts _ instead of - in its options. A value may follow = or a space.
+# V8 also accepts _ instead of - in its options, and a value after = or a space.
 _HEAP = re.compile(r"\s*--max[-_]old[-_]space[-_]size(?:=|\s+)\d+")
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z")
 _HEADER = "# Written by itsm_nexus.runbook (unit_dropin), and removed by it.\n"
@@ -46,7 +46,7 @@ class UnitDropinError(ServiceError):
 
 @dataclasses.dataclass(frozen=True)
 class Dropin:
-    """The settings that the unit must get. Each field is the parameter of the same name."""
+    """The settings to apply to the unit. Each field contains the parameter of the same name."""
 
     unit: str
     name: str
@@ -57,7 +57,7 @@ class Dropin:
 
     @property
     def service(self) -> str:
-        """The unit's full name."""
+        """The full name of the unit."""
         return self.unit if self.unit.endswith(".service") else f"{self.unit}.service"
 
     @property
@@ -113,7 +113,7 @@ def _ends(until: str) -> float:
 
 
 class _Systemd:
-    """Questions and commands to systemd."""
+    """Queries and commands to systemd."""
 
     def __init__(self, *, run: commands.Runner) -> None:
         self._run = run
@@ -139,7 +139,7 @@ class _Systemd:
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
-    """Return the drop-in with the sizes that its files already set, so that remedies for other causes are kept.
+    """Return the drop-in with the sizes that its files already set, so that earlier remedies for other causes are kept.
 
     A size in dropin takes precedence.
     """
@@ -157,7 +157,7 @@ def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) 
 
 
 def _without(properties: Mapping[str, str], path: str) -> Dict[str, str]:
-    """Return the properties without the drop-in's own file of variables."""
+    """Return the unit's properties without the drop-in's own file of variables."""
     lines = [line for line in properties.get("EnvironmentFiles", "").splitlines() if path not in line]
     return {**properties, "EnvironmentFiles": "\n".join(lines)}
 
@@ -174,7 +174,7 @@ def _variables(dropin: Dropin, properties: Mapping[str, str], paths: _Paths) -> 
 
 
 def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Dict[str, str]:
-    """Return the wanted content of the files, by path."""
+    """Return the required content of the files, by path."""
     until = f"# Until {dropin.until}: {paths.timer_name} removes it then.\n" if dropin.until else ""
     lines = [f"MemoryMax={dropin.memory_max}\n"] if dropin.memory_max else []
     contents = {}
@@ -189,9 +189,9 @@ def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Di
 
 
 def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
-    """Return the content, by path, of the timer and the service that end the drop-in.
+    """Return the content of the timer and the service that end the drop-in, by path.
 
-    This service removes all files of the drop-in and restarts the unit.
+    The service removes all files of the drop-in and restarts the unit.
     """
     systemctl = shutil.which("systemctl", path=procfs.STANDARD_PATH) or "/usr/bin/systemctl"
     moment = datetime.datetime.fromtimestamp(_ends(dropin.until), tz=datetime.timezone.utc)
@@ -236,7 +236,7 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
         for path, text in after.items():
             if before.get(path) != text:
                 os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-                # The variables may come from a file that only the service and root may read. systemd runs as root.
+                # The variables may come from a file that only the service and root may read, and systemd runs as root.
                 mode = 0o600 if path.endswith(".env") else 0o644
                 atomic_files.write_atomically(path, text.encode("utf-8"), mode=mode)
         for path in before:
@@ -248,7 +248,7 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
 
 
 def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
-    """Put the files in place and let systemd read them.
+    """Put the files in place and make systemd load them.
 
     The timer is started first, so that every active setting expires even if this process is killed.
     """
@@ -259,7 +259,7 @@ def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *
         _write({path: text for path, text in before.items() if path in early}, early)
         systemd.tell("daemon-reload")
         systemd.tell("enable", "--", paths.timer_name)
-        # restart, because a running timer would keep its old time
+        # restart, because a running timer would keep its old expiry time
         systemd.tell("restart", "--", paths.timer_name)
     _write(before, after)
     systemd.tell("daemon-reload")
@@ -282,7 +282,7 @@ def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str
     """Raise UnitDropinError unless the settings of the drop-in are effective in the unit."""
     wrong: List[Message] = []
     if dropin.memory_max and properties.get("MemoryMax") != str(dropin.memory_max):
-        # The kernel counts in pages, and so does systemd while the unit runs.
+        # The kernel measures memory in pages, and so does systemd while the unit runs.
         found = properties.get("MemoryMax", "")
         page = os.sysconf("SC_PAGE_SIZE")
         if not found.isdecimal() or int(found) // page != dropin.memory_max // page:
