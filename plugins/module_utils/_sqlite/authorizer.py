@@ -32,10 +32,10 @@ _SIDE_EFFECTS = frozenset(("edit", "fts3_tokenizer", "load_extension", "readfile
 def only_reads(
     action: int, first: Optional[str], second: Optional[str], _database: Optional[str], _trigger: Optional[str]
 ) -> int:
-    """Return SQLITE_OK if an action of a statement only reads, otherwise SQLITE_DENY. For Connection.set_authorizer.
+    """Callback for Connection.set_authorizer: return SQLITE_OK if an action only reads, otherwise SQLITE_DENY.
 
     INSERT, UPDATE and DELETE are allowed, because a virtual table prepares them even for a read. They cannot change the
-    original database, because it is opened read-only or is read from a private copy.
+    original database, because it is opened read-only, or a private copy is read instead.
     """
     denied = action in _WRITES
     if action == _PRAGMA:

@@ -4,8 +4,8 @@
 
 """Make a verified backup of a live or crashed database, or copy its files byte for byte as evidence.
 
-A backup is flushed to disk, then reopened and checked. It gets its final name only if it is sound and its row counts
-equal those of the source. A killed run leaves its files in a separate folder. The next run removes that folder.
+A backup is flushed to disk, then reopened and checked. It is given its final name only if it is sound and has the row
+counts of the source. A killed run leaves its files in a separate folder. The next run removes that folder.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 )
 
 _PARTIAL = ".itsm-nexus-partial-"
-_MARGIN = 8 << 20  # space left free on the destination, in bytes
+_MARGIN = 8 << 20  # number of bytes to leave free on the destination
 
 
 class _Order(NamedTuple):
-    """One copy to make.
+    """A copy to make.
 
-    target: the path of the copy. exact: True if the copy must have this path; if the path exists, the backup fails.
+    target: the path of the copy. exact: True if the copy must have this path. The backup then fails if the path exists.
     deadline: in time.monotonic seconds.
     """
 
@@ -73,8 +73,8 @@ def backup(
 ) -> Dict[str, Any]:
     """Copy a database and return the result of the sqlite_backup module.
 
-    dest: the complete path of the copy. If it is None, the name of the copy consists of prefix and the current time,
-    and its folder is dest_dir. room_only: True to only check the free space. user: the user that reads and writes the
+    dest: the complete path of the copy. If dest is None, the copy is written to dest_dir, and its name consists of
+    prefix and the current time. room_only: True to check only the free space. user: the user that reads and writes the
     files if accounts other than root may change the folders. See file_survey.look.
 
     Raises SqliteError if no good copy could be made. An incomplete or unsound copy never gets its final name.
@@ -105,7 +105,7 @@ def backup(
 
 
 def _backup(order: _Order, *, room_only: bool, check_mode: bool, started: float) -> Dict[str, Any]:
-    """Make the copy. The caller has already switched to the rights for the folder. Raises SqliteError."""
+    """Make the copy. The caller has already switched to the account for the folder. Raises SqliteError."""
     folder, target = os.path.dirname(order.target), order.target
     if order.exact and os.path.lexists(target):
         raise SqliteError(message("reason.sqlite.dest_there", path=printable(target)))
@@ -171,7 +171,7 @@ def _make_folder(folder: str) -> None:
 
 
 def _make_evidence(order: _Order, found: Look, partial: str) -> Tuple[str, Dict[str, Any]]:
-    """Copy the files byte for byte. Return the folder and the fields of the result. Raises OSError, SqliteError."""
+    """Copy the files byte for byte. Return the folder and the result's fields. Raises OSError, SqliteError."""
     made = f"{partial}/evidence"
     files = evidence_copy.patiently(
         lambda: evidence_copy.copy_bytes(found, made, deadline=order.deadline, proc_root=order.proc_root),
@@ -186,7 +186,7 @@ def _make_evidence(order: _Order, found: Look, partial: str) -> Tuple[str, Dict[
 def _make_backup(
     order: _Order, found: Look, holders: sqlite_holders.Holders, partial: str
 ) -> Tuple[str, Dict[str, Any]]:
-    """Make a verified backup. Return its path and the fields of the result. Raises OSError, SqliteError."""
+    """Make a verified backup. Return its path and the fields of the module's result. Raises OSError, SqliteError."""
     made = backup_copy.copy(
         found,
         holders,
@@ -210,7 +210,7 @@ def _names(
     evidence: bool,
     keep: int,
 ) -> Tuple[str, str, str]:
-    """Return folder, prefix and name of the copy. Raises SqliteError if the parameters contradict each other."""
+    """Return the folder, prefix and name of the copy. Raises SqliteError if the parameters contradict each other."""
     if (dest is None) == (dest_dir is None):
         raise SqliteError("Give either dest or dest_dir")
     if keep < 0:
@@ -234,7 +234,7 @@ def _names(
 
 
 def _room(found: Look, folder: str) -> int:
-    """Return the number of bytes that a copy needs, including a margin. Raises SqliteError if fewer bytes are free."""
+    """Return the number of bytes that a copy needs, including a reserve. Raises SqliteError if fewer bytes are free."""
     there = folder
     while not os.path.isdir(there):
         there = os.path.dirname(there)
@@ -268,7 +268,7 @@ def _partial(folder: str) -> Iterator[str]:
 
 
 def _lock(descriptor: int, folder: str) -> None:
-    """Lock a new folder. Raises SqliteError if another process keeps the folder locked."""
+    """Lock a new folder. Raises SqliteError if another process holds the lock."""
     for _attempt in range(backup_copy.ATTEMPTS):
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -290,7 +290,7 @@ def _clear(folder: str) -> None:
 
 
 def _publish(made: str, target: str, *, exact: bool) -> str:
-    """Give the finished file or folder a name that is not taken, and return that name. Raises OSError, SqliteError.
+    """Give the finished file or folder an unused name, and return that name. Raises OSError, SqliteError.
 
     exact: True if the name must be target. Otherwise, a number may be appended.
     """
@@ -301,7 +301,7 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
         except FileExistsError:
             continue
         except OSError as error:
-            # Hard links do not work for folders and on some file systems.
+            # Hard links are impossible for folders and on some file systems.
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                 raise
             if os.path.lexists(name):
@@ -313,10 +313,11 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
 
 
 def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]:
-    """Return the paths of the surplus backups of this prefix, oldest first, without the new backup.
+    """Return the paths of the surplus backups with this prefix, oldest first, without the new backup.
 
-    keep: number of backups to keep, including the new backup. The new backup always stays, because it has just been
-    verified. If the clock was set back, its name may contain an earlier time than the names of the other backups.
+    keep: number of backups to keep, including the new backup. The new backup is always kept, because it has just been
+    verified. If the clock was set back, the name of the new backup may contain an earlier time than the names of the
+    others.
     """
     pattern = re.compile(re.escape(prefix) + r"(\d{8}T\d{6}Z)(?:-(\d+))?")
     backups = []

@@ -24,8 +24,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
-ATTEMPTS = 10  # maximum number of attempts if the service starts or stops during an attempt
-_PAGES = 4096  # number of pages to copy between two checks of the deadline
+ATTEMPTS = 10  # maximum number of attempts, because the service may start or stop during an attempt
+_PAGES = 4096  # number of pages to copy between two deadline checks
 _CHUNK = 1 << 20
 
 
@@ -65,7 +65,7 @@ def copy(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> Dict[str, Any]:
-    """Copy the database to a new file, and return the result of verify(). Raises OSError, SqliteError."""
+    """Copy the database to a new file and return the result of verify(). Raises OSError, SqliteError."""
     shown = printable(found.path)
     for _attempt in range(ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
@@ -74,7 +74,7 @@ def copy(
             messages = child_process.in_child(
                 functools.partial(_copy_pages, way=way, target=target, deadline=deadline, rights=rights),
                 deadline=deadline,
-                read_only=False,  # the child drops its write access after it has opened the copy
+                read_only=False,  # the child drops its write access after opening the copy
             )
             steady = way.steady
         end = messages[-1]
@@ -97,7 +97,7 @@ def copy(
 
 
 def _keep_secret(target: str, facts: sqlite_files.FileFacts) -> None:
-    """Set the owner of a copy, deny access to all other users, and flush the copy to disk. Raises OSError."""
+    """Set the owner of a copy, deny all other users access, and flush the copy to disk. Raises OSError."""
     descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if os.geteuid() == 0:
@@ -138,7 +138,7 @@ def _copy_pages(
 
 
 def verify(path: str, *, deadline: float, rights: safe_open.Rights = None) -> Dict[str, Any]:
-    """Reopen a finished copy. Return the result of its integrity check, its row counts, size and SHA-256.
+    """Reopen a finished copy. Return the result of its integrity check, its row counts, its size and its SHA-256.
 
     Raises SqliteError.
     """

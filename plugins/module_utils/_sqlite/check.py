@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check if the database is sound and complete, and which processes have it open, without changing anything."""
+"""Check whether the database is sound and complete, and which processes have it open, without changing anything."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 )
 
 CHECKS = ("quick", "foreign_keys", "integrity")
-_ATTEMPTS = 10  # maximum number of attempts if the service starts or stops during an attempt
+_ATTEMPTS = 10  # maximum number of attempts, because the service may start or stop during an attempt
 UNREAD = "skipped: the database cannot be read"
 
 
@@ -114,7 +114,7 @@ def _attempt(
         problems += [*file_problems.side_problems(found, holders), *done.problems]
         problems += _losses(done.row_counts, baseline, counted=done.checks.get("row_counts") == "ok")
     else:
-        # The files changed during the read, so the results are not reliable.
+        # The files changed during the read, so the results are unreliable.
         problems.append(Problem("changing", message("reason.sqlite.changing", path=printable(found.path))))
         done = integrity.Examination(steady=False)
         done.checks = dict.fromkeys([*asked, "row_counts"], "skipped: written to meanwhile")
@@ -127,7 +127,7 @@ def _attempt(
 def _is_answered(done: integrity.Examination, *, asked: Sequence[str], counted: bool) -> bool:
     """Return True if the requested checks were completed.
 
-    A check that ended early has no result for the pages and rows that it did not reach.
+    If a check ended early, nothing is known about the remaining pages and rows.
     """
     pages = [name for name in ("quick", "integrity") if name in asked]
     if pages and not any(done.checks[name] == "ok" for name in pages):
@@ -162,7 +162,7 @@ def _result(
 
 
 def tables_wanted(value: Any) -> Union[bool, List[str]]:
-    """Return the row_counts parameter as a boolean or a list of table names. Raises SqliteError if it is neither."""
+    """Return the parameter row_counts as a boolean or a list of table names. Raises SqliteError if it is neither."""
     if isinstance(value, bool):
         return value
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
@@ -174,7 +174,7 @@ def tables_wanted(value: Any) -> Union[bool, List[str]]:
 
 
 def baseline_of(value: Optional[Mapping[str, Any]]) -> Dict[str, int]:
-    """Return the baseline parameter as {table: number of rows}. Raises SqliteError if a number is invalid."""
+    """Return the parameter baseline as {table: number of rows}. Raises SqliteError if a number is invalid."""
     counts = {}
     for table, rows in (value or {}).items():
         try:

@@ -4,7 +4,7 @@
 
 """Checkpoint a WAL without data loss, while no other process has the database open.
 
-This code removes no file. SQLite itself removes the WAL and its index when its last connection closes, and only after
+This code removes no files. SQLite itself removes the WAL and its index when the last connection closes, but only after
 every committed frame is in the database and on disk.
 """
 
@@ -37,7 +37,7 @@ def checkpoint(
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Copy the content of a database's WAL into the database, and return the result of the sqlite_wal module.
+    """Copy the content of the WAL into the database, and return the result of the sqlite_wal module.
 
     The row counts before and after the checkpoint are compared. user: the user that SQLite runs as. See
     file_survey.look.
@@ -78,7 +78,7 @@ def checkpoint(
 
 
 def _empty(path: str, before: Dict[str, Any], *, deadline: float, user: Optional[str], **limits: Any) -> Dict[str, Any]:
-    """Copy the WAL into the database and verify that nothing was lost. Return the changed fields of the result.
+    """Copy the WAL into the database and verify that no row was lost. Return the changed fields of the result.
 
     limits: the other arguments of _check. Raises SqliteError.
     """
@@ -150,15 +150,15 @@ def _run(real: str, *, rights: safe_open.Rights, busy_timeout: float, deadline: 
     def work(emit: child_process.Emit) -> None:
         uri = sqlite_reader.uri_of(real, "mode=rw")
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
-        # Exclusive mode must be set before the first read. Then SQLite locks the database, or fails if it is in use.
+        # Set exclusive mode before the first read. SQLite then locks the database, or fails if the database is in use.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         emit({"event": "checkpoint", "row": connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()})
         connection.close()
         if os.path.lexists(f"{real}-shm"):
-            # The crashed service left the index, and the exclusive connection did not use it. An ordinary connection
-            # removes the index when it closes.
+            # The crashed service left the index behind, and the exclusive connection did not use it. An ordinary
+            # connection removes the index when the connection closes.
             connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.close()
@@ -185,7 +185,7 @@ def _prove(before: Dict[str, Any], after: Dict[str, Any], *, shown: str) -> None
     if not after["holders"] and after["wal"]["size"]:
         raise SqliteError(message("reason.sqlite.wal_remains", path=shown, bytes=after["wal"]["size"]))
     if after["holders"]:
-        return  # the service was started meanwhile and may have changed the database
+        return  # meanwhile, the service was started and may have changed the database
     if not after["healthy"]:
         problems = [of(problem, "message") for problem in after["problems"]]
         raise SqliteError(message("reason.sqlite.not_sound_after", path=shown, problems=problems))

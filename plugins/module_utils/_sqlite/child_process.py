@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run work in child processes that cannot harm the host, and receive their messages.
+"""Run work in child processes that cannot harm the host, and collect their messages.
 
 Every read happens in a child process, for three reasons:
 
-- If the disk cannot deliver a mapped page, only the child ends.
+- If the disk cannot deliver a mapped page, only the child is killed.
 - The child drops its write access before it opens the database.
-- The child ends without closing its connection, so SQLite's clean-up at the last close (checkpoint, removal of the WAL)
-  never runs.
+- The child ends without closing its connection, so SQLite never runs its clean-up at the last close (checkpoint,
+  removal of the WAL).
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _NOBODY = 65534
-# Bytes of memory that a child may use in addition to its memory at the start. A child that writes gets more, because it
-# may salvage large rows.
+# Number of bytes of memory that a child may use in addition to its initial memory. A child that writes gets more,
+# because it may salvage large rows.
 _MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
-_MOST_SAID = 16 << 20  # maximum size of the messages of one child, in bytes
+_MOST_SAID = 16 << 20  # maximum size of one child's messages, in bytes
 _OUT_OF_MEMORY = "out of memory: the read needs more than is allowed"
-_GRACE = 2.0  # time after the deadline in which a child may still report that it was interrupted, in seconds
+_GRACE = 2.0  # time in seconds after the deadline during which a child may still report that it was interrupted
 
 
 def bounded(*, deadline: float, read_only: bool) -> None:
     """Set resource limits for this process, so that it cannot harm the host. For child processes only.
 
-    deadline: in time.monotonic seconds. A limit is never raised. The kernel counts only private memory, so a mapped
-    database may be larger than the limit (Linux 4.7 and later).
+    deadline: in time.monotonic seconds. Existing limits are never raised. The memory limit covers only private memory,
+    so a mapped database may be larger (Linux 4.7 and later).
     """
     # A child may have two busy threads, which use two seconds of CPU time per second. Usually, the parent kills the
-    # child before it reaches this limit.
+    # child before the child reaches this limit.
     seconds = 2 * int(max(deadline - time.monotonic(), 0) + _GRACE) + 1
     wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds}
     # Without /proc, no memory limit is set.
@@ -63,7 +63,7 @@ def bounded(*, deadline: float, read_only: bool) -> None:
                 wanted[resource.RLIMIT_DATA] = held + (_MEMORY if read_only else _MEMORY_TO_WRITE)
     if read_only:
         # A process that runs as the database's user could write files next to the database. With this limit, such a
-        # write fails with an error, because Python ignores SIGXFSZ.
+        # write only fails with an error, because Python ignores SIGXFSZ.
         wanted[resource.RLIMIT_FSIZE] = 0
     for kind, most in wanted.items():
         hard = resource.getrlimit(kind)[1]
@@ -74,9 +74,9 @@ def bounded(*, deadline: float, read_only: bool) -> None:
 def give_up_writing(rights: safe_open.Rights = None) -> None:
     """Permanently switch to a user or, if rights is None, drop root's write access.
 
-    rights is None if only root can change the folder. A process that runs as root then accesses files as the user
-    nobody, and keeps only the capability to read every file. With all of root's rights, SQLite would open the WAL for
-    writing and give it to the database's owner. A process that does not run as root keeps its rights.
+    rights is None if only root can change the folder. In this case, a process that runs as root accesses files as the
+    user nobody, and keeps only the capability to read every file. With all of root's rights, SQLite would open the WAL
+    for writing and change its owner to the database's owner. A process that does not run as root keeps its rights.
     """
     if rights:
         safe_open.become(*rights)
@@ -85,7 +85,7 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
         os.seteuid(os.getuid())
     if os.geteuid() != 0:
         return
-    with contextlib.suppress(OSError, AttributeError):  # some C libraries do not have these calls
+    with contextlib.suppress(OSError, AttributeError):  # some C libraries lack these calls
         library = ctypes.CDLL(None)
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
         data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, for capabilities 0-31 and then 32-63
@@ -101,7 +101,7 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
 
 
 def die_with_parent() -> None:
-    """Let the kernel kill this process when its parent ends."""
+    """Make the kernel kill this process when its parent ends."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
@@ -140,7 +140,7 @@ class _Child:
 def in_child(
     work: Callable[[Emit], None], *, deadline: float, read_only: bool = True, rights: safe_open.Rights = None
 ) -> List[Message]:
-    """Run work in a child process and return the messages that it emitted. The last one is {"event": "end", ...}.
+    """Run work in a child process and return the emitted messages. The last message is {"event": "end", ...}.
 
     deadline: in time.monotonic seconds. read_only: True if the child must not write to any file. rights: the user
     (uid, gid) to which the child switches permanently, or None. Raises SqliteError if no child can be started.
@@ -161,7 +161,7 @@ def in_children(
     read_only: bool = True,
     rights: safe_open.Rights = None,
 ) -> List[List[Message]]:
-    """Run each function of `works` in a separate child process, in parallel; return their messages. See in_child."""
+    """Run the functions in `works` in parallel, each in its own child process. Return their messages. See in_child."""
     children: List[_Child] = []
     try:
         for work in works:
@@ -210,7 +210,7 @@ def _child(
     read_only: bool,
     rights: safe_open.Rights,
 ) -> None:
-    """Run work in the child and exit. This function never returns, so the parent's clean-up code does not run here."""
+    """Run work in the child and exit. This function never returns, so the child does not run the parent's clean-up."""
     status = 1
     try:
         os.close(reading)
@@ -239,7 +239,7 @@ def _child(
 
 
 def _listen(children: Sequence[_Child], *, deadline: float) -> None:
-    """Receive the children's messages until all have ended, or the deadline has passed."""
+    """Receive the children's messages until all children have ended or the deadline has passed."""
     while True:
         speaking = {child.pipe: child for child in children if not child.ended}
         if not speaking:
@@ -263,7 +263,7 @@ def _listen(children: Sequence[_Child], *, deadline: float) -> None:
 def _reap(pid: int) -> int:
     """Wait for a child and return its wait status, or SIGKILL if it does not end within _GRACE seconds.
 
-    A child may hang in the kernel on a dead disk.
+    A child may hang in the kernel if a disk does not respond.
     """
     until = time.monotonic() + _GRACE
     while time.monotonic() < until:

@@ -17,22 +17,22 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
-# Seconds to wait for a process that opens the files only briefly (a virus scanner, a copy program), and seconds between
-# two attempts.
+# Time in seconds to wait for a process that opens the files only briefly (a virus scanner, a copy program), and time
+# between two attempts.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 
 class _InUseError(SqliteError):
-    """A process has the files open, so copies of them may not be consistent with each other."""
+    """A process has the files open, so copies of them might be inconsistent with each other."""
 
 
 _Made = TypeVar("_Made")
 
 
 def patiently(work: Callable[[], _Made], *, until: float) -> _Made:
-    """Return the result of work; retry for up to _PATIENCE seconds while a process has the files open.
+    """Return the result of work. Retry for up to _PATIENCE seconds while a process has the files open.
 
-    until: deadline, in time.monotonic seconds. Raises SqliteError.
+    until: the deadline, in time.monotonic seconds. Raises SqliteError.
     """
     until = min(until, time.monotonic() + _PATIENCE)
     while True:
@@ -60,7 +60,7 @@ def closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -
 
 
 def copy_bytes(found: Look, made: str, *, deadline: float, proc_root: str) -> List[Dict[str, Any]]:
-    """Copy the files byte for byte into the new folder `made`. Return name, path, size and SHA-256 of each file.
+    """Copy the files byte for byte into the new folder `made`. Return the name, path, size and SHA-256 of each file.
 
     Raises OSError, or SqliteError if a process used the files during the copy.
     """

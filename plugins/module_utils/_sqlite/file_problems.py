@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find problems with a database in its files and open descriptors, without reading a page of the database."""
+"""Find problems with a database by its files and open descriptors, without reading a page of the database."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 
 class User(NamedTuple):
-    """The service user, which must be able to write to the database."""
+    """The service user, who must be able to write to the database."""
 
     name: str
     uid: int
@@ -98,7 +98,7 @@ def _may_write(user: User, facts: sqlite_files.FileFacts) -> bool:
 
 
 def ownership(found: Look, user: User) -> List[Problem]:
-    """Return a problem for each file that user cannot write to, for example after the service was run as root.
+    """Return a problem for each file that the user cannot write to, for example after the service ran as root.
 
     The folder of the database is checked too.
     """

@@ -30,9 +30,9 @@ _LOOKS = 5  # maximum number of attempts if files change during a check
 def look(path: str, *, user: Optional[str] = None) -> Look:
     """Check a database (absolute path) and the files next to it, without SQLite. The WAL is read later by read_wal.
 
-    If accounts other than root may change the folder, the files are read as user or, if no user is given, as the
+    If accounts other than root may change the folder, the files are read as the given user, or by default as the
     folder's owner. The result lists the problems with the files. Raises SqliteError if the path cannot be checked, or
-    if an account has redirected the path to a file of another account. Raises FileNotFoundError if a file appeared or
+    if an account has redirected the path to another account's file. Raises FileNotFoundError if a file appeared or
     vanished during the check.
     """
     if not os.path.isabs(path) or "\0" in path:
@@ -40,7 +40,7 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
     rights = sqlite_files.rights_on(path, user)
     try:
         with safe_open.acting(rights):
-            # SQLite follows links too, and keeps the WAL next to the target of the link.
+            # SQLite also follows links, and keeps the WAL next to the link's target.
             real = "/" + os.path.realpath(path).lstrip("/")
         found = Look(given=path, path=real, rights=rights)
         for name, suffix in sqlite_files.SUFFIXES.items():
@@ -61,17 +61,18 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
 
 
 def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
-    """Raise SqliteError if an account that may change a part of path has redirected it to a file of another account.
+    """Raise SqliteError if an account that may change a part of path has redirected it to another account's file.
 
-    Without this check, the first account could get copies of that file, and could have it replaced. facts: the facts
-    about the file that was found at path earlier, or None. Raises FileNotFoundError if path now leads to another file.
+    Without this check, the first account could obtain copies of that file, and could have the file replaced. facts: the
+    facts about the file that was found at path earlier, or None. Raises FileNotFoundError if path now leads to another
+    file.
     """
     try:
         with safe_open.acting(None):
             status = safe_open.look_up(path)
     except OSError as error:
         if facts is not None and not facts.regular:
-            return  # for example a link to itself; such a path is not used
+            return  # the path may be a link to itself, for example, and is not used
         raise sqlite_files.cannot("work_on", path=sqlite_files.printable(path), why=str(error.strerror)) from error
     there = None if facts is None else (facts.device, facts.inode)
     if there != (None if status is None else (status.st_dev, status.st_ino)):
@@ -79,9 +80,9 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
 
 
 def away(path: str, *, rights: safe_open.Rights) -> Optional[Problem]:
-    """Return a problem if a missing database's file system is not mounted, or if its folder does not exist, else None.
+    """Return a problem if a missing database's file system is not mounted or its folder does not exist, otherwise None.
 
-    With such a problem, nothing is known about the rows of the database.
+    If there is such a problem, nothing is known about the rows of the database.
     """
     shown = sqlite_files.printable(path)
     point = mounts.unmounted(path)
@@ -146,7 +147,7 @@ def _look_at_side_files(found: Look) -> None:
 
 @contextlib.contextmanager
 def _reported(found: Look) -> Iterator[None]:
-    """Record a problem if the block cannot read a file. If the file does not exist, raise FileNotFoundError again."""
+    """Record a problem if the block cannot read a file. If the file does not exist, re-raise FileNotFoundError."""
     try:
         yield
     except FileNotFoundError:
@@ -160,8 +161,8 @@ def _reported(found: Look) -> Iterator[None]:
 def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> None:
     """Read the WAL of a checked database and add it to `found`. Raises FileNotFoundError if SQLite removed the WAL.
 
-    live: True if a process has the database open, so that it may write to the WAL during the read. The index then shows
-    how many frames are valid, and whether the WAL was restarted meanwhile.
+    live: True if a process has the database open and may write to the WAL during the read. In this case, the index
+    shows how many frames are valid, and whether the WAL was restarted meanwhile.
     """
     side = found.files.get("wal")
     if side is None or not side.regular:
@@ -178,11 +179,11 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
             index = _index_of(found)
             if index is not None and index.salts == found.wal.salts:
                 found.backfilled = min(index.backfilled, found.wal.frames_committed)
-                # SQLite records a commit in the index before it acknowledges the commit. The index may lack
-                # acknowledged commits in two cases:
-                # - Nothing has been committed since a process rebuilt the index. The index then has only the frames
-                #   that this process could read.
-                # - The host has crashed since the last write. The index may then be older than the WAL.
+                # SQLite records a commit in the index before acknowledging it. In two cases, the index may lack
+                # acknowledged commits:
+                # - Nothing has been committed since a process rebuilt the index. In this case, the index has only the
+                #   frames that this process could read.
+                # - The host has crashed since the last write. In this case, the index may be older than the WAL.
                 booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
                 if index.commits and side.mtime_ns / 1e9 > booted:
                     found.acknowledged = index.max_frame
@@ -233,9 +234,9 @@ def _head(facts: FileFacts, length: int) -> bytes:
 
 
 def why_foreign(found: Look) -> Optional[Message]:
-    """Return why the WAL cannot belong to the database, or None if no reason is found.
+    """Return why the WAL cannot belong to the database, or None if there is no such reason.
 
-    SQLite would use a WAL from before a restore, or a WAL that was copied next to the wrong database, because the
+    SQLite would accept a WAL from before a restore, or a WAL that was copied next to the wrong database, because the
     checksums of such a WAL are valid.
     """
     header, wal = found.header, found.wal
@@ -244,8 +245,8 @@ def why_foreign(found: Look) -> Optional[Message]:
     if wal.page_size != header.page_size:
         return message("reason.sqlite.other_page_size", found=wal.page_size, expected=header.page_size)
     first, last = sqlite_files.parse_header(wal.first_page_one), sqlite_files.parse_header(wal.page_one)
-    # Page 1 contains a change counter. The first counter in a database's own WAL is at most one higher than the counter
-    # of the database, and the last counter is not lower.
+    # Page 1 contains a change counter. In a database's own WAL, the first counter is at most one higher than the
+    # database's counter, and the last counter is not lower than the database's counter.
     if first is None or last is None or first.change_counter - 1 <= header.change_counter <= last.change_counter:
         return None
     counted = {"first": first.change_counter, "last": last.change_counter, "present": header.change_counter}

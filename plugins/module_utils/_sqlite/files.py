@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database file and the files next to it, read as bytes before SQLite opens them.
+"""A database and the files next to it, read as bytes before SQLite opens them.
 
-If SQLite opens a database of zero bytes, it deletes the WAL. If SQLite opens a missing database, it creates a new one.
-So the sizes, kinds and headers of the files are checked first. Format: "Database File Format", section 1.3
+If SQLite opens an empty database file, it deletes the WAL. If SQLite opens a missing database, it creates a new one. So
+the sizes, kinds and headers of the files are checked first. Format: "Database File Format", section 1.3
 (https://www.sqlite.org/fileformat2.html).
 """
 
@@ -55,8 +55,8 @@ class NoRoomError(SqliteError):
 def clear_errors(deed: str, /, **values: str) -> Iterator[None]:
     """Convert an unexpected error of the operating system to a SqliteError, "Cannot ...: why".
 
-    deed: the part of the message id after "reason.sqlite.cannot.". values: the values for the message, except why. The
-    owner of a folder can cause such an error at any time, for example by removing a file or changing permissions.
+    deed: the part of the message ID after "reason.sqlite.cannot.". values: the values for the message, except why. A
+    folder's owner can cause such an error at any time, for example by removing a file or changing permissions.
     """
     try:
         yield
@@ -65,12 +65,12 @@ def clear_errors(deed: str, /, **values: str) -> Iterator[None]:
 
 
 def cannot(deed: str, /, **values: Value) -> SqliteError:
-    """Return the error for a failed action. See clear_errors."""
+    """Return the error for a failed action. See clear_errors for deed and values."""
     return SqliteError(message(f"reason.sqlite.cannot.{deed}", **values))
 
 
 def work_of(place: str) -> str:
-    """Return the path of the work folder for a replacement of the database at place."""
+    """Return the path of the work folder that is used to replace the database at place."""
     return f"{os.path.dirname(place)}/.{os.path.basename(place)}.restore"
 
 
@@ -83,13 +83,13 @@ def guard_of(place: str) -> str:
 
 
 def is_guard_target(path: str) -> bool:
-    """Return True if path, in which links are resolved, is the target of a guard: a replacement was interrupted."""
+    """Return True if path (with links resolved) is the target of a guard, so that a replacement was interrupted."""
     folder, name = os.path.split(path)
     return path == guard_of(os.path.join(os.path.dirname(os.path.dirname(folder)), name))
 
 
 class Problem(NamedTuple):
-    """One problem. A problem of level error makes the database unhealthy. A warning is only reported.
+    """A problem. The level error makes the database unhealthy. The level warning is only reported.
 
     loss: True if the problem suggests data loss.
     """
@@ -110,7 +110,7 @@ class Problem(NamedTuple):
 
 
 class FileFacts(NamedTuple):
-    """The facts that lstat reports about one file of a database."""
+    """The facts about one file of a database, as reported by lstat."""
 
     path: str
     device: int
@@ -130,7 +130,7 @@ class FileFacts(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The fields of the 100-byte database header that are used here."""
+    """The used fields of the 100-byte database header."""
 
     page_size: int
     write_version: int
@@ -151,7 +151,7 @@ class Header(NamedTuple):
 
 @dataclasses.dataclass
 class Look:
-    """Everything that the files of a database show before SQLite opens it.
+    """Everything that is known about the files of a database before SQLite opens it.
 
     backfilled: number of WAL frames that are already in the database. acknowledged: number of WAL frames whose
     transactions were acknowledged, or None if the index does not show this.
@@ -170,12 +170,12 @@ class Look:
 
     @property
     def openable(self) -> bool:
-        """True if SQLite may open the database: it is a regular file with content and a SQLite header."""
+        """True if SQLite may open the database, because it is a regular, nonempty file with a SQLite header."""
         return self.header is not None
 
     @property
     def stamps(self) -> Dict[str, Tuple[int, int, int, int]]:
-        """Stamps of the files whose content determines the result of a read."""
+        """The stamps of the files whose content determines the result of a read."""
         return {name: facts.stamp for name, facts in self.files.items() if name != "shm"}
 
     @property
@@ -185,7 +185,7 @@ class Look:
 
 
 def printable(path: str) -> str:
-    """Return path for messages and results: bytes that are not UTF-8 are replaced."""
+    """Return path for messages and results, with bytes that are not UTF-8 replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
@@ -213,7 +213,7 @@ def parse_header(data: bytes) -> Optional[Header]:
 
 
 def version_text(number: int) -> str:
-    """Return 3046001 as 3.46.1, and zero as the empty string."""
+    """Return a version number as text: 3.46.1 for 3046001, and the empty string for 0."""
     return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}" if number else ""
 
 
@@ -241,7 +241,7 @@ def _open_regular(path: str) -> int:
 
 
 def open_found(facts: FileFacts) -> int:
-    """Open a checked file for reading. Raises OSError, for example if another file has replaced it. See open_named."""
+    """Open a checked file for reading. Raises OSError, for example if the file was replaced. See open_named."""
     descriptor = open_named(facts)
     status = os.fstat(descriptor)
     if (status.st_dev, status.st_ino) != (facts.device, facts.inode):
@@ -254,8 +254,8 @@ def open_named(facts: FileFacts) -> int:
     """Open the regular file that now has the name of a checked file. Raises OSError.
 
     A command that ran as root may have left a file in the service's folder that the service's user cannot read. Such a
-    file is opened as root, but only if it begins like a SQLite file. Any other file may be a file of root that the user
-    has moved there.
+    file is opened as root, but only if it begins like a SQLite file. Any other file may be one of root's files that the
+    user has moved there.
     """
     try:
         return open_regular(facts.path, rights=facts.rights)
@@ -273,7 +273,7 @@ def open_named(facts: FileFacts) -> int:
 
 
 def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator[bytes]:
-    """Yield the content of a checked file, up to its size at the time of the check. More might not fit on the disk.
+    """Yield the content of a checked file, up to its size when it was checked, because more might not fit on the disk.
 
     Raises OSError, or SqliteError at the deadline (time.monotonic seconds).
     """
@@ -311,13 +311,13 @@ def facts_of(path: str, *, rights: safe_open.Rights) -> Optional[FileFacts]:
 
 
 def stamps_of(path: str, *, rights: safe_open.Rights) -> Dict[str, Tuple[int, int, int, int]]:
-    """Return the current stamps of the files of a database. See Look.stamps. Raises OSError."""
+    """Return the current stamps of a database's files. See Look.stamps. Raises OSError."""
     facts = {name: facts_of(path + suffix, rights=rights) for name, suffix in SUFFIXES.items() if name != "shm"}
     return {name: found.stamp for name, found in facts.items() if found is not None}
 
 
 def kind_of(facts: FileFacts) -> Message:
-    """Return a short description of a file that is not a regular file."""
+    """Return a short description of a file that is not regular."""
     with safe_open.acting(facts.rights):
         mode = os.lstat(facts.path).st_mode
     for test, word in (
@@ -332,13 +332,13 @@ def kind_of(facts: FileFacts) -> Message:
 
 
 def free_bytes(folder: str) -> int:
-    """Return the number of bytes that are free on the file system of folder. Raises OSError."""
+    """Return the number of free bytes on the file system of folder. Raises OSError."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
 
 
 def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:
-    """Return the rights (uid, gid) for work on a database. See safe_open.rights_on.
+    """Return the rights (uid, gid) to use for work on a database. See safe_open.rights_on.
 
     user: the name of the database's user, or None. Raises SqliteError.
     """

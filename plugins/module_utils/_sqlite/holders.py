@@ -5,7 +5,7 @@
 """Find the processes that have a database open, and their roles.
 
 The processes are found by their open descriptors (compared by device and inode) and by their file locks. The locks also
-show the roles. Lock bytes of the -shm file: "WAL-mode File Format", section 2.2.2
+show the roles of the processes. Lock bytes of the -shm file: "WAL-mode File Format", section 2.2.2
 (https://www.sqlite.org/walformat.html). Lock bytes of the database: PENDING_BYTE and its neighbours in SQLite's os.h.
 """
 
@@ -36,7 +36,7 @@ HIDDEN = "hidden: a process in another PID namespace"
 
 @dataclasses.dataclass
 class Holder:
-    """A process that has a file of the database open. A process of another PID namespace has pid 0."""
+    """A process that has a file of the database open. For a process in another PID namespace, pid is 0."""
 
     pid: int
     command: str
@@ -49,7 +49,7 @@ class Holder:
 
 
 class Holders(NamedTuple):
-    """All holders that were found. complete is False if some processes could not be inspected."""
+    """The holders that were found. complete is False if some processes could not be inspected."""
 
     found: Sequence[Holder]
     complete: bool
@@ -61,7 +61,7 @@ class Holders(NamedTuple):
         return any("shm" in holder.files for holder in self.found)
 
     def named(self) -> str:
-        """Return the holders as text for a message, for example pid 12 (node backend/server.js)."""
+        """Return the holders as text for a message, for example: pid 12 (node backend/server.js)."""
         return ", ".join(f"pid {holder.pid} ({holder.command})" for holder in self.found)
 
 
@@ -70,8 +70,8 @@ def survey(
 ) -> Tuple[sqlite_files.Look, Holders]:
     """Check the files of a database, find its holders, and read its WAL. Return the files and the holders.
 
-    user: the user that reads the files. See file_survey.look. deadline: for reading the WAL, in time.monotonic seconds.
-    Raises SqliteError.
+    user: the user that reads the files. See file_survey.look. deadline: the deadline for reading the WAL, in
+    time.monotonic seconds. Raises SqliteError.
     """
     for _look in range(_LOOKS):
         with contextlib.suppress(FileNotFoundError):
@@ -123,7 +123,7 @@ def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
 
 
 def _command_of(proc_root: str, pid: int) -> str:
-    """Return the program and its script. Other arguments are left out, because they may contain secrets."""
+    """Return the program and its script, without other arguments, which may contain secrets."""
     try:
         with open(f"{proc_root}/{pid}/cmdline", "rb") as stream:
             words = stream.read(4096).split(b"\0")
@@ -147,7 +147,7 @@ def role_of_lock(*, name: str, kind: str, start: int, end: int, wal_mode: bool) 
     if name == "database":
         if kind == "WRITE" and start <= _SHARED_FIRST + _SHARED_SIZE and end >= _PENDING:
             return "writer"
-        # A WAL-mode connection keeps the shared lock for as long as it is open.
+        # A WAL-mode connection holds the shared lock as long as the connection is open.
         return "open" if wal_mode else "reader"
     return "open"
 
@@ -170,8 +170,8 @@ def _add_roles(
         name, device = by_inode.get(int(inode), ("", 0))
         pid = int(words[4])
         same_device = os.makedev(int(major, 16), int(minor, 16)) == device
-        # On some file systems, this device number differs from that of stat. Then the lock counts only if the process
-        # also has the file open.
+        # On some file systems, this device number differs from the one that stat returns. In this case, the lock counts
+        # only if the process also has the file open.
         if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
             continue
         end = 1 << 62 if words[7] == "EOF" else int(words[7])
@@ -186,7 +186,7 @@ def _add_roles(
 def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, int]]:
     """Return the kind (READ or WRITE) and the pid of another process's lock on the bytes, or None if there is none.
 
-    Also finds locks of processes that /proc does not show. The pid of a process of another PID namespace is 0.
+    Also finds locks of processes that are not visible in /proc. The pid of a process in another PID namespace is 0.
     """
     question = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
     kind, _whence, _start, _length, pid = struct.unpack("hhqqi", fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
@@ -196,7 +196,7 @@ def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, 
 
 
 def _hidden(files: Mapping[str, sqlite_files.FileFacts]) -> Dict[int, Holder]:
-    """Search for a lock of a process that /proc does not show. Return {pid: holder}, or an empty mapping."""
+    """Search for a lock of a process that is not visible in /proc. Return {pid: holder}, or an empty mapping."""
     for name, start, length in (("shm", 120, 9), ("database", _PENDING, 2 + _SHARED_SIZE)):
         if name not in files:
             continue

@@ -22,13 +22,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, Problem, printable
 
-_LONGEST_LINE = 1000  # maximum number of characters of a line, because names of tables may have any length
-_SHOWN = 10  # maximum number of lines that a message quotes from the output of a check
-_PROCESSES = 4  # maximum number of processes for one check
-LARGE = 32 << 20  # size of a database, in bytes, from which several processes are faster than one
+_LONGEST_LINE = 1000  # maximum number of characters in a line, because the names of tables may have any length
+_SHOWN = 10  # maximum number of lines that a message quotes from a check's output
+_PROCESSES = 4  # maximum number of processes per check
+LARGE = 32 << 20  # minimum size of a database, in bytes, for which several processes are faster than one
 _MAP = 1 << 40  # SQLite maps as much of the database as its build allows
-# Parts of error messages that do not indicate damage. Their causes: SQLite lacks a module, function or collation of the
-# application, this code does not allow a function, or a value needs too much memory.
+# Parts of error messages that do not indicate damage. They have other causes: SQLite lacks a module, function or
+# collation of the application, this code forbids a function, or a value needs too much memory.
 _NO_SIGN_OF_DAMAGE = (
     "no such ",
     "unknown function",
@@ -43,7 +43,7 @@ SKIPPED = "skipped: time budget"
 
 @dataclasses.dataclass
 class Examination:
-    """The results of the reading process. steady: False if the files changed during the read."""
+    """The results of the reading process. steady is False if the files changed during the read."""
 
     basics: Dict[str, Any] = dataclasses.field(default_factory=dict)
     checks: Dict[str, str] = dataclasses.field(default_factory=dict)
@@ -115,15 +115,15 @@ def _take_end(done: Examination, end: child_process.Message, *, found: Look, hol
 def _check_tables(
     done: Examination, way: sqlite_reader.WayIn, *, deadline: float, holders: sqlite_holders.Holders
 ) -> None:
-    """Run integrity_check table by table, because quick_check verifies neither indexes nor UNIQUE constraints.
+    """Run integrity_check on each table, because quick_check verifies neither indexes nor UNIQUE constraints.
 
-    Up to _PROCESSES processes check a large database in parallel. With a single process, this takes as long as one
-    integrity_check of the whole database. Several threads in one process take longer.
+    Up to _PROCESSES processes check a large database in parallel. A single process takes as long as one integrity_check
+    of the whole database. Several threads in one process are slower.
     """
     counts = done.row_counts
     # The largest tables come first, so that all processes end at about the same time.
     names: List[str] = sorted(done.basics["all_tables"], key=lambda name: -counts.get(name, 0))
-    # SQLite before 3.33 cannot check a single table. The numbers of 10000 or more tables may not fit into the pipe.
+    # SQLite before 3.33 cannot check a single table. With 10000 or more tables, the numbers may not fit into the pipe.
     single = sqlite3.sqlite_version_info >= (3, 33) and len(names) < 10000
     tables: Sequence[Optional[str]] = names if single else [None]
     large = way.found.files["database"].size >= LARGE
@@ -170,7 +170,7 @@ def _answer(
     row_counts: Union[bool, Sequence[str]],
     deadline: float,
 ) -> None:
-    """Emit the results of all checks on one snapshot, fast checks first. Runs in the child process."""
+    """Run all checks on one snapshot, fast checks first, and emit the results. Runs in the child process."""
     with sqlite_reader.interrupted_at(connection, deadline):
         connection.execute("BEGIN")
         basics = {
@@ -183,7 +183,7 @@ def _answer(
         emit({"event": "basics", "basics": basics})
         connection.execute(f"PRAGMA mmap_size={_MAP}")
         for name in ("quick", "foreign_keys"):
-            # The quick check is part of the full check. Its result is used if there is no time for the full check.
+            # The full check includes the quick check, whose result is used if there is no time for the full check.
             if name in checks or (name == "quick" and "integrity" in checks):
                 emit(run_check(connection, name))
         if row_counts:
@@ -246,7 +246,7 @@ def _take_check(done: Examination, answer: child_process.Message, *, shown: str)
         told = message("reason.sqlite.check_failed_more", check=name, path=shown, **shown_lines)
     if error and not error.startswith("interrupt"):
         code = _code_of(error)
-    # A row that refers to a missing row is an error of the application, not damage to the file.
+    # A row that refers to a missing row is an application error, not damage to the file.
     done.problems.append(
         Problem(
             code,

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Give a database back to the service's user after a command that ran as root changed its owner.
+"""Restore the service's user as the owner of a database after a command that ran as root changed the owner.
 
-The service's user may replace these files at any moment. So the folder and each file in it are opened without following
+The service's user may replace these files at any moment. So the folder and its files are opened without following
 links. Each file is checked and changed through its descriptor.
 """
 
@@ -31,7 +31,7 @@ _KINDS: Dict[str, Tuple[bytes, ...]] = {"": (_DATABASE,), "-wal": (*_WAL, b""), 
 
 
 class SqliteOwnerError(MessageError):
-    """The owner cannot or must not be restored. Nothing was changed."""
+    """The owner cannot or must not be restored. No file was changed."""
 
     templates = messages.ENGLISH
 
@@ -68,7 +68,7 @@ def _is_kind(head: bytes, kinds: Tuple[bytes, ...]) -> bool:
 
 
 def _require_own_folder(folder: int, *, path: str, family: List[str], account: pwd.struct_passwd) -> None:
-    """Raise SqliteOwnerError unless the folder and all its entries belong to account. Names in family are ignored."""
+    """Raise SqliteOwnerError unless account owns the folder and all its entries. Names in family are ignored."""
     others = [path] if os.fstat(folder).st_uid != account.pw_uid else []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -79,7 +79,7 @@ def _require_own_folder(folder: int, *, path: str, family: List[str], account: p
 
 
 def restore(*, path: str, user: str, check_mode: bool = False) -> Dict[str, Any]:
-    """Give a database, its -wal file and its -shm file to user if they belong to root. Return the module's result.
+    """Make user the owner of a database and its -wal and -shm files if root owns them. Return the module's result.
 
     All files are checked before the first file is changed. Raises SqliteOwnerError.
     """

@@ -22,7 +22,7 @@ class OutOfTime(sqlite_files.SqliteError):
 
 
 def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
-    """Return uid and gid of the first file of the database that does not belong to root, or those of the folder."""
+    """Return the owner (uid, gid) of the first file of the database that root does not own, or else of the folder."""
     for name in ("journal", "wal", "shm", "database"):
         facts = found.files.get(name)
         if facts is not None and facts.uid != 0:
@@ -35,7 +35,7 @@ def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
 def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
     """Copy the database with its journal and WAL into a private folder, and yield the path of the copy.
 
-    The folder belongs to the user that reads the database or, if found.rights is None, to writer_of(found). Raises
+    The folder is owned by the user that reads the database or, if found.rights is None, by writer_of(found). Raises
     SqliteError, OutOfTime.
     """
     rights = found.rights or writer_of(found)
@@ -55,14 +55,14 @@ def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
 
 
 def _room_for_copies(rights: Tuple[int, int]) -> str:
-    """Return a folder for temporary files that a user can access. Other users may have no access to root's TMPDIR."""
+    """Return a folder for temporary files that a user can access. Only root may have access to root's TMPDIR."""
     usual = tempfile.gettempdir()
     with safe_open.acting(rights):
         return usual if os.access(usual, os.X_OK, effective_ids=True) else "/var/tmp"  # noqa: S108 - by mkdtemp
 
 
 def _fill(folder: str, found: sqlite_files.Look, *, rights: Tuple[int, int], deadline: float) -> None:
-    """Copy the files into a folder, and give the folder and the files to the user.
+    """Copy the files into a folder, and make the user the owner of the folder and the files.
 
     Raises SqliteError, OutOfTime, OSError.
     """

@@ -4,21 +4,22 @@
 
 """Read a database through SQLite without leaving any file next to it.
 
-Every read happens in a child process (child_process).
+Every read runs in a child process (see child_process.py).
 
-The way to open the database depends on its files and on the processes that have it open:
+How the database is opened depends on its files and on the processes that have it open:
 
-- alone: the WAL has no content, and no process has the database open. immutable=1 needs no locks and no other files.
+- alone: the WAL is empty or missing, and no process has the database open. immutable=1 needs no locks and no other
+  files.
 - still: a crashed service left a WAL. vfs=unix-none with locking_mode=EXCLUSIVE keeps the WAL index in the child's
   memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory). So nothing is created, copied or locked.
   The service may be started at the same time, so the caller compares the files' stamps afterwards.
-- live: a service has the database open. An ordinary reader is used, with the index mapped read-only.
-- locked: the database uses a rollback journal instead of a WAL, and a process has the database open. An ordinary reader
-  is used, which holds a lock while it reads.
+- live: a service has the database open. An ordinary connection is used, with the index mapped read-only.
+- locked: the database uses a rollback journal instead of a WAL, and a process has the database open. An ordinary
+  connection is used, which holds a lock while it reads.
 - copy: there is a hot rollback journal. SQLite must write to the database to undo the unfinished transaction, so it
-  works on a private copy. It runs as the journal's writer, because a journal may name another file, which SQLite then
-  removes. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. This way is also used if the reading user
-  may not read one of the files, for example a file of root.
+  works on a private copy. SQLite runs as the journal's writer, because a journal may name another file, which SQLite
+  then removes. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. This way is also used if the reading
+  user cannot read one of the files, for example a file that is owned by root.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str
 
 
 def _all_readable(found: sqlite_files.Look) -> bool:
-    """Return True if the reading user may read all files of the database. A file may belong to root."""
+    """Return True if the reading user can read all files of the database. Some may be owned by root."""
     if found.rights is None:
         return True
     with safe_open.acting(found.rights):
@@ -76,9 +77,9 @@ def _all_readable(found: sqlite_files.Look) -> bool:
 
 
 def vanished(error: str, *, found: sqlite_files.Look) -> bool:
-    """Return True if an error of SQLite means that the service ended between the check and the connection.
+    """Return True if a SQLite error means that the service ended between the check and the connection.
 
-    When the service closes its last connection, SQLite removes the WAL and its index. A reader that may not create them
+    When the service closes its last connection, SQLite removes the WAL and its index. A reader that cannot create them
     then gets one of two errors: the database is read-only, or the file cannot be opened. The second error counts only
     if the files have changed since the check.
     """
@@ -96,7 +97,7 @@ class WayIn(NamedTuple):
     busy_timeout: float
 
     def connect(self) -> sqlite3.Connection:
-        """Open the database for reading. For child processes only, because this may permanently switch to another user.
+        """Open the database for reading. For child processes only, because the process may permanently change its user.
 
         Raises sqlite3.Error, or SqliteError if another file has replaced the database.
         """
@@ -108,7 +109,7 @@ class WayIn(NamedTuple):
         return connection
 
     def _is_open(self) -> bool:
-        """Return True if SQLite, which opens files by name, has opened the file that was checked."""
+        """Return True if SQLite, which opens files by name, opened the file that was checked."""
         facts = self.found.files["database"]
         for descriptor in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
@@ -124,12 +125,12 @@ class WayIn(NamedTuple):
 
     @property
     def read_only(self) -> bool:
-        """True if this way needs no write access, so the process drops it before it opens the database."""
+        """True if this way needs no write access, so that the process drops it before opening the database."""
         return self.way != "copy"
 
     @property
     def steady(self) -> bool:
-        """True if everything that was read so far belongs to one consistent state of the database.
+        """True if all data read so far belong to one consistent state of the database.
 
         A read without locks is steady only if the files have not changed since the check, because other processes may
         write during the read.
@@ -169,10 +170,10 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     if way == "still":
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-    # The schema comes from the writer of the file, so it must not call functions with side effects.
+    # The writer of the file controls the schema, so the schema must not call functions with side effects.
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.execute("PRAGMA cell_size_check=ON")
-    # Create no file next to the database, and none in a folder for temporary files.
+    # Create no files next to the database or in a folder for temporary files.
     connection.execute("PRAGMA temp_store=MEMORY")
     if hasattr(connection, "setlimit"):  # since Python 3.11
         connection.setlimit(_LIMIT_LENGTH, _LARGEST_VALUE)
@@ -183,12 +184,12 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def interrupted_at(connection: sqlite3.Connection, deadline: float) -> Iterator[None]:
-    """Interrupt a connection at the deadline. A statement in the block then raises OperationalError: interrupted."""
+    """Interrupt a connection at the deadline. Statements in the block then raise OperationalError: interrupted."""
     done = threading.Event()
 
     def interrupt() -> None:
-        # A thread is used because older libraries do not call a progress handler during a check of the b-trees. The
-        # interruption is repeated, because it has no effect on a statement that begins immediately after it.
+        # Use a thread, because older libraries do not call a progress handler during a check of the b-trees. Repeat the
+        # interruption, because it does not affect a statement that begins right after it.
         wait = max(deadline - time.monotonic(), 0)
         while not done.wait(wait):
             connection.interrupt()

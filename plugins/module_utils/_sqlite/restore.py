@@ -4,22 +4,21 @@
 
 """Replace a damaged database with a sound one, by the method that loses the fewest rows.
 
-The lost rows are counted before any change. A new file then replaces the old one in these steps. Each step is on disk
-before the next one begins:
+The rows that will be lost are counted before any change. A new file then replaces the old file in the following steps.
+Each step is flushed to disk before the next step begins:
 
-1. The old files are copied as evidence. The new file is created and checked in a work folder next to the database.
-2. The database gets a second name in the work folder.
-3. A guard is renamed over the database: a symbolic link into a folder that does not exist. SQLite follows the link,
-   finds no database, and cannot create one. It looks for a WAL next to the link's target, so it ignores the WAL next
-   to the guard.
-4. The WAL, its index and the journal move into the work folder.
-5. The new file is renamed over the guard. The old files are kept in a separate folder next to the new database.
+1. The old files are copied as evidence. The new file is created and checked in a work folder next to the database. 2.
+The database gets a second name in the work folder. 3. A guard is renamed over the database: a symbolic link into a
+folder that does not exist. SQLite follows the link, finds no database, and cannot create one. SQLite looks for a WAL
+next to the link's target, so it ignores the WAL next to the guard. 4. The WAL, its index and the journal are moved into
+the work folder. 5. The new file is renamed over the guard. The old files are kept in a separate folder next to the new
+database.
 
-So at any time, SQLite sees either the old database with its WAL, or no database, or the new database without a WAL. If
-a run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
+So SQLite always sees either the old database with its WAL, or no database, or the new database without a WAL. If a run
+finds the guard of a killed run, it puts the old files back (the database last) and starts again.
 
-If accounts other than root can change the folder, all steps run as the database's user (see files.rights_on). If they
-ran as root, an account that can rename the work folder could redirect root's new files to any other path.
+If accounts other than root can change the folder, all steps run as the database's user (see files.rights_on).
+Otherwise, an account that can rename the work folder could redirect root's new files to any path.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class _Workspace(NamedTuple):
     """The database and the folders of one call.
 
     place: the path of the database, with links resolved. work: the work folder next to the database, or "" if nothing
-    there may change. scratch: a folder for temporary files. subject: the path of the database to examine, which is
+    may be changed there. scratch: a folder for temporary files. subject: the path of the database to examine, which is
     place or a copy. put_back: True if the files that a killed run moved away were put back.
     """
 
@@ -82,14 +81,14 @@ def restore(
     proc_root: str = "/proc",
     on_replace: Callable[[str], Callable[[], None]] = lambda data_loss: lambda: None,
 ) -> Dict[str, Any]:
-    """Find the methods that yield a sound database, apply one if act is true, and return the module's result.
+    """Find the methods that yield a sound database, apply one of them if act is True, and return the module's result.
 
-    replaced: True if a new database has already replaced the database, so that the earlier rows are missing. The method
-    auto then considers neither checkpoint nor salvage.
-    on_replace: called with the data loss ("none", "known" or "unknown") right before the database is changed. Returns a
-    function that is called if the change failed and the old database is in its place again.
+    replaced: True if a new database has already replaced the original database, so that the earlier rows are missing.
+    In this case, the method auto considers neither checkpoint nor salvage. on_replace: called with the data loss
+    ("none", "known" or "unknown") right before the database is changed. Returns a function that is called if the change
+    failed and the old database was put back.
 
-    If act is false, and in check mode, no file next to the database is changed, and every method is examined. Raises
+    If act is False, or in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
     """
     started = time.monotonic()
@@ -142,9 +141,9 @@ def _workspace(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> _Workspace:
-    """Find the database and make the temporary folders, which are removed when stack closes. Raises SqliteError.
+    """Find the database and create the temporary folders, which are removed when stack closes. Raises SqliteError.
 
-    If working is true, the files that a killed run moved away are put back first.
+    If working is True, files that a killed run moved away are put back first.
     """
     place = restore_swap.locate(path)
     restore_swap.require_a_way(path, place, rights=rights)
@@ -205,7 +204,7 @@ def _result(
     if chosen is not None and chosen.method == "salvage":
         unknown = unknown or case.found.wal.damaged or case.reading == salvage_image.ALONE
     elif chosen is not None and chosen.method == "backup":
-        unknown = True  # rows may have changed after the backup
+        unknown = True  # rows may have changed since the backup
     return {
         "needed": not sound,
         "healthy_before": case.check["healthy"],

@@ -27,15 +27,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
-# Seconds to retry while another process has the database open, and seconds between two attempts.
+# Time in seconds to retry while another process has the database open, and time between two attempts.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 
 def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Owner:
     """Return the owner of a new database.
 
-    This is rights if given, else the owner of the old database, else user, else the folder's owner. Raises SqliteError
-    if user does not exist.
+    The owner is rights if given, else the owner of the old database, else user, else the folder's owner. Raises
+    SqliteError if user does not exist.
     """
     if rights:
         return Owner(*rights)
@@ -58,8 +58,8 @@ def _survey(
     """Check the files, and retry for up to _PATIENCE seconds until the WAL is read completely.
 
     Returns the files, the holders, and why the WAL could not be read (None if it was read). A salvage without a part of
-    the WAL would lose rows that were not counted. While a process has the database open, even only to copy it, the WAL
-    is read as a live WAL. Such a read fails if the database is damaged.
+    the WAL would lose rows that were not counted. While a process has the database open, even if only to copy it, the
+    WAL is read as a live WAL. Such a read fails if the database is damaged.
     """
     give_up = min(deadline, time.monotonic() + _PATIENCE)
     while True:
@@ -128,7 +128,7 @@ def examine(
     if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
         _count(case, scratch)
     for table, rows in expected.items():
-        # The database had at least the rows that were counted before the damage.
+        # The database had at least as many rows as were counted before the damage.
         case.rows[table] = max(case.rows.get(table, 0), rows)
         if table in case.uncounted:
             case.uncounted.remove(table)
@@ -137,7 +137,7 @@ def examine(
 
 
 def _count(case: restore_ways.Case, scratch: str) -> None:
-    """Count the rows that can be read in an image of the damaged database."""
+    """Count the readable rows in an image of the damaged database."""
     if not case.found.files.get("database") and not case.found.wal.frames_committed:
         case.schema_unreadable = True
         return
@@ -155,8 +155,8 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
         return salvage_image.COMMITTED
     if file_survey.why_foreign(case.found):
         return salvage_image.ALONE
-    # The database with its WAL has failed the check. A database's own WAL cannot make a sound database unsound. So if
-    # the database is sound without the WAL, the WAL belongs to another database.
+    # The database has failed the check with its WAL. A database's own WAL cannot make a sound database unsound. So if
+    # the database is sound without this WAL, the WAL belongs to another database.
     with _image(case, scratch, reading=salvage_image.ALONE) as image:
         sound = not restore_ways.checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
     return salvage_image.ALONE if sound and not case.found.wal.damaged else salvage_image.COMMITTED
@@ -176,7 +176,7 @@ def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[s
 
 
 def _room(case: restore_ways.Case, folder: str) -> None:
-    """Check that a folder has space for an image and a new database. Raises SqliteError."""
+    """Check that a folder has enough space for an image and a new database. Raises SqliteError."""
     wal = case.found.wal
     size = sum(facts.size for name, facts in case.found.files.items() if name != "shm")
     needed = 2 * max(size, wal.database_pages * wal.page_size) + restore_ways.MARGIN
@@ -188,7 +188,7 @@ def _room(case: restore_ways.Case, folder: str) -> None:
 
 
 def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
-    """Raise SqliteError if a file of the database belongs to root, so that the database's user cannot replace it."""
+    """Raise SqliteError if root owns a file of the database, so that the database's user cannot replace the file."""
     for suffix in sqlite_files.SUFFIXES.values() if rights else ():
         facts = sqlite_files.facts_of(place + suffix, rights=rights)
         if facts is not None and facts.regular and facts.uid == 0:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Swap the database while a guard prevents access. If a run is killed, the next run undoes or finishes the swap."""
+"""Swap the database while a guard prevents access. If the run is killed, the next run undoes or finishes the swap."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def locate(path: str) -> str:
 def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
     facts = None
     with sqlite_files.clear_errors("look_at", path=printable(path)):
-        # If the acting user has no access to the target, file_survey.require_a_way raises the error.
+        # If the acting user has no access to the target, file_survey.require_a_way raises an error.
         with contextlib.suppress(PermissionError):
             facts = None if guarded(place) else sqlite_files.facts_of(place, rights=rights)
         file_survey.require_a_way(path, facts)
@@ -54,7 +54,7 @@ def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
 
 @contextlib.contextmanager
 def work_folder(place: str) -> Iterator[str]:
-    """Make and lock the work folder next to the database, and yield its path.
+    """Create and lock the work folder next to the database, and yield its path.
 
     Raises SqliteError, for example if another run uses the folder.
     """
@@ -72,9 +72,9 @@ def work_folder(place: str) -> Iterator[str]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SqliteError(message("reason.sqlite.recovery_running", path=printable(place))) from None
-        os.fchmod(descriptor, 0o711)  # the owner of the database works in a subfolder
+        os.fchmod(descriptor, 0o711)  # the owner of the database uses a subfolder
         yield work
-        # Keep the folder after an error in a swap, because it contains files of the old database.
+        # Keep the folder if a swap failed, because it contains files of the old database.
         if not guarded(place) and not os.path.lexists(f"{work}/old"):
             atomic_files.discard_tree(work)
     except BaseException:
@@ -86,7 +86,7 @@ def work_folder(place: str) -> Iterator[str]:
 
 
 def settle(place: str, work: str, *, owner: Owner) -> bool:
-    """Undo or finish the swap of a killed run; return True if the old database was put back."""
+    """Undo or finish the swap of a killed run. Return True if the old database was put back."""
     put_back = False
     with sqlite_files.clear_errors("clear_up", path=printable(place)):
         if guarded(place):
@@ -101,7 +101,7 @@ def settle(place: str, work: str, *, owner: Owner) -> bool:
 
 
 def _holds_another(place: str, old: str) -> bool:
-    """Return True if the folder `old` contains files of a database that is no longer at its path."""
+    """Return True if the folder `old` contains files of a database that is no longer in its place."""
     kept = f"{old}/{os.path.basename(place)}"
     if not os.path.lexists(kept):
         return os.path.isdir(old) and bool(os.listdir(old))
@@ -111,7 +111,7 @@ def _holds_another(place: str, old: str) -> bool:
 def _same(one: str, other: str) -> bool:
     """Return True if two paths lead to one file, or to two files of the same size and modification time.
 
-    The second case is a copy, which replaces a hard link on a file system without hard links.
+    In the second case, one file is a copy of the other, because the file system does not support hard links.
     """
     if os.path.samefile(one, other):
         return True
@@ -153,7 +153,7 @@ def _finish(place: str, work: str, *, owner: Owner) -> str:
 
 @contextlib.contextmanager
 def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
-    """Make a temporary folder outside of the database's folder, and yield its path. Raises SqliteError."""
+    """Create a temporary folder outside the database's folder, and yield its path. Raises SqliteError."""
     needed = _size_of(place, rights=rights) * 2 + restore_ways.MARGIN
     for parent in dict.fromkeys([tempfile.gettempdir(), "/var/tmp"]):  # noqa: S108 - mkdtemp makes it private
         with contextlib.suppress(OSError):
@@ -163,7 +163,7 @@ def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
         raise SqliteError(message("reason.sqlite.no_room_to_try", path=printable(place), needed=needed))
     folder = tempfile.mkdtemp(prefix="itsm-nexus-", dir=parent)
     try:
-        os.chmod(folder, 0o711)  # noqa: S103 - the owner of the database works in a subfolder
+        os.chmod(folder, 0o711)  # noqa: S103 - the owner of the database uses a subfolder
         yield folder
     finally:
         atomic_files.discard_tree(folder)
@@ -197,7 +197,7 @@ def _copy_file(source: str, target: str, *, rights: safe_open.Rights) -> None:
 def copy_opened(source: int, target: str) -> None:
     with open(source, "rb") as reader, open(target, "xb") as writer:
         os.fchmod(writer.fileno(), 0o600)
-        left = os.fstat(source).st_size  # the limit of the copy, because the owner may append to the file endlessly
+        left = os.fstat(source).st_size  # limits the copy, because the owner may keep appending to the file
         while left > 0:
             chunk = reader.read(min(left, 1 << 20))
             if not chunk:
@@ -211,7 +211,7 @@ def copy_opened(source: int, target: str) -> None:
 def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
     """Replace the old database with the new database. See restore.py. Raises OSError, SqliteError.
 
-    Returns the folder with the old files, or None if there were none.
+    Returns the folder that contains the old files, or None if there were none.
     """
     place, old = case.path, f"{work}/old"
     _guard(case, work)

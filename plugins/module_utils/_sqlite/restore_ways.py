@@ -25,16 +25,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
-MARGIN = 8 << 20  # space left free, in bytes
+MARGIN = 8 << 20  # number of bytes to leave free
 _MOST_BACKUPS = 20  # maximum number of backups to examine, newest first
 
 
 @dataclasses.dataclass
 class Way:
-    """A method, whether it is possible, and its result.
+    """A method, whether the method is possible, and its result.
 
-    source, source_at: path and modification time of the backup. age: the number of seconds by which the backup is older
-    than the newest file of the damaged database.
+    source, source_at: the path and modification time of the backup. age: the number of seconds by which the backup is
+    older than the newest file of the damaged database.
     """
 
     method: str
@@ -75,7 +75,7 @@ class Case:
 
     path: str
     found: Look
-    # Why the WAL could not be read to its end, or None if it was read.
+    # Why the WAL could not be read to its end, or None if it was read completely.
     unread: Optional[Message]
     holders: sqlite_holders.Holders
     check: Dict[str, Any]
@@ -113,7 +113,7 @@ def ways(
     backups: Sequence[Tuple[float, str]],
     time_budget: float,
 ) -> List[Way]:
-    """Examine the wanted methods in order, until a method can be chosen. If every is true, examine all of them."""
+    """Examine the given methods in order until a method can be chosen. If every is True, examine all of them."""
     ways: List[Way] = []
     enough = False
     for method in wanted:
@@ -157,7 +157,7 @@ def _by_checkpoint(case: Case) -> Way:
 
 
 def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way:
-    """Try the salvage in the scratch folder, because only its result shows the loss."""
+    """Perform the salvage in the scratch folder, because only its result shows the loss."""
     way = Way("salvage")
     found = case.found
     if case.unread:
@@ -219,7 +219,7 @@ def checked(path: str, *, user: Optional[str], time_budget: float) -> List[Messa
 def backups(
     place: str, *, dirs: Sequence[str], patterns: Sequence[str], rights: safe_open.Rights
 ) -> List[Tuple[float, str]]:
-    """Return (modification time, path) of each backup next to the database and in dirs, newest first.
+    """Return (modification time, path) of each backup that is next to the database or in dirs, newest first.
 
     Backups are recognized by their names. Times are in seconds since the epoch. Each folder is read with the rights
     that safe_open.rights_on returns for it. Raises SqliteError.
@@ -283,7 +283,7 @@ def _by_backup(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget:
 
 
 def _span(seconds: float) -> Tuple[str, str]:
-    """Return the duration as a unit of time (days, hours, minutes, seconds) and the number of units."""
+    """Return a duration as a unit of time (days, hours, minutes, seconds) and the number of units."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return unit, f"{seconds / size:.0f}"
@@ -303,7 +303,7 @@ def lost(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, int]:
 
 
 def joined(told: Sequence[Message]) -> str:
-    """Return the English text of several messages on one line."""
+    """Return the English text of several messages as one line."""
     return "; ".join(map(messages.english, told))
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare an earlier and a later row count, and decide whether ordinary work explains missing rows."""
+"""Compare earlier and later row counts, and decide whether normal operation explains missing rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def missing(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, Li
 
 
 def collapsed(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    """Return True if so many rows are missing that ordinary work cannot explain the loss.
+    """Return True if so many rows are missing that normal operation cannot explain the loss.
 
-    Tables shrink in ordinary work, for example when sessions end or old entries are deleted. But a database does not
-    lose more than half of its rows, or a whole table, in this way.
+    Tables shrink in normal operation, for example when sessions end or old entries are deleted. But a database does not
+    normally lose more than half of its rows, or a whole table.
     """
     if not before:
         return False

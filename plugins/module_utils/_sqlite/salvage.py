@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy the rows of a damaged database into a new file; the damaged files are only read.
+"""Copy the rows of a damaged database into a new file. The damaged files are only read.
 
-First an image is made: the bytes of the database, overwritten with the frames of its WAL. The schema in the image comes
-from the writer of the database, and a salvage runs statements from that schema (the sqlite3 shell does so even if it
-only reads). So every read of an image happens in a child process that runs as the database's owner.
+First, an image is made: the bytes of the database, overwritten with the frames of its WAL. The writer of the database
+controls the schema in the image, and a salvage runs statements from that schema (the sqlite3 shell does so even if it
+only reads). So every read of an image runs in a child process as the database's owner.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _ORPHANS = "itsm_nexus_lost_and_found"
 class Salvaged:
     """The result of a salvage.
 
-    path: the new database. orphans: number of rows that belong to no known table. orphans_path: the database with these
-    rows, or None. refused: the first statements that failed.
+    path: the new database. orphans: the number of rows that belong to no known table. orphans_path: the database with
+    these rows, or None. refused: the first statements that failed.
     """
 
     path: str
@@ -57,9 +57,9 @@ def as_owner(
 
 
 def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: float) -> Tuple[Dict[str, int], List[str]]:
-    """Return the row counts of a damaged database by table, and the names of the tables without a count.
+    """Return a damaged database's row counts by table, and the names of tables whose rows could not be counted.
 
-    Rows are counted in the table and in each of its indexes (except partial indexes), and the largest count is used.
+    Rows are counted in each table and in each of its indexes (except partial indexes), and the largest count is used.
     Both results are empty if the schema cannot be read.
     """
 
@@ -100,9 +100,9 @@ def _most_rows(connection: sqlite3.Connection, table: str) -> Optional[int]:
 def salvage(
     image: str, folder: str, *, owner: salvage_image.Owner, shell: Optional[str], wal_mode: bool, deadline: float
 ) -> Salvaged:
-    """Make a new database from the readable content of an image. folder must belong to the owner.
+    """Make a new database from the readable content of an image. folder must be owned by the owner of the database.
 
-    If shell is given, the .recover command of that sqlite3 shell is tried first. If this restores no rows, the rows are
+    If shell is given, the .recover command of this sqlite3 shell is tried first. If this restores no rows, the rows are
     copied table by table, without the damaged parts. Raises SqliteError if no table could be saved.
     """
     reasons: List[Union[str, Message]] = []
@@ -143,16 +143,16 @@ def salvage(
 
 
 def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
-    """Run the statements that .recover prints, one by one. Return the first statements that failed. Raises OSError."""
+    """Run the statements that .recover prints one by one. Return the first statements that failed. Raises OSError."""
     connection = salvage_tables.make_new(made)
     refused: List[str] = []
-    # Ignore free pages, because their rows were deleted.
+    # Ignore free pages, because they contain only deleted rows.
     argv = [shell, "-batch", image, f".recover --ignore-freelist --lost-and-found {_ORPHANS}"]
-    # AnsibleModule.run_command would keep the whole output in memory before the first statement.
+    # AnsibleModule.run_command would collect the whole output in memory before the first statement runs.
     with open(f"{folder}/shell.err", "wb") as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
         argv,
         cwd=folder,
-        # Use a home folder without settings for the shell.
+        # Use a home folder that contains no settings for the shell.
         env={"HOME": folder, "PATH": _PATH, "LANG": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -205,7 +205,7 @@ def _finish(made: str, *, wal_mode: bool) -> Dict[str, Any]:
 
 
 def make_empty(path: str, *, owner: salvage_image.Owner, wal_mode: bool, deadline: float) -> None:
-    """Make a database that has no tables and belongs to the owner. Raises SqliteError."""
+    """Make a database that has no tables and the given owner. Raises SqliteError."""
 
     def work(_emit: child_process.Emit) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -218,5 +218,5 @@ def make_empty(path: str, *, owner: salvage_image.Owner, wal_mode: bool, deadlin
 
 
 def find_shell(shell: str) -> Optional[str]:
-    """Return the path of the sqlite3 shell with this name or path, or None if it does not exist."""
+    """Return the path of the sqlite3 shell with the given name or path, or None if it does not exist."""
     return shutil.which(shell, path=_PATH)

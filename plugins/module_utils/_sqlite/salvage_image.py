@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write an image: a copy of a damaged database to which its WAL is applied."""
+"""Write an image: a copy of a damaged database with its WAL applied."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Owner(NamedTuple):
 
 
 def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITTED) -> None:
-    """Write the database, with its WAL applied, to a new file. Copy a hot journal next to the new file. Raises OSError.
+    """Write the database with its WAL applied to a new file. Copy a hot journal next to the new file. Raises OSError.
 
-    reading: the part of the WAL to use. COMMITTED is the part that SQLite reads. BEYOND adds the damaged frame and all
-    later frames with correct checksums. ALONE ignores the WAL.
+    reading: the part of the WAL to use. COMMITTED is the part that SQLite reads. BEYOND also uses the damaged frame and
+    all later frames with correct checksums. ALONE ignores the WAL.
     """
     with open(target, "xb") as image:
         if "database" in found.files:
@@ -71,7 +71,7 @@ def _frames_beyond(descriptor: int, wal: sqlite_wal.Wal) -> Tuple[Dict[int, int]
     """Return {page: newest frame} from the damaged frame to the last commit, and the database size after that commit.
 
     The size is in pages. The checksums form a chain: each frame contains the checksum from which the next frame starts.
-    So the chain can continue after a damaged frame. The damaged frame is used too, because most of its bytes are the
+    So the chain can continue after a damaged frame. The damaged frame is also used, because most of its bytes are the
     newest state of its page.
     """
     size = sqlite_wal.FRAME_HEADER_SIZE + wal.page_size

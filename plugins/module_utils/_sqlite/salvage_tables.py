@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
 _FAR = (1 << 63) - 1
-_RANGE = 1000  # maximum number of rows that one statement copies
+_RANGE = 1000  # maximum number of rows that a statement copies
 SHOWN = 20  # maximum number of failed statements in the result
 
 
@@ -75,13 +75,13 @@ def by_dump(image: str, made: str, *, deadline: float) -> List[str]:
 
 
 def _readable_schema(connection: sqlite3.Connection) -> List[Tuple[str, str, str]]:
-    """Return (type, name, statement) of all objects that can be read. Raises sqlite3.Error if none can."""
+    """Return (type, name, statement) of the objects in the schema. Raises sqlite3.Error if the schema is unreadable."""
     query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     return [(str(kind), str(name), str(sql)) for kind, name, sql in connection.execute(f"{query} ORDER BY rowid")]
 
 
 def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
-    """Copy the rows of one table from the schema damaged to the schema main. Return the errors."""
+    """Copy the rows of one table from the schema `damaged` to the schema `main`. Return the errors."""
     whole = f"INSERT OR IGNORE INTO main.{name} SELECT * FROM damaged.{name}"  # noqa: S608 - quoted as an identifier
     try:
         connection.execute(f"{whole} NOT INDEXED")
@@ -90,7 +90,7 @@ def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
         reason = f"table {name}: {error}"
     try:
         ranges = _readable_ranges(connection, name)
-    except sqlite3.OperationalError:  # a table WITHOUT ROWID has no row numbers that could be used to skip the damage
+    except sqlite3.OperationalError:  # a table WITHOUT ROWID has no row numbers, which are needed to skip the damage
         for order in ("", " DESC"):
             _stream(connection, name, order)
         return [reason]
@@ -109,7 +109,7 @@ def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
 
 
 def _readable_ranges(connection: sqlite3.Connection, name: str) -> List[Tuple[int, int]]:
-    """Return ranges of row numbers that can be read. Unreadable pages are skipped."""
+    """Return the readable ranges of row numbers. Unreadable pages are skipped."""
     ranges: List[Tuple[int, int]] = []
     start: Optional[int] = -_FAR - 1
     while start is not None:

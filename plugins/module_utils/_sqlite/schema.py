@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names and row counts of the tables of a database."""
+"""The names and row counts of a database's tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Dict, List, Optional, Sequence, Set, Union
 
 # The columns of the table in which knex records migrations. Its name is configurable (migrations.tableName).
 MIGRATIONS_COLUMNS = {"id", "name", "batch", "migration_time"}
-# Plausible times of a migration, in milliseconds since the epoch: the years 2001 to 2286.
+# Plausible times of a migration in milliseconds since the epoch: the years 2001 to 2286.
 _FIRST_TIME, _LAST_TIME = 10**12, 10**13 - 1
 
 
@@ -32,7 +32,7 @@ def tables_of(connection: sqlite3.Connection) -> List[str]:
 def count_rows(
     connection: sqlite3.Connection, *, tables: Union[bool, Sequence[str]] = True
 ) -> Dict[str, Optional[int]]:
-    """Return the exact row counts of all tables or of the named tables. The count of a missing table is None.
+    """Return the exact row counts of all tables or of the given tables. The count of a missing table is None.
 
     Raises sqlite3.Error.
     """
@@ -54,10 +54,10 @@ def columns_of(connection: sqlite3.Connection, table: str) -> Set[str]:
 
 
 def first_migration(connection: sqlite3.Connection) -> Optional[float]:
-    """Return when knex applied the first migration, in seconds since the epoch, or None if that is unknown.
+    """Return when knex applied the first migration, in seconds since the epoch, or None if this is unknown.
 
     A copy of the database, such as a restored backup, has the same time. A new database that the service creates has a
-    later time. knex passes a JavaScript Date, which the SQLite drivers store in milliseconds. Raises sqlite3.Error.
+    later time. knex records a JavaScript Date, which the SQLite drivers store as milliseconds. Raises sqlite3.Error.
     """
     tables = [name for name in tables_of(connection) if columns_of(connection, name) == MIGRATIONS_COLUMNS]
     if len(tables) != 1:

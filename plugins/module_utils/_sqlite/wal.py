@@ -20,12 +20,12 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 HEADER_SIZE = 32
 FRAME_HEADER_SIZE = 24
-_MAGIC = 0x377F0682  # the lowest bit is set if the checksums use big-endian words
+_MAGIC = 0x377F0682  # the least significant bit is set if the checksums use big-endian words
 _VERSION = 3007000
 _MASK = 0xFFFFFFFF
-_BLOCK = 2 << 20  # size in bytes of the frames whose checksums are computed together
-# Number of pairs of words after which the sums are cut to 32 bits. Each pair makes the sums up to 2.62 times as large.
-# After more pairs, 64 bits could overflow.
+_BLOCK = 2 << 20  # size in bytes of a group of frames whose checksums are computed together
+# Number of pairs of words after which the sums are truncated to 32 bits. Each pair makes the sums up to 2.62 times as
+# large, so after more pairs, 64 bits could overflow.
 _PAIRS = 20
 
 
@@ -87,7 +87,7 @@ class WalIndex(NamedTuple):
 
 
 def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[int, int]:
-    """Return the cumulative WAL checksum of data, starting with a seed. The length must be a multiple of 8 bytes."""
+    """Return the cumulative WAL checksum of data, starting from a seed. len(data) must be a multiple of 8."""
     words = array.array("I")
     words.frombytes(data)
     if big_endian != (sys.byteorder == "big"):
@@ -101,11 +101,11 @@ def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[i
 
 
 def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big_endian: bool) -> List[Tuple[int, int]]:
-    """Return the expected checksum of each frame of a block, assuming that the previous frame has the right checksum.
+    """Return the expected checksum of each frame of a block, assuming that the previous frame's checksum is correct.
 
     seed is the checksum before the first frame. Each frame contains the checksum from which the next frame starts. So
-    all checksums are computed in parallel, each in its own 64 bits of a large integer. This is ten times faster than
-    a computation word by word.
+    all checksums are computed in parallel, each in its own 64 bits of a large integer. This is ten times as fast as
+    computing them word by word.
     """
     count = len(block) // frame_size
     starts = range(0, count * frame_size, frame_size)
@@ -117,7 +117,7 @@ def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big
         words.byteswap()
     stride = frame_size // words.itemsize
     lanes = bytearray(8 * count)
-    # The lower half of each 64 bits. The other half stays zero.
+    # The lower half of each 64-bit group. The upper half stays zero.
     lower = memoryview(lanes).cast("I")[sys.byteorder == "big" :: 2]
 
     def number(values: memoryview) -> int:
@@ -127,7 +127,7 @@ def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big
     view = memoryview(words)
     mask = number(memoryview(array.array("I", [_MASK] * count)))
     first, second = (number(memoryview(array.array("I", each))) for each in zip(*seeds))
-    # The checksum covers the first eight bytes of the frame's header, and its page.
+    # The checksum covers the first eight bytes of the frame's header and the page.
     pairs = [0, *range(FRAME_HEADER_SIZE // words.itemsize, stride, 2)]
     for done, word in enumerate(pairs, 1):
         first += second + number(view[word::stride])
@@ -142,7 +142,7 @@ def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big
 
 
 def parse_index(data: bytes) -> Optional[WalIndex]:
-    """Return the fields in the first 136 bytes of a -shm file, or None if these bytes are no valid index."""
+    """Return the fields in the first 136 bytes of a -shm file, or None if these bytes are not a valid index."""
     if len(data) < 136 or data[:48] != data[48:96]:
         return None
     version, _unused, commits, initialised, _endian, _page, max_frame = struct.unpack_from("=IIIBBHI", data, 0)
@@ -160,9 +160,9 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
 
 
 def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Optional[int] = None) -> Wal:
-    """Read the WAL from an open descriptor, at most until the deadline (time.monotonic seconds). Raises OSError.
+    """Read the WAL from an open descriptor, until the deadline (time.monotonic seconds) at the latest. Raises OSError.
 
-    limit: the number of frames that are known to be complete, or None if no process can be writing more frames.
+    limit: the number of frames that are known to be complete, or None if no process can be writing frames.
     """
     size = os.fstat(descriptor).st_size
     if size < HEADER_SIZE:
@@ -178,7 +178,7 @@ def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Option
         and checksum(header[:24], (0, 0), big_endian=big_endian) == (sum1, sum2)
     )
     if not sound:
-        # SQLite writes the complete header before the first frame. So a killed writer cannot leave frames after a
+        # SQLite writes the complete header before the first frame, so a killed writer cannot leave frames after a
         # damaged header.
         whole = (size - HEADER_SIZE) // (FRAME_HEADER_SIZE + page_size) if 512 <= page_size <= 65536 else 0
         beyond = size > HEADER_SIZE
@@ -219,7 +219,7 @@ def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Option
 
 
 class _Scan:
-    """One pass over the frames after a sound header."""
+    """A pass over the frames after a sound header."""
 
     def __init__(self, *, descriptor: int, size: int, page_size: int, salts: Tuple[int, int], big_endian: bool) -> None:
         self.descriptor = descriptor
@@ -285,8 +285,8 @@ class _Scan:
             return True
         _page, commit, salt1, salt2, sum1, sum2 = struct.unpack_from(">6I", frame)
         ours = (salt1, salt2) == self.salts
-        # Checksums do not cover the salts. So if a frame with other salts continues the chain of checksums, its salts
-        # are damaged.
+        # Checksums do not cover the salts. So if a frame with different salts continues the chain of checksums, its
+        # salts are damaged.
         chained = not ours and self._sum(frame) == (sum1, sum2)
         commits = int(bool(commit) and (ours or chained))
         frames, last_is_commit = 1, bool(commits)
