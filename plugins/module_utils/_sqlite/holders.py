@@ -68,7 +68,7 @@ class Holders(NamedTuple):
 def survey(
     path: str, *, user: Optional[str] = None, deadline: Optional[float] = None, proc_root: str = "/proc"
 ) -> Tuple[sqlite_files.Look, Holders]:
-    """Check the files of a database, find its holders, and read its WAL. Return the files and the holders.
+    """Check a database's files, find its holders, and read its WAL. Return the facts about the files, and the holders.
 
     user: the user that reads the files. See file_survey.look. deadline: the deadline for reading the WAL, in
     time.monotonic seconds. Raises SqliteError.

@@ -10,7 +10,7 @@ from typing import Dict, List, Mapping
 
 
 def missing(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, List[int]]:
-    """Return the tables that have fewer rows than before, as {table: [before, after]}. A missing table has 0 rows."""
+    """Return the tables with fewer rows than before, as {table: [before, after]}. A missing table counts as empty."""
     return {name: [rows, after.get(name, 0)] for name, rows in before.items() if after.get(name, 0) < rows}
 
 
