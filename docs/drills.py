@@ -3,9 +3,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/drills.md from the results of the drills: make matrix, after make molecule.
+"""Write docs/drills.md from the results of the drills: run make matrix after make molecule.
 
-With --check, only compare the drills named on the page with the scenarios. A difference is an error.
+With --check, only compare the drills on the page with the scenarios. A difference is an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ needs to break the service and, if the drill ran twice, the time until the polic
 
 
 def with_cause() -> dict[str, str]:
-    """Return the drills whose tests name a cause, as a dict of name to description."""
+    """Return the drills whose tests name a cause, as a dict that maps names to descriptions."""
     found = {}
     for test in sorted(ROOT.glob("molecule/*/tests/test_*.py")):
         text = test.read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def row(result: dict[str, Any], about: str) -> str:
 
 
 def main() -> int:
-    """Write or check the page; return the exit code."""
+    """Write or check the page, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only check that the page names every drill")
     drills = with_cause()

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 
 PAGE = ROOT / "build" / "docs" / "messages.html"
 LANGUAGES = ("en", "ja")
-# The page starts with these message families, because a person on call needs them for decisions.
+# The page begins with these message families, because on-call staff need them for decisions.
 FIRST = (
     "outcome",
     "cause",
@@ -54,7 +54,7 @@ SAMPLES = {
 
 
 def sample(words: catalogue.Words, key: str) -> str:
-    """Return the message for a key, with sample values. Without a message, return the key without its family."""
+    """Return the message for a key, with sample values. If there is no message, return the key without its family."""
     if key not in words.sentences:
         return key.partition(".")[2]
     names = [name for _text, name, _format, _conversion in string.Formatter().parse(words.sentences[key]) if name]

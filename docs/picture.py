@@ -25,7 +25,7 @@ PROMPT, LABEL, GOOD, PLAIN = "#7d8590", "#79c0ff", "#56d364", "#e6edf3"
 
 
 def picture() -> str:
-    """Return the SVG. It contains real text instead of shapes, so that programs can search it and read it aloud."""
+    """Return the SVG. It contains text instead of shapes, so that programs can search it or read it aloud."""
     told = recorded.incident(DRILL)
     lines = screen.summary(
         recorded.SPOKEN["en"], told, document=f"~/.local/state/itsm-runbook/postmortems/{told.incident}.md"

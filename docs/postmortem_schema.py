@@ -26,9 +26,9 @@ def text() -> str:
 
 
 def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
-    """Return JSON with each value on one line if it fits.
+    """Return JSON in which each value that fits is on one line.
 
-    `before` is the text before the value on its first line, `margin` the indentation of that line.
+    `before` is the text before the value on its first line, and `margin` is the indentation of that line.
     """
     line = before + json.dumps(value)
     deeper = margin + " "
@@ -43,7 +43,7 @@ def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
 
 
 def main() -> int:
-    """Write the file, or with --check report whether it is up to date; return the exit code."""
+    """Write the file or, with --check, report whether it is up to date. Return the exit code."""
     if "--check" in sys.argv[1:]:
         same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text()
         if not same:

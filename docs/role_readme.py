@@ -5,7 +5,7 @@
 
 """Write every role's README.md from its argument specification: make docs.
 
-The source is meta/argument_specs.yml. With --check nothing is written, and outdated files are an error.
+The source is meta/argument_specs.yml. With --check, nothing is written, and outdated files are an error.
 """
 
 from __future__ import annotations

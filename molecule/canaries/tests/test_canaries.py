@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A recovery never shows or stores a secret from the log, journal, environment, database or a command line."""
+"""A recovery never shows or stores a secret from a log, the journal, an environment, a database or a command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import urllib.parse
 import pytest
 from drills import STATE_DIR, Drill
 
-# The names must be the same as in molecule/shared/host/plant-secrets.
+# These must be the names in molecule/shared/host/plant-secrets.
 PLACES = (
     *("environment", "url", "dotenv", "log", "header", "journal", "option", "database", "statement", "command_line"),
     *("phrase", "bytes", "next_line", "split", "encoded"),
@@ -46,7 +46,7 @@ def test_the_lines_are_kept_without_their_secrets(bundle: dict[str, str]) -> Non
         "Authorization: [redacted] mail by [redacted]",
         "--client-secret [redacted]",
         "https://report:[redacted]@reports.example/x",
-        # The finding shows only the program name of the process that locks the database.
+        # The finding shows only the name of the program that locks the database.
         "/opt/drill/bin/hold-lock)",
         "caught: token=[redacted] and [redacted]",
     ):
@@ -54,7 +54,7 @@ def test_the_lines_are_kept_without_their_secrets(bundle: dict[str, str]) -> Non
 
 
 def forms_of(canary: str) -> set[str]:
-    """Return the texts that reveal a canary: itself, its halves, its URL form, and a part of each base64 form."""
+    """Return the texts that reveal a canary: the canary, its halves, its URL form, and a part of each base64 form."""
     encoded = {base64.b64encode(b" " * before + canary.encode()).decode()[4:-4] for before in range(3)}
     return {canary, canary[:16], canary[16:], urllib.parse.quote(canary), *encoded}
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A dry run on a host that is down shows the planned steps and changes nothing."""
+"""A dry run on a host whose service is down shows the planned steps and changes nothing."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""All committed rows are only in the WAL: a clean start loses no rows."""
+"""All committed rows are only in the WAL, and a clean start loses none of them."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The connection is cut at a random moment of a run: the run reconnects and continues with the result of the step.
+"""The connection is cut at a random moment of a run: the run reconnects and continues with the step's result.
 
 The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one of these rounds, the host has no
-network for 15 s. With DRILL_THOROUGH (make nightly), there are 20 and 10 rounds. To repeat the moments of an earlier
-drill, set DRILL_SEED to its seed, which is in rounds.log.
+network for 15 s. With DRILL_THOROUGH (make nightly), there are 20 and 10 rounds. To cut at the same moments as in an
+earlier drill, set DRILL_SEED to the seed in that drill's rounds.log.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ ROUNDS = [
     *(("outage_recover", number) for number in range(20 if THOROUGH else 3)),
     *(("outage_clean_start", number) for number in range(10 if THOROUGH else 2)),
 ]
-# The round in which the host has no network, and for how many seconds.
+# The round in which the host has no network, and the duration in seconds.
 AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
-# Kills both sshd processes of each session of the account. The pattern begins with ^, so that it does not match the
+# Kill both sshd processes of each session of the account. The pattern begins with ^, so that it does not match the
 # shell that runs this command.
 CUT = "pkill --signal KILL --full '^sshd[a-z-]*: itsm-runbook'"
-# Prints the process that listens on the service's port, ten times a second. The script runs on the host, because the
+# Print the process that listens on the service's port, ten times a second. The script runs on the host, because the
 # network may be down.
 WATCH = """
 touch /run/drill-watch
@@ -49,7 +49,7 @@ HEALTH = "https://host:6443/api/v1/health"
 
 @contextlib.contextmanager
 def watched(drill: Drill) -> Iterator[list[int]]:
-    """Yield an empty list. At the end of the block, it gets the PIDs of all processes that listened on the port."""
+    """Yield an empty list. After the block, the list contains the PIDs of all processes that listened on the port."""
     served: list[int] = []
     argv = ["podman", "exec", drill.container, "sh", "-c", WATCH]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watching:
@@ -62,20 +62,20 @@ def watched(drill: Drill) -> Iterator[list[int]]:
 
 
 def set_network(drill: Drill, state: str) -> None:
-    """Set the host's network `down` or `up`."""
+    """Set the host's network interface to `down` or `up`."""
     pid = subprocess.check_output(["podman", "inspect", "--format", "{{.State.Pid}}", drill.container], text=True)
     subprocess.check_call(["nsenter", "--target", pid.strip(), "--net", "ip", "link", "set", "eth0", state])
 
 
 def fail(drill: Drill) -> None:
-    """Kill the service. First remove the records of earlier rounds, because they would exclude rungs."""
+    """Remove the records of earlier rounds, which would exclude rungs. Then kill the service."""
     drill.host.check_output(f"rm -rf {STATE_DIR}")
     runs.kill_service(drill)
 
 
 @pytest.fixture(scope="module")
 def lengths(drill: Drill) -> dict[str, float]:
-    """Return the duration of a run without a cut, in seconds, by playbook."""
+    """Return the duration of an uninterrupted run in seconds, by playbook."""
     lengths = {}
     for playbook in dict(ROUNDS):
         fail(drill)
@@ -88,12 +88,13 @@ def lengths(drill: Drill) -> dict[str, float]:
 def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: float) -> tuple[int, float | None]:
     """Run a playbook and cut its connection after `moment` seconds. Then the host has no network for `away` seconds.
 
-    Returns the exit code of the run, and its duration in seconds if the run ended before the cut, else None.
+    Returns the exit code of the run. Also returns its duration in seconds if the run ended before the cut, else None.
     """
     begun = time.monotonic()
     run = runs.Run(drill, name, playbook=playbook)
     time.sleep(moment)
-    # Retry until there is a connection to cut. This can also be an earlier run's, which stays open for a minute.
+    # Retry until there is a connection to cut. This may be the connection of an earlier run, which stays open for a
+    # minute.
     while not has_ended(run) and drill.host.run(CUT).rc != 0:
         pass
     ended_after = time.monotonic() - begun if has_ended(run) else None
@@ -119,7 +120,7 @@ def share(playbook: str, number: int) -> float:
 @pytest.mark.parametrize(("playbook", "number"), ROUNDS)
 def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
     away = AWAY if (playbook, number) == AWAY_ROUND else 0.0
-    # If a run is faster than the measured run, it can end before the cut. The next attempt uses its duration.
+    # A run that is faster than the measured run may end before the cut. The next attempt then uses its duration.
     for attempt in range(4):
         moment = (0.1 + 0.8 * share(playbook, number)) * lengths[playbook]
         name = f"{playbook}-{number}-{attempt}"
@@ -132,7 +133,7 @@ def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], 
             if code != 0:
                 assert runs.run(drill, f"{name}-next", "--extra-vars=outage_recover_wait=120") == 0
             drill.assert_serves()
-        # No process served except those that are still running.
+        # Only processes that are still running have served.
         assert served == [process["pid"] for process in drill.now()["processes"]]
         drill.assert_every_row_is_there()
         if ended_after is None:
@@ -148,7 +149,7 @@ def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
     closing = screen[screen.index("PLAY RECAP") :]
     good = re.search(r"^(RECOVERED|HEALTHY)\b.*: ", closing, re.MULTILINE)
     assert (code == 0) == bool(good), closing
-    # If the connection to the host was lost, the run makes no statement about the service.
+    # If the connection to the host was lost, the run must not make a statement about the service.
     assert serves if code == 0 else "\nUNREACHABLE" in closing or not serves, closing
     for document in drill.documents(name):
         if document.suffix == ".json":

@@ -4,9 +4,9 @@
 
 """The controller is killed during a clean start: the next run continues the incident and closes it.
 
-The controller is killed twice. After the first kill, the drill waits until the lease expires. After the second kill, it
-backdates the lease so that it has already expired. With DRILL_THOROUGH (make nightly), the controller is killed ten
-times, and the drill waits each time.
+The controller is killed twice. After the first kill, the drill waits until the lease expires. After the second kill,
+the drill backdates the lease, so that the lease has already expired. With DRILL_THOROUGH (make nightly), the controller
+is killed ten times, and the drill waits each time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import runs
 from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
-# The tasks during which the controller is killed, and the seconds from the start of the task to the kill.
+# The tasks during which the controller is killed, and the time in seconds from the start of the task to the kill.
 POINTS = [
     # This task opens the incident when it finds the outage.
     ("Probe the service's health", 0.4),
@@ -44,7 +44,7 @@ SLACK = 5.0
 
 
 def boot_clock() -> float:
-    """Return the seconds on the clock that leases use. All hosts on this machine share this clock."""
+    """Return the time in seconds of the clock that leases use. All hosts on this machine share this clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -57,7 +57,8 @@ def is_over(drill: Drill) -> bool:
 def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None:
     """Let the lease of the killed run expire, and run the playbook until the incident is closed.
 
-    `ended_at` is the end of the killed run on the lease's clock. If not `patient`, the lease is backdated.
+    `ended_at` is the time when the killed run ended, on the lease's clock. If `patient` is False, the lease is
+    backdated.
     """
     held = runs.lease(drill)["lease"]
     taken = held is not None and not held["released"]
@@ -71,7 +72,7 @@ def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None
     following = runs.Run(drill, name, "--extra-vars=outage_recover_wait=300")
     runs.wait_for(lambda: not following.running or runs.lease(drill)["lease"] != held, "the next run begins")
     if taken and following.running:
-        # The next run must begin when the lease expires, not earlier and not much later.
+        # The next run must begin when the lease expires, neither earlier nor much later.
         begun_at = runs.lease(drill)["lease"]["renewed"]
         assert held["ends"] <= begun_at <= ended_at + LEASE + SLACK
     assert following.wait() == 0
@@ -92,7 +93,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
     time.sleep(delay)
     killed.kill()
     assert "PLAY RECAP" not in killed.screen()
-    # The kill does not stop the module that runs on the host. The module runs to its end.
+    # The kill does not stop the module that is running on the host. The module runs to completion.
     runs.wait_for(
         lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "the killed run's last module ends"
     )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""systemd timers on a controller detect an outage and recover the service. If this fails, they raise an alarm."""
+"""systemd timers on a controller detect an outage and recover the service. If recovery fails, they raise an alarm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAINTENANCE = f"{STATE_DIR}/maintenance.json"
 
 
 def install(drill: Drill, *arguments: str) -> str:
-    """Apply the role as an operator does, and return the host's line of Ansible's recap."""
+    """Apply the role as an operator would, and return the host's line of Ansible's recap."""
     project = drill.output.parents[1]
     done = subprocess.run(
         ["ansible-playbook", "--inventory=molecule/inventory", "molecule/controller_timer/converge.yml", *arguments],
@@ -45,7 +45,7 @@ def cursor(drill: Drill) -> str:
 
 
 def alarms(drill: Drill) -> list[str]:
-    """Return the journal's messages with alert priority since boot."""
+    """Return the messages in the journal that have alert priority, since boot."""
     return drill.host.check_output("journalctl --no-pager --output=cat --priority=alert").splitlines()
 
 
@@ -59,7 +59,7 @@ def is_quiet(drill: Drill) -> bool:
 
 
 def beside_its_home(seen: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of the host without the files that the controller's account keeps."""
+    """Return the state of the host, without the files in the home of the controller's account."""
     files = {path: entry for path, entry in seen["files"].items() if not path.startswith("/var/lib/itsm-outage")}
     return {**seen, "files": files}
 
@@ -75,7 +75,7 @@ def test_units_are_valid_and_confined(drill: Drill) -> None:
     paths = [f"/etc/systemd/system/{unit}" for unit in UNITS]
     assert drill.host.check_output(f"systemd-analyze verify {' '.join(paths)} 2>&1") == ""
     for unit in UNITS[1:]:
-        # The unit's exposure level must be at most 2.0 on a scale of 0 to 10. The option takes tenths.
+        # The unit's exposure level must be at most 2.0 on a scale of 0 to 10. The option expects tenths.
         drill.host.check_output(f"systemd-analyze security --no-pager --threshold=20 {unit}")
 
 
@@ -132,7 +132,7 @@ def test_alarm_is_raised_once_if_the_service_stays_down(drill: Drill) -> None:
     runs.break_start(drill)
     runs.kill_service(drill)
     runs.wait_for(lambda: alarms(drill) != [], "the alarm is raised")
-    # The recoveries that are tried during the outage raise no second alarm.
+    # Further recovery attempts during the outage raise no second alarm.
     since = cursor(drill)
     for _ in range(3):
         await_look(drill, "DOWN: watched")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service fails four times: the third outage notifies the leader, and the fourth run tries no restart."""
+"""The service fails four times: after the third outage the leader is notified, and the fourth run tries no restart."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from drills import Drill
 from receivers import MailServer, Receiver
 
 FALLS = ("first", "second", "third")
-# The same values as in molecule/inventory/hosts.yml.
+# These values are the same as in molecule/inventory/hosts.yml.
 WEBHOOK = "/services/T0DRILL/B0DRILL/drill-webhook-token"
 PASSWORD = "drill-smtp-password"
 SECRETS = ("drill-webhook-token", PASSWORD)
 
 
 class Told(NamedTuple):
-    """The numbers of messages received by the end of a run."""
+    """The number of messages received by the end of a run, by channel."""
 
     mails: int
     posts: int
@@ -121,7 +121,7 @@ def test_no_secret_is_on_the_host(drill: Drill, story: Story, secret: str) -> No
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_no_secret_is_an_argument(story: Story, secret: str) -> None:
-    # Without these sudo commands in the collected arguments, the check for secrets would prove nothing.
+    # If the collected arguments did not include these sudo commands, the check for secrets would prove nothing.
     assert any(b"BECOME-SUCCESS" in each for each in story.arguments)
     assert [each for each in story.arguments if secret.encode() in each] == []
 

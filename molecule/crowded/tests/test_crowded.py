@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host has many processes, a long log and a full journal: triage takes little longer than its slowest part."""
+"""On a host with many processes, a long log and a full journal, triage takes little longer than its slowest part."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIMED_OUT = "timed out"
 
 
 def look(drill: Drill, name: str, **variables: Any) -> dict[str, Any]:
-    """Run the triage and return the result of its module."""
+    """Run triage and return the result of its module."""
     told = ["--extra-vars", json.dumps(variables)] if variables else []
     assert runs.run(drill, name, "-v", *told, playbook="outage_triage") == 0
     head = f"ok: [{drill.name}] => "
@@ -35,7 +35,7 @@ def seconds(result: dict[str, Any]) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def passes(drill: Drill) -> list[dict[str, Any]]:
-    """Run triage at most five times, until one run is fast. Other load on the machine can slow down a run."""
+    """Run triage until one run is fast, at most five times, because other load on the machine can slow down a run."""
     found: list[dict[str, Any]] = []
     while len(found) < 5 and not any(beyond(result) < MOST for result in found):
         found.append(look(drill, f"pass-{len(found)}"))

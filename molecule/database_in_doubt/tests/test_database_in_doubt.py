@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The database is damaged during an outage. Neither systemd nor a boot starts the service, and no row is lost.
+"""The database is damaged during an outage: neither systemd nor a reboot starts the service, and no row is lost.
 
-Each kind of damage is tried with one delay between the kill and the run. In addition, the controller of one run is
-killed. With DRILL_THOROUGH (make nightly), each kind of damage is tried with every delay, and ten controllers are
+Each kind of damage is tested with one delay between the kill and the run. In addition, the controller of one run is
+killed. With DRILL_THOROUGH (make nightly), each kind of damage is tested with every delay, and ten controllers are
 killed.
 """
 
@@ -37,10 +37,10 @@ ROUNDS = (
     else [("zero", 3), ("pages", 0), ("deleted", 6), ("deleted", SYSTEMD_FIRST)]
 )
 KILLS = range(10 if THOROUGH else 1)
-# Seconds for which systemd is watched after the kill: at least twice its delay and the pause before a start.
+# Time in seconds for which systemd is watched after the kill: at least twice its delay plus the pause before a start.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
-# Seconds from a run's first probe on the host until it must have stopped a start in progress.
+# Time in seconds from a run's first probe on the host until the run must have stopped a start in progress.
 TOO_LATE = 1.0
 FOLDER = "/mnt/LinuxHDD/ITSM-System/backend"
 DROP_INS = f"/etc/systemd/system/{runs.UNIT}.service.d"
@@ -48,7 +48,7 @@ URL = "https://host:6443/api/v1/incidents"
 
 
 class Round(NamedTuple):
-    """A damaged database, and the data that has to survive."""
+    """A damaged database, and the data that must survive."""
 
     name: str
     killed_at: float
@@ -56,11 +56,11 @@ class Round(NamedTuple):
     acknowledged: set[str]
     # The damaged files by name.
     files: dict[str, str]
-    # The time from which nobody may start the service. On a busy machine systemd may be faster than the run.
+    # The time from which nothing may start the service. On a busy machine, systemd may be faster than the run.
     since: float = 0.0
 
     def met(self, drill: Drill) -> Round:
-        """Return this round with `since` set to the time from which a run has prevented every start."""
+        """Return this round, with `since` set to the time from which a run has prevented all starts."""
         probed = outside.first_probe(drill, self.killed_at)
         assert probed is not None
         return self._replace(since=probed + TOO_LATE)
@@ -76,7 +76,7 @@ def acknowledged(drill: Drill) -> set[str]:
 def opened(drill: Drill) -> Iterator[None]:
     """Record, from outside the collection, which process opens which file of the database."""
     watch(drill)
-    # Record the row counts of the healthy service, as after an installation.
+    # Record the healthy service's row counts, as after an installation.
     assert runs.run(drill, "baseline", playbook="outage_verify") == 0
     yield
 
@@ -98,13 +98,13 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def files_on_host(drill: Drill) -> dict[str, str]:
-    """Return the hashes of the database and its WAL. The -shm file has no data, and a reader may create it."""
+    """Return the hashes of the database and its WAL. The -shm file is omitted: a reader may create it."""
     lines = drill.host.check_output(f"sha256sum {FOLDER}/itsm.db {FOLDER}/itsm.db-wal || true").splitlines()
     return {path.rpartition("/")[2]: digest for digest, path in (line.split() for line in lines)}
 
 
 def titles_in(drill: Drill, folder: str) -> list[str]:
-    """Return the titles of the incidents in the database of a folder, read from a copy."""
+    """Return the titles of the incidents in a folder's database, read from a copy."""
     return json.loads(drill.host.check_output(f"/opt/drill/bin/titles {folder}"))
 
 
@@ -129,7 +129,7 @@ def closing(drill: Drill, run: str) -> str:
 
 
 def assert_held(drill: Drill, this: Round, incident: str) -> None:
-    """Assert that no file has changed, that nobody can start the service, and that it has not opened its database."""
+    """Assert that no file has changed, that nothing can start the service, and that it has not opened its database."""
     assert opened_by_node(drill, this.killed_at) == []
     assert set(outside.unit_events(drill, this.since)) <= {"exited"}
     assert drill.now()["processes"] == []
@@ -146,7 +146,7 @@ def assert_held(drill: Drill, this: Round, incident: str) -> None:
 
 
 def assert_handed_over(drill: Drill, this: Round, run: str) -> str:
-    """Assert that the run names the cause, saves the damaged files and notifies the DBA; return the incident."""
+    """Assert that the run names the cause, saves the damaged files and notifies the DBA. Return the incident."""
     told = drill.postmortem(run)
     assert (told["outcome"], told["cause"], told["rung"]) == ("not_recovered", "db_corrupt", None)
     assert told["rungs_tried"] == []
@@ -230,7 +230,7 @@ def test_nobody_starts_the_service(drill: Drill, acknowledged: set[str], damage:
 
 
 def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
-    """Assert that a service that has opened the damaged database does not count as recovered and cannot start again."""
+    """Assert that a service that opened the damaged database does not count as recovered and cannot start again."""
     told = drill.postmortem(this.name)
     assert told["outcome"] == "data_in_doubt"
     assert told["data_loss"] == "suspected"
@@ -242,8 +242,8 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
     if this.name.startswith("pages"):
         recover_the_database(drill, this)
         return
-    # Release the hold, like a person who has checked the database. The rows are lost, and the drill continues without
-    # them.
+    # Release the hold, as a person would after checking the database. The rows are lost, and the drill continues
+    # without them.
     reason = "--extra-vars={'outage_release_reason': 'The drill goes on'}"
     assert runs.run(drill, f"{this.name}-release", reason, playbook="outage_release") == 0
     drill.host.check_output(f"systemctl start {runs.UNIT}")
@@ -261,9 +261,9 @@ def test_killed_controller_does_not_allow_a_start(drill: Drill, acknowledged: se
     print(f"{damage}, killed {delay:.3f} s after the detection")
     killed.kill()
     this = this.met(drill)
-    # The module that runs on the host finishes.
+    # The module that is running on the host still finishes.
     runs.wait_for(lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "its last module ends")
-    # If the database were sound, the host itself would start the service at the end of the lease.
+    # With a sound database, the host itself would start the service at the end of the lease.
     time.sleep(LEASE + 15 if THOROUGH else 15)
     if not THOROUGH:
         runs.lease(drill, "--age", str(LEASE))
@@ -296,7 +296,7 @@ def test_person_releases_the_hold_with_a_reason(drill: Drill, acknowledged: set[
     assert (record["data"]["state"], record["data"]["accepted"]) == ("accepted", ["empty_beside_wal"])
     drill.host.check_output(f"systemctl start {runs.UNIT}")
 
-    # The person has accepted the lost rows, but not damage that occurs later while the incident is still open.
+    # The person accepted the lost rows, but not damage that occurs later in the same incident.
     acknowledged.clear()
     later = put_in_doubt(drill, "after-release", "pages", acknowledged)
     assert runs.run(drill, later.name) == 2

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Four outages, each with worse damage to the database: each method reports exactly which rows are lost."""
+"""Four outages with increasing damage to the database: each method reports exactly which rows are lost."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_empty_database_has_its_schema_and_everyone_is_notified(drill: Drill) ->
     told, after = assert_recovered(drill, "empty")
     assert set(after["rows"]) == set(drill.observation("sound")["rows"])
     assert (told["rows_before"], told["data_loss"]) == ({}, "unknown")
-    # No rows were restored. When the service started, it wrote its default rows into the empty tables.
+    # No rows were restored. On its start, the service inserted its default rows into the empty tables.
     assert told["rows_after"]["incidents"] == 0
     assert after["rows"]["incidents"] == 3
     assert told["escalation"]["to"] == ["the whole team"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The controller is killed right after a run cancels systemd's restart: the host starts the service by itself.
+"""The controller is killed right after a run has cancelled systemd's restart: the host starts the service by itself.
 
 The controller is killed once. With DRILL_THOROUGH (make nightly), it is killed ten times.
 """
@@ -40,13 +40,13 @@ def test_service_recovers_without_a_controller(drill: Drill, client: outside.Cli
     killed_at = time.time()
     runs.kill_service(drill)
     dead = runs.Run(drill, f"{number}-dead")
-    # This is the first task after the probe.
+    # This task is the first one after the probe.
     dead.reach("Open the incident or continue the open one")
     dead.kill()
     died_at = time.time()
     assert "PLAY RECAP" not in dead.screen()
 
-    # systemd itself no longer restarts the service. A timer on the host will start it.
+    # systemd no longer restarts the service automatically. A timer on the host will start it.
     assert outside.show(drill, "SubState") == {"SubState": "dead"}
     assert "itsm-runbook-dead-man" in outside.units_of_the_recovery(drill)
     left = runs.open_incident(drill)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Backups fill the disk: a restart cannot help until space is free. Only as many files as needed are deleted."""
+"""Backups fill the disk: a restart cannot help until space is freed. Only as many files as needed are deleted."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""In a long outage, the leader is notified first, and everyone after half an hour. All are notified of its end."""
+"""In a long outage, the leader is notified first, and everyone after half an hour. All are notified of the end."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import runs
 from drills import Drill
 from receivers import MailServer, Receiver, Request
 
-# The same value as in molecule/inventory/hosts.yml.
+# This value is the same as in molecule/inventory/hosts.yml.
 SECRET = b"drill-secret-of-24-bytes-and-more"
 
 
 class Story(NamedTuple):
-    """The messages that each run sent, by the name of the run."""
+    """The messages that the runs sent, by the name of the run."""
 
     mails: dict[str, list[Any]]
     posts: dict[str, list[Request]]
@@ -42,7 +42,7 @@ def story(drill: Drill) -> Story:
     runs.break_start(drill)
     runs.kill_service(drill)
     run("down", rc=2)
-    # Move the times in the record back by 31 minutes, so that the outage is longer than half an hour.
+    # Move the times in the record back by 31 minutes, so that the outage has lasted longer than half an hour.
     drill.host.check_output("/opt/drill/bin/age-incident 31")
     run("later", nothing_is_tried, rc=2)
     run("again", nothing_is_tried, rc=2)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""On a busy but healthy service, a run finds and changes nothing, even if it is repeated."""
+"""On a host with a busy but healthy service, a run finds and changes nothing, even if it is repeated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_no_run_changes_anything(drill: Drill, run: str) -> None:
 
 
 def test_a_run_takes_at_most_three_round_trips(drill: Drill) -> None:
-    # sudo is called once per module: by the preparation of the load, by both runs and by the triage.
+    # sudo is called once per module: by the preparation of the load, by both runs and by triage.
     calls = drill.host.check_output("journalctl --no-pager SYSLOG_IDENTIFIER=sudo | grep -c COMMAND=")
     assert int(calls) <= 3 + 2 * 3 + 2
 

@@ -15,7 +15,7 @@ from drills import STATE_DIR, Drill
 
 ATTACKS = ("schema", "modules", "folder")
 RUNS = ("recover", "login", "schema-check", *ATTACKS, "after")
-# Characters that control a terminal or the direction of text, except line ends and tabs.
+# Characters that control a terminal or the direction of text, except line breaks and tabs.
 ACTIVE = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -47,10 +47,10 @@ def test_the_shell_salvages_as_the_user(drill: Drill) -> None:
 
 
 def test_each_attack_reached_its_target(drill: Drill) -> None:
-    """Assert that each attack took place. Otherwise, a failed attack would count as a successful defence."""
+    """Assert that each attack took place. Otherwise, a missing attack would count as a successful defence."""
     for run in ("schema-check", "schema"):
         assert "database_recovery by salvage" in drill.screen(run)
-    # The run refused to build as root in a folder that the service's user cannot write to.
+    # The run refused to build modules as root in a folder that the service's user cannot write to.
     assert "Cannot make a build folder in" in drill.screen("modules")
     assert "/backend" in (drill.output / "exchanged").read_text(encoding="utf-8")
 
@@ -58,7 +58,7 @@ def test_each_attack_reached_its_target(drill: Drill) -> None:
 def test_recovery_is_in_time(drill: Drill) -> None:
     told = drill.postmortem("recover")
     looks = [step for step in told["steps"] if str(step["action"]).endswith(".triage_info")]
-    # Triage is in time although the log has 2 GiB and the journal has a million lines.
+    # Triage is in time although the log has 2 GiB and the journal has a million entries.
     assert looks and all(look["seconds"] < 40 for look in looks)
     assert [look for look in looks if look["status"] == "failed"] == []
 
@@ -119,7 +119,7 @@ def test_documents_contain_no_active_content(drill: Drill) -> None:
     assert not re.search(r"<(?:script|img|iframe|object|embed|form|base)\b", text)
     (document,) = (drill.output / "recover").glob("INC-*.md")
     text = document.read_text(encoding="utf-8")
-    # Leave out code spans, because Markdown inside them has no effect.
+    # Remove code spans, because Markdown inside them has no effect.
     prose = re.sub(r"(?<![\\`])(`+)(?!`)(.+?)(?<!`)\1(?!`)", "", text)
     assert not re.search(r"<(?:script|img)\b", prose)
     assert not re.search(r"(?<!\\)\]\(javascript:", prose)

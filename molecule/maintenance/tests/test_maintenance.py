@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""During a maintenance window an outage is reported and nothing else is done. The window ends by itself."""
+"""During a maintenance window, an outage is reported and nothing else is done. The window ends automatically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import runs
 from drills import STATE_DIR, Drill
 
 FILE = f"{STATE_DIR}/maintenance.json"
-# An end far in the future, long after a window of one hour would end.
+# An end that is much later than the end of a window of one hour.
 FAR = "2099-12-31T09:00:00+09:00"
 
 
@@ -27,7 +27,7 @@ def codes(drill: Drill) -> dict[str, int]:
         "--extra-vars={'outage_maintenance_until': '+1h', 'outage_maintenance_reason': 'Release 4.2'}",
         playbook="outage_maintenance",
     )
-    # Stop the unit, as for a release. After a signal, systemd would restart the service.
+    # Stop the unit, as for a release. If the service were ended with a signal, systemd would restart it.
     drill.host.check_output(f"systemctl stop {runs.UNIT}")
     drill.host.check_output("/opt/drill/bin/observe.py >/opt/drill/output/broken.json")
     run("during")
@@ -70,7 +70,7 @@ def test_no_incident_is_opened(drill: Drill, codes: dict[str, int]) -> None:
 def test_screen_shows_the_reason_and_how_to_end_it(drill: Drill, codes: dict[str, int]) -> None:
     assert "(Release 4.2)" in closing(drill, "during")
     assert "playbooks/outage_maintenance.yml -e outage_maintenance_state=absent" in closing(drill, "during")
-    # The end of the window in UTC. The setting has it in another time zone.
+    # The end of the window in UTC. The setting gives the time in another time zone.
     assert "2099-12-31T00:00:00.000Z" in closing(drill, "variable")
     assert "nexus_maintenance_until" in closing(drill, "variable")
 
@@ -91,7 +91,7 @@ def test_window_ends_by_itself(drill: Drill, codes: dict[str, int]) -> None:
     assert FILE in drill.observation("over-after")["files"]
     told = drill.postmortem("over")
     assert (told["outcome"], told["rung"]) == ("recovered", "restart")
-    # The incident is opened only after the window, but it has the true start of the outage.
+    # The incident is opened only after the window, but it records the true start of the outage.
     assert told["times"]["started_at"] < told["times"]["detected_at"]
 
 

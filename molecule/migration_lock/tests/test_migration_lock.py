@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A killed migration has left its lock behind: every start fails until the lock is released."""
+"""A killed migration has left its lock behind, so every start fails until the lock is released."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A step of a rung fails: the service's state gets no worse, and the run makes no false statement about it.
+"""A step of a rung fails: the state of the service does not get worse, and the run makes no false statement about it.
 
 The cases: the login fails or is not checked, the dependencies cannot be built, there is too little space, and the
 state folder is read-only.
@@ -19,7 +19,7 @@ import runs
 from drills import STATE_DIR, Drill
 
 APP = "/mnt/LinuxHDD/ITSM-System"
-# Maximum duration of the playbook in seconds: 25 for a drill that runs alone, more if parallel drills share the cores.
+# Maximum duration of the playbook in seconds: 25 if a drill runs alone, more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
 # The names of the runs that have no long step.
 TIMED = ("login", "limited", "no-build", "no-room", "read-only")
@@ -28,13 +28,13 @@ FALSE = ("still down", "brought the service back", "NOT RECOVERED", "DOWN:")
 
 
 def fail(drill: Drill) -> None:
-    """Kill the service. First remove the records of earlier rounds, because they would exclude rungs."""
+    """Remove the records of earlier rounds, which would exclude rungs. Then kill the service."""
     drill.host.check_output(f"rm -rf {STATE_DIR}/*")
     runs.kill_service(drill)
 
 
 def recover(drill: Drill, name: str, *arguments: str, rc: int, playbook: str = "outage_recover") -> dict[str, Any]:
-    """Run the playbook, which must end with exit code `rc`. Return its postmortem."""
+    """Run the playbook, which must exit with code `rc`. Return its postmortem."""
     assert runs.run(drill, name, *arguments, playbook=playbook) == rc, drill.screen(name)
     return drill.postmortem(name)
 
@@ -77,7 +77,7 @@ def test_failed_login_is_no_outage(drill: Drill, password: str) -> None:
 
     assert told["rows_after"]["incidents"] >= 3
 
-    # A failed login, or a login that was not checked, does not resolve the incident. A successful login does.
+    # Only a successful login resolves the incident, not a failed or unchecked login.
     for name, given in (("login-again", "wrong"), ("login-unchecked", "")):
         assert runs.run(drill, name, "-e", f"nexus_login_password={given}") == 2
         assert "RESOLVED" not in closing(drill, name)
@@ -142,7 +142,7 @@ def test_read_only_state_folder_stops_no_recovery(drill: Drill) -> None:
         record = f"{told['record_in_memory']}/incidents/{told['incident']}.json"
         assert json.loads(drill.host.check_output(f"cat {record}"))["outcome"] == "recovered"
         assert drill.host.check_output(f"ls -A {STATE_DIR}") == ""
-        # The evidence is in the folder that the summary names.
+        # The evidence is in the folder that is named in the summary.
         assert not told["evidence"].startswith(STATE_DIR)
         assert drill.host.run(f"test -e {told['evidence']}/manifest.json").rc == 0
         assert told["evidence"] in closing(drill, "read-only")
@@ -161,7 +161,7 @@ def test_read_only_state_folder_stops_no_recovery(drill: Drill) -> None:
 
 
 def test_build_without_space_keeps_the_old_modules(drill: Drill) -> None:
-    # From now on, the application has its own file system, with less space than a second copy of the modules needs.
+    # From now on, the application has its own file system, which is too small for a second copy of the modules.
     drill.host.check_output("/opt/drill/bin/fill-disk --room 16")
     drill.host.check_output("systemctl start itsm-system")
     runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")

@@ -17,7 +17,7 @@ class Story(NamedTuple):
     """Everything that happened in the drill."""
 
     codes: dict[str, int]
-    # The leases during the first run: before, between and after the two runs that must not take the lease.
+    # The leases during the first run: before, between and after two runs that must not take the lease.
     leases: list[dict[str, Any]]
     resolved: dict[str, Any]
 
@@ -44,7 +44,7 @@ def story(drill: Drill) -> Story:
 
 
 def start_waiting(drill: Drill, name: str) -> runs.Run:
-    """Start a run that must wait for the active run. Return it as soon as it waits."""
+    """Start a run that must wait for the active run. Return the new run as soon as it is waiting."""
     # A module writes its arguments to the journal.
     asked = "journalctl --no-pager SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.incident | grep -c wait=600"
     before = drill.host.run(asked).stdout
@@ -93,7 +93,7 @@ def test_third_run_waits_and_then_has_nothing_to_do(drill: Drill, story: Story) 
     assert story.codes["waiting"] == 0
     assert "HEALTHY: second_run_refused" in drill.screen("waiting")
     assert drill.documents("waiting") == []
-    # The waiting run did not restart the service: the process that the first run started is still running.
+    # The waiting run did not restart the service, because the process that the first run started is still running.
     assert drill.now()["processes"] == story.resolved["processes"]
     assert len(runs.past_incidents(drill)) == 1
     assert runs.open_incident(drill) is None
@@ -115,7 +115,7 @@ def test_incident_of_a_dead_run_is_closed_as_resolved_manually(drill: Drill, sto
     assert drill.now()["processes"] == running
     assert runs.open_incident(drill) is None
     closed = runs.past_incidents(drill)[-1]
-    # The killed run had not started the service yet, and neither had its timer.
+    # Neither the killed run nor its timer had started the service yet.
     assert (closed["id"], closed["outcome"], closed["cause"]) == (left["id"], "resolved_manually", "killed")
     assert closed["mitigated_at"]
     assert drill.recap("heir")["failed"] == 0

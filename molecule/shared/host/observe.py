@@ -5,7 +5,7 @@
 """Usage: observe.py [DATABASE]. Prints the state of a drill's service, or the row counts of DATABASE, as JSON.
 
 The drills compare the recovery's reports with this output, so this program shares no code with the collection. The
-sqlite3 shell counts the rows in a copy, systemctl shows the unit's state, and /proc has the processes.
+sqlite3 shell counts the rows in a copy, systemctl shows the unit's state, and /proc shows the processes.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import sys
 import tempfile
 
 APP_DIR = "/mnt/LinuxHDD/ITSM-System"
-# If the service has release folders, the database is outside of them.
+# If the service has release folders, the database is outside them.
 SHARED_DATABASE = "/mnt/LinuxHDD/shared/itsm.db"
 DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else f"{APP_DIR}/backend/itsm.db"
 WATCHED = (APP_DIR, "/etc/itsm", "/etc/systemd/system", "/var/log/itsm", "/var/lib")
@@ -111,7 +111,7 @@ def unit():
 
 
 def unit_with_processes():
-    """Return a consistent snapshot of the unit and the service's processes, even if systemd restarts the unit."""
+    """Return a consistent snapshot of the unit and the service's processes, even while systemd restarts the unit."""
     while True:
         before, found = unit(), processes()
         if unit() == before:
@@ -119,7 +119,7 @@ def unit_with_processes():
 
 
 def ports():
-    """Return the service's ports that accept a connection."""
+    """Return the service's ports that accept connections."""
     found = []
     for port in (6443, 8080):
         with socket.socket() as client:

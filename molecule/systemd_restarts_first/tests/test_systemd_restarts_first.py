@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""systemd and a run want to restart the service at the same time: it is started only once.
+"""systemd and a run try to restart the service at the same time: it is started only once.
 
 The run begins long before systemd's restart, right before it, or right after it. With DRILL_THOROUGH (make nightly),
-the delay between the kill and the run is every half second up to 15 seconds.
+the delay between the kill and the run goes up to 15 seconds in steps of half a second.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DELAYS = [number / 2 for number in range(31)] if THOROUGH else [0.0, 9.0, 12.5]
-# Maximum difference between the recorded outage and the outage that the client saw, in seconds. If parallel drills
-# share the cores, the first probe of a run is later, so the difference may be larger.
+# Maximum difference in seconds between the recorded outage and the outage that the client saw. If parallel drills share
+# the cores, a run's first probe is later, so the difference may be larger.
 AGREES = 1.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
@@ -68,7 +68,8 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
         assert record["takeover"] is None
         assert told["rungs_tried"] == []
         return
-    # A start resets systemd's information about the last exit. So the run records it when it takes over the restart.
+    # A start resets systemd's information about the last exit, so the run records this information when it takes over
+    # the restart.
     last_exit = record["last_exit"]
     assert (last_exit["result"], last_exit["code"], last_exit["status"]) == ("signal", "killed", 9)
     assert abs(outside.seconds_of(last_exit["at"]) - killed_at) <= AGREES
@@ -80,7 +81,7 @@ def test_no_timer_is_left(drill: Drill) -> None:
 
 @pytest.mark.parametrize("delay", [0.0, 1.0, 3.0] if THOROUGH else [1.0])
 def test_planned_restart_is_no_incident(drill: Drill, client: outside.Client, delay: float) -> None:
-    """A person restarts the service. The start ends `delay` seconds after the first probe of the run."""
+    """A person restarts the service. The start ends `delay` seconds after the run's first probe."""
     outside.forget_restarts(drill)
     name = f"planned-{delay}"
     before = runs.past_incidents(drill)

@@ -12,7 +12,7 @@ import pytest
 from drills import Drill
 
 APP = "/mnt/LinuxHDD/ITSM-System"
-# For each cause, words that the summary's next step must contain.
+# For each cause, the words that the summary's next step must contain.
 CAUSES = {
     "environment_missing": "/etc/itsm/itsm.env does not exist",
     "unit_masked": "systemctl unmask itsm-system",
@@ -20,7 +20,7 @@ CAUSES = {
     "syntax_error": f"{APP}/backend/incidents.js:1",
     "database_owner": f"{APP}/backend/itsm.db",
 }
-# Maximum duration of the playbook in seconds: 25 for a drill that runs alone, more if parallel drills share the cores.
+# Maximum duration of the playbook in seconds: 25 if a drill runs alone, more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
@@ -52,7 +52,7 @@ def test_verdict_is_in_time_and_states_the_next_step(drill: Drill, cause: str) -
 def test_service_stays_down_with_unchanged_files(drill: Drill, cause: str) -> None:
     before, after = drill.observation(f"{cause}-broken"), drill.observation(f"{cause}-after")
     assert after["rows"] == before["rows"]
-    # systemd continues to start the unit, so it can be active for a moment. The service is never healthy.
+    # systemd keeps starting the unit, so the unit can be active for a moment. The service is never healthy.
     assert after["ports"] == []
     assert [path for path in after["files"] if path.startswith(APP)] == [
         path for path in before["files"] if path.startswith(APP)
