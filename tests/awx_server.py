@@ -4,8 +4,8 @@
 
 """The part of the AWX 24.6.1 API that awx.awx needs: objects, associations, surveys, workflows, roles, launches.
 
-Requests are checked against the fields of a real server (types, choices and limits in awx_fields.json) and against the
-rules that AWX's serializers add. Objects refer to each other by id. Deleting an object deletes its dependents.
+Requests are checked against the fields of a real server (types, choices and limits in awx_fields.json), and against the
+rules of AWX's serializers. Objects refer to each other by id. Deleting an object deletes its dependents.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROLES = {
     "job_templates": ["admin", "execute", "read"],
     "workflow_job_templates": ["admin", "approval", "execute", "read"],
 }
-# By kind of a deleted object: the kinds of objects that are deleted with it, and their field that refers to it.
+# For each kind of object: the kinds of objects that are deleted with it, and the field that refers to it.
 CASCADES = {
     "organizations": [
         (kind, "organization")
@@ -52,7 +52,7 @@ CASCADES = {
     ],
     "job_templates": [("schedules", "unified_job_template")],
 }
-# The values that AWX itself sets in a new object.
+# The values that AWX sets in a new object.
 KEPT_BY_AWX: Dict[str, Object] = {
     "credential_types": {"managed": False},
     "inventory_sources": {"status": "never updated"},
@@ -80,13 +80,13 @@ _Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(
 
 
 def described() -> Object:
-    """Return the data of awx_configure.yml, which describes the objects that it creates."""
+    """Return the data of awx_configure.yml that describe the objects to create."""
     loaded: Object = _Loader((ROOT / "playbooks" / "vars" / "awx.yml").read_text("utf-8")).get_single_data()
     return loaded
 
 
 def could_be_playbook(path: Path) -> bool:
-    """Return True if AWX lists this project file as a playbook."""
+    """Return True if AWX would list this project file as a playbook."""
     parts = path.relative_to(ROOT).parts
     if {"roles", "tasks", "group_vars", "host_vars"} & set(parts) or any(part.startswith(".") for part in parts):
         return False
@@ -185,7 +185,7 @@ class Awx:
         self.roles: Dict[int, Tuple[str, str]] = {}
         self.refused: List[str] = []
         self.launched: List[Object] = []
-        # The status that a project has after AWX has fetched it.
+        # The status of a project after AWX has fetched it.
         self.fetched = "successful"
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -225,7 +225,7 @@ class Awx:
         self.server.shutdown()
         self.server.server_close()
 
-    # For tests: read the existing objects, and add objects that exist before a run.
+    # For tests: read existing objects, and add objects that exist before a run.
 
     def names(self, kind: str) -> List[str]:
         return sorted(thing.get("name", "") for thing in self.objects[kind].values())
@@ -279,7 +279,7 @@ class Awx:
         return self._below(kind, thing, parts[2], method, body)
 
     def _identified(self, kind: str, identifier: str) -> int:
-        """Return the id for the identifier in a URL: a number, or a name as in AWX's NAMED_URL_FORMATS."""
+        """Return the ID for the identifier in a URL: a number, or a name in one of AWX's NAMED_URL_FORMATS."""
         if identifier.isdigit():
             return int(identifier)
         name, _, organization = urllib.parse.unquote(identifier).partition("++")
@@ -316,7 +316,7 @@ class Awx:
             update = next(self._ids)
             return 202, {"id": update, "status": "pending", "url": f"/api/v2/inventory_updates/{update}/"}
         if what == "launch" and method == "POST":
-            # AWX ignores values that the template does not prompt for. The server refuses them instead.
+            # AWX ignores values that the template does not prompt for. This server rejects them instead.
             asked = {"extra_vars": self.surveys.get(thing["id"]), "limit": thing["ask_limit_on_launch"]}
             unasked = sorted(each for each in body if not asked.get(each))
             if unasked:
@@ -386,8 +386,7 @@ class Awx:
         for name, value in body.items():
             field = FIELDS[kind].get(name)
             if field is None:
-                # AWX would ignore an unknown field. The test must fail instead, because the field is probably
-                # misspelled.
+                # AWX would ignore an unknown field. Here, the test must fail, because the field is probably misspelled.
                 if name not in ("managed", "type", "organization", "kind", "host_filter", "state"):
                     raise Refused({name: "no such field"})
                 continue

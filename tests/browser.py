@@ -16,19 +16,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Maximum number of seconds for one command. It is also enough on a busy machine.
+# Time limit in seconds for one command, long enough for a busy machine.
 PATIENCE = 60.0
 OPTIONS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--hide-scrollbars"),
     *("--disable-extensions", "--disable-component-update", "--disable-background-networking"),
-    # Chromium's sandbox does not work for root. It is not needed, because only our own files are opened. The folder
-    # /dev/shm of a container is too small for Chromium.
+    # Chromium's sandbox does not work for root, and is not needed, because only our own files are opened. A container's
+    # /dev/shm is too small for Chromium.
     *("--no-sandbox", "--disable-dev-shm-usage"),
 )
 
 
 class Browser:
-    """One page in its own browser. Collects the page's errors and its network requests."""
+    """A page in its own browser. The page's errors and its network requests are collected."""
 
     def __init__(self, folder: Path) -> None:
         program = shutil.which("chromium")
@@ -90,7 +90,8 @@ class Browser:
         deadline = time.monotonic() + PATIENCE
         while not self._loaded:
             self._next(deadline)
-        # The page may send requests right after it is loaded. They are recorded before the answer to this call arrives.
+        # The page may send requests right after it is loaded. These are recorded before the answer to this call
+        # arrives.
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
 
     def look(self, *, width: int, dark: bool) -> None:
@@ -113,7 +114,7 @@ class Browser:
         file.write_bytes(base64.b64decode(shot["data"]))
 
     def print(self, file: Path) -> None:
-        """Save the page as a PDF, as it would be printed."""
+        """Save the page as a PDF, as a printer would print it."""
         paper = self.call("Page.printToPDF", preferCSSPageSize=True, paperWidth=8.27, paperHeight=11.69)
         file.write_bytes(base64.b64decode(paper["data"]))
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A local HTTP server with GitHub's rules for issues, checked against GitHub's own description of its API."""
+"""A local HTTP server that follows GitHub's rules for issues, checked against GitHub's own description of its API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ANYWHERE = {401, 429, 500, 502, 503}
 
 @functools.cache
 def described(server):
-    """Return GitHub's description of its operations on issues, which github/describe downloads once per machine."""
+    """Return GitHub's description of the operations on issues, which github/describe downloads once per machine."""
     script = Path(__file__).parent / "github" / "describe"
     folder = subprocess.run([script], check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout.strip()
     return json.loads((Path(folder) / f"{server}.json").read_text(encoding="utf-8"))
@@ -42,17 +42,17 @@ def rules(server):
 
 
 class Api(http.server.ThreadingHTTPServer):
-    """The part of GitHub's REST API for issues. It limits the length of a body. A test can make it drop labels or fail.
+    """The issues part of GitHub's REST API. It limits the length of a body. Tests can make it drop labels or fail.
 
     A request that GitHub's description does not allow is answered with status 422. The list `violations` contains such
-    requests, and answers that the description does not list. At its end, a test asserts that the list is empty.
+    requests, and answers that the description does not include. At the end, a test asserts that the list is empty.
     """
 
     def __init__(self, server="api.github.com"):
         super().__init__(("127.0.0.1", 0), Handler)
         self.base, self.rules = SERVERS[server], rules(server)
         self.issues, self.comments, self.requests, self.violations = [], {}, [], []
-        # The planned errors: (method, status, headers). If the method is None, the error is for any request.
+        # The planned errors: (method, status, headers). If the method is None, the error applies to any request.
         self.troubles, self.drops_labels = [], False
         paths = described(server)["paths"]
         self.examples = {
@@ -66,7 +66,7 @@ class Api(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}{self.base}"
 
     def add(self, *, title="Something else", body="", labels=(), assignees=(), **keys):
-        """Add an issue. Fields that are not given are taken from the example in GitHub's documentation."""
+        """Add an issue. Missing fields are taken from the example in GitHub's documentation."""
         example = copy.deepcopy(self.examples[ISSUES])
         # GitHub's example is both an issue and a pull request.
         example.pop("pull_request", None)
@@ -121,7 +121,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def hold_to(self, check, what):
-        """Return True if `check` raises no error. Otherwise, add a violation by `what`, the request or the answer."""
+        """Return True if `check` raises no error. Otherwise, add a violation. what: the request or the answer."""
         try:
             check()
         except openapi_core.exceptions.OpenAPIError as error:

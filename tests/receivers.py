@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Servers on the loopback interface that receive and keep messages: HTTP, HTTPS, and SMTP with aiosmtpd."""
+"""Servers on the loopback interface that receive and store messages: HTTP, HTTPS, and SMTP with aiosmtpd."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Request:
 
 
 class Receiver:
-    """Answers each request with the next status code of `answers`, and repeats the last one. None means no answer."""
+    """Answers each request with the next status code in `answers`, and repeats the last code. None means no answer."""
 
     def __init__(self, answers: Sequence[Optional[int]] = (200,), *, context: Optional[ssl.SSLContext] = None) -> None:
         self.requests: List[Request] = []
@@ -80,10 +80,10 @@ class _Controller(Controller):
 
 
 class MailServer:
-    """Keeps the received emails.
+    """Stores the received emails.
 
-    login: the required (user, password), or None. context: a TLS context to offer TLS. refuse: recipients that are
-    refused, with the SMTP reply to each.
+    login: the required (user, password), or None. context: the TLS context if TLS is offered. refuse: the recipients
+    that are refused, with the SMTP reply to each.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The recorded timelines of real drills, and the documents that are made from them. tests/record writes both."""
+"""The recorded timelines of real drills, and the documents generated from them. tests/record writes both."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def drills() -> List[str]:
 
 
 def incident(drill: str) -> incident_model.Incident:
-    """Return the incident of a drill's recorded timeline. Each timeline has exactly one incident."""
+    """Return the incident in a drill's recorded timeline. Each timeline has exactly one incident."""
     (told,) = timeline_incidents.from_events(timeline_events.decode((FOLDER / f"{drill}.jsonl").read_bytes()))
     return told
 
 
 def documents(drill: str) -> Dict[str, str]:
-    """Make the documents of a drill from its recorded timeline. Return their text by file name."""
+    """Generate the documents of a drill from its recorded timeline. Return their text by file name."""
     told = incident(drill)
     texts = {f"{drill}.{language}.md": markdown_report.markdown(spoken, told) for language, spoken in SPOKEN.items()}
     return {**texts, f"{drill}.json": incident_model.to_json(told)}

@@ -18,7 +18,7 @@ function section(filename) {
       max: 1,
       afterCreate(connection, done) {
         connection.pragma('journal_mode = WAL');
-        // When a request is answered, its data is on the disk, not only in the kernel's cache.
+        // When a request has been answered, its data are on disk, not only in the kernel's cache.
         connection.pragma('synchronous = FULL');
         connection.pragma('foreign_keys = ON');
         done(null, connection);
@@ -28,7 +28,7 @@ function section(filename) {
 }
 
 module.exports = {
-  // Without NODE_ENV, the knex command uses this section, which has a different database from the service's.
+  // Without NODE_ENV, the knex command uses this section, whose database differs from the service's.
   development: section('backend/itsm_dev.db'),
   production: section(process.env.DATABASE_PATH || 'backend/itsm_nexus.db'),
 };

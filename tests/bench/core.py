@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A newer ansible-core for measurements, in a virtual environment in the user's cache."""
+"""Install a newer ansible-core for measurements into a virtual environment in the user's cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import databases
 import harness
 
 NEWEST = "2.21"
-# The oldest Python version that the newer ansible-core supports.
+# The oldest Python version that the newer ansible-core runs on.
 LEAST_PYTHON = (3, 12)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Defines and runs a measurement. The contenders take turns on the same machine within the same minutes."""
+"""Define and run measurements. The contenders take turns on the same machine within the same few minutes."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _SAMPLE = 0.005  # seconds between two readings of the memory
 
 
 class BenchError(Exception):
-    """A contender did not do its work, so its figures are invalid."""
+    """A contender did not do its work, so its figures are not valid."""
 
 
 @dataclass(frozen=True)
 class Goal:
     """The limit of a figure.
 
-    at_most: the limit of the ratio of our figure to that of the rival `against`. If `more` is true, the limit of the
-    difference in seconds instead. Without a rival, the limit of our figure, in `unit`. figure: the name of our figure.
-    rivals_figure: the name of the rival's figure, if it differs.
+    at_most: the limit of the ratio of our figure to the figure of the rival `against`. If `more` is True, at_most
+    limits the difference in seconds instead. Without a rival, at_most limits our figure, in `unit`. figure: the name of
+    our figure. rivals_figure: the name of the rival's figure, if it differs.
 
     A missed goal in seconds is only reported, because seconds depend on the machine as much as on the program. Other
     missed goals change the exit code: ratios, memory, shares and round trips.
@@ -73,13 +73,13 @@ class Goal:
         return f"at most {self.at_most:g} x {self.against}" if self.against else f"at most {self.at_most:g} {self.unit}"
 
 
-# The figures of a contender in one round, by name. A figure is None if the event that it measures did not happen.
+# The figures of a contender in one round, by name. A figure is None if the measured event did not happen.
 Figures = Mapping[str, "float | None"]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures and steps of a contender. A step is its start and its duration, both in seconds, and its name."""
+    """The figures and steps of a contender. A step is a start and a duration, both in seconds, and a name."""
 
     figures: Figures
     profile: Sequence[tuple[float, float, str]] = ()
@@ -90,12 +90,12 @@ Contender = Callable[[Any, Path], "float | Figures | Measured"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One entry of the benchmark, which compares this collection (`ours`) with alternatives (`rivals`).
+    """An entry of the benchmark, which compares this collection (`ours`) with alternatives (`rivals`).
 
     Each contender is a function that does the work once. Its arguments are the result of `prepare`, whose time is not
-    measured, and the path of an empty folder for its files. It returns seconds, a value in the unit of the goal, or
-    several figures by name. It raises BenchError if it could not do the work. A goal for memory uses the maximum of all
-    rounds, any other goal the median.
+    measured, and the path of an empty folder for its files. The function returns seconds, a value in the unit of the
+    goal, or several figures by name. It raises BenchError if it could not do the work. A goal for memory uses the
+    maximum of all rounds. Any other goal uses the median.
 
     headline: the name of the figure in the table of recoveries. needs_hosts: True for measurements in containers.
     """
@@ -122,7 +122,7 @@ class Result:
     profile: Sequence[tuple[float, float, str]] = ()
 
     def values(self, contender: str, figure: str) -> list[float]:
-        """Return a contender's figure of each round. Raises BenchError if one of them is None."""
+        """Return a contender's figure in each round. Raises BenchError if one of these figures is None."""
         values = self.figures[contender][figure]
         happened = [value for value in values if value is not None]
         if len(happened) != len(values):
@@ -174,7 +174,7 @@ class Result:
 
 
 def run(measurement: Measurement, *, work: Path) -> Result:
-    """Run all contenders in turn. Each round starts with a different contender. Raises BenchError."""
+    """Run all contenders in turn. Each round begins with a different contender. Raises BenchError."""
     subject = measurement.prepare()
     contenders = [measurement.ours, *measurement.rivals.items()]
     figures: dict[str, dict[str, list[float | None]]] = {name: {} for name, _function in contenders}
@@ -215,7 +215,7 @@ def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | 
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment variables for a run of Ansible. `more` adds to the variables that all contenders have."""
+    """Return the environment variables for a run of Ansible: the common variables of all contenders, and `more`."""
     # PYTHONUNBUFFERED is removed, because it makes Python read a piped module byte by byte.
     unwanted = ("ANSIBLE_", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
@@ -223,7 +223,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def timed_ansible(argv: Sequence[str], folder: Path, *, says: str = "") -> float:
-    """Run an Ansible command that writes its postmortems into `folder`. Return its duration in seconds.
+    """Run an Ansible command that writes its postmortems to `folder`. Return its duration in seconds.
 
     Raises BenchError if the command fails, or if `says` is not in its output.
     """
@@ -251,7 +251,7 @@ def _judge(code: int, said: str, errors: str, *, expect: str) -> None:
 
 @functools.cache
 def _archive() -> str:
-    """Return the path of a zip file with module_utils, without compiled code, as a managed host gets it."""
+    """Return the path of a zip file with module_utils as a managed host receives it, without compiled code."""
     folder = tempfile.mkdtemp(prefix="itsm-nexus-bench-")
     path = f"{folder}/logic.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -272,10 +272,10 @@ def discard_archive() -> None:
 
 
 def on_host(logic: str, call: str, **arguments: Any) -> tuple[list[str], dict[str, str]]:
-    """Return the command and the environment of a new Python process that does a module's work on a managed host.
+    """Return the command and the environment of a new Python process that does a module's work as on a managed host.
 
-    logic: a file below plugins/module_utils, such as _sqlite.check. call: an expression, whose value the process
-    prints. It can use the name of the file and the dict `arguments`.
+    logic: a file below plugins/module_utils, such as _sqlite.check. call: an expression whose value the process prints.
+    The expression can use the name of the file and the dict `arguments`.
     """
     package, name = logic.split(".")
     code = (
@@ -288,17 +288,17 @@ def on_host(logic: str, call: str, **arguments: Any) -> tuple[list[str], dict[st
 
 
 def timed_on_host(logic: str, call: str, *, expect: str, **arguments: Any) -> float:
-    """Run the process of on_host and return its duration in seconds. See timed."""
+    """Run the process of on_host, and return its duration in seconds. See timed."""
     argv, environment = on_host(logic, call, **arguments)
     return timed(argv, expect=expect, environment=environment)
 
 
 def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **arguments: Any) -> float:
-    """Return the maximum private memory that the process of on_host and its children use together, in MiB.
+    """Return the maximum total private memory of the process of on_host and its children, in MiB.
 
     Private memory is resident memory without pages of files (RssAnon). It is read every few milliseconds. Memory that a
-    child still shares with its parent counts twice. RLIMIT_DATA limits each process to `limit` bytes, so that no
-    process can use more between two readings. Raises BenchError.
+    child still shares with its parent is counted twice. RLIMIT_DATA limits each process to `limit` bytes, so that no
+    process can use more memory between two readings. Raises BenchError.
     """
     argv, environment = on_host(logic, call, **arguments)
     process = psutil.Popen(
@@ -317,7 +317,7 @@ def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **argument
 
 @contextmanager
 def _peak(process: psutil.Process) -> Iterator[list[int]]:
-    """Measure the private memory of a process and its children. Yields a list with the maximum so far, in bytes."""
+    """Measure the private memory of a process and its children. Yield a list with the maximum so far, in bytes."""
     most, done = [0], threading.Event()
 
     def private(one: psutil.Process) -> int:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service on a systemd host in a container, as in the drills. The connection is OpenSSH with sudo, or podman."""
+"""Run the service on a systemd host in a container, as in the drills. Connect through OpenSSH with sudo, or podman."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(*argv: str | Path, **options: Any) -> str:
 
 @functools.cache
 def service() -> Path:
-    """Create the SSH keys and the files that hosts need. Return their folder, which is removed at the end."""
+    """Create the SSH keys and the files that hosts need. Return the folder, which is removed after the benchmark."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-hosts-"))
     atexit.register(shutil.rmtree, folder)
     laid, login = folder / "service", folder / "login"
@@ -62,13 +62,13 @@ def service() -> Path:
 
 @dataclass
 class Host(stand.Stand):
-    """A host with the service as a unit."""
+    """A host that runs the service as a unit."""
 
     name: str
 
     @classmethod
     def new(cls, connection: str, *, name: str = NAME, restart_after: str = "1h") -> Host:
-        """Start a host, which is removed at the end of the benchmark.
+        """Start a host that is removed at the end of the benchmark.
 
         connection: ssh or podman. restart_after: the unit's RestartSec.
         """
@@ -148,7 +148,7 @@ class Host(stand.Stand):
 
 
 def remove(name: str) -> None:
-    """Remove a container. Try twice, because podman removes the remains of a killed run only at the second try."""
+    """Remove a container. Try twice, because podman removes the remains of a killed run only at the second attempt."""
     for _time in range(2):
         removed = subprocess.run(
             ["podman", "rm", "--force", "--ignore", "--time", "0", name], capture_output=True, check=False
@@ -158,7 +158,7 @@ def remove(name: str) -> None:
 
 
 def enter(argv: Sequence[str]) -> None:
-    """Continue in an environment in which podman and systemd work. See molecule/hosts/with-cgroup-v2."""
+    """Continue this program in an environment in which podman and systemd work. See molecule/hosts/with-cgroup-v2."""
     if os.environ.get("BENCH_ENTERED") != "1":
         os.environ["BENCH_ENTERED"] = "1"
         wrapper = str(DRILLS / "hosts" / "with-cgroup-v2")

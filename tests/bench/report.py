@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Writes the figures to a table on the screen and to docs/benchmarks.md."""
+"""Write the figures to a table on the screen and to docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEAD = ("what", "measured", "goal", "", "ours", "rival", "from run to run")
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine and the versions of the programs."""
+    """Return a description of the machine and the versions of the programs."""
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     shell = subprocess.run(["sqlite3", "--version"], capture_output=True, text=True, check=True).stdout.split()[0]
     return {
@@ -156,7 +156,7 @@ def document(told: dict[str, Any]) -> str:
 
 
 def _environments(entries: list[dict[str, Any]]) -> list[str]:
-    """Return lines that describe the machines and programs. If these differ, each line names its measurements."""
+    """Return lines that describe the machines and programs. If they differ, each line names its measurements."""
     measured: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         facts = entry["machine"]
@@ -268,7 +268,7 @@ def _profiles(told: dict[str, Any]) -> list[str]:
 
 
 def _shares(profile: Sequence[tuple[float, float, str]]) -> str:
-    """Return a sentence with the seconds that a profile spent in Ansible itself and in the modules."""
+    """Return a sentence with the time that a profile spent in Ansible itself and in the modules."""
     ours = {path.stem for path in (harness.ROOT / "plugins" / "modules").glob("*.py")}
     modules: dict[str, float] = {}
     for _at, took, step in profile:

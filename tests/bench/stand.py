@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A service for outages and recoveries, an observer of that service, and runs of the project's playbooks."""
+"""A service for outages and recoveries, an observer of this service, and runs of the project's playbooks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CLOSING = "Record the attempts"
 
 @dataclass(frozen=True)
 class Observer:
-    """Polls the service's health over HTTPS every 20 ms, in the same way for every contender."""
+    """Polls the service's health over HTTPS every 20 ms, in the same way for each contender."""
 
     host: str
     port: int
@@ -61,7 +61,7 @@ class Observer:
             connection.close()
 
     def wait(self, *, until: bool = True, longest: float = LONGEST) -> None:
-        """Wait until the service is healthy, or unhealthy if `until` is False. Raises BenchError after `longest` s."""
+        """Wait until the service is healthy, or unhealthy if `until` is False. Raises BenchError on a timeout."""
         give_up = time.monotonic() + longest
         while self.healthy() != until:
             if time.monotonic() > give_up:
@@ -75,7 +75,7 @@ class Observer:
         over = threading.Event()
 
         def look() -> None:
-            # Send a last request, because the contender may have got its healthy answer between two requests.
+            # Send a last request, because the contender may have received its healthy answer between two requests.
             last = False
             while not first and not last:
                 last = over.is_set()
@@ -140,7 +140,7 @@ class Run:
         return steps
 
     def seen(self, module: str) -> dict[str, Any]:
-        """Return the recorded values of a module's first result."""
+        """Return the recorded values of the first result of a module."""
         for event in self.events:
             if event["kind"] == "task" and event.get("action") == f"itsm_nexus.runbook.{module}":
                 return dict(event.get("data", {}))
@@ -160,11 +160,11 @@ class Stand:
     variables: dict[str, Any]
 
     def begin(self) -> None:
-        """Make the service healthy, and remove all recorded incidents."""
+        """Make the service healthy and remove all recorded incidents."""
         raise NotImplementedError
 
     def crash(self) -> None:
-        """Kill the service. Return when it no longer answers."""
+        """Kill the service. Return as soon as it no longer answers."""
         raise NotImplementedError
 
     def hang(self) -> None:
@@ -172,11 +172,11 @@ class Stand:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start the service with as few steps as possible."""
+        """Start the service in as few steps as possible."""
         raise NotImplementedError
 
     def play(self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any) -> Run:
-        """Run a playbook, with `folder` for its postmortem and other files. The caller must check the outcome."""
+        """Run a playbook, with `folder` for the postmortem and other files. The caller must check the outcome."""
         variables = folder / "variables.yml"
         variables.touch(mode=0o600)
         variables.write_text(yaml.safe_dump({**self.variables, **changes}), encoding="utf-8")
@@ -220,7 +220,7 @@ class Stand:
 
 @dataclass
 class Local(Stand):
-    """The service on this machine, started manually, with connection local."""
+    """The service on this machine, started manually and managed with connection local."""
 
     service: Service
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Operations of root on files of the service's user: one case for each module and state that uses them."""
+"""Operations of root on files of the service's user: one case for each module and state that uses these files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
 
-# Content that only the victims' files have.
+# Content that is only in the victims' files.
 OF_ROOT = b"canary-of-root"
 OF_ACCOUNT = b"canary-of-another-account"
 
@@ -61,9 +61,9 @@ _ROWS = 200
 class Case:
     """A call of our code.
 
-    lay: creates the files for the call in a folder. For the victims' folders, a mark in the content shows a leak. run:
-    makes the call, with the user's folder and ours. after: changes files of the user. errors: the documented errors of
-    the call.
+    lay: creates the files for the call in a folder. In the victims' folders, the content has a mark that reveals a
+    leak. run: makes the call, with the user's folder and ours. after: changes files of the user. errors: the documented
+    errors of the call.
     """
 
     name: str
@@ -116,7 +116,7 @@ def _damaged(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _cut_off(folder: Path, *, mark: bytes = b"") -> None:
-    """Create the files of a recovery that was killed after it had moved the old database, but not yet the new one."""
+    """Create the files of a recovery that was killed between moving the old database away and moving the new one."""
     _lay_database(folder, mark=mark, damaged=True)
     backend = folder / "backend"
     work = backend / ".itsm.db.restore"
@@ -127,7 +127,7 @@ def _cut_off(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _roots(folder: Path) -> None:
-    """Make root the owner of the database, as a command run by root does."""
+    """Make root the owner of the database, as a command that root runs would."""
     os.chown(folder / "backend" / "itsm.db", 0, 0)
 
 
@@ -210,7 +210,7 @@ cp package-lock.json node_modules/.package-lock.json
 
 
 def _lay_modules(folder: Path, *, mark: bytes = b"") -> None:
-    """Create an application whose modules are older than its lock file."""
+    """Create an application whose modules are outdated compared with its lock file."""
     for version, place in (("4.0.0", folder / "node_modules"), ("5.1.0", None)):
         lock = {"lockfileVersion": 3, "packages": {"node_modules/express": {"version": version}}, "x": mark.decode()}
         if place is None:
@@ -223,7 +223,7 @@ def _lay_modules(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _program(folder: Path, name: str, text: str) -> str:
-    """Create a program that belongs to root and that everybody may run."""
+    """Create a program that is owned by root and that everybody may run."""
     path = folder.parent / "tmp" / name
     if not path.exists():
         path.write_text(text)

@@ -5,17 +5,17 @@
 
 """Replace the file at a path right before each system call that uses it, as a hostile service user could.
 
-Each case is a call of our code as root on files of the service's user. It is run once to record the system calls that
-take a path in the user's zone. Calls of a process that has permanently become the user are left out, because such a
-process can only do what the user could do anyway. --every includes them. Then the case is run again for each of the
-recorded calls and each exchange. The user makes the exchange while the process is stopped right before the call. Some
-exchanges are undone right after the call. After each run:
+Each case is a call of our code as root on files of the service's user. The case is run once to record the system calls
+that take a path in the user's zone. Calls of a process that has permanently become the user are omitted, because such a
+process can only do what the user could do anyway. --every includes these calls. Then the case is run again for each
+recorded call and each exchange. The user makes the exchange while the process is stopped right before the call. Some
+exchanges are undone right after the call. After each run, these conditions must hold:
 
-- a tree of victims (files of root only, files of another account, a cron-like folder) is unchanged,
-- no content of the victims is in the result, in a backup, in evidence or anywhere else outside of that tree,
-- the call has ended within its deadline, with a result or with one of its documented errors.
+- A tree of victims (files of root only, files of another account, a cron-like folder) is unchanged.
+- No content of the victims is in the result, in a backup, in evidence or anywhere else outside that tree.
+- The call has ended within its deadline, with a result or with one of its documented errors.
 
-Needs root. Prints the number of combinations, and the number of combinations that did harm.
+Requires root. Prints the number of combinations, and the number of harmful combinations.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _REPORT_EVERY = 500
 
 
 class Exchange(NamedTuple):
-    """One exchange, and whether it is undone right after the system call."""
+    """An exchange, and whether it is undone right after the system call."""
 
     kind: str
     back: bool
@@ -111,7 +111,8 @@ class Ground:
         _give(self.theirs, USER)
         if self.case.after is not None:
             self.case.after(self.theirs)
-        # The victims' folders have the same files as the user's folder, so that each redirected path leads to a file.
+        # The victims' folders contain the same files as the user's folder, so that each redirected path leads to a
+        # file.
         for name, mark in (("root", cases.OF_ROOT), ("account", cases.OF_ACCOUNT)):
             folder = self.victims / name
             folder.mkdir(mode=0o700)
@@ -125,7 +126,7 @@ class Ground:
         (cron / "daily").write_text("# root's\n")
 
     def counts(self, call: tracer.Call) -> bool:
-        """Return True if an exchange is made before this call."""
+        """Return True if an exchange is to be made before this call."""
         here = any(path.startswith(str(self.theirs)) for path in call.paths)
         return here and (self._every or not call.is_for_good())
 
@@ -144,7 +145,7 @@ class Ground:
         return found
 
     def leaked(self) -> Optional[str]:
-        """Return the path of a file outside of the victims' tree that has their content, or None."""
+        """Return the path of a file outside the victims' tree that has the victims' content, or None."""
         for top in (self.theirs, self.ours):
             for folder, _folders, names in os.walk(top):
                 for name in names:
@@ -169,7 +170,7 @@ def _give(top: Path, account: pwd.struct_passwd) -> None:
 
 
 def _as_user(act: Callable[[], None]) -> None:
-    """Run an action with the rights of the service's user. A forbidden action has no effect."""
+    """Run an action with the rights of the service's user. An action that is not permitted has no effect."""
     child = os.fork()
     if child == 0:
         try:
@@ -237,7 +238,7 @@ def _work(ground: Ground) -> Callable[[], bytes]:
 
 
 def record(ground: Ground) -> List[tracer.Call]:
-    """Return the calls of one undisturbed run that take a path in the user's zone."""
+    """Return the calls in one undisturbed run that take a path in the user's zone."""
     ground.lay()
     calls: List[tracer.Call] = []
 
@@ -252,7 +253,7 @@ def record(ground: Ground) -> List[tracer.Call]:
 
 
 def run(ground: Ground, *, number: int, exchange: Exchange) -> Optional[str]:
-    """Run a case with one exchange before its call with that number. Return the harm that was done, or None."""
+    """Run a case with one exchange before the call with the given number. Return the harm that was done, or None."""
     ground.lay()
     untouched = ground.digest()
     seen = -1
@@ -299,10 +300,10 @@ def combinations(
 
 
 def _shared(jobs: int, *, seed: int) -> int:
-    """Run this program several times, each with a share of the combinations and without processes of others in /proc.
+    """Run this program several times, each with a share of the combinations, and hide other processes in /proc.
 
-    Some cases look for processes that have a file open. They would read thousands of links in /proc for each
-    combination.
+    Some cases search for processes that have a file open. Otherwise, they would read thousands of links in /proc for
+    each combination.
     """
     argv = [word for word in sys.argv if not word.startswith("--jobs=")]
     while "--jobs" in argv:
@@ -310,7 +311,7 @@ def _shared(jobs: int, *, seed: int) -> int:
         del argv[at : at + 2]
     alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode != 0:
-        alone = []  # some containers do not allow this; the run only takes longer
+        alone = []  # some containers do not allow this, and the run then only takes longer
     running = [
         subprocess.Popen([*alone, sys.executable, *argv, "--seed", str(seed), "--share", f"{number}/{jobs}"])
         for number in range(jobs)
@@ -347,7 +348,8 @@ def main() -> int:
     if not given.share:
         return _shared(given.jobs, seed=seed)
     wanted = [known[name] for name in given.cases] or list(cases.CASES)
-    # Other users can enter this folder. It is in memory if possible, because each run flushes to disk many times.
+    # Other users can enter this folder. The folder is in memory if possible, because each run flushes to disk many
+    # times.
     base = Path(tempfile.mkdtemp(prefix="flip-", dir="/var/tmp"))
     mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", base], check=False, capture_output=True).returncode == 0
     base.chmod(0o755)

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs a function in a traced child process and stops it right before each system call that takes a path.
+"""Run a function in a traced child process, and stop it right before each system call that takes a path.
 
-A seccomp filter selects these calls in the kernel, so all other calls run at full speed. The filter is inherited by
-the children of the process. Linux 5.3 or later (PTRACE_GET_SYSCALL_INFO), x86_64 or aarch64, root. See ptrace(2) and
-seccomp(2).
+A seccomp filter selects these calls in the kernel, so all other calls run at full speed. The children of the process
+inherit the filter. Requires Linux 5.3 or later (PTRACE_GET_SYSCALL_INFO), x86_64 or aarch64, and root. See ptrace(2)
+and seccomp(2).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TRACEME, _CONT, _SETOPTIONS, _SYSCALL, _GET_SYSCALL_INFO = 0, 7, 0x4200, 24, 0x
 _OPTIONS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x80 | 0x100000
 _SECCOMP_STOP = signal.SIGTRAP | 7 << 8
 _SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
-# Instructions of a filter, see seccomp(2), and the results for a call that is stopped and for one that is not.
+# Instructions of a filter, see seccomp(2), and the return values that stop a call or let it continue.
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _STOP, _ALLOW = 0x7FF00000, 0x7FFF0000
 _OFFSET_OF_NUMBER, _OFFSET_OF_ARCHITECTURE = 0, 4
@@ -36,7 +36,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 _LIBC.ptrace.restype = ctypes.c_long
 
-# A path among the arguments of a system call: the index of its folder's descriptor (None for the current folder), and
+# A path among the arguments of a system call: the index of the folder's descriptor (None for the current folder), and
 # the index of the path.
 _Path = Tuple[Optional[int], int]
 _ONE: List[_Path] = [(None, 0)]
@@ -141,7 +141,7 @@ class Call(NamedTuple):
     pid: int
 
     def is_for_good(self) -> bool:
-        """Return True if the process, now, is another user than root and cannot become root again."""
+        """Return True if the process now runs as a user other than root and cannot become root again."""
         with contextlib.suppress(OSError), open(f"/proc/{self.pid}/status", "rb") as stream:
             for line in stream:
                 if line.startswith(b"Uid:"):
@@ -154,7 +154,7 @@ class TracerError(Exception):
 
 
 class TooLate(Exception):
-    """The function did not end within its deadline. It was killed."""
+    """The function did not end within its deadline and was killed."""
 
 
 def _ptrace(request: int, pid: int, address: int = 0, data: object = None) -> int:
@@ -166,7 +166,7 @@ def _ptrace(request: int, pid: int, address: int = 0, data: object = None) -> in
 
 
 def _select_calls() -> None:
-    """Let the kernel stop this process and its children before each call in _CALLS. Only root can do this."""
+    """Make the kernel stop this process and its children before each call in _CALLS. Only root can do this."""
     steps = []
     for architecture, calls in _CALLS.items():
         steps.append((_LOAD, 0, 0, _OFFSET_OF_ARCHITECTURE))
@@ -198,7 +198,7 @@ def _text_at(pid: int, address: int) -> bytes:
     data = b""
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         while b"\0" not in data and len(data) < _LONGEST:
-            # Read only up to the end of a page of memory, because the next page may not exist.
+            # Read only up to the end of a memory page, because the next page may not exist.
             length = 4096 - (address + len(data)) % 4096
             memory.seek(address + len(data))
             data += memory.read(length)
@@ -240,8 +240,8 @@ def trace(
 ) -> bytes:
     """Run work in a child process and return its result.
 
-    before is called right before each system call that takes a path, in the child and in its own children. It may
-    return a function, which is called right after the system call. Raises TooLate, TracerError.
+    before: called right before each system call that takes a path, in the child and in its own children. It may return
+    a function, which is called right after the system call. Raises TooLate, TracerError.
     """
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _LARGEST_ANSWER)
@@ -257,7 +257,7 @@ def trace(
         signal.setitimer(signal.ITIMER_REAL, 0)
         os.set_blocking(reading, False)
         return os.read(reading, _LARGEST_ANSWER)
-    except BlockingIOError:  # one of the processes still holds the pipe
+    except BlockingIOError:  # one of the processes still has the pipe open
         return b""
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -303,7 +303,7 @@ def _follow(child: int, *, before: Callable[[Call], Optional[Callable[[], None]]
             handed_on = number
         known.add(pid)
         with contextlib.suppress(OSError):
-            # With an action to call after the system call, the process stops again at its end.
+            # If there is an action for the end of the system call, the process stops again at that end.
             _ptrace(_SYSCALL if pid in after else _CONT, pid, 0, handed_on)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host can return anything: the documents have no active content, and the screen has no control characters."""
+"""A host can return anything: the documents contain no active content, and the screen shows no control characters."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LINES = st.lists(VALUE.map(lambda each: json.dumps(each).encode()), max_size=4).
 
 
 def of_kind(kind: Any) -> st.SearchStrategy[Any]:
-    """Return a strategy for values of one kind from the allowlist. Sometimes it also draws values of other kinds."""
+    """Return a strategy for values of one kind from the allowlist. It sometimes draws values of other kinds."""
     if isinstance(kind, kinds.Each):
         good = st.lists(of_kind(kind.of), max_size=3)
     elif isinstance(kind, kinds.Named):
@@ -70,7 +70,7 @@ ROLES = ["detection", "triage", "remediation", "restart", "clean_start_recovery"
 
 @st.composite
 def events(draw: Any) -> list[timeline_events.Event]:
-    """Draw events as the callback writes them for arbitrary results of a host."""
+    """Draw events as the callback writes them for arbitrary results from a host."""
     told: list[timeline_events.Event] = []
 
     def tell(kind: str, **keys: Any) -> None:
@@ -141,7 +141,7 @@ TAGS = frozenset(
 
 
 class Page(html.parser.HTMLParser):
-    """Collects the elements that a browser would make from a page."""
+    """Collects the elements that a browser would create from a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

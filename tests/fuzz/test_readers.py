@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Input from a broken or hostile host: each reader returns a value, or raises its documented error."""
+"""Input from a broken or hostile host: each reader returns a value or raises its documented error."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
-# Any JSON, and text as in logs: every control character, and whole words that readers search for.
+# Any JSON, and text as in logs: all control characters, and complete words that readers search for.
 WORDS = [
     *(
         "Error: x",

@@ -46,7 +46,7 @@ FORMS = [
 
 @given(SECRET, st.sampled_from(FORMS), NOISE, NOISE)
 def test_a_value_with_a_secret_name_does_not_get_through(secret, form, before, after):
-    # The text before the form must not contain an opening quote, or characters that can be part of a name.
+    # The text before the form must not contain an opening quote or characters that can be part of a name.
     assume(not set(before) & set("\\\"'=:-\x1b"))
     text = f"{before}\n{form.format(secret)}\n{after}"
     for clean in (redact.Redactor().text(text), kinds.text(text, limit=10_000)):
@@ -79,7 +79,7 @@ def test_a_masked_secret_stays_masked_after_a_cut(length, secret):
     assert secret not in kept.decode()
 
 
-# Texts that match the beginning of a pattern. If such a text is repeated many times, a slow pattern backtracks.
+# Texts that match the beginning of a pattern. When such a text is repeated many times, a slow pattern backtracks.
 SLOW = ["a:", "-", "password", "password=", "--password ", "://", "://a:", "eyJ", ".", "\\", '"', "'", "$2b$10$", "key"]
 SLOW += ["GET ", "Error", "-----BEGIN PRIVATE KEY-----", "insert into a (", "cookie: ", "\x1b[", "\x1b]", "{{", " "]
 SLOW += ["2026-03-02T"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The demo service on this machine, started by hand, and runs of the project's playbooks against it."""
+"""The demo service on this machine, started manually, and runs of the project's playbooks against it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. The result's stdout contains its output and errors, which a failed test shows."""
+    """Run a command to completion. The result's stdout contains its output and errors, which a failed test shows."""
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
@@ -110,9 +110,9 @@ class Service:
         )
 
     def install_copy(self, template: Service) -> None:
-        """Install a copy of another service that was never started, with the ports of this one.
+        """Install a copy of another service that was never started, with the ports of this service.
 
-        The files of node_modules are hard links. A test may remove or replace them, but must not write to them.
+        The files in node_modules are hard links. A test may remove or replace these files, but must not write to them.
         """
         shutil.copytree(template.app, self.app, symlinks=True, ignore=shutil.ignore_patterns("node_modules"))
         subprocess.run(["cp", "-al", template.app / "node_modules", self.app], check=True)
@@ -127,7 +127,7 @@ class Service:
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def start(self) -> None:
-        """Start the service as a person does according to the runbook, and wait until it answers."""
+        """Start the service manually, as the runbook describes, and wait until it answers."""
         with self.log.open("ab") as log:
             subprocess.Popen(
                 ["node", "backend/server.js"],
@@ -160,7 +160,7 @@ class Service:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
         deadline = time.monotonic() + 10
-        # The kernel closes the sockets of a killed process a moment after the process has disappeared from /proc.
+        # The kernel closes the sockets of a killed process shortly after the process has disappeared from /proc.
         while self.pids() or self.listens():
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -213,13 +213,13 @@ class Service:
         return self.folder / "postmortems"
 
     def play(self, playbook: str, *arguments: str, project: Path = ROOT, **changes: Any) -> Run:
-        """Run a playbook against the service. `changes` replace variables of the service."""
+        """Run a playbook against the service. `changes` replaces variables of the service."""
         argv, environment = self._command(playbook, *arguments, **changes)
         done = on_screen(argv, cwd=project, env=environment, timeout=300)
         return Run(rc=done.returncode, screen=done.stdout, postmortems=self.postmortems)
 
     def interrupt(self, playbook: str, *, at: str, **changes: Any) -> None:
-        """Run a playbook against the service, and interrupt it with Ctrl-C during the task `at`."""
+        """Run a playbook against the service, and interrupt the run with Ctrl-C during the task `at`."""
 
         self.end(playbook, when=lambda: self.begun(at), by=signal.SIGINT, **changes)
 
@@ -250,7 +250,7 @@ class Service:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Return an installed service that is never started. A test copies it, which is faster than an installation."""
+    """Return an installed service that is never started. Tests copy it, which is faster than an installation."""
 
     def modules() -> dict[Path, tuple[int, int, int]]:
         found = {path: path.lstat() for path in (service.app / "node_modules").rglob("*") if not path.is_dir()}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Modules are packed ahead of time: Ansible's cache then has the same entries that Ansible itself would create."""
+"""Modules are packed ahead of time: Ansible's cache then contains the entries that Ansible itself would create."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Packs a module into an empty cache twice: first as the callback does, then as an Ansible worker does.
+# Pack a module into an empty cache twice: first as the callback does, then as an Ansible worker does.
 SCRIPT = """
 import json, os, shutil, sys, time
 from ansible import constants
@@ -48,7 +48,7 @@ print(json.dumps([packed, kept()]))
 """
 
 
-# Counts the kinds of plugins that are loaded before and after the packer has prepared a play.
+# Count the kinds of plugins that are loaded before and after the packer has prepared a play.
 LOADING = """
 import os, sys
 from ansible.parsing.dataloader import DataLoader
@@ -105,7 +105,7 @@ def test_next_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
 
 
 # The code that packs modules ahead of time uses names of ansible-core that a later version may remove. For each name,
-# ansible-playbook is run with a copy of the collection, in which a name that does not exist replaces this name.
+# ansible-playbook is run with a copy of the collection in which a nonexistent name replaces this name.
 WITHOUT = """
 import ast, importlib, os, pathlib, re, sys
 sys.dont_write_bytecode = True

@@ -27,7 +27,7 @@ TOOLS = ROOT / "tests" / "monitoring"
 
 @contextlib.contextmanager
 def serving(log: Path, port: int, *command: Any) -> Iterator[None]:
-    """Run a server during the block, which begins when the server listens."""
+    """Run a server during the block, which begins as soon as the server listens."""
     with log.open("wb") as stream:
         process = subprocess.Popen([TOOLS, *command], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
     try:
@@ -44,7 +44,7 @@ def serving(log: Path, port: int, *command: Any) -> Iterator[None]:
 
 
 def run(*command: Any) -> str:
-    """Run one of Prometheus's tools to its end, and return its output."""
+    """Run one of Prometheus's tools to completion, and return its output."""
     done = subprocess.run([TOOLS, *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

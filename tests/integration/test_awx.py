@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""awx_configure.yml works with a server that validates its requests as AWX 24.6.1 does."""
+"""awx_configure.yml works with a server that validates requests as AWX 24.6.1 does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import on_screen
 ROOT = Path(__file__).resolve().parents[2]
 ORGANIZATION = "ITSM-Sec Nexus"
 
-# An action plugin that runs the real module in the process of the task. So no call needs its own Python interpreter.
+# An action plugin that runs the real module in the process of the task, so that no call starts a Python interpreter.
 IN_PROCESS = """\
 import contextlib, importlib, io, json
 from ansible.module_utils.testing import patch_module_args
@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
 
 @pytest.fixture(scope="module")
 def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a collections folder with awx.awx. Its modules run in the process of the task."""
+    """Return a collections folder with awx.awx, whose modules run in the process of the task."""
     installed = Path(ansible.__file__).parents[1] / "ansible_collections" / "awx" / "awx"
     folder = tmp_path_factory.mktemp("collections")
     copy = folder / "ansible_collections" / "awx" / "awx"
@@ -97,7 +97,7 @@ def controller(collections: Path) -> Iterator[Controller]:
 
 def test_objects_are_created_once_and_all_removed(controller: Controller) -> None:
     awx = controller.awx
-    # Objects that are not ours: another organization, and an operator's objects in our organization.
+    # Objects of others: another organization, and an operator's objects in our organization.
     other = awx.add("organizations", name="Default")
     awx.add("job_templates", name="outage_recover", organization=other["id"])
 
@@ -154,7 +154,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         }
     ]
 
-    # A second run only removes a step of an earlier version, and resets a field that somebody has changed.
+    # A second run only removes a step that an earlier version created, and resets a field that somebody has changed.
     awx.add(
         "workflow_job_template_nodes",
         identifier="of_old",

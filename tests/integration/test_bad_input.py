@@ -36,7 +36,7 @@ def no_node(service: Service, folder: Path) -> dict[str, Any]:
     return {"nexus_command": ["node-that-is-not-there", "backend/server.js"]}
 
 
-# Wrong variables, and the text about each of them.
+# Wrong variables, and the expected text about each of them.
 CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "unknown manager": ({"nexus_manager": "upstart"}, {"nexus_manager": "upstart"}),
     "thresholds": (
@@ -75,7 +75,7 @@ def test_bad_input_is_named_before_any_change(laid: Service, name: str) -> None:
     wrong, said = CASES[name]
     run = laid.play("playbooks/outage_recover.yml", **wrong)
     assert run.rc != 0
-    # The summary at the end of the output names the variables too.
+    # The summary at the end of the output also names the variables.
     assert "STOPPED: localhost" in run.screen
     end = " ".join(run.screen[run.screen.index("STOPPED: localhost") :].split())
     for variable, text in said.items():
@@ -83,7 +83,7 @@ def test_bad_input_is_named_before_any_change(laid: Service, name: str) -> None:
         named = [line for line in run.screen.splitlines() if variable in line and told in line]
         assert named, f"no line names {variable} and {text}"
         assert variable in end
-        # If ansible-core rejects the input, no value is recorded.
+        # If ansible-core rejects the input, no value has been recorded.
         assert (told in end) == (name != "unknown manager")
     assert not laid.state.exists()
     assert not laid.pids()
@@ -154,7 +154,7 @@ def test_a_wrong_setting_of_a_service_that_is_down_opens_an_incident(
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory, template: Service) -> Iterator[Service]:
-    """Return a running service for all tests that change nothing."""
+    """Return a running service that is shared by all tests that change nothing."""
     service = Service(tmp_path_factory.mktemp("healthy"))
     service.install_copy(template)
     service.start()
@@ -250,7 +250,7 @@ def test_an_undefined_nested_variable_is_reported_at_the_end(laid: Service) -> N
     assert "vault_that_is_not_there is not defined" in summary(down)
     assert '"msg": "Notify the whole team: The cause is unknown' in down.screen
     assert "notified NOT YET NOTIFIED: the whole team (The cause is unknown" in summary(down)
-    # The run has ended and holds no lock.
+    # The run has ended and no longer holds the lease.
     assert host_lease.Seat(state_dir=str(laid.state)).holder() is None
 
 
@@ -268,10 +268,10 @@ def test_notified_and_missed_contacts_are_listed_despite_an_undefined_variable(l
         down = laid.play("playbooks/outage_recover.yml", **made)
         assert down.rc == 2
         assert f"notified the whole team by command tee{when}; NOT REACHED by chat: its url cannot be" in summary(down)
-    # The second run continues the incident, and does not repeat a notification.
+    # The second run continues the incident without repeating a notification.
     assert told.read_text(encoding="utf-8").count("INC-") == 1
 
-    # An undefined variable that only the documents need does not prevent a recovery, but it is reported as an error.
+    # An undefined variable that only the documents need does not prevent a recovery, but is reported as an error.
     back = laid.play("playbooks/outage_recover.yml", postmortem_github_token="{{ vault_that_is_not_there }}")
     assert (back.rc, laid.healthy()) == (2, True)
     assert summary(back).startswith("OUTAGE SUMMARY") and "RECOVERED: itsm-system" in summary(back)

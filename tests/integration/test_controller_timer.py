@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timers: the installation refuses settings that would fail later. A maintenance window is not an outage."""
+"""The timers: the installation rejects settings that would fail later, and a maintenance window is not an outage."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_invalid_settings_are_refused(tmp_path: Path) -> None:
     assert done.returncode == 0
     for number, (name, value) in enumerate(WRONG):
         result = json.loads((tmp_path / str(number)).read_text(encoding="utf-8"))
-        # An assertion for several settings has one result for each of them.
+        # An assertion about several settings has one result for each of them.
         told = " ".join(each["msg"] for each in result.get("results", [result]) if each.get("failed"))
         assert name in told and str(value) in told
     assert "Install or remove the units" not in done.stdout

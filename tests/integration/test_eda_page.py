@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The commands of docs/eda.md work for a reader, who has a new checkout and a new home folder."""
+"""The commands in docs/eda.md work for a reader who has a new checkout and a new home folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATIENCE = 180.0
 
 
 def commands(chapter: int) -> list[str]:
-    """Return the command blocks of a section that need no host or server of the reader."""
+    """Return the command blocks of a section that need no host or server of the reader's own."""
     (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if "◇" not in block]
@@ -78,7 +78,7 @@ class Reader:
 
     @contextlib.contextmanager
     def terminal(self, command: str, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a command during the block. At the end of the block, Ctrl-C has to end the command."""
+        """Run a command during the block. At the end of the block, Ctrl-C must end the command."""
         screen = self.folder / name
         with screen.open("wb") as stream:
             process = subprocess.Popen(
@@ -117,7 +117,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     (tmp_path / "home").mkdir()
     somebody = Reader(tmp_path, {port: free_port() for port in ("16443", "18080", "5050")})
     yield somebody
-    # Kill the services that the recoveries have started, because they continue to run.
+    # Kill the services that the recoveries have started, because these services keep running.
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):

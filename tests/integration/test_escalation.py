@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
-"""The escalation role in real runs: every channel but one has a real receiver, and the inventory is hostile."""
+"""The escalation role in real runs: all channels but one have a real receiver, and the inventory is hostile."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from .test_recovery import checkout
 
 ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(Path(sys.executable).parent / "ansible-playbook")
 
-# Each secret may be visible only to its receiver.
+# Each secret must be visible only to its receiver.
 SECRETS = {
     name: f"verysecret{name}0123456789" for name in ("slack", "teams", "mattermost", "pager", "http", "smtp", "dead")
 }
 
-# Text from the host. It must not be evaluated as a template, and must not add a line, a mail header or a mention.
+# Text from the host, which must not be evaluated as a template, and must not add a line, a mail header or a mention.
 HOSTILE = "{{ 7 * 7 }}{% raw %} <!channel> @all\nBcc: evil@example.com"
 
 PLAYBOOK = """
@@ -218,7 +218,7 @@ class Desk:
             time.sleep(0.01)
 
     def told(self) -> list[tuple[str, str, bool]]:
-        """Return the notifications in the incident's record: level, channel, and True if it was accepted."""
+        """Return the notifications in the incident's record: level, channel, and True if accepted."""
         records = [self.state / "incident.json", *(self.state / "incidents").glob("*.json")]
         (record,) = [path for path in records if path.exists()]
         return [
@@ -246,7 +246,7 @@ LEADER = ["slack", "mail leader@example.com", "pagerduty", "http 127.0.0.1", "co
 TEAM = ["teams 127.0.0.1", "mattermost 127.0.0.1"]
 
 
-# The following tests are one incident from start to end, so their order matters.
+# The following tests cover one incident from start to end, so their order matters.
 
 
 def test_invalid_settings_are_refused_at_the_start(desk: Desk) -> None:
@@ -270,7 +270,7 @@ def test_a_missing_secret_is_reported_at_the_start(desk: Desk) -> None:
     contacts["project_leader"]["channels"][1]["url"] = desk.url("slack") + "{{ nowhere_defined }}"
     run = desk.play(escalation_contacts=contacts)
     assert run.rc != 0
-    # Before version 2.19, ansible-core does not name the invalid part of a variable.
+    # ansible-core before version 2.19 does not name the invalid part of a variable.
     part = r"escalation_contacts(\.project_leader\.channels\[1\]\.url)? cannot be evaluated"
     assert re.search(part, run.screen)
     assert not desk.state.exists()
@@ -349,7 +349,7 @@ def test_a_second_run_notifies_nobody(desk: Desk) -> None:
     before = desk.counts()
     assert desk.play().rc == 0
     assert desk.counts() == before
-    # Only the channel that was down is tried again.
+    # Only the channel that was down is retried.
     assert desk.told()[len(LEADER) + 1 :] == [("not_recovered", DEAD, False)]
 
 
@@ -406,7 +406,7 @@ def test_an_invalid_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> N
         assert "Could not find or access" not in run.screen
         assert desk.counts() == {**before, **{name: before[name] + 1 for name in ("pager", "http", "mail")}}
     else:
-        # Before version 2.19, ansible-core evaluates a variable completely or not at all.
+        # ansible-core before version 2.19 evaluates a variable either completely or not at all.
         assert "Notify project_leader: " in run.screen
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Sixty hosts in one run: failed services are recovered, and no host waits for a host that hangs or is unreachable."""
+"""Sixty hosts in one run: failed services are recovered, and no host waits for a hanging or unreachable host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import ROOT, Run, Service, free_port, on_screen
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:4], HOSTS[4:6], HOSTS[6], HOSTS[7:]
-# Seconds after which the run gives up the hanging host. All other hosts finish much earlier.
+# Time in seconds after which the run gives up on the hanging host. All other hosts finish much earlier.
 PATIENCE = 120
 
 
@@ -33,8 +33,8 @@ _CLONE_NEWNS, _MS_REC_PRIVATE = 0x00020000, (1 << 14) | (1 << 18)
 class HangingDisk:
     """A file system that never answers. A process that uses it blocks in the kernel until close().
 
-    It is a FUSE mount whose server never answers. Only the process that calls mount() and its children see the mount.
-    Other processes see an empty folder. REAL is False if this user may not mount file systems.
+    The file system is a FUSE mount whose server never answers. Only the process that calls mount() and its children see
+    the mount. Other processes see an empty folder. REAL is False if this user is not allowed to mount file systems.
     """
 
     REAL = os.access("/dev/fuse", os.R_OK | os.W_OK) and os.geteuid() == 0
@@ -58,7 +58,7 @@ class HangingDisk:
             raise OSError(ctypes.get_errno(), f"cannot mount at {self.folder}")
 
     def close(self) -> None:
-        """Close the server. Processes that still wait for it then get an error."""
+        """Close the server. Processes that are still waiting for it then get an error."""
         if self._server is not None:
             os.close(self._server)
 
@@ -124,7 +124,7 @@ def fleet(services: dict[str, Service], tmp_path: Path) -> Iterator[Fleet]:
             }
         for name, port in zip(UNREACHABLE, ports):
             inventory[name].update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port=port)
-        # The whole host hangs: no program can be started on it.
+        # The entire host hangs: no program can be started on it.
         inventory[HANGING].update(ansible_python_interpreter=str(disk / "python"), detection_deadline=PATIENCE)
         if not HangingDisk.REAL:
             blocking = tmp_path / "blocking-python"
@@ -178,7 +178,7 @@ def test_broken_hosts_are_recovered_without_waiting(fleet: Fleet) -> None:
     }
     assert {told[name]["rung"] for name in BROKEN} == {"restart"}
 
-    # No other host waited for the hanging host: all were finished before the run gave it up.
+    # No other host waited for the hanging host: all others had finished before the run gave up on it.
     (timeline,) = run.documents(".jsonl")
     events = [json.loads(line) for line in timeline.read_text("utf-8").splitlines()]
     given_up = next(
@@ -202,7 +202,7 @@ def test_a_lost_host_is_reported_once_and_again_when_it_is_back(fleet: Fleet, tm
         run = fleet.play("outage_recover", "--limit", lost, escalation_contacts=contacts)
         assert run.rc == 2 and "UNREACHABLE" in run.screen
         assert log.read_text("utf-8").count("cannot be reached or does not answer") == 1
-    # One incident, described in one document.
+    # There is one incident, described in one document.
     (document,) = run.documents(".json")
     assert len(json.loads(document.read_text("utf-8"))["runs"]) == 2
 
@@ -223,7 +223,7 @@ def test_a_lost_host_is_reported_once_and_again_when_it_is_back(fleet: Fleet, tm
 def test_next_batches_run_after_a_batch_of_lost_hosts(
     fleet: Fleet, strategy: str, serial: list[int], killed: list[str]
 ) -> None:
-    # Batches have the order of the inventory, so the first host must be lost.
+    # Batches follow the order of the inventory, so the first host must be lost.
     lost, *others = BROKEN[:3]
     fleet.inventory[lost].update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port=free_port())
     for name in killed:

@@ -20,7 +20,7 @@ from .conftest import Run, Service
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-# A host that replaces Python can return any result. This module simulates such a host.
+# A host on which Python has been replaced can return any result. This module simulates such a host.
 _EVIL = """#!/usr/bin/python3
 import json
 print(json.dumps({"changed": False, "ansible_facts": %s, "said": %s}))
@@ -115,7 +115,7 @@ def plant(service: Service, owned: Path) -> str:
 
 
 def proved(run: Run, owned: Path) -> None:
-    """Assert that no template was run, and that no secret or active content is on the screen or in a document."""
+    """Assert that no template was evaluated, and that no secret or active content is on the screen or in a document."""
     assert not owned.exists()
     written = {path.name: path.read_text(encoding="utf-8") for path in run.postmortems.iterdir()}
     for text in (run.screen, *written.values()):
@@ -140,7 +140,7 @@ def test_a_host_full_of_templates_is_recovered_without_running_one(service: Serv
     assert (run.rc, service.healthy()) == (0, True)
     proved(run, owned)
     assert CANARY not in listener.read_text(encoding="utf-8")
-    # The run's own secrets do not appear on the screen or in files on the host either.
+    # The run's own secrets also do not appear on the screen or in files on the host.
     own = [value for name, value in service.environment().items() if name.endswith(("_SECRET", "_PASSWORD"))]
     kept = [path.read_text("utf-8", "replace") for path in service.state.rglob("*") if path.is_file()]
     assert len(own) > 1 and len(kept) > 3
@@ -165,7 +165,7 @@ def test_a_template_as_command_line_is_shown_and_not_run(service: Service, tmp_p
 
 
 def test_a_hostile_inventory_name_has_no_effect(tmp_path: Path) -> None:
-    # A program may create an inventory from names that the hosts have chosen themselves.
+    # An inventory may be generated from names that the hosts have chosen themselves.
     kept = tmp_path / "a" / "b" / "unreachable"
     hosts = {"../../../owned": {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}}
     (tmp_path / "hosts.json").write_text(json.dumps({"itsm_nexus": {"hosts": hosts}}))
@@ -236,7 +236,7 @@ LIES = {
 
 
 def liar(folder: Path, answer: str) -> dict[str, str]:
-    """Return the variables of a host that has replaced Python. To each module, it gives the same answer."""
+    """Return the variables of a host on which Python has been replaced. The host gives each module the same answer."""
     folder.mkdir()
     (folder / "answer").write_text(answer, encoding="utf-8", newline="")
     (folder / "error").write_text(f"{ORDERS}\n", encoding="utf-8", newline="")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Incidents that span several runs: their records have the correct start, end and events."""
+"""Incidents that span several runs: their records contain the correct start, end and events."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def contacts(told: Path) -> dict[str, Any]:
 
 
 def fell_while_watched(service: Service) -> threading.Thread:
-    """Kill the service as soon as a run begins its stability check. Return the started thread that does this."""
+    """Start and return a thread that kills the service as soon as a run begins its stability check."""
 
     def watch() -> None:
         deadline = time.monotonic() + 280
@@ -78,7 +78,7 @@ def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: 
 
 
 def fall(service: Service) -> str:
-    """Let the service answer a request, then crash it with an exception. Return the time of the crash in ISO 8601."""
+    """Let the service answer a request, then crash it with an exception. Return the time of the crash (ISO 8601)."""
     with service.environment_file.open("a", encoding="utf-8") as stream:
         stream.write("NEXUS_DEMO_FAULTS=on\n")
     service.kill()
@@ -121,7 +121,7 @@ def test_the_start_is_recorded_if_no_rung_is_tried(service: Service) -> None:
 
 
 def opened(service: Service, **changes: Any) -> dict[str, Any]:
-    """Create and return the record of an open incident, as after a recovery that failed and notified the leader."""
+    """Create and return the record of an open incident, as after a failed recovery that notified the leader."""
     entry = {"level": "not_recovered", "contact": "project_leader", "channel": "command tee", "ok": True, "error": ""}
     call = {"state_dir": str(service.state)}
     run = incident_record.call(**call, state="open", lease=60)["run"]
@@ -194,7 +194,7 @@ def test_a_run_interrupted_in_its_stability_check_recorded_the_end_of_the_outage
 
 
 class Observer:
-    """Polls the service every 20 ms, and records when its state changes: `down` and `up`, in Unix time."""
+    """Polls the service every 20 ms, and records the times (Unix time) of its state changes in `down` and `up`."""
 
     def __init__(self, service: Service) -> None:
         self.down: list[float] = []
@@ -237,7 +237,7 @@ def test_the_window_of_an_outage_that_ended_before_the_incident_was_opened(servi
 
     def resume() -> None:
         deadline = time.monotonic() + 60
-        # Wait for a connection to the HTTP port. It comes from the probe, because the observer uses HTTPS.
+        # Wait for a connection to the HTTP port. This connection is from the probe, because the observer uses HTTPS.
         while not connected(service.http_port):
             assert time.monotonic() < deadline
             time.sleep(0.05)

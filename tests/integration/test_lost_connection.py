@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The connection is lost during a run of the main playbook: a step whose result is lost does not count as failed."""
+"""The connection is lost during a run of the main playbook: a step whose result was lost does not count as failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLUGINS = Path(__file__).parent / "connection"
 
 @pytest.fixture
 def play(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """Return a function that kills the service, and then runs a playbook with planned losses of the connection."""
+    """Return a function that kills the service and then runs a playbook with planned connection losses."""
     plan = tmp_path / "cuts.json"
     monkeypatch.setenv("LOSSY_CUTS", str(plan))
 
@@ -70,7 +70,7 @@ def test_a_lost_answer_is_no_failure_of_the_step(
     document = told(run)
     assert document["outcome"] == "recovered"
     assert [(each["rung"], each["held"]) for each in document["rungs_tried"]] == [("restart", True)]
-    # The module that starts the service did its work only once, even if it was called twice.
+    # The module that starts the service did its work only once, even if the module was called twice.
     assert starts(service) == 1
     assert run.recap()["failed"] == 0
     # The loss is on the screen and in the document.

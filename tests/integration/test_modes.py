@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Only the owner can read the files of a recovery. The umask of the run's account has no effect on this."""
+"""Only the owner can read the files of a recovery, whatever the umask of the run's account."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .conftest import Service
 
 
 def open_to_others(folder: Path) -> dict[str, str]:
-    """Return the octal mode of the folder and of each file in it, by path, but only of those that others can access."""
+    """Return the octal modes, by path, of the folder and the files in it that other users can access."""
     found = {str(path): path.lstat() for path in (folder, *folder.rglob("*")) if not path.is_symlink()}
     return {path: oct(status.st_mode & 0o777) for path, status in found.items() if status.st_mode & 0o077}
 
@@ -21,14 +21,14 @@ def open_to_others(folder: Path) -> dict[str, str]:
 def test_only_the_owner_can_read_written_files(service: Service) -> None:
     service.database.chmod(0o600)
     known = set(service.app.rglob("*"))
-    # With this umask, each file that is made without a mode is open to others. A stricter one only hides that.
+    # With this umask, each file that is created without a mode is open to others. A stricter umask would hide this.
     old = os.umask(0o000)
     try:
         service.kill()
         assert (
             service.play(
                 "playbooks/outage_recover.yml",
-                # On the command line, a list is a string too.
+                # On the command line, a list is also a string.
                 "-e",
                 "outage_recover_rungs=\"['clean_start_recovery']\"",
                 clean_start_recovery_modules="auto",
@@ -40,7 +40,7 @@ def test_only_the_owner_can_read_written_files(service: Service) -> None:
     run = service.folder / "postmortems"
     assert list(run.glob("*.md")) and list(run.glob("*.jsonl"))
     assert open_to_others(run) == {}
-    # A process id is not a secret, because every user can list processes.
+    # A process ID is not a secret, because every user can list processes.
     state = open_to_others(service.state)
     assert {path: mode for path, mode in state.items() if not path.endswith(".pid")} == {}
     (backup,) = (path for path in set(service.app.rglob("*")) - known if ".backup_" in path.name)

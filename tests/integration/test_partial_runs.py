@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs with --tags, --skip-tags or --start-at-task: playbooks refuse them before their first task."""
+"""Runs with --tags, --skip-tags or --start-at-task: playbooks refuse these options before their first task."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ def test_options_that_skip_no_task_are_allowed(tmp_path: Path) -> None:
         done = run("outage_recover.yml", *arguments, folder=tmp_path)
         assert done.returncode == 0, done.stderr
 
-    # The option --tags all is allowed too. The invalid state ends this run early.
+    # The option --tags all is also allowed. The invalid state ends this run early.
     done = run("outage_maintenance.yml", "--tags", "all", "-e", "outage_maintenance_state=x", folder=tmp_path)
     assert "must be present or absent" in done.stdout + done.stderr

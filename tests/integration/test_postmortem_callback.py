@@ -25,7 +25,7 @@ ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(
     pathlib.Path(sys.executable).parent / "ansible-playbook"
 )
 
-# Replaces a real module of the same name. Its option "answer" is the result that it returns.
+# Replaces a real module of the same name, and returns its option "answer" as the result.
 ANSWERING_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 import time
@@ -42,7 +42,7 @@ if module.params["fail"]:
 module.exit_json(**module.params["answer"])
 """
 
-# Two stdout callbacks. The "quiet" callback prints nothing, so that our callback prints every line on the screen. The
+# Two stdout callbacks. The "quiet" callback prints nothing, so that every line on the screen is from our callback. The
 # "json" callback prints JSON for programs.
 STDOUT = """\
 DOCUMENTATION = "name: NAME\\ntype: stdout\\nshort_description: Almost silent\\ndescription: [It is.]\\n"
@@ -124,7 +124,7 @@ RECOVERY = [
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory):
-    """Make a collection of the same name, with the real callback and with modules that return given results.
+    """Create a collection of the same name, with the real callback and with modules that return given results.
 
     Returns the folder that contains ansible_collections.
     """
@@ -392,7 +392,7 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_reports_both(con
     assert "changed=0" in output
     rc, output = controller.run(render)
     assert rc == 0 and "has its postmortem" in output, output
-    # If the documents do not include a killed run yet, the next run adds it.
+    # If the documents do not include a killed run yet, the next run adds this run.
     later = json.loads(controller.files("*.jsonl")[0].read_text().splitlines()[0])["run"]
     text = controller.files("*.jsonl")[0].read_text().replace(later, "20990101T000000Z-abcdef")
     (controller.postmortems / "20990101T000000Z-abcdef.jsonl").write_text(text)
@@ -425,7 +425,7 @@ def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
         assert f"NOT RECOVERED: node{number}" in output
     assert output.count("Call the DBA") == 4
     assert {event["host"] for event in controller.events() if event["kind"] == "unreachable"} == {"gone"}
-    # The first failure is reported, even if later tasks failed for the same reason.
+    # The first failure is reported, although later tasks failed for the same reason.
     assert "UNREACHABLE: gone, the host cannot be reached: Failed to connect to the host via ssh" in output
 
 
@@ -440,8 +440,8 @@ def test_a_folder_that_cannot_be_written_is_reported_and_does_not_stop_the_run(c
     assert "not written" in output
 
 
-# The tasks of a playbook. RECORDED lists their events on one host. Every strategy must record these events, even in
-# check mode.
+# The tasks of a playbook. RECORDED lists their events on one host, which every strategy must record, even in check
+# mode.
 MATRIX = [
     {"name": "Told at once", **own("health_probe", DOWN)},
     OPEN,
@@ -639,7 +639,7 @@ def test_the_role_publishes_the_outcome(publishing):
     assert "ended early" not in made["body"]
     assert sorted(path.name for path in (state / "postmortems").iterdir()) == ["INC-1.html", "INC-1.json", "INC-1.md"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (state / "postmortems").iterdir()} == {0o600}
-    # The published documents are identical to those on the controller at the end.
+    # The published documents are identical to the final documents on the controller.
     for name in ("INC-1.md", "INC-1.html"):
         assert (state / "postmortems" / name).read_text() == (controller.postmortems / name).read_text()
     assert json.loads((state / "postmortems" / "INC-1.json").read_text())["impact"]["users"] == 12

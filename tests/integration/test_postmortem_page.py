@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The pages of real drills in a real browser.
+"""Show the pages of real drills in a real browser.
 
-With POSTMORTEM_PICTURES=1, as in make nightly, build/postmortem-pages/ gets images and PDFs for a visual check.
+With POSTMORTEM_PICTURES=1, as in make nightly, images and PDFs for a visual check are saved in build/postmortem-pages/.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "postmortem-pages"
 WITH_PICTURES = os.environ.get("POSTMORTEM_PICTURES") == "1"
 WIDE, NARROW = 1280, 390
-# Finds elements that overflow the right edge of the page or are cut off there. No width may have such elements.
+# Find elements that overflow the right edge of the page or are cut off there. There must be none at any width.
 STICKING_OUT = """
 [...document.querySelectorAll("body *")].filter(each => {
   if (each.closest(".wide") || each.closest("svg")) return false;
@@ -30,7 +30,7 @@ STICKING_OUT = """
   return box.width > 0 && (box.right > innerWidth + 0.5 || cut);
 }).map(each => each.tagName + "." + each.className + ": " + each.textContent.slice(0, 40))
 """
-# Finds texts that overflow their chart or overlap each other.
+# Find texts that overflow their chart or overlap each other.
 OVERLAPPING = """
 [...document.querySelectorAll("svg")].flatMap(svg => {
   const frame = svg.getBoundingClientRect();
@@ -44,7 +44,7 @@ OVERLAPPING = """
   return [...out, ...on];
 })
 """
-# Finds the lowest contrast between text and its background. WCAG 2.2, 1.4.3 requires 4.5 for text of this size.
+# Find the lowest contrast between text and its background. WCAG 2.2, 1.4.3 requires 4.5 for text of this size.
 CONTRAST = """
 (() => {
   const channel = value => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;

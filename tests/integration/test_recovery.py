@@ -31,12 +31,12 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def instant(text: str) -> float:
-    """Return the Unix time of a timestamp from a record."""
+    """Convert a timestamp from a record to Unix time."""
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def checkout(target: Path) -> Path:
-    """Copy the repository without ignored files into the folder `target`, like a clone. Return `target`."""
+    """Copy the repository, without ignored files, into the folder `target`, like a clone. Return `target`."""
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -58,7 +58,7 @@ def checkout(target: Path) -> Path:
 def installed(target: Path) -> Path:
     """Install the collection into the folder `target`. Return `target`.
 
-    The source is the tarball RELEASE_TARBALL of make release, if it is set, or a newly built tarball.
+    The source is the tarball that RELEASE_TARBALL names (set by make release), or a newly built tarball.
     """
     if "RELEASE_TARBALL" in os.environ:
         tarball = Path(os.environ["RELEASE_TARBALL"])
@@ -99,15 +99,15 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     told = json.loads(document.read_text(encoding="utf-8"))
     assert told["rung"] == "restart"
     assert told["severity"] == "emergency"
-    assert told["cause"] == "killed"  # the service was started by hand without a pid file, so its end left no trace
+    assert told["cause"] == "killed"  # the service was started manually without a pid file, so its end left no trace
     assert told["data_loss"] == "none"
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
     assert str(document.with_suffix(".md")) in run.screen
-    # The file's modification time is the time of the last healthy answer. A process that ended earlier is not the cause
-    # of a later outage.
+    # The file's modification time is the time of the last healthy answer. A process that ended before then is not the
+    # cause of a later outage.
     assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
-    # On the screen, the task's name includes the duration of the check. In the document, it does not.
+    # The task's name includes the duration of the check on the screen, but not in the document.
     assert "Check that the service stays up (0.5 s)] **" in run.screen
     assert "Check that the service stays up" in {step["task"] for step in told["steps"]}
 
@@ -229,7 +229,7 @@ def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: S
 
 @pytest.mark.parametrize("missing", ["application", "database"])
 def test_a_missing_folder_is_not_reported_as_damage(service: Service, missing: str) -> None:
-    """A missing folder, for example on a disk that is not mounted, is no sign of a damaged database."""
+    """A missing folder, for example on an unmounted disk, does not indicate a damaged database."""
     service.kill()
     folder = service.app if missing == "application" else service.database.parent
     away = folder.with_name("not-mounted")

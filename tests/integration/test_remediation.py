@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The remediation role on the demo service, with real faults and with findings like those of triage."""
+"""The remediation role on the demo service, with real faults and with findings like those that triage reports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PLAY = """
 
 
 def remedy(service: Service, cause: str, *arguments: str, allowed: bool = True, **more: Any) -> tuple[Run, dict]:
-    """Run the role on one finding with the given cause. Return the run and its result.
+    """Run the role on a finding with the given cause. Return the run and its result.
 
     more: variables of the role and the service (remediation_*, nexus_*), and the details of the finding.
     """
@@ -226,7 +226,7 @@ def test_a_service_that_may_not_be_started_is_not_stopped(service: Service) -> N
 
 @pytest.fixture
 def released(service: Service) -> Service:
-    """Make the service's folder a git repository with two releases. The second release fails at its start."""
+    """Turn the service's folder into a git repository with two releases. The second release fails on start."""
 
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]

@@ -29,7 +29,7 @@ from .test_recovery import installed
 RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
 # The token consists of digits, so that the test fails if a template converts it to a number.
 TOKEN = "4711471147114711"
-# Timeout in seconds. Any expected event happens earlier, even on a busy machine.
+# Timeout in seconds. Even on a busy machine, any expected event happens earlier.
 PATIENCE = 180.0
 # Settings of the watch: seconds between probes, and the number of consecutive healthy probes that end an outage.
 INTERVAL = 0.3
@@ -157,7 +157,7 @@ def test_watch_starts_one_recovery_per_outage_and_none_without_one(service: Serv
         # Wait until the watch has found the service healthy.
         time.sleep(2 * INTERVAL)
 
-        # The service flaps: nothing is started.
+        # The service flaps, and nothing is started.
         requests = service.log.read_text(encoding="utf-8")
         for _ in range(2):
             service.signal(signal.SIGSTOP)
@@ -168,20 +168,20 @@ def test_watch_starts_one_recovery_per_outage_and_none_without_one(service: Serv
         assert service.log.read_text(encoding="utf-8") != requests
         assert watch.called() == (0, 0)
 
-        # The service is killed: one recovery.
+        # The service is killed, which starts one recovery.
         service.kill()
         ended(watch, recoveries=1, triages=0)
 
-        # The service hangs: a triage, then a recovery.
+        # The service hangs, which starts a triage and then a recovery.
         service.signal(signal.SIGSTOP)
         ended(watch, recoveries=2, triages=1)
         documents = [json.loads(path.read_text(encoding="utf-8")) for path in service.postmortems.glob("*.json")]
         (hung,) = (each for each in documents if each["cause"] == "hung")
-        # The probes of the recovery have timed out already, so its triage does not wait long for an answer.
+        # The recovery's probes have already timed out, so its triage does not wait long for an answer.
         found = json.loads(Path(hung["evidence"], "triage.json").read_text(encoding="utf-8"))
         assert found["facts"]["answer"]["https"]["seconds"] < 2
 
-        # The service is killed during a maintenance: nothing is started until the maintenance ends.
+        # The service is killed during a maintenance window, and nothing is started until the window ends.
         maintenance = service.state / "maintenance.json"
         maintenance.write_text('{"until": "2099-12-31T00:00:00Z", "reason": "Release 4.2"}', encoding="utf-8")
         service.kill()
@@ -259,7 +259,7 @@ def awaiting_alerts(rulebook: str | Path, service: Service) -> Iterator[Alerts]:
         yield Alerts(started, port)
 
 
-# As the value of --limit, each of these texts would select several hosts or none.
+# As the value of --limit, each of these texts would select several hosts or no host.
 NO_HOST = (
     *(
         "all",
@@ -316,7 +316,7 @@ def report_alerts_that_do_not_name_one_host(alerts: Alerts) -> None:
     def rejected() -> int:
         return alerts.rulebook.screen().count('Alert rejected, nothing was started: the label itsm_host is "')
 
-    # For each value of the label, one rejected alert per minute is reported. A missing label also counts as a value.
+    # For each value of the label, one rejected alert per minute is reported. A missing label counts as a value.
     wait_for(lambda: rejected() >= len(NO_HOST) + 1, "all are reported", alerts.rulebook)
     screen = alerts.rulebook.screen()
     assert 'the label itsm_host is "all".' in screen
@@ -350,7 +350,7 @@ def post_fifty_alerts(alerts: Alerts) -> None:
 
 def test_alert_may_start_a_run_again_after_its_interval(service: Service) -> None:
     text = (RULEBOOKS / "alertmanager.yml").read_text(encoding="utf-8")
-    # Two rules start a run, and one rule reports a rejected alert.
+    # Two rules start runs, and one rule reports rejected alerts.
     assert text.count("once_within: 1 minute\n") == 3
     quicker = service.folder / "quicker.yml"
     quicker.write_text(text.replace("once_within: 1 minute\n", "once_within: 2 seconds\n"), encoding="utf-8")

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rulebooks for AWX launch the templates that awx_configure.yml creates, and these recover the service.
+"""The rulebooks for AWX launch the templates that awx_configure.yml creates, and the templates recover the service.
 
-A test server replaces AWX. It has the same job templates, validates survey answers as AWX does, and runs the playbook
-of each accepted job.
+A test server replaces AWX. This server has the same job templates, validates survey answers as AWX does, and runs the
+playbook of each accepted job.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DATA = awx_server.described()
 
 
 class Awx:
-    """The part of AWX that is needed to launch a job and wait for its end."""
+    """The part of AWX that is needed to launch jobs and wait for their end."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -191,14 +191,14 @@ def test_alerts_launch_a_triage_and_one_recovery(awx: Awx, service: Service) -> 
 
 
 def fail_jobs_for_a_group(awx: Awx, rulebook: Rulebook, port: int) -> None:
-    """Post alerts for a group and an unknown host. Their jobs fail before any change."""
+    """Post alerts for a group and an unknown host, whose jobs fail before any change."""
     # A template would convert the last value to a number, but the limit of a job must be a string.
     for host in ("all", "local*", "itsm_nexus", "0x10"):
         assert post(port, alert(labels={"itsm_host": host})) == 200
     wait_for(lambda: len(awx.launched) == 3 and not awx.at_work(), "two more jobs end", rulebook)
     assert {each["limit"] for each in awx.launched[1:]} == {"itsm_nexus", "0x10"}
     assert rulebook.screen().count('Alert rejected, nothing was started: the label itsm_host is "') == 2
-    # The jobs run in parallel, so their order is not known.
+    # The jobs run in parallel, so their order is unknown.
     group, stranger = sorted(awx.screens[1:], key=lambda screen: "0x10" in screen)
     assert "--limit 'itsm_nexus' is a group of the inventory: nothing was done." in " ".join(group.split())
     assert "Could not match supplied host pattern, ignoring: 0x10" in stranger

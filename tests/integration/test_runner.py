@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every playbook runs as in an AWX job: with AWX's runner and environment, in a checkout that is deleted afterwards."""
+"""Each playbook runs as in an AWX job: with AWX's runner and environment, in a checkout that is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def artifacts(self) -> dict[str, Any]:
-        """Return the artifacts, which AWX saves and passes to the next jobs of a workflow."""
+        """Return the artifacts, which AWX saves and passes to the next jobs in a workflow."""
         (closing,) = (event for event in self.events if event["event"] == "playbook_on_stats")
         kept: dict[str, Any] = closing["event_data"]["artifact_data"]
         return kept
@@ -62,7 +62,7 @@ class Awx:
         return "".join(event["stdout"] for event in job.events)
 
     def all_text(self, folder: Path) -> str:
-        """Return the text of all files in a folder, without the runner's record of its environment. AWX masks it."""
+        """Return the text of all files in a folder, without the runner's record of its environment, which AWX masks."""
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != "command"]
         return "".join(path.read_text("utf-8", errors="replace") for path in files)
 
@@ -75,8 +75,8 @@ class Awx:
         script = job / "inventory" / "hosts"
         script.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(self.inventory())}\nEND\n", encoding="utf-8")
         script.chmod(stat.S_IRWXU)
-        # A job gets the artifacts of earlier jobs, the survey answers and AWX's own variables. A separate file has the
-        # variables of its credential.
+        # A job gets the artifacts of earlier jobs, the survey answers and AWX's own variables. A separate file contains
+        # the variables of its credential.
         handed = {
             **self.artifacts,
             **extra_vars,
@@ -96,7 +96,7 @@ class Awx:
             timeout=300,
         )
         launched = Job(self.folder / f"artifacts_{number}", done.returncode)
-        # AWX keeps only the artifacts and events of the job, and deletes its container.
+        # AWX keeps only the job's artifacts and events, and deletes its container.
         (job / "artifacts" / "this").rename(launched.folder)
         shutil.rmtree(job)
         self.artifacts.update(launched.artifacts)
@@ -104,7 +104,7 @@ class Awx:
         return launched
 
     def environment(self, job: Path) -> dict[str, str]:
-        """Return the environment variables of a job, as AWX's RunJob.build_env sets them."""
+        """Return the environment variables of a job as AWX's RunJob.build_env sets them."""
         ours = dict(
             line.split(" = ", 1)
             for line in (self.project / "ansible.cfg").read_text("utf-8").splitlines()
@@ -159,7 +159,7 @@ def assert_complete(job: Job) -> None:
     """Assert that no event is missing, and that every task that began on a host also ended there."""
     events = job.events
     assert [event["counter"] for event in events] == list(range(1, len(events) + 1))
-    # Events that do not belong to the playbook, such as warnings, may come before and after its own events.
+    # Events that do not belong to the playbook, such as warnings, may precede or follow the playbook's events.
     of_playbook = [event["event"] for event in events if event["event"].startswith("playbook_on_")]
     assert (of_playbook[0], of_playbook[-1]) == ("playbook_on_start", "playbook_on_stats")
     ends = ("runner_on_ok", "runner_on_failed", "runner_on_skipped", "runner_on_unreachable")
@@ -198,7 +198,7 @@ def test_every_playbook_runs_as_a_job_of_awx_and_leaves_its_outcome(awx: Awx) ->
     assert (verified.rc, verified.artifacts["outage_verify"][HOST]["verified"]) == (0, True)
     assert awx.launch("outage_postmortem", **workflow).rc == 0
 
-    # The container is gone. The postmortem is on the host, and the artifacts contain its path.
+    # The container has been deleted. The postmortem is on the host, and the artifacts contain its path.
     kept = sorted(path.name for path in (service.state / "postmortems").iterdir())
     assert {f"{outcome['incident']}{suffix}" for suffix in (".md", ".json", ".html")} <= set(kept)
     told = json.loads((service.state / "postmortems" / f"{outcome['incident']}.json").read_text("utf-8"))
@@ -237,7 +237,7 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     assert [tried["rung"] for tried in outcome["rungs_tried"]] == ["restart"]
     # Nobody is notified yet, because a later step may still end the outage.
     assert outcome["escalation"]["to"] == []
-    # No rung above the allowed rung is tried, and nobody is asked to approve such a rung.
+    # No rung above the allowed rung is tried, and no approval of such a rung is requested.
     gate = awx.launch("outage_triage", outage_triage_rung="clean_start_recovery", **workflow)
     reason = "clean_start_recovery cannot help: The highest allowed rung is restart"
     assert gate.rc != 0 and f"STOPPED: {HOST}, {reason}" in " ".join(awx.screen(gate).split())
@@ -246,7 +246,8 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     assert (end.rc != 0, last["outcome"], last["incident"]) == (True, "not_recovered", outcome["incident"])
     assert last["escalation"]["to"] and not service.pids()
 
-    # A person fixes the service, but an earlier step of the workflow has halted the recovery: later steps do nothing.
+    # A person fixes the service. Later steps do nothing, because an earlier step of the workflow has halted the
+    # recovery.
     server.write_text(code, encoding="utf-8")
     service.start()
     pids = service.pids()

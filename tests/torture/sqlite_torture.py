@@ -7,10 +7,9 @@
 
 Each of --rounds rounds has these steps:
 
-1. A writer commits numbered rows with synchronous=FULL and reports each commit. SIGKILL ends it at a random moment.
-2. The database steps of a clean start run (check, evidence, backup, checkpoint, check), and are killed too.
-3. The backups and the evidence are checked. Then the steps run again. They must succeed, and the database must contain
-   every reported row.
+1. A writer commits numbered rows with synchronous=FULL and reports each commit. SIGKILL ends it at a random moment. 2.
+The database steps of a clean start (check, evidence, backup, checkpoint, check) are run and killed. 3. The backups and
+the evidence are checked. Then the steps run again. They must succeed, and the database must contain every reported row.
 
 The steps are killed in three ways, in turn:
 
@@ -18,15 +17,15 @@ The steps are killed in three ways, in turn:
 - inside SQLite, at the start of a system call on the database or its WAL, each time at a different call (needs strace),
 - at a random moment.
 
-The boundaries are known from a run that is not killed. At a boundary, either all processes of the steps are killed, or
-only the process that reads or writes the database. Its parent process must handle that.
+The boundaries are known from an uninterrupted run. At a boundary, either all processes of the steps are killed, or only
+the process that reads or writes the database. In the second case, the parent process must handle the kill.
 
-Then --backups live backups are made while a writer is running. Each backup must be sound. It must contain all commits
+Then --backups live backups are made while a writer is running. Each backup must be sound, and must contain all commits
 up to one commit, without a gap.
 
-At the end, writers fill one database with --supervised rows, and are killed again and again. A supervisor restarts the
-writer after a delay, as systemd does, possibly while the steps are running. The steps may refuse to continue. Some of
-their runs are killed too.
+At the end, writers fill one database with --supervised rows, and are killed repeatedly. A supervisor restarts the
+writer after a delay, as systemd does, possibly while the steps are running. The steps may refuse to continue. Some runs
+of the steps are also killed.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
 
 SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,close"
-# Functions that the steps call. They change something, or are called next to a change. The steps may be killed before
+# Functions that the steps call, and that make a change or are called next to a change. The steps may be killed before
 # or after each call.
 POINTS: List[Tuple[Any, str]] = [
     (os, "mkdir"),
@@ -85,7 +84,7 @@ POINTS: List[Tuple[Any, str]] = [
     (child_process, "in_child"),
 ]
 WAYS = ("boundary", "boundary", "system call", "instant")
-# Backups from earlier days, so that the retention has something to remove.
+# Backups from earlier days, so that the retention removes some.
 OLD = ("backup_19990101T000000Z", "backup_19990102T000000Z")
 
 # A moment right before or right after a call, as text, and the number of earlier moments with the same text. For a
@@ -98,9 +97,10 @@ class Lost(Exception):
 
 
 def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
-    """Write rows until this process is killed. After each COMMIT, write the last number to `pipe`, and wait.
+    """Write rows until this process is killed. After each COMMIT, write the last row number to `pipe`, then wait.
 
-    pause: the wait in seconds. If it is not 0, the rows are short, so that the database stays small during the test.
+    pause: the waiting time in seconds. If it is not 0, the rows are short, so that the database stays small during the
+    test.
     """
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
     connection = sqlite3.connect(path, isolation_level=None, timeout=30)
@@ -145,7 +145,7 @@ class Writer:
         os.close(writing)
 
     def last(self) -> int:
-        """Return the last number that the writer has reported."""
+        """Return the last row number that the writer has reported."""
         while select.select([self._pipe], [], [], 0)[0]:
             chunk = os.read(self._pipe, 65536)
             if not chunk:
@@ -156,7 +156,7 @@ class Writer:
         return self._last
 
     def kill(self) -> int:
-        """Kill the writer, and return the last number that it has reported."""
+        """Kill the writer, and return the last row number that it reported."""
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         last = self.last()
@@ -165,7 +165,7 @@ class Writer:
 
 
 class Supervisor:
-    """Restarts a writer, like systemd with Restart=always. After a delay, each writer that has ended is replaced.
+    """Restarts the writer after a delay whenever it has ended, like systemd with Restart=always.
 
     delay: the maximum delay in seconds. The delay is random, because the duration of the steps hardly varies.
     """
@@ -205,7 +205,7 @@ class Supervisor:
                     self._last = int(line)
 
     def last(self) -> int:
-        """Return the last number that the writers have reported."""
+        """Return the last row number that the writers have reported."""
         self._read()
         return self._last
 
@@ -220,10 +220,10 @@ class Supervisor:
         os.kill(self._writers[-1], signal.SIGKILL)
 
     def end(self) -> int:
-        """End the supervisor and its writer, and return the last number that was reported."""
+        """End the supervisor and its writer, and return the last reported row number."""
         os.killpg(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
-        # When no process holds the other end of the pipe, the writer has ended too.
+        # When no process has the other end of the pipe open, the writer has also ended.
         while select.select([self._pipe], [], [], 10)[0] and not self._ended():
             pass
         os.close(self._pipe)
@@ -236,11 +236,11 @@ class Supervisor:
 
 
 class Boundaries:
-    """The boundaries at which the steps can be killed: the moments right before and right after their calls."""
+    """The boundaries at which the steps can be killed: the moments right before and right after each of their calls."""
 
     def __init__(self) -> None:
-        # All processes of the steps share this memory. It contains the length of a string in 4 bytes, and the string,
-        # which has one line per boundary.
+        # All processes of the steps share this memory. It contains the length of a string in 4 bytes, followed by the
+        # string, which has one line per boundary.
         self._shared = mmap.mmap(-1, 1 << 18)
         self._step = ""
         self._wanted: Optional[Boundary] = None
@@ -256,7 +256,7 @@ class Boundaries:
         return self._shared[4 : 4 + int.from_bytes(self._shared[:4], "little")].decode().splitlines()
 
     def watch(self, wanted: Optional[Boundary], *, alone: bool) -> None:
-        """Record every boundary from now on, in this process and its children. Kill them at the boundary `wanted`.
+        """Record every boundary from now on, in this process and its children. Kill these at the boundary `wanted`.
 
         alone: True to kill only the child process that reaches the boundary.
         """
@@ -324,7 +324,7 @@ def steps(path: str, backups: str, boundaries: Optional[Boundaries] = None) -> D
 
 
 def in_fork(work: Callable[[], Any]) -> int:
-    """Start `work` in a forked process with its own process group. Return the PID without waiting."""
+    """Start `work` in a forked process with its own process group. Return its PID without waiting."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -354,7 +354,7 @@ def itself(path: str, backups: str) -> List[str]:
 
 
 def system_calls(path: str, backups: str) -> List[Boundary]:
-    """Run the steps, and return places for kills: names of system calls, each with its number within a process.
+    """Run the steps. Return possible places for a kill: names of system calls, each with its number within a process.
 
     Returns an empty list if strace is missing or not allowed.
     """
@@ -369,17 +369,18 @@ def system_calls(path: str, backups: str) -> List[Boundary]:
         most[name] = max(most.get(name, 0), count)
     places = []
     for name, count in most.items():
-        # All pages are written in the same way, so the first calls, the last calls and some in between are enough.
+        # All pages are written in the same way, so the first calls, the last calls and some calls in between are
+        # enough.
         numbers = {1, 2, 3, count - 2, count - 1, count, *range(1, count, max(count // 6, 1))}
         places += [(name, number) for number in sorted(numbers) if 0 < number <= count]
     return places
 
 
 class Plan:
-    """Chooses the way and the place of each kill. No place is used again before all places have been used."""
+    """Chooses the way and the place of each kill. No place is reused before all places have been used."""
 
     def __init__(self, seed: int, where: Optional[str]) -> None:
-        """Find the boundaries and system calls in runs that are not killed. Raises Lost."""
+        """Find the boundaries and system calls in uninterrupted runs. Raises Lost."""
         self.kills: Dict[str, int] = {}
         self.steps: Dict[str, int] = {}
         self._chance = random.Random(seed)  # noqa: S311 - chance, not secrets
@@ -416,7 +417,7 @@ class Plan:
         return {way: (len(self._met[way]), len(places)) for way, places in self._all.items()}
 
     def run_and_kill(self, path: str, backups: str) -> None:
-        """Run the steps, and kill them in the next of the three ways."""
+        """Run the steps and kill them in the next of the three ways."""
         way = next(self._ways)
         if not self._all.get(way):
             way = "instant"
@@ -458,7 +459,7 @@ class Plan:
 
 
 def rows_of(path: str, *, immutable: bool) -> List[int]:
-    """Return the row numbers in a database, which are read without our own code. Raises Lost if it is not sound."""
+    """Return the row numbers in a database, read without our own code. Raises Lost if the database is not sound."""
     query = "mode=ro&immutable=1" if immutable else "mode=rw"
     connection = sqlite3.connect(f"file:{path}?{query}", uri=True)
     try:
@@ -471,7 +472,7 @@ def rows_of(path: str, *, immutable: bool) -> List[int]:
 
 
 def judge(numbers: List[int], *, acknowledged: int, what: str) -> None:
-    """Raise Lost if the numbers have a gap, do not begin with 1, or lack the last reported number."""
+    """Raise Lost if the row numbers have a gap, do not begin with 1, or lack the last reported number."""
     if numbers != list(range(1, len(numbers) + 1)):
         raise Lost(f"{what}: the rows have gaps")
     if len(numbers) < acknowledged:
@@ -502,7 +503,7 @@ def judge_copies(backups: str, *, acknowledged: int, only: Optional[List[str]] =
 def crashed(folder: str, seed: int, *, least: float = 0) -> Tuple[str, str, int]:
     """Start a writer in an empty folder, and kill it at least `least` seconds after its first commit.
 
-    Return the path of the database, the folder of backups, and the last number that was reported.
+    Return the path of the database, the folder of backups, and the last reported row number.
     """
     path, backups = f"{folder}/app/itsm.db", f"{folder}/backups"
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
@@ -591,7 +592,7 @@ def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
 
 
 def supervised(rows: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Run the steps again and again until supervised writers have written `rows` rows. Return the figures by name.
+    """Run the steps repeatedly until supervised writers have written `rows` rows. Return the figures by name.
 
     Raises Lost.
     """
@@ -615,7 +616,7 @@ def supervised(rows: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
                 time.sleep(chance.random() * 0.3)
                 supervisor.kill_writer()
                 figures["writers killed"] += 1
-                # Wait until the writer is dead and all its reports are in the pipe. The supervisor's delay is longer
+                # Wait until the writer has ended and all its reports are in the pipe. The supervisor's delay is longer
                 # than this wait.
                 time.sleep(chance.random() * 0.05)
                 acknowledged, writers = supervisor.last(), supervisor.writers()
@@ -648,7 +649,8 @@ def main() -> int:
     parser.add_argument("--backups", type=int, default=100)
     parser.add_argument("--supervised", type=int, default=100_000, help="rows")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; the time by default")
-    # Use memory, because a killed process leaves the same files there as on a disk, and a flush takes no time.
+    # Use a folder in memory, because a killed process leaves the same files there as on a disk, and a flush takes no
+    # time.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     parser.add_argument("--dir", default=memory, help="folder for the databases")
     parser.add_argument("--steps", nargs=2, metavar=("DATABASE", "BACKUPS"), help=argparse.SUPPRESS)

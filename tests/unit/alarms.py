@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A time limit for tests of code that must not wait forever."""
+"""A time limit for tests of code that must not block forever."""
 
 from __future__ import annotations
 

@@ -12,14 +12,14 @@ import pytest
 
 
 def pytest_collection_finish() -> None:
-    """Exclude all current objects from garbage collection, which would otherwise be slow in each forked process."""
+    """Exclude all current objects from garbage collection, which would otherwise slow down each forked process."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
 def dead_mount(tmp_path):
-    """Mount a file system that never answers, like that of a lost file server. Yield its folder."""
+    """Mount a file system that never answers, as if its file server were lost. Yield its folder."""
     place = tmp_path / "dead"
     place.mkdir()
     try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Sample contacts, rules and earlier notifications for tests, and the plan that results from them."""
+"""Sample contacts, rules and earlier notifications for tests, and the resulting plan."""
 
 from __future__ import annotations
 

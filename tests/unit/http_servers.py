@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Servers that answer like a healthy or unhealthy service, for all tests of code that sends requests to the service."""
+"""Servers that answer like a healthy or an unhealthy service, for tests of code that sends requests to the service."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BAD = (503, b'{"status":"error"}')
 
 
 class Server:
-    """A real HTTP(S) server. It gives one answer for each request, in order, and repeats the last answer.
+    """A real HTTP(S) server that answers requests with the given answers, in order, and repeats the last answer.
 
-    An answer is the status code, the body in bytes, and optional headers as (name, value).
+    An answer consists of the status code, the body in bytes, and optional headers as (name, value).
     """
 
     def __init__(self, *answers, context=None):
@@ -79,7 +79,7 @@ class Server:
 
 @contextlib.contextmanager
 def raw_server(handle):
-    """Run a server that calls `handle` with the socket of each connection, in a separate thread. Yield its port."""
+    """Run a server in a separate thread that calls `handle` with the socket of each connection. Yield its port."""
     listener = socket.create_server(("127.0.0.1", 0))
     kept = []
 
@@ -97,11 +97,11 @@ def raw_server(handle):
 
 
 def silent(_connected):
-    """Accept the connection, and send nothing."""
+    """Accept the connection and send nothing."""
 
 
 def dripping(connected):
-    """Send one byte every 20 ms and never end, so that no single read of the client times out."""
+    """Keep sending one byte every 20 ms, so that no single read of the client times out."""
     with contextlib.suppress(OSError):
         connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
         while True:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Samples for the redactor: texts that match a regular expression, and ordinary log lines. They never change."""
+"""Samples for the redactor: texts that match a regular expression, and ordinary log lines. The samples never change."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sampler:
         self._groups: dict[int, str] = {}
 
     def sample(self, pattern: re.Pattern[str]) -> str:
-        """Return a text for `pattern`. The caller must check that it matches, because lookarounds are ignored."""
+        """Return a text for `pattern`. The caller must check that the text matches, because lookarounds are ignored."""
         self._groups = {}
         return self._of(parser.parse(pattern.pattern, pattern.flags))
 
@@ -96,7 +96,7 @@ class Sampler:
 
 
 def pieces_left(secret: str, clean: str, *, size: int = 6) -> list[str]:
-    """Return the parts of the secret, `size` characters each, that are still in the masked text."""
+    """Return the parts of the secret that are still in the masked text, in pieces of `size` characters."""
     clean = clean.replace("[redacted]", "\0")
     return [
         word[start : start + size]
@@ -262,7 +262,7 @@ _TEMPLATES = [
 def ordinary_lines(recorded: Path, *, each: int = 40) -> list[str]:
     """Return distinct log lines without secrets, from templates and from the files in the folder `recorded`.
 
-    each: the number of lines that are made from each template.
+    each: the number of lines to make from each template.
     """
     filler = _Filler("ordinary")
     lines = {template.format_map(filler): None for template in _TEMPLATES for _ in range(each)}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How often a test repeats its work: less often in make unit, completely with TEST_THOROUGH=1 as in make nightly."""
+"""How often a test repeats its work: a few times in make unit, all times with TEST_THOROUGH=1 as in make nightly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ THOROUGH = os.environ.get("TEST_THOROUGH") == "1"
 
 
 def rounds(few: int, *, thorough: int) -> int:
-    """Return the number of rounds of a test."""
+    """Return the number of rounds for a test."""
     return thorough if THOROUGH else few
 
 

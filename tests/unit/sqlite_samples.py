@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""SQLite databases as a crash leaves them, for tests of all code that reads such databases."""
+"""SQLite databases as a crash leaves them, for tests of code that reads such databases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def schema(connection: sqlite3.Connection) -> None:
 
 
 def crashed(path: str, *, in_database: int = 200, in_wal: int = 60, page_size: int = 4096, shm: bool = False) -> None:
-    """Make a database as a killed writer leaves it: its last rows are only in the WAL, and no process has it open."""
+    """Make a database as a killed writer leaves it: the last rows are only in the WAL, and no process has it open."""
     work = f"{path}.work"
     os.mkdir(work)
     connection = sqlite3.connect(f"{work}/db", isolation_level=None)
@@ -97,7 +97,7 @@ def new_salts(path: str) -> None:
 
 
 def snapshot(folder: str) -> Dict[str, Tuple[Any, ...]]:
-    """Return what a check must not change in a folder: entries, contents, times, owners, modes and links."""
+    """Return the state of a folder that a check must not change: entries, contents, times, owners, modes and links."""
     entries: Dict[str, Tuple[Any, ...]] = {}
     for name in [".", *sorted(os.listdir(folder))]:
         path = os.path.join(folder, name)

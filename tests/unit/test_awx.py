@@ -28,7 +28,7 @@ TASKS = [
 ]
 PLACE = "playbooks/vars/awx.yml"
 MODULES = sorted({action for task in TASKS for action in task if action.startswith("awx.awx.")})
-# Variables that a playbook reads and that are in no role's specification, with their allowed values.
+# Variables that a playbook reads but that no role's specification contains, with their allowed values.
 LADDER = list(RUNGS)
 OF_PLAYBOOKS: Dict[str, Any] = {
     "outage_recover_reason": {},
@@ -96,7 +96,7 @@ def test_names_of_templates_are_unique() -> None:
 
 
 def differences(place: str, found: Any, expected: Any) -> List[str]:
-    """Return one line for each missing entry, each entry that is not allowed, or a wrong order."""
+    """Return a line for each missing entry and each entry that is not allowed, or for a wrong order."""
     if found == expected:
         return []
     if not isinstance(found, list) or not isinstance(expected, list):
@@ -160,7 +160,7 @@ def test_every_secret_of_a_channel_has_a_field() -> None:
 
 
 def test_credentials_are_injected_as_variables_in_use() -> None:
-    # Add the vault variables that the examples in roles and inventories use.
+    # Include the vault variables that the examples in roles and inventories use.
     known = {*OPTIONS, *re.findall(r"\bvault_\w+", text_of("roles", "inventories"))}
     read = text_of("plugins")
     wrong = []

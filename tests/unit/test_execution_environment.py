@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""ansible-builder accepts execution-environment.yml and finds the requirements of the collection."""
+"""ansible-builder accepts execution-environment.yml and finds the collection's requirements."""
 
 from __future__ import annotations
 

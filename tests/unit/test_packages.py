@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The packages of module_utils and plugin_utils import only from lower levels, and every file is imported."""
+"""The packages of module_utils and plugin_utils import only from lower levels, and each file is imported somewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
 PREFIX = "ansible_collections.itsm_nexus.runbook.plugins."
 
-# The packages by level, lowest first. A package imports only from packages of lower levels.
+# The packages by level, lowest first. A package may import only from packages of lower levels.
 MODULE_UTILS = [
     ["_common"],
     ["_host"],
@@ -32,7 +32,7 @@ PLUGIN_UTILS = [
     ["_policy", "_notify", "_prefetch"],
     ["_report"],
 ]
-# Calls in late_import and document_store that import a module of plugin_utils by its name when it is first needed.
+# Calls in late_import and document_store that import a module of plugin_utils by name when it is first needed.
 LATE = re.compile(r'(?:late_import\.module|function)\(\s*f?"(_\w+\.\w+)"')
 LOADED_BY_NAME = {
     "plugin_utils._messages.en",
@@ -44,7 +44,7 @@ LOADED_BY_NAME = {
 
 
 def modules() -> dict[str, Path]:
-    """Return the files of all packages, by their dotted names below plugins."""
+    """Return the files of all packages by their dotted names below plugins."""
     files = itertools.chain(*((PLUGINS / kind).rglob("*.py") for kind in ("module_utils", "plugin_utils")))
     return {".".join(path.relative_to(PLUGINS).with_suffix("").parts): path for path in files}
 
@@ -65,7 +65,7 @@ IMPORTS = {name: imports(MODULES[name]) for name in FILES}
 
 
 def rank(name: str) -> int:
-    """Return the level of a file's package, from 0. The controller's packages are above the host's packages."""
+    """Return the level of a file's package, starting at 0. The controller's packages are above the host's packages."""
     kind, package = name.split(".")[:2]
     layers = [*MODULE_UTILS, *PLUGIN_UTILS]
     of_kind = MODULE_UTILS if kind == "module_utils" else PLUGIN_UTILS

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The project as a whole: every program names its licence, every file is used, and names on the pages exist."""
+"""The project as a whole: every program names its licence, every file is used, and names in the documentation exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LICENCE = "SPDX-License-Identifier: GPL-3.0-or-later"
-# Files that no other file names, because a program looks for a file of this name.
+# Files that no other file names, because a program searches for files with these names.
 FOUND_BY_NAME = {
     ".ansible-lint": "ansible-lint",
     ".gitignore": "git",
@@ -91,10 +91,10 @@ def test_every_file_has_a_reader() -> None:
         if name in FOUND_BY_NAME or re.match("|".join(FOUND_BY_FOLDER), name):
             continue
         path = Path(name)
-        # Search for the name with and without its suffix, because Python, Node and Ansible omit the suffix.
+        # Search for the name with and without a suffix, because Python, Node and Ansible omit it.
         word = path.stem if path.suffix in {".py", ".js", ".j2", ".yml"} else path.name
         pattern = re.compile(rf"(?<![\w-])(?:{re.escape(path.name)}|{re.escape(word)})(?![\w-])")
-        # Search for the plain word first, because the pattern is slow.
+        # Search for the plain word first, because searching with the pattern is slow.
         if not any(word in text and pattern.search(text) for other, text in texts.items() if other != name):
             without.append(name)
     assert without == [], f"nothing reads {', '.join(without)}"
@@ -131,7 +131,7 @@ def test_every_exception_exists() -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the anchors that GitHub creates for the headings of a page."""
+    """Return the anchors that GitHub creates for a page's headings."""
     found = re.findall(r"^#+ +(.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in found}
 
@@ -149,7 +149,7 @@ def test_links_between_pages_are_valid(page: str) -> None:
 
 
 def names_in(page: str) -> dict[str, set[str]]:
-    """Return what must be the same on both README pages, by kind: names, and the numbers of headings and table rows."""
+    """Return the properties that both README pages must share: names, and the numbers of headings and table rows."""
     text = text_of(page)
     return {
         "playbooks": set(re.findall(r"\b\w+\.yml\b", text)),
@@ -178,7 +178,7 @@ def test_the_settings_on_the_page_are_those_of_the_checkout() -> None:
     (shown,) = re.findall(r"^```ini\n(.+?)^```$", text_of("docs/operations.md"), re.MULTILINE | re.DOTALL)
     own = settings(text_of("ansible.cfg"))
     # The page omits the collection's folder in the checkout, Ansible's defaults, settings of the inventory, and
-    # preferences. Its setting in [connection] also applies to SSH.
+    # preferences. The checkout's setting in [connection] also applies to SSH.
     left = {"collections_path", "host_key_checking", "retry_files_enabled", "interpreter_python", "nocows"}
     own["defaults"] = {name: value for name, value in own["defaults"].items() if name not in left}
     assert own["ssh_connection"].pop("pipelining") == own["connection"]["pipelining"]
@@ -228,7 +228,7 @@ def test_every_line_of_the_runbook_has_code_and_a_test() -> None:
     page = text_of("docs/traceability.md")
     rows = re.findall(r"^\| ([\d.]+) \| ([^|]+) \| ([^|]+) \| ([^|]*) \| ([^|]+) \|$", page, re.MULTILINE)
     assert sorted({chapter for chapter, *_ in rows}) == sorted(CHAPTERS)
-    # This test checks only the folders of the links. Another test checks the links of all pages.
+    # This test checks only the folders of the links. Another test checks the links on all pages.
     for chapter, what, code, drill, test in rows:
         assert re.search(r"\]\(\.\./(plugins|roles|playbooks)/", code), f"{chapter} {what}: no code"
         assert re.search(r"\]\(\.\./tests/", test), f"{chapter} {what}: no test"
@@ -281,8 +281,8 @@ def test_the_packages_of_the_demo_service_are_pinned_by_hashes() -> None:
 def test_only_example_inventories_are_published(tmp_path: Path) -> None:
     examples = [name for name in FILES if name.startswith("inventories/")]
     shipped = {name.split("/")[1] for name in examples}
-    # Try names that are similar to the examples: every prefix of their names, with and without a suffix. Also try some
-    # typical names.
+    # Try names that are similar to the examples' names: every prefix, with and without a suffix. Also try some typical
+    # names.
     strays = {name[:length] + more for name in shipped for length in range(len(name) + 1) for more in ("", "x", ".bak")}
     strays |= {"osaka", "prodlike", "staging", "desk", "hosts.yml"}
     for name in ["galaxy.yml", "README.md", "LICENSE", *examples]:

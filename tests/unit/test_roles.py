@@ -41,7 +41,7 @@ def test_defaults_and_specifications_match(role: str) -> None:
         if "default" in specified[name]:
             assert specified[name]["default"] == value, name
         else:
-            # A default may be missing here only if it uses other variables or is too long for a table.
+            # A default may be omitted here only if it uses other variables or is too long for a table.
             assert isinstance(value, (list, dict)) or "{{" in str(value), name
 
 
@@ -53,7 +53,7 @@ def test_public_variables_carry_the_name_of_their_role(role: str) -> None:
 
 @functools.cache
 def words_read() -> set[str]:
-    """Return the words in roles, playbooks and plugins. A word before a colon is left out, because it is only set."""
+    """Return the words in roles, playbooks and plugins, except words before a colon, which are only set there."""
     return {
         word
         for folder in ("roles", "playbooks", "plugins")
@@ -78,7 +78,8 @@ def test_main_tasks_stay_short(role: str) -> None:
     assert all(task["name"][0].isupper() for task in tasks)
 
 
-# Only playbooks decide how a recovery continues after a failure. These role files may have a rescue, for these reasons.
+# Only playbooks decide how a recovery continues after a failure. These role files may still have a rescue, for these
+# reasons.
 RESCUES_IN_ROLES = {
     "roles/detection/tasks/probe_health.yml": "raises again: names the wrong setting, at no cost for a healthy service",
     "roles/escalation/tasks/notify.yml": "records: a channel of the user may fail, the next one is tried",
@@ -131,7 +132,7 @@ def tasks_within(tasks: list[dict]) -> list[dict]:
 
 @pytest.mark.parametrize("rung", RUNGS)
 def test_the_role_of_a_rung_is_complete(rung: str) -> None:
-    """Every rung reports its result to the ladder, and has the variables of the service."""
+    """Every rung reports its result to the ladder and has the variables of the service."""
     folder = ROOT / "roles" / rung
     tasks = [
         task
@@ -150,7 +151,7 @@ def test_the_role_of_a_rung_is_complete(rung: str) -> None:
 
 @pytest.mark.parametrize("role", ["database_recovery", "remediation", "verification"])
 def test_the_reason_of_a_failed_role_is_a_message(role: str) -> None:
-    """A text that a task builds has no id, so a Japanese document would quote it in English."""
+    """A text that a task builds has no message ID, so a Japanese document would quote the text in English."""
     fails = {}
     for path in sorted((ROOT / "roles" / role / "tasks").glob("*.yml")):
         for task in tasks_within(yaml.safe_load(path.read_text(encoding="utf-8"))):
@@ -169,8 +170,8 @@ def test_the_result_of_a_database_recovery_has_its_messages() -> None:
 
 CHANNELS = sorted((ROOT / "roles/escalation/tasks/channels").glob("*.yml"))
 
-# By channel: the part of its file that inserts the text. These channels send a text for people instead of a JSON body.
-# The subject of the text names the event.
+# For each of these channels, the part of its file that inserts the text. These channels send a text for people instead
+# of a JSON body, and the subject of the text names the event.
 TEXTS_FOR_PEOPLE = {
     "command": "[escalation_message.subject, '', escalation_message.text, '']",
     "mail": 'subject: "{{ escalation_message.subject }}"',
@@ -179,7 +180,7 @@ TEXTS_FOR_PEOPLE = {
 
 
 def lacks_of_body(place: str, tasks: list[dict]) -> list[str]:
-    """Return one line for each value that the body of a channel's message lacks. place: the file of the channel."""
+    """Return a line for each value that is missing from the body of a channel's message. place: the channel's file."""
     bodies = [value["body"] for task in tasks for value in task.values() if isinstance(value, dict) and "body" in value]
     if not bodies:
         return [f"{place} lacks a body with escalation_message, or with its id and its event"]

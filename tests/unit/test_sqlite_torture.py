@@ -41,7 +41,7 @@ def test_no_row_is_lost(torture: ModuleType, tmp_path: Path) -> None:
 
 
 def test_a_deleted_wal_is_noticed(torture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the checkpoint with the deletion of the WAL, as in the runbook's clean start."""
+    """Delete the WAL instead of making a checkpoint, as in the runbook's clean start."""
 
     def remove(*, path: str) -> None:
         os.unlink(f"{path}-wal")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which files may use paths on a host, and why this is safe for root. See "Two zones" in SECURITY.md."""
+"""Which source files may use paths on a host, and why this is safe for root. See "Two zones" in SECURITY.md."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ REASONS = {
 
 
 def touches(path: Path) -> set[str]:
-    """Return the functions that a source file calls and that can open or change the file at a path, by name."""
+    """Return the names of functions called in a source file that can open or change the file at a path."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)} & CHANGES
 
@@ -187,7 +187,7 @@ def test_a_process_that_became_a_user_cannot_go_back() -> None:
 
 @needs_root
 def test_only_links_of_root_are_resolved_in_advance(base: Path) -> None:
-    """If a link of the user were resolved in advance, its target would look like a path that root chose."""
+    """If the user's links were resolved in advance, their targets would look like paths that root chose."""
     theirs, ours = made(base / "theirs", owner=NOBODY), made(base / "ours")
     (ours / "file").touch()
     for link, target in (
@@ -238,7 +238,7 @@ def question(app: Path, **known: object) -> triage_context.Question:
 @needs_root
 @pytest.mark.parametrize("claim", ["link", "variable", "open"])
 def test_a_database_of_root_is_not_treated_as_the_users(base: Path, claim: str) -> None:
-    """The next step acts as the user, whatever path the user gives the database."""
+    """The next step acts as the user, whatever path the user chooses for the database."""
     app, private = made(base / "app", owner=NOBODY), made(base / "private", mode=0o700)
     (private / "itsm.db").touch(mode=0o600)
     known: dict[str, object] = {}

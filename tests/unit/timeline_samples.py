@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Sample events of runs, and the incident that is made from them."""
+"""Sample events of runs, and the resulting incident."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTCOME = {
 
 
 class Recording:
-    """Makes the events of a run. Each event is one second later than the previous event."""
+    """Creates the events of a run, each one second later than the previous event."""
 
     def __init__(self, run="run1", host="node1"):
         self.run, self.host, self.second, self.events = run, host, 0, []

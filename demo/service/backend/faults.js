@@ -16,7 +16,7 @@ module.exports = function faults() {
   const router = express.Router();
   const kept = [];
 
-  // Plain arrays are in V8's heap, so --max-old-space-size limits them. A Buffer is outside the heap.
+  // Plain arrays are in V8's heap, so --max-old-space-size limits them. A Buffer would be outside the heap.
   router.post('/leak', (request, response) => {
     kept.push(new Array(LEAK_MIB * DOUBLES_PER_MIB).fill(Math.random()));
     log.error(`Leaking: ${kept.length * LEAK_MIB} MiB kept`);

@@ -111,7 +111,7 @@ async function main() {
   serve(createApp(knex));
 }
 
-// As in the real service, there is no handler for SIGTERM. So the WAL remains after every stop.
+// As in the real service, there is no handler for SIGTERM, so the WAL remains after every stop.
 main().catch((error) => {
   log.error(error.stack);
   process.exit(1);

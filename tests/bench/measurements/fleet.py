@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measures detection on sixty healthy hosts, Ansible's own time for these hosts, and the time per additional host."""
+"""Measure detection on sixty healthy hosts, Ansible's own time for these hosts, and the time per additional host."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from measurements import triage
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 FORKS = "20"
 PING = "ansible -m ping"
-# Seconds that ansible-playbook needs before its first task. They are subtracted before the comparison with the goal.
+# Time in seconds that ansible-playbook needs before its first task. It is subtracted before the comparison with the
+# goal.
 ALLOWED = 2.0
 FEW = 10
-# Maximum growth. Growth is the time per additional host beyond FEW hosts, divided by that up to FEW hosts.
+# Maximum growth. Growth is the time per additional host beyond FEW hosts, divided by the time per additional host up to
+# FEW hosts.
 LINEAR = 1.5
 
 
@@ -51,7 +53,7 @@ def sweep(inventory: Path, folder: Path) -> float:
 
 
 def growth(inventory: Path, folder: Path) -> Figures:
-    """Probe one host, a few and all. Return the duration of each run and the time per additional host, in seconds."""
+    """Probe one host, a few hosts and all hosts. Return each duration and the time per additional host, in seconds."""
     one, few, every = (look(inventory, folder, number=number) for number in (1, FEW, len(HOSTS)))
     first, others = (few - one) / (FEW - 1), (every - few) / (len(HOSTS) - FEW)
     return {
@@ -65,7 +67,7 @@ def growth(inventory: Path, folder: Path) -> Figures:
 
 
 def ping(inventory: Path, folder: Path) -> float:
-    """Return the seconds that Ansible takes to run its smallest module on all hosts."""
+    """Return the time in seconds that Ansible needs to run its smallest module on all hosts."""
     argv = ["ansible", "-i", str(inventory), "-f", FORKS, "itsm_nexus", "-m", "ping"]
     return harness.timed_ansible(argv, folder, says="pong")
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measures the duration of outages and recoveries, from the failure to the first healthy answer and beyond."""
+"""Measure the duration of outages and recoveries, from the failure to the first healthy answer and beyond."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ host = functools.cache(hosts.Host.new)
 
 
 def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
-    """Crash the service and only start it again. Return the time to the first answer. No recovery can be faster."""
+    """Crash the service and start it again without any other step. Return the time to the first answer.
+
+    No recovery can be faster.
+    """
     place.begin()
     place.crash()
     with place.observer.watching() as first:
@@ -76,7 +79,7 @@ def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: o
 
 
 def cost(run: Run) -> dict[str, float | None]:
-    """Return the CPU time and memory of a run on the controller, and the duration of its escalation and postmortem."""
+    """Return a run's CPU time and memory on the controller, and the duration of its escalation and postmortem."""
     return {
         "escalation and postmortem": run.ended - run.moment(stand.CLOSING),
         "CPU of the controller": run.cpu,
@@ -138,7 +141,7 @@ def hang(place: Stand, folder: Path) -> dict[str, float | None]:
     probe = run.seen("health_probe")
     if probe["consecutive_failures"] != PROBES:
         raise harness.BenchError(f"it took {probe['consecutive_failures']} failed probes, not {PROBES}")
-    # This task ends when the fifth request has failed.
+    # This task ends after the fifth request has failed.
     failed = run.moment(stand.DETECTED) - fell
     return {FIRST: first() - fell, DETECTION: failed, AFTER: first() - fell - failed, **cost(run)}
 
@@ -176,7 +179,7 @@ def nothing(place: Stand, folder: Path) -> dict[str, float | None]:
 
 
 def round_trips(place: stand.Local, folder: Path) -> float:
-    """Return the number of modules that a run on a healthy host calls. With -vvv, Ansible prints every command."""
+    """Return the number of modules that a run on a healthy host calls. They are counted in the output of -vvv."""
     place.begin()
     run = place.play("playbooks/outage_recover.yml", folder, program=str(RIVALS.parent / "plays" / "aloud"))
     if run.code != 0:
@@ -196,17 +199,17 @@ def stale(place: stand.Local, folder: Path) -> harness.Measured:
 
 @functools.cache
 def npm_cache() -> str:
-    """Return the folder of npm's cache that has all packages of the service."""
+    """Return the folder of an npm cache that contains all packages of the service."""
     return str(Path(hosts.run(harness.ROOT / "demo" / "build")) / "npm-cache")
 
 
 def offline() -> Mapping[str, object]:
-    """Return the variables that make our recovery use npm's cache."""
+    """Return the variables that make our recovery use the npm cache."""
     return {"nexus_npm_offline": True, "nexus_npm_cache": npm_cache()}
 
 
 def stale_by_hand(place: stand.Local, folder: Path) -> dict[str, float | None]:
-    """Crash the service, and recover it with the commands of chapter 4.1 and npm's cache."""
+    """Crash the service, and recover it with the commands of the runbook's chapter 4.1 and the npm cache."""
     return scripted("standard-by-hand", NPM_CACHE=npm_cache())(place, folder)
 
 
@@ -225,14 +228,14 @@ def _fill(database: Path, rows: int) -> None:
 
 
 def filled(name: str, mib: int) -> Callable[[], stand.Local]:
-    """Return a function that installs a service with a database of `mib` MiB. A tenth of it is indexes."""
+    """Return a function that installs a service with a database of `mib` MiB, of which a tenth is indexes."""
 
     @functools.cache
     def lay() -> stand.Local:
         place = stand.Local.new()
         place.service.start()
         place.service.kill()
-        # Fill the database in another process. Otherwise, the memory that this needs would count for programs that are
+        # Fill the database in another process. Otherwise, the memory for filling would count for programs that are
         # started later, because they inherit the peak memory of their parent.
         filler = multiprocessing.get_context("fork").Process(target=_fill, args=(place.service.database, mib * 1024))
         filler.start()

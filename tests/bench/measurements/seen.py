@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measures which outages are detected: by the playbook, by systemd's restart, and by monit with an HTTP check."""
+"""Measure which outages are detected: by the playbook, by systemd's restart, and by monit with an HTTP check."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def package() -> Path:
 
 @functools.cache
 def host() -> hosts.Host:
-    """Return a host with the production unit's RestartSec, with monit installed but not running."""
+    """Return a host with the production unit's RestartSec, on which monit is installed but not running."""
     place = hosts.Host.new("ssh", name="itsm-nexus-bench-seen", restart_after="10")
     hosts.run("podman", "cp", package(), f"{place.name}:/tmp/monit.deb")
     place.shell("dpkg --install --force-depends /tmp/monit.deb >/dev/null 2>&1; systemctl disable --now -q monit")
@@ -124,7 +124,7 @@ def serves(place: hosts.Host) -> bool:
 
 
 def until_served(place: hosts.Host) -> float | None:
-    """Return the seconds until the service serves again, or None if it does not within LONGEST seconds."""
+    """Return the time in seconds until the service serves again, or None if this takes longer than LONGEST seconds."""
     begun = time.time()
     while time.time() - begun < LONGEST:
         if serves(place):
@@ -163,7 +163,7 @@ def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
 def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harness.Contender:
     """Return a contender that runs the playbook after the outage has begun.
 
-    cause: if no restart can help, the cause that the playbook must name.
+    cause: the cause that the playbook must name, if no restart can help.
     """
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compares two ways to collect the evidence of an outage: in one pass, and command by command."""
+"""Compare two ways to collect the evidence of an outage: in one pass, and command by command."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def crowded() -> Path:
 
 
 def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
-    """Run triage once. Return the difference between its duration and that of its slowest part, in seconds."""
+    """Run triage once. Return the difference between its duration and the duration of its slowest part, in seconds."""
     known = yaml.safe_load(variables.read_text(encoding="utf-8"))
     service = {
         "app_dir": known["nexus_app_dir"],
@@ -101,7 +101,7 @@ def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
 
 
 def complete(place: Path) -> bool:
-    """Return True if the only bundle in a folder has the results of all parts."""
+    """Return True if the only bundle in a folder contains the results of all parts."""
     bundles = [json.loads(path.read_text(encoding="utf-8")) for path in place.glob("*/triage.json")]
     return len(bundles) == 1 and all(isinstance(took, float) for took in bundles[0]["parts"].values())
 
@@ -109,8 +109,9 @@ def complete(place: Path) -> bool:
 def collect(playbook: str, evidence: str, enough: Callable[[Path], bool]) -> Callable[[Path, Path], float]:
     """Return a contender that collects the evidence with a playbook.
 
-    It returns the playbook's duration minus that of an empty play, in seconds, so that Ansible's start does not count.
-    evidence: a folder in the state folder. enough: a function that returns True if the folder has all evidence.
+    The contender returns the playbook's duration minus the duration of an empty play, in seconds, so that Ansible's
+    start does not count. evidence: a folder in the state folder. enough: a function that returns True if the folder has
+    all evidence.
     """
 
     def measure(variables: Path, folder: Path) -> float:

@@ -5,7 +5,8 @@
 """The postmortem callback, extended for the benchmark to measure its own cost. See measurements/callback.py.
 
 The callback is active for a block of BENCH_CALLBACK_BLOCK tasks, and then inactive for the next block. So the times
-with and without the callback are measured within the same seconds. BENCH_CALLBACK_FIGURES: the file for the figures.
+with and without the callback are measured within the same few seconds. BENCH_CALLBACK_FIGURES: the file for the
+figures.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class CallbackModule(postmortem.CallbackModule):
     CALLBACK_NAME = "itsm_nexus.runbook.timed"
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        """Count the tasks, and turn the callback on or off. All hosts run the same task at the same time."""
+        """Count the tasks, and switch the callback on or off. All hosts run the same task at the same time."""
         spent["memory before"] = spent["memory before"] or memory()
         turn_to(ASLEEP if state["tasks"] // BLOCK % 2 else AWAKE)
         state["tasks"] += 1
@@ -69,7 +70,7 @@ for name in [each for each in dir(postmortem.CallbackModule) if each.startswith(
 
 
 def figures(self: Any, stats: Any) -> None:
-    """Let the callback write its documents, then write the figures."""
+    """Make the callback write its documents, then write the figures."""
     turn_to(AWAKE)
     told(self, stats)
     turn_to(AWAKE)
@@ -78,7 +79,7 @@ def figures(self: Any, stats: Any) -> None:
 
 
 def catching_up(self: Any) -> None:
-    """Measure the work of other threads. The work of the main thread is already measured as part of an event."""
+    """Measure the work of other threads. The main thread's work is already measured as part of an event."""
     of_its_own = threading.current_thread() is not threading.main_thread()
     began = time.perf_counter()
     caught_up(self)

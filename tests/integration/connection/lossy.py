@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A connection plugin for tests. It runs commands on this machine, and loses the connection at planned modules."""
+"""A connection plugin for tests, which runs commands on this machine and loses the connection at planned modules."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _is_call(in_data: Optional[bytes], module: str) -> bool:
 
 
 def _begin(cmd: str, in_data: bytes) -> None:
-    """Start a command whose output nobody reads, and do not wait for its end."""
+    """Start a command whose output nobody reads, without waiting for its end."""
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as program:
         program.write(in_data)
@@ -88,6 +88,6 @@ def _begin(cmd: str, in_data: bytes) -> None:
 
 
 def cuts(path: Path, *planned: Any) -> None:
-    """Write the file with the planned losses, each as (module, when, away). See DOCUMENTATION."""
+    """Write the file of planned losses, each as (module, when, away). See DOCUMENTATION."""
     listed = [dict(zip(("module", "when", "away"), each)) for each in planned]
     path.write_text(json.dumps({"away_until": 0, "cuts": listed}), encoding="utf-8")
