@@ -72,7 +72,7 @@ class Rulebook:
         wait_for(lambda: self.screen().count("PLAY RECAP") >= number, f"{number} runs end", self)
 
     def await_recoveries(self, number: int) -> None:
-        """Wait until `number` incidents are closed and the service is healthy. Assert that each was recovered."""
+        """Wait until `number` incidents are closed and the service is healthy. Assert that all are recovered."""
         wait_for(lambda: len(self.incidents()) >= number, f"{number} incidents are closed", self)
         wait_for(self.service.healthy, "the service is well", self)
         assert [each["outcome"] for each in self.incidents()] == ["recovered"] * number

@@ -59,7 +59,7 @@ def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
 
 
 def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: object) -> harness.Contender:
-    """Return a function that crashes the service and recovers it with the whole playbook, including Ansible's start."""
+    """Return a function that crashes the service and recovers it with the full playbook, including Ansible's start."""
 
     def measure(place: Stand, folder: Path) -> harness.Measured:
         place.begin()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module_prefetch callback: the events that it passes on, its off switch, and its end at the first error."""
+"""The module_prefetch callback: which events it passes on, how to switch it off, and how it ends on the first error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROBE, START = "itsm_nexus.runbook.health_probe", "itsm_nexus.runbook.node_proce
 
 
 class Packer:
-    """Records the calls of its methods. The method that is named in `fails` raises an error."""
+    """Records the calls of its methods. The method named in `fails` raises an error."""
 
     calls: list[tuple[Any, ...]]
     fails: str | None = None
@@ -37,7 +37,7 @@ class Packer:
 
 
 class Display:
-    """Keeps the lines that are shown with -v."""
+    """Records the lines that are shown with -v."""
 
     verbosity = 0
 

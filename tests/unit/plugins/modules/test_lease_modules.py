@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Modules that run as processes under the lease of a run."""
+"""Modules that run as processes under a run's lease."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ PARAMETERS = {
 
 @pytest.fixture
 def seat(tmp_path):
-    """Yield the lease of a state folder. Its folder in memory is the folder that modules of this account use."""
+    """Yield the lease of a state folder. The lease's folder in memory is the one that this account's modules use."""
     seat = host_lease.Seat(state_dir=str(tmp_path / "state"))
     yield seat
     shutil.rmtree(seat.folder, ignore_errors=True)
@@ -141,7 +141,7 @@ def test_a_started_service_does_not_keep_the_lease_and_the_start_is_recorded(sea
 
 def test_a_killed_module_frees_the_host_when_the_lease_ends(seat, tmp_path):
     run = incident_record.call(state_dir=seat.state_dir, state="open", lease=0.01)["run"]
-    # This server accepts connections and never answers, so the module works until its timeout.
+    # This server accepts connections but never answers, so the module works until its timeout.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = {"name": "x", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
         asked = {"endpoints": [endpoint], "mode": "await", "timeout": 60, "deadline": 60}
@@ -237,7 +237,7 @@ def test_a_probe_that_finds_an_outage_opens_its_incident(seat, tmp_path):
     looked = incident_record.call(state_dir=seat.state_dir, state="present")
     assert looked["id"] == opened["id"] and looked["locked_by"]["run"] == opened["run"]
 
-    # Now the first run holds the lease, so another run cannot open an incident.
+    # The first run now holds the lease, so another run cannot open an incident.
     kept_out = probe()["opened"]
     assert kept_out["failed"] and kept_out["locked_by"]["run"] == opened["run"]
     assert kept_out["msg"].startswith(f"Another run is working on this host: {opened['run']}")

@@ -35,8 +35,8 @@ LATIN_WORDS = re.compile(r"[A-Za-z][a-z]+(?:[ ,;]+[A-Za-z][a-z]+)+")
 NAMES = ("Node.js", "npm ci", "lock ファイル")
 
 SERVICE = {"app_dir": "/nonexistent", "command": ["no-such-program"], "manager": "process"}
-# A module, arguments with which it fails, and the id of the reason. HERE stands for the test's folder, DAMAGED for the
-# path of a damaged database.
+# A module, arguments with which it fails, and the ID of the reason. HERE stands for the test's folder, and DAMAGED for
+# the path of a damaged database.
 FAILING = [
     ("sqlite_backup", {"path": "HERE/none.db", "dest": "HERE/copy"}, "reason.sqlite.not_backed_up"),
     ("sqlite_backup", {"path": "DAMAGED", "dest": "DAMAGED"}, "reason.sqlite.dest_there"),
@@ -122,14 +122,14 @@ def main(monkeypatch, capsys, tmp_path):
 
 
 def without_values(told):
-    """Return a message in which 7 replaces each string, because paths and texts from the system may be English."""
+    """Return a message with each string replaced by 7, because paths and texts from the system may be English."""
     if isinstance(told, dict):
         return {"id": told["id"], "values": {name: without_values(value) for name, value in told["values"].items()}}
     return [without_values(each) for each in told] if isinstance(told, list) else "7"
 
 
 def require_japanese(told):
-    """Fail if messages are quoted English texts, or if their Japanese text contains an English sentence."""
+    """Fail if messages only quote English text, or if their Japanese text contains an English sentence."""
     assert told
     assert not any(each["id"] == "quoted" for each in told), told
     require_no_latin_sentence(JA.message([without_values(each) for each in told]))
@@ -144,7 +144,7 @@ def require_no_latin_sentence(text):
 
 
 def without_values_of_messages(data):
-    """Return the data of a step in which 7 replaces each string in its messages. See without_values."""
+    """Return the data of a step with each string in its messages replaced by 7. See without_values."""
     if isinstance(data, dict):
         return {
             name: {key: without_values(told) for key, told in value.items()}
@@ -156,7 +156,7 @@ def without_values_of_messages(data):
 
 
 def step(name, result, *, status="ok"):
-    """Return the step of the timeline for a module's result."""
+    """Return the timeline's step for a module's result."""
     action = f"itsm_nexus.runbook.{name}"
     data = without_values_of_messages(allowlist.of_result(action, result))
     about = dict.fromkeys(field.name for field in dataclasses.fields(incident_model.Step))
@@ -170,7 +170,7 @@ def test_the_reason_of_a_failed_module_is_told_in_japanese(main, name, parameter
     assert result["failed"]
     assert result["messages"]["msg"]["id"] == identity
     assert EN.message(result["messages"]["msg"]) == result["msg"].rstrip(".")
-    # A playbook makes messages from this result, without or with the name of the task.
+    # A playbook builds messages from this result, with or without the name of the task.
     for more in ({}, {"task": "A task"}):
         told = failures.messages(result, **more)
         require_japanese(told)
@@ -310,6 +310,6 @@ def test_the_reasons_for_new_dependencies_are_in_japanese(more):
     changed = step("npm_ci", {"needed": True, "swapped": True, **told}, status="changed")
     require_no_latin_sentence(prose_steps.deed(JA, changed))
     assert "「" not in prose_steps.deed(JA, changed)
-    # An old timeline has only texts, no messages.
+    # An old timeline contains only texts, no messages.
     del changed.data["messages"]
     assert "「node_modules is missing」" in prose_steps.deed(JA, changed)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A call returns when its command ends or reaches its deadline, even if the command leaves processes behind."""
+"""A call returns when the command ends or reaches its deadline, even if the command leaves processes behind."""
 
 from __future__ import annotations
 

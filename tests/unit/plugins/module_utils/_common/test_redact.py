@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets do not leave the host, and other text stays readable."""
+"""Secrets do not leave the host, and other text remains readable."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ CANARY = "Kanarienvogel-42!x"
         # Lines of an environment file, in which the value can have any form.
         f"JWT_SECRET=a,b;c&d'e{CANARY}",
         f"export SMTP_PASSWORD=a;{CANARY}",
-        # Quotes that do not end, and a backslash at the end of a line.
+        # Unclosed quotes, and a backslash at the end of a line.
         f'password="{CANARY}',
         f'token="{CANARY} and {CANARY}\\\nnext',
         f'\\"password\\":\\"{CANARY}\\nand {CANARY}\\",',
@@ -99,7 +99,7 @@ CANARY = "Kanarienvogel-42!x"
         f"新しいパスワード\uff1d{CANARY}",
         f"秘密鍵={CANARY}",
         f"認証トークン\uff1a{CANARY}",
-        # Names in SQL quotes, and quotes that are escaped as in HTML, URLs and JSON.
+        # Names in SQL quotes, and quotes that are escaped for HTML, URLs and JSON.
         "update `users` set `password_hash` = 'CANARY' where `id` = 1",
         "select * from `sessions` where `token` = 'CANARY'",
         f"password&quot;:&quot;{CANARY}&quot;",
@@ -109,7 +109,7 @@ CANARY = "Kanarienvogel-42!x"
         f"<password>{CANARY}</password>",
         f"<wsse:Password>{CANARY}</wsse:Password>",
         f"password:          {CANARY}",
-        # Secrets without a colon or an equals sign before them.
+        # Secrets that do not follow a colon or an equals sign.
         f'Invalid password "{CANARY}" for admin',
         f"ALTER USER itsm WITH PASSWORD '{CANARY}'",
         f"CREATE USER itsm IDENTIFIED BY '{CANARY}'",
@@ -331,7 +331,7 @@ ATOMS = (
 
 @pytest.mark.parametrize("first", ATOMS)
 def test_its_time_grows_no_faster_than_the_text(first):
-    # Slow patterns would delay the diagnosis of an outage. If a pattern takes quadratic time, this test times out.
+    # Slow patterns would delay the diagnosis of an outage. If a pattern needs quadratic time, this test times out.
     redactor = redact.Redactor(["known-value"])
     begin = "key token eyJ bearer :// insert into "
     redactor.text(begin + first * (60_000 // len(first)))

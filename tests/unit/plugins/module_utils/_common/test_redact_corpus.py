@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measures how many secrets from the rules of a public scanner are masked, and how many ordinary lines are changed.
+"""Measure how many secrets from the rules of a public scanner are masked, and how many ordinary lines are changed.
 
 Samples are generated from each regular expression of the scanner detect-secrets. In each sample, the part that the rule
-calls the secret must be masked.
+marks as the secret must be masked.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ RECORDED = Path(__file__).parents[3] / "recorded"
 OF_A_RULE = 40
 LEAST_MASKED, MOST_CHANGED = 0.99, 0.01
 # Rules without samples. An IP address is not a secret. The rule for private keys matches only the first line of a key,
-# so _private_keys makes complete keys.
+# so _private_keys generates complete keys.
 NO_RULES = ("IPPublicDetector", "PrivateKeyDetector")
-# Text that the rules find, but that is public and therefore no part of a secret.
+# Text that the rules match, but that is public and therefore not part of a secret.
 NO_SECRET = re.compile(r"AccountKey=|https://hooks\.slack\.com/services/", re.IGNORECASE)
 
 
@@ -66,7 +66,7 @@ def _scanner_samples() -> Iterator[tuple[str, str, str]]:
     """Yield the samples of all rules as (rule, text, secret)."""
     for detector in dict.fromkeys(_detectors()):
         for number, pattern in enumerate(detector.denylist):
-            # For these rules, the marked part is only a prefix of the secret, so use the full match.
+            # For these rules, the marked part is only a prefix of the secret, so use the entire match.
             whole = detector.__name__ in ("GitHubTokenDetector", "GitLabTokenDetector", "SlackDetector")
             for text, secret in _samples(pattern, 0 if whole else None, seed=f"{detector.__name__} {number}"):
                 yield f"{detector.__name__} {number}", text, secret

@@ -72,7 +72,7 @@ def test_module_output_is_sanitized_before_it_is_parsed(escape, ascii_only):
     assert number == ("n", 1.5)
     assert not sanitize.ACTIVE.search("".join([_name, *texts]))
     assert texts[0].startswith("before") and texts[0].endswith("after")
-    # Sanitized text stays the same.
+    # Sanitizing the text again does not change it.
     assert texts[1:] == said[f"key{escape}"][1:]
 
 

@@ -20,7 +20,7 @@ COMMAND = ["node", "backend/server.js"]
 
 
 class FakeProc:
-    """A folder like /proc, for states that a test cannot produce reliably with real processes."""
+    """A folder like /proc, for states that tests cannot produce reliably with real processes."""
 
     def __init__(self, root):
         self.root = root

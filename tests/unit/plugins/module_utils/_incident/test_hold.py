@@ -26,7 +26,7 @@ REASON = "The database has 0 bytes; 100 % of it: é"
 
 
 class Systemd:
-    """A fake systemctl. It shows the unit's state, and records all other verbs. The verbs in `failing` fail."""
+    """A fake systemctl, which shows the unit's state and records all other verbs. The verbs in `failing` fail."""
 
     def __init__(self, active="inactive", sub="dead", failing=()):
         self.state = f"ActiveState={active}\nSubState={sub}\n"
@@ -62,7 +62,7 @@ def test_a_hold_refuses_automatic_and_manual_starts(place, tmp_path):
     assert hold(place, systemd) == []
     path = tmp_path / "etc/itsm-system.service.d" / f"zz-held-{INCIDENT}.conf"
     lines = path.read_text().splitlines()
-    # The first setting refuses a start by a person, the second setting an automatic restart.
+    # The first setting prevents a manual start, and the second setting prevents an automatic restart.
     assert f"AssertPathExists=!{path}" in lines
     assert any(line.startswith("ExecCondition=") and line.endswith("exit 1'") for line in lines)
     assert any(line.startswith("Description=") and INCIDENT in line and "outage_release.yml" in line for line in lines)
@@ -70,7 +70,7 @@ def test_a_hold_refuses_automatic_and_manual_starts(place, tmp_path):
     held = unit_hold.read(place)
     assert (held["incident"], held["cause"], held["reason"]) == (INCIDENT, "db_corrupt", REASON)
     assert held["enforced"] is True
-    # In a unit file, a percent sign begins a specifier, and a line break would begin another setting.
+    # In a unit file, a percent sign begins a specifier, and a line break would begin a new setting.
     assert "100 %% of it" in path.read_text()
     assert path.read_text().isascii()
 
@@ -234,7 +234,7 @@ LOOK = {
         (LOOK, ["corrupt"], {"users": 3}),
         ({**LOOK, "conclusive": False}, ["corrupt", "unchecked"], {"users": 3}),
         ({**LOOK, "problems": []}, [], {"users": 3}),
-        # If the rows of a damaged database could not be counted, the last known counts are kept.
+        # If the rows of a damaged database could not be counted, the last known row counts are kept.
         ({**LOOK, "row_counts": {}}, ["corrupt"], {"users": 4}),
         (None, [], {"users": 4}),
     ],

@@ -171,7 +171,7 @@ def test_work_continues_after_the_connection_hangs_up(seat, time):
     os.kill(worker.pid, signal.SIGHUP)
     time.advance(1800)
     assert seat.holder()["pid"] == worker.pid
-    # The worker ignores SIGHUP, but a service that it starts does not.
+    # The worker survives SIGHUP, but a service that the worker starts does not.
     with open(f"/proc/{worker.child}/status", encoding="ascii") as stream:
         (ignored,) = [line.split()[1] for line in stream if line.startswith("SigIgn:")]
     assert not int(ignored, 16) & 1 << signal.SIGHUP - 1
@@ -201,7 +201,7 @@ def test_a_lost_lease_prevents_the_work(held, seat, time):
 
     with pytest.raises(SystemExit, match="Run a has lost"), held("a", fail=fail):
         pytest.fail("it worked")
-    # The lease stays lost after the other run has ended, because the facts of the first run may no longer be true.
+    # The lease remains lost after the other run has ended, because the first run's facts may no longer be true.
     seat.release(run="b")
     with pytest.raises(host_lease.LeaseError), held("a"):
         pytest.fail("it worked")

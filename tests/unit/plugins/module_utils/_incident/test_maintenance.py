@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Maintenance windows: which end times are valid, and when a window ends."""
+"""Which end times of maintenance windows are valid, and when a window ends."""
 
 from __future__ import annotations
 

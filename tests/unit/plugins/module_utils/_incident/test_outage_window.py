@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When an outage began and ended, and what ended it. Numbers are seconds after the incident was opened."""
+"""When an outage began and ended, and what ended it. The numbers are seconds after the incident was opened."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The record of an incident, and the lease that its calls take, renew and release."""
+"""The record of an incident, and the lease that the calls take, renew and release."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def note_answer(tmp_path, time):
 
 @pytest.fixture
 def no_flush(monkeypatch):
-    """Do not flush to disk, because tests that write thousands of records would be slow."""
+    """Disable flushes to disk, because they would slow down tests that write thousands of records."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -194,7 +194,7 @@ def test_a_second_run_is_refused_in_one_line_until_the_lease_ends(call, time):
     time.advance(1)
     second = call("open")
     assert second["continued"] and second["id"] == first["id"]
-    # The first run may still be active, but it must not change the record any more.
+    # The first run may still be active, but must no longer change the record.
     with pytest.raises(IncidentError, match=second["run"]):
         call("attempt", run=first["run"], update={"attempts": [attempt(time, 1)]})
 
@@ -301,7 +301,7 @@ def test_run_that_lost_its_lease_gets_the_new_holder(call, time):
     with pytest.raises(IncidentError) as lost:
         call("attempt", run=first["run"], update={"notified": [told(time)]})
     assert lost.value.taken_by == lost.value.locked_by == second["locked_by"]
-    # The lease stays lost after the other run has ended.
+    # The lease remains lost after the other run has ended.
     call("closed", run=second["run"], update={"outcome": "not_recovered"})
     with pytest.raises(IncidentError) as lost:
         call("attempt", run=first["run"], update={"notified": [told(time)]})
@@ -366,7 +366,7 @@ def test_a_continuing_outage_is_one_incident(call, time):
     ended = call("closed", run=first["run"], update={"outcome": "not_recovered"})
     assert ended["closed_at"] is None and ended["locked_by"] is None
     time.advance(1800)
-    # A later answer and crash within the same incident do not move the start of the outage.
+    # A later answer and a later crash within the same incident do not move the start of the outage.
     second = call("open", update={"signs": [sign(time, 1700), sign(time, 1650, "good")]})
     assert second["continued"] and second["changed"]
     assert second["outage_started_at"] == time.at(-100)
@@ -415,7 +415,7 @@ def test_an_incident_that_was_mitigated_but_not_closed_is_no_longer_the_outage(c
         ([], ("opened", "opened", "incident opened")),
         ([(-50, "good")], (-50, "opened", "detection: probe")),
         ([(-50, "good"), (-20, "bad"), (-10, "bad")], (-50, -20, "test")),
-        # A failure that was followed by a healthy answer did not start the outage.
+        # A failure before a healthy answer did not start the outage.
         ([(-90, "bad"), (-50, "good"), (-20, "bad")], (-50, -20, "test")),
         ([(-20, "bad")], (-20, -20, "test")),
         ([(-20, "bad"), (30, "bad"), (25, "good")], (-20, -20, "test")),
@@ -482,7 +482,7 @@ def test_attempt_is_recorded_before_it_is_made(call, note_start, time, tmp_path)
     assert seen["outage_started_at"] == time.at(-9)
     assert seen["locked_by"]["step"] == "standard_recovery"
 
-    # Before version 2.19, ansible-core passes computed values as text.
+    # ansible-core before version 2.19 passes computed values as text.
     texts = {"held": "False", "fell": "True", "halted": "False", "seconds": "12.5"}
     assert note([{**first, **texts}]) is None
     (seen, *_rest) = call("present", run=run)["attempts"]
@@ -567,13 +567,14 @@ def test_a_truncated_record_is_set_aside_and_never_fatal(call, time, tmp_path, n
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
-        # Calls that write take much longer than reads. So try them only for every eighth length and the last eight.
+        # Calls that write take much longer than reads, so try them only for every eighth length and the last eight
+        # lengths.
         if length % 8 and length < len(whole) - 8:
             assert "damaged" in looked["warnings"][0]
             continue
         time.advance(61)
         second = call("open")
-        # A record is complete even without its last line break.
+        # A record is complete even without its final line break.
         if length == len(whole) - 1:
             assert second["id"] == first["id"]
             continue
@@ -594,7 +595,7 @@ def test_a_record_with_a_flipped_bit_is_used_or_set_aside(call, note_start, time
         broken = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
         path.write_bytes(broken)
         call("open", check_mode=True)
-        if at % 16 == 0:  # try calls that write only here, because they are slow
+        if at % 16 == 0:  # try writing calls only here, because they are slow
             time.advance(61)
             again = call("open", update={"attempts": [attempt(time, 0, held=False)]})
             note_start(again["run"])
@@ -739,7 +740,7 @@ def test_a_run_that_died_between_closing_and_archiving(call, tmp_path, time):
 
 
 class Disk:
-    """Simulates the disk of the state folder. If `full` is true, writes to it fail."""
+    """Simulates the disk of the state folder. If `full` is True, writes to this disk fail."""
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.full = str(folder), False
@@ -791,7 +792,7 @@ def test_a_disk_that_fills_up_while_an_incident_is_open(call, note_start, time, 
     assert second["restarts_in_window"] == 1
     closed = call("closed", run=second["run"], update={"outcome": "recovered"})
     assert closed["closed_at"]
-    # The full disk still has an outdated record, which shows the incident as open.
+    # The full disk still contains an outdated record, which shows the incident as open.
     assert json.loads((tmp_path / "state" / "incident.json").read_text())["closed_at"] is None
     assert call("present")["id"] is None
     third = call("open")
@@ -920,7 +921,7 @@ def test_resolution_is_notified_before_the_incident_is_closed(call, time):
     other = call("resolved")
     assert (other["run"], other["changed"]) == (None, False)
     call("attempt", run=resolved["run"], update={"notified": [told(time, "resolved")]})
-    # If the notifying run dies, the next run sends the remaining notifications, with the same end time.
+    # If the notifying run dies, the next run sends the remaining notifications with the same end time.
     time.advance(61)
     heir = call("resolved", update={"mitigated_at": time.at(9000)})
     assert (heir["outcome"], heir["mitigated_at"]) == ("resolved_manually", time.at(590))
@@ -991,7 +992,7 @@ def test_a_good_answer_before_a_failure_ends_no_outage(call, note_start, note_an
     serving = 61 if then == "was started again" else 4
     ended = call("closed", update={"mitigated_at": time.at(3660), "serving_since": time.at(serving)})
     if then == "was started again":
-        # The last recorded start has no recorded answer, as if its run was killed before the service answered.
+        # The last recorded start has no recorded answer, as if the run had been killed before the service answered.
         assert (ended["outcome"], ended["mitigated_at"], ended["mitigated_estimated"]) == (
             "recovered",
             time.at(61),
@@ -1118,7 +1119,7 @@ def test_a_maintenance_that_starts_during_the_wait_stops_the_run(call, time, mon
 def test_a_maintenance_of_a_variable(call, time):
     held = call("open", maintenance_until="2026-03-02T11:00:00+09:00", maintenance_reason="power")
     assert held["maintenance"] == {"until": "2026-03-02T02:00:00.000Z", "reason": "power", "source": "variable"}
-    # The later of the two end times is used. A window that has ended is ignored.
+    # The later of the two end times is used. A window that is over is ignored.
     call("maintenance_begun", maintenance_until="+2h")
     assert call("open", maintenance_until=time.at(60))["maintenance"]["until"] == time.at(7200)
     call("maintenance_ended")

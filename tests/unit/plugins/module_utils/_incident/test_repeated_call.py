@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 ROOT = Path(__file__).parents[5]
 MODULES = ROOT / "plugins" / "modules"
-# A module that appends one character per call to a file. After some seconds, it succeeds or fails.
+# A module that appends one character per call to a file, and succeeds or fails after some seconds.
 PROGRAM = """
 import json, sys, time
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
@@ -144,7 +144,7 @@ def test_a_call_that_died_is_repeated_with_its_start_time(begin, worked):
     repeated = end(begin())
     assert before - 0.01 <= repeated["since"] <= after
     assert worked() == 2
-    # Now the work is done, so another call only returns the same result.
+    # The work is now done, so another call only returns the same result.
     assert end(begin()) == repeated
 
 
@@ -251,7 +251,7 @@ def test_the_outage_that_a_probe_found_belongs_to_its_own_run(seat):
 
 @pytest.fixture
 def process(seat, tmp_path):
-    """Yield a function that restarts a service without a unit. Its processes are killed after the test."""
+    """Yield a function that restarts a service without a unit. The service's processes are killed after the test."""
     (tmp_path / "app").mkdir()
     files = {"log_file": str(tmp_path / "log"), "pid_file": str(tmp_path / "pid")}
     service = {"app_dir": str(tmp_path / "app"), "command": ["sleep", "60"], "manager": "process", **files}

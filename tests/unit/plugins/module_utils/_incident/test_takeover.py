@@ -84,9 +84,9 @@ def due(seconds, **changes):
         (1, {}, True),
         (5, {}, False),
         (-1, {}, True),
-        # The restart is long overdue.
+        # This restart is long overdue.
         (-8, {}, False),
-        # systemd 254 and later may wait longer each time (RestartSteps=).
+        # systemd 254 and later may wait longer before each restart (RestartSteps=).
         (1, {"RestartUSecNext": "40s"}, False),
         (-29, {"RestartUSecNext": "40s"}, True),
         (1, {"RestartUSec": "infinity"}, False),
@@ -95,7 +95,7 @@ def due(seconds, **changes):
     ],
 )
 def test_imminent_automatic_restart(seconds, changes, expected):
-    # Create the properties here and not in the parameters, because they contain the current time.
+    # Create the properties here instead of in the parameters, because they contain the current time.
     assert takeover.is_imminent(due(seconds, **changes)) is expected
 
 
@@ -142,7 +142,7 @@ def test_a_restart_that_cannot_be_cancelled_is_reported(seat):
 
 
 def dead_man(seat, tmp_path, database="", user="", scratch=None):
-    """Run the timer's program with a fake systemctl. Return the calls of systemctl, one string each."""
+    """Run the timer's program with a fake systemctl. Return the calls of systemctl as strings."""
     log = tmp_path / "asked"
     fake = tmp_path / "bin" / "systemctl"
     fake.parent.mkdir(exist_ok=True)
@@ -219,7 +219,7 @@ def test_the_timer_holds_a_unit_whose_database_is_damaged(seat, tmp_path, damage
     else:
         assert asked == ["daemon-reload", "stop --no-block -- x.timer"]
         assert held.read_text() == "[Unit]"
-    # The program has removed its copy of the database, and has left no other file.
+    # The program has removed its copy of the database and has left no other file behind.
     assert set(os.listdir(tmp_path)) - set(before) <= {"asked", "bin", "etc"}
     connection.close()
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Freeing disk space: which files are deleted in which order, when it stops, and which files are never deleted."""
+"""Freeing disk space: which files are deleted, in which order, until when, and which files are never deleted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def logs(tmp_path: Path) -> Path:
 
 
 def lay(path: Path, *, age: int, size: int = MIB) -> Path:
-    """Create a file of `size` bytes. Its modification time is `age` seconds before a fixed time."""
+    """Create a file of `size` bytes whose modification time is `age` seconds before a fixed time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * size)
     os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
@@ -66,7 +66,7 @@ def reasons(result: dict) -> dict[str, str]:
 
 @contextlib.contextmanager
 def full(size: int = 4 * MIB, **options):
-    """Mount a real file system of `size` bytes, and yield its folder. Skip the test if this user cannot mount it."""
+    """Mount a real file system of `size` bytes, and yield its folder. Skip the test if this user cannot mount one."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a tmpfs")
     folder = Path(f"/tmp/itsm-nexus-full-{os.getpid()}")
@@ -91,7 +91,7 @@ def full(size: int = 4 * MIB, **options):
 
 def test_the_oldest_are_deleted_until_it_is_enough(logs, monkeypatch):
     names = [lay(logs / f"app.log.{number}", age=number) for number in (3, 1, 4, 2)]
-    # Report a fixed amount of free space, because other processes also write to this file system.
+    # Simulate a fixed amount of free space, because other processes also write to this file system.
     room = os.statvfs(logs)
     monkeypatch.setattr(os, "statvfs", lambda _path: room)
     told = reclaim(logs, logs / "app.log.*", wanted=2 * MIB, check_mode=True)

@@ -29,7 +29,7 @@ def service(tmp_path):
 @pytest.fixture
 def running(service):
     with subprocess.Popen(list(service.command), cwd=service.app_dir) as child:
-        while not procfs.environment(child.pid):  # it is readable a moment after the program has started
+        while not procfs.environment(child.pid):  # the arguments are readable a moment after the program has started
             time.sleep(0.001)
         yield child
         child.kill()
@@ -212,7 +212,7 @@ def test_a_start_in_progress_is_waited_for(unit_service, running, restarts, by_s
 
 
 def test_an_imminent_restart_is_waited_for_and_not_taken_over(unit_service, running):
-    """If a takeover cancelled the restart too late, it would stop the process that systemd has just started."""
+    """A takeover that cancels the restart too late would stop the process that systemd has just started."""
     now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
     soon = {**waiting(1, "1s"), "StateChangeTimestampMonotonic": now}
     with Server(BAD, GOOD) as server:
@@ -303,8 +303,8 @@ def test_await_gives_up_if_systemd_does_not_start_it_again(unit_service, monkeyp
     ("restarts", "attempts"), [((2, 3, 4, 5), 3), ((0, None, 1, None, 2), 4), ((None, 1, None), 3)]
 )
 def test_await_ends_early_in_a_crash_loop(unit_service, running, restarts, attempts):
-    # Each entry of `restarts` is the value of NRestarts at a probe. None means that the unit waits for a restart, with
-    # an unchanged NRestarts.
+    # Each entry of `restarts` is the value of NRestarts at a probe. None means that the unit is waiting for a restart,
+    # with NRestarts unchanged.
     count, states = 0, []
     for each in restarts:
         count = count if each is None else each

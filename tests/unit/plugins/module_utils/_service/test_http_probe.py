@@ -202,7 +202,7 @@ def test_all_are_asked_at_once():
         endpoints = http_probe.probe([*targets, third.target()], timeout=0.5, ok_statuses=["ok"])
         assert time.monotonic() - begun < 0.9
     assert [endpoint["ok"] for endpoint in endpoints] == [False, False, True]
-    assert endpoints[2]["latency_ms"] < 400  # it does not include the time of other endpoints
+    assert endpoints[2]["latency_ms"] < 400  # the latency does not include the time of other endpoints
 
 
 def test_proxies_of_the_environment_are_not_used(monkeypatch):

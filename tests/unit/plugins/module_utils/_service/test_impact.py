@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The users and requests that an outage affected, from a real database and real logs."""
+"""The users and requests that an outage affected, determined from a real database and real logs."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 
 """Migrations: a check changes nothing, each applied migration is reported, and unsafe migrations are refused.
 
-A script replaces knex. It reads and writes real SQLite files, and prints the messages of knex 3.3.
+A script replaces knex. The script reads and writes real SQLite files, and prints the messages of knex 3.3.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Site:
     def make(
         self, *, completed: tuple[str, ...] = ("1_users.js",), table: str = "knex_migrations", lock: int = 0
     ) -> None:
-        """Make the database as a crash leaves it: all rows are only in the WAL."""
+        """Create the database as a crash leaves it, with all rows only in the WAL."""
         child = os.fork()
         if child == 0:
             connection = sqlite3.connect(self.db, isolation_level=None)
@@ -477,7 +477,7 @@ def test_the_lock_of_a_running_knex_is_not_released(site, script, ours, inside):
     path.parent.mkdir(parents=True, exist_ok=True)
     other = site.base / "sleep.py"
     other.write_text("import time; print(flush=True); time.sleep(60)")
-    # Start a process that only sleeps. Its program has the path of the application's knex, or of another file.
+    # Start a process that only sleeps, with the path of the application's knex or of another file as its program.
     keep = path.read_bytes() if path.exists() else b""
     path.write_bytes(other.read_bytes())
     command = [sys.executable, script if inside else str(path), "migrate:latest"]
@@ -587,7 +587,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
     try:
         base.chmod(0o755)
         site = Site(base)
-        # Use any installed Python, because the user nobody may be unable to read the Python of the tests.
+        # Use any installed Python, because the user nobody may not be able to read the Python that runs the tests.
         site.knex.write_text(KNEX.replace("PYTHON", "/usr/bin/env python3"))
         monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
         if shutil.which("python3") is None:

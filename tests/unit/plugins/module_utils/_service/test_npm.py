@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The modules of an application: broken modules are found, and a failed installation keeps the old modules.
+"""The modules of an application: broken modules are detected, and the old modules are kept if an installation fails.
 
-Small scripts replace npm and node. npm creates a given tree. node reports that a package does not load if the package
-contains a file named broken.
+Small scripts replace npm and node. The npm script creates a given tree. The node script reports that a package does not
+load if the package contains a file named broken.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def script(path: Path, text: str) -> str:
 
 
 def run(argv, **options):
-    # Do not flush to the disk, because it is slow and these tests do not need it.
+    # Do not flush to disk, because flushing is slow and not needed in these tests.
     if argv[0] == "sync":
         return commands.Completed(argv=argv, rc=0, stdout="", stderr="", duration=0.0)
     return commands.run(argv, **options)
@@ -300,7 +300,7 @@ def nested_package_missing(site: Site) -> None:
             lambda site: (site.app / "node_modules/better-sqlite3/deadly").touch(),
             ["better-sqlite3 does not load: node ended while loading it (code -9)"],
         ),
-        # The package is reported only as missing, and not also as a package that does not load.
+        # The package is reported only as missing, not also as a package that does not load.
         (
             lambda site: shutil.rmtree(site.app / "node_modules/better-sqlite3"),
             ["better-sqlite3: node_modules/better-sqlite3/package.json is missing or unreadable"],
@@ -660,7 +660,7 @@ def test_killed_at_any_step_the_next_run_recovers(site):
         assert site.names() == ["backend", "node_modules", "node_modules.previous"], step
         assert (site.app / "backend/itsm.db").read_text() == "rows"
         assert site.install()["changed"] is False
-    # The kills covered every step, including the two moments at which node_modules does not exist.
+    # The kills covered every step, including the two moments when node_modules does not exist.
     assert step > 20
     assert gaps == 2
 
@@ -694,7 +694,7 @@ def test_a_tree_that_is_only_built_leaves_the_old_one_in_place_until_the_next_ca
     again = site.install(build_only=True)
     assert (again["changed"], again["built"]) == (False, result["built"])
 
-    # The swap does not need npm or space, so it succeeds without a registry or with a full disk.
+    # The swap needs neither npm nor space, so it succeeds without a registry or with a full disk.
     monkeypatch.setenv("npm_config_fake", "fail")
     swapped = site.install(reserve=1 << 60)
     assert (swapped["swapped"], swapped["built"]) == (True, None)
@@ -793,13 +793,13 @@ def owners(tree: Path) -> set[int]:
 @pytest.mark.parametrize("user", ["nobody", None])
 def test_npm_runs_as_the_service_user(public_site, user):
     nobody = give_to_nobody(public_site.app)
-    # Let the old tree belong to root, as after an installation by root. The user can swap it, but only root can remove
-    # it.
+    # Make root the owner of the old tree, as after an installation by root. The user can swap this tree, but only root
+    # can remove it.
     shutil.copytree(public_site.app / "node_modules", public_site.app / "node_modules.previous")
     public_site.install(application={"user": user})
     _argv, uid, home, *_names = (public_site.base / "log").read_text().splitlines()
     assert uid == f"uid {nobody.pw_uid}"
-    # The build folder replaces the home folder for npm's cache, because the user nobody has none.
+    # npm's cache is in the build folder, because the user nobody has no home folder.
     assert "/.npm_ci-" in home
     assert owners(public_site.app / "node_modules") == {nobody.pw_uid}
     assert public_site.names() == ["backend", "node_modules", "node_modules.previous"]
@@ -912,7 +912,7 @@ def test_real_npm_installs_a_packed_dependency_offline(tmp_path):
     assert result["reasons"] == ["node_modules is missing"]
     assert (result["installed"], result["swapped"]) == (1, True)
     assert "/.npm_ci-" in (app / "node_modules/after").read_text()
-    # The commands of packages still work in the tree that was moved.
+    # The commands of packages still work after the tree was moved.
     command = app / "node_modules/.bin/dep"
     assert os.readlink(command) == "../dep/cli.js"
     assert subprocess.check_output([str(command)], text=True) == "42\n"

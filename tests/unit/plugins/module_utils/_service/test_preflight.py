@@ -23,7 +23,7 @@ def answer(argv, *, rc=0, stdout="", stderr=""):
 
 
 class Host:
-    """A fake host. It returns the given output for node --version and systemctl show, and records the calls."""
+    """A fake host, which returns the given output for node --version and systemctl show, and records the calls."""
 
     def __init__(self, *, node="v20.19.2\n", unit=None, systemd=None):
         self.node = {"stdout": node} if isinstance(node, str) else node

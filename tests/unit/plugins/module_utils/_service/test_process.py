@@ -39,7 +39,7 @@ while True:
     time.sleep(60)
 """
 
-# On SIGTERM, this service starts another process of itself, then ends.
+# On SIGTERM, this service starts another process of the same service, then ends.
 HANDS_OVER = SERVER.replace(
     "server = socket",
     """
@@ -74,7 +74,7 @@ def port():
 
 @pytest.fixture
 def service(tmp_path, port):
-    """Yield a service that can be started. Its remaining processes are killed after the test."""
+    """Yield a service that can be started. Kill its remaining processes after the test."""
     app = tmp_path / "app"
     app.mkdir()
     (app / "server.py").write_text(SERVER)
@@ -84,7 +84,7 @@ def service(tmp_path, port):
     environment_file.chmod(0o600)
     yield service_process.Service(
         app_dir=str(app),
-        command=[sys.executable, "-IS", "server.py", str(port)],  # -IS halves the time of the start
+        command=[sys.executable, "-IS", "server.py", str(port)],  # -IS halves the start time
         environment_file=str(environment_file),
         log_file=str(tmp_path / "log" / "server.log"),
         pid_file=str(tmp_path / "state" / "server.pid"),
@@ -123,7 +123,7 @@ def started(arguments, **more):
 
 @contextlib.contextmanager
 def by_hand(service):
-    """Start the service as a person would, without a service manager."""
+    """Start the service manually, without a service manager."""
     with started(list(service.command), cwd=service.app_dir) as child:
         listening(service.ports[0])
         yield child
@@ -405,7 +405,7 @@ def test_same_command_of_another_user_is_ours_only_on_our_port(service, sleeper,
             listener.listen()
             asked = sleeper._replace(ports=service.ports)
             inherited = (listener.fileno(),)
-        other = subprocess.Popen(  # user= was added in Python 3.9
+        other = subprocess.Popen(  # the argument user= was added in Python 3.9
             arguments,
             cwd=sleeper.app_dir,
             pass_fds=inherited,
@@ -535,7 +535,7 @@ def test_process_that_ended_meanwhile_is_not_signalled_under_its_pid(monkeypatch
 
 
 class Systemd:
-    """A fake systemctl for one unit. It records its calls, and a call changes the properties to those of `after`."""
+    """A fake systemctl for one unit, which records its calls. Each call changes the properties to those in `after`."""
 
     def __init__(self, before, after=None, *, fails=None):
         self.properties = before

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which processes are stopped, and which processes must not be stopped. All processes are real."""
+"""Which processes are stopped, and which are not. All processes are real."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def service(tmp_path, port):
     app = tmp_path / "app"
     app.mkdir()
     (app / "server.py").write_text(SERVER)
-    # Give the service its own executable, as node is. Otherwise, every Python process would count as the service.
+    # Give the service its own executable, like node. Otherwise, every Python process would count as the service.
     shutil.copy(sys.executable, tmp_path / "node")
     return service_process.Service(
         app_dir=str(app),
@@ -92,7 +92,7 @@ def running(*arguments, **more):
 
 @contextlib.contextmanager
 def listening(service, *, cwd=None, program=None, words=()):
-    """Start a process that listens on the service's port, and yield it. Its folder and program can differ."""
+    """Start a process that listens on the service's port, and yield it. Its folder and program may differ."""
     script = str(Path(service.app_dir) / "server.py") if cwd else "server.py"
     arguments = [program or service.command[0], "-IS", script, *service.command[3:], *words]
     with running(*arguments, cwd=cwd or service.app_dir) as child:
@@ -132,7 +132,7 @@ def test_a_stale_process_of_this_app_is_stopped_and_its_port_is_free(service, po
 
 def test_another_program_in_the_folder_of_the_app_belongs_to_it(service, tmp_path):
     with running(service.command[0], "-c", "import time; time.sleep(60)", cwd=service.app_dir) as child:
-        # Wait for the arguments, because a process that is just starting has none, like a kernel thread.
+        # Wait for the arguments, because a process that is just starting has none yet, like a kernel thread.
         eventually(lambda: procfs.read_process(child.pid).argv)
         assert stop(service, wanted(child))["changed"]
         assert child.wait(timeout=5) == -signal.SIGTERM

@@ -63,7 +63,7 @@ def refusal(site: Releases, release: str = "", **more) -> str:
 
 @pytest.fixture
 def linked(tmp_path: Path) -> Releases:
-    """Make releases v1, v2 and v10 as folders. The last release is active."""
+    """Create the releases v1, v2 and v10 as folders. The last release is active."""
     for name in MIGRATIONS:
         fill(tmp_path / "releases" / f"v{name}", name)
     (tmp_path / "current").symlink_to(tmp_path / "releases" / "v10")
@@ -93,7 +93,7 @@ def make_repository(folder: Path) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Releases:
-    """Make the same releases as tags of a repository. The database is in its folder, but git ignores the database."""
+    """Create the same releases as tags of a repository. The database is in the same folder, but git ignores it."""
     make_repository(tmp_path / "app")
     make_database(tmp_path / "app" / "backend" / "itsm.db", "1_users.js", "2_assets.js")
     (tmp_path / "app" / "node_modules").mkdir()
@@ -362,7 +362,7 @@ def test_programs_of_a_repository_that_others_may_write_to_do_not_run_as_root(us
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
 def test_git_does_not_run_as_root_in_a_tree_with_files_of_the_user():
-    """The user could add a repository with filters, or a link that the checkout follows."""
+    """The user could add a repository with filters, or a link that the checkout would follow."""
     with tempfile.TemporaryDirectory() as base:
         os.chmod(base, 0o755)  # noqa: S103
         app = Path(base) / "app"

@@ -87,7 +87,7 @@ def test_a_live_database(app: str, dest: str, body: str) -> None:
 
 
 def test_rows_and_copy_are_of_one_snapshot(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit after the rows are counted and before the copy is neither counted nor copied."""
+    """A commit between counting the rows and copying the pages is neither counted nor copied."""
     crashed(app)
     count_rows = sqlite_schema.count_rows
 

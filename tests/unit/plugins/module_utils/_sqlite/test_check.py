@@ -108,7 +108,7 @@ def _page_lost(path: str) -> None:
 def _index_entry_changed(path: str) -> None:
     closed(path)
     data = Path(path).read_bytes()
-    # The first occurrence of the title is in the table, the second occurrence is in the index.
+    # The first occurrence of the title is in the table, and the second one is in the index.
     first = data.index(b"title 000003")
     offset = data.index(b"title 000003", first + 1)
     patch(path, offset + 6, b"9")
@@ -139,7 +139,7 @@ def _wal_of_other_page_size(path: str) -> None:
 
 
 def _wal_of_another_database(path: str) -> None:
-    """Add the WAL of another, sound database. It replaces every page, so SQLite reads the other database."""
+    """Add the WAL of another, sound database. This WAL replaces every page, so SQLite reads the other database."""
     crashed(f"{path}.other")
     closed(path, mode="DELETE")
     connection = sqlite3.connect(path, isolation_level=None)
@@ -151,7 +151,7 @@ def _wal_of_another_database(path: str) -> None:
 
 
 def _restored_beside_a_newer_wal(path: str) -> None:
-    """Copy an old backup over the database, and leave the WAL of the newer database in place."""
+    """Copy an old backup over the database, and leave the newer database's WAL in place."""
     closed(path)
     shutil.copy(path, f"{path}.backup")
     for number in range(5):
@@ -249,7 +249,7 @@ def _orphan_row(path: str) -> None:
 
 
 NOTHING: Set[str] = set()
-# Name, function that makes the files, codes of the problems, healthy, data loss suspected.
+# Name, function that creates the files, codes of the problems, healthy, data loss suspected.
 CASES: List[Any] = [
     ("closed", closed, NOTHING, True, False),
     ("crashed", crashed, NOTHING, True, False),
@@ -313,7 +313,7 @@ def test_a_database_whose_folder_is_missing_was_not_seen(tmp_path: Path) -> None
 
 
 def test_a_database_whose_disk_is_not_mounted_was_not_seen(tmp_path: Path, monkeypatch) -> None:
-    """The mount point is an empty folder, or contains folders that the service has created there."""
+    """The mount point is an empty folder, or contains folders that the service created there."""
     monkeypatch.setattr(mounts, "unmounted", lambda path: str(tmp_path))
     result = check(str(tmp_path / "itsm.db"), checks=CHECKS)
     assert codes(result) == ["not_mounted"]
@@ -353,7 +353,7 @@ def test_the_shell_agrees(name: str, make: Callable[[str], None], expected: Set[
 
 
 def _damage_by_chance(path: str, chance: random.Random) -> None:
-    """Make a database of a random kind, and damage its file or its WAL at a random offset."""
+    """Create a database of a random kind, and damage its file or its WAL at a random offset."""
     page_size = chance.choice([512, 1024, 4096, 65536])
     mode = chance.choice(["crashed", "crashed", "WAL", "DELETE", "TRUNCATE", "PERSIST"])
     if mode == "crashed":
@@ -427,7 +427,7 @@ def test_invalid_paths(path: str) -> None:
 
 
 def _as_nobody(work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
-    """Run `work` and return its result. If the tests run as root, `work` runs as the user nobody."""
+    """Run `work` and return its result. If the tests run as root, run `work` as the user nobody."""
     if os.geteuid() != 0:
         return work()
     answers: List[Dict[str, Any]] = []
@@ -484,7 +484,7 @@ def test_read_only_folder(public_folder: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of others")
 def test_root_does_not_change_owners(tmp_path: Path) -> None:
-    """If root runs SQLite, SQLite makes the database's owner the owner of a new WAL. A check must not do this."""
+    """If SQLite runs as root, it makes the database's owner the owner of a new WAL. A check must not do this."""
     path = str(tmp_path / "itsm.db")
     crashed(path)
     os.chown(path, 12345, 12345)
@@ -577,7 +577,7 @@ def test_a_service_that_ends_while_its_files_are_opened(
     closed(path)
     connect, stamps_of = sqlite_reader.connect, sqlite_files.stamps_of
     # Count the attempts to open the file in memory that all processes share, because the process that opens the file
-    # cannot write to files.
+    # cannot write to any file.
     opened = mmap.mmap(-1, 1)
 
     def last_close(*arguments: Any, **options: Any) -> sqlite3.Connection:
@@ -814,7 +814,7 @@ def test_row_counts_parameter_refused() -> None:
 
 
 def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the disk cannot read a mapped page, the reading process gets SIGBUS."""
+    """If a mapped page cannot be read from disk, the reading process gets SIGBUS."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     monkeypatch.setattr(integrity, "run_check", lambda *_: die(7))
@@ -836,7 +836,7 @@ def reachable() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_file_of_root_that_its_user_may_not_read_is_read(reachable: Path) -> None:
-    """If the files belong to root because root ran a command by mistake, the database must still be checked."""
+    """If root owns the files because a command was run as root by mistake, the database must still be checked."""
     folder = reachable / "app"
     folder.mkdir()
     path = str(folder / "itsm.db")
@@ -985,7 +985,7 @@ def test_read_only_mount(small_disk: str, make: Callable[[str], None]) -> None:
     ids=["check", "backup"],
 )
 def test_a_killed_check_leaves_no_process(tmp_path: Path, call: str) -> None:
-    """The reading process ends when its parent ends, even after it has dropped root's permissions."""
+    """The reading process ends when its parent ends, even after dropping root's permissions."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     code = textwrap.dedent(
@@ -1077,7 +1077,7 @@ def test_a_library_that_cannot_check_one_table(tmp_path: Path, monkeypatch: pyte
     ("times", "first_at"),
     [
         ([1772413273500, 1772413213000], "2026-03-02T01:00:13.000Z"),
-        # A driver may bind a number as a float. SQLite stores it as an integer in a numeric column.
+        # A driver may bind a number as a float, which SQLite stores as an integer in a numeric column.
         ([1772413213000.0], "2026-03-02T01:00:13.000Z"),
         (["2026-03-02 01:00:13", 1772413213000], None),
         ([b"\xff" * 8], None),

@@ -111,7 +111,7 @@ def test_refused_while_somebody_has_it_open(app: str, body: str, hidden: bool, t
 
 
 def test_an_unseen_process_still_stops_it(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the search for processes that hold the database finds none, SQLite's locks still prevent the checkpoint."""
+    """If no process is found that has the database open, SQLite's locks still prevent the checkpoint."""
     crashed(app)
     nobody = sqlite_holders.Holders(found=[], complete=True)
     with Process(app, OPEN):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database is designed to exhaust memory or time: root reads it within limits and without side effects."""
+"""Databases that are designed to exhaust memory or time: root reads them within limits and without side effects."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def made(path: Path, *statements: str) -> str:
 
 
 GREEDY = "length(hex(zeroblob(4 + length(a)))) > 0"
-# By check, an expression that SQLite computes for each row: a column in quick_check, an index condition in
+# For each check, an expression that SQLite evaluates for each row: a column in quick_check, an index condition in
 # integrity_check.
 COMPUTED = {
     "quick": ["CREATE TABLE t (a TEXT, b TEXT AS (hex(zeroblob(4 + length(a)))) NOT NULL)"],
@@ -52,9 +52,10 @@ GROWN = ["PRAGMA writable_schema=ON", "UPDATE sqlite_master SET sql = replace(sq
 
 
 def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
-    """Evaluate `code` in a separate process. Return its value, and the peak memory of its largest child in KiB.
+    """Evaluate `code` in a separate process. Return the value, and the peak memory of its largest child in KiB.
 
-    The process is separate, because the kernel reports only the largest of all children that a process has ever had.
+    A separate process is needed, because the kernel reports only the largest of all children that a process has ever
+    had.
     """
     text = f"""
         import json, resource, sys, time
@@ -81,7 +82,7 @@ def test_values_computed_per_row_have_a_memory_limit(tmp_path: Path, check: str)
     call = "sqlite_check.check(path=sys.argv[1], checks=[sys.argv[2]])"
     result, kibibytes = answer_and_memory(call, path, check)
     assert kibibytes < 300 * 1024
-    # There is no sign of damage, but the check is not conclusive.
+    # There is no sign of damage, but the check is inconclusive.
     assert (result["problems"], result["healthy"], result["row_counts"]) == ([], True, {"t": 1})
     assert result["checks"][check].startswith("skipped: ")
     assert result["conclusive"] is False
@@ -91,7 +92,8 @@ def test_a_constraint_has_a_memory_limit(tmp_path: Path) -> None:
     path = made(
         tmp_path / "itsm.db", f"CREATE TABLE t (a TEXT CHECK ({GREEDY}))", "INSERT INTO t VALUES ('row')", *GROWN
     )
-    # SQLite checks constraints only on a writable connection, such as one to the copy of a database with a hot journal.
+    # SQLite checks constraints only on a writable connection, such as a connection to the copy of a database with a hot
+    # journal.
     call = """child_process.in_child(
             lambda emit: emit(integrity.run_check(
                 sqlite_reader.connect(sys.argv[1], way="copy", busy_timeout=1), "quick")),
@@ -151,7 +153,7 @@ def test_a_limit_is_never_raised() -> None:
 
 
 def test_a_child_that_talks_for_ever_is_ended_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Reading as many messages as a child may send takes seconds.
+    # Reading the maximum number of messages from a child takes seconds.
     monkeypatch.setattr(child_process, "_MOST_SAID", MEBIBYTE)
 
     def work(emit: child_process.Emit) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The database is in a folder of a hostile user: files that the user plants there must not harm root."""
+"""The database is in a folder of a hostile user, and files that the user plants there must not harm root."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def give_to_user(folder: Path) -> None:
 
 
 def name_in_journal(database: Path, other: Path) -> None:
-    """Add the name of a file to the hot journal, as SQLite does for a transaction over several databases."""
+    """Add the name of a file to the hot journal, as SQLite does for a transaction that spans several databases."""
     with database.open("rb") as stream:
         (page_size,) = struct.unpack(">H", stream.read(18)[16:18])
     name = os.fsencode(other)
@@ -85,7 +85,7 @@ def test_a_file_that_a_journal_names_is_not_removed(app):
     precious.write_text("root's")
     name_in_journal(database, precious)
     give_to_user(app)
-    # The transaction cannot be rolled back completely. At its next start, the service could not do this either.
+    # The transaction cannot be rolled back completely. The service could not roll it back at its next start either.
     assert sqlite_check.check(path=str(database))["problems"][-1]["code"] == "unreadable"
     with pytest.raises(sqlite_files.SqliteError):
         sqlite_backup.backup(path=str(database), dest_dir=str(app.parent / "backups"))
@@ -111,7 +111,7 @@ def test_a_backup_creates_no_file_in_a_folder_closed_to_its_owner(app, monkeypat
         for path in (folder, folder / "database"):
             os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
 
-    # Replace the folder within the call, because a parallel thread would rarely do so at exactly this moment.
+    # Replace the folder within the call, because a parallel thread would rarely replace it at exactly this moment.
     if moment == "made":
         make = tempfile.mkdtemp
 
@@ -192,7 +192,7 @@ def test_a_recovery_creates_and_gives_away_nothing_as_root(app, method):
 
 @pytest.fixture
 def private(app):
-    """Return a database of root in a folder of root. Other users can read neither of them."""
+    """Return a database of root in a folder of root. Other users can read neither the folder nor the database."""
     folder = app.parent / "private"
     folder.mkdir(mode=0o700)
     database = folder / "itsm.db"
@@ -330,7 +330,7 @@ def as_the_user(call):
 
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_no_statement_of_a_planted_copy_runs_as_root(app, monkeypatch, check_mode):
-    """The user creates a recovery's work folder in advance, and a link to it at the path of the database."""
+    """The user creates a recovery's work folder in advance, and a link to that folder at the path of the database."""
     crashed(str(app / "made.db"))
     work = app / ".itsm.db.restore"
     (work / "old").mkdir(parents=True)
@@ -464,7 +464,7 @@ def test_the_wal_of_another_account_is_not_read_in_place_of_the_users(app, priva
 
 
 def test_a_file_of_root_that_was_given_the_name_of_a_journal_is_not_copied(app):
-    """The user may rename files that a command of root left in its folder."""
+    """The user may rename files that one of root's commands left in the user's folder."""
     crashed(str(app / "itsm.db"))
     (app / "root.env").write_text("SECRET=of-root-alone")
     give_to_user(app)

@@ -83,7 +83,7 @@ def overwrite(path: str, page: int, *, page_size: int = 4096) -> None:
 
 
 def leaf_lost(path: str, *, rows: int = 1000) -> None:
-    """Make a database in which one page of the incidents table is lost. The table's index still lists all incidents."""
+    """Create a database in which a page of the incidents table is lost. The table's index still lists all incidents."""
     sqlite_samples.closed(path, rows=rows)
     overwrite(path, 12)
     assert "malformed" in sqlite_samples.shell(path, "SELECT sum(length(body)) FROM incidents")
@@ -106,7 +106,7 @@ def test_sound_database_without_wal_is_left_alone(path: str) -> None:
 
 @pytest.mark.parametrize("fails", ["swap", "check"])
 def test_the_loss_is_reported_before_the_replacement(path: str, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recorded loss is removed again only if the old database is still in place."""
+    """The recorded loss is removed again only if the old database is still in its place."""
     leaf_lost(path)
     noted: List[str] = []
 
@@ -184,7 +184,7 @@ def test_salvage_restores_schema_values_and_counters(path: str, shell: str) -> N
     overwrite(path, leaves - 10, page_size=1024)
     result = restore(path, shell=shell)
     assert result["method"] == "salvage"
-    # The table has no index that shows how many rows it had.
+    # The table has no index that shows how many rows the table had.
     assert (result["rows_uncounted"], result["data_loss"]) == (["filler"], "unknown")
     assert "an unknown number of rows in filler (" in result["statement"]
     assert 190 < result["rows_after"]["filler"] < 200
@@ -221,7 +221,7 @@ def leaves_of(path: str) -> List[int]:
 
 
 def only_in_its_wal(path: str) -> None:
-    """Make a database file of zero bytes whose rows are all in the WAL."""
+    """Create an empty database file whose rows are all in the WAL."""
     sqlite_samples.crashed(path, in_database=0, in_wal=0)
     os.unlink(f"{path}-wal")
     writer = sqlite3.connect(path, isolation_level=None)
@@ -244,7 +244,7 @@ def test_database_of_zero_bytes_is_restored_from_its_wal(path: str) -> None:
 
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that simulates another process, which copies the files during the first `looks` checks."""
+    """Return a function that simulates another process that copies the files during the first `looks` checks."""
 
     def during(looks: int) -> None:
         survey, seen = restore_survey.sqlite_holders.survey, []
@@ -266,7 +266,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_a_recovery_waits_for_a_process_that_copies_the_files(
     path: str, copied: Callable[[int], None], there: bool
 ) -> None:
-    """A WAL cannot be read while another process copies it. Without the WAL, no rows could be salvaged."""
+    """While another process copies a WAL, the WAL cannot be read. Without the WAL, no rows could be salvaged."""
     only_in_its_wal(path)
     if not there:
         os.unlink(path)
@@ -384,7 +384,7 @@ def test_a_new_database_is_not_taken_for_the_earlier_one(path: str) -> None:
 def test_nothing_is_restored_to_a_mount_point_without_its_file_system(
     path: str, monkeypatch: pytest.MonkeyPatch, act: bool, method: str
 ) -> None:
-    """The undamaged database may be on the disk that is not mounted."""
+    """The undamaged database may be on the unmounted disk."""
     sqlite_samples.closed(path)
     backup = f"{path}.backup_20260301T000000Z"
     shutil.copy(path, backup)
@@ -554,7 +554,7 @@ def test_schema_of_the_damaged_file_gets_no_rights_of_root(reachable: str, shell
     assert way(result, "salvage")["tool"] == "dump"
     assert result["rows_after"]["incidents"] > 950
     assert not roots.exists()
-    # The shell executes the schema, but only as the owner, who could have executed it before.
+    # The shell executes the schema, but only as the owner, who could have executed it anyway.
     assert shell == "sqlite3" or not own.exists()
     facts = os.stat(path)
     assert (facts.st_uid, facts.st_gid) == (1234, 1234)
@@ -583,7 +583,7 @@ def test_new_database_belongs_to_the_owner_of_the_old_one(reachable: str) -> Non
 def test_deleted_rows_stay_deleted(path: str) -> None:
     sqlite_samples.closed(path, rows=1000)
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA secure_delete=OFF")  # the default of some distributions is ON
+    connection.execute("PRAGMA secure_delete=OFF")  # ON is the default in some distributions
     connection.execute("DELETE FROM incidents WHERE id > 500")
     connection.commit()
     connection.close()
@@ -596,12 +596,12 @@ def test_deleted_rows_stay_deleted(path: str) -> None:
 
 # A killed run
 
-# Calls that change the content of a folder. Between two of these calls, other processes see no change.
+# Calls that change the content of a folder. Between two of these calls, other processes do not see any change.
 POINTS = ("link", "symlink", "rename", "rmtree")
 
 
 def killed_at(number: int, work: Callable[[], Any]) -> bool:
-    """Run `work` in a process that is killed at its call number `number` of POINTS. Return True if it was killed."""
+    """Run `work` in a process that is killed at call number `number` of POINTS. Return True if it was killed."""
     pid = os.fork()
     if pid == 0:
         calls = itertools.count(1)
@@ -628,7 +628,7 @@ def killed_at(number: int, work: Callable[[], Any]) -> bool:
 
 
 def opened(folder: str, scratch: Path) -> str:
-    """Open a copy of the database as a newly started service would. Return its row counts or the error, as text."""
+    """Open a copy of the database as a newly started service would. Return the row counts or the error as text."""
     if scratch.exists():
         shutil.rmtree(scratch)
     shutil.copytree(folder, scratch, symlinks=True)
@@ -649,7 +649,7 @@ def opened(folder: str, scratch: Path) -> str:
 
 @dataclasses.dataclass
 class Torture:
-    """Kills recoveries of a readable database. Without its WAL, the database would lack rows."""
+    """Kills recoveries of a readable database that would lack rows without its WAL."""
 
     path: str
     scratch: Path
@@ -730,7 +730,7 @@ def test_killed_while_it_restores_the_old_files(torture: Torture, monkeypatch: p
 
 
 def cut_off(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Create the files that a run leaves if it is killed after it has moved the WAL away."""
+    """Create the files that a run leaves behind if it is killed after moving the WAL away."""
 
     def die(*_args: Any, **_parameters: Any) -> None:
         os.rename(f"{path}-wal", f"{os.path.dirname(path)}/.itsm.db.restore/old/itsm.db-wal")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Quick checks of a database before a service is started on it, and row counts before and after."""
+"""Quick checks of a database before the service is started, and row counts before and after."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 
 @pytest.fixture
 def database(tmp_path):
-    """Return a database whose writer was killed. Its rows are only in the WAL."""
+    """Return a database whose writer was killed, so that its rows are only in the WAL."""
     live = tmp_path / "live.db"
     connection = sqlite3.connect(live, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
@@ -82,11 +82,11 @@ def test_a_pipe_in_its_place_is_not_waited_for(tmp_path):
         ({}, {"users": 1}, {}, False),
         ({"users": 4}, {"users": 4}, {}, False),
         ({"users": 4}, {"users": 9, "more": 1}, {}, False),
-        # Tables also shrink in ordinary operation.
+        # Tables also shrink in normal operation.
         ({"users": 4, "sessions": 3}, {"users": 4, "sessions": 1}, {"sessions": [3, 1]}, False),
         ({"users": 4}, {}, {"users": [4, 0]}, True),
         ({"users": 1, "log": 0}, {"users": 1}, {}, True),
-        # The table was created and seeded again, so it has three rows instead of many.
+        # The table was created and seeded again, so it has only three rows.
         ({"users": 4, "incidents": 40}, {"users": 4, "incidents": 3}, {"incidents": [40, 3]}, True),
     ],
 )

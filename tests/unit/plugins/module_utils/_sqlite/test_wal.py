@@ -81,7 +81,7 @@ def test_a_flipped_byte(tmp_path: Path, where: int, part: int, expected: tuple[i
 
 
 def _swap_checksums(path: str) -> None:
-    """Write the checksums of the WAL as a machine with the other byte order would."""
+    """Write the checksums of the WAL as a machine with the opposite byte order would."""
     data = bytearray(Path(path).read_bytes())
     data[3] ^= 1
     big_endian = bool(data[3] & 1)
@@ -134,7 +134,7 @@ def test_an_unfinished_transaction_does_not_count(tmp_path: Path) -> None:
     connection.execute("PRAGMA cache_size=5")
     connection.execute("CREATE TABLE t (a)")
     connection.execute("BEGIN")
-    connection.executemany("INSERT INTO t VALUES (?)", [("x" * 2000,)] * 200)  # more than the cache can hold
+    connection.executemany("INSERT INTO t VALUES (?)", [("x" * 2000,)] * 200)  # more pages than fit into the cache
     shutil.copy(f"{path}.live-wal", path)
     connection.execute("ROLLBACK")
     connection.close()

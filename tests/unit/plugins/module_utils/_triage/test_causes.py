@@ -120,7 +120,7 @@ HEALTHY = {
         },
         # A small file system that is not full.
         {"use": "log", "mount": "/var/log", "size": 2**26, "available": 2**22, "inodes": 1000, "inodes_available": 100},
-        # A file system that does not count inodes (btrfs), and a file system that could not be reached.
+        # A file system that does not count inodes (btrfs), and an unreachable file system.
         {"use": "state", "mount": "/", "size": 10**11, "available": 10**10, "inodes": 0, "inodes_available": 0},
         {"use": "application", "error": "timed out"},
     ],
@@ -197,7 +197,7 @@ HEALTHY = {
 
 
 def changed(facts, changes):
-    """Return a copy of `facts` with `changes` merged in at every level. Lists and timed-out parts are replaced."""
+    """Return a copy of `facts` with `changes` merged at every level. Lists and timed-out parts are replaced."""
     result = dict(facts)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict) and value != {"error": "timed out"}
@@ -290,7 +290,7 @@ def syntax_error(**values):
 
 
 def failed_starts(*ends, seconds=2, text="Main process exited, code=exited, status=1/FAILURE"):
-    """Return the facts of failed starts, one per minute. There is one start for each of `ends`, or two starts.
+    """Return the facts of failed starts, one per minute: one start for each of `ends`, or two starts by default.
 
     seconds: the time between each start and its exit.
     """
@@ -444,7 +444,7 @@ CASES = [
     ("stopped", [GONE, IN_ORDER], "nobody stopped it"),
     ("stopped", [GONE, IN_ORDER, BLIND], "does not show"),
     ("stopped", [GONE, IN_ORDER, {"unit": {"started_at": None}}], "since the host booted"),
-    # A stop request before the last start belongs to an earlier exit.
+    # A stop request before the last start relates to an earlier exit.
     (
         "stopped",
         [GONE, IN_ORDER, STOPPING, {"unit": {"started_at": "2026-03-02T01:01:00.000Z"}}],
@@ -462,7 +462,7 @@ CASES = [
     ("unhandled_exception", [GONE, exception(), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, exception(fatal=False), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, PROCESS, exception()], "Error: boom"),
-    # A process may end itself without an exception.
+    # A process may exit without an exception.
     (
         "unhandled_exception",
         [GONE, PROCESS, log("ERROR Cannot serve HTTPS on port 6443: EACCES")],
@@ -486,7 +486,7 @@ CASES = [
     ),
     # A variable is missing, but the exception is not about it.
     ("unhandled_exception", [GONE, EXIT_1, MISSING_SECRET, exception()], "Error: boom"),
-    # A missing file of the application itself is not a dependency.
+    # A missing file of the application itself is not a missing dependency.
     (
         "unhandled_exception",
         [GONE, EXIT_1, signature("module_missing", "Error: Cannot find module './routes'"), exception()],
@@ -593,7 +593,7 @@ CASES = [
     ),
     ("db_locked", [SILENT, holders({**WRITER, "role": "checkpointer"})], "process 7"),
     ("db_locked", [GONE, exception(), signature("db_locked", "SQLITE_BUSY"), holders(WRITER)], "process 7"),
-    # The lock belongs to the service itself.
+    # The service itself holds the lock.
     ("hung", [SILENT, signature("db_locked", "SQLITE_BUSY"), holders({**NODE, "role": "writer"})], "does not answer"),
     ("db_locked", [SILENT, STALE_WRITER], "process 90"),
     ("db_locked", [holders({**WRITER, "blocks_for": 0.5})], "Writes are blocked: process 7"),
@@ -795,7 +795,7 @@ CASES = [
     ("unknown", [GONE, EXIT_1], "exit code 1"),
     # A unit has no pid file, so an old pid file is not a sign of a cause.
     ("unknown", [GONE, {"service": {"pid_file_exists": True}}], "has no process"),
-    # These facts are recorded, but they are not the cause.
+    # These facts are recorded but are not the cause.
     ("unknown", [GONE, {"certificate": {"key": {"readable": False}}}], "has no process"),
     ("unknown", [GONE, OTHER_DATABASE, MISSING_SECRET, {"unit": {"exit_code": "killed"}}, FULL_TMP], "has no process"),
     ("unknown", [GONE, {"kernel": {"out_of_memory": [OTHER_OOM]}}], "has no process"),
@@ -854,7 +854,7 @@ def test_the_documentation_names_every_cause():
 
 
 class Watched(dict):
-    """Facts that record in `seen` which facts are read, as (part, name)."""
+    """Facts that record in `seen` each fact that is read, as (part, name)."""
 
     def __init__(self, facts, *, part, seen):
         super().__init__(
@@ -892,7 +892,7 @@ def read_by_rules():
 
 
 def names_in(documented):
-    """Return the names of facts that RETURN documents for a part: its fields, and the C() names in its description."""
+    """Return the names of facts documented in RETURN for a part: its fields, and the C() names in its description."""
     if isinstance(documented, list):
         return set().union(*map(names_in, documented))
     if isinstance(documented, dict):
@@ -917,7 +917,8 @@ def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
 
 
 def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
-    # The code that collects a fact contains its name. The rules contain the names too, so do not search in them.
+    # The code that collects a fact contains the fact's name. The rules also contain the names, so they are not
+    # searched.
     packages = pathlib.Path(table.__file__).parents[2]
     gathering = {
         *(packages / "_triage").glob("collect_*.py"),
@@ -943,7 +944,7 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
     "changes",
     [
         [],
-        # Old events, and the usual events of a busy host.
+        # Old events, and the usual events on a busy host.
         [exception(last=False, fatal=False)],
         [exception()],
         [signature("db_locked", "SQLITE_BUSY")],
@@ -989,7 +990,7 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
         [{"ports": {"error": "timed out"}}],
         # A response with an error status also counts as an answer.
         [{"answer": {"https": {"status": 429}}}],
-        # HTTP is not configured, so it need not answer.
+        # HTTP is not configured, so it does not have to answer.
         [{"answer": {"https": {"port": 6443, "listening": True, "answered": True}}}],
     ],
 )
@@ -1001,7 +1002,7 @@ def test_a_service_that_has_just_started_is_not_accused_of_its_certificate():
     young = {"process": {"processes": [{"pid": 100, "state": "S", "started_at": "2026-03-02T01:02:00.000Z"}]}}
     found = evaluate(young, {"answer": {"https": {"listening": False, "answered": None}}})
     assert [item.cause for item in found] == ["unknown"]
-    # If the private key is not readable, waiting does not help.
+    # If the private key is unreadable, waiting does not help.
     found = evaluate(young, FALLEN_BACK, {"certificate": {"key": {"readable": False}}})
     assert [(item.cause, item.rungs_help) for item in found] == [("tls_expired", False)]
 
@@ -1027,7 +1028,7 @@ def test_a_consequence_with_more_confidence_does_not_come_before_its_cause():
     assert found[0].confidence < found[2].confidence
 
 
-# The exit of the service is a fact. Its log lines are only text, and clients of the service can influence this text.
+# The exit of the service is a fact. Log lines are only text, which clients of the service can influence.
 BY_OPERATOR = [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)]
 RESTARTED_BY_KILL = [
     {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
@@ -1237,7 +1238,7 @@ def test_a_part_that_was_not_reached_costs_no_rule(part, lost):
     [name for name, row in table.CAUSES.items() if {"unhandled_exception", "crash_loop", "killed"} & {*row.explains}],
 )
 def test_any_cause_may_be_past(name, monkeypatch):
-    """A past cause explains an exception only if the exception names it, even if the table allows more."""
+    """A past cause explains an exception only if the exception names the cause, even if the table allows more."""
     ended = [GONE, EXIT_1, exception(), exits(3)]
     by_rule = [changes for cause, changes, _words in CASES if cause == name]
     assert by_rule, f"test_causes.py lacks a case of {name} in CASES"
@@ -1271,7 +1272,8 @@ def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
     [
         # Another port of the service without TLS is not a misplaced HTTPS port.
         {"answer": {"tls_elsewhere": []}},
-        # The configured port hangs. Users need it, so the service is restarted, although another of its ports answers.
+        # The configured port hangs. Users need this port, so the service is restarted, although another port of the
+        # service answers.
         {
             "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (6443, 18080)],
             "answer": {
@@ -1347,7 +1349,7 @@ def test_the_health_check_is_wrong_only_if_all_else_is_healthy(changes):
 def test_the_health_check_is_wrong_if_another_path_answered():
     busy = log(f"{NOW} INFO GET /api/v1/health 200 3 ms", f"{NOW} INFO GET /healthy 200 3 ms", f"{NOW} GET /health 404")
     assert evaluate(refused(404), busy)[0].details["items"][0]["what"] == "health_path"
-    # The log shows status 200 for the configured path too, but the answer is a web page, not a health check.
+    # The log also shows status 200 for the configured path, but the answer is a web page, not a health check.
     found = evaluate(shown(b"<!doctype html>"), log(f"{NOW} INFO GET /health 200 3 ms"))
     assert found[0].details["items"][0]["what"] == "health_path"
     assert (found[0].blocks_start, found[0].rungs_help) == (True, False)
@@ -1387,7 +1389,7 @@ OWN_PORT = {
         ([GONE, FOREIGN_PORT], ALL),
         ([OWN_PORT], []),
         ([GONE, signature("port_taken", "EADDRINUSE")], []),
-        # If the certificate file is invalid too, a restart does not help.
+        # If the certificate file is also invalid, a restart does not help.
         ([{"certificate": EXPIRED, "answer": {"https": {"certificate": EXPIRED}}}], ALL),
         ([{"answer": {"https": {"certificate": EXPIRED}}}], ABOVE),
         ([{"answer": {"https": {"certificate": EXPIRED}}}, {"certificate": {"error": "timed out"}}], ALL),
@@ -1409,7 +1411,7 @@ OWN_PORT = {
         ([GONE, MISSING_EXPRESS, UNASKED], START),
         ([GONE, MISSING_EXPRESS], []),
         ([GONE, {"dependencies": {"ok": False, "invalid": ["semver"]}}], []),
-        # Only the clean start applies migrations, and only if their lock is not held.
+        # Only the clean start applies migrations, and only if their lock is free.
         ([GONE, NO_TABLE, PENDING], KEEPING_SCHEMA),
         ([GONE, NO_TABLE], []),
         ([GONE, PENDING], []),
@@ -1427,7 +1429,8 @@ OWN_PORT = {
         ([refused(404)], ALL),
         ([GONE, {"service": {"app_dir_exists": False}}], ALL),
         ([GONE, {"unit": {"load_state": "not-found"}}], ALL),
-        # The exit code is from the last start. Only one more start is useful, to show whether the cause still exists.
+        # The exit code is from the last start. Only one more start is useful, because it shows whether the cause still
+        # exists.
         ([GONE, {"unit": {"exit_status": 200}}], ABOVE),
         ([GONE, EXIT_203], ABOVE),
         ([GONE, failed_starts(text="code=exited, status=203/EXEC")], ALL),
@@ -1460,7 +1463,7 @@ OWN_PORT = {
         ([GONE, EXIT_1, exception(times=2), failed_starts(), UNASKED], KEEPING_MODULES),
         ([GONE, EXIT_1, exception(times=2), failed_starts(), PENDING], KEEPING_MODULES),
         ([GONE, EXIT_1, exception(times=2, message="Error: connect ECONNREFUSED 10.0.0.1:389"), failed_starts()], []),
-        # An invalid setting makes only the rungs useless that need this setting.
+        # An invalid setting makes only those rungs useless that need this setting.
         *(
             (
                 [GONE, *more, {"settings": [{"variable": name, "value": "x", "message": f"{name} is 'x': must be"}]}],
@@ -1533,7 +1536,7 @@ def test_a_deleted_file_frees_its_space_when_the_service_ends():
         assert not evaluate(held, DATABASE_FULL)[0].rungs_help
 
 
-# Independent causes, each with facts from which triage finds it.
+# Independent causes, each with facts from which triage can find it.
 INDEPENDENT = {
     "disk_full": DATABASE_FULL,
     "port_conflict": FOREIGN_PORT,
@@ -1634,7 +1637,7 @@ def test_details_of_a_full_disk():
     }
     (mount,) = details("disk_full", NO_INODES)["mounts"]
     assert (mount["what"], mount["wanted"]) == ("inodes", 10000)
-    # On a large disk, a smaller share must be freed.
+    # On a large disk, a smaller share has to be freed.
     (mount,) = details("disk_full", {"disk": [{**entry, "size": 10**12, "available": 2**20}]})["mounts"]
     assert mount["wanted"] == 2**30 - 2**20
 
@@ -1676,7 +1679,8 @@ def test_details_of_a_locked_database():
         ([{"certificate": EXPIRED}], "expired"),
         ([{"certificate": {"not_yet_valid": True}}], "not_yet_valid"),
         ([{"answer": {"https": {"certificate": EXPIRED}}}], "served_expired"),
-        # The certificate file could not be read, so it is unknown whether it is newer than the served certificate.
+        # The certificate file could not be read, so it is unknown whether the file is newer than the served
+        # certificate.
         ([{"answer": {"https": {"certificate": EXPIRED}}}, {"certificate": {"error": "timed out"}}], "expired"),
         ([FALLEN_BACK, {"certificate": {"exists": False}}], "missing"),
         ([FALLEN_BACK, {"certificate": {"readable_by_service": False}}], "unreadable"),
@@ -1703,7 +1707,7 @@ def test_details_of_memory_that_ran_out():
     # is for the heap.
     assert told["proposal"] == {"memory_max": 72 * 10**8, "max_old_space_size": int(72 * 10**8 * 0.75) >> 20}
     assert details("oom_kill", GONE, killed, {"memory": {"available": 10**8}})["proposal"]["memory_max"] is None
-    # A limit that was not reached is not raised.
+    # A limit is not raised if it was not reached.
     told = details("oom_kill", GONE, killed, {"unit": {"memory_max": 2**32}})
     assert told["proposal"] == {"memory_max": 2**32, "max_old_space_size": 3072}
     limited = {"kernel": {"out_of_memory": [MEMCG_LINE, LIMIT_LINE]}}
@@ -1749,7 +1753,7 @@ def test_details_of_the_rest():
         "lock_held": False,
     }
     assert details("migration_pending", GONE, HELD)["lock_held"] is True
-    # A migration that is running is left alone.
+    # A running migration is left alone.
     running = {"migrations": {"migrators": [{"pid": 9, "command": "knex"}]}}
     assert details("migration_pending", GONE, HELD, PENDING, running) == {"pending": [], "lock_held": False}
     assert details("unhandled_exception", GONE, exception(), exits(2)) == {

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Obstacles to the next start. They are checked on real files, as the service's user."""
+"""Obstacles to the next start, which are checked on real files, as the service's user."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tmp_path():
 
 @pytest.fixture
 def ask(tmp_path):
-    """Return a function that runs one part of triage on a service in the test's folder, and returns its facts."""
+    """Return a function that runs one part of triage on a service in the test's folder and returns the facts."""
     app = tmp_path / "app"
     app.mkdir()
 
@@ -108,7 +108,7 @@ def test_folder_user_and_group_of_the_unit(ask):
     assert facts["user_fault"] == "there is no user no-such-user"
     assert facts["group_fault"] == "there is no group no-such-group"
     assert facts["folder_fault"] == f"{ask.app / 'gone'} is not a folder"
-    # The paths and users of a confined unit may exist only inside the unit, so they are not checked.
+    # The paths and users of a sandboxed unit may exist only inside the unit, so they are not checked.
     facts = ask(collect_start.start, unit={**unit, "confined": True})
     assert [facts[name] for name in ("user_fault", "group_fault", "folder_fault")] == [None] * 3
 
@@ -144,7 +144,7 @@ def test_a_database_of_root_is_denied_to_the_user(ask):
         (f"{ask.app}/itsm.db-wal", "root", "0644")
     ]
     assert (facts["foreign"], facts["others"]) == ([f"{ask.app}/itsm.db-wal"], [])
-    # Write permission for the group is enough for a file, but the folder must be writable too.
+    # Write permission for the group is enough for a file, but the folder must also be writable.
     os.chown(ask.app / "itsm.db-wal", 0, account.pw_gid)
     (ask.app / "itsm.db-wal").chmod(0o660)
     assert ask(collect_start.ownership)["denied"] == []
@@ -156,7 +156,7 @@ def test_a_database_of_root_is_denied_to_the_user(ask):
     assert ask(collect_start.ownership, unit={"more_groups": True})["denied"] == []
     assert ask(collect_start.ownership, unit={"group": "root"})["denied"] == []
     assert ask(collect_start.ownership, unit={"group": grp.getgrgid(account.pw_gid).gr_name})["denied"] != []
-    # The user in the unit takes precedence over the configured user, because it runs the service.
+    # The user in the unit takes precedence over the configured user, because the unit's user runs the service.
     assert ask(collect_start.ownership, unit={"user": "root"})["denied"] == []
 
 

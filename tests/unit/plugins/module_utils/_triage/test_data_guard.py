@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database in doubt: its copy, and a new database that has replaced an earlier database."""
+"""A database in doubt: how it is copied, and how a new database that has replaced an earlier one is detected."""
 
 from __future__ import annotations
 
@@ -217,12 +217,12 @@ def hold_for(guard, cause: str) -> None:
     ("cause", "created_at", "released"),
     [
         ("config_mismatch", BEFORE, True),
-        # The service may have created this database in place of the database that was not found.
+        # The service may have created this database in place of the missing one.
         ("config_mismatch", NEW, False),
         ("config_mismatch", None, False),
         ("db_unchecked", BEFORE, False),
         ("db_corrupt", BEFORE, False),
-        # The record of the hold is lost.
+        # The record of the hold has been lost.
         ("", BEFORE, False),
     ],
 )
@@ -248,7 +248,7 @@ def test_a_hold_because_of_settings_ends_if_the_database_is_older_and_sound(guar
 
 @pytest.mark.parametrize(("created_at", "state"), [(BEFORE, "sound"), ("2999-01-01T00:00:00.000Z", "in_doubt")])
 def test_a_lost_hold_does_not_release_another_database(guard, created_at: str, state: str) -> None:
-    """The hold was lost at a reboot, because it was in memory. A start may have created the present database."""
+    """The hold was in memory and was lost at a reboot. A start may have created the current database."""
     starter.note_unseen(state_dir=guard.state_dir, run=guard.id, warn=pytest.fail)
     assert incident_store.unsettled(incident_store.current(guard.state_dir))
     assert guard(created_at)["state"] == state
@@ -314,7 +314,7 @@ def test_the_record_says_that_the_first_triage_did_not_find_the_database(guard) 
     starter.note_unseen(**where)
     assert guard(BEFORE)["unseen"] is True
     starter.put_in_doubt(**where, reasons=["damaged"])
-    # A replacement that failed has not lost any rows.
+    # A failed replacement has not lost any rows.
     starter.note_loss(**where, loss="known")()
     assert not incident_store.current(guard.state_dir)["data"].get("loss")
     for loss in ("known", "of a later version", "none"):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A triage of a service that runs, hangs or is gone, and the parts of a triage."""
+"""Triage of a service that runs, hangs or has ended, and the parts of triage."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_health_is_probed_as_by_the_detection(service):
         result = look(service)
         (health,) = result["facts"]["health"]
         url = f"http://localhost:{described.http_port}/api/v1/health"
-        # With the message's id, a rule distinguishes an unhealthy status from a page that is not a health check.
+        # By the message's ID, a rule distinguishes an unhealthy status from a page that is not a health check.
         values = {"status": "'ok'", "expected": "up"}
         told = {"error": {"id": "reason.probe.wrong_status", "values": values}} if error else {}
         assert health.pop("messages") == told
@@ -235,7 +235,7 @@ def test_no_secret_leaves_the_host_from_any_source(service, tmp_path):
         f"{stamp} systemd[1]: Stopping with --token {CANARIES['journal']}\n",
         "true": f"Out of memory: Killed process 1 (node) token={CANARIES['journal']}\n",
     }
-    # The server ignores the secret on its command line, which is an additional argument.
+    # The server ignores the secret on its command line, because it is an additional argument.
     result = triage_run.triage(
         service=service.described,
         run=asked(answers),
@@ -322,7 +322,7 @@ def test_a_person_has_accepted_the_damage_of_then_and_no_later_one(service, tmp_
 
 
 def slow_check(monkeypatch, seconds):
-    """Make each check of the database take `seconds` seconds, or end at its time limit without a conclusive result."""
+    """Make each check of the database take `seconds` seconds, or end inconclusively at its time limit."""
     check = collect_application.sqlite_check.check
 
     def slowly(*, time_budget, **options):
@@ -397,7 +397,7 @@ def test_check_mode_names_the_folder_of_the_bundle(service, tmp_path):
 
 @pytest.fixture
 def dead_disk(monkeypatch):
-    """Make every read of the log hang for 60 seconds, as if its disk did not answer."""
+    """Make every read of the log hang for 60 seconds, as if the disk did not answer."""
     monkeypatch.setattr(log_patterns, "tail", lambda path, limit: time.sleep(60))
 
 
@@ -554,7 +554,7 @@ def test_the_service_does_not_speak_for_systemd(service):
     stamp = f"{time.time() - 5:.6f} host "
     said = [
         f"{stamp}systemd[77]: {stop}",
-        # Names that processes have given themselves, with characters that some programs treat as line ends.
+        # Names that processes have given themselves, with characters that some programs treat as line breaks.
         f"{stamp}systemd[1]: {stop}[77]: x",
         f"{stamp}node[77]: title=a\u2028{stamp}systemd[1]: {end}\x85{stamp}systemd[1]: {stop}",
     ]
@@ -596,7 +596,7 @@ def test_exits_of_this_outage_are_separated_from_earlier_ones(state, exits, stop
     unit = {
         "name": "itsm-system",
         "active_state": state,
-        # The result must not depend on NRestarts. It includes restarts of earlier weeks, and a stop resets it to 0.
+        # The result must not depend on NRestarts, which includes restarts in earlier weeks and is reset to 0 by a stop.
         "restarts": 7,
         "restart_delay": "10s",
         "started_at": started and timestamps.iso(started),
@@ -651,7 +651,7 @@ def test_the_kernel_log_within_the_window(service, line, counts):
 def test_the_killer_is_not_crowded_out_of_the_kernel_log(service):
     now = time.time()
     killed = f"{now - 500:.6f} host kernel: Out of memory: Killed process 77 (node) total-vm:1kB"
-    # A firewall logs every packet, and another service reaches its memory limit again and again.
+    # A firewall logs every packet, and another service repeatedly reaches its memory limit.
     packets = [f"{now - 60:.6f} host kernel: DROP SRC=192.0.2.{number % 256}" for number in range(5000)]
     others = [
         f"{now - 90:.6f} host kernel: Memory cgroup out of memory: Killed process {number} (java)"
@@ -768,7 +768,7 @@ def test_the_cause_of_an_earlier_exit_has_ended_if_requests_are_answered_again()
     for text in (BOOM, "FATAL ERROR: Reached heap limit\n", "Error: Cannot find module 'x'\n"):
         found = analyse(ACCESS.format(1) + text + ACCESS.format(5))
         assert (found["exceptions"], found["signatures"]) == ([], {}), text
-    # A healthy answer shortly after the error does not show that the lock has ended. A minute later, it does.
+    # A healthy answer shortly after the error does not prove that the lock has ended. A minute later, it does.
     locked = "2026-03-02T01:02:03.000Z ERROR SqliteError: database is locked\n"
     assert list(analyse(locked + ACCESS.format(5))["signatures"]) == ["db_locked"]
     assert analyse(locked + "2026-03-02T01:03:03.000Z GET /api/v1/health 200 1 ms\n")["signatures"] == {}
@@ -906,7 +906,7 @@ def test_the_end_of_a_long_log_begins_with_a_whole_line(tmp_path):
     assert log_patterns.tail(str(path), limit=10**6)[1] is False
 
 
-# Certificates made by openssl. One has a UTCTime, the other a GeneralizedTime.
+# Certificates created with openssl. One has a UTCTime, the other has a GeneralizedTime.
 
 EXPIRED = """-----BEGIN CERTIFICATE-----
 MIIBuTCCAV+gAwIBAgIUTRM2lomRDvDYjNOhc7BSaKW4AbMwCgYIKoZIzj0EAwIw
@@ -1030,7 +1030,7 @@ def test_how_often_the_same_exception_is_there_is_counted():
         "TypeError: boom": 2,
         "TypeError: another": 1,
     }
-    # Exceptions that differ only in times and numbers count as the same. An answered request resets the count.
+    # Exceptions that differ only in times and numbers count as identical. An answered request resets the count.
     at = "2026-03-02T01:02:{}.000Z ERROR Error: port {} refused\n    at main (/srv/app/server.js:97:11)\n"
     found = analyse(at.format("03", 8080) + at.format("09", 9090))["exceptions"]
     assert [item["times"] for item in found] == [2, 2]

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
-"""The catalogues are complete, consistent and used. The tests also cover their formats of numbers and times."""
+"""The catalogues are complete, consistent and used. The tests also cover the formats of numbers and times."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def optional(key):
     return key.split(".")[0] in catalogue.OPEN or key.endswith(".one")
 
 
-# Prefixes of the ids of messages that modules and decisions pass to the documents.
+# Prefixes of the IDs of messages that modules and decisions pass to the documents.
 MESSAGES = ("finding", "remedy", "prevention", "reason", "next_step", "deed")
 CATALOGUES = PLUGINS / "plugin_utils" / "_messages"
 ON_HOST = PLUGINS / "module_utils"
@@ -51,7 +51,7 @@ ON_HOST = PLUGINS / "module_utils"
 
 @functools.cache
 def files(language):
-    """Return the catalogue file of each message in a language, by message id."""
+    """Return the catalogue files of the messages in a language, by message ID."""
     paths = [*CATALOGUES.glob(f"{language}*.py"), *(ON_HOST.glob("*/messages.py") if language == "en" else ())]
     return {
         key: path for path in paths for key in re.findall(r'^    "([^"]+)":', path.read_text("utf-8"), re.MULTILINE)
@@ -59,7 +59,7 @@ def files(language):
 
 
 def other_file(key, language):
-    """Return the file that should contain the message `key` in `language`. Only the other language has this message."""
+    """Return the file that should contain the message `key` in `language`, which exists only in the other language."""
     of_packages = {"_triage": "ja_findings.py", "_sqlite": "ja_sqlite.py"}
     if language == "en":
         path = files("ja")[key]
@@ -72,7 +72,7 @@ def other_file(key, language):
 
 
 def file_for(code):
-    """Return the catalogue file that should contain the English text of a message that the file `code` creates."""
+    """Return the catalogue file that should contain the English text of a message created in the file `code`."""
     package = next((each for each in code.parents if each.parent == ON_HOST), None)
     if package:
         return (package if (package / "messages.py").is_file() else ON_HOST / "_common") / "messages.py"
@@ -80,7 +80,7 @@ def file_for(code):
 
 
 def lines(differences, verb="lacks", *, after=""):
-    """Return one line of text for each file, with its keys. differences: pairs of a file and a key."""
+    """Return a line of text for each file, with its keys. differences: pairs of a file and a key."""
     keys = {}
     for path, key in sorted(set(differences)):
         keys.setdefault(path.relative_to(ROOT), []).append(key)
@@ -119,7 +119,7 @@ def test_every_message_is_used():
 
 
 def test_japanese_has_words_for_every_cause():
-    # A test below checks the texts of findings, which have their own translations.
+    # Another test below checks the texts of findings, which have their own translations.
     keys = [f"{family}.{cause}" for cause in table.CAUSES for family in ("cause", "summary")]
     lacks = [(CATALOGUES / "ja.py", key) for key in keys if key not in JA.sentences]
     assert lacks == [], lines(lacks)
@@ -145,7 +145,7 @@ def test_a_next_step_does_not_refer_to_its_own_document():
 
 
 def written(node):
-    """Yield the texts that an expression can have, with X for each inserted value. Yield nothing for a variable."""
+    """Yield the possible texts of an expression, with X for each inserted value. Yield nothing for a variable."""
     if isinstance(node, ast.Constant):
         yield from [node.value] if isinstance(node.value, str) else []
     elif isinstance(node, ast.JoinedStr):
@@ -170,7 +170,7 @@ def identities():
 
 
 def told_in(path):
-    """Return the quoted words and the plain values in a YAML file, without comments. They can be ids of messages."""
+    """Return the quoted words and the plain values in a YAML file, without comments. These can be message IDs."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
     found = re.findall(r"'[a-z_.]+'|: [a-z_.]+$", "\n".join(lines), re.MULTILINE)
     return "\n".join(each for each in found if ".yml" not in each)
@@ -227,7 +227,7 @@ def test_every_message_has_a_text_in_each_language_with_all_its_values(key):
 
 
 def test_no_text_of_a_module_is_matched_with_a_pattern():
-    """Messages are identified by ids, because a pattern for English text would break with every change of its words."""
+    """Messages are identified by IDs, because a pattern for English text would break with each change of wording."""
     source = (PLUGINS / "plugin_utils" / "_messages" / "catalogue.py").read_text(encoding="utf-8")
     assert "import re\n" not in source
     assert not {key for key in JA.sentences if not re.fullmatch(r"[a-z_]+(?:\.[\w -]+)*", key)}

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
-"""The statements of a notification exist in both languages, and are the same as in the documents."""
+"""The statements in a notification exist in both languages and are the same as in the documents."""
 
 from __future__ import annotations
 

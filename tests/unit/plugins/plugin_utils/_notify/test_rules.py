@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which contacts are notified of what, depending on levels, channels and earlier notifications."""
+"""Which contacts are notified of which event, depending on levels, channels and earlier notifications."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_first_rule_that_applies_decides():
 
 
 def test_the_names_of_all_contacts_that_the_result_mentions():
-    """After the resolution, the rule has no contacts, but earlier contacts are still shown with their names."""
+    """After the resolution, the rule has no contacts, but those notified earlier are still shown by name."""
     verdict = plan("record", [told("down", "leader", MAIL)])
     assert (verdict["to"], verdict["names"]) == ([], {"leader": CONTACTS["leader"].get("name", "leader")})
 
@@ -64,9 +64,9 @@ def test_the_names_of_all_contacts_that_the_result_mentions():
         ("long", [told("everyone", "team", ROOM)], []),
         # The level is lower than before.
         ("down", [told("everyone", "team", ROOM)], []),
-        # A higher level that reached nobody does not count as notified.
+        # A higher level does not count as notified if nobody was reached.
         ("down", [told("everyone", "team", ROOM, ok=False)], DOWN),
-        # A level that no rule has is ignored.
+        # A level without a rule is ignored.
         ("down", [told("database_not_recovered", "leader", MAIL)], DOWN),
     ],
 )
@@ -99,7 +99,7 @@ def test_the_first_rule_of_a_level_gives_its_severity():
             [*DOWN_TOLD, told("data", "leader", MAIL)],
             [("resolved", "leader", MAIL), ("resolved", "leader", PAGER)],
         ),
-        # Contacts that are now notified at a higher level are not notified of the resolution. Other contacts are.
+        # Contacts that are now notified at a higher level are not notified of the resolution, but other contacts are.
         (
             "data",
             [*DOWN_TOLD, told("everyone", "team", ROOM)],
@@ -163,7 +163,7 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     over = [("resolved", "leader", SLACK, None), ("resolved", "team", SLACK, "leader")]
     assert ways("record", rising, recovered=True) == over
     assert ways("record", [*rising, *(told(*each[:3]) for each in over)], recovered=True) == []
-    # If a shared channel gets a notification of a higher level, it does not also get the resolution.
+    # A shared channel that gets a notification of a higher level does not also get the resolution.
     assert ways("data", [told("everyone", "team", SLACK), *rising[:1]], recovered=True) == first
 
 

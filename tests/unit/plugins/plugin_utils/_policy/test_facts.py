@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts about a run, which are made from the results of its roles."""
+"""The facts about a run, which are derived from the results of its roles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRIED = {"rung": "restart", "held": False, "halted": False, "reason": "It fell"}
 
 
 def test_facts_passed_by_a_run() -> None:
-    """Each key that the playbook passes has an effect on the facts, so no key is useless."""
+    """Each key that the playbook passes affects the facts, so no key is useless."""
     whole: dict[str, Any] = {
         "detection": {
             **{"severity": "warning", "healthy": True, "supervisor": {"restarted": True}, "data_in_doubt": True},

@@ -116,7 +116,7 @@ def test_invalid_values_are_named_with_the_allowed_ones(name: str, value: Any, t
     (problem,) = recovery_settings.problems({name: value, "wait" if name != "wait" else "serial": 1})
     assert problem.startswith(f"outage_recover_{name} {told}")
     assert f": must be {recovery_settings.SETTINGS[name].allowed}" in problem
-    # Keywords of a play use the default instead, because Ansible reads them before a task can refuse the value.
+    # Keywords of a play use the default instead, because Ansible reads them before a task can reject the value.
     assert recovery_settings.setting(value, name) == recovery_settings.SETTINGS[name].default
 
 
@@ -167,7 +167,7 @@ def test_all_places_use_the_one_list_of_rungs() -> None:
         if what not in (ROOT / page).read_text("utf-8"):
             lacks.setdefault(page, []).append(what)
     assert lacks == {}, "\n".join(f"{page} lacks {' and '.join(each)}" for page, each in lacks.items())
-    # No playbook has its own list. awx.yml is left out, because other tests check its surveys.
+    # No playbook has its own list. awx.yml is excluded, because other tests check its surveys.
     playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
     assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]
 
@@ -247,7 +247,7 @@ def test_a_run_for_one_host_may_be_limited_to_one_host(wanted: Any) -> None:
         ("all", "--limit 'all' is a group of the inventory"),
         ("ungrouped", "--limit 'ungrouped' is a group of the inventory"),
         ("itsm_nexus", "--limit 'itsm_nexus' is a group of the inventory"),
-        # A group of one host is refused too, because it may get more hosts later.
+        # A group of one host is also refused, because hosts may be added to the group later.
         ("front", "--limit 'front' is a group of the inventory"),
         # If a host and a group have the same name, Ansible cannot distinguish them.
         ("both", "--limit 'both' is a group of the inventory"),

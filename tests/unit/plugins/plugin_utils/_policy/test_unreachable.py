@@ -116,7 +116,7 @@ DEAD = {"failed": True, "rc": 137, "module_stdout": "", "module_stderr": "Killed
 
 
 class Line:
-    """A fake connection. It returns or raises `answers` for calls of modules, and `tries` for attempts to reconnect."""
+    """A fake connection, which returns or raises `answers` for module calls, and `tries` for attempts to reconnect."""
 
     transport = "ssh"
 
@@ -192,7 +192,7 @@ def test_a_host_not_reached_within_the_limit_has_no_answer(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True})
     assert result["unreachable_host"] and "Shared connection" in result["msg"]
     assert line.resets > 1 and len(line.calls) == 1
-    # The next task does not try to reconnect. A task does so again only after the host has been reached.
+    # The next task does not try to reconnect. Later tasks do so only after the host has been reached again.
     _, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK])
     assert line.resets == 0
     assert ask({"changed": True})[0]["changed"]
@@ -217,7 +217,7 @@ def test_a_connection_that_is_lost_again_and_again_is_given_up(ask: Any) -> None
 def test_a_host_that_was_never_reached_is_not_waited_for(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK])
     assert result["unreachable_host"] and line.resets == 0
-    # The run holds the lease, so the host was reachable before, but an earlier task has already given it up.
+    # The run holds the lease, so the host was reachable before, but an earlier task has already given up on the host.
     result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK], run="run-1")
     assert result["unreachable_host"] and line.resets == 0, "the host was already given up"
     ask({})

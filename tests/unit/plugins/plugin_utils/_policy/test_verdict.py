@@ -233,7 +233,8 @@ def test_next_step(changes: dict[str, Any], says: str) -> None:
 
 
 # Remedies that begin with a restart, although a rung may have restarted the service. A fact shows that the running
-# process still needs a restart: it is older than the corrected file, or it keeps deleted files or a lock open.
+# process still needs a restart: the process is older than the corrected file, keeps deleted files open, or holds a
+# lock.
 STILL_A_RESTART = ("remedy.db_locked.restart_older", "remedy.disk_full.restart", "remedy.tls_expired.restart")
 
 
@@ -395,7 +396,7 @@ def test_all_passes_share_the_evidence_folder() -> None:
 
 
 def test_a_verdict_is_given_if_roles_did_not_run() -> None:
-    """If a role failed, its result is missing or empty. The contacts must still be notified."""
+    """If a role failed, its result is missing or empty, but the contacts must still be notified."""
     roles = ("triage", "first", "diagnosis", "remediation", "clean_start", "verification", "record", "before")
     for left_out in itertools.product((None, {}), repeat=len(roles)):
         judged = verdict.of_run(seen(**dict(zip(roles, left_out))))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packed modules that are kept between runs are later used unchanged, or not at all."""
+"""Packed modules that are kept between runs are either reused unchanged or not used at all."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Packed:
 
 
 def pack(path: Path, source: str) -> None:
-    """Write a packed module that contains one file with the given source, as a run of Ansible does."""
+    """Write a packed module that contains one file with the given source, as an Ansible run does."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
         opened.writestr("packed_for_a_test.py", source)
@@ -209,7 +209,7 @@ def test_a_python_of_another_release_uses_the_source(runs, tmp_path, monkeypatch
 
 
 def program(folder: Path, *, says: str) -> None:
-    """Create a program python3.99: this Python, which reports `says` as the cache tag of its compiled code."""
+    """Create a program python3.99, which runs this Python but reports `says` as the cache tag of its compiled code."""
     path = folder / "bin" / "python3.99"
     path.parent.mkdir()
     lines = [

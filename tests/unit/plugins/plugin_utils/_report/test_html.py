@@ -44,7 +44,7 @@ VOID = {"meta", "br", "link", "img"}
 
 
 class Page(html.parser.HTMLParser):
-    """The elements, attributes and texts of a page. Fails if the elements are not closed in the right order."""
+    """The elements, attributes and texts of a page. Fails if elements are not closed in the right order."""
 
     def __init__(self, text):
         super().__init__()
@@ -69,7 +69,7 @@ class Page(html.parser.HTMLParser):
 
 
 def recovered():
-    """Return the incident of two runs, an hour apart. The first was killed, the second skipped a rung and succeeded."""
+    """Return an incident with two runs an hour apart. The first was killed. The second skipped a rung and succeeded."""
     first = Recording("run1").add("run_start", playbook="outage_recover.yml").down().opened()
     first.task(
         "triage_info",
@@ -101,7 +101,7 @@ def recovered():
 
 
 def hostile():
-    """Return an incident of a host that has put markup into every result."""
+    """Return an incident on a host that has put markup into every result."""
     recording = Recording(host=HOSTILE).add("run_start", playbook=HOSTILE)
     recording.task(
         "health_probe", {"healthy": False, "severity": HOSTILE, "endpoints": [{"name": HOSTILE, "ok": False}]}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The documents of real drills are unchanged. After an intended change, run tests/record and check the differences."""
+"""The documents of real drills are unchanged. After a deliberate change, run tests/record and check the differences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import recorded
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import schema as document_schema
 
-# The purpose of each recording. Do not add a recording that covers only code and texts that others already cover.
+# The purpose of each recording. Do not add a recording that covers only code and texts that other recordings cover.
 KINDS = {
     "controller_killed": "the first run dies, the next one recovers on the third rung: backup, checkpoint, clean start",
     "corruption": "a finding blocks every start, data loss is suspected",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The documents, the summary on the screen, and the files that an incident is written to."""
+"""The documents, the summary on the screen, and the files to which an incident is written."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_a_cause_left_alone_is_listed_as_missing_automation():
     action = prose_actions.actions(EN, told)[1]
     assert action.wanted
     assert "(disk_full: remediation_allowed does not include this cause)" in action.why
-    # If the timeline has no ids of messages, the English text is quoted.
+    # If the timeline contains no message IDs, the English text is quoted.
     assert "「remediation_allowed does not include this cause」" in prose_actions.actions(JA, told)[1].why
     told.remedies[0].messages = {"reason": [{"id": "reason.remedy.not_allowed", "values": {}}]}
     assert "許可されていません" in prose_actions.actions(JA, told)[1].why
@@ -482,7 +482,7 @@ def test_summary(changes, tone, words):
 @pytest.mark.parametrize("drill", recorded.drills())
 def test_a_summary_fits_on_a_screen_and_says_first_what_to_do(drill, language):
     told, spoken = recorded.incident(drill), recorded.SPOKEN[language]
-    # A long reason must not push other lines off the screen.
+    # A long reason must not displace other lines from the screen.
     told.rungs_tried[-1:] = [dataclasses.replace(each, reason="no answer " * 60) for each in told.rungs_tried[-1:]]
     told.error, told.messages = "The command failed: " + "line " * 400, {**told.messages, "error": []}
     lines = screen_report.summary(spoken, told, document=f"/d/{told.incident}.md")
@@ -1075,7 +1075,7 @@ def test_a_failed_notification_is_never_the_reason() -> None:
         return next(line for line in screen_report.summary(EN, told, document=None) if line.startswith("  why "))
 
     assert why().endswith("  run 1, restart: no answer")
-    # The error that stopped the last run is shown instead of the rung's.
+    # The error that stopped the last run is shown instead of the rung's error.
     told.steps.append(step("triage_info", message="no room", run="r2", **failed))
     assert why().endswith("  Use triage_info: failed: no room")
     told.steps, told.rungs_tried = told.steps[:3], []

@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 class Nap:
-    """Replaces the watch's event. wait() advances the clock, and returns True when the clock is later than `until`."""
+    """Replaces the watch's event. wait() advances the clock and returns True after `until` has passed."""
 
     def __init__(self, clock, until):
         self.clock, self.until = clock, until
@@ -25,7 +25,7 @@ class Nap:
 
 
 def watched(monkeypatch, *, interval, until, begins):
-    """Return the messages about tasks that never end, as (time, task, hosts, duration). begins: (second, host)."""
+    """Return messages about tasks that never end, as (time, task, hosts, duration). begins: pairs of (second, host)."""
     clock, said = [0.0], []
     monkeypatch.setattr(task_progress, "time", types.SimpleNamespace(monotonic=lambda: clock[0], time=lambda: clock[0]))
     watch = task_progress.Watch(lambda task, hosts, seconds: said.append((clock[0], task, hosts, seconds)))

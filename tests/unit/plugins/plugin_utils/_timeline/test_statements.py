@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The statements that a run may make, as tables of cases. Each statement requires a certain check."""
+"""The statements that a run may make, as tables of cases. Each statement requires a specific check."""
 
 from __future__ import annotations
 
@@ -386,7 +386,7 @@ LATER = {"outcome": "not_recovered", "data_loss": "none", "rows_before": FEWER, 
 
 
 def test_a_known_loss_is_still_known_in_a_later_run():
-    """The later run compares only the remaining rows, so it finds no loss itself."""
+    """The later run compares only the remaining rows, so it does not detect the loss itself."""
     incident = of_runs(LOST, LATER)
     assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("known", "")
     assert prose_data.data_loss(EN, incident) == "KNOWN. The recovery of the database lost rows"
@@ -467,7 +467,7 @@ def test_the_rows_of_a_new_database_are_not_compared():
     assert prose_data.rows(EN, incident) == (
         "12 in 2 tables before. The new database does not have these rows; it has 12 rows of its own"
     )
-    # In this case, the recovery has restored the earlier database.
+    # In this case, the recovery restored the earlier database.
     recovery = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": True, "data_loss": "none"}
     said = statements.of_run({"outcome": "recovered", "last": last, "recovery": recovery})
     assert said["rows_replaced"] is False

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Timeline entries that are made from tasks and results: their keys, and the data that they must not contain."""
+"""Timeline entries for tasks and results: their keys, and the data that they must not contain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def named(name: str) -> Any:
 
 
 def task(action: str = "ansible.builtin.command", **keys: Any) -> Any:
-    """Return a fake of the task that ansible-core passes to a callback. It has all attributes that the code reads."""
+    """Return a fake of the task that ansible-core passes to a callback, with all attributes that the code reads."""
     source = keys.pop("source", {"name": "Say {{ it }} now"})
     defaults = {"_uuid": "1", "_parent": None, "_role": None, "no_log": False, "resolved_action": None}
     return SimpleNamespace(action=action, get_ds=lambda: source, **{**defaults, **keys})

@@ -32,7 +32,7 @@ GONE = "LoadState=loaded\nActiveState=failed\nSubState=failed\nMainPID=0\n"
 
 
 def calls(answers, *, apart=1.0, **thresholds):
-    """Return the triggered actions by the number of the probe, from 1.
+    """Return the triggered actions by the number of the probe, starting at 1.
 
     answers: the results of the probes (+ healthy, - failed, x process gone). apart: the seconds between probes.
     """
@@ -59,7 +59,7 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("x" * 500, {1: "recover"}),
         ("-x", {2: "recover"}),
         ("---x-", {3: "triage", 4: "recover"}),
-        # Flapping below the threshold triggers nothing.
+        # Flapping below the threshold triggers no action.
         ("--+" * 100, {}),
         # Flapping above the threshold is one outage until the service has been healthy for long enough.
         ("---+" * 100, {3: "triage"}),
@@ -97,7 +97,7 @@ def test_a_missed_action_stays_due():
 
 
 class Host:
-    """A fake host. Answers systemctl with the state of the unit, and other commands with the maintenance window."""
+    """A fake host. It answers systemctl with the unit's state, and other commands with the maintenance window."""
 
     def __init__(self, unit=RUNNING, maintenance=None):
         self.unit, self.maintenance = unit, maintenance
@@ -197,7 +197,7 @@ def test_nothing_is_triggered_during_a_maintenance(monkeypatch, caplog):
         # The maintenance window is not read at each probe.
         assert sum("cat" in argv for argv in host.asked) == 1
         assert "app.one: under maintenance until 2099-12-31T00:00:00.000Z" in caplog.text
-        # If the window ends early, the action that is due is triggered at that time.
+        # If the window ends early, the due action is triggered at that time.
         host.maintenance = None
         asked_at = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: asked_at + 16)
