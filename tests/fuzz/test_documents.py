@@ -188,7 +188,7 @@ def check(incident: incident_model.Incident) -> None:
 # An example takes half a second.
 @settings(max_examples=min(settings.default.max_examples, rounds(10, thorough=3000)))
 @given(events())
-def test_any_answers_give_inert_documents(told):
+def test_any_answers_result_in_inert_documents(told):
     for incident in timeline_incidents.from_events(told):
         check(incident)
     for host, of_host in timeline_events.without_incident(told).items():
@@ -201,7 +201,7 @@ def test_any_bytes_as_a_timeline(data):
 
 
 @given(TEXT, TEXT, TEXT)
-def test_a_host_controls_no_header_of_a_mail(subject, text, incident):
+def test_a_host_cannot_control_a_mail_header(subject, text, incident):
     sent = transports.compose(
         sender="a@example.com", to=["b@example.com"], subject=subject, text=text, message_id=incident, thread=incident
     )

@@ -95,7 +95,7 @@ def test_any_bytes_as_a_wal(data):
 
 
 @given(st.lists(st.tuples(st.integers(0, len(WAL) - 1), st.integers(1, 255)), max_size=8), st.integers(0, len(WAL)))
-def test_a_wal_that_was_damaged_never_gains_a_frame(flips, length):
+def test_a_damaged_wal_never_has_more_valid_frames(flips, length):
     whole = read_wal(WAL)
     data = bytearray(WAL)
     for place, bits in flips:

@@ -91,7 +91,7 @@ def test_blackbox_exporter_agrees_with_the_module(service: Service) -> None:
         assert success() == "probe_success 0"
 
 
-def test_alertmanager_brings_the_service_back(service: Service) -> None:
+def test_an_alert_of_alertmanager_starts_a_recovery(service: Service) -> None:
     port = free_port()
     with awaiting_alerts("itsm_nexus.runbook.alertmanager", service) as alerts:
         config = yaml.safe_load((EXAMPLES / "alertmanager.yml").read_text(encoding="utf-8"))

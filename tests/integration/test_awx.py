@@ -186,7 +186,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert awx.names("organizations") == ["Default"] and not awx.objects["credential_types"]
 
 
-def test_objects_of_others_are_not_taken_over(controller: Controller) -> None:
+def test_objects_of_other_owners_are_unchanged(controller: Controller) -> None:
     awx = controller.awx
     organization = awx.add("organizations", name=ORGANIZATION, description="Of others")
     theirs = awx.add("job_templates", name="outage_recover", organization=organization["id"], description="Of others")

@@ -71,7 +71,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input_is_named_before_any_change(laid: Service, name: str) -> None:
+def test_invalid_input_is_named_before_any_change(laid: Service, name: str) -> None:
     wrong, said = CASES[name]
     run = laid.play("playbooks/outage_recover.yml", **wrong)
     assert run.rc != 0
@@ -254,7 +254,9 @@ def test_an_undefined_nested_variable_is_reported_at_the_end(laid: Service) -> N
     assert host_lease.Seat(state_dir=str(laid.state)).holder() is None
 
 
-def test_notified_and_missed_contacts_are_listed_despite_an_undefined_variable(laid: Service, tmp_path: Path) -> None:
+def test_notified_and_unreached_contacts_are_listed_despite_an_undefined_variable(
+    laid: Service, tmp_path: Path
+) -> None:
     told = tmp_path / "told"
     ways = [
         {"type": "command", "argv": ["tee", "-a", str(told)]},

@@ -125,7 +125,7 @@ def proved(run: Run, owned: Path) -> None:
     assert pages and not [text for text in pages if "<script" in text or "<img" in text]
 
 
-def test_a_host_full_of_templates_is_recovered_without_running_one(service: Service, tmp_path: Path) -> None:
+def test_a_host_full_of_templates_is_recovered_without_evaluating_one(service: Service, tmp_path: Path) -> None:
     owned = tmp_path / "owned"
     plant(service, owned)
     service.kill()
@@ -148,7 +148,7 @@ def test_a_host_full_of_templates_is_recovered_without_running_one(service: Serv
         assert not [text for text in (run.screen, *kept) if secret in text]
 
 
-def test_a_template_as_command_line_is_shown_and_not_run(service: Service, tmp_path: Path) -> None:
+def test_a_template_in_a_command_line_is_shown_and_not_evaluated(service: Service, tmp_path: Path) -> None:
     owned = tmp_path / "owned"
     template = plant(service, owned)
     service.kill()

@@ -62,7 +62,7 @@ def starts(service: Service) -> int:
     ],
     ids=["before", "during", "after"],
 )
-def test_a_lost_answer_is_no_failure_of_the_step(
+def test_a_lost_answer_does_not_count_as_a_failed_step(
     service: Service, play: Callable[..., Run], lost: list[tuple[str, str, float]]
 ) -> None:
     run = play(*lost)
@@ -119,6 +119,6 @@ def test_a_rung_that_never_started_is_tried_again(service: Service, play: Callab
     assert starts(service) == 1
 
 
-def test_without_a_limit_it_is_given_up_at_once(service: Service, play: Callable[..., Run]) -> None:
+def test_without_a_limit_the_host_is_given_up_immediately(service: Service, play: Callable[..., Run]) -> None:
     run = play(("triage_info", "before", 600), outage_recover_reconnect=0)
     assert run.rc == 2 and told(run)["outcome"] == "unreachable"

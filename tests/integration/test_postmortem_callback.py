@@ -252,7 +252,7 @@ def test_recovery_is_recorded_and_shown(controller):
         assert part in summary
 
 
-def test_a_healthy_run_and_a_foreign_playbook_leave_nothing(controller):
+def test_a_healthy_run_and_a_foreign_playbook_write_nothing(controller):
     healthy = controller.playbook("healthy.yml", [{"name": "Probe", **own("health_probe", UP)}])
     foreign = controller.playbook("foreign.yml", [{"ansible.builtin.ping": None}])
     rc, output = controller.run(healthy, foreign)
@@ -284,7 +284,7 @@ def test_check_mode_writes_nothing_and_says_so(controller):
     assert "WOULD RECOVER" in output
 
 
-def test_secrets_of_every_kind_stay_out(controller):
+def test_no_kind_of_secret_is_written(controller):
     secret = {key: f"CANARY{number}" for number, key in enumerate("abcdefgh")}
     tasks = [
         {"name": "Probe {{ secret.a }}", **own("health_probe", DOWN, secret="{{ secret.b }}", plain="{{ secret.c }}")},
@@ -429,7 +429,7 @@ def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
     assert "UNREACHABLE: gone, the host cannot be reached: Failed to connect to the host via ssh" in output
 
 
-def test_a_folder_that_cannot_be_written_is_reported_and_does_not_stop_the_run(controller):
+def test_an_unwritable_folder_is_reported_and_does_not_stop_the_run(controller):
     controller.postmortems.parent.mkdir()
     controller.postmortems.write_text("a file in the way")
     rc, output = controller.run(controller.playbook("recover.yml", RECOVERY))
@@ -480,7 +480,7 @@ RECORDED = [
 
 
 @pytest.mark.parametrize("strategy", ["linear", "free", "ansible.builtin.host_pinned"])
-def test_every_strategy_records_the_same(controller, strategy):
+def test_every_strategy_records_the_same_events(controller, strategy):
     hosts = [f"node{number}" for number in range(3)]
     inventory = {"all": {"hosts": {host: {"ansible_connection": "local"} for host in hosts}}}
     (controller.folder / "hosts.yml").write_text(yaml.safe_dump(inventory))

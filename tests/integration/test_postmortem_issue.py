@@ -157,7 +157,7 @@ def test_this_api_accepts_only_requests_that_github_describes(api, method, path,
     api.violations.clear()
 
 
-def test_this_api_gives_only_answers_that_github_describes(api):
+def test_this_api_returns_only_answers_that_github_describes(api):
     del api.add(labels=["postmortem"])["node_id"]
     publish(api)
     assert "'node_id' is a required property" in api.violations[0]

@@ -112,7 +112,7 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     assert "Check that the service stays up" in {step["task"] for step in told["steps"]}
 
 
-def test_a_healthy_service_is_left_alone_in_one_round_trip(service: Service) -> None:
+def test_a_healthy_service_is_checked_in_one_round_trip(service: Service) -> None:
     pids = service.pids()
     # With -vvv, the connection prints every command that it runs on the host.
     run = service.play("playbooks/outage_recover.yml", "-vvv")
@@ -271,7 +271,7 @@ def test_a_verification_stores_the_row_counts_and_names_a_failed_login(service: 
     ],
     ids=["ports", "health_path"],
 )
-def test_a_wrong_inventory_value_stops_no_healthy_service(
+def test_a_wrong_inventory_value_does_not_stop_a_healthy_service(
     service: Service, wrong: dict[str, object], said: str
 ) -> None:
     pids = service.pids()
@@ -284,7 +284,7 @@ def test_a_wrong_inventory_value_stops_no_healthy_service(
     assert said in told["cause_summary"]
 
 
-def test_another_process_on_the_port_is_left_alone_and_no_rung_is_tried(service: Service) -> None:
+def test_another_process_on_the_port_is_not_stopped_and_no_rung_is_tried(service: Service) -> None:
     service.kill()
     with socket.create_server(("127.0.0.1", service.https_port)):
         run = service.play("playbooks/outage_recover.yml")

@@ -82,7 +82,7 @@ def only(result: dict) -> dict:
     return applied
 
 
-def test_a_cause_that_policy_does_not_name_is_left_and_reported(service: Service) -> None:
+def test_a_cause_that_policy_does_not_name_is_only_reported(service: Service) -> None:
     (pid,) = service.pids()
     run, result = remedy(service, "port_conflict", allowed=False, **on_port(service, pid, ours=True))
     assert result == {
@@ -299,7 +299,7 @@ def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Servic
     assert "Will remediate tls_expired: run " in run.screen
 
 
-def test_a_consequence_or_an_unlikely_cause_is_not_remedied(service: Service) -> None:
+def test_neither_a_consequence_nor_an_unlikely_cause_is_remedied(service: Service) -> None:
     (pid,) = service.pids()
     details = on_port(service, pid, ours=True)
     conflict = {"cause": "port_conflict", "confidence": 0.9, "explained_by": "disk_full", "details": details}

@@ -152,7 +152,7 @@ def watching(service: Service) -> dict[str, Any]:
     }
 
 
-def test_watch_starts_one_recovery_per_outage_and_none_without_one(service: Service) -> None:
+def test_watch_starts_exactly_one_recovery_per_outage(service: Service) -> None:
     with running("itsm_nexus.runbook.watch", service, watching(service), *by_playbook(service)) as watch:
         # Wait until the watch has found the service healthy.
         time.sleep(2 * INTERVAL)
@@ -203,7 +203,7 @@ def ended(watch: Rulebook, *, recoveries: int, triages: int) -> None:
     assert watch.called() == (recoveries, triages)
 
 
-def test_watch_of_an_installed_collection_finds_its_own(service: Service, tmp_path: Path) -> None:
+def test_watch_of_an_installed_collection_uses_that_collection(service: Service, tmp_path: Path) -> None:
     project = installed(tmp_path / "prefix")
     variables, inventory = watching(service), by_playbook(service)
     with running("itsm_nexus.runbook.watch", service, variables, *inventory, project=project) as watch:
@@ -277,7 +277,7 @@ NO_HOST = (
 )
 
 
-def test_only_an_alert_for_one_host_starts_a_run_and_fifty_start_one(service: Service) -> None:
+def test_only_alerts_for_one_host_start_a_run_and_fifty_alerts_start_one_run(service: Service) -> None:
     with awaiting_alerts("itsm_nexus.runbook.alertmanager", service) as alerts:
         service.kill()
         refuse_requests_without_the_token(alerts)

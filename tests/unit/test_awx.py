@@ -128,7 +128,7 @@ def test_a_survey_asks_for_existing_variables(name: str) -> None:
     assert wrong == [], "\n".join(wrong)
 
 
-def test_choices_of_playbooks_are_those_of_the_playbooks() -> None:
+def test_choices_in_surveys_are_those_of_the_playbooks() -> None:
     assert "_outage_maintenance_state in ['present', 'absent']" in text_of("playbooks")
 
 

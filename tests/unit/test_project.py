@@ -84,7 +84,7 @@ def test_every_program_names_its_licence(name: str) -> None:
     assert LICENCE in "\n".join(text_of(name).splitlines()[:8])
 
 
-def test_every_file_has_a_reader() -> None:
+def test_every_file_is_used() -> None:
     texts = {name: text_of(name) for name in FILES if name != "demo/service/package-lock.json"}
     without = []
     for name in FILES:
@@ -100,7 +100,7 @@ def test_every_file_has_a_reader() -> None:
     assert without == [], f"nothing reads {', '.join(without)}"
 
 
-def test_every_constant_of_a_plugin_has_a_reader() -> None:
+def test_every_constant_of_a_plugin_is_used() -> None:
     assigned, read, elsewhere = set(), set(), set()
     for name in tracked():
         if not name.startswith(("plugins/", "tests/")) or not name.endswith(".py"):
@@ -165,7 +165,7 @@ def names_in(page: str) -> dict[str, set[str]]:
     }
 
 
-def test_both_readmes_name_the_same() -> None:
+def test_both_readmes_contain_the_same_names() -> None:
     assert names_in("README.ja.md") == names_in("README.md")
 
 

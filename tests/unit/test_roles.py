@@ -46,7 +46,7 @@ def test_defaults_and_specifications_match(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_public_variables_carry_the_name_of_their_role(role: str) -> None:
+def test_public_variables_begin_with_the_name_of_their_role(role: str) -> None:
     for name in options(role):
         assert name.startswith((f"{role}_", "nexus_")), name
 
@@ -108,7 +108,7 @@ def blocks_by_file() -> dict[str, list[dict]]:
     return found
 
 
-def test_only_playbooks_answer_a_failure() -> None:
+def test_only_playbooks_handle_a_failure() -> None:
     in_roles = {name: found for name, found in blocks_by_file().items() if name.startswith("roles/")}
     rescued = {name for name, found in in_roles.items() if any("rescue" in block for block in found)}
     assert rescued == set(RESCUES_IN_ROLES)
@@ -245,7 +245,7 @@ DOCUMENTED_CHANNELS = re.findall(
 )
 
 
-def test_the_documented_channels_send_a_whole_message() -> None:
+def test_the_documented_channels_send_a_complete_message() -> None:
     assert DOCUMENTED_CHANNELS
     taken = [name for name, _text in DOCUMENTED_CHANNELS if (ROOT / name).exists()]
     assert taken == [], "docs/escalation.md: choose other examples; the collection has these channels"

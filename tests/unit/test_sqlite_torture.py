@@ -40,7 +40,7 @@ def test_no_row_is_lost(torture: ModuleType, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_deleted_wal_is_noticed(torture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_wal_is_detected(torture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Delete the WAL instead of making a checkpoint, as in the runbook's clean start."""
 
     def remove(*, path: str) -> None:
@@ -51,7 +51,7 @@ def test_a_deleted_wal_is_noticed(torture: ModuleType, tmp_path: Path, monkeypat
         torture.torture(5, 1, str(tmp_path))
 
 
-def test_a_backup_without_the_wal_is_noticed(
+def test_a_backup_without_the_wal_is_detected(
     torture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup = torture.sqlite_backup.backup

@@ -95,7 +95,7 @@ def touches(path: Path) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)} & CHANGES
 
 
-def test_every_file_that_uses_a_path_says_why_root_is_safe() -> None:
+def test_every_file_that_uses_a_path_states_why_root_is_safe() -> None:
     logic, modules = PLUGINS / "module_utils", PLUGINS / "modules"
     assert {str(path.relative_to(logic)) for path in logic.rglob("*.py") if touches(path)} == set(REASONS)
     assert [path.name for path in modules.glob("*.py") if touches(path)] == []
@@ -126,7 +126,7 @@ def test_a_path_that_only_root_can_change_is_ours(base: Path) -> None:
 
 
 @needs_root
-def test_the_first_folder_of_somebody_else_decides(base: Path) -> None:
+def test_the_first_folder_of_another_account_decides(base: Path) -> None:
     theirs = made(base / "theirs", owner=NOBODY)
     made(theirs / "of-another", owner=DAEMON)
     (theirs / "link").symlink_to("/etc")
@@ -138,7 +138,7 @@ def test_the_first_folder_of_somebody_else_decides(base: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
-def test_a_folder_that_several_may_write_to_needs_a_name(base: Path, mode: int) -> None:
+def test_a_folder_that_several_accounts_may_write_to_needs_a_user_name(base: Path, mode: int) -> None:
     shared = made(base / "shared", mode=mode)
     with pytest.raises(PermissionError, match="name the service's user"):
         safe_open.rights_on(str(shared / "file"))
@@ -255,7 +255,7 @@ def test_a_database_of_root_is_not_treated_as_the_users(base: Path, claim: str) 
 
 
 @needs_root
-def test_a_database_elsewhere_is_that_of_the_user_if_the_user_may_work_on_it(base: Path) -> None:
+def test_a_database_elsewhere_is_the_users_if_the_user_has_the_rights(base: Path) -> None:
     app, data = made(base / "app", owner=NOBODY), made(base / "data", owner=NOBODY)
     (data / "itsm.db").touch()
     opened = question(app, processes=[{"open_databases": [str(data / "itsm.db")]}])

@@ -14,14 +14,14 @@ APP = "/mnt/LinuxHDD/ITSM-System"
 DATABASE = f"{APP}/backend/itsm.db"
 
 
-def test_the_manual_runbook_would_have_lost_everything(drill: Drill) -> None:
+def test_the_manual_runbook_would_have_lost_all_rows(drill: Drill) -> None:
     broken = drill.observation("broken")
     assert broken["processes"] == []
     assert broken["rows"] == drill.observation("sound")["rows"]
     assert broken["rows_without_wal"] == {}
 
 
-def test_clean_start_brings_the_service_back(drill: Drill) -> None:
+def test_clean_start_recovers_the_service(drill: Drill) -> None:
     told = drill.assert_recovered(severity="emergency", cause="killed", rung="clean_start_recovery")
     assert told["backup_file"].startswith(f"{DATABASE}.backup_")
 
@@ -55,5 +55,5 @@ def test_modules_were_rebuilt_and_swapped(drill: Drill) -> None:
         assert "node_modules/better-sqlite3" in installed["packages"]
 
 
-def test_root_owns_nothing_in_the_application(drill: Drill) -> None:
+def test_root_owns_no_file_of_the_application(drill: Drill) -> None:
     assert drill.host.check_output(f"find {APP} ! -user itsm") == ""

@@ -84,7 +84,7 @@ def test_second_installation_changes_nothing(drill: Drill) -> None:
     assert "changed=0 " in install(drill, "--check")
 
 
-def test_healthy_service_is_checked_and_left_alone(drill: Drill) -> None:
+def test_healthy_service_is_checked_and_unchanged(drill: Drill) -> None:
     before = drill.now()
     await_look(drill, "HEALTHY")
     await_look(drill, "HEALTHY")

@@ -36,7 +36,7 @@ def test_database_is_unchanged(drill: Drill) -> None:
     }
 
 
-def test_leader_and_dba_are_to_be_notified(drill: Drill) -> None:
+def test_leader_and_dba_must_be_notified(drill: Drill) -> None:
     told, closing = drill.postmortem(), drill.screen()[-4000:]
     assert told["escalation"]["level"] == "data_loss"
     assert told["escalation"]["to"] == ["project leader", "DBA"]

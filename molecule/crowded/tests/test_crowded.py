@@ -52,7 +52,7 @@ def test_the_host_is_crowded(drill: Drill) -> None:
     assert int(drill.host.check_output("du --summarize --block-size=1M /var/log/journal | cut -f1")) >= 56
 
 
-def test_a_pass_takes_little_longer_than_its_slowest_part(passes: list[dict[str, Any]]) -> None:
+def test_triage_takes_little_longer_than_its_slowest_part(passes: list[dict[str, Any]]) -> None:
     assert min(map(beyond, passes)) < MOST, [(result["duration"], result["parts"]) for result in passes]
 
 
@@ -64,7 +64,7 @@ def test_everything_is_checked_and_nothing_is_wrong(passes: list[dict[str, Any]]
     assert any("Started itsm-system.service" in line for line in facts["journal"]["lines"])
 
 
-def test_a_hanging_part_is_reported_and_delays_no_other(drill: Drill) -> None:
+def test_a_hanging_part_is_reported_and_does_not_delay_others(drill: Drill) -> None:
     drill.host.check_output("/opt/drill/bin/let-hang")
     result = look(drill, "hanging", nexus_incident=INCIDENT, nexus_log_file="/mnt/share/server.log")
     assert result["duration"] < DEADLINE

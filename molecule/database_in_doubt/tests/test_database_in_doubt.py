@@ -200,7 +200,7 @@ def recover_the_database(drill: Drill, this: Round) -> None:
 
 
 @pytest.mark.parametrize(("damage", "delay"), ROUNDS)
-def test_nobody_starts_the_service(drill: Drill, acknowledged: set[str], damage: str, delay: float) -> None:
+def test_nothing_starts_the_service(drill: Drill, acknowledged: set[str], damage: str, delay: float) -> None:
     this = put_in_doubt(drill, f"{damage}-{delay}", damage, acknowledged)
     time.sleep(max(0.0, this.killed_at + delay - time.time()))
     assert runs.run(drill, this.name) == 2
@@ -250,7 +250,7 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
 
 
 @pytest.mark.parametrize("number", KILLS)
-def test_killed_controller_does_not_allow_a_start(drill: Drill, acknowledged: set[str], number: int) -> None:
+def test_killed_controller_does_not_cause_a_start(drill: Drill, acknowledged: set[str], number: int) -> None:
     # The first run is killed right after the takeover, before triage holds the service. So the dead-man timer must
     # prevent the start.
     damage, delay = DAMAGES[number % len(DAMAGES)], secrets.SystemRandom().uniform(0, 5) if number else 0.0

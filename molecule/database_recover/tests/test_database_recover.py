@@ -80,7 +80,7 @@ def test_loss_is_reported_before_any_change(drill: Drill) -> None:
     assert screen.index(report) < screen.index(change)
 
 
-def test_backup_is_used_if_it_holds_more(drill: Drill) -> None:
+def test_backup_is_used_if_it_contains_more_rows(drill: Drill) -> None:
     told, after = assert_recovered(drill, "backup")
     before = held_before(drill, "backup")
     assert told["backup_file"] == f"{DATABASE}.backup_drill"
@@ -123,7 +123,7 @@ def test_damaged_files_are_kept(drill: Drill, name: str) -> None:
     assert len(kept) == 1
 
 
-def test_sound_database_is_left_alone(drill: Drill) -> None:
+def test_sound_database_is_unchanged(drill: Drill) -> None:
     assert "HEALTHY" in drill.screen("again")
     assert drill.recap("again")["changed"] == 0
     assert drill.documents("again") == []
@@ -133,6 +133,6 @@ def test_service_serves(drill: Drill) -> None:
     drill.assert_serves()
 
 
-def test_root_owns_nothing_in_the_application(drill: Drill) -> None:
+def test_root_owns_no_file_of_the_application(drill: Drill) -> None:
     assert drill.host.check_output(f"find {APP} ! -user itsm") == ""
     assert drill.host.check_output(f"find {APP}/backend -name '.*restore*'") == ""

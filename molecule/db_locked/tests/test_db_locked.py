@@ -9,12 +9,12 @@ from __future__ import annotations
 from drills import Drill
 
 
-def test_holder_is_named_and_left_alone(drill: Drill) -> None:
+def test_lock_holder_is_named_and_not_stopped(drill: Drill) -> None:
     told = drill.assert_left_alone(cause="db_locked")
     assert "hold-lock" in str(told["findings"][0]["evidence"])
     assert "no policy names it" in str(told["remedies"][0]["reason"])
 
 
-def test_holder_is_stopped_if_policy_names_it(drill: Drill) -> None:
+def test_lock_holder_is_stopped_if_policy_names_it(drill: Drill) -> None:
     drill.assert_remedied(cause="db_locked")
     assert drill.host.run("systemctl is-active report").stdout.strip() == "inactive"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from drills import Drill
 
 
-def test_restart_brings_the_service_back(drill: Drill) -> None:
+def test_restart_recovers_the_service(drill: Drill) -> None:
     told = drill.assert_recovered(severity="critical", cause="hung", rung="restart")
     assert told["probe"]["process"]["state"] == "running"
     assert told["probe"]["consecutive_failures"] == 5

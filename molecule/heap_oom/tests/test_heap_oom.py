@@ -14,7 +14,7 @@ def options(drill: Drill, run: str) -> str:
     return process["node_options"]
 
 
-def test_restart_brings_it_back_unchanged(drill: Drill) -> None:
+def test_restart_recovers_the_service_without_other_changes(drill: Drill) -> None:
     told = drill.postmortem("forbidden")
     assert (told["outcome"], told["cause"], told["rung"]) == ("recovered", "heap_oom", "restart")
     assert "max_old_space_size" in str(told["remedies"][0]["reason"])

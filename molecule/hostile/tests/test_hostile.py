@@ -25,7 +25,7 @@ def written(drill: Drill) -> list[Path]:
     return [*screens, *(path for run in RUNS for path in (drill.output / run).glob("*"))]
 
 
-def test_the_service_is_back_with_every_row(drill: Drill) -> None:
+def test_the_service_is_recovered_with_every_row(drill: Drill) -> None:
     drill.assert_serves()
     drill.assert_every_row_is_there()
     told = drill.postmortem()

@@ -51,7 +51,7 @@ def test_playbook_reports_the_end_of_the_window(drill: Drill, codes: dict[str, i
 
 
 @pytest.mark.parametrize("run", ["during", "variable"])
-def test_outage_is_reported_only(drill: Drill, codes: dict[str, int], run: str) -> None:
+def test_outage_is_only_reported(drill: Drill, codes: dict[str, int], run: str) -> None:
     assert codes[run] == 2
     assert "MAINTENANCE: maintenance, emergency:" in closing(drill, run)
     assert "no recovery is started until" in closing(drill, run)

@@ -11,7 +11,7 @@ from drills import Drill
 LOCK = "sqlite3 -readonly /mnt/LinuxHDD/ITSM-System/backend/itsm.db 'SELECT is_locked FROM knex_migrations_lock'"
 
 
-def test_lock_is_named_and_left_alone(drill: Drill) -> None:
+def test_lock_is_named_and_not_released(drill: Drill) -> None:
     assert "lock" in drill.assert_left_alone(cause="migration_pending")["cause_summary"]
 
 

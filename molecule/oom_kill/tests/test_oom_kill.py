@@ -11,7 +11,7 @@ from drills import Drill
 DROP_IN = "systemctl show --property=MemoryMax --value itsm-system"
 
 
-def test_restart_brings_it_back_unchanged(drill: Drill) -> None:
+def test_restart_recovers_the_service_without_other_changes(drill: Drill) -> None:
     told = drill.postmortem("forbidden")
     assert (told["outcome"], told["cause"], told["rung"]) == ("recovered", "oom_kill", "restart")
     assert "Killed process" in str(told["findings"][0]["evidence"])

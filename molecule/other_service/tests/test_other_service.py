@@ -39,7 +39,7 @@ def test_clean_start_left_a_backup_in_the_folder_of_the_database(drill: Drill) -
     assert drill.rows_of(backup)["visitors"] == len(VISITORS)
 
 
-def test_the_other_service_was_left_alone(drill: Drill) -> None:
+def test_the_other_service_is_unchanged(drill: Drill) -> None:
     before, after = drill.observation("sound"), drill.now()
     assert after["unit"] == before["unit"]
     assert [each["pid"] for each in after["processes"]] == [each["pid"] for each in before["processes"]]

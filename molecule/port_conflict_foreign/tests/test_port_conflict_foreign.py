@@ -9,7 +9,7 @@ from __future__ import annotations
 from drills import Drill
 
 
-def test_foreign_process_is_named_and_left_alone(drill: Drill) -> None:
+def test_foreign_process_is_named_and_not_stopped(drill: Drill) -> None:
     told = drill.assert_left_alone(cause="port_conflict")
     for word in ("6443", "nobody", "(python3"):
         assert word in told["cause_summary"]

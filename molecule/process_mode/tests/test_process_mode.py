@@ -12,7 +12,7 @@ APP = "/mnt/LinuxHDD/ITSM-System"
 LOG = "/var/log/itsm/server.log"
 
 
-def test_restart_brings_the_service_back(drill: Drill) -> None:
+def test_restart_recovers_the_service(drill: Drill) -> None:
     drill.assert_recovered(severity="emergency", cause="killed", rung="restart")
 
 

@@ -61,7 +61,7 @@ def password(drill: Drill) -> str:
     return drill.host.check_output(f"sed -n s/^ADMIN_PASSWORD=//p {runs.ENVIRONMENT}")
 
 
-def test_failed_login_is_no_outage(drill: Drill, password: str) -> None:
+def test_a_failed_login_is_not_an_outage(drill: Drill, password: str) -> None:
     fail(drill)
     told = recover(drill, "login", "-e", "nexus_login_password=wrong", rc=2)
     drill.assert_serves()
@@ -128,7 +128,7 @@ def test_failed_build_keeps_the_old_modules(drill: Drill) -> None:
     assert_on_its_old_modules(drill, told, name="no-build", before=before, reason="npm ci for")
 
 
-def test_read_only_state_folder_stops_no_recovery(drill: Drill) -> None:
+def test_read_only_state_folder_does_not_prevent_a_recovery(drill: Drill) -> None:
     drill.host.check_output(f"rm -rf {STATE_DIR}/* /run/itsm-runbook")
     drill.host.check_output(f"mount --bind {STATE_DIR} {STATE_DIR}")
     drill.host.check_output(f"mount -o remount,bind,ro {STATE_DIR}")

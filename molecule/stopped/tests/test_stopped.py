@@ -9,6 +9,6 @@ from __future__ import annotations
 from drills import Drill
 
 
-def test_restart_brings_the_service_back(drill: Drill) -> None:
+def test_restart_recovers_the_service(drill: Drill) -> None:
     told = drill.assert_recovered(severity="emergency", cause="stopped", rung="restart")
     assert told["cause_summary"] == "The service was stopped on request (by a person or a program)."

@@ -75,12 +75,12 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
     assert abs(outside.seconds_of(last_exit["at"]) - killed_at) <= AGREES
 
 
-def test_no_timer_is_left(drill: Drill) -> None:
+def test_no_timer_remains(drill: Drill) -> None:
     assert outside.units_of_the_recovery(drill) == ""
 
 
 @pytest.mark.parametrize("delay", [0.0, 1.0, 3.0] if THOROUGH else [1.0])
-def test_planned_restart_is_no_incident(drill: Drill, client: outside.Client, delay: float) -> None:
+def test_planned_restart_is_not_an_incident(drill: Drill, client: outside.Client, delay: float) -> None:
     """A person restarts the service. The start ends `delay` seconds after the run's first probe."""
     outside.forget_restarts(drill)
     name = f"planned-{delay}"

@@ -49,7 +49,7 @@ def test_verdict_is_in_time_and_states_the_next_step(drill: Drill, cause: str) -
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-def test_service_stays_down_with_unchanged_files(drill: Drill, cause: str) -> None:
+def test_service_stays_down_and_its_files_are_unchanged(drill: Drill, cause: str) -> None:
     before, after = drill.observation(f"{cause}-broken"), drill.observation(f"{cause}-after")
     assert after["rows"] == before["rows"]
     # systemd keeps starting the unit, so the unit can be active for a moment. The service is never healthy.
@@ -72,7 +72,7 @@ def test_variable_and_reason_are_in_the_finding(drill: Drill) -> None:
         assert "must be" in sources[variable]
 
 
-def test_database_is_given_back_and_a_restart_is_enough(drill: Drill) -> None:
+def test_restoring_the_owner_of_the_database_and_a_restart_are_enough(drill: Drill) -> None:
     told = drill.postmortem("owner_restored")
     assert (told["outcome"], told["cause"], told["rung"]) == ("recovered", "database_owner", "restart")
     (remedy,) = [each for each in drill.of_last_run(told, "remedies") if each["changed"]]

@@ -27,7 +27,7 @@ def test_opened_incident_is_the_result(monkeypatch):
     assert run(monkeypatch, state="open", opened=OPENED) == {**OPENED, "invocation": {}}
 
 
-def test_refusal_is_the_result(monkeypatch):
+def test_a_refusal_is_the_result(monkeypatch):
     refused = {"failed": True, "msg": "another run is at work here", "locked_by": {"run": "R-2"}}
     assert run(monkeypatch, state="open", opened=refused) == {**refused, "invocation": {}}
 

@@ -99,7 +99,7 @@ def test_the_option_switches_it_off(plugin: Any, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", ["play", "begun", "ended", "run_ended"])
-def test_an_error_is_a_line_with_v_and_ends_the_plugin_only(
+def test_an_error_is_shown_with_v_and_ends_only_the_plugin(
     plugin: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(Packer, "fails", name)

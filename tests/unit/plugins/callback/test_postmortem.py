@@ -68,7 +68,7 @@ def begin(plugin: Any) -> None:
     plugin.v2_runner_on_ok(opened)
 
 
-def test_events_become_lines_of_a_file_and_documents(plugin: Any, tmp_path: Any) -> None:
+def test_events_are_written_to_a_file_and_to_documents(plugin: Any, tmp_path: Any) -> None:
     begin(plugin)
     failed = result("npm_ci", {"msg": "npm said no"})
     plugin.v2_runner_on_start(HOST, failed.task)

@@ -139,7 +139,7 @@ def test_a_started_service_does_not_keep_the_lease_and_the_start_is_recorded(sea
         os.kill(started["pids_after"][0], signal.SIGKILL)
 
 
-def test_a_killed_module_frees_the_host_when_the_lease_ends(seat, tmp_path):
+def test_the_host_is_free_when_the_lease_of_a_killed_module_ends(seat, tmp_path):
     run = incident_record.call(state_dir=seat.state_dir, state="open", lease=0.01)["run"]
     # This server accepts connections but never answers, so the module works until its timeout.
     with socket.create_server(("127.0.0.1", 0)) as silent:

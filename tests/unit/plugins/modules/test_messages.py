@@ -165,7 +165,7 @@ def step(name, result, *, status="ok"):
 
 
 @pytest.mark.parametrize(("name", "parameters", "identity"), FAILING)
-def test_the_reason_of_a_failed_module_is_told_in_japanese(main, name, parameters, identity):
+def test_the_reason_of_a_failed_module_is_in_japanese(main, name, parameters, identity):
     result = main(name, **parameters)
     assert result["failed"]
     assert result["messages"]["msg"]["id"] == identity
@@ -215,7 +215,7 @@ def test_why_a_probe_could_not_open_the_incident_is_named_in_japanese(main):
     require_japanese_reason(found["opened"], "reason.maintenance.not_an_end")
 
 
-def test_a_plan_of_a_recovery_is_told_in_japanese(main):
+def test_a_plan_of_a_recovery_is_in_japanese(main):
     result = main("sqlite_restore", path="DAMAGED", evidence_dir="HERE/kept", confirm_empty=True)
     assert {each["method"] for each in result["plan"]} == {"checkpoint", "salvage", "backup", "empty"}
     recorded = allowlist.of_result("itsm_nexus.runbook.sqlite_restore", result)
@@ -246,21 +246,21 @@ def test_why_no_method_is_possible_is_in_japanese(main, tmp_path, path):
     assert kept == {"error": error}
 
 
-def test_a_refused_release_is_told_in_japanese(main, tmp_path):
+def test_a_refused_release_is_reported_in_japanese(main, tmp_path):
     result = main("release_rollback", strategy="symlink", app_dir="HERE", db_path="HERE/itsm.db")
     assert result["refused"] == f"{tmp_path} is not a symbolic link to a release"
     recorded = allowlist.of_result("itsm_nexus.runbook.release_rollback", result)
     require_japanese([recorded["messages"]["refused"]])
 
 
-def test_the_problems_of_a_certificate_are_told_in_japanese(main):
+def test_the_problems_of_a_certificate_are_in_japanese(main):
     result = main("tls_certificate", cert_path="HERE/server.crt")
     recorded = allowlist.of_result("itsm_nexus.runbook.tls_certificate", result)
     assert [EN.message(each) for each in recorded["messages"]["problems"]] == result["problems"]
     require_japanese(recorded["messages"]["problems"])
 
 
-def test_invalid_settings_are_told_in_japanese(main):
+def test_invalid_settings_are_reported_in_japanese(main):
     service = {**SERVICE, "user": "no-such-user", "log_file": "HERE/log"}
     result = main("service_preflight_info", service=service, db_path="x", https_port=0, http_port=0)
     recorded = allowlist.of_result("itsm_nexus.runbook.service_preflight_info", result)

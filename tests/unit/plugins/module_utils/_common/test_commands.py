@@ -48,7 +48,7 @@ def test_the_whole_group_is_ended_at_the_deadline(left):
 
 
 @pytest.mark.parametrize(("end", "rc"), [("sleep 60", None), ("exit 3", 3)])
-def test_a_process_in_another_session_that_holds_the_output_is_not_waited_for(left, end, rc):
+def test_a_process_in_another_session_with_the_output_open_is_not_waited_for(left, end, rc):
     done, seconds = shell(f"echo begun; setsid sleep 60 & echo $! >{left}; {end}", timeout=1.0)
     assert (done.rc, done.stdout) == (rc, "begun\n")
     assert seconds < 20
@@ -61,7 +61,7 @@ def test_a_background_process_is_left_running(left):
     os.kill(int(left.read_text()), 0)
 
 
-def test_unread_input_is_no_error():
+def test_unread_input_is_not_an_error():
     done, seconds = shell("exit 0", timeout=20.0, stdin=b"x" * 3_000_000)
     assert done.ok and seconds < 20
 

@@ -16,11 +16,11 @@ TEMPLATES = {**message.ENGLISH, "outer": "It failed {times} times: {reasons}", "
 TOLD = message.message("outer", times=3, reasons=[message.message("inner", path="/a"), message.quoted(" EIO\n/b ")])
 
 
-def test_english_puts_messages_into_messages():
+def test_the_english_text_includes_nested_messages():
     assert message.english(TOLD, TEMPLATES) == "It failed 3 times: /a is gone, EIO /b"
 
 
-def test_a_message_survives_the_way_through_json():
+def test_a_message_survives_conversion_to_json():
     plain = TOLD.to_dict()
     assert plain["values"]["reasons"][0] == {"id": "inner", "values": {"path": "/a"}}
     assert message.from_dict(json.loads(json.dumps(plain))) == TOLD
@@ -32,7 +32,7 @@ def test_an_id_without_a_template_is_an_error():
 
 
 @pytest.mark.parametrize("text", ["Stop.", "Stop", "Why?", "a: b"])
-def test_a_sentence_has_one_stop(text):
+def test_a_sentence_ends_with_one_full_stop(text):
     assert message.with_stop(text) == (f"{text}." if text[-1].isalpha() else text)
 
 
@@ -60,7 +60,7 @@ def test_a_failure_is_plain_text_in_both_forms():
     assert message.failure(ValueError("no")) == {"msg": "no"}
 
 
-def test_the_message_of_a_text_in_a_result():
+def test_a_text_in_a_result_has_its_message():
     told = message.message("inner", path="/a")
     assert message.of({"message": "/a is gone", "messages": message.plain(message=told)}, "message") == told
     assert message.of({"message": "/a is gone"}, "message") == message.quoted("/a is gone")

@@ -162,7 +162,7 @@ def test_secrets_are_masked(text):
         rf"{{\"log\":\"line\n{JWT}\"}}"[-len(JWT) - 4 : -2],
     ],
 )
-def test_secrets_with_a_known_form_are_masked(text):
+def test_secrets_of_a_known_form_are_masked(text):
     secret = max(text.split(), key=len)
     assert secret not in redact.Redactor().text(text)
 
@@ -203,7 +203,7 @@ def test_a_key_without_its_first_line_is_masked():
         "npm_config_cache=/tmp/x",
     ],
 )
-def test_other_text_stays(text):
+def test_other_text_is_unchanged(text):
     assert redact.Redactor().text(text) == text
 
 
@@ -282,7 +282,7 @@ def test_each_line_of_a_known_key_is_masked():
     assert redactor.text(json.dumps({"x": key})) == '{"x": "[redacted]"}'
 
 
-def test_words_about_secrets_stay():
+def test_words_about_secrets_are_unchanged():
     environment = {
         "SESSION_COOKIE_SAMESITE": "strict-mode",
         "TOKEN_TYPE": "Bearer-like",
@@ -292,7 +292,7 @@ def test_words_about_secrets_stay():
     assert redact.secret_values(environment) == []
 
 
-def test_passwords_in_urls_are_known_in_clear():
+def test_passwords_in_urls_are_known_in_plain_text():
     environment = {"DATABASE_URL": "postgres://itsm:p%40ss-word@db/itsm"}
     assert redact.Redactor(redact.secret_values(environment)).text("bare p@ss-word") == "bare [redacted]"
 
@@ -330,7 +330,7 @@ ATOMS = (
 
 
 @pytest.mark.parametrize("first", ATOMS)
-def test_its_time_grows_no_faster_than_the_text(first):
+def test_the_time_is_at_most_proportional_to_the_length(first):
     # Slow patterns would delay the diagnosis of an outage. If a pattern needs quadratic time, this test times out.
     redactor = redact.Redactor(["known-value"])
     begin = "key token eyJ bearer :// insert into "

@@ -91,7 +91,7 @@ def test_a_link_of_the_user_does_not_reach_files_of_root(host):
     assert os.geteuid() == 0
 
 
-def test_a_link_of_root_in_a_folder_of_root_is_followed(host):
+def test_a_link_owned_by_root_in_a_folder_of_root_is_followed(host):
     # Certificate stores have relative links through the parent folder.
     (host / "live").mkdir()
     (host / "live" / "link").symlink_to("../secret")
@@ -102,7 +102,7 @@ def test_a_link_of_root_in_a_folder_of_root_is_followed(host):
         safe_open.read(str(host / "app" / "moved"))
 
 
-def test_a_folder_that_others_may_write_to_has_no_owner(host):
+def test_a_folder_that_other_users_may_write_to_has_no_owner(host):
     (host / "shared").mkdir()
     (host / "shared").chmod(0o777)
     (host / "shared" / "link").symlink_to(host / "secret")
@@ -154,7 +154,7 @@ def test_no_log_is_created_in_a_folder_that_the_user_cannot_write_to(host):
     assert list((host / "etc").iterdir()) == []
 
 
-def test_no_other_key_of_that_name_is_given_to_the_service(host):
+def test_the_service_does_not_become_owner_of_another_key_of_that_name(host):
     (host / "private").mkdir()
     key = host / "private" / "server.key"
     key.write_text("-----BEGIN PRIVATE KEY-----\n")
@@ -194,7 +194,7 @@ def test_the_state_is_not_kept_in_a_folder_that_the_user_can_replace(host):
     assert fine.problems == []
 
 
-def test_the_service_cannot_choose_a_database_of_others(host):
+def test_the_service_cannot_choose_a_database_of_another_user(host):
     (host / "private").mkdir(mode=0o700)
     (host / "private" / "other.db").touch(mode=0o600)
     config = CONFIG._replace(
@@ -235,7 +235,7 @@ def test_a_program_of_the_service_is_never_run_as_root(host):
     assert ran == ["nobody"]
 
 
-def test_modules_are_not_built_into_an_application_of_others(host):
+def test_modules_are_not_built_into_an_application_of_another_user(host):
     other = host / "other"
     other.mkdir()
     for folder in (host / "app" / "releases", other):
@@ -254,7 +254,7 @@ def test_modules_are_not_built_into_an_application_of_others(host):
     )
 
 
-def test_evidence_is_not_written_to_a_folder_of_others(host):
+def test_evidence_is_not_written_to_a_folder_of_another_user(host):
     (host / "tmp").mkdir()
     (host / "tmp").chmod(0o1777)
     theirs = host / "tmp" / "itsm-runbook-evidence-0"

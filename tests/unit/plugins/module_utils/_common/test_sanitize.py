@@ -47,7 +47,7 @@ def test_terminal_controls_are_removed(escape):
     assert not sanitize.ACTIVE.search(told) and "\n" not in told
 
 
-def test_lines_columns_and_every_script_are_kept():
+def test_lines_tabs_and_all_scripts_are_kept():
     text = "a\tb\n\u65e5\u672c\u8a9e \U0001f525 e\u0301 \u0627\u0644"
     assert sanitize.text(text) == text
 
@@ -80,7 +80,7 @@ def test_an_incomplete_character_is_shown():
     assert json.loads(module_output.of_module('"\\udc9b \\ud83d \\ud83d\\udd25"')) == "\\udc9b \\ud83d \U0001f525"
 
 
-def test_an_honest_answer_is_not_changed():
+def test_an_ordinary_answer_is_not_changed():
     for said in ({"a": ["x", None, True, {"b": "\u65e5\u672c\u8a9e \U0001f525"}]}, {"pattern": "\\d+\\b\\r", "q": '"'}):
         for ascii_only in (True, False):
             output = json.dumps(said, ensure_ascii=ascii_only)
@@ -94,7 +94,7 @@ def test_each_supported_ansible_core_parses_the_sanitized_output():
 
 
 @pytest.mark.parametrize("module", sorted(path.name for path in MODULES.glob("*.py")))
-def test_every_module_answers_in_plain_text(module):
+def test_every_module_returns_plain_text(module):
     source = (MODULES / module).read_text(encoding="utf-8")
     answers = re.findall(r"module\.(?:exit_json|fail_json)\(([^\n]*)", source)
     assert ("AnsibleModule(" in source) == bool(answers)
@@ -118,13 +118,13 @@ def test_evidence_is_safe_in_a_terminal(tmp_path):
     assert "\x1b" not in json.loads(Path(saved.path, "manifest.json").read_text())["files"][0]["source"]
 
 
-def test_a_secret_is_found_under_colours():
+def test_a_secret_between_colour_codes_is_masked():
     for paint in (redact.Redactor().text, kinds.text):
         assert "hunter2" not in paint("\x1b[33mpassword\x1b[39m=\x1b[36mhunter2secret\x1b[39m")
 
 
 @pytest.mark.parametrize("text", ["wrong\n  severity      none", "\u65e5\u672c\n  severity      none", "a\r\u2028b"])
-def test_text_of_a_host_starts_no_line_on_the_screen(text):
+def test_text_from_a_host_cannot_start_a_line_on_the_screen(text):
     assert len(screen_layout.one_line(text).splitlines()) == 1
     for line in screen_layout.wrap(text, 60):
         assert len(line.splitlines()) == 1 and not line.startswith("  severity")

@@ -62,5 +62,5 @@ def test_ranges(wanted, inside, outside):
         ("v20.1.0", ["20"]),
     ],
 )
-def test_an_unknown_range_gives_no_answer(version, wanted):
+def test_the_result_for_an_unknown_range_is_unknown(version, wanted):
     assert semver.satisfies(version, wanted) is None

@@ -60,7 +60,7 @@ def test_a_file_is_read(tmp_path):
         (lambda path: path.write_bytes(b"#" * (1024 * 1024 + 1)), "more than 1048576"),
     ],
 )
-def test_what_is_no_environment_file_is_refused_in_one_line(tmp_path, make, message):
+def test_an_invalid_environment_file_is_refused_in_one_line(tmp_path, make, message):
     path = tmp_path / "service.env"
     make(path)
     with pytest.raises(env_file.EnvironmentFileError, match=message) as caught:

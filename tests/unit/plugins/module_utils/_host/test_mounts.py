@@ -54,7 +54,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ("/srv/itsm.db", None),
     ],
 )
-def test_the_mount_point_that_is_not_mounted(files: dict[str, str], path: str, point: str | None) -> None:
+def test_an_unmounted_mount_point_is_found(files: dict[str, str], path: str, point: str | None) -> None:
     assert mounts.unmounted(path) == point
 
 

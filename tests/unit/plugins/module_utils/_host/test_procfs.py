@@ -72,7 +72,7 @@ def read(proc, pid):
     return procfs.read_process(pid, proc_root=str(proc.root))
 
 
-def test_own_process_is_read_as_it_is():
+def test_own_process_is_read_correctly():
     me = procfs.read_process(os.getpid())
     assert (me.pid, me.ppid, me.uid, me.alive) == (os.getpid(), os.getppid(), os.geteuid(), True)
     assert me.exe == os.path.realpath(sys.executable)
@@ -81,7 +81,7 @@ def test_own_process_is_read_as_it_is():
         assert "\0".join(me.argv) + "\0" == stream.read()
 
 
-def test_start_of_a_process_is_exact_to_the_tick(sleeper):
+def test_start_time_of_a_process_is_exact_to_the_tick(sleeper):
     process = procfs.read_process(sleeper.pid)
     assert abs(timestamps.epoch(process.started_at) - time.time()) < 2
     assert process.start_ticks > procfs.read_process(1).start_ticks
@@ -94,7 +94,7 @@ def test_name_with_parentheses_and_spaces_does_not_shift_the_fields(proc, comm):
     assert (process.state, process.ppid, process.start_ticks, process.uid) == ("T", 1, 4242, 990)
 
 
-def test_a_process_does_not_name_itself_into_another_user(proc):
+def test_a_process_name_cannot_fake_another_user(proc):
     proc.process(5, comm="a\rUid:\t0\t0\t0", uid=990)
     assert procfs.read_process(5, proc_root=str(proc.root)).uid == 990
 
@@ -151,7 +151,7 @@ def test_zombie_is_not_alive(tmp_path):
     assert procfs.read_process(child.pid) is None
 
 
-def test_reused_pid_is_another_process(proc):
+def test_a_reused_pid_is_a_different_process(proc):
     proc.process(7, argv=["x"], ticks=100)
     process = read(proc, 7)
     assert procfs.still_there(process, proc_root=str(proc.root))
@@ -187,7 +187,7 @@ def test_processes_of_the_service(proc, ours, changes):
     assert [process.pid for process in found] == ([7] if ours else [])
 
 
-def test_service_is_found_through_a_link_to_its_folder_oldest_first(proc, tmp_path):
+def test_service_processes_are_found_through_a_link_oldest_first(proc, tmp_path):
     (tmp_path / "app").mkdir()
     (tmp_path / "current").symlink_to("app")
     proc.process(7, argv=COMMAND, cwd=tmp_path / "app", ticks=200)
@@ -196,7 +196,7 @@ def test_service_is_found_through_a_link_to_its_folder_oldest_first(proc, tmp_pa
     assert [process.pid for process in found] == [8, 7]
 
 
-def test_command_for_messages_holds_no_arguments_but_the_script(proc, tmp_path):
+def test_command_for_messages_has_no_argument_except_the_script(proc, tmp_path):
     (tmp_path / "server.js").touch()
     proc.process(7, argv=["node", "server.js", "--password=hunter2"], cwd=tmp_path)
     proc.process(8, argv=["mysql", "-phunter2"], cwd=tmp_path)
@@ -252,7 +252,7 @@ def test_real_listeners(family, address, told):
     assert not any(os.getpid() in each.pids for each in procfs.listeners([port]))
 
 
-def test_clients_of_a_port_are_no_listeners():
+def test_clients_of_a_port_are_not_listeners():
     server, port = listen(socket.AF_INET, "127.0.0.1")
     script = (
         f"import socket, time; s = socket.create_connection(('127.0.0.1', {port})); print(flush=True); time.sleep(60)"
@@ -274,7 +274,7 @@ def test_all_processes_of_a_shared_socket_are_named():
             child.kill()
 
 
-def test_listening_state_only_and_holders_unseen(proc):
+def test_only_listening_sockets_count_and_their_processes_may_be_hidden(proc):
     port = f"{6443:04X}"
     proc.sockets(
         "tcp",
@@ -290,7 +290,7 @@ def test_listening_state_only_and_holders_unseen(proc):
     assert found == [procfs.Listener(port=6443, address="127.0.0.1", inode=11, pids=[], uid=990)]
 
 
-def test_no_proc_is_an_error(tmp_path):
+def test_a_missing_proc_is_an_error(tmp_path):
     with pytest.raises(procfs.ProcfsError, match="Cannot read the listening sockets"):
         procfs.listeners([1], proc_root=str(tmp_path))
     with pytest.raises(procfs.ProcfsError, match=r"Cannot list processes in .*nowhere"):

@@ -22,7 +22,7 @@ def keep(folder, *documents, days=365.0, check_mode=False):
     return postmortem_archive.keep(folder=str(folder), documents=documents, days=days, check_mode=check_mode)
 
 
-def test_copy_is_written_once_privately_and_completely(tmp_path):
+def test_a_copy_is_private_complete_and_written_once(tmp_path):
     folder = tmp_path / "postmortems"
     assert keep(folder, DOCUMENT, check_mode=True)["changed"] and not folder.exists()
     assert keep(folder, DOCUMENT) == {"changed": True, "written": [str(folder / "INC-1.md")], "removed": []}

@@ -57,7 +57,7 @@ def hold(place, systemd=None):
     return unit_hold.set_hold(place, incident=INCIDENT, cause="db_corrupt", reason=REASON, run=systemd or Systemd())
 
 
-def test_a_hold_refuses_automatic_and_manual_starts(place, tmp_path):
+def test_a_hold_prevents_automatic_and_manual_starts(place, tmp_path):
     systemd = Systemd()
     assert hold(place, systemd) == []
     path = tmp_path / "etc/itsm-system.service.d" / f"zz-held-{INCIDENT}.conf"
@@ -82,7 +82,7 @@ def test_a_start_in_progress_is_cancelled(place, state):
     assert systemd.verbs == ["daemon-reload", "stop"]
 
 
-def test_a_running_service_is_left_alone(place):
+def test_a_running_service_is_not_stopped(place):
     systemd = Systemd("active", "running")
     hold(place, systemd)
     assert "stop" not in systemd.verbs
@@ -110,14 +110,14 @@ def test_a_hold_of_the_dead_man_timer_gets_a_record(place):
     assert unit_hold.read(place) == held
 
 
-def test_a_read_only_folder_makes_the_hold_end_at_boot(place, tmp_path):
+def test_with_a_read_only_folder_the_hold_ends_at_reboot(place, tmp_path):
     (tmp_path / "etc").write_text("not a folder")
     (limit,) = hold(place)
     assert "ends with the next reboot" in limit
     assert unit_hold.read(place)["enforced"] is True
 
 
-def test_no_folder_at_all_is_an_error(place, tmp_path):
+def test_without_any_writable_folder_an_error_is_raised(place, tmp_path):
     for name in ("etc", "run"):
         (tmp_path / name).write_text("not a folder")
     with pytest.raises(unit_hold.HoldError, match="Cannot hold unit itsm-system"):
@@ -145,7 +145,7 @@ def test_a_lost_record_does_not_end_the_hold(place, tmp_path):
     assert unit_hold.read(place)["incident"] == INCIDENT
 
 
-def test_removing_the_drop_in_by_hand_ends_the_hold(place):
+def test_removing_the_drop_in_manually_ends_the_hold(place):
     hold(place)
     for path in place.dropins():
         Path(path).unlink()
@@ -153,7 +153,7 @@ def test_removing_the_drop_in_by_hand_ends_the_hold(place):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "null", '{"unit": "another"}'])
-def test_a_damaged_record_hides_no_drop_in(place, tmp_path, content):
+def test_a_damaged_record_does_not_hide_the_drop_in(place, tmp_path, content):
     hold(place)
     (tmp_path / "state/hold.json").write_text(content)
     assert unit_hold.read(place)["enforced"] is True
@@ -239,7 +239,7 @@ LOOK = {
         (None, [], {"users": 4}),
     ],
 )
-def test_a_person_accepts_the_damage_and_the_rows_of_that_moment(incident, look, accepted, rows):
+def test_a_person_accepts_only_the_current_damage_and_rows(incident, look, accepted, rows):
     one_starter.put_in_doubt(**incident, reasons=["a"], rows={"users": 4}, warn=fail)
     about = {"manager": "process", "unit": "x", "state": incident_store.ACCEPTED, "reason": "b"}
     one_starter.settle_doubt(**incident, **about, look=look, warn=fail)
@@ -257,7 +257,7 @@ def test_later_damage_puts_accepted_data_in_doubt_again(incident):
     assert "accepted" not in data
 
 
-def test_earlier_good_counts_stay_on_record(incident):
+def test_earlier_good_row_counts_stay_in_the_record(incident):
     one_starter.note_rows(**incident, rows={"users": 4}, warn=fail)
     one_starter.put_in_doubt(**incident, reasons=["gone"], rows={"users": 1}, warn=fail)
     assert incident_store.current(incident["state_dir"])["data"]["rows"] == {"users": 4}

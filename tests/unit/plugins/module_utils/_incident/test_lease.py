@@ -139,7 +139,7 @@ def test_a_long_step_keeps_the_lease_only_while_it_runs(seat, time):
     assert seat.holder() is None
 
 
-def test_lease_lasts_if_one_of_two_workers_ends(seat, time):
+def test_the_lease_remains_if_one_of_two_workers_ends(seat, time):
     seat.take(run="a")
     first, second = Worker(seat, run="a"), Worker(seat, run="a")
     first.end()
@@ -240,7 +240,7 @@ def test_two_names_of_a_folder_share_the_lease(seat, tmp_path):
     assert host_lease.Seat(state_dir=str(tmp_path / "b/state"), memory=seat.memory).folder != seat.folder
 
 
-def test_a_state_folder_that_is_missing_or_unusable_does_not_matter(held, seat, tmp_path):
+def test_a_missing_or_unusable_state_folder_does_not_prevent_a_lease(held, seat, tmp_path):
     (tmp_path / "state").write_text("a file")
     warnings = []
     with held("a", warn=warnings.append):
@@ -278,7 +278,7 @@ def test_only_this_account_can_read_the_files(held, seat):
         assert all(stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) == 0o600 for name in names)
 
 
-def test_a_truncated_or_changed_lease_is_never_fatal(held, seat):
+def test_a_truncated_or_changed_lease_is_not_fatal(held, seat):
     seat.take(run="a", step="restart")
     path = os.path.join(seat.folder, "lease.json")
     with open(path, "rb") as stream:
@@ -301,7 +301,7 @@ def test_a_truncated_or_changed_lease_is_never_fatal(held, seat):
     assert "cannot be read" in warnings[0]
 
 
-def test_an_interrupted_write_leaves_nothing(seat):
+def test_an_interrupted_write_leaves_no_file(seat):
     with open(os.path.join(seat.folder, ".lease.json.x"), "w") as stream:
         json.dump({}, stream)
     seat.take(run="a")

@@ -100,7 +100,7 @@ def test_window_has_no_effect_after_its_end(tmp_path):
     assert current(tmp_path, now=NOW + 7200) == (None, [])
 
 
-def test_a_file_written_by_hand(tmp_path):
+def test_a_manually_written_file(tmp_path):
     (tmp_path / "maintenance.json").write_text('{"until": "2026-03-02T13:00+09:00"}')
     assert current(tmp_path)[0] == {
         "until": "2026-03-02T04:00:00.000Z",
@@ -131,7 +131,7 @@ def test_an_invalid_file_is_ignored_and_reported(tmp_path, text):
     assert current(tmp_path)[0]
 
 
-def test_a_truncated_file_is_never_fatal(tmp_path):
+def test_a_truncated_file_is_not_fatal(tmp_path):
     begin(tmp_path, "+2h", reason="Release")
     path = tmp_path / "maintenance.json"
     whole = path.read_bytes()

@@ -160,7 +160,7 @@ def test_only_root_can_read_the_files(call, tmp_path):
             assert stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) == 0o600
 
 
-def test_a_record_is_on_disk_before_it_takes_the_place_of_the_old_one(call, tmp_path, monkeypatch):
+def test_a_record_is_flushed_to_disk_before_it_replaces_the_old_one(call, tmp_path, monkeypatch):
     run = call("open")["run"]
     done, real = [], {"fsync": os.fsync, "replace": os.replace}
 
@@ -276,7 +276,7 @@ def test_a_reboot_frees_the_lease(call, time):
     assert call("open")["continued"]
 
 
-def test_a_run_that_lost_its_lease_records_nothing_more(call, time):
+def test_a_run_that_lost_its_lease_no_longer_records_anything(call, time):
     first = call("open")
     time.advance(61)
     second = call("open")
@@ -310,7 +310,7 @@ def test_run_that_lost_its_lease_gets_the_new_holder(call, time):
     assert call("present")["notified"] == []
 
 
-def test_reading_takes_no_lease_and_changes_nothing(call, time, tmp_path):
+def test_a_lookup_takes_no_lease_and_changes_nothing(call, time, tmp_path):
     assert call("present")["id"] is None
     assert not (tmp_path / "state").exists() and not (tmp_path / "memory").exists()
     run = call("open")["run"]
@@ -321,7 +321,7 @@ def test_reading_takes_no_lease_and_changes_nothing(call, time, tmp_path):
     assert (tmp_path / "state" / "incident.json").read_bytes() == before
 
 
-def test_who_only_reads_names_its_run_and_does_not_wait_for_itself(call, time, tmp_path):
+def test_a_lookup_names_its_run_and_does_not_wait_for_its_own_lease(call, time, tmp_path):
     def look(**asked):
         return incident_record.look(
             state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), clock=time.clock(), wait=100.0, **asked
@@ -346,7 +346,7 @@ def test_only_a_run_renews_its_lease(call, time):
     assert call("present")["locked_by"]["run"] == run
 
 
-def test_check_mode_touches_nothing(call, tmp_path):
+def test_check_mode_changes_no_file(call, tmp_path):
     planned = call("open", check_mode=True, update={"severity": "critical"})
     assert (planned["id"], planned["run"], planned["changed"], planned["locked_by"]) == (None, None, True, None)
     assert "critical" in planned["diff"]["after"] and "critical" not in planned["diff"]["before"]
@@ -399,7 +399,7 @@ def test_after_a_reboot_the_duration_uses_the_wall_clock(call, time):
     assert call("present", check_mode=True)["lasted"] == 600
 
 
-def test_an_incident_that_was_mitigated_but_not_closed_is_no_longer_the_outage(call, time):
+def test_a_mitigated_but_unclosed_incident_is_not_continued(call, time):
     first = call("open")
     call("attempt", run=first["run"], update={"mitigated_at": time.at(5)})
     time.advance(86400)
@@ -523,7 +523,7 @@ def test_an_incident_stays_open_while_the_service_is_down_or_its_data_in_doubt(c
     assert bool(call("present")["id"]) is not closes
 
 
-def test_a_failed_stability_check_makes_the_next_restart_blind(call, note_start, time):
+def test_after_a_failed_stability_check_a_restart_counts_as_a_crash_loop(call, note_start, time):
     run = call("open")["run"]
     note_start(run)
     tried = [attempt(time, 1, held=False, fell=True, reason="fell again"), attempt(time, 90, held=True)]
@@ -545,7 +545,7 @@ def test_a_start_without_an_incident_is_not_recorded(call, note_start, tmp_path)
     assert said.startswith("The start was not recorded: Cannot save the incident of /x")
 
 
-def test_a_repeated_call_is_no_change(call, time):
+def test_a_repeated_call_changes_nothing(call, time):
     run = call("open")["run"]
     update = {
         "attempts": [attempt(time, 1, held=True)],
@@ -559,7 +559,7 @@ def test_a_repeated_call_is_no_change(call, time):
     assert len(again["attempts"]) == len(again["signs"]) == len(again["notified"]) == 1
 
 
-def test_a_truncated_record_is_set_aside_and_never_fatal(call, time, tmp_path, no_flush):
+def test_a_truncated_record_is_set_aside_and_not_fatal(call, time, tmp_path, no_flush):
     path = tmp_path / "state" / "incident.json"
     first = call("open", update={"signs": [sign(time, -1)], "attempts": [attempt(time, 0)]})
     whole = path.read_bytes()
@@ -619,7 +619,7 @@ def test_a_damaged_record_in_the_history_is_set_aside(call, tmp_path):
     assert not path.exists()
 
 
-def test_a_folder_in_the_place_of_the_record_is_set_aside(call, tmp_path):
+def test_a_folder_in_place_of_the_record_is_set_aside(call, tmp_path):
     (tmp_path / "state" / "incident.json" / "sub").mkdir(parents=True)
     opened = call("open")
     assert "is kept as" in opened["warnings"][0] and opened["id"]
@@ -676,7 +676,7 @@ def test_power_loss_during_a_write_leaves_the_old_or_the_new_record(call, time, 
         {"closed_at": ""},
     ],
 )
-def test_a_record_that_is_json_but_no_record_is_set_aside(call, time, tmp_path, change):
+def test_json_that_is_not_a_record_is_set_aside(call, time, tmp_path, change):
     call("open")
     time.advance(61)
     path = tmp_path / "state" / "incident.json"
@@ -685,7 +685,7 @@ def test_a_record_that_is_json_but_no_record_is_set_aside(call, time, tmp_path, 
 
 
 @pytest.mark.parametrize("kind", ["pipe", "endless", "huge", "deep"])
-def test_an_impossible_record_is_set_aside_at_once(call, tmp_path, kind):
+def test_an_impossible_record_is_set_aside_immediately(call, tmp_path, kind):
     path = tmp_path / "state" / "incident.json"
     path.parent.mkdir(mode=0o700)
     if kind == "pipe":
@@ -710,7 +710,7 @@ def test_a_state_folder_that_is_a_link(call, tmp_path):
     assert not opened["warnings"]
 
 
-def test_a_state_folder_that_is_a_link_to_nowhere(call, time, tmp_path):
+def test_a_state_folder_that_is_a_dangling_link(call, time, tmp_path):
     (tmp_path / "state").symlink_to("nowhere")
     opened = call("open")
     assert "cannot be kept in" in opened["warnings"][0]
@@ -728,7 +728,7 @@ def test_a_state_folder_that_even_root_cannot_write_to(tmp_path):
     assert incident_store.is_open(**places)
 
 
-def test_a_run_that_died_between_closing_and_archiving(call, tmp_path, time):
+def test_a_run_that_was_killed_between_closing_and_archiving(call, tmp_path, time):
     first = call("open")
     path = tmp_path / "state" / "incident.json"
     record = {**json.loads(path.read_text()), "closed_at": time.at(1)}
@@ -806,7 +806,7 @@ def test_a_disk_that_fills_up_while_an_incident_is_open(call, note_start, time, 
     assert not list(tmp_path.glob("memory/*/incidents/*"))
 
 
-def test_the_call_says_that_the_record_is_in_memory(call, disk, tmp_path):
+def test_the_result_states_that_the_record_is_in_memory(call, disk, tmp_path):
     disk.full = True
     opened = call("open")
     (spare,) = (tmp_path / "memory").iterdir()
@@ -854,7 +854,7 @@ def test_of_two_copies_the_newer_one_counts(call, tmp_path):
     assert not (spare / "incident.json").exists()
 
 
-def test_a_copy_left_behind_does_not_hide_the_incident_that_is_open(call, time, tmp_path, disk):
+def test_a_leftover_copy_does_not_hide_the_open_incident(call, time, tmp_path, disk):
     first = call("open")
     stale = (tmp_path / "state" / "incident.json").read_bytes()
     call("closed", run=first["run"], update={"outcome": "recovered"})
@@ -868,7 +868,7 @@ def test_a_copy_left_behind_does_not_hide_the_incident_that_is_open(call, time, 
     assert call("present")["id"] == second["id"]
 
 
-def test_if_no_place_can_be_used_the_error_is_one_line(tmp_path):
+def test_if_no_folder_can_be_used_the_error_is_one_line(tmp_path):
     (tmp_path / "state").write_text("a file")
     kept = incident_record.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), state="open")
     assert "cannot be kept" in kept["warnings"][0]
@@ -973,7 +973,7 @@ def test_first_good_answer_of_a_run_killed_in_its_stability_check_ends_the_outag
 
 
 @pytest.mark.parametrize("then", ["fell", "did not hold", "was started again", "was given up"])
-def test_a_good_answer_before_a_failure_ends_no_outage(call, note_start, note_answer, time, then):
+def test_a_good_answer_before_a_failure_does_not_end_the_outage(call, note_start, note_answer, time, then):
     run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
     time.advance(3)
     note_start(run)
@@ -1053,7 +1053,7 @@ def test_a_healthy_run_leaves_an_incident_of_an_active_run_alone(call, time):
     assert call("closed", run=opened["run"], update={"outcome": "recovered"})["outcome"] == "recovered"
 
 
-def test_checking_for_an_open_incident_is_cheap(call, tmp_path, disk):
+def test_checking_for_an_open_incident_is_fast(call, tmp_path, disk):
     folders = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory")}
     assert not incident_store.is_open(**folders)
     disk.full = True
@@ -1116,7 +1116,7 @@ def test_a_maintenance_that_starts_during_the_wait_stops_the_run(call, time, mon
     assert (waited["run"], waited["locked_by"]) == (None, None)
 
 
-def test_a_maintenance_of_a_variable(call, time):
+def test_a_maintenance_window_that_a_variable_defines(call, time):
     held = call("open", maintenance_until="2026-03-02T11:00:00+09:00", maintenance_reason="power")
     assert held["maintenance"] == {"until": "2026-03-02T02:00:00.000Z", "reason": "power", "source": "variable"}
     # The later of the two end times is used. A window that is over is ignored.
@@ -1145,7 +1145,7 @@ def test_a_maintenance_of_a_variable(call, time):
         ({"state": "open", "update": {"signs": [{"at": "1"}]}}, r"signs\[\].at is '1'"),
     ],
 )
-def test_bad_parameters(call, parameters, words):
+def test_invalid_parameters(call, parameters, words):
     with pytest.raises(IncidentError, match=words):
         call(**parameters)
 

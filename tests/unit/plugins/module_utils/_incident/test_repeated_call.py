@@ -95,7 +95,7 @@ def test_every_module_under_the_lease_acts_once(module):
     assert ("**repeated_call.ARGUMENTS" in source) == ("repeated_call.once(module.params, " in source) == under_lease
 
 
-def test_a_repeated_call_gives_the_answer_of_the_first(begin, worked):
+def test_a_repeated_call_returns_the_answer_of_the_first(begin, worked):
     first = end(begin())
     assert first["since"] is None and "call" not in first["params"]
     assert end(begin()) == first
@@ -127,7 +127,7 @@ def test_work_continues_after_its_terminal_closes(begin, worked):
     assert worked() == 1
 
 
-def test_a_failure_is_an_answer(begin, worked):
+def test_a_failure_is_repeated_like_any_answer(begin, worked):
     assert end(begin(failed=True))["failed"]
     repeated = begin()
     assert end(repeated)["failed"] and repeated.returncode == 1
@@ -208,7 +208,7 @@ def test_a_read_only_call_leaves_no_file(seat, more):
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "x", f"{NAME}/x", f"{NAME}\n"])
-def test_a_name_of_another_kind_is_refused(seat, name):
+def test_an_invalid_name_is_refused(seat, name):
     said = []
     params = {"call": name, "run": "run-1", "state_dir": seat.state_dir}
     assert repeated_call.once(params, check_mode=False, fail=lambda **why: said.append(why)) is None

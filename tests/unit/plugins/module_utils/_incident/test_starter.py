@@ -41,7 +41,7 @@ class Systemd:
         pytest.param(3600.0, "nothing", False, id="one that has run for long"),
     ],
 )
-def test_only_a_young_process_without_the_lost_file_is_ended(tmp_path, monkeypatch, age, opened, ended):
+def test_only_a_young_process_without_the_deleted_file_is_killed(tmp_path, monkeypatch, age, opened, ended):
     monkeypatch.setattr(host_lease, "memory_folder", lambda: str(tmp_path / "memory"))
     database = tmp_path / "itsm.db"
     database.write_bytes(b"x")

@@ -100,7 +100,7 @@ def test_imminent_automatic_restart(seconds, changes, expected):
 
 
 @pytest.mark.parametrize(("restarts", "expected"), [("0", False), ("", False), ("3", True), ("[not set]", False)])
-def test_a_start_by_a_person_is_no_restart_by_systemd(restarts, expected):
+def test_a_manual_start_is_not_a_restart_by_systemd(restarts, expected):
     assert takeover.restarted_by_systemd({"NRestarts": restarts}) is expected
 
 
@@ -165,7 +165,7 @@ def test_the_timer_waits_for_a_live_run(seat, tmp_path):
 
 
 @pytest.mark.parametrize("end", ["over", "released", "another boot", "no lease", "damaged"])
-def test_the_timer_starts_the_unit_if_the_run_is_gone(seat, tmp_path, end):
+def test_the_timer_starts_the_unit_if_the_run_has_died(seat, tmp_path, end):
     with seat.locked():
         seat.take(run="run-1")
         path = os.path.join(seat.folder, "lease.json")
@@ -224,7 +224,7 @@ def test_the_timer_holds_a_unit_whose_database_is_damaged(seat, tmp_path, damage
     connection.close()
 
 
-def test_a_fault_of_its_own_folder_does_not_hold_the_unit(seat, tmp_path):
+def test_a_problem_with_its_own_folder_does_not_hold_the_unit(seat, tmp_path):
     path = tmp_path / "itsm.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE users (name TEXT)")

@@ -74,7 +74,7 @@ def renewing(pair: Pair, source: Path) -> list[str]:
     return ["cp", str(source / "server.crt"), str(source / "server.key"), os.path.dirname(pair.certificate)]
 
 
-def test_a_good_pair_is_left_alone(made, tmp_path):
+def test_a_valid_pair_is_unchanged(made, tmp_path):
     result = service_certificate.ensure(of(made["valid"]), command=["touch", str(tmp_path / "ran")])
     assert (result["changed"], result["valid"], result["problems"]) == (False, True, [])
     assert result["subject"] == "CN=localhost"
@@ -82,14 +82,14 @@ def test_a_good_pair_is_left_alone(made, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "said"), [("expired", "expired on 20"), ("early", "is not valid before 20")])
-def test_one_out_of_its_time_is_reported(made, name, said):
+def test_a_certificate_outside_its_validity_is_reported(made, name, said):
     result = service_certificate.ensure(of(made[name]))
     assert (result["changed"], result["valid"]) == (False, False)
     assert len(result["problems"]) == 1
     assert said in result["problems"][0]
 
 
-def test_it_is_renewed_and_verified(pair, made):
+def test_the_certificate_is_renewed_and_verified(pair, made):
     command = renewing(pair, made["valid"])
     told = service_certificate.ensure(pair, command=command, check_mode=True)
     assert (told["changed"], told["valid"], told["renewed"], told["command_rc"]) == (True, False, True, None)
@@ -113,13 +113,13 @@ def test_a_command_that_renews_nothing_is_an_error(pair, command):
     assert result["command_rc"] == {"true": 0, "sh": 3, "sleep": None}[command[0]]
 
 
-def test_output_of_the_command_is_bounded_and_holds_no_secret(pair):
+def test_output_of_the_command_is_limited_and_contains_no_secret(pair):
     result = service_certificate.ensure(pair, command=["sh", "-c", "seq 10000; echo API_TOKEN=CANARY-1234567 >&2"])
     assert len(result["output"]) <= 600
     assert result["output"].endswith("API_TOKEN=[redacted]")
 
 
-def test_the_command_sees_nothing_of_our_environment(pair, monkeypatch):
+def test_the_command_does_not_inherit_our_environment(pair, monkeypatch):
     monkeypatch.setenv("OURS", "CANARY")
     assert "CANARY" not in service_certificate.ensure(pair, command=["env"])["output"]
 
@@ -280,7 +280,7 @@ def test_a_key_that_is_replaced_after_the_check_is_not_read(made, tmp_path, monk
 
 
 @pytest.mark.parametrize("name", ["certificate", "key"])
-def test_a_file_of_too_many_bytes_is_not_read(made, tmp_path, name):
+def test_a_file_that_is_too_large_is_not_read(made, tmp_path, name):
     folder = tmp_path / "tls"
     shutil.copytree(made["valid"], folder)
     pair = of(folder)
@@ -300,6 +300,6 @@ def test_openssl_has_a_time_limit(made, monkeypatch):
     assert problems == [f"the private key {pair.key} cannot be used: OpenSSL timed out after 0.2 s"]
 
 
-def test_a_kernel_without_files_in_memory(made, monkeypatch):
+def test_a_kernel_that_does_not_support_files_in_memory(made, monkeypatch):
     monkeypatch.setattr(os, "memfd_create", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     assert service_certificate.look(of(made["valid"]))["problems"] == []

@@ -51,7 +51,7 @@ def test_check_mode_changes_nothing(tmp_path):
     assert not (tmp_path / "state").exists()
 
 
-def test_a_mistake_in_the_maintenance_is_a_warning_and_hides_no_outage(tmp_path):
+def test_an_invalid_maintenance_window_is_a_warning_and_hides_no_outage(tmp_path):
     result, warnings, _state_dir = detect(tmp_path, BAD, open=False, maintenance_until="tomorrow")
     assert (result["severity"], result["maintenance"]) == ("emergency", None)
     assert "tomorrow" in warnings[0]

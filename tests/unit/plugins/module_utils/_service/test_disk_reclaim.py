@@ -89,7 +89,7 @@ def full(size: int = 4 * MIB, **options):
 # Files that are deleted
 
 
-def test_the_oldest_are_deleted_until_it_is_enough(logs, monkeypatch):
+def test_the_oldest_files_are_deleted_until_enough_space_is_free(logs, monkeypatch):
     names = [lay(logs / f"app.log.{number}", age=number) for number in (3, 1, 4, 2)]
     # Simulate a fixed amount of free space, because other processes also write to this file system.
     room = os.statvfs(logs)
@@ -146,14 +146,14 @@ def test_with_enough_space_nothing_is_deleted(logs):
     assert kept.exists()
 
 
-def test_too_little_space_is_reported_after_all_is_deleted(logs):
+def test_too_little_space_is_reported_after_all_files_are_deleted(logs):
     gone = lay(logs / "app.log.1", age=1)
     result = reclaim(logs, logs / "app.log.*")
     assert (result["changed"], result["enough"]) == (True, False)
     assert not gone.exists()
 
 
-def test_files_on_another_file_system_are_left(logs):
+def test_files_on_another_file_system_are_kept(logs):
     with full() as folder:
         kept = lay(folder / "app.log.1", age=1)
         result = reclaim(logs, folder / "*")
@@ -184,7 +184,7 @@ def test_patterns(logs, pattern, named):
     assert result["skipped"] == []
 
 
-def test_the_newest_stay_if_the_rule_keeps_some(logs):
+def test_the_newest_files_are_kept_if_the_rule_keeps_some(logs):
     for number in range(1, 5):
         lay(logs / f"backup_{number}", age=number)
     result = reclaim(logs, Rule(f"{logs}/backup_*", keep=3))
@@ -198,7 +198,7 @@ def test_a_file_kept_by_one_rule_is_kept_by_all(logs):
     assert result["removed"] == []
 
 
-def test_names_may_hold_any_byte(logs):
+def test_names_may_contain_any_byte(logs):
     (logs / os.fsdecode(b"a\xff\n.log")).write_bytes(b"x" * MIB)
     result = reclaim(logs, logs / "*.log")
     assert paths(result["removed"]) == [f"{logs}/a\ufffd\n.log"]
@@ -300,7 +300,7 @@ def test_a_folder_replaced_with_a_link_after_the_check_is_not_entered(logs, tmp_
 
 
 @pytest.mark.parametrize("truncate_only", [False, True])
-def test_a_file_replaced_after_the_check_is_left(logs, tmp_path, monkeypatch, truncate_only):
+def test_a_file_replaced_after_the_check_is_kept(logs, tmp_path, monkeypatch, truncate_only):
     path = lay(logs / "app.log", age=1)
     other = lay(tmp_path / "other", age=1)
     look = disk_reclaim._Reclaim.take
@@ -315,7 +315,7 @@ def test_a_file_replaced_after_the_check_is_left(logs, tmp_path, monkeypatch, tr
 
 
 @pytest.mark.parametrize("truncate_only", [False, True])
-def test_a_file_with_a_hard_link_is_left(logs, tmp_path, truncate_only):
+def test_a_file_with_a_hard_link_is_kept(logs, tmp_path, truncate_only):
     path = lay(logs / "app.log", age=1)
     os.link(path, tmp_path / "passwd")
     result = reclaim(logs, logs / "*", truncate_only=[str(path)] if truncate_only else [])
@@ -371,7 +371,7 @@ def test_a_database_without_side_files_that_another_process_has_open_is_never_tr
         reader.wait()
 
 
-def test_the_only_copy_of_a_database_stays(logs):
+def test_the_only_copy_of_a_database_is_kept(logs):
     old, new = database(logs / "itsm.db.backup_1", age=9), database(logs / "itsm.db.backup_2", age=1)
     result = reclaim(logs, logs / "itsm.db.backup_*")
     assert paths(result["removed"]) == [str(old)]
@@ -390,7 +390,7 @@ def test_incomplete_copies_do_not_count(logs, keep):
     assert [path.exists() for path in whole] == ([False, True, True] if keep else [False, False, True])
 
 
-def test_every_copy_stays_while_the_database_is_not_known_to_be_sound(logs):
+def test_every_copy_is_kept_while_the_database_is_not_known_to_be_sound(logs):
     copies = [database(logs / f"itsm.db.backup_{age}", age=age) for age in (30, 20, 10)]
     log = lay(logs / "server.log.1", age=1)
     rules = [Rule(f"{logs}/itsm.db.backup_*", keep=1), logs / "*"]
@@ -399,7 +399,7 @@ def test_every_copy_stays_while_the_database_is_not_known_to_be_sound(logs):
     assert all(path.exists() for path in copies)
 
 
-def test_a_protected_database_is_left_under_all_its_names(logs):
+def test_a_protected_database_is_kept_under_all_its_names(logs):
     path = database(logs / "itsm.db")
     newer = database(logs / "newer.db", age=1)
     (logs / "itsm.db-wal").write_bytes(b"x" * MIB)
@@ -412,7 +412,7 @@ def test_a_protected_database_is_left_under_all_its_names(logs):
     assert reasons(result)["itsm.db"] == reasons(result)["itsm.db-wal"] == reasons(result)["file"] == "it is protected"
 
 
-def test_evidence_is_never_touched(logs):
+def test_evidence_is_never_deleted(logs):
     evidence = lay(logs / "state" / "evidence" / "INC-1" / "server.log", age=99)
     result = reclaim(logs, logs / "**", state_dir=str(logs / "state"))
     assert (result["changed"], evidence.exists()) == (False, True)
@@ -434,7 +434,7 @@ def test_evidence_is_never_touched(logs):
         *("/mnt/LinuxHDD/ITSM-System/backend/itsm.db.backup_*", "/usr/local/itsm/logs/*", "/var/lib/itsm/[0-9]*/x"),
     ],
 )
-def test_what_people_mean_is_no_pattern_too_wide(pattern):
+def test_common_patterns_are_not_rejected_as_too_wide(pattern):
     assert reclaim_patterns.why_not_pattern(pattern) == ""
 
 

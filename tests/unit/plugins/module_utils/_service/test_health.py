@@ -51,7 +51,7 @@ def test_healthy_at_the_first_answer(service, running):
     assert abs(timestamps.epoch(result["last_success_at"]) - time.time()) < 5
 
 
-def test_five_failures_in_a_row_are_critical_and_there_is_no_sixth(service, running):
+def test_five_consecutive_failures_are_critical_and_end_the_check(service, running):
     with Server(BAD) as server:
         result = ask(service, [server.target()])
         assert len(server.requests) == 5
@@ -69,7 +69,7 @@ def test_hung_process_is_critical_within_the_sum_of_the_timeouts(service, runnin
     assert 0.4 <= result["duration"] < 1
 
 
-def test_recovery_by_itself_is_healthy_and_its_failures_are_reported(service, running):
+def test_a_service_that_recovers_by_itself_is_healthy_and_its_failures_are_reported(service, running):
     with Server(BAD, BAD, BAD, GOOD) as server:
         result = ask(service, [server.target()])
     assert (result["healthy"], result["severity"], result["attempts"]) == (True, "warning", 4)
@@ -98,7 +98,7 @@ def test_summary_is_one_line_with_the_problem(service, running):
         assert ask(service, targets[:1])["summary"] == "one: answered 503 instead of 200; the process is gone"
 
 
-def test_missing_process_is_an_emergency_at_once(service):
+def test_missing_process_is_an_emergency_immediately(service):
     with Server(BAD) as server:
         result = ask(service, [server.target()])
         assert len(server.requests) == 1
@@ -106,7 +106,7 @@ def test_missing_process_is_an_emergency_at_once(service):
     assert result["process"] == {"state": "gone", "pids": [], "started_at": None, "restarts": None}
 
 
-def test_hidden_process_is_unknown_and_no_emergency(service, monkeypatch):
+def test_hidden_process_is_unknown_and_not_an_emergency(service, monkeypatch):
     monkeypatch.setattr(service_process, "is_hidden", lambda _service: True)
     with Server(BAD) as server:
         result = ask(service, [server.target()])
@@ -284,7 +284,7 @@ def test_the_run_that_starts_it_does_not_wait_for_systemd(unit_service):
     assert (result["severity"], result["attempts"]) == ("emergency", 1)
 
 
-def test_await_gives_systemd_time_to_start_it_again(unit_service, running, monkeypatch):
+def test_await_gives_systemd_time_to_restart_the_service(unit_service, running, monkeypatch):
     monkeypatch.setattr(service_health, "_RESTART_GRACE", 0.2)
     with Server(BAD, BAD, BAD, GOOD) as server:
         states = [waiting(), waiting(), waiting(), up(running.pid, restarts=1)]
@@ -292,7 +292,7 @@ def test_await_gives_systemd_time_to_start_it_again(unit_service, running, monke
     assert result["healthy"] and result["process"]["pids"] == [running.pid]
 
 
-def test_await_gives_up_if_systemd_does_not_start_it_again(unit_service, monkeypatch):
+def test_await_ends_if_systemd_does_not_restart_the_service(unit_service, monkeypatch):
     monkeypatch.setattr(service_health, "_RESTART_GRACE", 0.1)
     with Server(BAD) as server:
         result = ask(unit_service, [server.target()], mode="await", run=Unit(waiting(seconds="200ms")))
@@ -315,7 +315,7 @@ def test_await_ends_early_in_a_crash_loop(unit_service, running, restarts, attem
     assert result["severity"] == ("emergency" if restarts[attempts - 1] is None else "warning")
 
 
-def test_process_started_by_hand_is_found_although_its_unit_is_dead(service, running):
+def test_manually_started_process_is_found_although_its_unit_is_dead(service, running):
     by_hand = service_process.Service(
         app_dir=service.app_dir, command=service.command, manager="systemd", unit="itsm-system"
     )
@@ -336,7 +336,7 @@ def test_missing_unit_is_named_and_silent_systemd_is_unknown(unit_service):
 # Stability check
 
 
-def test_hold_needs_all_of_its_good_answers(service, running):
+def test_hold_requires_all_answers_to_be_good(service, running):
     with Server() as server:
         result = ask(service, [server.target()], mode="hold", count=4, interval=0.1)
     assert (result["healthy"], result["attempts"]) == (True, 4)
@@ -349,7 +349,7 @@ def test_hold_ends_at_the_first_bad_answer(service, running):
     assert (result["healthy"], result["severity"], result["attempts"]) == (False, "warning", 2)
 
 
-def test_hold_ends_if_the_process_is_another(unit_service, running):
+def test_hold_ends_if_the_process_changes(unit_service, running):
     with subprocess.Popen(["sleep", "60"]) as other, Server() as server:
         try:
             run = Unit(up(running.pid), up(running.pid), up(other.pid, restarts=1))

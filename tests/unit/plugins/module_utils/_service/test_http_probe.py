@@ -62,7 +62,7 @@ def certificates(tmp_path_factory):
     return contexts, folder
 
 
-def test_certificate_is_told_as_openssl_tells_it_though_nothing_is_verified(certificates):
+def test_certificate_is_reported_as_openssl_shows_it_without_verification(certificates):
     contexts, folder = certificates
     with Server(context=contexts["good"]) as server:
         endpoint = ask_once(server.target())
@@ -76,7 +76,7 @@ def test_certificate_is_told_as_openssl_tells_it_though_nothing_is_verified(cert
     }
 
 
-def test_expired_certificate_is_told_and_does_no_harm_without_verification(certificates):
+def test_expired_certificate_is_reported_but_accepted_without_verification(certificates):
     with Server(context=certificates[0]["expired"]) as server:
         endpoint = ask_once(server.target())
     assert endpoint["ok"]
@@ -99,7 +99,7 @@ def test_verified_certificate(certificates):
         ("elsewhere", "elsewhere.pem", "certificate not trusted: Hostname mismatch"),
     ],
 )
-def test_certificate_that_does_not_verify_is_told_all_the_same(certificates, kind, ca, said):
+def test_certificate_that_fails_verification_is_reported(certificates, kind, ca, said):
     contexts, folder = certificates
     with Server(context=contexts[kind]) as server:
         ca_path = str(folder / ca) if ca else ""
@@ -138,7 +138,7 @@ def test_answer(answer, error):
     assert endpoint["certificate"] is None
 
 
-def test_words_that_are_good_are_a_choice():
+def test_words_for_a_good_status_are_configurable():
     with Server((200, b'{"status":"Healthy"}')) as server:
         assert ask_once(server.target(), ok_statuses=["up", "HEALTHY"])["ok"]
 
@@ -153,7 +153,7 @@ def test_words_that_are_good_are_a_choice():
         (endless, "answered 200 with a body that is not JSON"),
     ],
 )
-def test_server_that_misbehaves(handle, error):
+def test_misbehaving_server(handle, error):
     with raw_server(handle) as port:
         begun = time.monotonic()
         endpoint = ask_once(Target(name="one", url=f"http://127.0.0.1:{port}/"), timeout=0.4)
@@ -162,7 +162,7 @@ def test_server_that_misbehaves(handle, error):
     assert endpoint["silent"] is error.startswith("no answer")
 
 
-def test_handshake_that_never_ends_is_bounded():
+def test_handshake_that_never_ends_has_a_time_limit():
     with raw_server(silent) as port:
         begun = time.monotonic()
         endpoint = ask_once(Target(name="one", url=f"https://127.0.0.1:{port}/"), timeout=0.3)
@@ -170,7 +170,7 @@ def test_handshake_that_never_ends_is_bounded():
     assert (endpoint["error"], endpoint["silent"]) == ("no answer within 0.3 s", True)
 
 
-def test_plain_http_on_the_tls_port_is_told():
+def test_plain_http_on_the_tls_port_is_reported():
     with Server() as server:
         endpoint = ask_once(Target(name="one", url=f"https://127.0.0.1:{server.port}/"))
     assert endpoint["error"].startswith("TLS error: ")
@@ -181,7 +181,7 @@ def test_nothing_listens():
     assert endpoint["error"] == "connection refused (nothing listens there)"
 
 
-def test_name_that_does_not_exist():
+def test_unknown_host_name():
     endpoint = ask_once(Target(name="one", url="http://no-such-host.invalid/"))
     assert endpoint["error"].startswith("cannot connect: ") or endpoint["error"].startswith("no answer")
 
@@ -195,7 +195,7 @@ def test_no_thread_is_left_behind():
             time.sleep(0.01)
 
 
-def test_all_are_asked_at_once():
+def test_all_endpoints_are_probed_in_parallel():
     with raw_server(silent) as first, raw_server(silent) as second, Server() as third:
         targets = [Target(name=str(port), url=f"http://127.0.0.1:{port}/") for port in (first, second)]
         begun = time.monotonic()

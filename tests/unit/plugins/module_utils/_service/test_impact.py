@@ -76,7 +76,7 @@ def test_a_live_database_is_queried_and_unchanged(database, tmp_path):
         pytest.param(ENDLESS, "the query took too long", id="endless"),
     ],
 )
-def test_a_query_that_gives_no_number_says_why(database, query, why):
+def test_a_query_without_a_number_reports_the_reason(database, query, why):
     told = measure(database, query=query, time_budget=0.5)
     assert told["users"] is None
     assert told["users_unknown"].startswith(why)
@@ -84,7 +84,7 @@ def test_a_query_that_gives_no_number_says_why(database, query, why):
         assert connection.execute("SELECT count(*) FROM user_activity").fetchone() == (5,)
 
 
-def test_an_unknown_path_says_so():
+def test_an_unknown_path_is_reported():
     assert measure("", query=DEFAULT)["users_unknown"] == "the path of the database is not known"
 
 
@@ -115,7 +115,7 @@ def test_requests_of_the_outage_are_counted(database, tmp_path, form):
 @pytest.mark.parametrize(
     ("content", "why"), [(None, "cannot be read: No such file"), ("hello\n", "no requests were recognized")]
 )
-def test_a_log_without_an_answer_says_why(database, tmp_path, content, why):
+def test_a_log_without_requests_reports_the_reason(database, tmp_path, content, why):
     log = tmp_path / "access.log"
     if content is not None:
         log.write_text(content)

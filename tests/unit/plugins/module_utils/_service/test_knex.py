@@ -190,7 +190,7 @@ Found 2 Pending Migration file/files.
         ),
     ],
 )
-def test_the_list_is_understood(output, completed, pending):
+def test_the_list_is_parsed(output, completed, pending):
     assert migration_names.parse_list(output) == (completed, pending)
 
 
@@ -204,7 +204,7 @@ def test_the_list_is_understood(output, completed, pending):
         THREE.replace("Found 1 Completed", "Found 2 Completed"),
     ],
 )
-def test_a_list_of_another_form_is_not_guessed_at(output):
+def test_a_list_in_another_format_is_rejected(output):
     with pytest.raises(knex_tables.KnexError, match="does not have the format"):
         migration_names.parse_list(output)
 
@@ -213,7 +213,7 @@ def test_a_list_of_another_form_is_not_guessed_at(output):
 
 
 @pytest.mark.parametrize(("latest", "check_mode"), [(False, False), (True, True)])
-def test_reading_leaves_no_trace(site, latest, check_mode):
+def test_reading_changes_no_file(site, latest, check_mode):
     site.make()
     before = site.traces()
     result = site.migrate(latest=latest, check_mode=check_mode)
@@ -280,7 +280,7 @@ def empty_beside_wal(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("latest", [False, True])
-def test_knex_never_opens_or_creates_a_file_that_is_no_database(site, make, message, latest):
+def test_knex_never_opens_or_creates_a_file_that_is_not_a_database(site, make, message, latest):
     make(site.db)
     before = sorted(os.listdir(site.app / "backend"))
     with pytest.raises(knex_tables.KnexError, match=f"db_path: .*{message}.*knex is not run"):
@@ -309,7 +309,7 @@ def test_pending_migrations_are_applied_once(site):
     assert site.commands()[3:] == ["migrate:list"]
 
 
-def test_a_taken_lock_is_reported_and_left_alone(site):
+def test_a_taken_lock_is_reported_and_not_released(site):
     site.make(lock=1)
     assert site.migrate()["locked"] is True
     before = site.traces()
@@ -404,7 +404,7 @@ def test_missing_files_of_applied_migrations_are_reported(site):
         ("node backend/server.js", False),
     ],
 )
-def test_tool_that_migrates(line, migrates):
+def test_commands_that_may_migrate(line, migrates):
     assert knex.may_migrate(line.split()) is migrates
 
 
@@ -426,7 +426,7 @@ def test_pending_migrations_are_those_of_knex(site, completed):
     )
 
 
-def test_a_migration_that_takes_too_long_is_ended(site):
+def test_a_migration_that_takes_too_long_is_killed(site):
     site.make()
     site.set_environment(FAKE_SLEEP="30")
     with pytest.raises(knex_tables.KnexError, match=r"migrate:latest in .* did not finish within 1 s"):
@@ -563,7 +563,7 @@ def test_knex_gets_the_environment_of_the_service_and_not_ours(site, monkeypatch
         ),
     ],
 )
-def test_bad_parameters_are_named(site, options, message):
+def test_invalid_parameters_are_named(site, options, message):
     parameters = {"app_dir": str(site.app), "db_path": "backend/itsm.db", "node": sys.executable, **options}
     with pytest.raises(knex_tables.KnexError, match=message):
         knex.Migrator(**parameters)

@@ -324,26 +324,26 @@ def test_dev_packages_count_if_they_are_required(site):
     assert found_in(site, application={"omit_dev": False}) == ["prettier 3.0.0 is in the lock file, but not installed"]
 
 
-def test_many_reasons_are_bounded(site):
+def test_many_reasons_are_shortened(site):
     site.lock({f"p{number:02}": "1.0.0" for number in range(50)})
     reasons = found_in(site)
     assert len(reasons) == 21
     assert reasons[-1] == "and 30 more packages"
 
 
-def test_an_application_without_dependencies_needs_nothing(site):
+def test_an_application_without_dependencies_needs_no_modules(site):
     site.lock({})
     shutil.rmtree(site.app / "node_modules")
     assert found_in(site) == []
 
 
-def test_the_shrinkwrap_counts_before_the_lock_file(site):
+def test_the_shrinkwrap_takes_precedence_over_the_lock_file(site):
     agree(site)
     (site.app / "npm-shrinkwrap.json").write_text(json.dumps(lock_of({"express": "9.9.9"})))
     assert found_in(site) == ["express: the lock file requires version 9.9.9, but 4.0.0 is installed"]
 
 
-def test_checking_a_big_tree_is_quick(site):
+def test_checking_a_large_tree_is_fast(site):
     versions = {f"package-{number}": "1.0.0" for number in range(1000)}
     site.lock(versions)
     shutil.rmtree(site.app / "node_modules")
@@ -356,7 +356,7 @@ def test_checking_a_big_tree_is_quick(site):
 # Installing
 
 
-def test_new_modules_are_swapped_in_and_the_old_ones_kept(site, monkeypatch, tmp_path):
+def test_new_modules_are_swapped_in_and_the_old_modules_are_kept(site, monkeypatch, tmp_path):
     monkeypatch.setenv("npm_config_fake_log", str(tmp_path / "log"))
     result = site.install(cache="/some/cache")
     assert result["changed"] is result["swapped"] is result["needed"] is True
@@ -374,7 +374,7 @@ def test_new_modules_are_swapped_in_and_the_old_ones_kept(site, monkeypatch, tmp
     assert again["previous"] == result["previous"]
 
 
-def test_always_installs_sound_modules_too_and_keeps_one_old_tree(site):
+def test_always_also_rebuilds_sound_modules_and_keeps_one_old_tree(site):
     site.install()
     (site.app / "node_modules" / "mark").touch()
     result = site.install(always=True)
@@ -481,7 +481,7 @@ def test_every_failure_keeps_the_old_modules(site, monkeypatch, fault, options, 
     assert site.names() == ["backend", "node_modules"]
 
 
-def test_modules_that_fail_to_load_after_the_move_are_undone(site, monkeypatch):
+def test_a_swap_is_undone_if_the_modules_fail_to_load(site, monkeypatch):
     site.install()
     site.lock(OLD)
     shutil.rmtree(site.tree)
@@ -530,7 +530,7 @@ def test_a_rename_that_fails_is_undone(site, monkeypatch):
         ({"load_test": ["express", "left-pad"]}, r"load_test is \['left-pad'\]: must name packages of"),
     ],
 )
-def test_bad_parameters_are_named(site, options, message):
+def test_invalid_parameters_are_named(site, options, message):
     parameters = {"app_dir": str(site.app), "node": site.node, "npm": site.npm, **options}
     with pytest.raises(npm_lock.NpmError, match=message):
         npm_application.Application(**parameters)
@@ -564,7 +564,7 @@ def test_a_node_that_does_not_run_is_reported(site):
         site.install()
 
 
-def test_output_of_npm_is_bounded_and_without_secrets():
+def test_output_of_npm_is_limited_and_contains_no_secrets():
     gyp = [f"npm error gyp info line {number}" for number in range(200)]
     said = ["npm warn old", "npm error code 1", "npm error path /app", *gyp, "npm error gyp ERR! stack Error: no g++"]
     text = "\n".join(said)
@@ -702,13 +702,13 @@ def test_a_tree_that_is_only_built_leaves_the_old_one_in_place_until_the_next_ca
     assert site.names() == ["backend", "node_modules", "node_modules.previous"]
 
 
-def test_nothing_is_built_if_nothing_is_due(site):
+def test_nothing_is_built_if_nothing_differs(site):
     agree(site)
     result = site.install(build_only=True)
     assert (result["changed"], result["built"]) == (False, None)
 
 
-def test_what_is_to_stay_free_is_not_taken_by_the_build(site):
+def test_the_build_leaves_the_reserved_space_free(site):
     with pytest.raises(npm_lock.NpmError, match=f"{1 << 60} must stay free"):
         site.install(build_only=True, reserve=1 << 60)
     assert site.version() == OLD["express"]
@@ -737,7 +737,7 @@ def test_leftovers_are_deleted_even_if_nothing_is_needed(site):
     assert (site.app / "backend/itsm.db").exists()
 
 
-def test_a_folder_in_use_by_an_orphaned_npm_is_left_alone(site):
+def test_a_folder_in_use_by_an_orphaned_npm_is_kept(site):
     agree(site)
     work = site.app / ".npm_ci-abc" / "node_modules"
     work.mkdir(parents=True)
@@ -816,7 +816,7 @@ def test_the_tree_belongs_to_the_owner_of_a_folder_closed_to_the_service_user(pu
 
 @needs_root
 @pytest.mark.parametrize("user", ["nobody", None])
-def test_no_tree_of_others_is_given_to_a_user_that_replaces_the_build(public_site, user):
+def test_a_user_that_replaces_the_build_does_not_get_a_tree_of_another_user(public_site, user):
     """The user makes its own folder read-only, and a package replaces the build folder when the package is loaded."""
     give_to_nobody(public_site.app)
     public_site.app.chmod(0o555)
@@ -835,7 +835,7 @@ esac
 
 
 @needs_root
-def test_a_folder_to_build_in_is_not_given_away_by_its_name(public_site, monkeypatch):
+def test_a_build_folder_does_not_change_its_owner_by_path(public_site, monkeypatch):
     """The user replaces a folder that root has just created in the user's folder."""
     nobody = give_to_nobody(public_site.app)
     public_site.app.chmod(0o555)
@@ -858,7 +858,7 @@ def test_a_folder_to_build_in_is_not_given_away_by_its_name(public_site, monkeyp
 
 
 @needs_root
-def test_without_root_and_write_permission_nothing_is_tried(public_site):
+def test_with_neither_root_nor_write_permission_nothing_is_tried(public_site):
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

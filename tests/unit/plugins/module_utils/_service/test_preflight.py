@@ -109,7 +109,7 @@ def test_correct_configuration(config, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["app_dir", "environment_file", "db_path", "state_dir", "pid_file", "log_file"])
-def test_a_disk_that_does_not_answer_is_told_and_not_waited_for(config, dead_mount, monkeypatch, name):
+def test_a_disk_that_does_not_answer_is_reported_and_not_waited_for(config, dead_mount, monkeypatch, name):
     monkeypatch.setattr(preflight_findings, "_DISK_TIMEOUT", 0.5)
     started = time.monotonic()
     result = examine(config, **{name: f"{dead_mount}/x"})
@@ -118,7 +118,7 @@ def test_a_disk_that_does_not_answer_is_told_and_not_waited_for(config, dead_mou
     assert "must be on a disk that answers" in problem["message"]
 
 
-def test_a_log_of_a_unit_on_such_a_disk_keeps_from_nothing(config, dead_mount, monkeypatch):
+def test_a_log_of_a_unit_on_such_a_disk_is_not_a_problem(config, dead_mount, monkeypatch):
     monkeypatch.setattr(preflight_findings, "_DISK_TIMEOUT", 0.5)
     unit = {
         "LoadState": "loaded",
@@ -131,7 +131,7 @@ def test_a_log_of_a_unit_on_such_a_disk_keeps_from_nothing(config, dead_mount, m
     assert [each["message"] for each in result["mismatches"]] == ["its disk does not answer"]
 
 
-def test_node_is_really_run(config):
+def test_node_is_actually_run(config):
     assert service_preflight.examine(config)["resolved"]["node"]["version"] == "20.19.2"
 
 
@@ -249,7 +249,7 @@ def test_missing_node(config, tmp_path):
     assert problem["message"].endswith(f": needs Node.js; there is no 'node' in {tmp_path}/tools")
 
 
-def test_user_must_be_our_own_without_root(config, monkeypatch):
+def test_without_root_the_user_must_be_our_own(config, monkeypatch):
     other = next(entry for entry in pwd.getpwall() if entry.pw_uid not in (0, 12345))
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     (problem,) = examine(config, user=other.pw_name)["problems"]
@@ -306,7 +306,7 @@ def test_an_invalid_variable_name_is_a_problem(config):
     )
 
 
-def test_same_database_by_another_name_is_no_mismatch(config, tmp_path):
+def test_same_database_under_another_name_is_not_a_mismatch(config, tmp_path):
     (tmp_path / "current").symlink_to("app")
     add(config, f"DATABASE_PATH={tmp_path}/current/backend/itsm.db\n")
     assert examine(config)["mismatches"] == []

@@ -181,7 +181,7 @@ def test_start_then_start_again_then_stop_then_stop_again(sleeper):
     assert (fourth["changed"], fourth["stopped"], fourth["started_at"]) == (False, [], None)
 
 
-def test_restart_makes_another_process_and_waits_for_the_end_of_the_first(service, port):
+def test_restart_starts_another_process_after_the_end_of_the_first(service, port):
     (old,) = ensure(service, "started")["pids_after"]
     listening(port)
     result = ensure(service, "restarted")
@@ -312,7 +312,7 @@ def check_identity(pid, *, log_file):
         ({"pid_file": "/tmp"}, r"^pid_file: '/tmp' must be the absolute path of a file"),
     ],
 )
-def test_bad_parameter_is_named_and_the_running_service_left_alone(sleeper, changes, said):
+def test_invalid_parameter_is_named_and_the_running_service_is_not_stopped(sleeper, changes, said):
     (pid,) = ensure(sleeper, "started")["pids_after"]
     bad = sleeper._replace(**changes)
     for check_mode in (True, False):
@@ -332,7 +332,7 @@ def test_environment_file_open_to_others_is_refused_without_showing_it(service, 
 
 
 @pytest.mark.parametrize("kind", ["link", "second name", "pipe"])
-def test_log_that_is_no_plain_file_is_refused(service, tmp_path, kind):
+def test_log_that_is_not_a_regular_file_is_refused(service, tmp_path, kind):
     (tmp_path / "precious").write_text("precious")
     if kind == "link":
         os.symlink(tmp_path / "precious", service.log_file)
@@ -374,7 +374,7 @@ def test_process_that_ignores_term_is_killed_after_the_timeout(service, port):
     assert entry["signal"] == "KILL" and 0.3 <= entry["seconds"] < 2 and not alive(pid)
 
 
-def test_process_started_by_hand_is_found_by_its_port(service):
+def test_manually_started_process_is_found_by_its_port(service):
     with by_hand(service) as child:
         assert ensure(service, "started")["changed"] is False
         assert ensure(service, "stopped")["stopped"][0]["pid"] == child.pid
@@ -448,7 +448,7 @@ def test_process_that_a_stale_pid_file_names_is_never_signalled(sleeper, tmp_pat
         assert innocent.poll() is None
 
 
-def test_client_of_the_port_is_left_alone(service, port):
+def test_client_of_the_port_is_not_stopped(service, port):
     ensure(service, "started")
     listening(port)
     script = (
@@ -460,7 +460,7 @@ def test_client_of_the_port_is_left_alone(service, port):
         assert result["changed"] and result["foreign"] == [] and client.poll() is None
 
 
-def test_foreign_listener_is_named_left_alone_and_prevents_a_start(service, port):
+def test_foreign_listener_is_named_not_stopped_and_prevents_a_start(service, port):
     script = (
         "import socket, time; s = socket.socket(); "
         f"s.bind(('127.0.0.1', {port})); s.listen(); print(flush=True); time.sleep(60)"
@@ -493,7 +493,7 @@ def test_child_that_shares_our_port_is_not_foreign(service, tmp_path, port):
     assert ensure(service, "started")["foreign"] == []
 
 
-def test_process_that_is_restarted_by_others_is_given_up_and_named(service, port, monkeypatch):
+def test_process_that_others_restart_is_given_up_and_named(service, port, monkeypatch):
     look = service_process.find
     monkeypatch.setattr(service_process, "find", lambda *args, **more: eventually(lambda: look(*args, **more)))
     keeper = "import subprocess, sys\nwhile True: subprocess.run(sys.argv[1:])"
@@ -523,7 +523,7 @@ def test_without_pidfd_the_signal_still_arrives(sleeper, monkeypatch):
     assert ensure(sleeper, "stopped")["stopped"][0]["signal"] == "TERM" and not alive(pid)
 
 
-def test_process_that_ended_meanwhile_is_not_signalled_under_its_pid(monkeypatch):
+def test_no_signal_is_sent_to_the_pid_of_an_ended_process(monkeypatch):
     with started(["sleep", "60"]) as child:
         process = procfs.read_process(child.pid)
         stale = process._replace(start_ticks=process.start_ticks - 1)
@@ -642,7 +642,7 @@ def test_timeouts_follow_those_of_the_unit(managed):
 
 
 @pytest.mark.parametrize(("state", "verb"), [("started", "start"), ("restarted", "restart"), ("stopped", "stop")])
-def test_process_outside_the_unit_is_ended(managed, state, verb):
+def test_process_outside_the_unit_is_stopped(managed, state, verb):
     with by_hand(managed) as stray:
         order = []
 
@@ -702,7 +702,7 @@ def test_unit_that_does_not_stay_up_is_an_error(managed, after):
         ensure(managed, "started", run=Systemd(DEAD, after))
 
 
-def test_endless_job_is_given_up(managed):
+def test_endless_job_has_a_time_limit(managed):
     with pytest.raises(NodeProcessError, match=r"^Cannot stop unit itsm-system: it did not finish within 55 s"):
         ensure(managed, "stopped", run=Systemd(unit(), fails={"stop": {"rc": None}}))
 
@@ -738,7 +738,7 @@ def test_nothing_is_started_on_a_database_that_is_only_in_its_wal(tmp_path, exis
 
 
 @pytest.mark.parametrize("state", ["stopped", "restarted"])
-def test_a_process_that_holds_the_only_copy_of_the_database_is_not_ended(service, state):
+def test_a_process_with_the_only_copy_of_the_database_open_is_not_stopped(service, state):
     holder = service._replace(command=["tail", "-f", "itsm.db"], ports=[], db_path="itsm.db")
     database = Path(service.app_dir) / "itsm.db"
     database.write_bytes(b"every row")

@@ -211,20 +211,20 @@ def test_the_program_of_the_service_run_by_another_user_is_not_of_this_app(servi
 # Processes that are left alone
 
 
-def test_another_process_with_its_pid_is_left(service, port):
+def test_another_process_with_the_same_pid_is_not_stopped(service, port):
     with listening(service) as child:
         other = wanted(child, port)._replace(start_ticks=wanted(child).start_ticks - 1)
         assert why(stop(service, other)) == "another process has its pid now"
         assert child.poll() is None
 
 
-def test_a_process_that_released_the_port_is_left(service, port):
+def test_a_process_that_released_the_port_is_not_stopped(service, port):
     with listening(service) as child:
         assert why(stop(service, wanted(child, port + 1 if port < 65535 else 1))).startswith("it no longer listens")
         assert child.poll() is None
 
 
-def test_the_service_itself_is_left_if_the_pid_file_names_it(service, port):
+def test_the_service_itself_is_not_stopped_if_the_pid_file_names_it(service, port):
     with listening(service) as child:
         start = wanted(child).start_ticks
         Path(service.pid_file).write_text(f"{child.pid}\n{start}\n")
@@ -239,7 +239,7 @@ def test_the_service_itself_is_left_if_the_pid_file_names_it(service, port):
     ("group", "left"),
     [("/system.slice/itsm.service", True), ("/system.slice", True), ("/system.slice/itsm", False), ("", False)],
 )
-def test_the_service_itself_is_left_if_it_runs_in_the_unit(service, port, monkeypatch, group, left):
+def test_the_service_itself_is_not_stopped_if_it_runs_in_the_unit(service, port, monkeypatch, group, left):
     service = service._replace(manager="systemd", unit="itsm")
 
     def systemctl(argv, **_more):
@@ -254,7 +254,7 @@ def test_the_service_itself_is_left_if_it_runs_in_the_unit(service, port, monkey
             assert why(result) == "it is the service itself, which is restarted and not stopped"
 
 
-def test_our_ancestors_and_the_first_process_are_left(service):
+def test_our_ancestors_and_the_init_process_are_not_stopped(service):
     policy = [Policy(user=ME, command=".*"), Policy(user="root", command=".*")]
     for pid in (os.getpid(), os.getppid(), 1):
         process = procfs.read_process(pid)
@@ -298,7 +298,7 @@ def test_only_the_process_that_locks_the_database_is_stopped(service, database):
             connection.execute("BEGIN IMMEDIATE")
 
 
-def test_a_foreign_writer_is_reported_and_left(service, database, tmp_path):
+def test_a_foreign_writer_is_reported_and_not_stopped(service, database, tmp_path):
     with in_database(service._replace(app_dir=str(tmp_path)), database, "BEGIN IMMEDIATE") as writer:
         result = stop(service, wanted(writer), db_path=str(database))
         assert why(result) == "it does not belong to this application, and no policy names it"

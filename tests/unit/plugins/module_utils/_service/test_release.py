@@ -128,7 +128,7 @@ def test_back_to_the_previous_release_and_forward_again(site):
     assert go(site)["to"] == "v2"
 
 
-def test_it_goes_back_only_one_step_by_itself(site):
+def test_only_one_rollback_is_automatic(site):
     make_older = sqlite3.connect(site.db_path)
     with contextlib.closing(make_older), make_older:
         make_older.execute("DELETE FROM knex_migrations WHERE name = '2_assets.js'")
@@ -139,7 +139,7 @@ def test_it_goes_back_only_one_step_by_itself(site):
     assert go(site, "v1")["changed"] and version(site) == "1"
 
 
-def test_a_newer_schema_prevents_the_return(site):
+def test_a_newer_schema_prevents_the_rollback(site):
     assert refusal(site, "v1") == "the schema is newer than v1, which does not have 2_assets.js"
     assert version(site) == "10"
 
@@ -205,7 +205,7 @@ def test_a_relative_link_stays_relative(linked):
     assert sorted(os.listdir(os.path.dirname(linked.app_dir))) == ["current", "releases", "shared", "state"]
 
 
-def test_there_is_a_release_at_every_instant(linked, monkeypatch):
+def test_at_any_time_the_link_leads_to_a_release(linked, monkeypatch):
     seen = []
     real = os.replace
 
@@ -219,7 +219,7 @@ def test_there_is_a_release_at_every_instant(linked, monkeypatch):
     assert seen[2:4] == ["10", "2"]  # the first rename writes the record, the second rename changes the link
 
 
-def test_folders_that_are_no_releases_do_not_count(linked, tmp_path):
+def test_folders_that_are_not_releases_do_not_count(linked, tmp_path):
     (tmp_path / "releases" / "v9").mkdir()
     fill(tmp_path / "releases" / ".v9", "2")
     (tmp_path / "releases" / "v8").symlink_to(tmp_path / "releases" / "v1")
@@ -227,13 +227,13 @@ def test_folders_that_are_no_releases_do_not_count(linked, tmp_path):
     assert go(linked._replace(releases_dir=str(tmp_path / "releases")), check_mode=True)["to"] == "v2"
 
 
-def test_the_oldest_release_stays(linked, tmp_path):
+def test_the_oldest_release_is_kept(linked, tmp_path):
     for name in ("v1", "v2"):
         shutil.rmtree(tmp_path / "releases" / name)
     assert "there is no release before v10" in refusal(linked)
 
 
-def test_a_folder_that_is_no_link_is_refused(linked, tmp_path):
+def test_a_folder_that_is_not_a_link_is_refused(linked, tmp_path):
     assert "is not a symbolic link" in refusal(linked._replace(app_dir=str(tmp_path / "releases" / "v10")))
     elsewhere = linked._replace(releases_dir=str(tmp_path / "shared"))
     assert "which is not a release in" in refusal(elsewhere)
@@ -305,7 +305,7 @@ def test_a_folder_within_a_repository_is_refused(repository):
     assert "is not the top folder of a git repository" in refusal(site, strategy="git")
 
 
-def test_no_repository_is_refused(linked):
+def test_a_folder_without_a_repository_is_refused(linked):
     assert "is not the top folder of a git repository" in refusal(linked, strategy="git")
 
 
@@ -433,7 +433,7 @@ def test_a_checkout_that_was_killed_is_finished_by_the_next_run(killed_midway):
     assert "already rolled back" in refusal(killed_midway)
 
 
-def test_a_killed_checkout_is_left_alone_after_a_later_deployment(killed_midway):
+def test_a_killed_checkout_is_not_finished_after_a_later_deployment(killed_midway):
     folder = Path(killed_midway.app_dir)
     (folder / ".git" / "index.lock").unlink()
     git(folder, "checkout", "--quiet", "--force", "v1")

@@ -49,7 +49,7 @@ def asked(tmp_path, *, log=(), journal=None, ports=(6443, 5000)):
         pytest.param([], None, id="nothing"),
     ],
 )
-def test_log_gives_the_time(tmp_path, lines, expected):
+def test_the_log_contains_the_time(tmp_path, lines, expected):
     assert asked(tmp_path, log=lines) == (None if expected is None else at(expected))
 
 

@@ -218,7 +218,7 @@ def test_command_of_the_timer_removes_everything_and_restarts_the_service(system
 
 
 @pytest.mark.parametrize("word", ["daemon-reload", "enable", "restart"])
-def test_nothing_is_in_force_before_its_end_is_set(systemd, word):
+def test_no_setting_is_active_before_its_end_is_set(systemd, word):
     told = systemd.__call__
 
     def killed(argv, **more):
@@ -239,7 +239,7 @@ def test_nothing_is_in_force_before_its_end_is_set(systemd, word):
 
 
 @pytest.mark.parametrize("word", ["enable", "restart"])
-def test_an_end_that_cannot_be_set_leaves_nothing(systemd, word):
+def test_if_the_end_cannot_be_set_no_file_remains(systemd, word):
     systemd.fails = word
     with pytest.raises(UnitDropinError, match=f"systemctl {word}"):
         ensure(systemd, environment={"ENABLE_HTTPS": "false"}, until=SOON)

@@ -128,7 +128,7 @@ def test_named_destination(app: str, tmp_path: Path) -> None:
     assert target.read_bytes() == content
 
 
-def test_two_in_one_second(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_backups_in_one_second(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
     monkeypatch.setattr(timestamps, "compact", lambda _seconds: "20260302T010203Z")
     names = [os.path.basename(backup(app, dest_dir=dest, prefix="b_")["backup_file"]) for _ in range(3)]
@@ -147,7 +147,7 @@ def test_filesystem_without_hard_links(app: str, dest: str, monkeypatch: pytest.
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_it_belongs_to_the_owner_of_the_database(app: str, dest: str) -> None:
+def test_the_backup_has_the_owner_of_the_database(app: str, dest: str) -> None:
     crashed(app)
     for name in (app, f"{app}-wal"):
         os.chown(name, 12345, 23456)
@@ -190,7 +190,7 @@ def test_retention(app: str, dest: str, keep: int, removed: List[str]) -> None:
     assert set(os.listdir(dest)) == left
 
 
-def test_the_new_one_stays_if_the_clock_was_set_back(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_new_backup_is_kept_if_the_clock_was_set_back(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
     _old(dest, OLD)
     monkeypatch.setattr(timestamps, "compact", lambda _seconds: "20200101T000000Z")
@@ -200,7 +200,7 @@ def test_the_new_one_stays_if_the_clock_was_set_back(app: str, dest: str, monkey
     assert rows(result["backup_file"]) == 260
 
 
-def test_a_failed_backup_removes_none(app: str, dest: str) -> None:
+def test_a_failed_backup_removes_no_backup(app: str, dest: str) -> None:
     crashed(app)
     flip(f"{app}-wal", frame_offset(9) + 500)
     _old(dest, OLD)
@@ -298,7 +298,7 @@ def test_destination_below_a_file(app: str) -> None:
         backup(app, dest_dir=f"{app}/backups")
 
 
-def test_a_copy_that_lacks_rows_is_no_backup(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_lacks_rows_is_not_a_backup(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
     verify = backup_copy.verify
 
@@ -319,7 +319,7 @@ def test_leftovers_of_a_killed_run_are_removed(app: str, dest: str) -> None:
     assert os.listdir(dest) == [os.path.basename(result["backup_file"])]
 
 
-def test_a_run_at_the_same_time_is_left_alone(app: str, dest: str) -> None:
+def test_the_folder_of_a_simultaneous_run_is_kept(app: str, dest: str) -> None:
     crashed(app)
     os.mkdir(dest)
     with sqlite_backup._partial(dest) as other:
@@ -405,7 +405,7 @@ def test_no_evidence_of_a_live_database(app: str, dest: str) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_evidence_is_dropped_if_another_process_opens_the_files(
+def test_evidence_is_discarded_if_another_process_opens_the_files(
     app: str, dest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crashed(app)
@@ -423,6 +423,6 @@ def test_evidence_is_dropped_if_another_process_opens_the_files(
     assert os.listdir(dest) == []
 
 
-def test_no_evidence_of_nothing(app: str, dest: str) -> None:
+def test_no_evidence_of_a_missing_database(app: str, dest: str) -> None:
     with pytest.raises(SqliteError, match="There are no files"):
         backup(app, dest_dir=dest, evidence=True)

@@ -540,7 +540,7 @@ def test_removed_while_open(tmp_path: Path) -> None:
         assert str(process.pid) in result["data_loss_reasons"][0]
 
 
-def test_a_service_that_starts_meanwhile_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_starts_meanwhile_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "itsm.db")
     crashed(path)
     in_child = child_process.in_child
@@ -687,7 +687,7 @@ def test_named_tables(tmp_path: Path) -> None:
     assert codes(result) == ["no_such_table"]
 
 
-def test_table_names_are_quoted_and_sqlites_own_left_out(tmp_path: Path) -> None:
+def test_table_names_are_quoted_and_internal_tables_are_skipped(tmp_path: Path) -> None:
     path = str(tmp_path / "itsm.db")
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute('CREATE TABLE "a""b; DROP TABLE c" (x)')
@@ -759,7 +759,7 @@ def test_time_budget(large: str) -> None:
     assert result["healthy"]
 
 
-def test_time_budget_of_the_copy_that_a_hot_journal_takes(tmp_path: Path) -> None:
+def test_time_budget_of_the_copy_that_a_hot_journal_requires(tmp_path: Path) -> None:
     path = str(tmp_path / "itsm.db")
     _hot_journal(path)
     result = check(path, checks=["quick", "integrity"], time_budget=0.000001)
@@ -767,7 +767,9 @@ def test_time_budget_of_the_copy_that_a_hot_journal_takes(tmp_path: Path) -> Non
     assert (codes(result), result["healthy"], result["conclusive"]) == (["hot_journal"], True, False)
 
 
-def test_quick_answers_if_integrity_has_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_check_is_used_if_there_is_no_time_for_the_integrity_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)
     run_check = integrity.run_check
@@ -835,7 +837,7 @@ def reachable() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_file_of_root_that_its_user_may_not_read_is_read(reachable: Path) -> None:
+def test_a_file_of_root_that_the_user_cannot_read_is_read(reachable: Path) -> None:
     """If root owns the files because a command was run as root by mistake, the database must still be checked."""
     folder = reachable / "app"
     folder.mkdir()
@@ -1048,7 +1050,7 @@ def test_integrity_in_several_processes(
     assert snapshot(str(tmp_path)) == before
 
 
-def test_a_process_of_several_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_several_processes_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)
     run_check = integrity.run_check

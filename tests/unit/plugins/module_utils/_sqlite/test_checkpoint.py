@@ -86,7 +86,7 @@ def test_check_mode(app: str) -> None:
     assert snapshot(os.path.dirname(app)) == before
 
 
-def test_a_torn_tail_keeps_what_was_committed(app: str) -> None:
+def test_committed_rows_before_a_torn_tail_are_kept(app: str) -> None:
     crashed(app)
     os.truncate(f"{app}-wal", os.path.getsize(f"{app}-wal") - 100)
     expected = sqlite_check.check(path=app)["row_counts"]
@@ -99,7 +99,7 @@ def test_a_torn_tail_keeps_what_was_committed(app: str) -> None:
 
 @pytest.mark.parametrize("body", [OPEN, READER, WRITER], ids=["open", "reader", "writer"])
 @pytest.mark.parametrize("hidden", [False, True])
-def test_refused_while_somebody_has_it_open(app: str, body: str, hidden: bool, tmp_path: Path) -> None:
+def test_refused_while_another_process_has_it_open(app: str, body: str, hidden: bool, tmp_path: Path) -> None:
     crashed(app)
     (tmp_path / "proc").mkdir()
     with Process(app, body) as process:
@@ -171,7 +171,7 @@ def test_no_time_for_the_check_means_no_checkpoint(app: str) -> None:
     assert os.path.getsize(f"{app}-wal") > 0
 
 
-def test_rows_that_went_missing_are_an_error(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_rows_are_an_error(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
     check = sqlite_check.check
     answers = []
@@ -202,7 +202,7 @@ def test_a_busy_answer_is_respected(app: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of others")
-def test_root_leaves_the_database_to_its_owner(app: str) -> None:
+def test_the_checkpoint_keeps_the_owner_of_the_database(app: str) -> None:
     crashed(app, shm=True)
     for suffix in ("", "-wal", "-shm"):
         os.chown(app + suffix, 12345, 23456)

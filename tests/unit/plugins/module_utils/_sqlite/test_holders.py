@@ -36,7 +36,7 @@ def test_roles(tmp_path: Path, body: str, role: str, mode: str) -> None:
     assert not holders(path).found
 
 
-def test_the_busiest_comes_first(tmp_path: Path) -> None:
+def test_the_process_with_most_locks_comes_first(tmp_path: Path) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)
     with Process(path, OPEN), Process(path, READER), Process(path, WRITER):
@@ -56,7 +56,7 @@ def test_by_inode_not_by_name(tmp_path: Path) -> None:
         assert not holders(str(tmp_path / "copy" / "itsm.db")).found
 
 
-def test_no_possibly_secret_arguments(tmp_path: Path) -> None:
+def test_arguments_that_may_be_secret_are_omitted(tmp_path: Path) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)
     with Process(path, OPEN):

@@ -103,7 +103,7 @@ def test_a_constraint_has_a_memory_limit(tmp_path: Path) -> None:
     assert "too big" in said["error"] or "out of memory" in said["error"]
 
 
-def test_a_child_that_wants_more_memory_says_so() -> None:
+def test_a_child_that_needs_more_memory_reports_it() -> None:
     def work(_emit: child_process.Emit) -> None:
         bytearray(2 << 30)
 
@@ -152,7 +152,7 @@ def test_a_limit_is_never_raised() -> None:
 # Output of a child
 
 
-def test_a_child_that_talks_for_ever_is_ended_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_with_endless_output_is_killed_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     # Reading the maximum number of messages from a child takes seconds.
     monkeypatch.setattr(child_process, "_MOST_SAID", MEBIBYTE)
 
@@ -167,7 +167,7 @@ def test_a_child_that_talks_for_ever_is_ended_at_its_deadline(monkeypatch: pytes
     assert messages[-1].keys() & {"timeout", "error"}
 
 
-def test_a_child_that_says_too_much_is_ended() -> None:
+def test_a_child_with_too_much_output_is_killed() -> None:
     def work(emit: child_process.Emit) -> None:
         for _ in range(60):
             emit({"event": "word", "text": "x" * MEBIBYTE})
@@ -177,7 +177,7 @@ def test_a_child_that_says_too_much_is_ended() -> None:
     assert sum(len(json.dumps(message)) for message in messages) < 17 * MEBIBYTE
 
 
-def test_a_long_line_of_a_check_is_cut() -> None:
+def test_a_long_line_of_a_check_is_shortened() -> None:
     class Connection:
         def execute(self, _statement: str) -> list[tuple[str]]:
             return [("x" * 10 * MEBIBYTE,)]
@@ -220,7 +220,7 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         "VACUUM INTO '/tmp/x'",
     ],
 )
-def test_a_connection_for_reading_does_nothing_else(connection: sqlite3.Connection, statement: str) -> None:
+def test_a_connection_for_reading_cannot_do_anything_else(connection: sqlite3.Connection, statement: str) -> None:
     with pytest.raises(sqlite3.DatabaseError, match=r"not authorized|prohibited|authorization denied|no such function"):
         connection.execute(statement).fetchall()
 

@@ -43,7 +43,7 @@ def restore(folder, **options):
     return sqlite_owner.restore(path=str(folder / "itsm.db"), user=USER, **options)
 
 
-def test_database_wal_and_index_are_given_back(folder):
+def test_the_owner_of_database_wal_and_index_is_restored(folder):
     uid = pwd.getpwnam(USER).pw_uid
     assert set(owners(folder)) == {"itsm.db", "itsm.db-wal", "itsm.db-shm", "server.js"}
     would = restore(folder, check_mode=True)
@@ -82,7 +82,7 @@ def secret(folder):
         (lambda folder: os.chown(folder, 0, 0), "backend does not belong to nobody either"),
     ],
 )
-def test_files_that_may_belong_to_others_are_not_given_away(folder, spoil, reason):
+def test_the_owner_of_other_files_is_not_changed(folder, spoil, reason):
     spoil(folder)
     before = owners(folder)
     with pytest.raises(sqlite_owner.SqliteOwnerError, match=reason):

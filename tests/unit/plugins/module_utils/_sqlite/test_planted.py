@@ -163,7 +163,7 @@ def test_the_checkpoint_has_only_the_rights_of_the_owner_of_the_database(app, mo
 
 
 @pytest.mark.parametrize("method", ["salvage", "backup", "empty"])
-def test_a_recovery_creates_and_gives_away_nothing_as_root(app, method):
+def test_a_recovery_neither_creates_nor_changes_the_owner_of_files_as_root(app, method):
     database = app / "itsm.db"
     crashed(str(database))
     shutil.copy(database, app / "itsm.db.backup_1")
@@ -216,7 +216,7 @@ WORK = {
 
 @pytest.mark.parametrize("link", ["itsm.db", "backend"])
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK)
-def test_a_database_of_others_is_not_worked_on_for_the_user(app, private, work, link):
+def test_a_database_of_another_user_is_not_changed_for_the_user(app, private, work, link):
     (app / link).symlink_to(private if link == "itsm.db" else private.parent)
     give_to_user(app)
     path = app / link if link == "itsm.db" else app / link / "itsm.db"
@@ -236,7 +236,7 @@ def test_no_database_is_created_at_the_target_of_a_dangling_link_of_the_user(app
     assert [each.name for each in private.parent.iterdir()] == ["itsm.db"]
 
 
-def test_the_user_may_keep_its_database_elsewhere(app):
+def test_the_users_database_may_be_in_another_folder(app):
     data = app.parent / "data"
     data.mkdir()
     crashed(str(data / "itsm.db"))
@@ -248,7 +248,7 @@ def test_the_user_may_keep_its_database_elsewhere(app):
     assert sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))["integrity"] == "ok"
 
 
-def test_if_several_could_have_made_the_link_the_user_must_be_named(app, private):
+def test_if_several_accounts_could_have_made_the_link_the_user_must_be_named(app, private):
     shared = app.parent / "shared"
     shared.mkdir()
     shared.chmod(0o777)
@@ -371,7 +371,7 @@ def test_a_backup_folder_that_is_a_link_of_the_user_is_not_used(app, private):
 
 
 @pytest.mark.parametrize("roots", [".itsm.db.restore", "itsm.db", "itsm.db-wal"])
-def test_no_folder_is_emptied_or_given_away_because_root_left_something(app, private, monkeypatch, roots):
+def test_no_folder_is_emptied_and_no_owner_changed_because_of_leftovers_of_root(app, private, monkeypatch, roots):
     crashed(str(app / "itsm.db"))
     with (app / "itsm.db").open("r+b") as stream:
         stream.write(b"\xff" * 8192)
@@ -463,7 +463,7 @@ def test_the_wal_of_another_account_is_not_read_in_place_of_the_users(app, priva
         assert b"of-another-account" not in made.read_bytes()
 
 
-def test_a_file_of_root_that_was_given_the_name_of_a_journal_is_not_copied(app):
+def test_a_file_of_root_that_was_renamed_to_a_journal_is_not_copied(app):
     """The user may rename files that one of root's commands left in the user's folder."""
     crashed(str(app / "itsm.db"))
     (app / "root.env").write_text("SECRET=of-root-alone")
@@ -478,7 +478,7 @@ def test_a_file_of_root_that_was_given_the_name_of_a_journal_is_not_copied(app):
     assert not [path for path in theirs if b"of-root-alone" in path.read_bytes()]
 
 
-def test_the_rights_of_root_are_not_lent_because_the_service_runs_as_root(app):
+def test_root_rights_are_not_used_for_a_user_because_the_service_runs_as_root(app):
     assert safe_open.account_rights("root") is None
     assert safe_open.rights_on(str(app / "x"), user=safe_open.account_rights("root"))[0] == NOBODY.pw_uid
 
@@ -497,7 +497,7 @@ def test_a_database_that_root_took_over_is_named_before_anything_is_changed(app,
 
 
 @pytest.mark.parametrize(("module", "moment"), [(backup_copy, "_keep_secret"), (sqlite_backup, "_lock")])
-def test_a_backup_waits_for_nothing_that_the_user_holds(app, monkeypatch, module, moment):
+def test_a_backup_does_not_wait_for_a_lock_of_the_user(app, monkeypatch, module, moment):
     crashed(str(app / "itsm.db"))
     give_to_user(app)
     call = getattr(module, moment)

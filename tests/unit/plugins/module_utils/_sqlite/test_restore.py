@@ -94,7 +94,7 @@ def copies(folder: str) -> List[bytes]:
     return [path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()]
 
 
-def test_sound_database_without_wal_is_left_alone(path: str) -> None:
+def test_sound_database_without_wal_is_unchanged(path: str) -> None:
     sqlite_samples.closed(path)
     before = Path(path).read_bytes()
     result = restore(path)
@@ -136,7 +136,7 @@ def test_checkpoint_empties_the_wal(path: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["sqlite3", "/nonexistent/sqlite3"])
-def test_salvage_accounts_for_every_row(path: str, shell: str) -> None:
+def test_salvage_reports_every_lost_row(path: str, shell: str) -> None:
     leaf_lost(path)
     damaged = Path(path).read_bytes()
     os.chmod(path, 0o640)
@@ -199,7 +199,7 @@ def test_salvage_restores_schema_values_and_counters(path: str, shell: str) -> N
 
 
 @pytest.mark.parametrize("where", ["first", "middle", "last", "several"])
-def test_dump_skips_damage_in_any_place(path: str, where: str) -> None:
+def test_dump_skips_damage_at_any_position(path: str, where: str) -> None:
     sqlite_samples.closed(path, rows=2000)
     pages = leaves_of(path)
     chosen = {"first": [0], "middle": [len(pages) // 2], "last": [-1], "several": [1, 2, 5, len(pages) - 2]}[where]
@@ -276,7 +276,7 @@ def test_a_recovery_waits_for_a_process_that_copies_the_files(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_nothing_is_salvaged_without_the_whole_wal(path: str, copied: Callable[[int], None]) -> None:
+def test_nothing_is_salvaged_without_the_complete_wal(path: str, copied: Callable[[int], None]) -> None:
     sqlite_samples.crashed(path, in_database=100, in_wal=60)
     with open(path, "r+b") as stream:
         stream.write(b"no header of SQLite")
@@ -287,7 +287,7 @@ def test_nothing_is_salvaged_without_the_whole_wal(path: str, copied: Callable[[
     assert copies(os.path.dirname(path)) == before
 
 
-def test_frames_behind_a_damaged_one_are_saved(path: str) -> None:
+def test_frames_after_a_damaged_frame_are_saved(path: str) -> None:
     sqlite_samples.crashed(path, in_database=200, in_wal=60)
     sqlite_samples.flip(f"{path}-wal", sqlite_samples.frame_offset(9) + 24 + 3000)
     result = restore(path)
@@ -297,7 +297,7 @@ def test_frames_behind_a_damaged_one_are_saved(path: str) -> None:
     assert result["data_loss"] == "unknown"
 
 
-def test_wal_of_another_database_is_left_out(path: str) -> None:
+def test_wal_of_another_database_is_ignored(path: str) -> None:
     sqlite_samples.closed(path, rows=100)
     other = f"{path}.other"
     sqlite_samples.crashed(other, in_database=50, in_wal=5)
@@ -309,7 +309,7 @@ def test_wal_of_another_database_is_left_out(path: str) -> None:
     assert rows(path) == {"users": 2, "incidents": 100}
 
 
-def test_rows_of_no_table_are_kept_apart(path: str) -> None:
+def test_rows_of_no_table_are_kept_separately(path: str) -> None:
     sqlite_samples.closed(path, rows=1000)
     overwrite(path, root_of(path, "incidents"))
     result = restore(path)
@@ -365,7 +365,7 @@ def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
     assert restore(path, method="salvage")["rows_after"]["users"] == 2
 
 
-def test_a_new_database_is_not_taken_for_the_earlier_one(path: str) -> None:
+def test_a_new_database_is_not_mistaken_for_the_earlier_one(path: str) -> None:
     """The new database is sound, so only the parameter `replaced` shows that a checkpoint restores no earlier rows."""
     sqlite_samples.closed(path, rows=300)
     sqlite_backup.backup(path=path, dest=f"{path}.backup_1")
@@ -419,7 +419,7 @@ def test_empty_needs_a_confirmation(path: str) -> None:
     assert Path(result["kept"], "itsm.db").read_bytes() == b"\xa5" * 8192
 
 
-def test_tables_without_a_row_are_no_salvage(path: str) -> None:
+def test_tables_without_rows_do_not_count_as_salvaged(path: str) -> None:
     sqlite_samples.closed(path, rows=300)
     roots = [root_of(path, name) for name in ("users", "sqlite_autoindex_users_1", "incidents", "incidents_title")]
     for page in roots:
@@ -454,7 +454,7 @@ def test_plan_and_check_mode_change_nothing(path: str) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("method", ["auto", "salvage", "backup"])
-def test_refuses_while_another_process_has_it_open(path: str, method: str) -> None:
+def test_restore_is_refused_while_another_process_has_the_database_open(path: str, method: str) -> None:
     sqlite_samples.closed(path)
     sqlite_backup.backup(path=path, dest=f"{path}.backup_1")
     with sqlite_samples.Process(path, sqlite_samples.OPEN) as process:
@@ -488,7 +488,7 @@ def test_a_process_that_opens_it_at_the_last_moment_keeps_the_old_files(
     assert restore(path)["method"] == "salvage"
 
 
-def test_two_at_once_are_refused(path: str) -> None:
+def test_two_simultaneous_restores_are_refused(path: str) -> None:
     leaf_lost(path)
     with restore_swap.work_folder(path), pytest.raises(SqliteError, match="is running"):
         restore(path)
@@ -518,7 +518,7 @@ def test_parameters_are_checked(path: str, parameters: Dict[str, Any], message: 
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
-def test_a_path_that_is_no_file_is_refused(path: str, make: Callable[[str], None]) -> None:
+def test_a_path_that_is_not_a_file_is_refused(path: str, make: Callable[[str], None]) -> None:
     make(path)
     with pytest.raises(SqliteError, match="move it away first"):
         restore(path, confirm_empty=True)
@@ -535,7 +535,7 @@ def test_database_behind_a_link_is_replaced_in_its_own_folder(path: str, tmp_pat
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
 @pytest.mark.parametrize("shell", ["sqlite3", "/nonexistent/sqlite3"])
-def test_schema_of_the_damaged_file_gets_no_rights_of_root(reachable: str, shell: str) -> None:
+def test_schema_of_the_damaged_file_is_not_run_as_root(reachable: str, shell: str) -> None:
     path = f"{reachable}/app/itsm.db"
     leaf_lost(path)
     roots, own = Path(reachable) / "roots", Path(reachable) / "app" / "own"
@@ -580,7 +580,7 @@ def test_new_database_belongs_to_the_owner_of_the_old_one(reachable: str) -> Non
     assert os.stat(path).st_uid == pwd.getpwnam("nobody").pw_uid
 
 
-def test_deleted_rows_stay_deleted(path: str) -> None:
+def test_deleted_rows_are_not_restored(path: str) -> None:
     sqlite_samples.closed(path, rows=1000)
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA secure_delete=OFF")  # ON is the default in some distributions

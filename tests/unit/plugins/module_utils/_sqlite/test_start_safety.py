@@ -49,7 +49,7 @@ def test_a_deleted_database_with_a_wal(database):
     assert start_safety.quick_doubt(str(database)) is None
 
 
-def test_something_else_in_its_place(database):
+def test_another_kind_of_file_in_place_of_the_database(database):
     database.write_bytes(b"x" * 8192)
     assert "does not begin with a SQLite header" in start_safety.doubt(str(database))
 
@@ -66,7 +66,7 @@ def test_damaged_pages_are_found_by_the_full_check(database):
     assert start_safety.quick_doubt(str(database))
 
 
-def test_no_database_at_all_is_not_in_doubt(tmp_path):
+def test_a_missing_database_without_a_wal_is_not_in_doubt(tmp_path):
     assert start_safety.doubt("") is None
     assert start_safety.doubt(str(tmp_path / "none.db")) is None
 

@@ -35,7 +35,7 @@ def look(path: str) -> sqlite_files.Look:
 
 
 @pytest.mark.parametrize("page_size", [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536])
-def test_a_whole_wal_of_every_page_size(tmp_path: Path, page_size: int) -> None:
+def test_a_complete_wal_of_every_page_size(tmp_path: Path, page_size: int) -> None:
     path = str(tmp_path / "db")
     crashed(path, page_size=page_size)
     wal = read(f"{path}-wal")
@@ -144,7 +144,7 @@ def test_an_unfinished_transaction_does_not_count(tmp_path: Path) -> None:
     assert not (wal.torn or wal.damaged)
 
 
-def test_remains_of_an_older_generation_are_no_damage(tmp_path: Path) -> None:
+def test_remains_of_an_older_generation_are_not_damage(tmp_path: Path) -> None:
     path = str(tmp_path / "db")
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
@@ -161,7 +161,7 @@ def test_remains_of_an_older_generation_are_no_damage(tmp_path: Path) -> None:
     assert not (wal.torn or wal.damaged or wal.foreign)
 
 
-def test_a_restarted_header_without_a_frame_is_no_damage(tmp_path: Path) -> None:
+def test_a_restarted_header_without_a_frame_is_not_damage(tmp_path: Path) -> None:
     """Write a new header without a frame, like a writer that is killed after a checkpoint of all frames."""
     path = str(tmp_path / "db-wal")
     crashed(str(tmp_path / "db"))
@@ -199,7 +199,7 @@ def test_a_damaged_header(tmp_path: Path, offset: int) -> None:
 
 
 @pytest.mark.parametrize(("cut", "torn"), [(1, True), (4096, True), (24 + 4096, False), (10 * (24 + 4096), False)])
-def test_a_cut_wal(tmp_path: Path, cut: int, torn: bool) -> None:
+def test_a_truncated_wal(tmp_path: Path, cut: int, torn: bool) -> None:
     path = str(tmp_path / "db-wal")
     crashed(str(tmp_path / "db"))
     os.truncate(path, os.path.getsize(path) - cut)
@@ -252,7 +252,7 @@ def test_the_newest_header_is_in_the_wal(tmp_path: Path) -> None:
     assert header.user_version == 42
 
 
-def test_the_deadline_ends_the_reading(tmp_path: Path) -> None:
+def test_the_deadline_ends_the_read(tmp_path: Path) -> None:
     path = str(tmp_path / "db-wal")
     crashed(str(tmp_path / "db"))
     descriptor = os.open(path, os.O_RDONLY)

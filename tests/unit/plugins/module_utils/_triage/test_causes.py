@@ -916,7 +916,7 @@ def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
     assert lacks == [], "\n".join(lacks)
 
 
-def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
+def test_every_fact_that_a_rule_reads_is_collected(read_by_rules):
     # The code that collects a fact contains the fact's name. The rules also contain the names, so they are not
     # searched.
     packages = pathlib.Path(table.__file__).parents[2]
@@ -998,7 +998,7 @@ def test_no_false_alarm_on_a_healthy_host(changes):
     assert evaluate(*changes) == []
 
 
-def test_a_service_that_has_just_started_is_not_accused_of_its_certificate():
+def test_the_certificate_of_a_service_that_has_just_started_is_not_blamed():
     young = {"process": {"processes": [{"pid": 100, "state": "S", "started_at": "2026-03-02T01:02:00.000Z"}]}}
     found = evaluate(young, {"answer": {"https": {"listening": False, "answered": None}}})
     assert [item.cause for item in found] == ["unknown"]
@@ -1007,7 +1007,7 @@ def test_a_service_that_has_just_started_is_not_accused_of_its_certificate():
     assert [(item.cause, item.rungs_help) for item in found] == [("tls_expired", False)]
 
 
-def test_a_cause_comes_before_what_it_explains():
+def test_a_cause_comes_before_its_consequences():
     found = evaluate(
         GONE,
         FULL,
@@ -1108,7 +1108,7 @@ def test_a_cause_that_fits_the_exit_still_explains_it(changes, cause):
     assert [(item.cause, item.explained_by) for item in found[:2]] == [(cause, None), ("killed", cause)]
 
 
-def test_an_abort_before_it_was_stopped_was_one():
+def test_an_abort_before_a_stop_counts_as_an_abort():
     fell = {"journal": {"exits": [{"at": "2026-03-02T00:55:00.000Z", "text": "code=dumped, status=6/ABRT"}]}}
     assert evaluate(*BY_OPERATOR, HEAP_WORDS, fell)[0].cause == "heap_oom"
 
@@ -1117,7 +1117,7 @@ def test_an_abort_before_it_was_stopped_was_one():
     ("certificate", "cause"),
     [({}, "unhandled_exception"), (WRONG_KEY, "tls_expired"), (None, "tls_expired")],
 )
-def test_the_certificate_of_another_site_is_not_ours(certificate, cause):
+def test_a_certificate_error_of_another_site_is_not_ours(certificate, cause):
     found = evaluate(GONE, EXIT_1, exception(), signature("tls", "CERT_HAS_EXPIRED"), {"certificate": certificate})
     assert found[0].cause == cause
 
@@ -1165,7 +1165,7 @@ def test_a_signal_already_handled_by_systemd_is_reported():
     assert [(item.cause, item.summary.id == "finding.killed.restarted") for item in found] == [("killed", True)]
 
 
-def test_a_signal_soon_after_a_planned_restart_is_no_stop_by_a_person():
+def test_a_signal_soon_after_a_planned_restart_is_not_a_manual_stop():
     text = "itsm-system.service: Main process exited, code=killed, status=9/KILL"
     journal = {
         "stops": [{"at": "2026-03-02T01:01:30.000Z", "text": "Stopping itsm-system.service"}],
@@ -1181,7 +1181,7 @@ def test_the_exception_of_a_service_that_is_being_restarted():
     assert [item.cause for item in evaluate(starting, exception(fatal=False))] == ["unhandled_exception"]
 
 
-def test_another_exit_already_handled_by_systemd_is_no_oom_kill():
+def test_another_exit_already_handled_by_systemd_is_not_an_oom_kill():
     found = evaluate(
         {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
         {"journal": {"results": [{"at": "2026-03-02T01:01:50.000Z", "text": "Failed with result 'exit-code'."}]}},
@@ -1189,7 +1189,7 @@ def test_another_exit_already_handled_by_systemd_is_no_oom_kill():
     assert found == []
 
 
-def test_an_exception_without_a_time_next_to_one_with_a_time():
+def test_exceptions_with_and_without_a_time():
     undated = exception(at=None)["log"]["exceptions"] + exception(at=NOW, message="Error: dated")["log"]["exceptions"]
     assert evaluate(GONE, EXIT_1, {"log": {"exceptions": undated}})[0].details["exception"] == "Error: dated"
 
@@ -1203,32 +1203,32 @@ def test_an_oom_kill_already_handled_by_systemd_is_reported():
 
 
 @pytest.mark.parametrize("last_success_at", ["2026-03-02T01:01:00.000Z", None])
-def test_recovered_crashes_are_no_loop(last_success_at):
+def test_recovered_crashes_are_not_a_loop(last_success_at):
     limit = {"journal": {"start_limit": [{"at": "2026-03-02T01:00:00.000Z", "text": "too quickly"}]}}
     found = evaluate(GONE, exits(5), limit, {"log": {"last_success_at": last_success_at}})
     assert ("crash_loop" in [item.cause for item in found]) == (last_success_at is None)
 
 
-def test_restarts_of_three_weeks_are_no_loop():
+def test_restarts_over_three_weeks_are_not_a_loop():
     seen = {"journal": {"lines": ["x"]}}
     found = evaluate(GONE, {"unit": {"restarts": 7}}, exits(1), seen)
     assert [item.cause for item in found] == ["unknown"]
     assert evaluate(GONE, {"unit": {"restarts": 7}}, exits(3), seen)[0].cause == "crash_loop"
 
 
-def test_rows_in_the_wal_only_are_reported_and_are_not_the_cause():
+def test_rows_only_in_the_wal_are_reported_but_are_not_the_cause():
     pending = {"database": {"wal": {"pages_pending": 12, "frames_committed": 20}}}
     assert [item.cause for item in evaluate(GONE, pending)] == ["unknown", "wal_pending"]
 
 
-def test_nothing_at_all_was_reached():
+def test_a_host_on_which_nothing_could_be_collected():
     assert table.evaluate({}) == []
     assert table.evaluate({"process": {"error": "timed out"}, "database": {"path": "x", "configured": "x"}}) == []
 
 
 @pytest.mark.parametrize("part", [*HEALTHY, "everything"])
 @pytest.mark.parametrize("lost", [{"error": "timed out"}, None])
-def test_a_part_that_was_not_reached_costs_no_rule(part, lost):
+def test_a_missing_part_does_not_break_a_rule(part, lost):
     for _cause, changes, _words in CASES:
         evaluate(*changes, {name: lost for name in HEALTHY if part in (name, "everything")})
 
@@ -1237,7 +1237,7 @@ def test_a_part_that_was_not_reached_costs_no_rule(part, lost):
     "name",
     [name for name, row in table.CAUSES.items() if {"unhandled_exception", "crash_loop", "killed"} & {*row.explains}],
 )
-def test_any_cause_may_be_past(name, monkeypatch):
+def test_any_cause_may_have_ended(name, monkeypatch):
     """A past cause explains an exception only if the exception names the cause, even if the table allows more."""
     ended = [GONE, EXIT_1, exception(), exits(3)]
     by_rule = [changes for cause, changes, _words in CASES if cause == name]
@@ -1584,7 +1584,7 @@ def test_a_foreign_process_on_one_port_does_not_explain_a_hang_of_the_other():
     assert found == {"port_conflict": None, "hung": None}
 
 
-def test_requested_stops_are_no_crashes():
+def test_requested_stops_are_not_crashes():
     stops = [{"at": f"2026-03-02T01:00:0{n}.000Z", "text": "Stopping itsm-system.service..."} for n in (0, 2, 4)]
     ends = [{"at": f"2026-03-02T01:00:0{n}.000Z", "text": "Main process exited, code=killed"} for n in (1, 3, 5)]
     assert [item.cause for item in evaluate(GONE, {"journal": {"stops": stops, "exits": ends}})] == ["unknown"]
@@ -1771,7 +1771,7 @@ def test_details_of_the_rest():
     assert details("stopped", GONE, IN_ORDER, BLIND)["by_operator"] is None
 
 
-def test_a_certificate_that_is_there_has_only_to_be_read():
+def test_an_already_renewed_certificate_only_needs_a_restart():
     assert evaluate({"answer": {"https": {"certificate": EXPIRED}}})[0].remedy.id == "remedy.tls_expired.restart"
     assert evaluate(FALLEN_BACK)[0].remedy.id == "remedy.tls_expired.restart"
     assert evaluate({"certificate": EXPIRED})[0].remedy.id == "remedy.tls_expired.renew"
@@ -1833,14 +1833,14 @@ def test_an_ended_cause_is_reported_as_ended(past):
     assert [item.past for item in evaluate(GONE, *PAST[past]) if item.cause == past] == [True]
 
 
-def test_what_is_over_explains_an_error_that_names_it_and_no_other():
+def test_a_past_cause_explains_only_an_error_that_names_it():
     for text, explained in (("Error: listen EADDRINUSE :::6443", "port_conflict"), ("Error: boom", None)):
         found = evaluate(GONE, EXIT_1, exits(3), *PAST["port_conflict"], exception(message=text))
         assert {item.cause: item.explained_by for item in found}["unhandled_exception"] == explained
         assert (found[0].cause == "port_conflict") == bool(explained)
 
 
-def test_a_missing_environment_file_is_no_mismatch_of_its_own():
+def test_a_missing_environment_file_is_not_a_separate_mismatch():
     told = [
         {"variable": "nexus_environment_file", "value": "/etc/itsm/itsm.env", "message": "nexus_environment_file is"}
     ]

@@ -170,7 +170,7 @@ def test_a_certificate_and_its_key(site, pairs):
         (".", (True, None), "not a regular file"),
     ],
 )
-def test_a_key_that_does_not_serve(site, pairs, key, expected, says):
+def test_an_unusable_key(site, pairs, key, expected, says):
     facts = certificate(site, tls_cert_path=str(pairs / "server.crt"), tls_key_path=str(pairs / key))
     assert (facts["key"]["exists"], facts["key"]["matches"]) == expected
     assert says in facts["key"]["error"]
@@ -201,7 +201,7 @@ def test_a_file_of_a_pair_that_becomes_a_fifo_after_the_check_delays_nothing(sit
     assert "PRIVATE KEY" not in str(answer.value)
 
 
-def test_certificate_and_key_as_the_variables_name_them(site, pairs):
+def test_variables_name_the_certificate_and_the_key(site, pairs):
     named = {name: {"path": str(pairs / f"other.{end}"), "source": "X"} for name, end in PAIR.items()}
     facts = collect_certificate.certificate(site.question(environment=named))["facts"]
     assert (facts["subject"], facts["key"]["matches"]) == ("O=Ops, CN=other.example", True)
@@ -264,7 +264,7 @@ def test_missing_variables_of_the_environment(site):
     assert facts["problems"] == []
 
 
-def test_the_applications_own_file_counts_last(site):
+def test_the_applications_own_file_has_the_lowest_precedence(site):
     (site.folder / ".env").write_text(
         "NODE_ENV=x\nDATABASE_PATH=own.db\nSSL_KEY_PATH=own.key\nADMIN_TOKEN=geheim-4711\n"
     )
@@ -285,7 +285,7 @@ def test_the_database_is_named_by_the_services_own_variable(site, variable, name
     assert facts["database_path"] == (str(site.folder / name) if name else None)
 
 
-def test_an_environment_file_that_hangs_costs_itself(site, tmp_path, monkeypatch):
+def test_a_hanging_environment_file_costs_only_its_own_facts(site, tmp_path, monkeypatch):
     (site.folder / "unit.env").write_text("JWT_SECRET=x\n")
     (site.folder / ".env").write_text("NODE_ENV=x\n")
     read = env_file.read_environment_file
@@ -391,14 +391,14 @@ def test_https_that_is_served_on_another_port_is_found(site, pairs):
     assert strange["tls_elsewhere"] == []
 
 
-def test_an_application_folder_that_is_a_link_is_no_mismatch(site, tmp_path):
+def test_an_application_folder_that_is_a_link_is_not_a_mismatch(site, tmp_path):
     (tmp_path / "current").symlink_to(site.folder)
     sqlite3.connect(site.folder / "itsm.db").close()
     facts = collect_paths.paths(site.question(service={"app_dir": str(tmp_path / "current")}), what="database")
     assert (facts["facts"]["same"], facts["facts"]["source"]) == (True, "db_path")
 
 
-def test_where_nothing_runs_no_path_is_compared_with_nothing(site):
+def test_without_a_process_no_path_is_compared(site):
     log = collect_paths.paths(site.question(), what="log")["facts"]
     assert (log["effective"], log["same"]) == (None, None)
     folder = collect_paths.paths(site.question(unit={"working_directory": "/srv/old"}), what="working directory")[
@@ -503,7 +503,7 @@ def test_broken_dependencies(site, damage, unloadable, expected):
         ("""echo no json; exit 1""", None, []),
     ],
 )
-def test_npm_decides_if_the_files_are_not_enough(site, says, ok, problems):
+def test_npm_is_run_if_the_files_are_not_enough(site, says, ok, problems):
     lay_modules(site, hidden=False)
     site.node()
     site.npm(says + "\n")
@@ -514,7 +514,7 @@ def test_npm_decides_if_the_files_are_not_enough(site, says, ok, problems):
     assert all(problem in found["evidence"][0]["text"] for problem in problems)
 
 
-def test_hanging_npm_costs_only_its_answer_and_leaves_nothing_behind(site, tmp_path, monkeypatch):
+def test_hanging_npm_costs_only_its_result_and_leaves_no_process_behind(site, tmp_path, monkeypatch):
     lay_modules(site, hidden=False)
     site.node()
     monkeypatch.setattr(collect_application.tempfile, "tempdir", str(tmp_path))
@@ -531,7 +531,7 @@ def test_hanging_npm_costs_only_its_answer_and_leaves_nothing_behind(site, tmp_p
     assert not list(tmp_path.glob("itsm-nexus-*"))
 
 
-def test_no_dependencies_are_none(site):
+def test_an_application_without_dependencies_lacks_none(site):
     facts = dependencies(site)["facts"]
     assert facts["ok"] is None and "package.json" in facts["error"]
 
@@ -544,7 +544,7 @@ def test_node_version_against_the_requirement_of_the_application(site):
     assert (facts["modules_exist"], facts["dependencies"], facts["script_exists"]) == (True, 1, False)
 
 
-def test_the_program_is_the_one_that_runs_it(site):
+def test_the_program_is_the_one_that_runs_the_service(site):
     site.node()
     of_unit = {"unit": {"program": "/opt/node/bin/node"}}
     assert triage_context.program(site.question()) == str(site.bin / "node")
@@ -609,7 +609,7 @@ def test_migrations_missing_from_the_database_are_pending(site, base, knex):
 
 
 @pytest.mark.parametrize("folder", ["migrations", "backend/migrations"])
-def test_knex_is_not_run_if_the_usual_folder_holds_exactly_the_completed_migrations(site, base, folder):
+def test_knex_is_not_run_if_the_usual_folder_contains_exactly_the_completed_migrations(site, base, folder):
     (site.folder / folder).mkdir(parents=True)
     for name in ("1_users.js", "README.md"):
         (site.folder / folder / name).touch()
@@ -618,7 +618,7 @@ def test_knex_is_not_run_if_the_usual_folder_holds_exactly_the_completed_migrati
 
 
 @pytest.mark.parametrize("files", [[], ["1_users.js", "2_changes.js"], ["2_changes.js"]])
-def test_knex_is_run_if_the_usual_folder_holds_other_migrations(site, base, knex, files):
+def test_knex_is_run_if_the_usual_folder_contains_other_migrations(site, base, knex, files):
     """The knexfile may name a different folder."""
     (site.folder / "migrations").mkdir()
     for name in files:
@@ -800,7 +800,7 @@ def test_control_groups_of_both_versions(site, monkeypatch, version, files, expe
         ("{day} UTC    4711   1000   1000   6 missing   /usr/bin/node", "6"),
     ],
 )
-def test_core_dumps_on_record(site, line, signal):
+def test_recorded_core_dumps(site, line, signal):
     at = time.time() - 60
     day = time.strftime("%a %Y-%m-%d %H:%M:%S", time.gmtime(at))
 
@@ -830,7 +830,7 @@ def test_a_mount_with_an_odd_name_hides_no_other(monkeypatch):
     assert collect_host._mount_of("/home/u/a\xa0b/c")[0] == "/home/u/a\xa0b"
 
 
-def test_of_two_mounts_at_one_place_the_later_one_counts(monkeypatch):
+def test_of_two_mounts_on_one_mount_point_the_later_one_counts(monkeypatch):
     table = "a / ext4 rw 0 0\nb /srv ext4 rw 0 0\nc /srv xfs rw 0 0\nd /srv2 xfs rw 0 0\ne /my\\040disk xfs rw 0 0\n"
     monkeypatch.setattr(mounts, "_read", lambda path: table)
     assert collect_host._mount_of("/srv/app")[1] == "c"
@@ -842,7 +842,7 @@ def test_of_two_mounts_at_one_place_the_later_one_counts(monkeypatch):
 # Facts that depend on other facts.
 
 
-def test_a_question_waits_for_the_one_before_it():
+def test_a_question_waits_for_the_question_that_it_depends_on():
     def moment():
         time.sleep(0.2)
         return time.monotonic()
@@ -851,14 +851,14 @@ def test_a_question_waits_for_the_one_before_it():
     assert answers["second"].value > answers["first"].value
 
 
-def test_after_a_timeout_no_further_question_is_asked():
+def test_after_a_timeout_no_further_function_is_called():
     questions = {"first": lambda: time.sleep(60), "second": lambda: 1, "third": lambda: 2}
     answers = parallel.ask(questions, timeout=0.3, after={"second": "first"})
     assert answers["second"].report == "not asked: first timed out"
     assert answers["third"].value == 2
 
 
-def test_no_question_has_more_time_than_the_deadline():
+def test_no_function_runs_beyond_the_deadline():
     questions = {"first": lambda: time.sleep(0.1), "second": lambda: time.sleep(60)}
     started = time.monotonic()
     answers = parallel.ask(questions, timeout=50, after={"second": "first"}, until=started + 0.5)
@@ -866,7 +866,7 @@ def test_no_question_has_more_time_than_the_deadline():
     assert answers["second"].report == parallel.TIMED_OUT
 
 
-def test_text_is_cut_at_the_beginning_of_a_line():
+def test_text_is_shortened_at_the_beginning_of_a_line():
     assert triage_context.end_of("abc\ndef\n", limit=8) == ("abc\ndef\n", False)
     assert triage_context.end_of("abc\ndef\n", limit=6) == ("def\n", True)
 

@@ -50,12 +50,12 @@ def keep(database: Path, tmp_path: Path) -> str:
     return kept["path"]
 
 
-def test_a_second_look_at_the_same_damage_makes_no_second_copy(database: Path, tmp_path: Path) -> None:
+def test_a_second_check_of_the_same_damage_makes_no_second_copy(database: Path, tmp_path: Path) -> None:
     first = keep(database, tmp_path)
     assert keep(database, tmp_path) == first
 
 
-def test_later_damage_is_copied_too(database: Path, tmp_path: Path) -> None:
+def test_later_damage_is_also_copied(database: Path, tmp_path: Path) -> None:
     first = keep(database, tmp_path)
     time.sleep(1.1)
     with database.open("r+b") as file:
@@ -132,7 +132,7 @@ def test_a_database_that_is_not_known_to_be_new(created_at, counted, replaced) -
     assert (result["database_replaced"], causes(result)) == (replaced, [])
 
 
-def test_a_hold_stays_while_the_database_is_new_or_unknown() -> None:
+def test_a_hold_remains_while_the_database_is_new_or_unknown() -> None:
     held = {"incident": "INC-1", "cause": "db_corrupt", "reason": "x", "at": NEW}
     kept = {at: judged(at, held=held)["facts"]["hold"]["kept_by"] for at in (BEFORE, NEW, None)}
     assert kept == {
@@ -272,13 +272,13 @@ def test_a_hold_because_of_settings_stays_if_the_data_are_in_doubt() -> None:
     assert causes(result) == ["start_held"]
 
 
-def test_a_database_that_is_not_there_has_no_damage_that_a_person_could_accept() -> None:
+def test_a_missing_database_has_no_damage_that_a_person_could_accept() -> None:
     look = {"problems": [{"code": "not_mounted", "level": "error"}], "conclusive": False}
     assert starter.damage(look) == []
     assert starter.damage({**look, "problems": []}) == ["unchecked"]
 
 
-def test_damage_is_noted_as_not_counted(guard) -> None:
+def test_damage_is_recorded_as_not_counted(guard) -> None:
     given = {"state_dir": guard.state_dir, "run": guard.id, "reasons": ["damaged"], "warn": pytest.fail}
     starter.put_in_doubt(**given)
     assert not incident_store.current(guard.state_dir)["data"].get("unseen")
@@ -309,7 +309,7 @@ def test_a_hold_names_the_cause_that_explains_the_finding() -> None:
     assert data_guard._root(findings[0], findings) is findings[0]
 
 
-def test_the_record_says_that_the_first_triage_did_not_find_the_database(guard) -> None:
+def test_the_record_states_that_the_first_triage_did_not_find_the_database(guard) -> None:
     where = {"state_dir": guard.state_dir, "run": guard.id, "warn": pytest.fail}
     starter.note_unseen(**where)
     assert guard(BEFORE)["unseen"] is True

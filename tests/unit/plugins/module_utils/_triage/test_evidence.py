@@ -68,7 +68,7 @@ def test_the_manifest_names_its_incident(save):
     assert found["written_at"] > AT
 
 
-def test_only_its_owner_reads_it(save, tmp_path):
+def test_only_the_owner_can_read_the_bundle(save, tmp_path):
     save(evidence())
     for folder, _folders, names in os.walk(tmp_path / "state"):
         assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
@@ -101,7 +101,7 @@ def folder_size(path):
     return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)
 
 
-def test_its_size_is_bounded_and_the_ends_of_logs_are_kept(save):
+def test_the_size_is_limited_and_the_ends_of_logs_are_kept(save):
     long = "".join(f"line {number}\n" for number in range(2000))
     saved = save(evidence("a.log", long), evidence("b.log", long), limit=8000)
     entries = {item["file"]: item for item in manifest(saved.path)["files"]}
@@ -147,7 +147,7 @@ MEBIBYTE = 1024 * 1024
 
 
 @pytest.mark.parametrize(("room", "inodes"), [(4 * MEBIBYTE, 500), (1 << 40, 0)])
-def test_without_space_it_goes_elsewhere_and_says_so(save, tmp_path, rooms, room, inodes):
+def test_without_space_another_folder_is_used_and_reported(save, tmp_path, rooms, room, inodes):
     (tmp_path / "state").mkdir()
     rooms[tmp_path / "state"] = (room, inodes)
     saved = save(evidence(), elsewhere=(str(tmp_path / "other"),))
@@ -159,7 +159,7 @@ def test_without_space_it_goes_elsewhere_and_says_so(save, tmp_path, rooms, room
     assert not (tmp_path / "state" / "evidence").exists()
 
 
-def test_a_part_is_kept_if_no_place_has_space_for_all(save, tmp_path, rooms):
+def test_a_part_is_kept_if_no_folder_has_space_for_all(save, tmp_path, rooms):
     for name in ("state", "other"):
         (tmp_path / name).mkdir(mode=0o700)
     rooms[tmp_path / "state"] = (4 * MEBIBYTE + 300_000, 500)
@@ -176,7 +176,7 @@ def test_a_part_is_kept_if_no_place_has_space_for_all(save, tmp_path, rooms):
         save(evidence(text=text), elsewhere=(str(tmp_path / "other"),))
 
 
-def test_a_place_that_does_not_answer_is_skipped(save, tmp_path, monkeypatch):
+def test_a_folder_that_does_not_answer_is_skipped(save, tmp_path, monkeypatch):
     real = os.statvfs
 
     def hang(path):
@@ -227,7 +227,7 @@ def test_the_evidence_of_the_oldest_incidents_is_deleted(save, tmp_path, keep, l
 
 
 @pytest.mark.parametrize("place", ["state", "memory"])
-def test_the_evidence_of_an_open_incident_stays(save, tmp_path, monkeypatch, place):
+def test_the_evidence_of_an_open_incident_is_kept(save, tmp_path, monkeypatch, place):
     for number in (1, 2):
         save(evidence(), incident=named(number))
         age(tmp_path / "state" / "evidence" / named(number), 90)
@@ -246,14 +246,14 @@ def test_the_evidence_of_an_open_incident_stays(save, tmp_path, monkeypatch, pla
     assert bundles(tmp_path) == [named(1), named(3), named(4)]
 
 
-def test_the_evidence_of_this_incident_stays(save, tmp_path):
+def test_the_evidence_of_this_incident_is_kept(save, tmp_path):
     first = save(evidence(), incident=named(1))
     age(tmp_path / "state" / "evidence", 90)
     save(evidence(), incident=named(1), keep=Keep(incidents=1, days=1))
     assert sorted(os.listdir(first.path)) == ["manifest.json", "pass-2", "server.log"]
 
 
-def test_the_last_pass_gives_the_age_of_an_incident(save, tmp_path):
+def test_the_last_triage_determines_the_age_of_an_incident(save, tmp_path):
     first = save(evidence(), incident=named(1))
     age(first.path, 90)
     save(evidence(), incident=named(1))
@@ -261,7 +261,7 @@ def test_the_last_pass_gives_the_age_of_an_incident(save, tmp_path):
     assert bundles(tmp_path) == [named(1), named(2)]
 
 
-def test_files_of_others_in_the_folder_of_an_incident_stay(save, tmp_path):
+def test_files_of_others_in_the_folder_of_an_incident_are_kept(save, tmp_path):
     saved = save(evidence(), incident=named(1))
     (tmp_path / "state" / "evidence" / named(1) / "itsm.db").write_bytes(b"damaged, and the only one")
     (tmp_path / "state" / "evidence" / "manual").mkdir()
@@ -287,7 +287,7 @@ def test_a_manifest_that_names_other_files_removes_none_of_them(save, tmp_path):
     assert (tmp_path / "precious").exists()
 
 
-def test_a_dry_run_prunes_nothing(save, tmp_path):
+def test_a_dry_run_deletes_nothing(save, tmp_path):
     save(evidence(), incident=named(1))
     age(tmp_path / "state" / "evidence", 90)
     save(evidence(), incident=named(2), keep=Keep(days=1), dry_run=True)

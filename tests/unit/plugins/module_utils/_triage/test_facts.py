@@ -19,16 +19,16 @@ def test_an_unknown_fact_has_the_default_of_its_field(unknown):
     assert Database.of(unknown) == Database()
 
 
-def test_a_part_that_was_not_reached_has_only_its_error():
+def test_a_part_that_was_not_collected_has_only_its_error():
     assert Database.of({"error": "timed out"}) == Database(error="timed out")
 
 
-def test_facts_of_no_field_are_ignored():
+def test_facts_without_a_field_are_ignored():
     assert Database.of({"path": "/srv/itsm.db", "sqlite_version": "3.40.1"}) == Database(path="/srv/itsm.db")
 
 
 @pytest.mark.parametrize(("facts", "found"), [([{"port": 1}], [{"port": 1}]), ({"error": "timed out"}, []), (None, [])])
-def test_a_list_that_was_not_reached_is_empty(facts, found):
+def test_a_list_that_was_not_collected_is_empty(facts, found):
     assert entries(facts) == found
 
 
@@ -45,7 +45,7 @@ def test_a_journal_without_a_path_is_named_as_the_source_of_its_errors():
     assert journal.signature("db_locked") == []
 
 
-def test_a_database_that_could_not_be_read_is_not_damaged():
+def test_an_unreadable_database_is_not_reported_as_damaged():
     unread = {"code": "unreadable", "message": "Cannot read x: Permission denied"}
     damage = {"code": "corrupt", "message": "row 3 missing from index"}
     warning = {"code": "wal_torn", "message": "torn", "level": "warning"}

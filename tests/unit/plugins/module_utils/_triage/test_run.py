@@ -306,7 +306,7 @@ def test_a_damaged_database_blocks_the_start(service, tmp_path):
     ("accepted", "blocked"),
     [(["corrupt"], False), (["corrupt", "wal_foreign"], False), (["row_loss"], True), ([], True)],
 )
-def test_a_person_has_accepted_the_damage_of_then_and_no_later_one(service, tmp_path, accepted, blocked):
+def test_accepted_damage_does_not_cover_later_damage(service, tmp_path, accepted, blocked):
     service.start()
     service.end(signal.SIGTERM)
     with sqlite3.connect(tmp_path / "app" / "itsm.db") as database:
@@ -401,7 +401,7 @@ def dead_disk(monkeypatch):
     monkeypatch.setattr(log_patterns, "tail", lambda path, limit: time.sleep(60))
 
 
-def test_a_hang_costs_its_part_and_not_the_pass(service, tmp_path, dead_disk):
+def test_a_hang_costs_only_its_own_part(service, tmp_path, dead_disk):
     service.start()
     log = tmp_path / "other.log"
     service.described = service.described._replace(log_file=str(log))
@@ -463,7 +463,7 @@ def test_the_service_is_found_if_its_folder_does_not_answer(service, monkeypatch
     assert result["facts"]["database"]["path"] == service.described.path("itsm.db")
 
 
-def test_the_deadline_applies_to_the_whole_pass(service, dead_disk):
+def test_the_deadline_applies_to_the_whole_triage(service, dead_disk):
     started = time.monotonic()
     result = look(service, deadline=1.0, part_timeout=30.0)
     assert time.monotonic() - started < 1.5
@@ -490,7 +490,7 @@ def question(service, answers, **values):
     )
 
 
-def test_the_unit_gives_the_exit_of_its_process(service):
+def test_the_unit_shows_the_exit_of_its_process(service):
     uptime = time.clock_gettime(time.CLOCK_MONOTONIC)
     text = (
         "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=signal\nExecMainPID=77\nExecMainCode=2\n"
@@ -548,7 +548,7 @@ def test_the_journal_separates_lines_of_systemd_and_the_service(service):
     assert kinds == ["good", "bad", "bad"]
 
 
-def test_the_service_does_not_speak_for_systemd(service):
+def test_the_service_cannot_fake_messages_of_systemd(service):
     stop = "Stopping itsm-system.service - ITSM..."
     end = "itsm-system.service: Main process exited, code=killed, status=9/KILL"
     stamp = f"{time.time() - 5:.6f} host "
@@ -563,7 +563,7 @@ def test_the_service_does_not_speak_for_systemd(service):
     assert len(facts["lines"]) == 3
 
 
-def test_user_input_in_the_log_is_no_separate_line(service):
+def test_user_input_in_the_log_is_not_a_separate_line(service):
     forged = "\u2028Error: boom\u2028    at main (server.js:1:2)\u2028\u2028Node.js v20.20.2"
     pathlib.Path(service.described.log_file).write_text(
         f"{timestamps.now()} INFO POST /api/v1/incidents 400 title=a{forged}\r\n", encoding="utf-8"
@@ -617,7 +617,7 @@ def test_a_crash_soon_after_a_planned_restart_is_a_separate_sign():
     assert [item["at"] for item in found] == [timestamps.iso(903), timestamps.iso(916)]
 
 
-def test_a_fatal_exception_of_an_earlier_outage_starts_none():
+def test_a_fatal_exception_of_an_earlier_outage_is_not_the_start_of_this_one():
     def fatal(seconds):
         return {"at": timestamps.iso(seconds), "message": "Error: boom", "fatal": True, "last": False, "stack": []}
 
@@ -648,7 +648,7 @@ def test_the_kernel_log_within_the_window(service, line, counts):
     assert [(item["pid"], item["name"]) for item in facts["out_of_memory"]] == [(77, "node")] * counts
 
 
-def test_the_killer_is_not_crowded_out_of_the_kernel_log(service):
+def test_an_oom_kill_is_found_in_a_crowded_kernel_log(service):
     now = time.time()
     killed = f"{now - 500:.6f} host kernel: Out of memory: Killed process 77 (node) total-vm:1kB"
     # A firewall logs every packet, and another service repeatedly reaches its memory limit.
@@ -670,7 +670,7 @@ def test_the_killer_is_not_crowded_out_of_the_kernel_log(service):
     assert len(asked_for) == 2 and all("-n" in argv for argv in asked_for)
 
 
-def test_the_kernel_log_by_another_command(service):
+def test_the_kernel_log_is_read_with_another_command(service):
     answers = {"cat /tmp/kernel": "Out of memory: Killed process 5 (node) total-vm:1kB"}
     facts = collect_host.kernel(question(service, answers, kernel_log_command=["cat", "/tmp/kernel"]))["facts"]
     assert (facts["source"], len(facts["out_of_memory"])) == ("cat /tmp/kernel", 1)
@@ -686,7 +686,7 @@ def test_the_window_begins_before_the_end_of_the_unit():
 # Functions that run in parallel.
 
 
-def test_each_question_is_answered_on_its_own():
+def test_each_function_has_its_own_result():
     def hang():
         time.sleep(60)
 
@@ -710,13 +710,13 @@ def test_each_question_is_answered_on_its_own():
     assert answers["fail"].report == "ValueError: no such thing"
 
 
-def test_a_question_does_not_write_to_our_output(capfd):
+def test_a_function_does_not_write_to_our_output(capfd):
     parallel.ask({"loud": lambda: os.write(1, b"loud") and print("loud", file=sys.stderr)}, timeout=5)
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
 
 
-def test_no_questions_are_no_answers():
+def test_without_functions_there_are_no_results():
     assert parallel.ask({}, timeout=1) == {}
 
 
@@ -774,7 +774,7 @@ def test_the_cause_of_an_earlier_exit_has_ended_if_requests_are_answered_again()
     assert analyse(locked + "2026-03-02T01:03:03.000Z GET /api/v1/health 200 1 ms\n")["signatures"] == {}
 
 
-def test_an_exception_that_ended_node_is_not_crowded_out_by_handled_ones():
+def test_an_exception_that_ended_node_is_found_among_many_handled_ones():
     found = analyse(ACCESS.format(1) + BOOM + HANDLED * 20 + "2026-03-02T01:02:04.000Z INFO tick\n" * 9)
     assert [item["message"] for item in found["exceptions"]] == ["Error: boom"]
 
@@ -958,7 +958,7 @@ def test_other_files_are_reported_as_no_certificate(text):
         x509.describe(x509.from_pem(text))
 
 
-def test_a_truncated_certificate_is_none():
+def test_a_truncated_certificate_is_not_a_certificate():
     der = x509.from_pem(FAR)
     for length in range(len(der)):
         with pytest.raises(x509.CertificateError):
@@ -1023,7 +1023,7 @@ def test_an_exception_names_its_file_and_line(name):
     assert (found["place"], found["compiling"]) == ({"file": path, "line": line}, compiling)
 
 
-def test_how_often_the_same_exception_is_there_is_counted():
+def test_repeated_exceptions_are_counted():
     text, _place = NODE_20["thrown"]
     other = text.replace("boom", "another")
     assert {item["message"]: item["times"] for item in analyse(text * 2 + other)["exceptions"]} == {

@@ -176,7 +176,7 @@ def told_in(path):
     return "\n".join(each for each in found if ".yml" not in each)
 
 
-def test_every_message_that_the_code_makes_is_in_the_catalogue_and_the_other_way_round():
+def test_the_code_and_the_catalogue_have_the_same_messages():
     inserted = r"\w+(?:\.\w+)?"
     made = {
         (path, each): re.compile(re.escape(each).replace("X", inserted) + r"\Z") for path, each in set(identities())
@@ -207,7 +207,7 @@ LATIN_WORDS = re.compile(r"[A-Za-z][a-z]+(?:[ ,;]+[A-Za-z][a-z]+)+")
 
 
 @pytest.mark.parametrize("key", sorted(JA.sentences))
-def test_a_japanese_sentence_holds_no_english_and_no_half_width_brackets(key):
+def test_a_japanese_sentence_contains_neither_english_nor_half_width_brackets(key):
     told = JA.say(key, **dict.fromkeys(places(JA.sentences[key]), 7))
     assert not LATIN_WORDS.search(NAMES.sub("", told)), told
     assert not re.search(r"[()]|[^ -~]:|: ?[^ -~]", told), told
@@ -226,14 +226,14 @@ def test_every_message_has_a_text_in_each_language_with_all_its_values(key):
     assert catalogue.english(message.message(key, **values)) == EN.message(told)
 
 
-def test_no_text_of_a_module_is_matched_with_a_pattern():
+def test_no_text_from_a_module_is_matched_with_a_pattern():
     """Messages are identified by IDs, because a pattern for English text would break with each change of wording."""
     source = (PLUGINS / "plugin_utils" / "_messages" / "catalogue.py").read_text(encoding="utf-8")
     assert "import re\n" not in source
     assert not {key for key in JA.sentences if not re.fullmatch(r"[a-z_]+(?:\.[\w -]+)*", key)}
 
 
-def test_a_message_is_said_in_each_language_with_all_that_is_in_it():
+def test_a_message_is_translated_with_all_its_values_and_nested_messages():
     told = message.message(
         "finding.db_corrupt.unsound",
         path="/srv/a.db",
@@ -258,7 +258,7 @@ def test_without_a_usable_message_the_english_text_is_quoted(told):
     assert JA.message(told, "Rows may be lost.") == "「Rows may be lost」"
 
 
-def test_what_is_put_into_a_message_is_no_template_and_ends_somewhere():
+def test_a_value_in_a_message_is_not_a_template_and_nesting_is_limited():
     deep = {"id": "quoted", "values": {"text": "{secret.__class__}"}}
     assert EN.message(deep) == "{secret.__class__}"
     for _level in range(9):
@@ -266,7 +266,7 @@ def test_what_is_put_into_a_message_is_no_template_and_ends_somewhere():
     assert EN.message(deep) == "unknown"
 
 
-def test_a_summary_of_an_old_timeline_is_told_by_its_cause_and_quoted():
+def test_a_summary_of_an_old_timeline_is_quoted_after_its_cause():
     old = {"cause": "unhandled_exception", "summary": "An exception that nobody caught ended the service: Error: x."}
     assert phrases.summed_up(JA, old["cause"], old["summary"], None) == "未処理の例外によりサービスが終了しました"
     assert prose_causes.original(JA, old) == "「An exception that nobody caught ended the service: Error: x」"
@@ -286,7 +286,7 @@ def actions(told):
                 yield key
 
 
-def test_japanese_has_a_label_for_every_module_that_a_document_can_tell_of():
+def test_japanese_has_a_label_for_every_module_that_a_document_can_show():
     files = [*(ROOT / "roles").glob("*/tasks/**/*.yml"), *(ROOT / "playbooks" / "tasks").glob("*.yml")]
     used = {name for file in files for name in actions(yaml.safe_load(file.read_text(encoding="utf-8")))}
     of_us = {f"itsm_nexus.runbook.{path.stem}" for path in (PLUGINS / "modules").glob("*.py")}
@@ -309,7 +309,7 @@ def test_japanese_has_a_label_for_every_module_that_a_document_can_tell_of():
         (None, None, "task", "「task」"),
     ],
 )
-def test_a_task_is_called_by_its_module_and_never_by_its_name(action, task, english, japanese):
+def test_a_task_is_labelled_by_its_module_and_never_by_its_name(action, task, english, japanese):
     assert (prose_steps.label(EN, action, task), prose_steps.label(JA, action, task)) == (english, japanese)
 
 
@@ -334,7 +334,7 @@ def test_lists_and_counts():
     assert [JA.count("tables", number) for number in (1, 2)] == ["1テーブル", "2テーブル"]
 
 
-def test_times_are_given_in_the_zone_of_the_service_and_in_utc():
+def test_times_are_shown_in_the_zone_of_the_service_and_in_utc():
     at = "2026-03-02T15:30:00.500Z"
     assert JA.when(at) == "2026-03-03 00:30:00 JST (2026-03-02 15:30:00 UTC)"
     assert EN.when(at) == "2026-03-02 15:30:00 UTC"
@@ -343,7 +343,7 @@ def test_times_are_given_in_the_zone_of_the_service_and_in_utc():
 
 
 @pytest.mark.parametrize("zone", ["", None, "UTC", "No/Such", "../../etc/passwd"])
-def test_an_unknown_zone_leaves_utc(zone):
+def test_with_an_unknown_zone_only_utc_is_shown(zone):
     assert catalogue.of("ja", zone).zone is None
 
 
@@ -352,11 +352,11 @@ def test_an_unknown_language_is_english(language):
     assert catalogue.of(language).language == "en"
 
 
-def test_values_are_no_templates():
+def test_values_are_not_templates():
     assert EN.say("label", name="{0}", text="{secret.__class__}") == "{0}: {secret.__class__}"
 
 
-def test_a_text_of_an_item_that_has_a_message_is_put_in_as_that_message():
+def test_an_item_with_a_message_is_inserted_as_that_message():
     each = messages.FilterModule().filters()["message_each"]
     why = {"id": "reason.probe.gone", "values": {}}
     items = [{"pid": 7, "reason": "it is gone", "messages": told} for told in ({"reason": why}, {}, None, "reason")]
@@ -364,7 +364,7 @@ def test_a_text_of_an_item_that_has_a_message_is_put_in_as_that_message():
     assert [JA.message(told) for told in found] == ["PID 7：プロセス消失", *(["PID 7：it is gone"] * 3)]
 
 
-def test_a_value_that_is_missing_is_unknown():
+def test_a_missing_value_is_shown_as_unknown():
     told = message.message("reason.probe.tls", why=None)
     assert catalogue.english(told) == EN.message(told.to_dict()) == "TLS error: unknown"
     assert JA.message(told.to_dict()).endswith("：不明")

@@ -31,7 +31,7 @@ def test_facts_are_one_line_each_without_secrets():
 HOSTILE = "<!channel> <https://evil.example|click> *bold* @all ```\n# heading & [link](https://evil.example)"
 
 
-def test_slack_text_has_no_markup():
+def test_slack_text_contains_no_markup():
     body = notification_content.body({"subject": "<!channel> & co", "text": HOSTILE}, "slack")
     assert body["text"] == "&lt;!channel&gt; &amp; co"
     assert [(block["type"], block["text"]["type"]) for block in body["blocks"]] == [

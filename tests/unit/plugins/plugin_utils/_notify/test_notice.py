@@ -41,7 +41,7 @@ def texts(language: str, **changes: Any) -> dict[str, Any]:
     return notice.texts({**FACTS, **changes}, language)
 
 
-def test_the_cause_has_the_words_of_the_documents() -> None:
+def test_the_cause_is_worded_as_in_the_documents() -> None:
     assert texts("en")["cause"] == "disk_full: Almost no bytes or inodes are free on /srv"
     assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量または inode がほとんどありません"
     # If there is no message, the English text is quoted.
@@ -97,7 +97,7 @@ def test_each_remedy_is_a_line() -> None:
     assert texts("en", remedies=tried)["done"][0].endswith("policy names them: pid 7 tar (failed)")
 
 
-def test_without_a_step_the_line_says_if_anything_was_changed() -> None:
+def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
     assert texts("en")["done"] == ["no rung was tried and no remedy applied"]
     assert texts("en", nothing_changed="yes")["done"] == ["nothing was changed"]
 
@@ -120,7 +120,7 @@ def test_without_a_step_the_line_says_if_anything_was_changed() -> None:
         ),
     ],
 )
-def test_the_data_loss_has_the_words_of_the_documents(changes: dict[str, str], expected: str) -> None:
+def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], expected: str) -> None:
     assert texts("en", **changes)["data_loss"] == expected
 
 
@@ -168,14 +168,14 @@ def test_every_rule_of_the_role_asks_for_something() -> None:
     assert not {name for name in named if f"asked.{name}" not in catalogue.of("en").sentences}
 
 
-def test_the_templates_hold_no_sentences_of_their_own() -> None:
+def test_the_templates_contain_no_sentences() -> None:
     for path in (PROJECT / "roles" / "escalation" / "templates").glob("*.j2"):
         template = path.read_text(encoding="utf-8")
         assert f"escalation_texts('{path.stem}')" in template
         assert "data_loss_why" not in template and "cause_summary" not in template and "next_step" not in template
 
 
-def test_a_long_text_of_a_host_is_cut_in_its_message_too() -> None:
+def test_a_long_text_from_a_host_is_also_shortened_in_its_message() -> None:
     told = {"messages": {"why": message("quoted", text="x" * 5000).to_dict()}}
     kept = allowlist.of_result("itsm_nexus.runbook.npm_ci", told)
     assert len(kept["messages"]["why"]["values"]["text"]) <= kinds.TEXT_LIMIT

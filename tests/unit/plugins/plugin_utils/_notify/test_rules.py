@@ -167,7 +167,7 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     assert ways("data", [told("everyone", "team", SLACK), *rising[:1]], recovered=True) == first
 
 
-def test_an_unreadable_url_equals_no_other():
+def test_an_unreadable_url_does_not_equal_any_other():
     broken = {"type": "webhook", "shape": "slack", "url": notification_contacts.UNREADABLE}
     unlike = {"leader": {"channels": [broken]}, "dba": {"channels": [broken]}}
     assert [each["same_as"] for each in plan("data", contacts=unlike)["deliveries"]] == [{}, {}]

@@ -109,7 +109,7 @@ def test_no_answer_ends_at_the_timeout(serve):
     assert (went.ok, went.attempts, went.error) == (False, 2, "no answer within 0.3 s")
 
 
-def test_nobody_there():
+def test_no_server_listens():
     receiver = Receiver()
     receiver.close()
     went = post(receiver)
@@ -318,7 +318,7 @@ def test_command_gets_only_its_own_tokens(tmp_path, monkeypatch):
     assert "GITHUB" not in environment and "PAGER_TOKEN=secret of PAGER_TOKEN" in environment
 
 
-def test_command_that_does_not_read_is_no_problem():
+def test_a_command_may_ignore_its_input():
     assert deliver(lambda: transports.command(["true"], stdin=b"x" * 1_000_000, timeout=5.0)).ok
 
 
@@ -334,7 +334,7 @@ def test_command_that_fails(argv, attempts, error):
     assert (went.ok, went.attempts, went.error) == (False, attempts, error)
 
 
-def test_hanging_command_is_ended_with_its_children(tmp_path):
+def test_hanging_command_is_killed_with_its_children(tmp_path):
     pid = tmp_path / "pid"
     script = f"sleep 600 & echo $! > {pid}; wait"
     went = deliver(lambda: transports.command(["sh", "-c", script], stdin=b"", timeout=0.5), retries=0)

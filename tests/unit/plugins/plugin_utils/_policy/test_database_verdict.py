@@ -94,7 +94,7 @@ def test_a_recovery_that_did_not_run_leaves_the_data_unknown() -> None:
     assert (judged["error"], judged["tried"][0]["halted"]) == ("broke", True)
 
 
-def test_the_verified_rows_are_those_after() -> None:
+def test_the_verified_rows_are_the_rows_after_the_recovery() -> None:
     said = database_verdict.of_run(seen(held=True, recovery=DONE, verification=VERIFIED))["said"]
     assert (said["rows_before"], said["rows_after"], said["data_loss"]) == ({"a": 2}, {"a": 2}, "none")
 

@@ -84,7 +84,7 @@ def test_a_run_publishes_its_purpose_and_its_statements() -> None:
     assert made["data_loss"] == made["statements"]["data_loss"]["value"] == "unknown"
 
 
-def test_nothing_is_known_about_an_unreachable_host() -> None:
+def test_no_statement_is_made_about_an_unreachable_host() -> None:
     made = of_unreachable_host()
     assert (made["outcome"], made["severity"], made["data_loss"], made["mitigated_at"]) == (
         *("unreachable", "unreachable", "unknown"),

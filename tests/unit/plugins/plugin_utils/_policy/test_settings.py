@@ -140,7 +140,7 @@ def test_the_limit_allows_only_rungs_at_or_below_it() -> None:
         assert recovery_settings.ladder(stranger) == []
 
 
-def test_all_places_use_the_one_list_of_rungs() -> None:
+def test_all_files_use_the_same_list_of_rungs() -> None:
     assert list(LADDER) == RUNGS
     assert list(incident_model.RUNGS) == [*RUNGS, "database_recovery"]
     assert [lane for lane in chart.LANES if lane in RUNGS] == RUNGS

@@ -85,7 +85,7 @@ def test_nothing_is_guessed_about_a_service_that_was_not_checked() -> None:
     ("problems", "silent"),
     [(["nexus_app_dir"], True), (["nexus_app_dir", "nexus_user"], False), (["nexus_user"], False), ([], False)],
 )
-def test_a_disk_that_does_not_answer_is_no_invalid_setting(problems: list[str], silent: bool) -> None:
+def test_a_disk_that_does_not_answer_is_not_an_invalid_setting(problems: list[str], silent: bool) -> None:
     preflight = {"problems": [{"variable": name} for name in problems], "silent": ["nexus_app_dir"]}
     assert unreachable.silent({"failed": True, "preflight": preflight}) is silent
     assert not unreachable.silent({"healthy": False, "preflight": None})
@@ -183,7 +183,7 @@ def test_every_call_has_a_unique_name_within_the_run(ask: Any) -> None:
     assert first != second and first[:13] == second[:13]
 
 
-def test_a_connection_that_was_not_lost_leaves_nothing_in_the_result(ask: Any) -> None:
+def test_without_a_lost_connection_the_result_is_unchanged(ask: Any) -> None:
     result, line = ask({"changed": False})
     assert result == {"changed": False} and line.resets == 0
 
@@ -209,7 +209,7 @@ def test_without_a_limit_nothing_is_tried_again(ask: Any) -> None:
     assert result["unreachable_host"] and line.resets == 0
 
 
-def test_a_connection_that_is_lost_again_and_again_is_given_up(ask: Any) -> None:
+def test_a_connection_that_is_lost_repeatedly_is_given_up(ask: Any) -> None:
     result, line = ask(*[AnsibleConnectionFailure(CUT)] * 20, tries=[OK] * 20)
     assert result["unreachable_host"] and len(line.calls) == 6
 

@@ -355,7 +355,7 @@ def test_the_playbook_passes_exactly_the_facts_that_are_read() -> None:
     assert handed == set(re.findall(r'seen(?:\.get\(|\[)"(\w+)"', source))
 
 
-def test_the_next_rung_is_judged_with_the_run() -> None:
+def test_the_next_rung_is_decided_with_the_facts_of_the_run() -> None:
     found = {"findings": [finding(useless_rungs=["restart"])]}
     judged = verdict.of_run(seen(triage=found, rung="restart"))
     assert (judged["climb"], judged["useless"]) == (True, "It is killed.")

@@ -188,7 +188,7 @@ def imported(path: Path, folder: Path) -> list[str]:
     return [Path(file).name, said]
 
 
-def test_for_hosts_of_the_same_python_it_is_compiled(runs, tmp_path):
+def test_modules_are_compiled_for_hosts_with_the_same_python(runs, tmp_path):
     pack(runs.packed / PROBE, "SAID = 'hello'")
     module_cache.keep([module_cache.here()])
     assert imported(runs.packed / PROBE, tmp_path) == ["packed_for_a_test.py", "hello"]
@@ -225,7 +225,7 @@ def program(folder: Path, *, says: str) -> None:
 @pytest.mark.parametrize(
     ("says", "taken"), [("cpython-399", "packed_for_a_test.pyc"), ("cpython-398", "packed_for_a_test.py")]
 )
-def test_for_hosts_with_another_python_it_is_compiled_by_the_same_version(runs, tmp_path, monkeypatch, says, taken):
+def test_modules_for_another_python_are_compiled_by_the_same_version(runs, tmp_path, monkeypatch, says, taken):
     program(tmp_path, says=says)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     pack(runs.packed / PROBE, "SAID = 'hello'")
@@ -235,7 +235,7 @@ def test_for_hosts_with_another_python_it_is_compiled_by_the_same_version(runs, 
     assert imported(runs.packed / PROBE, tmp_path) == [taken, "hello"]
 
 
-def test_hosts_with_a_new_python_get_new_code(runs, tmp_path, monkeypatch):
+def test_hosts_with_a_new_python_get_newly_compiled_code(runs, tmp_path, monkeypatch):
     program(tmp_path, says="cpython-399")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     pack(runs.packed / PROBE, "SAID = 'hello'")
@@ -246,7 +246,7 @@ def test_hosts_with_a_new_python_get_new_code(runs, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("pythons", [["cpython-300"], ["../cpython-300"], ["cpython-300", module_cache.here()]])
-def test_for_a_missing_python_and_for_several_versions_it_is_not_compiled(runs, pythons):
+def test_modules_are_not_compiled_for_a_missing_python_or_for_several_versions(runs, pythons):
     pack(runs.packed / PROBE, "SAID = 'hello'")
     module_cache.keep([module_cache.here()])
     assert len(runs.kept()) == 2

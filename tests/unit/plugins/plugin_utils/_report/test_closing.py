@@ -94,7 +94,7 @@ def test_check_mode_writes_nothing(tmp_path, screen):
     assert screen.titles == ["OUTAGE SUMMARY"]
 
 
-def test_a_folder_that_cannot_be_written_is_a_warning_and_the_summary_is_shown(tmp_path, screen):
+def test_an_unwritable_folder_is_a_warning_and_the_summary_is_shown(tmp_path, screen):
     conclude(tmp_path / "missing", screen, [*incident(), outcome()])
     of_documents, _of_index = screen.warnings
     assert of_documents.startswith(f"Cannot write the postmortem to {tmp_path / 'missing'}: ")
@@ -102,7 +102,7 @@ def test_a_folder_that_cannot_be_written_is_a_warning_and_the_summary_is_shown(t
     assert "not written" in screen.text
 
 
-def test_the_language_is_that_of_the_incident_else_that_of_the_configuration(tmp_path, screen):
+def test_the_language_is_set_by_the_incident_or_else_by_the_configuration(tmp_path, screen):
     conclude(tmp_path, screen, [*incident(), outcome(language="ja", timezone="Asia/Tokyo")])
     assert "復旧" in screen.text
     wording = run_wording.Wording(language="en", timezone="UTC")
@@ -112,14 +112,14 @@ def test_the_language_is_that_of_the_incident_else_that_of_the_configuration(tmp
     assert wording.of("en", None).language == "en"
 
 
-def test_a_host_without_an_incident_has_its_line_and_no_title(tmp_path, screen):
+def test_a_host_without_an_incident_has_a_line_but_no_title(tmp_path, screen):
     conclude(tmp_path, screen, [event("run_start"), result("health_probe", HEALTHY)])
     assert screen.lines == [("HEALTHY: node1, nothing changed", screen_report.GOOD)]
     assert screen.titles == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_several_hosts_the_healthy_ones_are_only_counted(tmp_path, screen):
+def test_with_several_hosts_healthy_hosts_are_only_counted(tmp_path, screen):
     hosts = [result("health_probe", HEALTHY, host=host) for host in ("node1", "node2")]
     together = {"healthy": ["node1", "node2"], "would_recover": ["node3"]}
     conclude(tmp_path, screen, [event("run_start"), *hosts, event("summary", data=together)])
@@ -128,7 +128,7 @@ def test_of_several_hosts_the_healthy_ones_are_only_counted(tmp_path, screen):
     assert "node3" in screen.text
 
 
-def test_an_outcome_without_an_incident_is_shown_and_not_written(tmp_path, screen):
+def test_an_outcome_without_an_incident_is_shown_but_not_written(tmp_path, screen):
     conclude(tmp_path, screen, [event("run_start"), outcome(incident="", outcome="unreachable")])
     assert screen.titles == ["OUTAGE SUMMARY"]
     assert list(tmp_path.iterdir()) == []

@@ -123,7 +123,7 @@ def hostile():
 
 @pytest.mark.parametrize("spoken", LANGUAGES, ids=lambda each: each.language)
 @pytest.mark.parametrize("make", [recovered, hostile])
-def test_the_page_loads_and_runs_nothing(spoken, make):
+def test_the_page_neither_loads_nor_runs_anything(spoken, make):
     text = html_report.page(spoken, make())
     page = Page(text)
     policy = next(each["content"] for each in page.of("meta") if each.get("http-equiv") == "Content-Security-Policy")
@@ -315,7 +315,7 @@ def test_the_schema_in_the_documentation_is_that_of_the_model():
 
 
 @pytest.mark.parametrize(("waited", "bars"), [(2, 1), (40, 2)])
-def test_waits_between_two_checks_are_no_work(waited, bars):
+def test_waits_between_two_checks_are_not_work(waited, bars):
     recording = Recording().down()
     recording.second += waited
     incident = timeline_incidents.from_events(recording.down().opened().events)[0]

@@ -25,7 +25,7 @@ KINDS = {
 }
 
 
-def test_each_recording_stands_for_a_kind():
+def test_each_recording_has_a_documented_purpose():
     assert set(KINDS) == set(recorded.drills())
 
 

@@ -149,7 +149,7 @@ def test_code(text, span):
     assert markdown_report.code(text) == span
 
 
-def test_text_of_hosts_stays_inert_everywhere():
+def test_text_from_hosts_is_inert_everywhere():
     failed = step("npm_ci", weight=incident_model.FAILURE, task=HOSTILE, status="failed", message=HOSTILE)
     changed = step("npm_ci", {"swapped": True, "reasons": [HOSTILE]})
     finding = {"cause": HOSTILE, "confidence": 0.5, "summary": HOSTILE, "remedy": HOSTILE}
@@ -255,7 +255,7 @@ def test_the_checklist_gives_reasons_from_the_incident(changes, wanted):
     assert all(action.why for action in actions)
 
 
-def test_a_cause_left_alone_is_listed_as_missing_automation():
+def test_a_cause_without_a_remedy_is_listed_as_missing_automation():
     told = incident(
         outcome="not_recovered",
         findings=[{"cause": "disk_full", "confidence": 0.9}],
@@ -310,7 +310,7 @@ def test_sizes(size, told):
     assert EN.size(size) == told
 
 
-def test_an_unlikely_cause_is_no_open_item():
+def test_an_unlikely_cause_is_not_an_open_item():
     finding = {"cause": "wal_pending", "confidence": 0.2, "remedy": "Leave the WAL alone."}
     assert all("WAL" not in action.title for action in prose_actions.actions(EN, incident(findings=[finding])))
 
@@ -480,7 +480,7 @@ def test_summary(changes, tone, words):
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 @pytest.mark.parametrize("drill", recorded.drills())
-def test_a_summary_fits_on_a_screen_and_says_first_what_to_do(drill, language):
+def test_a_summary_fits_on_a_screen_and_begins_with_the_next_step(drill, language):
     told, spoken = recorded.incident(drill), recorded.SPOKEN[language]
     # A long reason must not displace other lines from the screen.
     told.rungs_tried[-1:] = [dataclasses.replace(each, reason="no answer " * 60) for each in told.rungs_tried[-1:]]
@@ -1015,7 +1015,7 @@ def test_different_ids_get_different_names():
     assert len({document_store.safe_name(identity) for identity in ["a/b", "a_b", "a.b", "a:b", "a//b"]}) == 5
 
 
-def test_a_rung_that_could_not_help_is_told_with_its_reason():
+def test_a_rung_that_could_not_help_is_shown_with_its_reason():
     told = incident(
         outcome="recovered",
         rungs_tried=[rung("standard_recovery", started_at="2026-03-02T01:00:02.000Z")],
@@ -1055,7 +1055,7 @@ def test_remedies_are_listed_before_the_rungs(changes, words):
 
 
 @pytest.mark.parametrize(("outcome", "wanted"), [("recovered", False), ("not_recovered", True)])
-def test_the_remedy_is_no_open_item_after_recovery(outcome, wanted):
+def test_the_remedy_is_not_an_open_item_after_recovery(outcome, wanted):
     finding = {"cause": "killed", "confidence": 0.9, "remedy": "Restart it.", "prevention": "Find out who killed it."}
     titles = [each.title for each in prose_actions.actions(EN, incident(outcome=outcome, findings=[finding]))]
     assert ("Restart it" in titles) is wanted
@@ -1125,7 +1125,7 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     assert "to notify undecided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
 
 
-def test_documents_are_written_though_the_system_has_no_thread_left(tmp_path, monkeypatch):
+def test_documents_are_written_even_if_no_thread_can_be_started(tmp_path, monkeypatch):
     def refused(_thread):
         raise RuntimeError("can't start new thread")
 

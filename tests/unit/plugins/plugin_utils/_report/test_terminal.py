@@ -30,7 +30,7 @@ class Display:
 
 
 @pytest.mark.parametrize("callback", ["default", "json", "ansible.posix.jsonl"])
-def test_the_output_that_a_program_reads_stays_clean(monkeypatch, callback):
+def test_output_for_a_program_contains_nothing_else(monkeypatch, callback):
     monkeypatch.setattr(constants.config, "get_config_value", lambda _name: callback)
     by_a_program = callback != "default"
     display = Display()

@@ -44,14 +44,14 @@ def test_of_result(action, result, recorded):
     assert allowlist.of_result(action, result) == recorded
 
 
-def test_lists_and_texts_are_bounded():
+def test_lists_and_texts_are_limited():
     findings = [{"cause": "a word " * 1000}] * 500
     kept = allowlist.of_result("itsm_nexus.runbook.triage_info", {"findings": findings})["findings"]
     assert len(kept) == kinds.LIST_LIMIT
     assert {len(each["cause"]) for each in kept} == {kinds.TEXT_LIMIT}
 
 
-def test_a_module_is_known_by_the_name_it_had_before() -> None:
+def test_a_module_is_known_by_its_former_name() -> None:
     """The timeline of an open incident may be older than the module's new name."""
     modules = Path(allowlist.__file__).parents[2] / "modules"
     for old, new in allowlist._RENAMED.items():

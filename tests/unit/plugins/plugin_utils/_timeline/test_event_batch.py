@@ -52,7 +52,7 @@ def test_a_continuing_burst_is_handled_continuously(monkeypatch):
     assert list(handler.burst.take()) == [8, 9]
 
 
-def test_the_end_of_the_process_loses_nothing():
+def test_no_event_is_lost_at_the_end_of_the_process():
     program = (
         f"import sys; sys.path[:0] = {[path for path in sys.path if path]!r}\n"
         f"from {event_batch.__name__} import Burst\n"

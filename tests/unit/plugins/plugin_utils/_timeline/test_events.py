@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 
-def test_a_run_that_left_the_incident_to_another_one_does_not_belong_to_it():
+def test_a_run_that_left_the_incident_to_another_run_is_not_part_of_it():
     other = {"run": "run-7", "until": "2026-03-02T01:04:00.000Z"}
     recording = Recording("run2").opened(run=None, locked_by=other).ended()
     assert timeline_events.opened(recording.events) == {}

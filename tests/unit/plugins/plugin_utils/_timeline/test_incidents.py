@@ -35,7 +35,7 @@ def test_outcome_without_a_verdict(finish, outcome):
     assert only(finish(Recording().down().opened())).outcome == outcome
 
 
-def test_the_cause_is_that_of_the_first_triage():
+def test_the_cause_is_from_the_first_triage():
     first = Recording("run1").down().opened()
     first.task("triage_info", {"findings": [{"cause": "killed", "summary": "By KILL."}]}, role="triage")
     second = Recording("run2")
@@ -88,7 +88,7 @@ def test_an_earlier_swap_does_not_belong_to_this_recovery():
     assert only(Recording().down().opened().task("npm_ci", data)).modules_kept is None
 
 
-def test_findings_are_those_of_the_verdict():
+def test_findings_are_from_the_verdict():
     recording = Recording().down().opened()
     for cause in ("stopped", "hung", "stopped"):
         recording.task("triage_info", {"findings": [{"cause": cause, "summary": str(recording.second)}]})

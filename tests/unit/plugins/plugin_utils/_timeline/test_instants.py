@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
         pytest.param({"earliest": "B", "earliest_source": "log", "latest": "B", "source": "log"}, None, id="none"),
     ],
 )
-def test_a_first_bad_sign_is_no_good_one(begun, last_good):
+def test_a_first_bad_sign_is_not_a_good_sign(begun, last_good):
     instants = {"A": "2026-03-02T00:59:50.000Z", "B": "2026-03-02T01:00:00.000Z"}
     started = {key: instants.get(value, value) for key, value in begun.items()}
     times = only(Recording().down().opened(outage_started=started)).times

@@ -66,7 +66,7 @@ def test_a_task_that_has_just_ended_is_not_shown(monkeypatch):
     assert said == []
 
 
-def test_with_no_interval_nothing_is_watched(monkeypatch):
+def test_without_an_interval_nothing_is_watched(monkeypatch):
     watch = task_progress.Watch(lambda *told: pytest.fail("said"))
     watch.begin(0)
     watch.started("key", "node1", "Rebuild", task_progress.Moment.now())

@@ -38,7 +38,7 @@ def kinds(timeline):
     return [event["kind"] for event in timeline.events()]
 
 
-def test_the_file_begins_with_the_incident_and_holds_what_led_to_it(tmp_path):
+def test_the_file_is_created_with_the_incident_and_contains_earlier_events(tmp_path):
     timeline = begun(str(tmp_path / "state"))
     record(timeline, {"kind": "run_start"})
     assert list(tmp_path.iterdir()) == []
@@ -51,7 +51,7 @@ def test_the_file_begins_with_the_incident_and_holds_what_led_to_it(tmp_path):
     timeline.close()
 
 
-def test_without_a_folder_nothing_is_written_and_all_is_kept(tmp_path, monkeypatch):
+def test_without_a_folder_nothing_is_written_and_all_events_are_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     timeline = begun(None)
     record(timeline, {"kind": "run_start"}, OPENS)
@@ -60,7 +60,7 @@ def test_without_a_folder_nothing_is_written_and_all_is_kept(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_a_long_run_without_an_incident_the_first_and_the_last_are_kept(monkeypatch):
+def test_the_first_and_last_events_of_a_long_run_without_an_incident_are_kept(monkeypatch):
     monkeypatch.setattr(recorder, "_BACKLOG", 10)
     timeline = begun(None)
     for number in range(30):
@@ -70,7 +70,7 @@ def test_of_a_long_run_without_an_incident_the_first_and_the_last_are_kept(monke
     assert [event.get("number") for event in (events[0], events[-1])] == [0, 29]
 
 
-def test_a_disk_that_breaks_is_reported_once_and_loses_nothing_of_the_run(tmp_path, monkeypatch):
+def test_a_failing_disk_is_reported_once_and_no_event_is_lost(tmp_path, monkeypatch):
     timeline = begun(str(tmp_path))
     record(timeline, {"kind": "run_start"}, OPENS)
 
@@ -85,7 +85,7 @@ def test_a_disk_that_breaks_is_reported_once_and_loses_nothing_of_the_run(tmp_pa
     assert kinds(timeline) == ["run_start", "task", "outcome", "stats"]
 
 
-def test_a_folder_that_cannot_be_made_is_reported_and_loses_nothing_of_the_run(tmp_path):
+def test_a_folder_that_cannot_be_created_is_reported_and_no_event_is_lost(tmp_path):
     (tmp_path / "file").touch()
     timeline = begun(str(tmp_path / "file"))
     with pytest.raises(OSError):
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_made_is_reported_and_loses_nothing_of_the_run(t
     assert kinds(timeline) == ["run_start", "task", "stats"]
 
 
-def test_a_file_that_is_damaged_is_a_warning(tmp_path):
+def test_a_damaged_file_is_a_warning(tmp_path):
     warnings = []
     timeline = begun(str(tmp_path), warnings)
     record(timeline, {"kind": "run_start"}, OPENS)
@@ -104,7 +104,7 @@ def test_a_file_that_is_damaged_is_a_warning(tmp_path):
     timeline.close()
 
 
-def test_hosts_that_have_much_to_say_at_once_wait_for_the_disk_once(tmp_path, monkeypatch):
+def test_many_simultaneous_events_are_written_to_disk_together(tmp_path, monkeypatch):
     synced, now = [], [100.0]
     file = recorder.TimelineFile(str(tmp_path / "state"), "run1")
     monkeypatch.setattr(recorder.os, "fsync", lambda descriptor: synced.append(now[0]))
@@ -131,7 +131,7 @@ def test_recorder_creates_private_files_and_reads_what_it_wrote(tmp_path):
         recorder.TimelineFile(place, "run1")
 
 
-def test_what_a_full_disk_took_of_an_event_is_not_read_back(tmp_path, monkeypatch):
+def test_an_event_that_a_full_disk_truncated_is_not_read_back(tmp_path, monkeypatch):
     file = recorder.TimelineFile(str(tmp_path), "run1")
     file.append(b"first\n", durable=False)
     write, room = os.write, [3]
@@ -152,7 +152,7 @@ def test_what_a_full_disk_took_of_an_event_is_not_read_back(tmp_path, monkeypatc
     file.close()
 
 
-def test_what_was_recorded_is_read_back_though_somebody_removed_the_file(tmp_path):
+def test_recorded_events_are_read_back_even_if_the_file_was_removed(tmp_path):
     file = recorder.TimelineFile(str(tmp_path), "run1")
     file.append(b"first\n" * 100_000, durable=False)
     (tmp_path / "run1.jsonl").unlink()
@@ -160,7 +160,7 @@ def test_what_was_recorded_is_read_back_though_somebody_removed_the_file(tmp_pat
     file.close()
 
 
-def test_a_timeline_that_somebody_has_cut_short_is_no_whole_one(tmp_path):
+def test_a_truncated_timeline_is_not_complete(tmp_path):
     file = recorder.TimelineFile(str(tmp_path), "run1")
     file.append(b"first\n", durable=False)
     os.truncate(tmp_path / "run1.jsonl", 2)

@@ -31,7 +31,7 @@ def test_missing_rows_alone_raise_the_suspicion():
     assert incident.data_loss == "suspected"
 
 
-def test_row_counts_are_those_of_the_verdict():
+def test_row_counts_are_from_the_verdict():
     recording = Recording().down().opened()
     for _ in range(2):
         recording.task("triage_info", {"findings": [{"cause": "killed"}], "row_counts": {"users": 3}})

@@ -50,7 +50,7 @@ def rung_of(login, healthy=True):
         ),
     ],
 )
-def test_login_result_is_that_of_the_last_verification(rungs, told):
+def test_the_login_result_is_from_the_last_verification(rungs, told):
     recording = Recording().down().opened()
     for add in rungs:
         add(recording)
@@ -58,7 +58,7 @@ def test_login_result_is_that_of_the_last_verification(rungs, told):
     assert (incident.login, incident.login_error) == told
 
 
-def test_a_login_that_failed_is_no_recovery_although_the_service_stays_up():
+def test_after_a_failed_login_a_stable_service_is_not_recovered():
     recording = Recording().down().opened()
     recording.task("node_process", {"state": "restarted"}, "changed", "restart")
     recording.task("health_probe", {"healthy": False, "login": {"ok": False, "status": 401}}, role="verification")

@@ -423,7 +423,7 @@ def test_the_loss_of_a_recovery_is_known_to_later_runs_from_the_record(loss, sus
 
 
 @pytest.mark.parametrize("outcome", ["not_recovered", "unreachable", "login_failed"])
-def test_a_plan_that_was_not_carried_out_lost_nothing(outcome):
+def test_a_plan_that_was_not_carried_out_lost_no_rows(outcome):
     plan = {"data_loss": "known", "rows_before": BEFORE, "rows_after": FEWER, "replaced": False}
     said = statements.of_run({"outcome": outcome, "tried": [{}], "recovery": plan})
     assert (said["data_loss"], said["rows_after"]) == ("unknown", {})

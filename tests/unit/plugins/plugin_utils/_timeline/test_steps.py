@@ -19,7 +19,7 @@ def test_a_failure_after_the_verdict_only_repeats_it():
     assert (before.weight, before.message) == (incident_model.FAILURE, "… on …")
 
 
-def test_internal_tasks_are_no_steps_unless_they_fail():
+def test_internal_tasks_are_not_steps_unless_they_fail():
     recording = Recording().down().opened()
     for status in ("ok", "failed"):
         recording.add("task", host="node1", task=status, role=None, action="ansible.builtin.assert", status=status)

@@ -61,12 +61,12 @@ def test_a_task_is_known_by_its_name_in_the_playbook_and_its_outermost_role() ->
     assert known.identity == {"task": "Say … now", "role": "restart", "action": PROBE}
 
 
-def test_an_action_is_the_resolved_name_unless_it_is_of_this_collection() -> None:
+def test_an_action_has_its_resolved_name_unless_it_is_from_this_collection() -> None:
     assert task_result.action_of(task("command", resolved_action="ansible.builtin.command")) == task().action
     assert task_result.action_of(task(PROBE, resolved_action="itsm_nexus.runbook.disk_reclaim")) == PROBE
 
 
-def test_of_a_foreign_result_only_status_and_time_are_recorded() -> None:
+def test_only_status_and_time_of_a_foreign_result_are_recorded() -> None:
     (entry,) = succeeded(task(), {"changed": True, "stdout": "secret"})
     assert entry == {
         "kind": "task",
@@ -79,12 +79,12 @@ def test_of_a_foreign_result_only_status_and_time_are_recorded() -> None:
     }
 
 
-def test_of_a_module_of_ours_named_keys_are_recorded() -> None:
+def test_only_listed_keys_of_our_modules_are_recorded() -> None:
     (entry,) = succeeded(task(PROBE), {"healthy": True, "other": "secret"})
     assert (entry["status"], entry["data"]) == ("ok", {"healthy": True})
 
 
-def test_a_loop_over_a_module_of_ours_has_an_entry_per_turn_and_one_duration() -> None:
+def test_a_loop_over_one_of_our_modules_has_an_entry_per_item_and_one_duration() -> None:
     turns = [{"healthy": True}, {"skipped": True}, {"healthy": False, "changed": True}, {"failed": True, "msg": "no"}]
     entries = failed(task(PROBE), {"results": turns, "failed": True, "invocation": {}})
     assert [entry["status"] for entry in entries] == ["ok", "changed", "failed"]
@@ -100,7 +100,7 @@ def test_a_loop_over_a_module_of_ours_has_an_entry_per_turn_and_one_duration() -
         (task(PROBE), {"results": [{"censored": "hidden", "healthy": True}]}),
     ],
 )
-def test_of_a_task_with_no_log_no_key_is_recorded(of: Any, fields: dict[str, Any]) -> None:
+def test_no_key_of_a_task_with_no_log_is_recorded(of: Any, fields: dict[str, Any]) -> None:
     for entries in (succeeded(of, fields), failed(of, fields)):
         assert [(entry["hidden"], "data" in entry, "msg" in entry) for entry in entries] == [(True, False, False)]
     assert succeeded(task(no_log=True), {})[0]["hidden"] is True
@@ -132,7 +132,7 @@ def test_set_stats_publishes_outcome_and_summary() -> None:
         ),
     ],
 )
-def test_the_reason_of_a_failure_is_of_a_module_or_a_constant(of: Any, fields: dict[str, Any], reason: str) -> None:
+def test_the_reason_of_a_failure_is_from_a_module_or_a_constant(of: Any, fields: dict[str, Any], reason: str) -> None:
     (entry,) = failed(of, fields)
     assert (entry["status"], entry["msg"]) == ("failed", reason)
     assert "secret" not in json.dumps(entry)
@@ -147,7 +147,7 @@ def test_the_reason_of_a_failure_is_of_a_module_or_a_constant(of: Any, fields: d
         ((2, 18), {"msg": "No answer", "invocation": {}}, True),
     ],
 )
-def test_a_text_of_ansible_core_is_not_recorded(
+def test_text_from_ansible_core_is_not_recorded(
     monkeypatch: pytest.MonkeyPatch, core: tuple[int, int], fields: dict[str, Any], of_module: bool
 ) -> None:
     monkeypatch.setattr(task_result, "_CORE", core)
@@ -155,7 +155,7 @@ def test_a_text_of_ansible_core_is_not_recorded(
     assert entry["msg"] == ("No answer" if of_module else None)
 
 
-def test_settings_that_do_not_fit_are_named_without_their_values() -> None:
+def test_invalid_settings_are_named_without_their_values() -> None:
     fields = {
         "argument_spec_data": {"nexus_port": {"type": "int"}, "nexus_manager": {"choices": ["systemd", "process"]}},
         "argument_errors": [
@@ -175,7 +175,7 @@ def test_settings_that_do_not_fit_are_named_without_their_values() -> None:
     assert "data" not in entry
 
 
-def test_the_other_kinds_have_the_keys_of_the_task() -> None:
+def test_other_kinds_of_events_have_the_keys_of_the_task() -> None:
     known = task_result.Task.of(task(PROBE))
     assert task_result.started("node1", known)["kind"] == "started"
     assert task_result.retried("node1", known, {"attempts": 2, "other": "secret"})["attempts"] == 2

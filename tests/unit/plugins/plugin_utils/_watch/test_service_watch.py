@@ -77,7 +77,7 @@ def test_actions_triggered_by_answers(answers, expected):
     assert calls(answers) == expected
 
 
-def test_thresholds_are_those_of_the_settings():
+def test_thresholds_are_taken_from_the_settings():
     assert calls("--" + "++" + "--", warning_after=1, critical_after=2, restored_after=2) == {
         1: "triage",
         2: "recover",
@@ -91,7 +91,7 @@ def test_recovery_is_repeated_only_if_configured():
     assert calls("x" * 7, apart=10, again_after=30) == {1: "recover", 4: "recover", 7: "recover"}
 
 
-def test_a_missed_action_stays_due():
+def test_a_missed_action_remains_due():
     outage = service_watch.Outage(service_watch.Thresholds())
     assert [outage.see(good=False, gone=True, now=now) for now in range(3)] == ["recover"] * 3
 
@@ -189,7 +189,7 @@ def test_hidden_process_is_not_gone(unit, caplog):
     assert "app.one: cannot check whether the process is running: " in caplog.text
 
 
-def test_nothing_is_triggered_during_a_maintenance(monkeypatch, caplog):
+def test_nothing_is_triggered_during_a_maintenance_window(monkeypatch, caplog):
     host = Host(GONE, json.dumps({"until": "2099-12-31T00:00:00Z"}))
     with Server(BAD) as server:
         looker = watching(server, host)
@@ -207,7 +207,7 @@ def test_nothing_is_triggered_during_a_maintenance(monkeypatch, caplog):
 @pytest.mark.parametrize(
     "maintenance", ["", "{}", '{"until": "soon"}', '{"until": "2020-01-01T00:00:00Z"}', '{"until": "2099-01-01T00:00"}']
 )
-def test_an_invalid_maintenance_prevents_no_action(maintenance):
+def test_an_invalid_maintenance_window_does_not_prevent_an_action(maintenance):
     with Server(BAD) as server:
         assert watching(server, Host(GONE, maintenance)).look()["outage"]["act"] == "recover"
 
@@ -279,7 +279,7 @@ def test_source_refuses_invalid_settings(arguments, words):
     assert type(refusal.value).__name__ == "WatchError"
 
 
-def test_target_that_hangs_delays_no_other():
+def test_a_hanging_target_does_not_delay_others():
     async def first_events(arguments, number):
         queue = asyncio.Queue()
         task = asyncio.create_task(runpy.run_path(str(SOURCE))["main"](queue, arguments))
@@ -302,7 +302,7 @@ def test_target_that_hangs_delays_no_other():
     ]
 
 
-def test_source_needs_nothing_of_ansible():
+def test_source_does_not_need_ansible():
     """The source runs in the Python of ansible-rulebook, which may lack ansible-core and cannot load collections."""
     code = f"import runpy; runpy.run_path({str(SOURCE)!r}); import sys; assert 'ansible' not in sys.modules"
     subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=60)
