@@ -29,7 +29,7 @@ Plan, Target = probe_plan.Plan, probe_plan.Target
         ("https://localhost.example.com/login", False, False),
     ],
 )
-def test_password_is_only_sent_to_a_verified_server(url, validate_certs, allowed):
+def test_password_is_sent_only_over_a_safe_connection(url, validate_certs, allowed):
     target = Target(name="login", url=url, validate_certs=validate_certs)
     values = probe_plan.Login(target=target, username="admin", password="hunter2")
     endpoints = [Target(name="one", url="http://localhost/")]

@@ -36,7 +36,7 @@ def test_roles(tmp_path: Path, body: str, role: str, mode: str) -> None:
     assert not holders(path).found
 
 
-def test_the_process_with_most_locks_comes_first(tmp_path: Path) -> None:
+def test_writers_come_before_readers(tmp_path: Path) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)
     with Process(path, OPEN), Process(path, READER), Process(path, WRITER):

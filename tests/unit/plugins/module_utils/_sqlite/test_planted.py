@@ -497,7 +497,7 @@ def test_a_database_that_root_took_over_is_named_before_anything_is_changed(app,
 
 
 @pytest.mark.parametrize(("module", "moment"), [(backup_copy, "_keep_secret"), (sqlite_backup, "_lock")])
-def test_a_backup_does_not_wait_for_a_lock_of_the_user(app, monkeypatch, module, moment):
+def test_a_backup_does_not_wait_for_a_lock_or_pipe_of_the_user(app, monkeypatch, module, moment):
     crashed(str(app / "itsm.db"))
     give_to_user(app)
     call = getattr(module, moment)

@@ -1189,7 +1189,7 @@ def test_another_exit_already_handled_by_systemd_is_not_an_oom_kill():
     assert found == []
 
 
-def test_exceptions_with_and_without_a_time():
+def test_an_exception_with_a_time_is_preferred_to_one_without():
     undated = exception(at=None)["log"]["exceptions"] + exception(at=NOW, message="Error: dated")["log"]["exceptions"]
     assert evaluate(GONE, EXIT_1, {"log": {"exceptions": undated}})[0].details["exception"] == "Error: dated"
 

@@ -531,7 +531,7 @@ def test_hanging_npm_costs_only_its_result_and_leaves_no_process_behind(site, tm
     assert not list(tmp_path.glob("itsm-nexus-*"))
 
 
-def test_an_application_without_dependencies_lacks_none(site):
+def test_without_a_package_json_the_dependencies_are_unknown(site):
     facts = dependencies(site)["facts"]
     assert facts["ok"] is None and "package.json" in facts["error"]
 
@@ -851,7 +851,7 @@ def test_a_question_waits_for_the_question_that_it_depends_on():
     assert answers["second"].value > answers["first"].value
 
 
-def test_after_a_timeout_no_further_function_is_called():
+def test_a_function_that_depends_on_a_timed_out_function_is_not_called():
     questions = {"first": lambda: time.sleep(60), "second": lambda: 1, "third": lambda: 2}
     answers = parallel.ask(questions, timeout=0.3, after={"second": "first"})
     assert answers["second"].report == "not asked: first timed out"
