@@ -82,7 +82,7 @@ def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
 
 
 def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Return the facts about the files, with their problems as text (problems) and as messages (told)."""
+    """Return the facts about the files, and two lists. problems: the problems as text. told: the same as messages."""
     problems: List[Message] = []
     found = _examine(pair, problems, run=run)
     return {**found, "problems": [messages.english(told) for told in problems], "told": problems}

@@ -4,5 +4,6 @@
 
 """A SQLite database in WAL mode: read, check, copy, checkpoint, salvage and restore it.
 
-Put code here if it works on the database or on the files next to it. This package imports from _common and _host only.
+Put code here if it works on the database or on the files next to it.
+This package imports from _common and _host only.
 """
