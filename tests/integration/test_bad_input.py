@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bad input ends a run with one line that names the variable, before anything is changed."""
+"""Invalid input ends a run with one line that names the variable, before anything is changed."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def _write_dropin(where: Place, *, incident: str, reason: str, limits: List[str]
 
 
 def _systemctl(*words: str, run: commands.Runner) -> Optional[Message]:
-    """Run systemctl; return why it failed, or None if it succeeded."""
+    """Run systemctl. Return why it failed, or None if it succeeded."""
     try:
         done = run(["systemctl", "--no-ask-password", *words], timeout=_TIMEOUT)
     except commands.CommandError as error:
@@ -234,7 +234,7 @@ def release(where: Place, *, run: commands.Runner = commands.run) -> bool:
 
 
 def refusal(held: Mapping[str, Any]) -> Message:
-    """Return a message with the reason of the hold and the playbooks that release it."""
+    """Return a message that states the reason for the hold and the playbooks that release it."""
     incident = str(held.get("incident") or "") or message("reason.holding.no_incident")
     if not held.get("reason"):
         return message("reason.holding.held", incident=incident)

@@ -96,7 +96,7 @@ def note(
     memory: Optional[str] = None,
     **fields: Optional[Dict[str, Any]],
 ) -> Optional[str]:
-    """Add last_exit, takeover or data to the run's open incident. Return the error message if that failed."""
+    """Add last_exit, takeover or data to the run's open incident. Return the error message if this failed."""
     store, seat = incident_store.pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
     try:
         with incident_store.lock(seat, writing=True):

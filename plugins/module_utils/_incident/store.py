@@ -109,7 +109,7 @@ class IncidentError(MessageError):
 
 
 class HeldError(IncidentError):
-    """Another run holds the lease. The caller may wait for it."""
+    """Another run holds the lease. The caller may wait until the lease is free."""
 
     def __init__(self, held: Dict[str, Any], *, state_dir: str) -> None:
         """Set the run that holds the lease."""

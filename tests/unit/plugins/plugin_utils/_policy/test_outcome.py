@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The outcome that the playbooks publish. Its structure is the same for all playbooks."""
+"""The outcome that the playbooks publish. All playbooks publish the same structure."""
 
 from __future__ import annotations
 
