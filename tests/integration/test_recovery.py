@@ -204,7 +204,7 @@ def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: 
 
 
 def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: Service) -> None:
-    """A person starts the service on an older database. It is sound but has fewer rows, so a person chooses a method."""
+    """A person starts the service on an older database. It is sound but lacks rows, so a person chooses a method."""
     for number in range(5):
         service.write(f"row {number}")
     assert service.play("playbooks/outage_verify.yml").rc == 0
