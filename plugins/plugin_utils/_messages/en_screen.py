@@ -37,6 +37,7 @@ SENTENCES: Dict[str, str] = {
     "screen.nothing": "nothing",
     "screen.changes_unknown": "unknown, because the connection to the host was lost during a rung",
     "screen.nothing_changed": "nothing was changed",
+    "screen.no_change_recorded": "no change is recorded",
     "taken.none": "no rung was tried and no remedy applied",
     "taken.only_held": "no rung was tried and no remedy applied; the start of the service is held",
     "screen.since": "{outage}, since {at}",

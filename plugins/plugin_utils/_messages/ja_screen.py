@@ -37,6 +37,7 @@ SENTENCES: Dict[str, str] = {
     "screen.nothing": "なし",
     "screen.changes_unknown": "不明（復旧段階の実行中にホストとの接続が切れました）",
     "screen.nothing_changed": "変更は行っていません",
+    "screen.no_change_recorded": "変更の記録なし",
     "taken.none": "復旧段階・対処ともに未実行",
     "taken.only_held": "復旧段階・対処ともに未実行。サービスの起動は保留中",
     "screen.since": "{outage}（{at} から）",

@@ -153,7 +153,13 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
         also_noted=_label(words, "doc.also_noted", prose_causes.named(words, noted)),
         climbs=[_climb(words, climb) for climb in prose_ladder.climbs(words, incident)],
         nothing_taken=words.sentence(prose_ladder.nothing_taken(words, incident)),
-        skips=[words.sentence(each) for each in prose_ladder.skips(words, incident)],
+        skips=[
+            words.sentence(each)
+            for each in (
+                *prose_ladder.not_remedied(words, incident, (prose_ladder.LEFT,)),
+                *prose_ladder.skips(words, incident),
+            )
+        ],
         login=words.sentence(_label(words, "doc.login", login)) if login else "",
         actions=sorted(prose_actions.actions(words, incident), key=lambda action: not action.wanted),
         moments=[

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+
+# The result of a remedy: it succeeded, it failed, or it was not applied.
+APPLIED, FAILED, LEFT = "applied", "failed", "left"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,15 +89,21 @@ def rung_name(words: Words, incident: incident_model.Incident, rung: incident_mo
     return words.say("rung_of_run", run=run, rung=name) if run else name
 
 
-def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[Climb]:
-    """Return the changes on each rung, in the order in which the rungs were tried, then the changes outside the rungs.
+def climbs(
+    words: Words,
+    incident: incident_model.Incident,
+    *,
+    run: Optional[str] = None,
+    came: Sequence[str] = (APPLIED, FAILED),
+) -> List[Climb]:
+    """Return the changes on each rung in the order of the rungs tried, then the changes outside of the rungs.
 
-    run: the run whose changes are returned, or None for all runs.
+    run: only changes of this run. came: the results of the remedies to include, see remedies().
     """
     tried = [
         Climb(rung, rung_name(words, incident, rung), []) for rung in incident.rungs_tried if run in (None, rung.run)
     ]
-    remediated = Climb(None, words.name("part", "remediation"), remedies(words, incident, run=run))
+    remediated = Climb(None, words.name("part", "remediation"), remedies(words, incident, came, run=run))
     other = Climb(None, "", [])
     for step in incident.steps:
         # Notifications have their own section, and the changes of the remedies are already listed.
@@ -126,31 +135,45 @@ def held(words: Words, rung: incident_model.Rung) -> str:
     return words.say("held.not" if rung.held is False else "held.unknown")
 
 
-def remedies(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[str]:
-    """Return a sentence for each remedy that was applied before the ladder, or that was not allowed.
+def remedies(
+    words: Words, incident: incident_model.Incident, came: Sequence[str], *, run: Optional[str] = None
+) -> List[str]:
+    """Return a sentence for each remedy with one of these results: APPLIED, FAILED or LEFT.
 
     run: the run whose remedies are returned, or None for all runs.
     """
-    facts: List[str] = []
     names = run_names(words, incident) if run is None else {}
+    facts: List[str] = []
     for each in incident.remedies:
-        if run not in (None, each.run):
-            continue
-        before = len(facts)
-        named, detail = words.name("cause", each.cause), words.listed(_details(words, each))
-        action = words.message(each.messages.get("action"), each.action)
-        if each.failed:
-            facts.append(words.say("remedied.failed", cause=named, action=action, detail=detail))
-        elif each.changed and detail:
-            facts.append(words.say("remedied.detail", cause=named, action=action, detail=detail))
-        elif each.changed:
-            facts.append(words.say("label", name=named, text=action))
-        elif each.reason:
-            facts.append(words.say("remedied.left", cause=named, reason=why(words, each)))
-        facts[before:] = [
-            words.say("label", name=names[each.run], text=fact) if names else fact for fact in facts[before:]
-        ]
+        fact = _remedy(words, each) if run in (None, each.run) and _came(each) in came else ""
+        if fact:
+            facts.append(words.say("label", name=names[each.run], text=fact) if names else fact)
     return facts
+
+
+def _came(remedy: incident_model.Remedy) -> str:
+    return FAILED if remedy.failed else APPLIED if remedy.changed else LEFT
+
+
+def _remedy(words: Words, remedy: incident_model.Remedy) -> str:
+    """Return a sentence about a remedy, or an empty string if there was nothing to do."""
+    named, detail = words.name("cause", remedy.cause), words.listed(_details(words, remedy))
+    action = words.message(remedy.messages.get("action"), remedy.action)
+    if remedy.failed:
+        return words.say("remedied.failed", cause=named, action=action, detail=detail)
+    if remedy.changed and detail:
+        return words.say("remedied.detail", cause=named, action=action, detail=detail)
+    if remedy.changed:
+        return words.say("label", name=named, text=action)
+    return words.say("remedied.left", cause=named, reason=why(words, remedy)) if remedy.reason else ""
+
+
+def not_remedied(
+    words: Words, incident: incident_model.Incident, came: Sequence[str], *, run: Optional[str] = None
+) -> List[str]:
+    """Return a line for each remedy that failed or was not applied. For came and run, see remedies()."""
+    name = words.name("part", "remediation")
+    return [words.say("label", name=name, text=fact) for fact in remedies(words, incident, came, run=run)]
 
 
 def _details(words: Words, remedy: incident_model.Remedy) -> List[str]:

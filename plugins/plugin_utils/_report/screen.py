@@ -81,7 +81,14 @@ def summary(
         ("cause", prose_causes.cause(words, incident)),
         ("severity", words.name("severity", incident.severity or "unknown")),
         ("outage", _outage(words, incident)),
-        ("rung", [prose_ladder.ladder(words, incident), *_skips(words, incident, shown=why)]),
+        (
+            "rung",
+            [
+                prose_ladder.ladder(words, incident),
+                *_not_remedied(words, incident),
+                *_skips(words, incident, shown=why),
+            ],
+        ),
         ("done", _done(words, incident) or _nothing_done(words, incident)),
         ("data_loss", prose_data.data_loss(words, incident)),
         ("rows", prose_data.rows(words, incident)),
@@ -97,6 +104,12 @@ def summary(
     head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)
     # If there is no postmortem, nothing is shortened, because the text is not saved anywhere else.
     return [head, *aligned(words, fields, most=LINES - 1 if document else None)]
+
+
+def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return the remedies of the last run that failed or were not applied."""
+    came = (prose_ladder.FAILED, prose_ladder.LEFT)
+    return prose_ladder.not_remedied(words, incident, came, run=incident.runs[-1].run)
 
 
 def _skips(words: Words, incident: incident_model.Incident, *, shown: Union[str, List[str]]) -> List[str]:
@@ -139,7 +152,14 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
         ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),
         ("cause", prose_causes.cause(words, incident)),
         ("severity", words.name("severity", incident.severity or "unknown")),
-        ("would_climb", [rungs or words.say("screen.no_rung"), *prose_ladder.skips(words, incident)]),
+        (
+            "would_climb",
+            [
+                rungs or words.say("screen.no_rung"),
+                *_not_remedied(words, incident),
+                *prose_ladder.skips(words, incident),
+            ],
+        ),
         ("would_do", _done(words, incident) or words.say("screen.nothing")),
         ("database", _database(incident)),
         ("would_tell", prose_notifications.would_tell(words, incident)),
@@ -349,16 +369,21 @@ def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
 def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
     last_run = incident.runs[-1].run
     # If the connection to the host was lost during a rung, the changes of that rung are unknown.
-    if incident.outcome == "unreachable" and any(each.run == last_run for each in incident.rungs_tried):
+    tried = any(each.run == last_run for each in incident.rungs_tried)
+    if incident.outcome == "unreachable" and tried:
         return words.say("screen.changes_unknown")
+    # A rung or a remedy may have failed before it changed anything.
+    if tried or any(each.failed for each in incident.remedies if each.run == last_run):
+        return words.say("screen.no_change_recorded")
     name = prose_ladder.run_names(words, incident).get(last_run)
     text = prose_ladder.nothing_taken(words, incident)
     return words.say("label", name=name, text=text) if name else text
 
 
 def _done(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the changes, one line per rung. The document contains the changes of earlier runs."""
-    told = [climb for climb in prose_ladder.climbs(words, incident, run=incident.runs[-1].run) if climb.facts]
+    """Return the changes, one line per rung. Changes of earlier runs are in the document."""
+    climbs = prose_ladder.climbs(words, incident, run=incident.runs[-1].run, came=(prose_ladder.APPLIED,))
+    told = [climb for climb in climbs if climb.facts]
     return [
         words.say("label", name=climb.name, text=words.joined(climb.facts)) if climb.name else words.joined(climb.facts)
         for climb in told

@@ -1030,28 +1030,60 @@ def test_a_rung_that_could_not_help_is_shown_with_its_reason():
     )
 
 
+def fields(lines):
+    """Return label -> value of the lines of a summary, without their headline."""
+    told, label = {}, ""
+    for line in lines[1:]:
+        label = line[:14].strip() or label
+        told[label] = f"{told.get(label, '')} {line[14:]}".strip()
+    return told
+
+
+LEFT = {"changed": False, "action": None, "detail": [], "reason": "not in remediation_allowed"}
+
+
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "field", "words"),
     [
-        ({}, "remediation: disk_full: removed old logs (/var/log/itsm/server.log.1)"),
+        ({}, "done", "remediation: disk_full: removed old logs (/var/log/itsm/server.log.1)"),
         (
             {"failed": True, "detail": ["rm: no"]},
+            "rungs",
             "remediation: disk_full: removed old logs (FAILED: rm: no)",
         ),
-        (
-            {"changed": False, "action": None, "detail": [], "reason": "not in remediation_allowed"},
-            "remediation: disk_full: not remedied; not in remediation_allowed",
-        ),
+        (LEFT, "rungs", "remediation: disk_full: not remedied; not in remediation_allowed"),
     ],
 )
-def test_remedies_are_listed_before_the_rungs(changes, words):
+def test_only_an_applied_remedy_is_listed_as_done(changes, field, words):
     told = incident(
         outcome="recovered", remedies=[remedy(**changes)], rungs_tried=[rung()], steps=[step()], runs=runs("r")
     )
-    lines = "\n".join(screen_report.summary(EN, told, document=None))
-    assert words in lines
+    shown = fields(screen_report.summary(EN, told, document=None))
+    assert [name for name, text in shown.items() if "disk_full" in text] == [field]
+    assert words in shown[field]
+
+
+@pytest.mark.parametrize("changes", [{}, {"failed": True, "detail": ["rm: no"]}])
+def test_a_remedy_is_listed_before_the_rungs_of_the_document(changes):
+    told = incident(outcome="recovered", remedies=[remedy(**changes)], rungs_tried=[rung()], steps=[step()])
     document = section(markdown_report.markdown(EN, told), "5. Recovery steps")
     assert document.index("1. **Remediation**") < document.index("2. **restart**")
+
+
+def test_a_remedy_that_was_not_applied_is_no_step_of_the_document():
+    told = incident(outcome="recovered", remedies=[remedy(**LEFT)], rungs_tried=[rung()], steps=[step()])
+    document = section(markdown_report.markdown(EN, told), "5. Recovery steps")
+    assert "1. **restart**" in document
+    assert "- Remediation: disk_full: not remedied; not in remediation_allowed." in document
+
+
+@pytest.mark.parametrize(
+    "failure", [{"rungs_tried": [rung(held=False, reason="no room")]}, {"remedies": [remedy(failed=True)]}]
+)
+def test_a_failure_without_a_recorded_change_is_not_called_untried(failure):
+    told = incident(outcome="not_recovered", runs=runs("r"), **failure)
+    told.statements["nothing_changed"] = {"value": "no", "why": ""}
+    assert fields(screen_report.summary(EN, told, document=None))["done"] == "no change is recorded"
 
 
 @pytest.mark.parametrize(("outcome", "wanted"), [("recovered", False), ("not_recovered", True)])
