@@ -44,6 +44,8 @@ class Facts:
     # The actions of this run.
     tried: Sequence[Mapping[str, Any]] = ()
     skipped: Sequence[Mapping[str, Any]] = ()
+    # The attempts of all runs on this incident, from its record.
+    attempts: Sequence[Mapping[str, Any]] = ()
     remedies: Sequence[Mapping[str, Any]] = ()
     crash_loop: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_mode: bool = False
@@ -79,6 +81,11 @@ class Facts:
     def why(self, name: str) -> Reason:
         """Return one of lost, error and halted_before as a reason."""
         return Reason.read({name: getattr(self, name), "messages": self.messages}, name)
+
+    @property
+    def started_in_vain(self) -> bool:
+        """True if a rung of this run failed, or if a rung of an earlier run started the service and failed."""
+        return bool(self.tried) or any(each.get("held") is False and each.get("started") for each in self.attempts)
 
     @property
     def remediated(self) -> List[str]:
@@ -123,6 +130,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         or before.get("data_loss") == "suspected",
         tried=seen.get("tried") or [],
         skipped=seen.get("skipped") or [],
+        attempts=(seen.get("record") or {}).get("attempts") or [],
         remedies=(seen.get("remediation") or {}).get("applied") or [],
         crash_loop=seen.get("crash_loop") or {},
         check_mode=bool(seen.get("check_mode")),

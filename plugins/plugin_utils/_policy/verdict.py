@@ -243,7 +243,7 @@ def why_no_rung(facts: Facts) -> Reason:
 def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
     remedy = _remedy(facts)
     cause_unknown = facts.finding["cause"] == "unknown"
-    helpless = outcome == "not_recovered" and facts.tried and (cause_unknown or not remedy)
+    helpless = outcome == "not_recovered" and facts.started_in_vain and (cause_unknown or not remedy)
     rules = (
         ("data_loss", facts.loss_suspected),
         ("login_failed", outcome == "login_failed"),
@@ -262,9 +262,9 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
 
 
 def _remedy(facts: Facts) -> List[Message]:
-    """Return the remedy for the cause. If a rung has been tried, omit proposals for another restart."""
+    """Return the remedy for the cause, without another restart if a rung of this or an earlier run has failed."""
     remedy = list(messages_of(facts.finding, "remedy"))
-    if not facts.tried:
+    if not facts.started_in_vain:
         return remedy
     return [_after_a_start(each) for each in remedy if each.id not in _ONLY_A_START]
 

@@ -39,6 +39,11 @@ def tried(**changes: Any) -> dict[str, Any]:
     return {"rung": "restart", "held": False, "halted": False, "reason": "It fell", **changes}
 
 
+def attempt(**changes: Any) -> dict[str, Any]:
+    """Return an attempt of an earlier run, from the record of the incident."""
+    return {**tried(), "started": True, "run": "run1", **changes}
+
+
 BLOCKS = finding("corrupt", blocks_start=True)
 USELESS = finding("masked", useless_rungs=ALL_RUNGS, rungs_help=False)
 ANSWERS = {"healthy": True, "severity": "none", "answers_since": {"at": "10:00", "source": "probe"}}
@@ -213,6 +218,30 @@ NEXT = [
         "Fix the cause (Roll back to the previous release), then",
     ),
     (
+        "a restart that an earlier run has tried is not proposed again",
+        {
+            "attempts": [attempt()],
+            "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
+        },
+        "Fix the cause (Roll back to the previous release), then",
+    ),
+    (
+        "a restart is all that an earlier run could propose",
+        {
+            "attempts": [attempt()],
+            "diagnosis": [finding(messages={"remedy": [message("remedy.restart").to_dict()]})],
+        },
+        "Read the evidence",
+    ),
+    (
+        "an attempt that started nothing, or whose result is unknown, is no failed restart",
+        {
+            "attempts": [attempt(started=False), attempt(held=None)],
+            "diagnosis": [finding(messages={"remedy": [message("remedy.restart").to_dict()]})],
+        },
+        "Fix the cause (Restart the service)",
+    ),
+    (
         "before a rung, the remedy is complete",
         {"diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})]},
         "Fix the cause (Start the service again. If it fails again, roll back",
@@ -314,6 +343,14 @@ def test_a_step_that_ended_the_ladder_hands_on_its_reason_as_messages() -> None:
     before = {"halted": "Data loss is suspected.", "messages": {"halted": told}}
     judged = verdict.of_run(seen(before=before))
     assert judged["messages"]["halted"] == judged["messages"]["next_step"][0]["values"]["halted"] == told
+
+
+def test_the_attempts_come_from_the_record_of_the_incident() -> None:
+    found = [finding(messages={"remedy": [message("remedy.restart").to_dict()]})]
+    first = verdict.of_run(seen(diagnosis={"findings": found}))
+    again = verdict.of_run(seen(diagnosis={"findings": found}, record={"attempts": [attempt()]}))
+    assert "Restart the service" in first["next_step"]
+    assert "Restart the service" not in again["next_step"]
 
 
 LOOPING = {"looping": True, "fell": False, "restarts": 4, "window": 600}
