@@ -247,7 +247,7 @@ def released(service: Service) -> Service:
 def test_a_failing_release_is_replaced_by_the_previous_one(released: Service) -> None:
     fell = {"falls": 5, "exception": "Error: broken release"}
     _run, result = remedy(released, "crash_loop", **fell)
-    assert "it is unknown how releases are kept" in result["refused"][0]["reason"]
+    assert "Roll back manually, or set nexus_release_strategy" in result["refused"][0]["reason"]
     _run, result = remedy(released, "crash_loop", nexus_release_strategy="git", falls=1, exception="")
     assert result["refused"][0]["reason"] == "number of failures: 1; the policy rolls back after 3"
     _run, told = remedy(released, "crash_loop", "--check", nexus_release_strategy="git", **fell)

@@ -21,7 +21,7 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.memory_no_sizes": "triage proposed no memory limits, and the policy sets none",
     "reason.remedy.migration_none": "no migrations are pending, and the lock is free",
     "reason.remedy.modules_sound": "the dependencies match the lock file and can be loaded",
-    "reason.remedy.release_unknown": "nexus_release_strategy is none, so it is unknown how releases are kept",
+    "reason.remedy.release_unknown": "nexus_release_strategy is none, so the playbook cannot roll back. Roll back manually, or set nexus_release_strategy",
     "reason.remedy.release_falls": "number of failures: {falls}; the policy rolls back after {after}",
     "reason.remedy.release_same": "release {release} is already in use",
     "reason.remedy.process_hidden": "this user is not allowed to see the process",

@@ -21,7 +21,7 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.memory_no_sizes": "メモリ上限の提案も方針の指定もありません",
     "reason.remedy.migration_none": "未適用のマイグレーションがなく、ロックも解除されています",
     "reason.remedy.modules_sound": "依存関係は lock ファイルと一致し、読み込めます",
-    "reason.remedy.release_unknown": "nexus_release_strategy にリリースの保管方法の指定がありません",
+    "reason.remedy.release_unknown": "nexus_release_strategy が none のため、Playbook では前のリリースに戻せません。手動で戻すか、nexus_release_strategy を設定してください",
     "reason.remedy.release_falls": "停止は{falls}回で、方針では{after}回から前のリリースに戻します",
     "reason.remedy.release_same": "すでにリリース {release} です",
     "reason.remedy.process_hidden": "このユーザーはプロセスを特定できません",

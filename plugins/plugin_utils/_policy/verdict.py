@@ -36,7 +36,14 @@ OUTCOMES = (
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
 # Remedies that do nothing but start the service again.
 _ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
-# Only after these outcomes can a run prevent later steps of a workflow from trying a rung.
+# Remedies that propose a rollback.
+_ROLLBACKS = (
+    "remedy.unhandled_exception",
+    "remedy.tried.unhandled_exception",
+    "remedy.syntax_error",
+    "remedy.crash_loop",
+)
+# Only after these outcomes can a run keep later steps of a workflow from trying a rung.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
 # The next steps, as the last parts of their message ids. The first four have conditions. If none of these conditions is
@@ -264,9 +271,11 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
 def _remedy(facts: Facts) -> List[Message]:
     """Return the remedy for the cause, without another restart if a rung of this or an earlier run has failed."""
     remedy = list(messages_of(facts.finding, "remedy"))
-    if not facts.started_in_vain:
-        return remedy
-    return [_after_a_start(each) for each in remedy if each.id not in _ONLY_A_START]
+    if facts.started_in_vain:
+        remedy = [_after_a_start(each) for each in remedy if each.id not in _ONLY_A_START]
+    if facts.release_strategy == "none" and any(each.id in _ROLLBACKS for each in remedy):
+        remedy.append(message("remedy.roll_back_manually"))
+    return remedy
 
 
 def _after_a_start(remedy: Message) -> Message:

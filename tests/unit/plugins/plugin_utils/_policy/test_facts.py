@@ -36,8 +36,9 @@ def test_facts_passed_by_a_run() -> None:
         "error": "broke",
         "before": {"halted": "ended"},
         "verification": {"first_healthy_at": "11:00"},
-        "record": {"outcome": "data_in_doubt"},
+        "record": {"outcome": "data_in_doubt", "attempts": [TRIED]},
         "act_on": ["critical"],
+        "release_strategy": "none",
         "clean_start": {"data_loss_suspected": False},
     }
     facts = recovery_facts.of_run(whole)

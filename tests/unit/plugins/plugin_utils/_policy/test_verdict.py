@@ -247,6 +247,30 @@ NEXT = [
         "Fix the cause (Start the service again. If it fails again, roll back",
     ),
     (
+        "a rollback that the playbook cannot do",
+        {
+            "tried": [tried()],
+            "release_strategy": "none",
+            "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
+        },
+        "Fix the cause (Roll back to the previous release; nexus_release_strategy is none, so the playbook cannot roll "
+        "back: roll back manually, or set nexus_release_strategy), then",
+    ),
+    (
+        "a rollback that the playbook can do",
+        {
+            "tried": [tried()],
+            "release_strategy": "symlink",
+            "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
+        },
+        "Fix the cause (Roll back to the previous release), then",
+    ),
+    (
+        "no rollback, no word about releases",
+        {"release_strategy": "none", "diagnosis": [finding()]},
+        "Fix the cause (Mend killed), then",
+    ),
+    (
         "a cause without a remedy",
         {"diagnosis": [{"cause": "odd", "summary": "Odd"}]},
         "Fix the cause (see the evidence)",
@@ -278,6 +302,11 @@ def test_no_remedy_proposes_the_restart_that_a_rung_has_tried() -> None:
     ]
     assert "remedy.oom_kill" in begins
     assert lacks == [], "\n".join(lacks)
+
+
+def test_every_remedy_that_proposes_a_rollback_is_known() -> None:
+    proposed = {key for key, text in TRIAGE.items() if key.startswith("remedy.") and "roll back" in text.lower()}
+    assert proposed == set(verdict._ROLLBACKS)
 
 
 ERRORS = [
