@@ -76,6 +76,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "later": False,
         "tried": tried,
         "skipped": [],
+        "not_reached": [],
         "signs": triage.get("signs") or [],
         "remediation": {"applied": [], "refused": []},
         "evidence": recovery.get("evidence_dir") or triage.get("bundle") or "",

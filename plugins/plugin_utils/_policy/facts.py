@@ -62,6 +62,8 @@ class Facts:
     # The id of the incident that blocks the start of the service, or an empty string.
     held_by: str = ""
     act_on: Sequence[str] = ()
+    # The rungs that this run may try.
+    rungs: Sequence[str] = ()
     # How the host stores releases, or an empty string if it is unknown. With "none", the playbook cannot roll back.
     release_strategy: str = ""
 
@@ -110,7 +112,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     - triage, first, diagnosis: the latest triage, the first one, and the one that found why the service was down.
     - record: the record of the incident, or empty until it is known. hold: the hold that this run has set.
     - before, verified_before: the results that earlier steps of a workflow published.
-    - Other keys: check_mode, act_on, release_strategy, tried, skipped, crash_loop, lost, error.
+    - Other keys: check_mode, act_on, rungs, release_strategy, tried, skipped, crash_loop, lost, error.
     """
     detection, triage = seen["detection"], seen.get("triage") or {}
     before = seen.get("before") or {}
@@ -144,6 +146,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         outcome_before=str((seen.get("record") or {}).get("outcome") or ""),
         held_by=str((seen.get("hold") or triage.get("hold") or {}).get("incident") or ""),
         act_on=seen.get("act_on") or [],
+        rungs=seen.get("rungs") or [],
         release_strategy=str(seen.get("release_strategy") or ""),
     )
 

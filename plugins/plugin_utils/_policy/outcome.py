@@ -43,6 +43,7 @@ class Outcome:
     remediation: _Data = dataclasses.field(default_factory=lambda: {"applied": [], "refused": []})
     rungs_tried: List[_Data] = dataclasses.field(default_factory=list)
     rungs_skipped: List[_Data] = dataclasses.field(default_factory=list)
+    rungs_not_reached: List[_Data] = dataclasses.field(default_factory=list)
     halted: str = ""
 
 
@@ -65,6 +66,7 @@ def of_run(seen: _Data) -> Dict[str, Any]:
             remediation=verdict["remediation"],
             rungs_tried=verdict["tried"],
             rungs_skipped=verdict["skipped"],
+            rungs_not_reached=verdict["not_reached"],
             halted=verdict["halted"],
         ),
         **_started_for(seen),

@@ -15,7 +15,7 @@ import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, with_stop
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ONLY_START
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ONLY_START, RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
@@ -247,6 +247,30 @@ def why_no_rung(facts: Facts) -> Reason:
     return joined(obstacles(facts) or _once([Reason.read(each, "reason") for each in facts.skipped]))
 
 
+def not_reached(facts: Facts) -> List[Dict[str, Any]]:
+    """Return the rungs of the ladder that were neither tried nor skipped, each with the reason.
+
+    The list is empty if the service is not down, or if no rung was tried or skipped. The error then has the reason.
+    """
+    passed = [str(each["rung"]) for each in (*facts.tried, *facts.skipped)]
+    if not passed or _outcome(facts) not in FAILED:
+        return []
+    rest = [(name, _why_not_reached(facts, name)) for name in RUNGS if name not in passed]
+    return [{"rung": name, "reason": why.text, "messages": {"reason": why.plain()}} for name, why in rest]
+
+
+def _why_not_reached(facts: Facts, name: str) -> Reason:
+    """Return why the run has not reached a rung. The first rule that applies decides."""
+    rules = (
+        (message("reason.rung.not_in_run"), name not in facts.rungs),
+        (message("reason.rung.lost"), bool(facts.lost)),
+        (message("reason.rung.stopped"), bool(facts.error)),
+        (message("reason.rung.ended"), any(each.get("halted") for each in facts.tried)),
+    )
+    known = next((why for why, applies in rules if applies), None)
+    return Reason.of(known) if known else joined(obstacles(facts))
+
+
 def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
     remedy = _remedy(facts)
     cause_unknown = facts.finding["cause"] == "unknown"
@@ -326,7 +350,8 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "later": bool(seen.get("continued")),
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),
-        # Only the first triage shows when the outage began. Later triages find the service down again after each rung.
+        "not_reached": not_reached(facts),
+        # Only the first triage shows when the outage began. Later triages see the service down again after each rung.
         "signs": (seen.get("first") or {}).get("signs") or [],
         "said": said,
         "remediation": remedies,

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
+_NOTHING: Mapping[str, str] = {}
 # The result of a remedy: it succeeded, it failed, or it was not applied.
 APPLIED, FAILED, LEFT = "applied", "failed", "left"
 
@@ -60,13 +61,42 @@ def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[s
     return words.say("ladder.then").join(ordered) or words.say("ladder.none")
 
 
-def skips(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[str]:
-    """Return which rungs were skipped, and why."""
-    return [
-        words.say("ladder.skipped_why", rung=words.part(each.rung), reason=why(words, each))
-        for each in incident.rungs_skipped
-        if run in (None, each.run)
-    ]
+def skips(
+    words: Words, incident: incident_model.Incident, *, run: Optional[str] = None, shown: Mapping[str, str] = _NOTHING
+) -> List[str]:
+    """Return which rungs were skipped or not reached, and why. Rungs with the same reason share a line.
+
+    shown: label -> text of the fields that are already on the screen. A reason in one of them is not repeated. Then a
+    skipped rung is left out, because ladder() names it, and for a rung that was not reached the label is named.
+    """
+    lines = []
+    for reason, rungs in _by_reason(words, incident.rungs_skipped, run=run).items():
+        if not _shown(reason, shown):
+            lines.append(words.say("ladder.skipped_why", rung=rungs, reason=reason))
+    for reason, rungs in _by_reason(words, incident.rungs_not_reached, run=run).items():
+        field = _shown(reason, shown)
+        told = words.say("ladder.see", field=field) if field else reason
+        lines.append(words.say("ladder.not_reached_why" if told else "ladder.not_reached", rung=rungs, reason=told))
+    return lines
+
+
+def _shown(reason: str, shown: Mapping[str, str]) -> str:
+    """Return the label of the field that contains a reason, or an empty string."""
+    return next((label for label, text in shown.items() if reason and reason in text), "")
+
+
+def _by_reason(
+    words: Words,
+    rungs: Sequence[Union[incident_model.Skip, incident_model.NotReached]],
+    *,
+    run: Optional[str],
+) -> Dict[str, str]:
+    """Return reason -> names of the rungs, in this order."""
+    grouped: Dict[str, List[str]] = {}
+    for each in rungs:
+        if run in (None, each.run):
+            grouped.setdefault(why(words, each), []).append(words.part(each.rung))
+    return {reason: words.listed(list(dict.fromkeys(names))) for reason, names in grouped.items()}
 
 
 def why(words: Words, of: Any) -> str:

@@ -74,19 +74,20 @@ def summary(
     kept = [_kept(words, name, path, inside=incident.evidence) for name, path in prose_data.kept(words, incident)]
     kept += [text for text in [prose_data.not_copied(words, incident)] if text]
     why = error if back else _why(words, incident)
-    # The reader's next step comes first, then the reasons.
+    # What the reader has to do comes first, then the reasons.
+    cause = prose_causes.cause(words, incident)
     fields: List[Field] = [
         ("next", prose.next_step(words, incident) if not back or incident.data_loss in ("suspected", "known") else ""),
         ("why", why),
-        ("cause", prose_causes.cause(words, incident)),
+        ("cause", cause),
         ("severity", words.name("severity", incident.severity or "unknown")),
         ("outage", _outage(words, incident)),
         (
             "rung",
             [
                 prose_ladder.ladder(words, incident),
+                *_skips(words, incident, why=why, cause=cause),
                 *_not_remedied(words, incident),
-                *_skips(words, incident, shown=why),
             ],
         ),
         ("done", _done(words, incident) or _nothing_done(words, incident)),
@@ -112,12 +113,11 @@ def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
     return prose_ladder.not_remedied(words, incident, came, run=incident.runs[-1].run)
 
 
-def _skips(words: Words, incident: incident_model.Incident, *, shown: Union[str, List[str]]) -> List[str]:
-    """Return the rungs that the last run skipped, or an empty list if all their reasons are already shown."""
-    known = [shown] if isinstance(shown, str) else shown
-    run = incident.runs[-1].run
-    repeated = all(prose_ladder.why(words, each) in known for each in incident.rungs_skipped if each.run == run)
-    return [] if repeated else prose_ladder.skips(words, incident, run=run)
+def _skips(words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str) -> List[str]:
+    """Return the rungs that the last run skipped or did not reach. why, cause: the fields that are already shown."""
+    texts = {"why": why if isinstance(why, str) else words.joined(why), "cause": cause}
+    shown = {words.say(f"screen.{name}"): text for name, text in texts.items()}
+    return prose_ladder.skips(words, incident, run=incident.runs[-1].run, shown=shown)
 
 
 def _kept(words: Words, name: str, path: str, *, inside: Optional[str]) -> str:

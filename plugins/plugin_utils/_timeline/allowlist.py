@@ -319,6 +319,7 @@ OUTCOME: Mapping[str, Any] = {
         }
     ),
     "rungs_skipped": Each({"rung": TEXT, "reason": TEXT, "at": TEXT, "messages": _REASON}),
+    "rungs_not_reached": Each({"rung": TEXT, "reason": TEXT, "messages": _REASON}),
     "remediation": {
         "applied": Each(
             {

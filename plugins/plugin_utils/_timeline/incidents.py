@@ -69,6 +69,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         rung=verdict.get("rung") if verdict else next((each.rung for each in reversed(tried) if each.held), None),
         rungs_tried=tried,
         rungs_skipped=[skip for run in runs for skip in timeline_runs.skips(run)],
+        rungs_not_reached=[each for run in runs for each in timeline_runs.not_reached(run)],
         remedies=[remedy for run in runs for remedy in timeline_runs.remedies(run)],
         times=times,
         durations=instants.durations(verdict, events, times),

@@ -95,6 +95,16 @@ class Skip:
 
 
 @dataclasses.dataclass
+class NotReached:
+    """A rung that was neither tried nor skipped."""
+
+    rung: str = _says("The role of the rung.")
+    reason: Optional[str] = _says("Why the run did not reach the rung.")
+    messages: Dict[str, Any] = _says("The reason as translatable messages: id and values of each.")
+    run: str = _says("The run that did not reach the rung.")
+
+
+@dataclasses.dataclass
 class Remedy:
     """The remedy that was applied for a cause before the ladder, or why no remedy was applied."""
 
@@ -188,6 +198,9 @@ class Incident:
     rung: Optional[str] = _says("The rung that succeeded.")
     rungs_tried: List[Rung] = _says("The rungs that were tried, in this order.")
     rungs_skipped: List[Skip] = _says("The rungs that could not have helped.")
+    rungs_not_reached: List[NotReached] = _says(
+        "After a failed recovery that tried or skipped a rung: the rungs that it did not reach."
+    )
     remedies: List[Remedy] = _says("The remedies of causes before the ladder.")
     times: Times = _says("The times of the incident.")
     durations: Durations = _says("The durations of the incident.")

@@ -15,7 +15,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.event
     verdict_of,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.instants import seconds_between
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import RUNGS, Remedy, Run, Rung, Skip
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import (
+    RUNGS,
+    NotReached,
+    Remedy,
+    Run,
+    Rung,
+    Skip,
+)
 
 _LOOKS = ("detection", "verification")
 
@@ -98,6 +105,20 @@ def skips(run: Sequence[Event]) -> List[Skip]:
             run=identity,
         )
         for each in verdict_of(run).get("rungs_skipped") or []
+    ]
+
+
+def not_reached(run: Sequence[Event]) -> List[NotReached]:
+    """Return the rungs that one run did not reach, from its verdict."""
+    identity = str(run[0]["run"])
+    return [
+        NotReached(
+            rung=str(each.get("rung") or ""),
+            reason=each.get("reason"),
+            messages=each.get("messages") or {},
+            run=identity,
+        )
+        for each in verdict_of(run).get("rungs_not_reached") or []
     ]
 
 

@@ -38,6 +38,7 @@ def test_facts_passed_by_a_run() -> None:
         "verification": {"first_healthy_at": "11:00"},
         "record": {"outcome": "data_in_doubt", "attempts": [TRIED]},
         "act_on": ["critical"],
+        "rungs": ["restart"],
         "release_strategy": "none",
         "clean_start": {"data_loss_suspected": False},
     }

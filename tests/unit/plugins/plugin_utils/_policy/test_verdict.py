@@ -44,6 +44,7 @@ def attempt(**changes: Any) -> dict[str, Any]:
     return {**tried(), "started": True, "run": "run1", **changes}
 
 
+CLEAN = {"rung": "clean_start_recovery"}
 BLOCKS = finding("corrupt", blocks_start=True)
 USELESS = finding("masked", useless_rungs=ALL_RUNGS, rungs_help=False)
 ANSWERS = {"healthy": True, "severity": "none", "answers_since": {"at": "10:00", "source": "probe"}}
@@ -192,6 +193,49 @@ RUNGS = [
 def test_rung(changes: dict[str, Any], name: str, climb: bool, useless: str) -> None:
     decided = verdict.rung(dataclasses.replace(DOWN, **changes), name)
     assert (decided.climb, decided.useless) == (climb, useless)
+
+
+LADDER = {"rungs": ["restart", "standard_recovery", "clean_start_recovery"]}
+NOT_REACHED = [
+    ("every rung was tried or skipped", {"tried": [tried()], "skipped": [{"rung": "standard_recovery"}, CLEAN]}, {}),
+    ("nothing was tried or skipped", {"findings": [BLOCKS]}, {}),
+    ("the service is back", {"tried": [tried(held=True)]}, {}),
+    (
+        "a rung ended the ladder",
+        {"tried": [tried(halted=True)], "skipped": [{"rung": "standard_recovery"}]},
+        {"clean_start_recovery": "an earlier rung ended the recovery."},
+    ),
+    (
+        "the triage after a rung found something that no rung can fix",
+        {"tried": [tried()], "findings": [USELESS]},
+        dict.fromkeys(("standard_recovery", "clean_start_recovery"), "It is masked"),
+    ),
+    (
+        "the run may try only one rung",
+        {"tried": [tried()], "rungs": ["restart"]},
+        dict.fromkeys(
+            ("standard_recovery", "clean_start_recovery"),
+            "not allowed by outage_recover_rungs or outage_recover_highest_rung.",
+        ),
+    ),
+    (
+        "the host was lost",
+        {"tried": [tried(held=None)], "lost": "Connection timed out"},
+        dict.fromkeys(("standard_recovery", "clean_start_recovery"), "the connection to the host was lost."),
+    ),
+    (
+        "an error stopped the recovery",
+        {"tried": [tried()], "error": "Triage: broke"},
+        dict.fromkeys(("standard_recovery", "clean_start_recovery"), "an error stopped the recovery."),
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "rest"), [each[1:] for each in NOT_REACHED], ids=[each[0] for each in NOT_REACHED])
+def test_rungs_that_a_failed_recovery_did_not_reach(changes: dict[str, Any], rest: dict[str, str]) -> None:
+    told = verdict.not_reached(dataclasses.replace(DOWN, **{**LADDER, **changes}))
+    assert {each["rung"]: each["reason"] for each in told} == rest
+    assert all(each["messages"]["reason"] for each in told)
 
 
 NEXT = [

@@ -1030,6 +1030,34 @@ def test_a_rung_that_could_not_help_is_shown_with_its_reason():
     )
 
 
+def not_reached(name, **changes):
+    return incident_model.NotReached(**{"rung": name, "reason": None, "messages": {}, "run": "r", **changes})
+
+
+def test_a_failed_recovery_names_the_rungs_that_it_did_not_reach():
+    rest = [not_reached(name, reason="no memory") for name in ("standard_recovery", "clean_start_recovery")]
+    told = incident(
+        outcome="not_recovered", runs=runs("r"), rungs_tried=[rung(held=False, reason="x")], rungs_not_reached=rest
+    )
+    shown = fields(screen_report.summary(EN, told, document=None))
+    assert shown["rungs"] == "restart failed standard_recovery and clean_start_recovery not tried: no memory"
+    document = section(markdown_report.markdown(EN, told), "5. Recovery steps")
+    assert "- Standard_recovery and clean_start_recovery not tried: no memory." in document
+    assert "標準復旧、クリーンスタートは未実施" in "".join(screen_report.summary(JA, told, document=None))
+
+
+def test_a_reason_on_the_screen_is_not_repeated_and_the_rung_is_still_named():
+    told = incident(outcome="not_recovered", runs=runs("r"), cause="oom_kill", cause_summary="Memory ran out")
+    told.error = "A package is missing."
+    told.rungs_skipped = [skip(), skip(rung="standard_recovery", reason="No Node.")]
+    told.rungs_not_reached = [not_reached("clean_start_recovery", reason="Memory ran out")]
+    shown = fields(screen_report.summary(EN, told, document=None))
+    assert shown["rungs"] == (
+        "restart skipped, then standard_recovery skipped "
+        "standard_recovery skipped: No Node clean_start_recovery not tried: see cause"
+    )
+
+
 def fields(lines):
     """Return label -> value of the lines of a summary, without their headline."""
     told, label = {}, ""
