@@ -86,6 +86,7 @@ SENTENCES: Dict[str, str] = {
     "outcome.healthy": "HEALTHY",
     "outcome.would_recover": "WOULD RECOVER (check mode, nothing changed)",
     "outcome.would_not_recover": "WOULD NOT RECOVER (check mode, nothing changed)",
+    "outcome.in_check_mode": "{outcome} (check mode, nothing changed)",
     "outcome.unreachable": "UNREACHABLE, the state of the service is unknown",
     "outcome.unfinished": "UNFINISHED, the run ended before its verdict",
     "cause_unknown": "unknown, because the run ended before triage named a cause",

@@ -13,6 +13,7 @@ SENTENCES: Dict[str, str] = {
     "screen.title": "OUTAGE SUMMARY",
     "screen.head": "{outcome}: {subject}, incident {incident}",
     "screen.would": "{outcome}: {subject}",
+    "screen.in_check_mode": "{head} (check mode)",
     "screen.none": "none",
     "screen.severity": "severity",
     "screen.cause": "cause",

@@ -78,6 +78,7 @@ SENTENCES: Dict[str, str] = {
     "outcome.healthy": "正常",
     "outcome.would_recover": "復旧可能（チェックモード、変更なし）",
     "outcome.would_not_recover": "復旧不可（チェックモード、変更なし）",
+    "outcome.in_check_mode": "{outcome}（チェックモード、変更なし）",
     "outcome.unreachable": "到達不能（サービスの状態は不明）",
     "outcome.unfinished": "中断（判定前に実行が終了）",
     "severity.warning": "警告",

@@ -13,6 +13,7 @@ SENTENCES: Dict[str, str] = {
     "screen.title": "サービス停止対応の結果",
     "screen.head": "{outcome}：{subject}、インシデント {incident}",
     "screen.would": "{outcome}：{subject}",
+    "screen.in_check_mode": "{head}（チェックモード）",
     "screen.none": "なし",
     "screen.severity": "重大度",
     "screen.cause": "原因",

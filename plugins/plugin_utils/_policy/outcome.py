@@ -61,7 +61,8 @@ def of_run(seen: _Data) -> Dict[str, Any]:
             outcome=verdict["outcome"],
             severity=verdict["severity"],
             cause=verdict["cause"],
-            seconds=float(seen["record"].get("lasted") or 0),
+            # In check mode, no incident is opened, so the length of the outage is unknown.
+            seconds=None if seen["record"].get("lasted") is None else float(seen["record"]["lasted"]),
             escalation=seen["escalation"],
             remediation=verdict["remediation"],
             rungs_tried=verdict["tried"],

@@ -59,13 +59,13 @@ class Closing:
                 self._show(timeline_incidents.model("", host, [of_host]), None, first=not shown)
                 shown = True
                 continue
-            tone, lines = screen_report.without_incident(self._wording.of_run(), host, of_host)
-            # If there are several hosts, healthy hosts are only counted.
+            tone, lines = screen_report.without_incident(self._wording.of_run(), host, of_host, check_mode=self._check)
+            # If there are several hosts, the healthy ones are only counted.
             if together and tone == screen_layout.GOOD and host in together.get("healthy", []):
                 continue
             self._say(lines, tone)
         if together:
-            tone, lines = screen_report.hosts(self._wording.of_run(), together)
+            tone, lines = screen_report.hosts(self._wording.of_run(), together, check_mode=self._check)
             self._say(lines, tone)
 
     def _incidents(self, events: List[timeline_events.Event]) -> Iterator[incident_model.Incident]:

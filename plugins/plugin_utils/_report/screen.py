@@ -66,6 +66,8 @@ def summary(
     outcome, subject = prose.outcome(words, incident), prose.subject(words, incident)
     if check_mode and incident.outcome == "not_recovered":
         outcome = words.say("outcome.would_not_recover")
+    elif check_mode and incident.outcome != "would_recover":
+        outcome = words.say("outcome.in_check_mode", outcome=outcome)
     if incident.outcome == "would_recover" or (check_mode and incident.outcome == "not_recovered"):
         head = words.say("screen.would", outcome=outcome, subject=subject)
         return [head, *aligned(words, _rehearsal(words, incident))]
@@ -81,7 +83,8 @@ def summary(
         ("why", why),
         ("cause", cause),
         ("severity", words.name("severity", incident.severity or "unknown")),
-        ("outage", _outage(words, incident)),
+        # A check may have measured no outage, because it opens no incident.
+        ("outage", "" if check_mode and incident.durations.outage is None else _outage(words, incident)),
         (
             "rung",
             [
@@ -172,10 +175,25 @@ def _counted(words: Words) -> Field:
     return "recap", words.say("screen.counted")
 
 
-def without_incident(words: Words, host: str, events: Sequence[timeline_events.Event]) -> Tuple[str, List[str]]:
-    """Return tone and lines for a host without an incident. If there is nothing to report, there are no lines."""
+def without_incident(
+    words: Words, host: str, events: Sequence[timeline_events.Event], *, check_mode: bool = False
+) -> Tuple[str, List[str]]:
+    """Return tone and lines for a host without an incident. There are no lines if there is nothing to report."""
+    tone, lines = _without_incident(words, host, events, check_mode=check_mode)
+    return tone, _headed(words, lines, check_mode=check_mode)
+
+
+def _headed(words: Words, lines: List[str], *, check_mode: bool) -> List[str]:
+    """Return the lines. In check mode, the first line says so."""
+    return [words.say("screen.in_check_mode", head=lines[0]), *lines[1:]] if check_mode and lines else lines
+
+
+def _without_incident(
+    words: Words, host: str, events: Sequence[timeline_events.Event], *, check_mode: bool
+) -> Tuple[str, List[str]]:
     steps = [each for each in map(timeline_steps.step, events) if each]
-    changed = [prose_steps.deed(words, each) for each in steps if each.status == "changed"]
+    # In check mode, a changed step is only planned.
+    changed = [prose_steps.deed(words, each) for each in steps if each.status == "changed" and not check_mode]
     touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
     looks = [each.data for each in steps if prose_steps.probed(each)]
     if any(each.weight == incident_model.FAILURE for each in steps):
@@ -200,8 +218,8 @@ def without_incident(words: Words, host: str, events: Sequence[timeline_events.E
     return _triage(words, host, triages[-1]) if triages else (GOOD, [])
 
 
-def hosts(words: Words, ended: Mapping[str, Sequence[str]]) -> Tuple[str, List[str]]:
-    """Return the tone and the lines for all hosts of a run, by outcome. Healthy hosts are only counted."""
+def hosts(words: Words, ended: Mapping[str, Sequence[str]], *, check_mode: bool = False) -> Tuple[str, List[str]]:
+    """Return tone and lines for all hosts of a run, by outcome. Healthy hosts are only counted."""
     counts = {name: ended.get(name) or [] for name in allowlist.SUMMARY}
     number = sum(map(len, counts.values()))
     what = [
@@ -219,7 +237,9 @@ def hosts(words: Words, ended: Mapping[str, Sequence[str]]) -> Tuple[str, List[s
         heads = [label + " " * max(_INDENT - columns(label), 1), *[" " * _INDENT] * len(wrapped)]
         lines += [before + line for before, line in zip(heads, wrapped)]
     bad = [name for name in counts if counts[name] and name not in _FINE]
-    return BAD if bad else ATTENTION if counts["warning"] or counts["would_recover"] else GOOD, [head, *lines]
+    return BAD if bad else ATTENTION if counts["warning"] or counts["would_recover"] else GOOD, _headed(
+        words, [head, *lines], check_mode=check_mode
+    )
 
 
 def _ended(words: Words, name: str) -> str:

@@ -179,6 +179,15 @@ class Lazy(dict):
         super().__init__(*values)
 
 
+def test_an_outage_that_was_not_measured_has_no_length() -> None:
+    """In check mode, the record of the incident is not written, so it has no duration."""
+    judged = verdict.of_run({**DOWN, "check_mode": True})
+    record = {**RECORD, "lasted": None}
+    made = outcome.of_run({**WHERE, "verdict": judged, "record": record, "escalation": NOTIFIED})
+    assert made["outage_seconds"] is None
+    assert of_recovery()["outage_seconds"] == 12.5
+
+
 def test_results_of_modules_are_passed_without_a_copy() -> None:
     judged = verdict.of_run({**DOWN, "tried": [Lazy({"rung": "restart"}, whole=True)]})
     notified = Lazy(NOTIFIED, whole=True)

@@ -92,6 +92,15 @@ def test_check_mode_writes_nothing(tmp_path, screen):
     conclude(tmp_path, screen, [*incident(), outcome()], check=True)
     assert list(tmp_path.iterdir()) == []
     assert screen.titles == ["OUTAGE SUMMARY"]
+    assert screen.lines[0][0] == "RECOVERED (check mode, nothing changed): node1, incident INC-1"
+
+
+def test_check_mode_is_named_on_every_first_line(tmp_path, screen):
+    hosts = [result("health_probe", HEALTHY, host=host) for host in ("node1", "node2")]
+    together = {"healthy": ["node1"], "warning": ["node2"]}
+    conclude(tmp_path, screen, [event("run_start"), *hosts, event("summary", data=together)], check=True)
+    heads = [line for line, _tone in screen.lines if not line.startswith(" ")]
+    assert heads == ["HEALTHY: node2, nothing changed (check mode)", "2 HOSTS: 1 healthy, 1 warning (check mode)"]
 
 
 def test_an_unwritable_folder_is_a_warning_and_the_summary_is_shown(tmp_path, screen):

@@ -943,6 +943,35 @@ def test_the_recap_in_check_mode_is_explained_for_every_outcome(outcome):
     assert counted not in "\n".join(screen_report.summary(EN, real, document=None))
 
 
+@pytest.mark.parametrize("outcome", incident_model.OUTCOMES)
+@pytest.mark.parametrize(("tongue", "words"), [(EN, "check mode"), (JA, "チェックモード")])
+def test_every_headline_names_the_check_mode(outcome, tongue, words):
+    told = incident(outcome=outcome, runs=runs("r"))
+    (head, *_fields) = screen_report.summary(tongue, told, document=None, check_mode=True)
+    assert head.count(words) == 1
+    if outcome != "would_recover":
+        assert words not in screen_report.summary(tongue, told, document=None)[0]
+
+
+def test_a_check_states_no_outage_that_was_not_measured():
+    told = incident(outcome="recovered_by_systemd", runs=runs("r"))
+    assert "outage" not in fields(screen_report.summary(EN, told, document=None, check_mode=True))
+    told.durations.outage = 7.0
+    shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))
+    assert shown["outage"].startswith("7.0 s")
+
+
+def test_a_check_without_an_incident_says_so_and_changes_nothing():
+    planned = event("node_process", {"state": "started", "pids_before": []}, status="changed")
+    _tone, lines = screen_report.without_incident(
+        EN, "node1", [event(data={"healthy": True}), planned], check_mode=True
+    )
+    assert lines == ["HEALTHY: node1, nothing changed (check mode)"]
+    assert screen_report.without_incident(EN, "node1", [event("sqlite_info")], check_mode=True)[1] == []
+    _tone, (head, *_lines) = screen_report.hosts(EN, {"healthy": ["a", "b"]}, check_mode=True)
+    assert head == "2 HOSTS: 2 healthy (check mode)"
+
+
 def test_a_write_error_is_reported_although_the_service_is_back():
     told = incident(outcome="recovered", error="Postmortem not written: postmortem_language is 'jp'", runs=runs("r"))
     assert "  why         Postmortem not written: postmortem_language is 'jp'" in screen_report.summary(
