@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
@@ -134,8 +135,16 @@ def _why_not_input(kind: Any) -> str:
 
 
 def _why_not_argv(argv: Any) -> str:
-    fits = isinstance(argv, (list, tuple)) and argv and all(isinstance(each, str) for each in argv)
-    return "" if fits else "must be a list of texts, the program first"
+    if not (isinstance(argv, (list, tuple)) and argv and all(isinstance(each, str) for each in argv)):
+        return "must be a list of texts, the program first"
+    program = argv[0]
+    # A relative path depends on the folder in which ansible-playbook is started.
+    if shutil.which(program) and os.path.isabs(program) == bool(os.path.dirname(program)):
+        return ""
+    return (
+        f"begins with {program!r}: must begin with the name of a program in the PATH of the controller, or with the "
+        "absolute path of an executable file on the controller"
+    )
 
 
 def _why_not_recipients(to: Any) -> str:

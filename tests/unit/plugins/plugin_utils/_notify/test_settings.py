@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from contact_samples import CONTACTS, DOWN_TOLD, URL, plan, rules
@@ -48,7 +49,8 @@ def test_valid_settings_have_no_problem():
     secret = "0123456789" * 3
     assert problems() == []
     assert of_channel({"type": "http", "url": "http://127.0.0.1:8080/x", "secret": secret}) == []
-    assert of_channel({"type": "command", "argv": ["ring"], "input": "json", "name": "bell"}) == []
+    assert of_channel({"type": "command", "argv": ["sh"], "input": "json", "name": "bell"}) == []
+    assert of_channel({"type": "command", "argv": [sys.executable, "-V"]}) == []
     assert of_channel({"type": "sms", "anything": 1}) == []
 
 
@@ -102,11 +104,21 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
         ),
         ({"type": "command", "argv": "ring --loud"}, f"{WHERE}.argv must be a list of texts, the program first"),
         ({"type": "command", "argv": ["ring", 1]}, f"{WHERE}.argv must be a list of texts, the program first"),
-        ({"type": "command", "argv": ["ring"], "input": "xml"}, f"{WHERE}.input is 'xml': must be text or json"),
+        ({"type": "command", "argv": ["sh"], "input": "xml"}, f"{WHERE}.input is 'xml': must be text or json"),
     ],
 )
 def test_an_invalid_channel_is_named(channel, problem):
     assert of_channel(channel) == [problem]
+
+
+@pytest.mark.parametrize("program", ["no-such-bell", "/nonexistent/ring", "/etc/passwd", "/", "./ring", ""])
+def test_a_program_that_the_controller_cannot_run_is_named(program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ring").touch(mode=0o755)
+    assert of_channel({"type": "command", "argv": [program, "verysecretkey"]}) == [
+        f"{WHERE}.argv begins with {program!r}: must begin with the name of a program in the PATH of the controller, "
+        "or with the absolute path of an executable file on the controller"
+    ]
 
 
 @pytest.mark.parametrize(
