@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.contacts import (
@@ -194,16 +194,26 @@ def _rules(rules: Any, contacts: Mapping[str, Any]) -> List[str]:
             found.append(f"{where} has the level {level_of(rule)!r}, which is not for rules")
         if not isinstance(rule.get("to", []), (list, tuple)):
             found.append(f"{where}.to is {_kind(rule['to'])}: must be a list of contacts")
-            continue
-        found += [
-            f"{where}.to names {key!r}: must be a key of escalation_contacts ({', '.join(map(str, contacts))})"
-            for key in rule.get("to", [])
-            if key not in contacts
-        ]
+    found += _missing_contacts(rules, contacts)
     last = rules[-1]
     if isinstance(last, Mapping) and "when" in last and not applies(last["when"]):
         found.append(f"escalation_rules[{len(rules) - 1}].when is false; the last rule must always apply")
     return found
+
+
+def _missing_contacts(rules: Sequence[Any], contacts: Mapping[str, Any]) -> List[str]:
+    """Return one sentence for each contact that a rule names and that is not defined, with the rules that name it."""
+    needed: Dict[str, List[str]] = {}
+    for number, rule in enumerate(rules):
+        keys = rule.get("to") if isinstance(rule, Mapping) else None
+        for key in keys if isinstance(keys, (list, tuple)) else ():
+            if key not in contacts:
+                needed.setdefault(repr(key), []).append(str(rule.get("name", f"escalation_rules[{number}]")))
+    return [
+        f"escalation_contacts lacks {key}, which these rules name in 'to': {', '.join(dict.fromkeys(names))}. "
+        f"Add the contact, or name only existing contacts ({', '.join(map(str, contacts))})"
+        for key, names in needed.items()
+    ]
 
 
 def _number(value: Any) -> Optional[float]:

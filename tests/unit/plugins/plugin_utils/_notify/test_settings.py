@@ -163,7 +163,8 @@ ROW = {"name": "down", "when": True, "to": ["leader"], "reason": "x"}
         ([{**ROW, "to": "leader"}], "escalation_rules[0].to is a text: must be a list of contacts"),
         (
             [{**ROW, "to": ["boss"]}],
-            "escalation_rules[0].to names 'boss': must be a key of escalation_contacts (leader, dba, team, spare)",
+            "escalation_contacts lacks 'boss', which these rules name in 'to': down. Add the contact, or name only "
+            "existing contacts (leader, dba, team, spare)",
         ),
         ([{**ROW, "level": "resolved"}], "escalation_rules[0] has the level 'resolved', which is not for rules"),
         ([ROW, {**ROW, "when": "False"}], "escalation_rules[1].when is false; the last rule must always apply"),
@@ -171,6 +172,13 @@ ROW = {"name": "down", "when": True, "to": ["leader"], "reason": "x"}
 )
 def test_an_invalid_rule_is_named(rows, problem):
     assert problems(rows=rows) == [problem]
+
+
+def test_a_missing_contact_is_reported_once_with_all_rules_that_need_it():
+    rows = [{**ROW, "name": "worse", "to": ["boss", "leader"]}, {**ROW, "to": ["boss", "night"]}]
+    boss, night = problems(rows=rows)
+    assert boss.startswith("escalation_contacts lacks 'boss', which these rules name in 'to': worse, down. ")
+    assert night.startswith("escalation_contacts lacks 'night', which these rules name in 'to': down. ")
 
 
 @pytest.mark.parametrize(
