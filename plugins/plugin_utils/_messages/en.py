@@ -121,8 +121,8 @@ SENTENCES: Dict[str, str] = {
     "uncounted.written_since": "no table has fewer rows than after the last verified run; rows written since then were not counted",
     # Notifications.
     "notified.undecided": "undecided, because the run ended before escalation",
-    "notified.nobody": "nobody, recorded only",
-    "notified.nobody_why": "nobody, recorded only ({reason})",
+    "notified.nobody": "nobody",
+    "notified.nobody_why": "nobody ({reason})",
     "notified.done": "{names}",
     "notified.before": "{names}, before this run",
     "notified.by": "{name} by {ways}",

@@ -120,8 +120,8 @@ SENTENCES: Dict[str, str] = {
     "uncounted.written_since": "前回の確認時より行数が減ったテーブルはありませんが、その後に書き込まれた行は数えていません",
     # 連絡
     "notified.undecided": "未決定（エスカレーション判定の前に実行が終了）",
-    "notified.nobody": "連絡先なし（ログ記録のみ）",
-    "notified.nobody_why": "連絡先なし（ログ記録のみ）。理由：{reason}",
+    "notified.nobody": "連絡先なし",
+    "notified.nobody_why": "連絡先なし（{reason}）",
     "notified.done": "{names}に連絡済み",
     "notified.before": "{names}には以前の実行で連絡済み",
     "notified.by": "{name}（{ways}）",

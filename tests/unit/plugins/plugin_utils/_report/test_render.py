@@ -23,6 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_data,
     prose_impact,
     prose_ladder,
+    prose_notifications,
     prose_steps,
     prose_times,
     screen_layout,
@@ -612,6 +613,14 @@ def test_each_notification_attempt_is_listed():
     told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "連絡先と連絡状況")
     assert "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 連絡済み |" in told
     assert "|" not in section(markdown_report.markdown(EN, incident()), "Notified")
+
+
+def test_a_recovery_that_notifies_nobody_is_said_once():
+    escalation = {"rule": "record_only", "to": [], "reason": "The service recovered. The incident is recorded."}
+    told = incident(outcome="recovered", escalation=escalation)
+    whom = fields(screen_report.summary(EN, told, document=None))["notified"]
+    assert whom == "nobody (The service recovered. The incident is recorded)"
+    assert prose_notifications.whom(JA, told) == "連絡先なし（復旧したため、ログ記録のみ）"
 
 
 def test_starter_and_ticket_are_shown():
