@@ -102,6 +102,7 @@ SENTENCES: Dict[str, str] = {
     "rows.after_seeded": "{after}, plus rows seeded at startup: {seeded}",
     "rows.after_stale": "{after}, counted before the last start",
     "rows.none_fewer": "{before} in {tables} before, {after}; no table has fewer rows",
+    "rows.counts": "{before} in {tables} before, {after}",
     "rows.replaced": "{before} in {tables} before. The new database does not have these rows; it has {after} of its own",
     "rows.partly": "not all tables could be counted; {before} in {tables} before, {after}",
     "rows.fewer": "{before} in {tables} before, {after}; FEWER IN {fewer}",

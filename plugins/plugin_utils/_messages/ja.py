@@ -102,6 +102,7 @@ SENTENCES: Dict[str, str] = {
     "rows.after_seeded": "{after}、起動時に作成された行：{seeded}",
     "rows.after_stale": "{after}（最後の起動より前の集計）",
     "rows.none_fewer": "復旧前は{tables}で計{before}行、復旧後は{after}。行数が減ったテーブルなし",
+    "rows.counts": "復旧前は{tables}で計{before}行、復旧後は{after}",
     "rows.replaced": "復旧前は{tables}で計{before}行。新しいデータベースにこれらの行はありません（新しい行：{after}）",
     "rows.partly": "数えられないテーブルがありました。復旧前は{tables}で計{before}行、復旧後は{after}",
     "rows.fewer": "復旧前は{tables}で計{before}行、復旧後は{after}。行数が減ったテーブル：{fewer}",

@@ -15,7 +15,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 def rows(words: Words, incident: incident_model.Incident) -> str:
-    """Return one sentence about the rows of the database before and after the outage."""
+    """Return one sentence about the rows of the database before and after the outage.
+
+    It says that no table has fewer rows only if data_loss() does not say so.
+    """
     before, after = incident.rows_before, incident.rows_after
     if not before and not after:
         return words.say("not_counted")
@@ -44,8 +47,12 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
         numbers["after"] = words.say("rows.after_stale", after=numbers["after"])
     lost = incident.rows_lost()
     fewer = [f"{table} {words.number(was)} -> {words.number(now)}" for table, (was, now) in lost.items()]
-    if statements.why_of_data_loss(incident.statements) == statements.UNCOUNTED:
+    why = statements.why_of_data_loss(incident.statements)
+    if why == statements.UNCOUNTED:
         return words.say("rows.partly", **numbers)
+    # The verdict on the data already says that no table has fewer rows.
+    if not lost and (incident.data_loss == statements.NONE or why == statements.WRITTEN_SINCE):
+        return words.say("rows.counts", **numbers)
     return words.say("rows.fewer" if lost else "rows.none_fewer", fewer=words.listed(fewer), **numbers)
 
 
