@@ -258,7 +258,7 @@ def test_a_healthy_run_and_a_foreign_playbook_write_nothing(controller):
     rc, output = controller.run(healthy, foreign)
     assert rc == 0, output
     assert not controller.postmortems.exists()
-    assert output.count("HEALTHY: node1, nothing changed") == 1
+    assert output.count("HEALTHY: node1, this run did not change the service") == 1
     assert "OUTAGE" not in output
 
 
@@ -272,7 +272,7 @@ def test_triage_alone_ends_with_its_findings(controller):
     assert "CAUSE: node1, killed (confidence 90%): The process was killed with signal 9; evidence on the host: /" in (
         output
     )
-    assert "DOWN: node1, emergency: https: connection refused; nothing changed" in output
+    assert "DOWN: node1, emergency: https: connection refused; this run did not change the service" in output
     assert not controller.postmortems.exists()
 
 

@@ -336,7 +336,10 @@ def test_a_dry_run_on_a_damaged_copy_uses_the_copy_and_says_so(service: Service)
     # checked file.
     run = service.play(playbook, "--check", **changes)
     assert run.rc == 0
-    assert f"HEALTHY: localhost, the database {service.database} is sound; nothing changed" in run.screen
+    assert (
+        f"HEALTHY: localhost, the database {service.database} is sound; this run did not change the service"
+        in run.screen
+    )
     run = service.play(playbook, "--check", **changes, nexus_db_path_variable="")
     end = run.screen[run.screen.index("WOULD RECOVER") :]
     assert f"\n  database    {copy}\n" in end

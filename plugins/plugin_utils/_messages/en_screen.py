@@ -51,7 +51,7 @@ SENTENCES: Dict[str, str] = {
     "screen.that_cause": "no allowed rung can fix the cause below",
     "screen.unfinished": "the run ended before its verdict",
     "screen.changed": "changed: {what}",
-    "screen.unchanged": "nothing changed",
+    "screen.unchanged": "this run did not change the service",
     "screen.stopped": "STOPPED: {host}, {why}; {touched}",
     "screen.stopped_many": "STOPPED: {host}, {problems}; {touched}",
     "screen.kept_out": "STOPPED: {host}, another run is working on it; {touched}",

@@ -51,7 +51,7 @@ SENTENCES: Dict[str, str] = {
     "screen.that_cause": "下記の原因（実施できる復旧手順では解消できない）",
     "screen.unfinished": "判定前に実行が終了",
     "screen.changed": "変更：{what}",
-    "screen.unchanged": "変更なし",
+    "screen.unchanged": "この実行によるサービスの変更なし",
     "screen.stopped": "中止：{host}、{why}。{touched}",
     "screen.stopped_many": "中止：{host}、{problems}。{touched}",
     "screen.kept_out": "中止：{host}、別の実行が作業中。{touched}",

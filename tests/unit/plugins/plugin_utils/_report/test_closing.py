@@ -100,7 +100,10 @@ def test_check_mode_is_named_on_every_first_line(tmp_path, screen):
     together = {"healthy": ["node1"], "warning": ["node2"]}
     conclude(tmp_path, screen, [event("run_start"), *hosts, event("summary", data=together)], check=True)
     heads = [line for line, _tone in screen.lines if not line.startswith(" ")]
-    assert heads == ["HEALTHY: node2, nothing changed (check mode)", "2 HOSTS: 1 healthy, 1 warning (check mode)"]
+    assert heads == [
+        "HEALTHY: node2, this run did not change the service (check mode)",
+        "2 HOSTS: 1 healthy, 1 warning (check mode)",
+    ]
 
 
 def test_an_unwritable_folder_is_a_warning_and_the_summary_is_shown(tmp_path, screen):
@@ -123,7 +126,7 @@ def test_the_language_is_set_by_the_incident_or_else_by_the_configuration(tmp_pa
 
 def test_a_host_without_an_incident_has_a_line_but_no_title(tmp_path, screen):
     conclude(tmp_path, screen, [event("run_start"), result("health_probe", HEALTHY)])
-    assert screen.lines == [("HEALTHY: node1, nothing changed", screen_report.GOOD)]
+    assert screen.lines == [("HEALTHY: node1, this run did not change the service", screen_report.GOOD)]
     assert screen.titles == []
     assert list(tmp_path.iterdir()) == []
 

@@ -786,26 +786,30 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
         pytest.param(
             [event(data=LOOK), END],
             screen_report.BAD,
-            ["DOWN: node1, emergency: https: connection refused; the process is gone; nothing changed", TRIAGE_IT],
+            [
+                "DOWN: node1, emergency: https: connection refused; the process is gone; "
+                "this run did not change the service",
+                TRIAGE_IT,
+            ],
             id="down",
         ),
         pytest.param(
             [event(data={**LOOK, "severity": "warning", "summary": "another process answers"}), END],
             screen_report.BAD,
-            ["NOT HEALTHY: node1, warning: another process answers; nothing changed", TRIAGE_IT],
+            ["NOT HEALTHY: node1, warning: another process answers; this run did not change the service", TRIAGE_IT],
             id="not healthy",
         ),
         pytest.param(
             [event(data=LOOK), event("incident", status="failed", msg="Another run holds the lock.")],
             screen_report.BAD,
-            ["STOPPED: node1, Use incident: failed: Another run holds the lock; nothing changed"],
+            ["STOPPED: node1, Use incident: failed: Another run holds the lock; this run did not change the service"],
             id="down and locked",
         ),
         pytest.param(
             [event(data=LOOK), event("incident", {"locked_by": OTHER_RUN}, status="failed", msg="Another run.")],
             screen_report.BAD,
             [
-                "STOPPED: node1, another run is working on it; nothing changed",
+                "STOPPED: node1, another run is working on it; this run did not change the service",
                 "  other run   run-7, since 2026-03-02T01:02:03.456Z",
                 "  its step    restart, process 4711 is running",
                 "  next step   Wait until the other run ends. To wait with this playbook, run it again with -e",
@@ -842,19 +846,19 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
         pytest.param(
             [event("service_preflight_info", {"problems": [{"message": "Can't operate."}]}), END],
             screen_report.BAD,
-            ["STOPPED: node1, Can't operate; nothing changed"],
+            ["STOPPED: node1, Can't operate; this run did not change the service"],
             id="one problem",
         ),
         pytest.param(
             [event(data=LOOK), event("service_preflight_info", {"problems": [{"message": "No folder."}]}), END],
             screen_report.BAD,
-            ["STOPPED: node1, No folder; nothing changed"],
+            ["STOPPED: node1, No folder; this run did not change the service"],
             id="down, and then a problem",
         ),
         pytest.param(
             [event("service_preflight_info", {"problems": [{"message": "No folder."}, {"message": "No\nuser."}]}), END],
             screen_report.BAD,
-            ["STOPPED: node1, 2 problems; nothing changed", "  - No folder", "  - No user"],
+            ["STOPPED: node1, 2 problems; this run did not change the service", "  - No folder", "  - No user"],
             id="several problems",
         ),
         pytest.param(
@@ -865,7 +869,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             screen_report.ATTENTION,
             [
                 "HEALTHY: node1, incident INC-1 is still open, because another run is working on the host; "
-                "nothing changed",
+                "this run did not change the service",
                 "  other run   run-7, since 2026-03-02T01:02:03.456Z",
                 "  its step    restart, no process is running now",
                 "  next step   The other run closes the incident when it ends. If it has crashed, run this playbook",
@@ -892,17 +896,23 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             ],
             screen_report.BAD,
             [
-                "UNREACHABLE: node1, the host cannot be reached: me@x: Permission denied (publickey); nothing changed",
+                "UNREACHABLE: node1, the host cannot be reached: me@x: Permission denied (publickey); "
+                "this run did not change the service",
                 "  next step   The host refuses the login. Check ansible_user, its key or password, and",
                 "              authorized_keys on the host, then run the playbook again.",
             ],
             id="lost to another run",
         ),
-        pytest.param([event(data={"healthy": True})], screen_report.GOOD, ["HEALTHY: node1, nothing changed"], id="up"),
+        pytest.param(
+            [event(data={"healthy": True})],
+            screen_report.GOOD,
+            ["HEALTHY: node1, this run did not change the service"],
+            id="up",
+        ),
         pytest.param(
             [event(data={"healthy": True, "login": None}, role="verification")],
             screen_report.GOOD,
-            ["HEALTHY: node1, login not checked (no password was given); nothing changed"],
+            ["HEALTHY: node1, login not checked (no password was given); this run did not change the service"],
             id="verified",
         ),
         pytest.param(
@@ -911,7 +921,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
                 event("sqlite_info", {"healthy": True, "database": {"path": "/app/itsm.db"}}, "database_recovery"),
             ],
             screen_report.GOOD,
-            ["HEALTHY: node1, the database /app/itsm.db is sound; nothing changed"],
+            ["HEALTHY: node1, the database /app/itsm.db is sound; this run did not change the service"],
             id="nothing to recover",
         ),
         pytest.param(
@@ -925,7 +935,10 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
                 event("ansible.builtin.fail", role="verification", status="failed"),
             ],
             screen_report.BAD,
-            ["STOPPED: node1, Use sqlite_info: not sound: There is no database /app/x.db; nothing changed"],
+            [
+                "STOPPED: node1, Use sqlite_info: not sound: There is no database /app/x.db; "
+                "this run did not change the service"
+            ],
             id="verified against no database",
         ),
         pytest.param(
@@ -992,7 +1005,7 @@ def test_a_check_without_an_incident_says_so_and_changes_nothing():
     _tone, lines = screen_report.without_incident(
         EN, "node1", [event(data={"healthy": True}), planned], check_mode=True
     )
-    assert lines == ["HEALTHY: node1, nothing changed (check mode)"]
+    assert lines == ["HEALTHY: node1, this run did not change the service (check mode)"]
     assert screen_report.without_incident(EN, "node1", [event("sqlite_info")], check_mode=True)[1] == []
     _tone, (head, *_lines) = screen_report.hosts(EN, {"healthy": ["a", "b"]}, check_mode=True)
     assert head == "2 HOSTS: 2 healthy (check mode)"
