@@ -11,6 +11,7 @@ import importlib
 import re
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 
@@ -255,3 +256,12 @@ def test_the_documented_channels_send_a_complete_message() -> None:
         for lack in lacks_of_body(f"docs/escalation.md, the example {name},", yaml.safe_load(text))
     ]
     assert lacks == [], "\n".join(lacks)
+
+
+def test_a_notification_about_repeated_restarts_names_their_time() -> None:
+    """A reader of the notification does not know the settings."""
+    rules = load(ROOT / "roles/escalation/defaults/main.yml")["escalation_rules"]
+    (reason,) = [rule["reason"] for rule in rules if rule["name"] == "repeated_restarts"]
+    told = jinja2.Template(reason).render(escalation_restarts=4, escalation_restart_window="5400.0")
+    assert told == "The service was started 4 times within the last 90 minutes. Find the root cause."
+    assert "window" not in told

@@ -214,7 +214,7 @@ ENGLISH: Dict[str, str] = {
     "finding.stopped.by_itself": "The service ended normally by itself: nobody stopped it",
     "finding.stopped.no_pid_file": "The service is not running and has no pid file: it was stopped, was never started, or was started in a way that writes no pid file",
     "remedy.stopped.ask": "Find out whether the stop was intended. If not, start the service",
-    "prevention.stopped.announce": "Set a maintenance window before a planned stop. During the window, nobody is notified and nothing is recovered",
+    "prevention.stopped.announce": "Set a maintenance window before a planned stop. During the maintenance window, nobody is notified and nothing is recovered",
     "prevention.stopped.enable": "Enable the unit, so that it starts with the host",
     "prevention.stopped.restart": "Let systemd restart the service whenever it ends (Restart=always)",
     "finding.start_held": "The start is held by incident {incident}: {reason}",
