@@ -125,8 +125,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
-def test_page_leads_to_a_first_recovery_and_one_by_an_alert(reader: Reader) -> None:
-    install, describe, start, watch, fall = commands(2)
+def test_page_leads_to_a_first_recovery_one_by_hand_and_one_by_an_alert(reader: Reader) -> None:
+    install, describe, start, watch, fall, recover = commands(2)
     listen, alert = commands(4)
     (first_fall,) = re.findall(r"kill the service: `([^`]+)`", PAGE)
 
@@ -144,6 +144,9 @@ def test_page_leads_to_a_first_recovery_and_one_by_an_alert(reader: Reader) -> N
             other.stdin.flush()
             reader.await_line("RECOVERED: ", "watch")
             reader.await_line("postmortem  ", "watch")
+
+    reader.types(fall)
+    reader.types(recover)
 
     make_token, run = listen.splitlines()
     reader.types(make_token)
