@@ -48,12 +48,10 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
     lost = incident.rows_lost()
     fewer = [f"{table} {words.number(was)} -> {words.number(now)}" for table, (was, now) in lost.items()]
     why = statements.why_of_data_loss(incident.statements)
-    if why == statements.UNCOUNTED:
-        return words.say("rows.partly", **numbers)
-    # The verdict on the data already says that no table has fewer rows.
-    if not lost and (incident.data_loss == statements.NONE or why == statements.WRITTEN_SINCE):
-        return words.say("rows.counts", **numbers)
-    return words.say("rows.fewer" if lost else "rows.none_fewer", fewer=words.listed(fewer), **numbers)
+    # The verdict on the data may already say that no table has fewer rows.
+    said = incident.data_loss == statements.NONE or why == statements.WRITTEN_SINCE
+    key = "partly" if why == statements.UNCOUNTED else "fewer" if lost else "counts" if said else "none_fewer"
+    return words.say(f"rows.{key}", fewer=words.listed(fewer), **numbers)
 
 
 def data_loss(words: Words, incident: incident_model.Incident) -> str:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
@@ -43,6 +43,17 @@ def ladder(words: Words, incident: incident_model.Incident) -> str:
     return words.joined(
         [words.say("label", name=name, text=_climbed(words, incident, run=run)) for run, name in names.items()]
     )
+
+
+def latest_first(words: Words, incident: incident_model.Incident) -> Tuple[str, str]:
+    """Return the rungs of the last run, and those of all earlier runs or an empty string."""
+    names = run_names(words, incident)
+    if not names or not (incident.rungs_tried or incident.rungs_skipped):
+        return ladder(words, incident), ""
+    *earlier, last = [
+        words.say("label", name=name, text=_climbed(words, incident, run=run)) for run, name in names.items()
+    ]
+    return last, words.joined(earlier)
 
 
 def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> str:

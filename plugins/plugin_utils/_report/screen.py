@@ -85,14 +85,7 @@ def summary(
         ("severity", words.name("severity", incident.severity or "unknown")),
         # A check may have measured no outage, because it opens no incident.
         ("outage", "" if check_mode and incident.durations.outage is None else _outage(words, incident)),
-        (
-            "rung",
-            [
-                prose_ladder.ladder(words, incident),
-                *_skips(words, incident, why=why, cause=cause),
-                *_not_remedied(words, incident),
-            ],
-        ),
+        ("rung", _rungs(words, incident, why=why, cause=cause)),
         ("done", _done(words, incident) or _nothing_done(words, incident)),
         ("data_loss", prose_data.data_loss(words, incident)),
         ("rows", prose_data.rows(words, incident)),
@@ -116,11 +109,16 @@ def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
     return prose_ladder.not_remedied(words, incident, came, run=incident.runs[-1].run)
 
 
-def _skips(words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str) -> List[str]:
-    """Return the rungs that the last run skipped or did not reach. why, cause: the fields that are already shown."""
+def _rungs(words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str) -> List[str]:
+    """Return the rungs of the last run, its skipped rungs, then earlier runs. Only the end may be cut.
+
+    why, cause: the fields that are already shown.
+    """
     texts = {"why": why if isinstance(why, str) else words.joined(why), "cause": cause}
     shown = {words.say(f"screen.{name}"): text for name, text in texts.items()}
-    return prose_ladder.skips(words, incident, run=incident.runs[-1].run, shown=shown)
+    last, earlier = prose_ladder.latest_first(words, incident)
+    skipped = prose_ladder.skips(words, incident, run=incident.runs[-1].run, shown=shown)
+    return [last, *skipped, *_not_remedied(words, incident), *([earlier] if earlier else [])]
 
 
 def _kept(words: Words, name: str, path: str, *, inside: Optional[str]) -> str:
