@@ -50,8 +50,8 @@ def test_each_attack_reached_its_target(drill: Drill) -> None:
     """Assert that each attack took place. Otherwise, a missing attack would count as a successful defence."""
     for run in ("schema-check", "schema"):
         assert "database_recovery by salvage" in drill.screen(run)
-    # The run refused to build modules as root in a folder that the service's user cannot write to.
-    assert "Cannot make a build folder in" in drill.screen("modules")
+    # The run refused to build as root in a folder that the service's user cannot write to.
+    assert "Cannot create a build folder in" in drill.screen("modules")
     assert "/backend" in (drill.output / "exchanged").read_text(encoding="utf-8")
 
 

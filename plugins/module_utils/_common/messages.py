@@ -22,7 +22,7 @@ ENGLISH: Dict[str, str] = {
     "reason.host.sockets_unread": "Cannot read the listening sockets below {path}: {why}",
     "reason.host.systemd_silent": "Cannot ask systemd about unit {unit}: {why}",
     "reason.host.late": "no answer in time",
-    "reason.host.rc": "rc {code}",
+    "reason.host.rc": "exit code {code}",
     "reason.host.environment_unread": "Cannot read the environment file {path}: {why}",
     "reason.host.not_utf8": "byte {byte} is not UTF-8",
     "reason.host.nul_byte": "it contains a NUL byte",

@@ -17,7 +17,7 @@ SENTENCES: Dict[str, str] = {
     "asked.data_loss_known": "Bring the service back first. Then ask the users which lost rows must be entered again",
     "asked.data_in_doubt": "Decide whether the service may keep running. To see what each method would lose, run database_recover.yml with --check",
     "asked.long_outage": "Decide who takes over, read the evidence, and inform the users",
-    "asked.unknown_cause": "Decide who takes over, and read the evidence. The steps that were tried did not help, and trying them again will not help either",
+    "asked.unknown_cause": "Decide who takes over, and read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "asked.not_recovered": "Fix the cause, then run the playbook again",
     "asked.login_failed": "Check that people can log in. Check the account of the login check. Then run the playbook again",
     "asked.repeated_restarts": "Find the root cause. A restart only helps until the next failure",

@@ -42,7 +42,7 @@ SENTENCES: Dict[str, str] = {
     "deed.backup": "backup {path}",
     "deed.file": "{path}",
     "deed.owner": "change the owner of {files} back to user {user}",
-    "deed.owner_done": "{file} belongs to {owner}",
+    "deed.owner_done": "{file} is now owned by {owner}",
     "deed.disk": "free {wanted} on {mounts}: remove the oldest files that match {globs}",
     "deed.disk_bytes": "{number} bytes",
     "deed.disk_inodes": "{number} inodes",

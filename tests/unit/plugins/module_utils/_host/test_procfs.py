@@ -321,7 +321,7 @@ def test_unit_properties():
     ("run", "said"),
     [
         (answer(rc=1, stderr="Failed to connect to bus\nmore\n"), "Failed to connect to bus$"),
-        (answer(rc=4), "rc 4$"),
+        (answer(rc=4), "exit code 4$"),
         (answer(rc=None), "no answer in time$"),
     ],
 )

@@ -103,7 +103,7 @@ def test_the_certificate_is_renewed_and_verified(pair, made):
 def test_a_renewal_with_another_key_is_an_error(pair, made):
     result = service_certificate.ensure(pair, command=["cp", str(made["valid"] / "server.crt"), pair.certificate])
     assert (result["changed"], result["valid"]) == (True, False)
-    assert result["problems"] == [f"the private key {pair.key} does not belong to the certificate {pair.certificate}"]
+    assert result["problems"] == [f"the private key {pair.key} does not match the certificate {pair.certificate}"]
 
 
 @pytest.mark.parametrize("command", [["true"], ["sh", "-c", "exit 3"], ["sleep", "30"]])
@@ -250,7 +250,7 @@ def test_paths_are_absolute(wrong, message):
 def test_the_key_in_the_same_folder_is_the_key_of_the_certificate(pair, made):
     shutil.copy(made["valid"] / "server.crt", pair.certificate)
     result = service_certificate.ensure(Pair(certificate=pair.certificate))
-    assert result["problems"] == [f"the private key {pair.key} does not belong to the certificate {pair.certificate}"]
+    assert result["problems"] == [f"the private key {pair.key} does not match the certificate {pair.certificate}"]
 
 
 def test_permissions_need_a_key(pair):

@@ -651,7 +651,7 @@ def test_killed_at_any_step_the_next_run_recovers(site):
             assert site.version("node_modules.previous") == "4.0.0", step
             told = site.install(check_mode=True)
             assert told["restored"][0] == "move node_modules.previous back to node_modules"
-            assert told["reasons"] == ["node_modules is missing: an earlier swap was killed midway"]
+            assert told["reasons"] == ["node_modules is missing: an earlier swap was interrupted"]
         swapped = site.version() == "5.1.0"
         result = site.install()
         assert result["swapped"] is not swapped, step

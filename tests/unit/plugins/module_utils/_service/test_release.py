@@ -269,7 +269,7 @@ def test_an_environment_file_in_a_release_is_not_left_behind(linked, tmp_path):
 def test_a_manual_change_is_not_lost(repository):
     path = Path(repository.app_dir) / "package.json"
     path.write_text("{}")
-    assert "were changed by hand" in refusal(repository)
+    assert "were changed after the checkout" in refusal(repository)
     assert path.read_text() == "{}"
 
 
@@ -438,7 +438,7 @@ def test_a_killed_checkout_is_not_finished_after_a_later_deployment(killed_midwa
     (folder / ".git" / "index.lock").unlink()
     git(folder, "checkout", "--quiet", "--force", "v1")
     (folder / "package.json").write_text("by hand")
-    assert "were changed by hand" in refusal(killed_midway)
+    assert "were changed after the checkout" in refusal(killed_midway)
     assert (folder / "package.json").read_text() == "by hand"
 
 

@@ -76,10 +76,10 @@ def secret(folder):
         (lambda folder: swap(folder, "itsm.db-wal", lambda path: path.write_text("secret")), "content is not that"),
         (lambda folder: swap(folder, "itsm.db-shm", lambda path: path.write_text("secret")), "content is not that"),
         (lambda folder: (folder / "itsm.db").unlink(), "There is no database"),
-        (lambda folder: os.chown(folder / "itsm.db", 1, 1), "belongs to uid 1, not to root"),
+        (lambda folder: os.chown(folder / "itsm.db", 1, 1), "owned by uid 1, not by root"),
         (lambda folder: (folder / "itsm.db").chmod(0o400), "denies access to its owner"),
-        (lambda folder: (folder / "config.js").write_text(""), "config.js does not belong to nobody either"),
-        (lambda folder: os.chown(folder, 0, 0), "backend does not belong to nobody either"),
+        (lambda folder: (folder / "config.js").write_text(""), "config.js is not owned by nobody either"),
+        (lambda folder: os.chown(folder, 0, 0), "backend is not owned by nobody either"),
     ],
 )
 def test_the_owner_of_other_files_is_not_changed(folder, spoil, reason):

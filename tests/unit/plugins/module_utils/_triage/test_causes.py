@@ -440,7 +440,7 @@ CASES = [
         [GONE, PROCESS, log("ERROR out of luck", written_at="2026-02-01T00:00:00.000Z")],
         "ends without an error",
     ),
-    ("killed", [GONE, PROCESS, NO_PID_FILE, log("INFO GET / 200")], "killed or stopped by hand"),
+    ("killed", [GONE, PROCESS, NO_PID_FILE, log("INFO GET / 200")], "killed, or stopped manually"),
     ("stopped", [GONE, IN_ORDER], "nobody stopped it"),
     ("stopped", [GONE, IN_ORDER, BLIND], "does not show"),
     ("stopped", [GONE, IN_ORDER, {"unit": {"started_at": None}}], "since the host booted"),
@@ -561,7 +561,7 @@ CASES = [
             ({"key": {"readable": False}}, "cannot read its private key"),
             ({"key": {"matches": None, "error": "Cannot use server.key: BAD_DECRYPT"}}, "cannot read its private key"),
             ({"key": {"matches": None, "error": "server.key needs a passphrase"}}, "could not use"),
-            ({"key": {"matches": False}}, "does not belong"),
+            ({"key": {"matches": False}}, "does not match"),
             ({}, "has not loaded its certificate and private key"),
             ({"readable_by_service": None, "key": None}, "could not use"),
         )

@@ -343,7 +343,7 @@ def test_duration(seconds, words):
             {"a": 3, "b": 1, "c": 1, "d": 1},
             "2 in 1 table before, 6 after (a +1, b +1, c +1 and 1 more); no table has fewer rows",
         ),
-        ({"a": 2, "b": 1}, {"a": 1}, "3 in 2 tables before, 1 after; FEWER IN a 2 -> 1 and b 1 -> 0"),
+        ({"a": 2, "b": 1}, {"a": 1}, "3 in 2 tables before, 1 after; FEWER ROWS IN a 2 -> 1 and b 1 -> 0"),
     ],
 )
 def test_rows(before, after, words):
@@ -1250,7 +1250,7 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     taken = {"contact": "dba", "channel": "mail dba@x", "ok": True, "new": False}
     told.escalation = {**told.escalation, "notified": [taken], "names": {"dba": "DBA"}}
     flat = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
-    assert "DBA (notified before) (It is down)" in flat
+    assert "DBA (already notified) (It is down)" in flat
     told.escalation = {}
     assert "to notify undecided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
 

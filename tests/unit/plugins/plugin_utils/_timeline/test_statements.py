@@ -388,7 +388,7 @@ def test_a_known_loss_is_still_known_in_a_later_run():
     incident = of_runs(LOST, LATER)
     assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("known", "")
     assert prose_data.data_loss(EN, incident) == "KNOWN. The recovery of the database lost rows"
-    assert "FEWER IN" in prose_data.rows(EN, incident)
+    assert "FEWER ROWS IN" in prose_data.rows(EN, incident)
 
 
 def test_new_damage_after_a_known_loss_does_not_hide_it():
