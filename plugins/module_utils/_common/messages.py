@@ -20,7 +20,7 @@ ENGLISH: Dict[str, str] = {
     "reason.host.not_run": "Cannot run {program}: {why}",
     "reason.host.processes_unread": "Cannot list processes in {path}: {why}",
     "reason.host.sockets_unread": "Cannot read the listening sockets below {path}: {why}",
-    "reason.host.systemd_silent": "Cannot ask systemd about unit {unit}: {why}",
+    "reason.host.systemd_silent": "Cannot query systemd about unit {unit}: {why}",
     "reason.host.late": "no answer in time",
     "reason.host.rc": "exit code {code}",
     "reason.host.environment_unread": "Cannot read the environment file {path}: {why}",

@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 ENGLISH: Dict[str, str] = {
     **messages.ENGLISH,
     "reason.holding.not_held": "Cannot hold unit {unit}: {why:;}",
-    "reason.holding.not_reloaded": "Cannot make systemd read the drop-ins of {unit}: {why}",
+    "reason.holding.not_reloaded": "Cannot make systemd reload the drop-ins of {unit}: {why}",
     "reason.holding.start_unknown": "Unit {unit} is held, but it is unknown whether a start is in progress: {why}",
     "reason.holding.start_goes_on": "Unit {unit} is held, but a start that was already in progress continues: {why}",
     "reason.holding.not_released": "Cannot release unit {unit}: {path}: {why}",
@@ -39,7 +39,7 @@ ENGLISH: Dict[str, str] = {
     "reason.call.no_name": "call is {name}: only the action plugin sets this option; remove it",
     "reason.call.busy": "An earlier task of this run is still running on this host after {seconds} s: end its process, then run the playbook again",
     # The record of the incident.
-    "reason.record.not_kept": "Cannot save the incident of {folder}, neither there nor in {spare}: {why}",
+    "reason.record.not_kept": "Cannot save the incident record in {folder} or in {spare}: {why}",
     "reason.record.no_run": "run is empty: state {state} requires the run that state=open returned",
     "reason.record.none_open": "Cannot record {state} for run {run} in {folder}: no incident is open. Use state=open first",
     "reason.record.of_others": "Cannot record {state} for run {run} in {folder}: this run has not opened or continued incident {incident}. Use state=open first",

@@ -54,8 +54,8 @@ SENTENCES: Dict[str, str] = {
     "next_step.database.loss_in_evidence": "Report the lost data: {statement:;}. The damaged files are in the evidence",
     "next_step.database.not_recovered": "Hand the evidence to the DBA. All files of the database are kept. To try another method, set database_recovery_method and run the playbook again",
     "next_step.reach.other": "Connect to the host another way, for example through its console, then run the playbook again",
-    "next_step.reach.known_hosts": "known_hosts has no key for this host, or a different key. Verify the key of the host, add it to known_hosts, then run the playbook again",
+    "next_step.reach.known_hosts": "known_hosts has no key for this host, or a different key. Verify the host key, add it to known_hosts, then run the playbook again",
     "next_step.reach.become": "The account cannot become root on the host. Check ansible_become_password and the sudo rule on the host. The rule may also depend on ansible_pipelining and ansible_python_interpreter. Then run the playbook again",
     "next_step.reach.login": "The host refuses the login. Check ansible_user, its key or password, and authorized_keys on the host, then run the playbook again",
-    "next_step.reach.name": "The name of the host does not resolve. Check ansible_host in the inventory and the controller's DNS, then run the playbook again",
+    "next_step.reach.name": "The host name cannot be resolved. Check ansible_host in the inventory and the controller's DNS, then run the playbook again",
 }

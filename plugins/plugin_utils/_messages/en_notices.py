@@ -19,8 +19,8 @@ SENTENCES: Dict[str, str] = {
     "asked.long_outage": "Decide who takes over, read the evidence, and inform the users",
     "asked.unknown_cause": "Decide who takes over, and read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "asked.not_recovered": "Fix the cause, then run the playbook again",
-    "asked.login_failed": "Check that people can log in. Check the account of the login check. Then run the playbook again",
+    "asked.login_failed": "Check that people can log in. Check the account used for the login check. Then run the playbook again",
     "asked.repeated_restarts": "Find the root cause. A restart only helps until the next failure",
-    "asked.nothing": "no action is needed now; the postmortem lists the follow-up",
+    "asked.nothing": "no action is needed now; the postmortem lists the follow-up actions",
     "asked.find_out": "Find out what happened",
 }

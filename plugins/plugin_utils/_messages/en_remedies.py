@@ -14,7 +14,7 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.not_allowed": "remediation_allowed does not include this cause",
     "reason.remedy.proposed": "proposed: {what}",
     "reason.remedy.owner_blocked": "the database is not changed, because the service must not be started on it: {why}",
-    "reason.remedy.owner_not_root": "root owns none of the database files, so another permission is wrong; correct the modes of the files and of their folder manually",
+    "reason.remedy.owner_not_root": "root owns none of the database files, so a different permission blocks the service; correct the modes of the files and of their folder manually",
     "reason.remedy.disk_not_full": "no file system is full any more",
     "reason.remedy.disk_no_globs": "remediation_disk_globs is empty",
     "reason.remedy.memory_no_unit": "memory limits can be set only for a systemd unit",

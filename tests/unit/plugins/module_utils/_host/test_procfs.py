@@ -326,7 +326,7 @@ def test_unit_properties():
     ],
 )
 def test_systemd_that_does_not_answer_is_an_error(run, said):
-    with pytest.raises(procfs.ProcfsError, match=f"Cannot ask systemd about unit 'x': {said}"):
+    with pytest.raises(procfs.ProcfsError, match=f"Cannot query systemd about unit 'x': {said}"):
         procfs.unit_properties("x", ["MainPID"], run=run)
 
 

@@ -872,7 +872,7 @@ def test_if_no_folder_can_be_used_the_error_is_one_line(tmp_path):
     (tmp_path / "state").write_text("a file")
     kept = incident_record.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), state="open")
     assert "cannot be kept" in kept["warnings"][0]
-    with pytest.raises(IncidentError, match=r"Cannot save the incident of .*, neither there nor in .*: ") as failed:
+    with pytest.raises(IncidentError, match=r"Cannot save the incident record in .* or in .*: ") as failed:
         incident_record.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "state"), state="open")
     assert "\n" not in str(failed.value)
 

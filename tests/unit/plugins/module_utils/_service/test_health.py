@@ -357,7 +357,7 @@ def test_hold_ends_if_the_process_changes(unit_service, running):
         finally:
             other.kill()
     assert (result["healthy"], result["severity"], result["attempts"]) == (False, "warning", 3)
-    assert result["summary"] == "the answers come from a different process than at first"
+    assert result["summary"] == "a different process answers than before"
 
 
 # Login

@@ -142,8 +142,8 @@ def test_node_is_actually_run(config):
         ({"app_dir": ""}, "nexus_app_dir", "must be an absolute path"),
         ({"app_dir": "/nowhere"}, "nexus_app_dir", "must be a folder on this host"),
         ({"app_dir": "/etc/passwd"}, "nexus_app_dir", "must be a folder on this host"),
-        ({"user": "nobody-of-that-name"}, "nexus_user", "must be a user of this host"),
-        ({"user": ""}, "nexus_user", "must be a user of this host"),
+        ({"user": "nobody-of-that-name"}, "nexus_user", "must be a user on this host"),
+        ({"user": ""}, "nexus_user", "must be a user on this host"),
         ({"manager": "upstart"}, "nexus_manager", "must be one of systemd, process"),
         ({"manager": "systemd", "unit": ""}, "nexus_unit", "must be the name of a unit"),
         ({"command": "node backend/server.js"}, "nexus_command", "must be a list"),
@@ -151,7 +151,7 @@ def test_node_is_actually_run(config):
         ({"command": ["node", 7]}, "nexus_command", "must be a list"),
         ({"command": ["node", "backend/missing.js"]}, "nexus_command", "must name a script that exists in "),
         ({"command": ["node"]}, "nexus_command", "must name a script that exists in "),
-        ({"command": ["no-such-node", "x"]}, "nexus_command", "must begin with a program of this host"),
+        ({"command": ["no-such-node", "x"]}, "nexus_command", "must begin with a program on this host"),
         ({"environment_file": "env"}, "nexus_environment_file", "must be an absolute path, or empty"),
         ({"environment_file": "/nowhere/env"}, "nexus_environment_file", "must be a readable file of KEY=VALUE lines"),
         ({"environment_file": "/"}, "nexus_environment_file", "must be a readable file of KEY=VALUE lines"),
@@ -242,7 +242,7 @@ def test_missing_node(config, tmp_path):
     (tmp_path / "tools" / "node").unlink()
     (tmp_path / "env").write_text(f"PATH={tmp_path}/tools\nNODE_ENV=production\n")
     (problem,) = examine(config)["problems"]
-    assert problem["message"].endswith(f" a program of this host; there is no 'node' in {tmp_path}/tools")
+    assert problem["message"].endswith(f" a program on this host; there is no 'node' in {tmp_path}/tools")
     (tmp_path / "tools" / "start").write_text("#!/bin/sh\n")
     (tmp_path / "tools" / "start").chmod(0o755)
     (problem,) = examine(config, command=["start"])["problems"]
@@ -377,7 +377,7 @@ def test_correct_unit(managed):
 def test_unit_that_is_not_loaded(managed, load_state):
     (problem,) = examine(managed, host=Host(unit={"LoadState": load_state}))["problems"]
     assert problem["variable"] == "nexus_unit"
-    assert problem["message"].endswith(f": must be a loaded unit of this host; it is {load_state}")
+    assert problem["message"].endswith(f": must be a loaded unit on this host; it is {load_state}")
 
 
 def test_host_without_systemd(managed):

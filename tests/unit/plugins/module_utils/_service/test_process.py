@@ -711,7 +711,7 @@ def test_systemd_that_does_not_answer_is_an_error(managed):
     def run(argv, *, timeout, **_more):
         return Systemd.answer(argv, rc=1, stderr="System has not been booted with systemd")
 
-    with pytest.raises(NodeProcessError, match="Cannot ask systemd about unit 'itsm-system': System has not"):
+    with pytest.raises(NodeProcessError, match="Cannot query systemd about unit 'itsm-system': System has not"):
         ensure(managed, "stopped", run=run)
 
 

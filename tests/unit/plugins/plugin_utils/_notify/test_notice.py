@@ -130,7 +130,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
         ({"event": "acknowledged"}, "", ""),
         (
             {"event": "resolved"},
-            "No action is needed now; the postmortem lists the follow-up.",
+            "No action is needed now; the postmortem lists the follow-up actions.",
             "追加の対応は不要です。詳細はポストモーテムを参照してください。",
         ),
         (

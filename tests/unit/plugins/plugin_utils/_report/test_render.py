@@ -601,7 +601,7 @@ def test_items_without_work_have_no_checkbox():
     told_of.outcome = "not_recovered"
     lines = section(markdown_report.markdown(EN, told_of), "6.").splitlines()[2:-1]
     assert "[x]" not in "".join(lines)
-    assert "- [ ] Read: no check shows that this cause is gone (hung)" in lines
+    assert "- [ ] Read: no check confirmed that this cause is resolved (hung)" in lines
     assert "- Not needed: Check log rotation: no full file system was found" in lines
     assert lines == sorted(lines, key=lambda line: not line.startswith("- [ ] "))
 
