@@ -43,7 +43,7 @@ def with_cause() -> dict[str, str]:
 
 
 def row(result: dict[str, Any], about: str) -> str:
-    """Return the table row of a drill. `about` is the description of the drill."""
+    """Return the table row for a drill. `about` is the drill's description."""
     by = " and ".join(f"`{each}`" if " " not in each else each for each in result["by"])
     cells = [
         f"`{result['cause']}`",

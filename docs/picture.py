@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/summary.svg, the README's picture of the closing summary of a drill. With --check, only compare."""
+"""Write docs/summary.svg, the README's picture of a drill's closing summary. With --check, only compare."""
 
 from __future__ import annotations
 

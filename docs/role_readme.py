@@ -47,7 +47,7 @@ def kind(option: dict[str, Any]) -> str:
 
 
 def render(role: str, specs: dict[str, Any]) -> str:
-    """Return the README of a role. The "main" entry point comes first."""
+    """Return the README for a role. The "main" entry point comes first."""
     lines = [f"# Role `itsm_nexus.runbook.{role}`", ""]
     for entry, spec in sorted(specs.items(), key=lambda item: item[0] != "main"):
         title = plain(spec["short_description"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks for the tests of all drills. They compare the host's state, seen from outside, with the recovery's files."""
+"""Checks for all drills. They compare the host's state, observed from outside, with the files of the recovery."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Drill:
         return json.loads(self.host.check_output("/opt/drill/bin/observe.py"))
 
     def rows_of(self, database: str) -> dict[str, int] | None:
-        """Return the number of rows of each table in a database file without its WAL, or None if sqlite3 rejects it."""
+        """Return the number of rows in each table of a database file without its WAL, or None if sqlite3 rejects it."""
         return json.loads(self.host.check_output(f"/opt/drill/bin/observe.py {database}"))
 
     def screen(self, run: str = "recover") -> str:

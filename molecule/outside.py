@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Observers outside of a run: a client that polls the service, and the journal of the unit."""
+"""Observers outside a run: a client that polls the service, and the unit's journal."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from drills import STATE_DIR, Drill
 UNIT = "itsm-system"
 # A file that the service reads at its start.
 ENVIRONMENT = "/etc/itsm/itsm.env"
-# Timeout in seconds. A working run reaches any task earlier, even on a busy machine.
+# Timeout in seconds. A healthy run reaches every task earlier, even on a busy machine.
 PATIENCE = 180.0
 
 
@@ -87,7 +87,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _is_frozen(pid: int) -> bool:
-    """Return True if a process that got SIGSTOP runs no program code until it gets SIGCONT.
+    """Return True if a process that received SIGSTOP runs no program code until it receives SIGCONT.
 
     A process that has just called vfork is in state D until its child runs another program. If the child is stopped
     first, the process stays in this state.
@@ -171,7 +171,7 @@ def lease(drill: Drill, *arguments: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def watched_arguments() -> Iterator[set[bytes]]:
-    """Collect the arguments of every process on this machine during the block, including processes in the hosts."""
+    """Collect the arguments of every process on this machine and in its containers during the block."""
     seen: set[bytes] = set()
     ended = threading.Event()
 

@@ -80,7 +80,7 @@ _Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(
 
 
 def described() -> Object:
-    """Return the data of awx_configure.yml that describe the objects to create."""
+    """Return the content of playbooks/vars/awx.yml, which describes the objects to create."""
     loaded: Object = _Loader((ROOT / "playbooks" / "vars" / "awx.yml").read_text("utf-8")).get_single_data()
     return loaded
 

@@ -20,7 +20,7 @@ import openapi_core
 from openapi_core.testing import MockRequest, MockResponse
 
 TOKEN = "ghp_CANARY"
-# Each kind of server, by the name of its description, and the path of its API.
+# For each kind of server, the file name of its API description and the base path of its API.
 SERVERS = {"api.github.com": "", "enterprise-server": "/api/v3"}
 ISSUES = "/repos/{owner}/{repo}/issues"
 COMMENTS = ISSUES + "/{issue_number}/comments"

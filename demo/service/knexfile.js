@@ -18,7 +18,7 @@ function section(filename) {
       max: 1,
       afterCreate(connection, done) {
         connection.pragma('journal_mode = WAL');
-        // When a request has been answered, its data are on disk, not only in the kernel's cache.
+        // When a request has been answered, its data is on disk, not only in the kernel's cache.
         connection.pragma('synchronous = FULL');
         connection.pragma('foreign_keys = ON');
         done(null, connection);

@@ -29,7 +29,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = "ansible_collections/itsm_nexus/runbook"
 MIB = 1 << 20
-_SAMPLE = 0.005  # seconds between two readings of the memory
+_SAMPLE = 0.005  # seconds between two memory readings
 
 
 class BenchError(Exception):

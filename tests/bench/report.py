@@ -268,7 +268,7 @@ def _profiles(told: dict[str, Any]) -> list[str]:
 
 
 def _shares(profile: Sequence[tuple[float, float, str]]) -> str:
-    """Return a sentence with the time that a profile spent in Ansible itself and in the modules."""
+    """Return a sentence about the time that a profiled run spent in Ansible itself and in the modules."""
     ours = {path.stem for path in (harness.ROOT / "plugins" / "modules").glob("*.py")}
     modules: dict[str, float] = {}
     for _at, took, step in profile:

@@ -31,7 +31,7 @@ import yaml
 sys.path.insert(0, str(harness.ROOT / "tests" / "integration"))
 from conftest import Service
 
-POLL = 0.02  # seconds between two requests of the observer
+POLL = 0.02  # seconds between two of the observer's requests
 LONGEST = 300.0
 _GAP = 0.02
 INCIDENT = "itsm_nexus.runbook.incident"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Operations of root on files of the service's user: one case for each module and state that uses these files."""
+"""Operations that root performs on files of the service's user, with one case per module and state."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
 
-# Content that is only in the victims' files.
+# Content that exists only in the victims' files.
 OF_ROOT = b"canary-of-root"
 OF_ACCOUNT = b"canary-of-another-account"
 
@@ -59,10 +59,10 @@ _ROWS = 200
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A call of our code.
+    """A call to our code.
 
     lay: creates the files for the call in a folder. In the victims' folders, the content has a mark that reveals a
-    leak. run: makes the call, with the user's folder and ours. after: changes files of the user. errors: the documented
+    leak. run: makes the call, with the user's folder and ours. after: changes the user's files. errors: the documented
     errors of the call.
     """
 
@@ -127,7 +127,7 @@ def _cut_off(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _roots(folder: Path) -> None:
-    """Make root the owner of the database, as a command that root runs would."""
+    """Make root the owner of the database, as a command that runs as root would."""
     os.chown(folder / "backend" / "itsm.db", 0, 0)
 
 

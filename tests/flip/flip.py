@@ -3,15 +3,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replace the file at a path right before each system call that uses it, as a hostile service user could.
+"""Replace the file at a path just before each system call that uses it, as a hostile service user could.
 
-Each case is a call of our code as root on files of the service's user. The case is run once to record the system calls
-that take a path in the user's zone. Calls of a process that has permanently become the user are omitted, because such a
+Each case calls our code as root on files owned by the service's user. The case is run once to record the system calls
+that take a path in the user's zone. Calls by a process that has permanently become the user are omitted, because such a
 process can only do what the user could do anyway. --every includes these calls. Then the case is run again for each
-recorded call and each exchange. The user makes the exchange while the process is stopped right before the call. Some
-exchanges are undone right after the call. After each run, these conditions must hold:
+recorded call and each exchange. The user makes the exchange while the process is paused just before the call. Some
+exchanges are undone just after the call. After each run, these conditions must hold:
 
-- A tree of victims (files of root only, files of another account, a cron-like folder) is unchanged.
+- A tree of victims (root-only files, another account's files, a cron-like folder) is unchanged.
 - No content of the victims is in the result, in a backup, in evidence or anywhere else outside that tree.
 - The call has ended within its deadline, with a result or with one of its documented errors.
 
@@ -170,7 +170,7 @@ def _give(top: Path, account: pwd.struct_passwd) -> None:
 
 
 def _as_user(act: Callable[[], None]) -> None:
-    """Run an action with the rights of the service's user. An action that is not permitted has no effect."""
+    """Run an action with the permissions of the service's user. An action that is not permitted has no effect."""
     child = os.fork()
     if child == 0:
         try:
@@ -302,8 +302,8 @@ def combinations(
 def _shared(jobs: int, *, seed: int) -> int:
     """Run this program several times, each with a share of the combinations, and hide other processes in /proc.
 
-    Some cases search for processes that have a file open. Otherwise, they would read thousands of links in /proc for
-    each combination.
+    Some cases search for processes that have a file open. If other processes were visible, these cases would read
+    thousands of links in /proc for each combination.
     """
     argv = [word for word in sys.argv if not word.startswith("--jobs=")]
     while "--jobs" in argv:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run a function in a traced child process, and stop it right before each system call that takes a path.
+"""Run a function in a traced child process, and pause it just before each system call that takes a path.
 
 A seccomp filter selects these calls in the kernel, so all other calls run at full speed. The children of the process
 inherit the filter. Requires Linux 5.3 or later (PTRACE_GET_SYSCALL_INFO), x86_64 or aarch64, and root. See ptrace(2)
@@ -134,7 +134,7 @@ class _Info(ctypes.Structure):
 
 
 class Call(NamedTuple):
-    """A system call right before its execution: its name, its absolute paths, and its process."""
+    """A system call just before its execution: its name, its absolute paths, and its process."""
 
     name: str
     paths: Tuple[str, ...]
@@ -240,8 +240,8 @@ def trace(
 ) -> bytes:
     """Run work in a child process and return its result.
 
-    before: called right before each system call that takes a path, in the child and in its own children. It may return
-    a function, which is called right after the system call. Raises TooLate, TracerError.
+    before: called just before each system call that takes a path, in the child and in its own children. It may return
+    a function, which is called just after the system call. Raises TooLate, TracerError.
     """
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _LARGEST_ANSWER)

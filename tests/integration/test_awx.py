@@ -97,7 +97,7 @@ def controller(collections: Path) -> Iterator[Controller]:
 
 def test_objects_are_created_once_and_all_removed(controller: Controller) -> None:
     awx = controller.awx
-    # Objects of others: another organization, and an operator's objects in our organization.
+    # Objects that the playbook did not create: another organization, and an operator's objects in our organization.
     other = awx.add("organizations", name="Default")
     awx.add("job_templates", name="outage_recover", organization=other["id"])
 
@@ -169,7 +169,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert templates["outage_verify"]["timeout"] == 600
     assert "of_old" not in {each["identifier"] for each in awx.objects["workflow_job_template_nodes"].values()}
 
-    # Credentials of operators are kept, and so are the organization and the credential type that they use.
+    # Operators' credentials are kept, and so are the organization and the credential type that they use.
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
     left = controller.succeed(awx_state="absent")

@@ -36,7 +36,7 @@ def no_node(service: Service, folder: Path) -> dict[str, Any]:
     return {"nexus_command": ["node-that-is-not-there", "backend/server.js"]}
 
 
-# Wrong variables, and the expected text about each of them.
+# Invalid variables, and the expected error text for each.
 CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "unknown manager": ({"nexus_manager": "upstart"}, {"nexus_manager": "upstart"}),
     "thresholds": (
@@ -46,7 +46,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "threshold that is no number": ({"detection_interval": "abc"}, {"detection_interval": "float"}),
     "settings of the run": (
         {
-            # A role that is no rung.
+            # A role that is not a rung.
             "outage_recover_rungs": ["database_recovery", "triage"],
             "outage_recover_highest_rung": "restrat",
             "outage_recover_hihgest_rung": "restart",

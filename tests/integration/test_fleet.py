@@ -249,7 +249,7 @@ def test_next_batches_run_after_a_batch_of_lost_hosts(
 def test_detection_lists_hosts_that_are_down_and_hosts_that_are_unreachable(fleet: Fleet, tmp_path: Path) -> None:
     fleet.services[BROKEN[0]].kill()
     if HangingDisk.REAL:
-        # Only the file system of the service hangs.
+        # Only the service's file system hangs.
         python = "{{ ansible_playbook_python }}"
         fleet.inventory[HANGING].update(ansible_python_interpreter=python, nexus_app_dir=str(tmp_path / "disk" / "app"))
     else:

@@ -31,7 +31,7 @@ RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
 TOKEN = "4711471147114711"
 # Timeout in seconds. Even on a busy machine, any expected event happens earlier.
 PATIENCE = 180.0
-# Settings of the watch: seconds between probes, and the number of consecutive healthy probes that end an outage.
+# Settings for the watch: seconds between probes, and the number of consecutive healthy probes that end an outage.
 INTERVAL = 0.3
 RESTORED_AFTER = 4
 

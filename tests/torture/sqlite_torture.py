@@ -13,7 +13,7 @@ the evidence are checked. Then the steps run again. They must succeed, and the d
 
 The steps are killed in three ways, in turn:
 
-- right before or right after one of their calls (a boundary), each time at a different boundary,
+- just before or just after one of their calls (a boundary), each time at a different boundary,
 - inside SQLite, at the start of a system call on the database or its WAL, each time at a different call (needs strace),
 - at a random moment.
 
@@ -87,7 +87,7 @@ WAYS = ("boundary", "boundary", "system call", "instant")
 # Backups from earlier days, so that the retention removes some.
 OLD = ("backup_19990101T000000Z", "backup_19990102T000000Z")
 
-# A moment right before or right after a call, as text, and the number of earlier moments with the same text. For a
+# A moment just before or just after a call, as text, and the number of earlier moments with the same text. For a
 # system call: its name, and its number from 1.
 Boundary = Tuple[str, int]
 
@@ -236,7 +236,7 @@ class Supervisor:
 
 
 class Boundaries:
-    """The boundaries at which the steps can be killed: the moments right before and right after each of their calls."""
+    """The boundaries at which the steps can be killed: the moments just before and just after each of their calls."""
 
     def __init__(self) -> None:
         # All processes of the steps share this memory. It contains the length of a string in 4 bytes, followed by the
@@ -413,7 +413,7 @@ class Plan:
 
     @property
     def met(self) -> Dict[str, Tuple[int, int]]:
-        """Return by way: the number of different places at which the steps were killed, and the number of places."""
+        """For each way, return the number of places at which the steps were killed, and the number of all places."""
         return {way: (len(self._met[way]), len(places)) for way, places in self._all.items()}
 
     def run_and_kill(self, path: str, backups: str) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""AWX gets correct data about playbooks, variables and credentials, and the workflow handles each failure."""
+"""AWX receives correct data about playbooks, variables and credentials, and the workflow handles each failure."""
 
 from __future__ import annotations
 

@@ -177,8 +177,8 @@ def test_the_settings_on_the_page_are_those_of_the_checkout() -> None:
 
     (shown,) = re.findall(r"^```ini\n(.+?)^```$", text_of("docs/operations.md"), re.MULTILINE | re.DOTALL)
     own = settings(text_of("ansible.cfg"))
-    # The page omits the collection's folder in the checkout, Ansible's defaults, settings of the inventory, and
-    # preferences. The checkout's setting in [connection] also applies to SSH.
+    # The page omits the collection's folder in the checkout, Ansible's defaults, inventory settings, and preferences.
+    # The checkout's setting in [connection] also applies to SSH.
     left = {"collections_path", "host_key_checking", "retry_files_enabled", "interpreter_python", "nocows"}
     own["defaults"] = {name: value for name, value in own["defaults"].items() if name not in left}
     assert own["ssh_connection"].pop("pipelining") == own["connection"]["pipelining"]

@@ -76,7 +76,7 @@ def test_no_written_file_contains_it(
 @pytest.mark.parametrize("place", PLACES)
 def test_no_other_record_on_the_host_contains_it(drill: Drill, canaries: dict[str, str], place: str) -> None:
     found = drill.host.run(f"grep -rlF {canaries[place]} {STATE_DIR} /run/itsm-runbook /tmp /var/tmp /home /root")
-    # A backup of the database would contain the canary, but the rung of this drill makes no backup.
+    # A backup of the database would contain the canary, but the rung in this drill makes no backup.
     assert found.rc == 1, found.stdout
 
 

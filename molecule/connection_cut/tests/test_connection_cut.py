@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The connection is cut at a random moment of a run: the run reconnects and continues with the step's result.
+"""The connection is cut at a random moment during a run: the run reconnects and continues with the step's result.
 
 The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one of these rounds, the host has no
 network for 15 s. With DRILL_THOROUGH (make nightly), there are 20 and 10 rounds. To cut at the same moments as in an
@@ -32,7 +32,7 @@ ROUNDS = [
 ]
 # The round in which the host has no network, and the duration in seconds.
 AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
-# Kill both sshd processes of each session of the account. The pattern begins with ^, so that it does not match the
+# Kill both sshd processes of each of the account's sessions. The pattern begins with ^, so that it does not match the
 # shell that runs this command.
 CUT = "pkill --signal KILL --full '^sshd[a-z-]*: itsm-runbook'"
 # Print the process that listens on the service's port, ten times a second. The script runs on the host, because the
@@ -133,7 +133,7 @@ def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], 
             if code != 0:
                 assert runs.run(drill, f"{name}-next", "--extra-vars=outage_recover_wait=120") == 0
             drill.assert_serves()
-        # Only processes that are still running have served.
+        # Each process that listened on the port is still running.
         assert served == [process["pid"] for process in drill.now()["processes"]]
         drill.assert_every_row_is_there()
         if ended_after is None:

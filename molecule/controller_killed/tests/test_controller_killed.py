@@ -44,7 +44,7 @@ SLACK = 5.0
 
 
 def boot_clock() -> float:
-    """Return the time in seconds of the clock that leases use. All hosts on this machine share this clock."""
+    """Return the time in seconds on the clock that leases use. All hosts on this machine share this clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -111,7 +111,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
 
 
 def assert_continued(drill: Drill, run: str, left: dict[str, Any], record: dict[str, Any]) -> None:
-    """Assert that the next run continued the incident, with the times and signs that the killed run recorded."""
+    """Assert that the next run continued the incident, with the times and signs from the killed run."""
     assert (record["id"], record["opened_at"]) == (left["id"], left["opened_at"])
     assert len(record["runs"]) == 2
     assert record["outcome"] in ("recovered", "resolved_manually")

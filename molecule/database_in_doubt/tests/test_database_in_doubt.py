@@ -74,7 +74,7 @@ def acknowledged(drill: Drill) -> set[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def opened(drill: Drill) -> Iterator[None]:
-    """Record, from outside the collection, which process opens which file of the database."""
+    """Record, without using the collection, which process opens which database file."""
     watch(drill)
     # Record the healthy service's row counts, as after an installation.
     assert runs.run(drill, "baseline", playbook="outage_verify") == 0
@@ -178,7 +178,7 @@ def reboot(drill: Drill) -> None:
 
 def recover_the_database(drill: Drill, this: Round) -> None:
     """Run database_recover.yml, and assert that it restores every acknowledged row and releases the hold."""
-    # In check mode, the playbook shows the loss of each method and does not release the hold.
+    # In check mode, the playbook shows what each method would lose, and does not release the hold.
     assert runs.run(drill, f"{this.name}-check", "--check", playbook="database_recover") == 0
     assert "WOULD RECOVER" in closing(drill, f"{this.name}-check")
     assert drill.host.run(f"ls {STATE_DIR}/hold.json").rc == 0

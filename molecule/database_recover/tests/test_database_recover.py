@@ -17,7 +17,7 @@ DATABASE = f"{APP}/backend/itsm.db"
 
 
 def held_before(drill: Drill, name: str) -> dict[str, int]:
-    """Return the number of rows of each table right before the damage."""
+    """Return the number of rows in each table just before the damage."""
     return json.loads((drill.output / f"{name}-rows.json").read_text(encoding="utf-8"))
 
 

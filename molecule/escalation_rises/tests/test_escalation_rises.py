@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""In a long outage, the leader is notified first, and everyone after half an hour. All are notified of the end."""
+"""In a long outage, the leader is notified first, everyone after half an hour, and all of them again at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = b"drill-secret-of-24-bytes-and-more"
 
 
 class Story(NamedTuple):
-    """The messages that the runs sent, by the name of the run."""
+    """The messages that the runs sent, by run name."""
 
     mails: dict[str, list[Any]]
     posts: dict[str, list[Request]]

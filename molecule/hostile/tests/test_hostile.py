@@ -34,7 +34,7 @@ def test_the_service_is_recovered_with_every_row(drill: Drill) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_root_does_not_act_for_the_user(drill: Drill, attack: str) -> None:
-    """Assert that no file in root's folders was created, changed, given away or removed."""
+    """Assert that no file in root's folders was created, changed, removed or given another owner."""
     before, after = (
         json.loads((drill.output / name).read_text(encoding="utf-8")) for name in ("roots.json", f"roots-{attack}.json")
     )
@@ -58,7 +58,7 @@ def test_each_attack_reached_its_target(drill: Drill) -> None:
 def test_recovery_is_in_time(drill: Drill) -> None:
     told = drill.postmortem("recover")
     looks = [step for step in told["steps"] if str(step["action"]).endswith(".triage_info")]
-    # Triage is in time although the log has 2 GiB and the journal has a million entries.
+    # Triage finishes in time, although the log has a size of 2 GiB and the journal has a million entries.
     assert looks and all(look["seconds"] < 40 for look in looks)
     assert [look for look in looks if look["status"] == "failed"] == []
 

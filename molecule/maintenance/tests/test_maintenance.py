@@ -11,7 +11,7 @@ import runs
 from drills import STATE_DIR, Drill
 
 FILE = f"{STATE_DIR}/maintenance.json"
-# An end that is much later than the end of a window of one hour.
+# An end that is much later than the end of a one-hour window.
 FAR = "2099-12-31T09:00:00+09:00"
 
 
@@ -34,7 +34,7 @@ def codes(drill: Drill) -> dict[str, int]:
     run("detection", playbook="outage_detect")
     run("end", "--extra-vars=outage_maintenance_state=absent", playbook="outage_maintenance")
     run("variable", f"--extra-vars=nexus_maintenance_until={FAR}")
-    # A maintenance window whose end has passed.
+    # A maintenance window that has already ended.
     drill.host.check_output(f"""echo '{{"until": "2026-03-02T13:00+09:00", "reason": "Release 4.1"}}' >{FILE}""")
     run("over")
     return codes

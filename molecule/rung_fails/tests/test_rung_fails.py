@@ -21,7 +21,7 @@ from drills import STATE_DIR, Drill
 APP = "/mnt/LinuxHDD/ITSM-System"
 # Maximum duration of the playbook in seconds: 25 if a drill runs alone, more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
-# The names of the runs that have no long step.
+# The names of the runs without a long step.
 TIMED = ("login", "limited", "no-build", "no-room", "read-only")
 # No output may contain these statements about a service that answers.
 FALSE = ("still down", "brought the service back", "NOT RECOVERED", "DOWN:")
@@ -142,7 +142,7 @@ def test_read_only_state_folder_does_not_prevent_a_recovery(drill: Drill) -> Non
         record = f"{told['record_in_memory']}/incidents/{told['incident']}.json"
         assert json.loads(drill.host.check_output(f"cat {record}"))["outcome"] == "recovered"
         assert drill.host.check_output(f"ls -A {STATE_DIR}") == ""
-        # The evidence is in the folder that is named in the summary.
+        # The evidence is in the folder that the summary names.
         assert not told["evidence"].startswith(STATE_DIR)
         assert drill.host.run(f"test -e {told['evidence']}/manifest.json").rc == 0
         assert told["evidence"] in closing(drill, "read-only")

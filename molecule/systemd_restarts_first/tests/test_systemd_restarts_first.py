@@ -4,7 +4,7 @@
 
 """systemd and a run try to restart the service at the same time: it is started only once.
 
-The run begins long before systemd's restart, right before it, or right after it. With DRILL_THOROUGH (make nightly),
+The run begins long before systemd's restart, just before it, or just after it. With DRILL_THOROUGH (make nightly),
 the delay between the kill and the run goes up to 15 seconds in steps of half a second.
 """
 

@@ -114,7 +114,7 @@ def scripted(script: str, **more: str) -> harness.Contender:
 
 
 def transcribed(place: stand.Local, folder: Path) -> dict[str, float | None]:
-    """Crash the service, and recover it with a playbook that has one task per command of the runbook."""
+    """Crash the service, and recover it with a playbook that has one task per runbook command."""
     place.begin()
     place.crash()
     with place.observer.watching() as first:
@@ -209,7 +209,7 @@ def offline() -> Mapping[str, object]:
 
 
 def stale_by_hand(place: stand.Local, folder: Path) -> dict[str, float | None]:
-    """Crash the service, and recover it with the commands of the runbook's chapter 4.1 and the npm cache."""
+    """Crash the service, and recover it with the commands in chapter 4.1 of the runbook and the npm cache."""
     return scripted("standard-by-hand", NPM_CACHE=npm_cache())(place, folder)
 
 

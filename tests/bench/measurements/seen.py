@@ -94,7 +94,7 @@ KEY = "/mnt/LinuxHDD/ITSM-System/backend/ssl/server.key"
 
 
 def cleared(place: hosts.Host) -> None:
-    """Remove the remains of an outage."""
+    """Clean up after an outage."""
     place.shell(
         f"systemctl stop -q monit bench-lock 2>/dev/null; pkill -x monit; [ ! -e {KEY}.away ] || mv {KEY}.away {KEY};"
         f"rm -f /run/monit.*; systemctl kill --kill-whom=all -s CONT {hosts.UNIT}; systemctl reset-failed {hosts.UNIT};"

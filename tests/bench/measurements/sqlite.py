@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare the check and the backup of a SQLite database, and the reading of its WAL, with the sqlite3 shell."""
+"""Compare checking and backing up a SQLite database, and reading its WAL, with the sqlite3 shell."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def shell_backup(database: Path, folder: Path) -> float:
 
 
 def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
-    """Return the measurement of the time to read a WAL."""
+    """Return the measurement that times how long it takes to read a WAL."""
     return Measurement(
         name=f"sqlite-{name}",
         what=f"WAL of {recipe.wal_mib} MiB analysed",
@@ -51,7 +51,7 @@ def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
 
 
 def memory(name: str, what: str, prepare: databases.Recipe, call: tuple[str, str], expect: str) -> Measurement:
-    """Return the measurement of a function's memory. call: the arguments `logic` and `call` for harness.on_host."""
+    """Return the measurement of a function's memory usage. call: `logic` and `call` for harness.on_host."""
 
     def measure(path: Path, folder: Path) -> float:
         place = {"dest": f"{folder}/copy.db"} if call is BACKUP else {}

@@ -204,7 +204,7 @@ def test_a_held_start_is_named_in_japanese(main, tmp_path):
     service = {**SERVICE, "log_file": "HERE/log", "pid_file": "HERE/pid"}
     refused = main("node_process", service=service, state="started")
     require_japanese_reason(refused, "reason.process.start_refused")
-    # A person's reason is quoted.
+    # A reason that a person gave is quoted.
     assert "「Rows are missing」" in JA.message(refused["messages"]["msg"])
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The option "service" is the same in the argument spec, the documentation, the preflight check and the nexus role."""
+"""The "service" option is the same in the argument spec, the documentation, the preflight check and the nexus role."""
 
 from __future__ import annotations
 

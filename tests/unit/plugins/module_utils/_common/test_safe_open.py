@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's user plants files in its folders while root works there. In these tests, this user is "nobody"."""
+"""The service's user plants files in its folders while root accesses them. In these tests, this user is "nobody"."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights 
 
 @pytest.fixture
 def host():
-    """Yield a folder that everybody may enter, with a secret that only root can read, and a folder of the user."""
+    """Yield a folder that everybody may enter, with a secret that only root can read, and a user-owned folder."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
         secret = Path(base, "secret")
@@ -96,7 +96,7 @@ def test_a_link_owned_by_root_in_a_folder_of_root_is_followed(host):
     (host / "live").mkdir()
     (host / "live" / "link").symlink_to("../secret")
     assert safe_open.read(str(host / "live" / "link")) == b"JWT_SECRET=of-root-alone\n"
-    # In a folder of the user, a link that root owns is not followed, because the user may have moved the link there.
+    # In a user-owned folder, a link that root owns is not followed, because the user may have moved the link there.
     (host / "app" / "moved").symlink_to("../secret")
     with pytest.raises(PermissionError):
         safe_open.read(str(host / "app" / "moved"))

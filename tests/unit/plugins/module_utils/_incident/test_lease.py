@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lease of a host: who holds it, how it is renewed, and when it ends."""
+"""The lease on a host: who holds it, how it is renewed, and when it ends."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def held(seat, time):
 
 
 class Worker:
-    """A process that works under the lease until end() or kill(). With `child`, it starts a child that outlives it."""
+    """A process that uses the lease until end() or kill(). With `child`, it starts a child that outlives it."""
 
     def __init__(self, seat, *, run, child=""):
         self._ending, ending = os.pipe()[::-1]
@@ -330,7 +330,7 @@ def test_every_lease_expires(seat, time, how):
 
 
 def seen_by_another(seat):
-    """Return what another process gets as the PID of the active worker, as text."""
+    """Return, as text, the PID of the active worker that another process sees."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

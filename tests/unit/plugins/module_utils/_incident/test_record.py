@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The record of an incident, and the lease that the calls take, renew and release."""
+"""The record of an incident, and the lease that the calls acquire, renew and release."""
 
 from __future__ import annotations
 
@@ -826,7 +826,7 @@ def test_a_healthy_run_moves_the_record_from_memory_to_disk(call, time, tmp_path
     assert (spare / "incident.json").exists()
 
     disk.full = False
-    # The record of an active run is not moved.
+    # An active run's record is not moved.
     incident_store.bring_home(**places)
     assert (spare / "incident.json").exists()
     time.advance(61)

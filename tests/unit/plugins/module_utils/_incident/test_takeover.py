@@ -142,7 +142,7 @@ def test_a_restart_that_cannot_be_cancelled_is_reported(seat):
 
 
 def dead_man(seat, tmp_path, database="", user="", scratch=None):
-    """Run the timer's program with a fake systemctl. Return the calls of systemctl as strings."""
+    """Run the timer's program with a fake systemctl. Return the systemctl calls as strings."""
     log = tmp_path / "asked"
     fake = tmp_path / "bin" / "systemctl"
     fake.parent.mkdir(exist_ok=True)

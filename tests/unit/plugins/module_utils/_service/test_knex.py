@@ -4,7 +4,7 @@
 
 """Migrations: a check changes nothing, each applied migration is reported, and unsafe migrations are refused.
 
-A script replaces knex. The script reads and writes real SQLite files, and prints the messages of knex 3.3.
+A script replaces knex. The script reads and writes real SQLite files, and prints the same messages as knex 3.3.
 """
 
 from __future__ import annotations
@@ -520,7 +520,7 @@ def test_an_unlock_without_effect_is_reported(site, code, message):
     assert caught.value.locked is True
 
 
-# The input of knex
+# Input for knex
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ def test_virtual_tables_are_checked_as_before(tmp_path: Path) -> None:
     assert (result["problems"], result["checks"]["quick"], result["checks"]["integrity"]) == ([], "ok", "ok")
 
 
-# The tables of knex
+# knex's tables
 
 MIGRATIONS = "CREATE TABLE knex_migrations (id integer primary key, name varchar(255), batch integer, migration_time)"
 LOCK = 'CREATE TABLE knex_migrations_lock ("index" integer primary key, is_locked integer)'

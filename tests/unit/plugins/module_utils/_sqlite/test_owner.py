@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's user becomes the owner of database files that root owns, but of no other file of root."""
+"""The service's user becomes the owner of root-owned database files, but of no other root-owned file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USER = "nobody"
 
 @pytest.fixture
 def folder(tmp_path):
-    """Yield a folder of the service's user, with a file of the user and a database in WAL mode that root owns."""
+    """Yield a folder of the service's user, with a user-owned file and a root-owned database in WAL mode."""
     folder = tmp_path / "backend"
     folder.mkdir()
     connection = sqlite3.connect(str(folder / "itsm.db"))

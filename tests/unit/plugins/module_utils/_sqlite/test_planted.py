@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The database is in a folder of a hostile user, and files that the user plants there must not harm root."""
+"""The database is in a folder that a hostile user owns, and files that the user plants there must not harm root."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ os.kill(os.getpid(), 9)
 
 @pytest.fixture
 def app():
-    """Yield a folder of the service's user."""
+    """Yield a folder that the service's user owns."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
         folder = Path(base, "app")
@@ -192,7 +192,7 @@ def test_a_recovery_neither_creates_nor_changes_the_owner_of_files_as_root(app, 
 
 @pytest.fixture
 def private(app):
-    """Return a database of root in a folder of root. Other users can read neither the folder nor the database."""
+    """Return a root-owned database in a root-owned folder. Other users can read neither the folder nor the database."""
     folder = app.parent / "private"
     folder.mkdir(mode=0o700)
     database = folder / "itsm.db"
@@ -464,7 +464,7 @@ def test_the_wal_of_another_account_is_not_read_in_place_of_the_users(app, priva
 
 
 def test_a_file_of_root_that_was_renamed_to_a_journal_is_not_copied(app):
-    """The user may rename files that one of root's commands left in the user's folder."""
+    """The user may rename files that a command left in the user's folder when it ran as root."""
     crashed(str(app / "itsm.db"))
     (app / "root.env").write_text("SECRET=of-root-alone")
     give_to_user(app)

@@ -892,7 +892,7 @@ def read_by_rules():
 
 
 def names_in(documented):
-    """Return the names of facts documented in RETURN for a part: its fields, and the C() names in its description."""
+    """Return the names of facts that RETURN documents for a part: its fields, and C() names in its description."""
     if isinstance(documented, list):
         return set().union(*map(names_in, documented))
     if isinstance(documented, dict):

@@ -121,7 +121,7 @@ def openssl(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """Return a folder with certificates and private keys of two servers, a key with a passphrase and a broken key."""
+    """Return a folder with certificates and private keys for two servers, a key with a passphrase and a broken key."""
     folder = tmp_path_factory.mktemp("pairs")
     for name in ("server", "other"):
         openssl(

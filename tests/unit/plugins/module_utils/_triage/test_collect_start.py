@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Obstacles to the next start, which are checked on real files, as the service's user."""
+"""Obstacles to the next start, checked as the service's user on real files."""
 
 from __future__ import annotations
 

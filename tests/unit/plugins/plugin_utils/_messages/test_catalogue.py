@@ -51,7 +51,7 @@ ON_HOST = PLUGINS / "module_utils"
 
 @functools.cache
 def files(language):
-    """Return the catalogue files of the messages in a language, by message ID."""
+    """Return the catalogue files for the messages in a language, by message ID."""
     paths = [*CATALOGUES.glob(f"{language}*.py"), *(ON_HOST.glob("*/messages.py") if language == "en" else ())]
     return {
         key: path for path in paths for key in re.findall(r'^    "([^"]+)":', path.read_text("utf-8"), re.MULTILINE)

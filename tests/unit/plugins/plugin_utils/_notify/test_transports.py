@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Delivery of messages to real servers that accept or refuse them, or do not answer."""
+"""Message delivery to real servers that accept or refuse messages, or do not answer."""
 
 from __future__ import annotations
 

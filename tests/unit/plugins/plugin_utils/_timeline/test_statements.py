@@ -369,7 +369,7 @@ def test_seeded_rows_are_distinguished():
 
 
 def of_runs(*outcomes):
-    """Return the incident of several runs. Each of `outcomes` is the data of one run's outcome."""
+    """Return an incident with several runs. Each of `outcomes` contains the data of one run's outcome."""
     start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "kind": "run_start"}
     event = {"v": 1, "at": "2026-03-02T01:00:09.000Z", "kind": "outcome", "host": "node1"}
     runs = [
