@@ -68,7 +68,7 @@ class Drill:
         return sorted((self.output / run).glob("*.md")) + sorted((self.output / run).glob("*.json"))
 
     def postmortem(self, run: str = "recover") -> dict[str, Any]:
-        """Return the postmortem of a run. Assert that its Markdown document has every section of SECTIONS."""
+        """Return the postmortem of a run. Assert that its Markdown document has every section in SECTIONS."""
         markdown, data = self.documents(run)
         told = json.loads(data.read_text(encoding="utf-8"))
         text = markdown.read_text(encoding="utf-8")
@@ -220,7 +220,7 @@ class Drill:
 
     @staticmethod
     def of_last_run(told: dict[str, Any], what: str) -> list[dict[str, Any]]:
-        """Return the entries of a list in a postmortem (such as `rungs_tried`) that the latest run added."""
+        """Return the entries that the latest run added to a list in a postmortem (such as `rungs_tried`)."""
         return [each for each in told[what] if each["run"] == told["runs"][-1]["run"]]
 
     def write_result(self, *, passed: bool) -> None:

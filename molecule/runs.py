@@ -69,7 +69,7 @@ class Run:
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
-        """Kill ansible-playbook and its descendants on this machine at once, as if a job's pod were removed."""
+        """Kill ansible-playbook and its descendants here at the same time, as if a job's pod were removed."""
         family: set[int] = set()
         # Repeat until all processes are frozen, because a running process may start another one.
         while new := _family(self.process.pid) - family or {pid for pid in family if not _is_frozen(pid)}:
@@ -112,7 +112,7 @@ def _family(top: int) -> set[int]:
 
 
 def instant(seconds: float) -> str:
-    """Return a time in the format of the records."""
+    """Return a time in the format that the records use."""
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 

@@ -185,7 +185,7 @@ class Awx:
         self.roles: Dict[int, Tuple[str, str]] = {}
         self.refused: List[str] = []
         self.launched: List[Object] = []
-        # The status of a project after AWX has fetched it.
+        # A project's status after AWX has fetched it.
         self.fetched = "successful"
         self._ids = itertools.count(1)
         self._lock = threading.Lock()

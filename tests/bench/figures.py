@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Merge the figures of two benchmark runs. New figures of a measurement replace its earlier figures."""
+"""Merge the figures from two benchmark runs. New figures for a measurement replace its earlier figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def merged(before: dict[str, Any], told: dict[str, Any], *, within: list[str]) -> dict[str, Any]:
-    """Return the figures of both runs in the order of the names in `within`. Omit other measurements.
+    """Return the figures from both runs in the order of the names in `within`. Omit other measurements.
 
     If a measurement has figures in both `before` and `told`, the figures in `told` are used.
     """

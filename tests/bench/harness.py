@@ -73,7 +73,7 @@ class Goal:
         return f"at most {self.at_most:g} x {self.against}" if self.against else f"at most {self.at_most:g} {self.unit}"
 
 
-# The figures of a contender in one round, by name. A figure is None if the measured event did not happen.
+# A contender's figures for one round, by name. A figure is None if the measured event did not happen.
 Figures = Mapping[str, "float | None"]
 
 
@@ -118,7 +118,7 @@ class Result:
 
     measurement: Measurement
     figures: dict[str, dict[str, list[float | None]]]
-    # The steps of our contender in the last round.
+    # Our contender's steps in the last round.
     profile: Sequence[tuple[float, float, str]] = ()
 
     def values(self, contender: str, figure: str) -> list[float]:
@@ -183,7 +183,7 @@ def run(measurement: Measurement, *, work: Path) -> Result:
         turn = number % len(contenders)
         for name, function in [*contenders[turn:], *contenders[:turn]]:
             folder = Path(tempfile.mkdtemp(dir=work))
-            os.sync()  # pending writes of the previous contender must not slow down this one
+            os.sync()  # the previous contender's pending writes must not slow down this one
             try:
                 measured = function(subject, folder)
             except BenchError as error:
@@ -296,9 +296,9 @@ def timed_on_host(logic: str, call: str, *, expect: str, **arguments: Any) -> fl
 def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **arguments: Any) -> float:
     """Return the maximum total private memory of the process of on_host and its children, in MiB.
 
-    Private memory is resident memory without pages of files (RssAnon). It is read every few milliseconds. Memory that a
-    child still shares with its parent is counted twice. RLIMIT_DATA limits each process to `limit` bytes, so that no
-    process can use more memory between two readings. Raises BenchError.
+    Private memory is resident memory without file-backed pages (RssAnon). It is read every few milliseconds. Memory
+    that a child still shares with its parent is counted twice. RLIMIT_DATA limits each process to `limit` bytes, so
+    that no process can use more memory between two readings. Raises BenchError.
     """
     argv, environment = on_host(logic, call, **arguments)
     process = psutil.Popen(

@@ -148,7 +148,7 @@ class Host(stand.Stand):
 
 
 def remove(name: str) -> None:
-    """Remove a container. Try twice, because podman removes the remains of a killed run only at the second attempt."""
+    """Remove a container. Try twice, because podman removes a killed run's leftovers only at the second try."""
     for _time in range(2):
         removed = subprocess.run(
             ["podman", "rm", "--force", "--ignore", "--time", "0", name], capture_output=True, check=False

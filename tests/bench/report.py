@@ -28,7 +28,7 @@ HEAD = ("what", "measured", "goal", "", "ours", "rival", "from run to run")
 
 
 def machine() -> dict[str, Any]:
-    """Return a description of the machine and the versions of the programs."""
+    """Return a description of the machine and the program versions."""
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     shell = subprocess.run(["sqlite3", "--version"], capture_output=True, text=True, check=True).stdout.split()[0]
     return {
@@ -189,7 +189,7 @@ def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
 
 
 def _recoveries(told: dict[str, Any]) -> list[str]:
-    """Return the lines of the table of recoveries, or an empty list if they were not measured."""
+    """Return the lines of the recovery table, or an empty list if recoveries were not measured."""
     entries = [entry for entry in told["measurements"] if entry["headline"]]
     if not entries:
         return []
@@ -217,7 +217,7 @@ def _recoveries(told: dict[str, Any]) -> list[str]:
 
 
 def _seen(told: dict[str, Any]) -> list[str]:
-    """Return the lines of the table of detected outages, or an empty list if they were not measured."""
+    """Return the lines of the table of detected outages, or an empty list if outages were not measured."""
     entries = [entry for entry in told["measurements"] if entry["name"].startswith("seen-")]
     if not entries:
         return []

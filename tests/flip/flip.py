@@ -50,7 +50,7 @@ _REPORT_EVERY = 500
 
 
 class Exchange(NamedTuple):
-    """An exchange, and whether it is undone right after the system call."""
+    """An exchange, and whether it is undone just after the system call."""
 
     kind: str
     back: bool
@@ -253,7 +253,7 @@ def record(ground: Ground) -> List[tracer.Call]:
 
 
 def run(ground: Ground, *, number: int, exchange: Exchange) -> Optional[str]:
-    """Run a case with one exchange before the call with the given number. Return the harm that was done, or None."""
+    """Run a case with one exchange before the call with the given number. Return the harm that resulted, or None."""
     ground.lay()
     untouched = ground.digest()
     seen = -1

@@ -219,7 +219,7 @@ def _absolute(pid: int, folder: Optional[int], text: bytes, args: ctypes.Array[c
 
 
 def _call_of(pid: int, info: _Info) -> Optional[Call]:
-    """Return the next call of a process, or None if that call takes no path."""
+    """Return the next call that a process makes, or None if that call takes no path."""
     known = _CALLS.get(info.arch, {}).get(info.entry.nr)
     if known is None:
         return None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prometheus's own tools accept the example configuration, and an alert of a real Alertmanager starts a recovery."""
+"""Prometheus's own tools accept the example configuration, and an alert from a real Alertmanager starts a recovery."""
 
 from __future__ import annotations
 

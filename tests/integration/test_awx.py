@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""awx_configure.yml works with a server that validates requests as AWX 24.6.1 does."""
+"""awx_configure.yml succeeds on a server that validates requests as AWX 24.6.1 does."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     )
     assert awx.objects["schedules"] and awx.surveys
 
-    # The launch in docs/awx.md answers the questions of the survey.
+    # The launch in docs/awx.md answers the survey questions.
     (by_api,) = re.findall(r"^```sh\n([^`]*curl [^`]*)^```", (ROOT / "docs/awx.md").read_text("utf-8"), re.MULTILINE)
     environment = {**os.environ, "CONTROLLER_HOST": awx.url, "CONTROLLER_OAUTH_TOKEN": "of-the-test"}
     done = on_screen(["bash", "-euc", by_api], env=environment, timeout=60)

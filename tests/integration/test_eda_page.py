@@ -28,7 +28,7 @@ PATIENCE = 180.0
 
 
 def commands(chapter: int) -> list[str]:
-    """Return the command blocks of a section that need no host or server of the reader's own."""
+    """Return the command blocks of a section that the reader can run without a separate host or server."""
     (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if "◇" not in block]
@@ -132,7 +132,7 @@ def test_page_leads_to_a_first_recovery_one_by_hand_and_one_by_an_alert(reader: 
 
     reader.types(install)
     reader.types(describe)
-    # Shorten the stability check, which takes one minute. All other settings are those of the page.
+    # Shorten the stability check, which takes one minute. All other settings are the same as on the page.
     with (reader.home / "nexus/hosts.yml").open("a", encoding="utf-8") as inventory:
         inventory.write("      verification_stability_count: 2\n      verification_stability_interval: 1.0\n")
     with reader.terminal(f"{start}\nread -r\n{first_fall}\nread -r\n", "service") as other:

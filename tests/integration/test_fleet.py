@@ -241,7 +241,7 @@ def test_next_batches_run_after_a_batch_of_lost_hosts(
     assert [summary[key] for key in ("hosts", "healthy", "recovered", "unreachable")] == [3, healthy, killed, [lost]]
     assert all(fleet.services[name].healthy() for name in killed)
     if strategy == "linear":
-        # Both hosts of the second batch are recovered by the same task. With a separate task for each host, one host
+        # Both hosts in the second batch are recovered by the same task. With a separate task for each host, one host
         # would wait for the other.
         assert run.screen.count(": Start or stop the service] ***") == 1
 

@@ -236,7 +236,7 @@ LIES = {
 
 
 def liar(folder: Path, answer: str) -> dict[str, str]:
-    """Return the variables of a host on which Python has been replaced. The host gives each module the same answer."""
+    """Return the variables for a host on which Python has been replaced. The host gives each module the same answer."""
     folder.mkdir()
     (folder / "answer").write_text(answer, encoding="utf-8", newline="")
     (folder / "error").write_text(f"{ORDERS}\n", encoding="utf-8", newline="")

@@ -31,7 +31,7 @@ def run(playbook: str, *arguments: str, folder: Path) -> subprocess.CompletedPro
     )
 
 
-# A unit test proves that each play of each playbook refuses such options in the same way.
+# A unit test proves that each play in each playbook refuses such options in the same way.
 @pytest.mark.parametrize(
     ("playbook", "option", "value"),
     [

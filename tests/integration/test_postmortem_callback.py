@@ -25,7 +25,7 @@ ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(
     pathlib.Path(sys.executable).parent / "ansible-playbook"
 )
 
-# Replaces a real module of the same name, and returns its option "answer" as the result.
+# Replaces a real module that has the same name, and returns its option "answer" as the result.
 ANSWERING_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 import time
@@ -124,7 +124,7 @@ RECOVERY = [
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory):
-    """Create a collection of the same name, with the real callback and with modules that return given results.
+    """Create a collection with the same name, with the real callback and with modules that return given results.
 
     Returns the folder that contains ansible_collections.
     """
@@ -154,7 +154,7 @@ def collection(tmp_path_factory):
             }
         ],
     }
-    # Copy the postmortem role without its dependency, a role that checks the variables of the service.
+    # Copy the postmortem role without its dependency, a role that checks the service's variables.
     shutil.copytree(ROOT / "roles" / "postmortem", target / "roles" / "postmortem")
     (target / "roles" / "postmortem" / "meta" / "main.yml").unlink()
     for (role, file), tasks in roles.items():
@@ -339,7 +339,7 @@ def test_no_kind_of_secret_is_written(controller):
         {"name": "Publish", **publish({**OUTCOME, "surplus": "{{ secret.d }}"})},
     ]
     playbook = controller.playbook("recover.yml", tasks, vars={"secret": secret, "hide": True})
-    # Ansible itself may show the secrets of a task. With the silent stdout callback, all output is from our callback.
+    # Ansible itself may show a task's secrets. With the silent stdout callback, all output is from our callback.
     controller.environment.update(
         ANSIBLE_STDOUT_CALLBACK="itsm_nexus.runbook.quiet", ITSM_NEXUS_POSTMORTEM_PROGRESS="0.05"
     )
@@ -440,7 +440,7 @@ def test_an_unwritable_folder_is_reported_and_does_not_stop_the_run(controller):
     assert "not written" in output
 
 
-# The tasks of a playbook. RECORDED lists their events on one host, which every strategy must record, even in check
+# The tasks in a playbook. RECORDED lists their events on one host, which every strategy must record, even in check
 # mode.
 MATRIX = [
     {"name": "Told at once", **own("health_probe", DOWN)},

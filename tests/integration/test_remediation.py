@@ -39,7 +39,7 @@ PLAY = """
 def remedy(service: Service, cause: str, *arguments: str, allowed: bool = True, **more: Any) -> tuple[Run, dict]:
     """Run the role on a finding with the given cause. Return the run and its result.
 
-    more: variables of the role and the service (remediation_*, nexus_*), and the details of the finding.
+    more: variables for the role and the service (remediation_*, nexus_*), and the details of the finding.
     """
     variables = {name: more.pop(name) for name in list(more) if name.startswith(("remediation_", "nexus_"))}
     finding = {"cause": cause, "confidence": 0.9, "summary": "", "explained_by": None, "details": more}

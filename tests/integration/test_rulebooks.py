@@ -130,7 +130,7 @@ def by_playbook(service: Service) -> list[str]:
 
 
 def watching(service: Service) -> dict[str, Any]:
-    """Return the variables of a rulebook that watches the service on this machine."""
+    """Return the variables for a rulebook that watches the service on this machine."""
     url = f"https://127.0.0.1:{service.https_port}/api/v1/health"
     process = {
         "manager": "process",
@@ -329,7 +329,7 @@ def end_runs_for_a_group_or_an_unknown_host(alerts: Alerts) -> None:
             assert post(alerts.port, alert(labels={"itsm_host": host, "severity": severity})) == 200
 
     def told(text: str) -> None:
-        # The recovery and the triage print the text, and the rulebook repeats the errors of each run.
+        # The recovery and the triage print the text, and the rulebook repeats the errors from each run.
         wait_for(lambda: " ".join(alerts.rulebook.screen().split()).count(text) == 4, text, alerts.rulebook)
 
     told("--limit 'itsm_nexus' is a group of the inventory: nothing was done.")

@@ -94,7 +94,7 @@ class Awx:
         raise awx_server.Refused({"detail": f"no {path}"}, 404)
 
     def _described(self, number: int) -> dict[str, Any]:
-        """Return the job template as AWX describes it. It prompts for a limit and for the variables of its survey."""
+        """Return the job template as AWX describes it. It prompts for a limit and for its survey variables."""
         return {
             "id": number,
             "type": "job_template",
@@ -192,7 +192,7 @@ def test_alerts_launch_a_triage_and_one_recovery(awx: Awx, service: Service) -> 
 
 def fail_jobs_for_a_group(awx: Awx, rulebook: Rulebook, port: int) -> None:
     """Post alerts for a group and an unknown host, whose jobs fail before any change."""
-    # A template would convert the last value to a number, but the limit of a job must be a string.
+    # A template would convert the last value to a number, but a job's limit must be a string.
     for host in ("all", "local*", "itsm_nexus", "0x10"):
         assert post(port, alert(labels={"itsm_host": host})) == 200
     wait_for(lambda: len(awx.launched) == 3 and not awx.at_work(), "two more jobs end", rulebook)

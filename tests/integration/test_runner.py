@@ -76,7 +76,7 @@ class Awx:
         script.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(self.inventory())}\nEND\n", encoding="utf-8")
         script.chmod(stat.S_IRWXU)
         # A job gets the artifacts of earlier jobs, the survey answers and AWX's own variables. A separate file contains
-        # the variables of its credential.
+        # the credential's variables.
         handed = {
             **self.artifacts,
             **extra_vars,
@@ -104,7 +104,7 @@ class Awx:
         return launched
 
     def environment(self, job: Path) -> dict[str, str]:
-        """Return the environment variables of a job as AWX's RunJob.build_env sets them."""
+        """Return a job's environment variables as AWX's RunJob.build_env sets them."""
         ours = dict(
             line.split(" = ", 1)
             for line in (self.project / "ansible.cfg").read_text("utf-8").splitlines()
@@ -184,7 +184,7 @@ def test_every_playbook_runs_as_a_job_of_awx_and_leaves_its_outcome(awx: Awx) ->
     assert refused.rc != 0 and "Release 4.2" in awx.screen(refused) and not service.pids()
     assert awx.launch("outage_maintenance", outage_maintenance_state="absent", **until).rc == 0
 
-    # The steps of the workflow: detect fails, triage, restart, verify, postmortem.
+    # The workflow steps: detect fails, triage, restart, verify, postmortem.
     down = awx.launch("outage_detect")
     assert (down.rc != 0, down.artifacts["outage_detect"][HOST]["severity"]) == (True, "emergency")
     workflow = {"outage_recover_continued": True, **survey}
@@ -246,8 +246,7 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     assert (end.rc != 0, last["outcome"], last["incident"]) == (True, "not_recovered", outcome["incident"])
     assert last["escalation"]["to"] and not service.pids()
 
-    # A person fixes the service. Later steps do nothing, because an earlier step of the workflow has halted the
-    # recovery.
+    # A person fixes the service. Later steps do nothing, because an earlier workflow step has halted the recovery.
     server.write_text(code, encoding="utf-8")
     service.start()
     pids = service.pids()

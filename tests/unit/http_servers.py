@@ -101,7 +101,7 @@ def silent(_connected):
 
 
 def dripping(connected):
-    """Keep sending one byte every 20 ms, so that no single read of the client times out."""
+    """Keep sending one byte every 20 ms, so that none of the client's reads times out."""
     with contextlib.suppress(OSError):
         connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
         while True:

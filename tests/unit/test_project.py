@@ -118,7 +118,7 @@ def test_every_constant_of_a_plugin_is_used() -> None:
             assigned |= {
                 (name, inner.id) for each in targets if each for inner in ast.walk(each) if isinstance(inner, ast.Name)
             }
-    # Ansible itself reads these constants of a plugin.
+    # Ansible itself reads these plugin constants.
     read_by_ansible = {"DOCUMENTATION", "EXAMPLES", "RETURN"}
     assert len(assigned) > 300
     assert not {each for each in assigned - read if each[1] not in elsewhere | read_by_ansible}
@@ -219,7 +219,7 @@ def test_every_variable_on_a_page_is_read() -> None:
     assert unread == set()
 
 
-# The chapters of the runbook that contain steps.
+# The runbook chapters that contain steps.
 CHAPTERS = ("1.1", "1.2", "1.3", "2.1", "2.2", "3.1", "3.2", "3.3", "4.1", "4.2", "5.1", "6", "7.1", "7.2")
 
 

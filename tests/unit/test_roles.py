@@ -133,7 +133,7 @@ def tasks_within(tasks: list[dict]) -> list[dict]:
 
 @pytest.mark.parametrize("rung", RUNGS)
 def test_the_role_of_a_rung_is_complete(rung: str) -> None:
-    """Every rung reports its result to the ladder and has the variables of the service."""
+    """Every rung reports its result to the ladder and has the service's variables."""
     folder = ROOT / "roles" / rung
     tasks = [
         task
@@ -259,7 +259,7 @@ def test_the_documented_channels_send_a_complete_message() -> None:
 
 
 def test_a_notification_about_repeated_restarts_names_their_time() -> None:
-    """A reader of the notification does not know the settings."""
+    """The person who reads the notification does not know the settings."""
     rules = load(ROOT / "roles/escalation/defaults/main.yml")["escalation_rules"]
     (reason,) = [rule["reason"] for rule in rules if rule["name"] == "repeated_restarts"]
     told = jinja2.Template(reason).render(escalation_restarts=4, escalation_restart_window="5400.0")

@@ -93,7 +93,7 @@ def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: floa
     begun = time.monotonic()
     run = runs.Run(drill, name, playbook=playbook)
     time.sleep(moment)
-    # Retry until there is a connection to cut. This may be the connection of an earlier run, which stays open for a
+    # Retry until there is a connection to cut. This may be a connection from an earlier run, which stays open for a
     # minute.
     while not has_ended(run) and drill.host.run(CUT).rc != 0:
         pass
@@ -143,7 +143,7 @@ def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], 
 
 
 def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
-    """Assert that the run's summary agrees with what a client of the service sees."""
+    """Assert that the run's summary agrees with the answers that a client of the service receives."""
     serves = drill.ask(HEALTH)[0] == 200
     screen = drill.screen(name)
     closing = screen[screen.index("PLAY RECAP") :]

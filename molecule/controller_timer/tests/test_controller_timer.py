@@ -19,7 +19,7 @@ MAINTENANCE = f"{STATE_DIR}/maintenance.json"
 
 
 def install(drill: Drill, *arguments: str) -> str:
-    """Apply the role as an operator would, and return the host's line of Ansible's recap."""
+    """Apply the role as an operator would, and return the host's line in Ansible's recap."""
     project = drill.output.parents[1]
     done = subprocess.run(
         ["ansible-playbook", "--inventory=molecule/inventory", "molecule/controller_timer/converge.yml", *arguments],

@@ -251,7 +251,7 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
 
 @pytest.mark.parametrize("number", KILLS)
 def test_killed_controller_does_not_cause_a_start(drill: Drill, acknowledged: set[str], number: int) -> None:
-    # The first run is killed right after the takeover, before triage holds the service. So the dead-man timer must
+    # The first run is killed just after the takeover, before triage holds the service. So the dead-man timer must
     # prevent the start.
     damage, delay = DAMAGES[number % len(DAMAGES)], secrets.SystemRandom().uniform(0, 5) if number else 0.0
     this = put_in_doubt(drill, f"kill-{number}-{damage}", damage, acknowledged)

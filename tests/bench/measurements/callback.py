@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The cost of the postmortem callback in a large run, with an incident on every host and calls of our own modules."""
+"""The cost of the postmortem callback in a large run, with an incident on every host and calls to our own modules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def answering(module: str, **answer: Any) -> dict[str, Any]:
 
 
 def tasks() -> list[dict[str, Any]]:
-    """Return the tasks of a host. Every fifth task calls a module of the collection, whose result is recorded."""
+    """Return the tasks of a host. Every fifth task calls a module from the collection, whose result is recorded."""
     finding = {"cause": "killed", "confidence": 0.9, "summary": "It was killed.", "evidence": [{"text": "x" * 300}] * 3}
     rows = {f"table{number}": number for number in range(30)}
     look = answering("health_probe", healthy=False, severity="critical", endpoints=[{"name": "https", "ok": False}] * 2)
@@ -90,7 +90,7 @@ def run(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def half(which: str) -> harness.Contender:
-    """Return a contender that yields the figures of one half of a run: WITH or WITHOUT.
+    """Return a contender that yields the figures for one half of a run: WITH or WITHOUT.
 
     The first contender of a round starts the run. The second contender uses the same run.
     """

@@ -173,7 +173,7 @@ def by_newest(contender: Callable[..., harness.Contender]) -> harness.Contender:
 
 
 def nothing(place: Stand, folder: Path) -> dict[str, float | None]:
-    """Run a play that does nothing, to measure the start of Ansible."""
+    """Run a play that does nothing, to measure how long Ansible takes to start."""
     run = place.play(str(harness.ROOT / "tests" / "bench" / "plays" / "nothing.yml"), folder)
     return {TOTAL: run.ended - run.started}
 
@@ -254,7 +254,7 @@ MORE_SQLITE_TIME = {"clean_start_recovery_modules": "auto", "verification_check_
 def restarted(
     what: str, how: str, name: str, prepare: Callable[[], Stand], *, more: float | None = None
 ) -> Measurement:
-    """Return the measurement of a crash of the service that `prepare` returns. more: the goal's limit in seconds."""
+    """Return the measurement in which the service that `prepare` returns crashes. more: the goal's limit in seconds."""
     return Measurement(
         name=name,
         what=what,

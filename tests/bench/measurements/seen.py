@@ -79,7 +79,7 @@ def hang(place: hosts.Host) -> None:
 
 
 def locked(place: hosts.Host) -> None:
-    """Let another process hold the write lock of the database. Writers wait, but the health check succeeds."""
+    """Let another process hold the database's write lock. Writers wait, but the health check succeeds."""
     place.shell(
         f"systemd-run -q --unit=bench-lock --uid=itsm /usr/bin/python3 /opt/drill/bin/hold-lock {hosts.DATABASE}"
     )

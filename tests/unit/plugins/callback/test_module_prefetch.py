@@ -19,7 +19,7 @@ PROBE, START = "itsm_nexus.runbook.health_probe", "itsm_nexus.runbook.node_proce
 
 
 class Packer:
-    """Records the calls of its methods. The method named in `fails` raises an error."""
+    """Records calls to its methods. The method named in `fails` raises an error."""
 
     calls: list[tuple[Any, ...]]
     fails: str | None = None

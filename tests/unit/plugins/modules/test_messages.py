@@ -144,7 +144,7 @@ def require_no_latin_sentence(text):
 
 
 def without_values_of_messages(data):
-    """Return the data of a step with each string in its messages replaced by 7. See without_values."""
+    """Return a step's data, with each string in its messages replaced by 7. See without_values."""
     if isinstance(data, dict):
         return {
             name: {key: without_values(told) for key, told in value.items()}

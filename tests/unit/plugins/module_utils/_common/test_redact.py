@@ -56,7 +56,7 @@ CANARY = "Kanarienvogel-42!x"
         f"['Authorization', 'Bearer {CANARY}']",
         f'["X-API-Key","{CANARY}"]',
         f"Authorization: ApiKey {CANARY}",
-        # Lines of an environment file, in which the value can have any form.
+        # Lines from an environment file, in which the value can have any form.
         f"JWT_SECRET=a,b;c&d'e{CANARY}",
         f"export SMTP_PASSWORD=a;{CANARY}",
         # Unclosed quotes, and a backslash at the end of a line.

@@ -4,7 +4,7 @@
 
 """Measure how many secrets from the rules of a public scanner are masked, and how many ordinary lines are changed.
 
-Samples are generated from each regular expression of the scanner detect-secrets. In each sample, the part that the rule
+Samples are generated from each regular expression in the detect-secrets scanner. In each sample, the part that the rule
 marks as the secret must be masked.
 """
 
@@ -79,7 +79,7 @@ def _scanner_samples() -> Iterator[tuple[str, str, str]]:
 
 
 def _entropy_samples() -> Iterator[tuple[str, str, str]]:
-    """Yield samples of the rule for quoted base64 of high entropy, which has no regular expression.
+    """Yield samples for the rule for quoted high-entropy base64. This rule has no regular expression.
 
     The rule for hexadecimal strings has no samples. Without a name, a secret of 32, 40 or 64 digits looks like a digest
     or a commit, which must not be masked.

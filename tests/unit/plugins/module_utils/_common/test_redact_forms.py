@@ -395,7 +395,7 @@ QUOTES = [('"', '"'), ("'", "'"), ("b'", "'"), ('"\\"', '\\""'), ('b"', '"')]
     ],
 )
 def test_the_time_is_proportional_to_the_length(piece):
-    """If the text is 4 times as long, linear code takes 4 times as long, and quadratic code takes 16 times as long."""
+    """If the text is 4 times as long, linear code needs 4 times as much time, and quadratic code 16 times as much."""
     redactor = redact.Redactor([KNOWN, PLAIN])
 
     def seconds(length: int) -> float:

@@ -48,7 +48,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ("/mnt/LinuxHDD2/itsm.db", None),
         ("/mnt/old/itsm.db", None),
         ("/mnt/two words/itsm.db", "/mnt/two words"),
-        # The kernel's list of mounts shows a bind mount with the device of its file system, not with its source folder.
+        # The kernel's mount list shows the device of a bind mount's file system, not its source folder.
         ("/mnt/bound/itsm.db", None),
         ("/mnt/by-hand/itsm.db", None),
         ("/srv/itsm.db", None),

@@ -740,7 +740,7 @@ def test_a_run_that_was_killed_between_closing_and_archiving(call, tmp_path, tim
 
 
 class Disk:
-    """Simulates the disk of the state folder. If `full` is True, writes to this disk fail."""
+    """Simulates the disk that contains the state folder. If `full` is True, writes to this disk fail."""
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.full = str(folder), False
@@ -1154,7 +1154,7 @@ ROUNDS, RUNS = rounds(20, thorough=60), 8
 
 
 def _round(folder, number):
-    """Prepare a round: no lease, an expired lease of a dead run, or a released lease. Return the round's folders."""
+    """Prepare a round: no lease, a dead run's expired lease, or a released lease. Return the round's folders."""
     places = {"state_dir": f"{folder}/{number}/state", "memory": f"{folder}/{number}/memory"}
     os.mkdir(f"{folder}/{number}")
     if number % 3:

@@ -53,7 +53,7 @@ def pair(tmp_path, made) -> Pair:
 
 
 def exchange_after_look(monkeypatch, path, *, by):
-    """Let `by` replace a file right after our code has opened it, and before OpenSSL could open it by its path."""
+    """Let `by` replace a file just after our code has opened it, before OpenSSL could open it by its path."""
     opened = safe_open.open_file
 
     def then_exchange(asked, *arguments, **options):

@@ -249,7 +249,7 @@ def _orphan_row(path: str) -> None:
 
 
 NOTHING: Set[str] = set()
-# Name, function that creates the files, codes of the problems, healthy, data loss suspected.
+# Name, function that creates the files, problem codes, healthy, data loss suspected.
 CASES: List[Any] = [
     ("closed", closed, NOTHING, True, False),
     ("crashed", crashed, NOTHING, True, False),
@@ -816,7 +816,7 @@ def test_row_counts_parameter_refused() -> None:
 
 
 def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a mapped page cannot be read from disk, the reading process gets SIGBUS."""
+    """If a mapped page cannot be read from disk, the reading process receives SIGBUS."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     monkeypatch.setattr(integrity, "run_check", lambda *_: die(7))

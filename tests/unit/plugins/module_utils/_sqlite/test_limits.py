@@ -112,7 +112,7 @@ def test_a_child_that_needs_more_memory_reports_it() -> None:
         assert "memory" in end["error"]
 
 
-# Limits of the kernel
+# Kernel limits
 
 
 def limits(*, read_only: bool) -> dict[str, int]:
@@ -190,7 +190,7 @@ def test_a_long_line_of_a_check_is_shortened() -> None:
         assert len(line) < 3000
 
 
-# Permissions of a connection
+# Connection permissions
 
 
 @pytest.fixture

@@ -212,7 +212,7 @@ def test_dump_skips_damage_at_any_position(path: str, where: str) -> None:
 
 
 def leaves_of(path: str) -> List[int]:
-    """Return the numbers of the incidents table's leaf pages, in the order of its root page."""
+    """Return the numbers of the incidents table's leaf pages, in the order in which its root page lists them."""
     root = root_of(path, "incidents")
     page = Path(path).read_bytes()[(root - 1) * 4096 : root * 4096]
     assert page[0] == 5
@@ -649,7 +649,7 @@ def opened(folder: str, scratch: Path) -> str:
 
 @dataclasses.dataclass
 class Torture:
-    """Kills recoveries of a readable database that would lack rows without its WAL."""
+    """Kills recoveries of a database that is readable, but would lack rows without its WAL."""
 
     path: str
     scratch: Path

@@ -224,7 +224,7 @@ ELSEWHERE = {
     ],
     "answer": {"https": {"listening": False, "answered": None}, "http": {"listening": False, "answered": None}},
 }
-# HTTP answers on its configured port, but HTTPS does not. Another port of the service, 26443, uses TLS.
+# HTTP answers on its configured port, but HTTPS does not. Another service port, 26443, uses TLS.
 HTTPS_ELSEWHERE = {
     "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (8080, 9229, 26443)],
     "answer": {"https": {"listening": False, "answered": None}, "tls_elsewhere": [26443]},
@@ -232,7 +232,7 @@ HTTPS_ELSEWHERE = {
 
 
 def refused(status, path="/health"):
-    """Return the facts of a service whose health check at `path` is answered with the status code `status`."""
+    """Return the facts about a service whose health check at `path` returns the status code `status`."""
     said = {"ok": False, "status": status, "error": f"answered {status} instead of 200"}
     return {
         "service": {"health_path": path},
@@ -241,7 +241,7 @@ def refused(status, path="/health"):
 
 
 def shown(body):
-    """Return the facts of a service whose health check is answered with status 200 and this body, in bytes."""
+    """Return the facts about a service whose health check returns status 200 and this body, in bytes."""
     facts = refused(200)
     return {
         **facts,
@@ -290,7 +290,7 @@ def syntax_error(**values):
 
 
 def failed_starts(*ends, seconds=2, text="Main process exited, code=exited, status=1/FAILURE"):
-    """Return the facts of failed starts, one per minute: one start for each of `ends`, or two starts by default.
+    """Return the facts about failed starts, one per minute: one start for each of `ends`, or two starts by default.
 
     seconds: the time between each start and its exit.
     """
@@ -317,7 +317,7 @@ def problem(code, level="error", lost=False):
 
 
 def away(code):
-    """Return the facts of a database that was not found, because its folder or file system is missing."""
+    """Return the facts about a database that was not found, because its folder or file system is missing."""
     told = {"id": f"reason.sqlite.{code}", "values": {"path": "/srv/itsm.db", "mount": "/srv"}}
     facts = problem(code)
     facts["database"]["problems"][0]["messages"] = {"message": told}
@@ -1028,7 +1028,7 @@ def test_a_consequence_with_more_confidence_does_not_come_before_its_cause():
     assert found[0].confidence < found[2].confidence
 
 
-# The exit of the service is a fact. Log lines are only text, which clients of the service can influence.
+# The exit of the service is a fact. Log lines are only text that the service's clients can influence.
 BY_OPERATOR = [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)]
 RESTARTED_BY_KILL = [
     {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
@@ -1270,10 +1270,10 @@ def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
 @pytest.mark.parametrize(
     "facts",
     [
-        # Another port of the service without TLS is not a misplaced HTTPS port.
+        # Another service port without TLS is not a misplaced HTTPS port.
         {"answer": {"tls_elsewhere": []}},
-        # The configured port hangs. Users need this port, so the service is restarted, although another port of the
-        # service answers.
+        # The configured port hangs. Users need this port, so the service is restarted, although another service port
+        # answers.
         {
             "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (6443, 18080)],
             "answer": {

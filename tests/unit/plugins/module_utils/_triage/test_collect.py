@@ -384,7 +384,7 @@ def test_https_that_is_served_on_another_port_is_found(site, pairs):
         http, _other, https = map(int, process.stdout.readline().split())
         wrong = collect_ports.answer(site.question(service={**service, "http_port": http, "https_port": 1}))["facts"]
         right = collect_ports.answer(site.question(service={**service, "http_port": http, "https_port": https}))
-        # A port of another program is not reported as the service's HTTPS port, even if it uses TLS.
+        # Another program's port is not reported as the service's HTTPS port, even if it uses TLS.
         strange = collect_ports.answer(site.question(service={"https_port": 1}))["facts"]
     assert (wrong["https"]["listening"], wrong["http"]["answered"], wrong["tls_elsewhere"]) == (False, True, [https])
     assert right["facts"]["https"]["answered"] and "tls_elsewhere" not in right["facts"]
@@ -669,7 +669,7 @@ def test_a_lock_is_not_stale_while_a_process_may_be_migrating(site, base):
         assert (facts["lock_stale"], facts["migrators"]) == (True, [])
 
 
-# The holders of the database.
+# The processes that have the database open.
 
 
 def test_holders_of_the_database(site, base):

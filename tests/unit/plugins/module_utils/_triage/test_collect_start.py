@@ -108,7 +108,7 @@ def test_folder_user_and_group_of_the_unit(ask):
     assert facts["user_fault"] == "there is no user no-such-user"
     assert facts["group_fault"] == "there is no group no-such-group"
     assert facts["folder_fault"] == f"{ask.app / 'gone'} is not a folder"
-    # The paths and users of a sandboxed unit may exist only inside the unit, so they are not checked.
+    # A sandboxed unit's paths and users may exist only inside the unit, so they are not checked.
     facts = ask(collect_start.start, unit={**unit, "confined": True})
     assert [facts[name] for name in ("user_fault", "group_fault", "folder_fault")] == [None] * 3
 

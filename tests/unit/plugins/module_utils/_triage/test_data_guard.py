@@ -80,7 +80,7 @@ COUNTED = Counted({"users": 5}, BEFORE)
 
 
 def seen(created_at: str | None, *, rows: int = 5) -> dict[str, Any]:
-    """Return the facts of a sound database. created_at: when it was created, or None if this is unknown."""
+    """Return the facts about a sound database. created_at: when it was created, or None if this is unknown."""
     facts: dict[str, Any] = dict.fromkeys(Facts._fields)
     database = {"conclusive": True, "row_counts": {"users": rows}, "database": {"first_migration_at": created_at}}
     return {**facts, "database": database}
@@ -222,7 +222,7 @@ def hold_for(guard, cause: str) -> None:
         ("config_mismatch", None, False),
         ("db_unchecked", BEFORE, False),
         ("db_corrupt", BEFORE, False),
-        # The record of the hold has been lost.
+        # The hold's record has been lost.
         ("", BEFORE, False),
     ],
 )

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
-"""The catalogues are complete, consistent and used. The tests also cover the formats of numbers and times."""
+"""The catalogues are complete, consistent and used. The tests also cover number and time formats."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def optional(key):
     return key.split(".")[0] in catalogue.OPEN or key.endswith(".one")
 
 
-# Prefixes of the IDs of messages that modules and decisions pass to the documents.
+# ID prefixes of the messages that modules and decisions pass to the documents.
 MESSAGES = ("finding", "remedy", "prevention", "reason", "next_step", "deed")
 CATALOGUES = PLUGINS / "plugin_utils" / "_messages"
 ON_HOST = PLUGINS / "module_utils"
@@ -278,7 +278,7 @@ def test_a_summary_of_an_old_timeline_is_worded_by_its_cause_and_quoted():
 
 
 def actions(told):
-    """Yield the modules of the tasks that a postmortem may show: our modules, ansible.builtin.fail and assert."""
+    """Yield the modules whose tasks a postmortem may show: our modules, ansible.builtin.fail and assert."""
     for task in (each for each in told or [] if isinstance(each, dict)):
         for part in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
             yield from actions(task.get(part))

@@ -93,13 +93,13 @@ def test_the_first_rule_of_a_level_gives_its_severity():
         ("record", DOWN_TOLD, [("resolved", "leader", MAIL), ("resolved", "leader", PAGER)]),
         ("record", [DOWN_TOLD[0], told("down", "leader", PAGER, ok=False)], [("resolved", "leader", MAIL)]),
         ("record", [*DOWN_TOLD, told("resolved", "leader", MAIL)], [("resolved", "leader", PAGER)]),
-        # A contact that was notified at several levels gets one message about the resolution.
+        # A contact that was notified at several levels receives one message about the resolution.
         (
             "record",
             [*DOWN_TOLD, told("data", "leader", MAIL)],
             [("resolved", "leader", MAIL), ("resolved", "leader", PAGER)],
         ),
-        # Contacts that are now notified at a higher level are not notified of the resolution, but other contacts are.
+        # Contacts that are now notified at a higher level are not notified of the resolution. Other contacts are.
         (
             "data",
             [*DOWN_TOLD, told("everyone", "team", ROOM)],
@@ -163,7 +163,7 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     over = [("resolved", "leader", SLACK, None), ("resolved", "team", SLACK, "leader")]
     assert ways("record", rising, recovered=True) == over
     assert ways("record", [*rising, *(told(*each[:3]) for each in over)], recovered=True) == []
-    # A shared channel that gets a notification of a higher level does not also get the resolution.
+    # A shared channel that receives a notification at a higher level does not also receive the resolution.
     assert ways("data", [told("everyone", "team", SLACK), *rising[:1]], recovered=True) == first
 
 

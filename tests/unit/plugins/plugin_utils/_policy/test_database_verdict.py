@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
-"""The decisions of a database recovery: tables of cases."""
+"""The decisions that a database recovery makes, as tables of cases."""
 
 from __future__ import annotations
 

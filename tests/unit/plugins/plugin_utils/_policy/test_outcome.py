@@ -67,7 +67,7 @@ ALL = [of_recovery, of_database_recovery, of_unreachable_host, of_closed_inciden
 
 @pytest.mark.parametrize("composed", ALL)
 def test_every_field_reaches_the_timeline(composed: Any) -> None:
-    # The outcome has the field `halted` for the next steps of a workflow. In the timeline, the rung has this field.
+    # The outcome has the `halted` field for the next workflow steps. In the timeline, the rung has this field.
     assert set(composed()) - set(allowlist.OUTCOME) == {"halted"}
 
 

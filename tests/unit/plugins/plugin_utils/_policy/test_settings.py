@@ -116,7 +116,7 @@ def test_invalid_values_are_named_with_the_allowed_ones(name: str, value: Any, t
     (problem,) = recovery_settings.problems({name: value, "wait" if name != "wait" else "serial": 1})
     assert problem.startswith(f"outage_recover_{name} {told}")
     assert f": must be {recovery_settings.SETTINGS[name].allowed}" in problem
-    # Keywords of a play use the default instead, because Ansible reads them before a task can reject the value.
+    # Play keywords use the default instead, because Ansible reads them before a task can reject the value.
     assert recovery_settings.setting(value, name) == recovery_settings.SETTINGS[name].default
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decisions of a recovery: tables of cases."""
+"""The decisions that a recovery makes, as tables of cases."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tried(**changes: Any) -> dict[str, Any]:
 
 
 def attempt(**changes: Any) -> dict[str, Any]:
-    """Return an attempt of an earlier run, from the record of the incident."""
+    """Return an earlier run's attempt, from the incident's record."""
     return {**tried(), "started": True, "run": "run1", **changes}
 
 

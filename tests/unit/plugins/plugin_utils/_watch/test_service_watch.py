@@ -69,7 +69,7 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("x+++++x", {1: "recover", 6: "restored", 7: "recover"}),
         ("---+++++---", {3: "triage", 8: "restored", 11: "triage"}),
         ("x+++++-----", {1: "recover", 6: "restored", 9: "triage", 11: "recover"}),
-        # Failures of a warning that has ended do not count towards the next outage.
+        # Failures from a warning that has ended do not count towards the next outage.
         ("---++--+--", {3: "triage"}),
     ],
 )
