@@ -17,7 +17,7 @@ description:
   - Packs the module that usually runs next while the current module is running. Requires ansible-core 2.19 or later.
   - Keeps packed modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. Requires ansible-core 2.19 or
     later.
-  - Loads the parts that every task needs, such as filters and the variable files of a play, only once per run.
+  - Loads the components that every task needs, such as filters and a play's variable files, only once per run.
   - List this callback after P(itsm_nexus.runbook.postmortem#callback), so that the closing summary is shown before the
     packed modules are saved.
 requirements:

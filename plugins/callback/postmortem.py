@@ -16,7 +16,7 @@ description:
     opens the incident. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file is readable at any time, even if
     the controller was killed.
   - At the end of the run, the postmortem of each host is written to C(<dir>/<incident>.md), C(.json) and C(.html), and
-    a summary is shown on the screen. C(<dir>/index.html) lists all postmortems. A postmortem covers all runs on the
+    a summary is shown on screen. C(<dir>/index.html) lists all postmortems. A postmortem covers all runs on the
     same incident.
   - While a task is running, a line about this task is written to standard error every O(progress) seconds.
   - If the run does not open an incident, or in check mode, no files are written.

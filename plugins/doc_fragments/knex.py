@@ -34,7 +34,7 @@ options:
   environment_file:
     description:
       - File on the host with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=).
-      - knex gets these variables in its environment. The module removes their values from the output of knex.
+      - knex receives these variables in its environment. The module removes their values from the output of knex.
     type: path
   timeout:
     description: Time limit for each run of knex, in seconds.

@@ -53,7 +53,7 @@ def _problems(contacts: Any, *, rules: Any, settings: Mapping[str, Any], **known
 
 
 class FilterModule:
-    """Filters of the escalation role for rules, contacts and texts. A YAML file documents each filter."""
+    """Filters for the rules, contacts and texts of the escalation role. A YAML file documents each filter."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -21,7 +21,7 @@ def _remediation(name: str) -> Callable[..., Any]:
 
 
 class FilterModule:
-    """Filters of the remediation role. A YAML file documents each filter."""
+    """Filters for the remediation role. A YAML file documents each filter."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -70,8 +70,8 @@ options:
         default: 0
   protect:
     description:
-      - Absolute paths that are never touched. If a path names a database, its C(-wal), C(-shm) and C(-journal) files
-        are protected too. If a path names a folder, all files in it are protected.
+      - Absolute paths that are never touched. If a path is a database, its C(-wal), C(-shm) and C(-journal) files are
+        protected too. If a path is a folder, all files in it are protected.
     type: list
     elements: path
     default: []

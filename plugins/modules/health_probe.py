@@ -32,7 +32,7 @@ options:
     required: true
     suboptions:
       name:
-        description: A short name for messages and results.
+        description: A short name, which is used in messages and results.
         type: str
         required: true
       url:
@@ -261,7 +261,7 @@ consecutive_failures:
   type: int
   sample: 1
 max_consecutive_failures:
-  description: Highest number of consecutive failures.
+  description: Highest number of consecutive failures during the probes.
   returned: success
   type: int
   sample: 1
@@ -275,7 +275,7 @@ process:
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
 endpoints:
   description:
-    - The last answer of each endpoint. C(certificate) is V(null) if there was no TLS handshake.
+    - The last answer from each endpoint. C(certificate) is V(null) if there was no TLS handshake.
     - C(silent) is true if the endpoint did not answer in time.
     - C(messages) contains C(error) as a translatable message. See RV(messages).
   returned: success
@@ -299,7 +299,7 @@ silent:
   sample: false
   version_added: 0.2.0
 first_failure_at:
-  description: Start of the first failed probe, or V(null) if none failed.
+  description: Time when the first failed probe started, or V(null) if no probe failed.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.456Z"
@@ -340,7 +340,7 @@ python:
   sample: cpython-313
 supervisor:
   description:
-    - The state of the unit under systemd.
+    - The unit's state in systemd.
     - C(phase) is the phase of the unit at the first probe (V(up), V(down), V(pending), V(starting) or V(stopping)).
     - C(waited) is the time in seconds that the module waited for systemd or a person to start the service.
     - C(restarted) is true if the service answers because systemd restarted it. C(started_at) is the time of that start.
@@ -419,8 +419,8 @@ duration:
   sample: 0.021
 login:
   description:
-    - The result of the login, or V(null) if no login was tried. If the service answered 429 (rate limit), C(ok) is true
-      and C(checked) is false, because the password was not checked.
+    - The result of the login check, or V(null) if no login was tried. If the service answered 429 (rate limit), C(ok)
+      is true and C(checked) is false, because the password was not checked.
   returned: success
   type: dict
   sample: {"ok": true, "checked": true, "status": 200, "error": null, "messages": {}}

@@ -14,7 +14,7 @@ description:
     notifications. If an incident is still open, the next run continues this incident and does not change the recorded
     start of the outage.
   - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases the
-    lease. Every module of the collection that is called with O(run) keeps the lease while the module works, and renews
+    lease. Every module in the collection that is called with O(run) keeps the lease while the module runs, and renews
     the lease at the end. If the run is killed, the lease expires after O(lease) seconds. A second run is refused or, if
     O(wait) is set, waits.
   - An unreadable record is renamed. If the record cannot be written to its folder, for example because the disk is
@@ -75,7 +75,7 @@ options:
     default: ""
   lease:
     description:
-      - Length of the lease in seconds, at most 3600. If the run does not call the module again within this time,
+      - Duration of the lease in seconds, at most 3600. If the run does not call the module again within this time,
         another run can take over the host.
       - A module that is called with O(run) keeps the lease until the module ends. Set a higher value only if more time
         can pass between two calls on the controller.
@@ -162,7 +162,7 @@ options:
     default: []
     suboptions:
       rung:
-        description: The rung of the ladder.
+        description: The rung of the recovery ladder.
         type: str
         required: true
       started_at:
@@ -257,7 +257,7 @@ options:
     default: []
     suboptions:
       level:
-        description: The level of escalation.
+        description: The escalation level.
         type: str
         required: true
       contact:
@@ -342,7 +342,7 @@ closed_at:
   returned: always
   type: str
 outage_started_at:
-  description: The most likely beginning of the outage, which is C(latest) of RV(outage_started).
+  description: The most likely start of the outage, which is C(latest) in RV(outage_started).
   returned: always
   type: str
 outage_started:
@@ -449,7 +449,7 @@ signs:
   elements: dict
 attempts:
   description:
-    - All attempts of all runs on this incident, in the format of O(attempts). Each attempt also has C(run), C(started)
+    - All attempts by all runs on this incident, in the format of O(attempts). Each attempt also has C(run), C(started)
       (whether the service was started during the attempt), and C(result), which is V(under way), V(succeeded),
       V(failed), V(halted) or V(unknown).
   returned: always
@@ -499,7 +499,7 @@ maintenance:
 locked_by:
   description:
     - The run that has the lease, as C(run), C(since), C(step), C(until) and C(pid), or V(null) if there is none. C(pid)
-      is the process ID of the module that is working for this run, or V(null) if no module is working.
+      is the process ID of the module that is running for this run, or V(null) if no module is running.
   returned: always
   type: dict
 taken_by:

@@ -71,7 +71,7 @@ closed_at:
   returned: always
   type: str
 outage_started_at:
-  description: The most likely beginning of the outage, which is C(latest) of RV(outage_started).
+  description: The most likely start of the outage, which is C(latest) in RV(outage_started).
   returned: always
   type: str
 outage_started:
@@ -159,7 +159,7 @@ signs:
   elements: dict
 attempts:
   description:
-    - All attempts of all runs on this incident, in the format of O(itsm_nexus.runbook.incident#module:attempts). Each
+    - All attempts by all runs on this incident, in the format of O(itsm_nexus.runbook.incident#module:attempts). Each
       attempt also has C(run), C(started) (whether the service was started during the attempt), and C(result), which is
       V(under way), V(succeeded), V(failed), V(halted) or V(unknown).
   returned: always
@@ -206,7 +206,7 @@ maintenance:
 locked_by:
   description:
     - The run that has the lease, as C(run), C(since), C(step), C(until) and C(pid), or V(null) if there is none. C(pid)
-      is the process ID of the module that is working for this run, or V(null) if no module is working.
+      is the process ID of the module that is running for this run, or V(null) if no module is running.
   returned: always
   type: dict
 warnings:

@@ -72,7 +72,7 @@ completed:
   elements: str
   sample: [20240401090000_create_users.js]
 pending:
-  description: Names of the migrations that are not applied.
+  description: Names of the migrations that have not been applied.
   returned: success
   type: list
   elements: str

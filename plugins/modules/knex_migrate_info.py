@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: knex_migrate_info
-short_description: List the completed and the pending migrations of the service's database
+short_description: List the completed and pending migrations of the service's database
 version_added: 0.2.0
 description:
-  - Lists the completed and the pending migrations, and reports whether knex's migration lock is taken.
+  - Lists the completed and pending migrations, and reports whether knex's migration lock is taken.
   - Runs only the application's own C(node_modules/.bin/knex), so that no other version of knex is downloaded.
   - Does not open the database for writing and does not change the files next to it. The module copies knex's own tables
     into a temporary database, which knex then reads.
@@ -44,7 +44,7 @@ completed:
   elements: str
   sample: [20240401090000_create_users.js]
 pending:
-  description: Names of the migrations that are not applied.
+  description: Names of the migrations that have not been applied.
   returned: success
   type: list
   elements: str

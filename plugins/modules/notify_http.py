@@ -33,7 +33,7 @@ options:
   url:
     description:
       - The URL to post to. It must begin with C(https://). C(http://) is allowed only if the host is this machine.
-      - The URL of a webhook is a secret. The module shows only its host name.
+      - A webhook URL is a secret. The module shows only its host name.
     type: str
     required: true
   body:
@@ -63,7 +63,7 @@ options:
     type: dict
   ca_path:
     description:
-      - File or folder of CA certificates to trust instead of those of the system. Certificates are always verified.
+      - File or folder with the CA certificates to trust instead of the system's own. Certificates are always verified.
     type: path
   timeout:
     description: Time limit for each attempt, in seconds.

@@ -80,7 +80,7 @@ options:
     required: true
   ca_path:
     description:
-      - File or folder of CA certificates to trust instead of those of the system. Certificates are always verified.
+      - File or folder with the CA certificates to trust instead of the system's own. Certificates are always verified.
     type: path
   timeout:
     description: Time limit for each attempt, in seconds.

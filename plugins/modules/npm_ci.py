@@ -10,10 +10,10 @@ module: npm_ci
 short_description: Install C(node_modules) from the lock file, and keep the old modules until the new ones load
 version_added: 0.1.0
 description:
-  - Checks whether the installed modules match the lock file and whether the native modules can be loaded. If one of
+  - Checks whether the installed modules match the lock file and whether the native modules can be loaded. If any of
     these checks fails, the modules are installed again.
   - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs C(npm ci) in a temporary
-    folder below O(app_dir), loads the native modules from there, and then renames the new tree into place. If one of
+    folder below O(app_dir), loads the native modules from there, and then renames the new tree into place. If any of
     these steps fails, the old tree stays in place.
   - The replaced tree is kept as C(node_modules.previous). Only the last replaced tree is kept.
   - After a killed run, the next run puts the old tree back if necessary, and removes temporary files.
@@ -146,12 +146,12 @@ swapped:
   type: bool
   sample: true
 built:
-  description: With O(build_only=true), the folder of the new tree. V(null) if no new tree is needed.
+  description: With O(build_only=true), the folder that contains the new tree. V(null) if no new tree is needed.
   returned: success
   type: str
   sample: null
 previous:
-  description: Folder of the tree that the last swap replaced.
+  description: Folder that contains the tree that the last swap replaced.
   returned: success
   type: str
   sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous

@@ -74,7 +74,7 @@ options:
     required: true
   full:
     description:
-      - Path or URL at which people can read the complete document. An issue can have at most 65,536 characters. If
+      - Path or URL of the complete document. An issue can have at most 65,536 characters. If
         sections had to be omitted, the issue refers to this path or URL. Defaults to O(document).
     type: str
     default: ""
@@ -93,7 +93,7 @@ options:
     type: float
     default: 15
   ca_path:
-    description: File or folder of CA certificates to trust instead of those of the system.
+    description: File or folder with the CA certificates to trust instead of the system's own.
     type: path
 """
 

@@ -28,7 +28,7 @@ attributes:
 options:
   dir:
     description:
-      - Folder of the timelines. Defaults to the folder in the callback's configuration.
+      - Folder that contains the timelines. Defaults to the folder in the callback's configuration.
     type: path
   incident:
     description:
@@ -70,7 +70,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 dir:
-  description: The folder of the timelines.
+  description: The folder that contains the timelines.
   returned: success
   type: str
   sample: /home/ops/.local/state/itsm-runbook/postmortems

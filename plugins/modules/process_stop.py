@@ -11,13 +11,13 @@ short_description: Stop processes that block the service if they belong to the a
 version_added: 0.2.0
 description:
   - Stops processes that listen on a port of the service or lock its database. Each process is identified by its process
-    ID and start time. If another process has been given the same process ID since, this process is not stopped.
+    ID and start time. If the process ID has since been reused by another process, that process is not stopped.
   - A process is stopped only if it verifiably belongs to this application, or if it matches an item of O(policy). A
     process belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as
     O(service.user).
   - A process that no longer uses the port or holds the lock is not stopped either. Processes that systemd or the pid
-    file identifies as the running service are never stopped. The same applies to the processes of the connection of
-    this run.
+    file identifies as the running service are never stopped. The same applies to the processes that make up this run's
+    connection.
   - The module sends C(SIGTERM) to a process, and also C(SIGCONT) in case the process is suspended. If the process has
     not ended after O(timeout), the module sends C(SIGKILL).
 extends_documentation_fragment:

@@ -10,7 +10,8 @@ module: release_rollback
 short_description: Roll back to an earlier release of the application if that release can use the database
 version_added: 0.2.0
 description:
-  - Switches to the release before the current one, or to O(release), which can also be a later release.
+  - Switches to the release before the current one or, if O(release) is set, to that release, which can also be a later
+    one.
   - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the link is replaced by a
     single rename. With O(strategy=git), O(app_dir) is a git repository, and the tag before the current commit is
     checked out.
@@ -48,11 +49,12 @@ options:
     type: str
     default: ""
   releases_dir:
-    description: With O(strategy=symlink), folder of the releases. Defaults to the parent folder of the current release.
+    description: With O(strategy=symlink), the folder that contains the releases. Defaults to the parent folder of the
+      current release.
     type: path
     default: ""
   migrations_dir:
-    description: Folder of the migrations within a release.
+    description: Migrations folder within a release.
     type: str
     default: backend/migrations
   db_path:

@@ -63,8 +63,7 @@ options:
         type: str
         default: ""
   db_path:
-    description: Path of the database, absolute or relative to O(service.app_dir). The path must not be that of a
-      folder.
+    description: Path of the database, absolute or relative to O(service.app_dir). The path must not be a folder.
     type: str
     required: true
   db_path_variable:
@@ -75,7 +74,7 @@ options:
     default: DATABASE_PATH
     version_added: 0.2.0
   state_dir:
-    description: Absolute path of the folder for the state of the collection. The folder must be writable or, if it does
+    description: Absolute path of the folder for the collection's state. The folder must be writable or, if it does
       not exist, the module must be able to create it.
     type: str
   https_port:
@@ -142,7 +141,7 @@ mismatches:
       message: the service uses another database, set by DATABASE_PATH in its environment
       messages: {message: {id: reason.setting.other_database, values: {name: DATABASE_PATH}}}
 silent:
-  description: The variables whose path is on a disk that does not respond.
+  description: The variables whose paths are on a disk that does not respond.
   returned: success
   type: list
   elements: str

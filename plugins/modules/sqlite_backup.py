@@ -28,7 +28,7 @@ options:
     required: true
   dest:
     description:
-      - Absolute path of the backup file. The folder of the file is created if it does not exist (mode 0700).
+      - Absolute path of the backup file. The file's folder is created if it does not exist (mode 0700).
       - Exactly one of O(dest) and O(dest_dir) is required.
     type: path
   dest_dir:

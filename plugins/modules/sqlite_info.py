@@ -17,7 +17,7 @@ description:
     would delete that WAL.
   - After a crash, the module reads the database together with its WAL. If the database is in use, the module reads it
     like any other SQLite reader.
-  - Problems are returned in RV(problems). If one of them is an error, RV(healthy) is false. The module fails only if
+  - Problems are returned in RV(problems). If any of them is an error, RV(healthy) is false. The module fails only if
     its parameters are invalid.
 options:
   path:
@@ -37,18 +37,18 @@ options:
     choices: [quick, integrity, foreign_keys]
     default: [quick]
   row_counts:
-    description: If V(true), the rows of all tables are counted. If V(false), no rows are counted. If a list of table
-      names, the rows of these tables are counted.
+    description: If V(true), the rows in all tables are counted. If V(false), no rows are counted. If this is a list of
+      table names, the rows in these tables are counted.
     type: raw
     default: true
   baseline:
     description:
-      - Earlier row counts by table, for example RV(row_counts) of an earlier run or of a backup.
+      - Earlier row counts by table, for example RV(row_counts) from an earlier run or from a backup.
       - If a table is now missing or has fewer rows, the problem V(row_loss) is reported.
     type: dict
   owner:
     description:
-      - The user that the service runs as. If this user cannot write to one of the files or to their folder, the problem
+      - The user that the service runs as. If this user cannot write to any of the files or to their folder, the problem
         V(ownership) is reported as a warning. Access control lists are not evaluated.
     type: str
   user:
@@ -103,7 +103,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: True if RV(problems) contains no problem of level V(error).
+  description: True if RV(problems) contains no problem with the level V(error).
   returned: always
   type: bool
   sample: true
@@ -289,7 +289,7 @@ wal:
       type: int
       sample: 773
     frames_committed:
-      description: Number of frames of committed transactions, which SQLite would recover.
+      description: Number of frames that belong to committed transactions, which SQLite would recover.
       type: int
       sample: 773
     frames_lost:
@@ -325,7 +325,7 @@ wal:
       type: bool
       sample: true
 holders:
-  description: Processes that have the database or one of its companion files open.
+  description: Processes that have the database or any of its companion files open.
   returned: always
   type: list
   elements: dict
@@ -361,8 +361,8 @@ row_counts:
   sample: {users: 12, incidents: 340}
 checks:
   description:
-    - The result of each requested check and of V(row_counts). A result is V(ok), the number of problems, or C(skipped)
-      or C(failed) with the reason.
+    - The result of each requested check and of the row count (V(row_counts)). A result is V(ok), the number of
+      problems, or C(skipped) or C(failed) with the reason.
   returned: always
   type: dict
   sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}

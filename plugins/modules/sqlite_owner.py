@@ -12,7 +12,7 @@ version_added: 0.2.0
 description:
   - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user), and their group to the
     primary group of O(user). Nothing else is changed.
-  - Fails without changing anything if one of these files is a link, has more than one hard link, is owned by neither
+  - Fails without changing anything if any of these files is a link, has more than one hard link, is owned by neither
     root nor O(user), denies its owner access, or does not have the header of a SQLite file. Also fails if the folder,
     or anything else in it, is not owned by O(user).
 options:

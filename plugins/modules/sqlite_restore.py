@@ -15,7 +15,7 @@ description:
     sqlite3 shell or, if the shell is missing or restores no rows, a dump that skips the damaged parts. V(backup) uses
     the latest sound backup. V(empty) creates a database without tables, in which the migrations then create the tables.
     V(empty) requires O(confirm_empty=true).
-  - O(method=auto) uses the first method that is possible, but prefers V(backup) to V(salvage) if the backup has more
+  - O(method=auto) uses the first applicable method, but prefers V(backup) to V(salvage) if the backup has more
     rows than can be salvaged.
   - With O(state=planned) and in check mode, nothing is changed. The module salvages rows into a temporary folder to
     count the lost rows instead of estimating them.
@@ -65,7 +65,7 @@ options:
     type: list
     elements: str
   expected:
-    description: Row counts that are known from before the damage, by table.
+    description: Known row counts from before the damage, by table.
     type: dict
     default: {}
   replaced:
@@ -194,7 +194,7 @@ plan:
       type: str
       sample: "9 rows: incidents 9 of 340; changes to rows since 2026-03-02T01:02:03.000Z"
     messages:
-      description: C(reason) and C(statement), each as a list of translatable messages.
+      description: The texts of C(reason) and C(statement), each as a list of translatable messages.
       type: dict
       sample: {reason: [{id: reason.restore.sound, values: {}}], statement: [{id: reason.loss.nothing, values: {}}]}
     source:
@@ -210,7 +210,7 @@ plan:
       type: float
       sample: 10800.0
     tool:
-      description: Tool of the salvage, V(shell) or V(dump).
+      description: Tool used for the salvage, V(shell) or V(dump).
       type: str
       sample: shell
     orphans:
@@ -228,7 +228,7 @@ rows_before:
   type: dict
   sample: {users: 12, incidents: 340}
 rows_uncounted:
-  description: Tables of the damaged database that cannot be counted.
+  description: Tables in the damaged database whose rows could not be counted.
   returned: success
   type: list
   elements: str
@@ -309,8 +309,8 @@ messages:
   description:
     - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
       catalogue and the C(values) to insert into the text.
-    - On success, C(reason) and C(statement) contain RV(reason) and RV(statement), each as a list of translatable
-      messages.
+    - On success, C(reason) and C(statement) contain the texts of RV(reason) and RV(statement), each as a list of
+      translatable messages.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

@@ -86,7 +86,7 @@ frames_before:
   type: int
   sample: 773
 frames_committed:
-  description: Number of frames of committed transactions. None of these frames is lost.
+  description: Number of frames that belong to committed transactions. None of these frames is lost.
   returned: success
   type: int
   sample: 773

@@ -13,8 +13,8 @@ description:
   - Checks whether the certificate is valid now, whether the private key matches the certificate, and whether the
     service's user may read both files.
   - If a check fails, the module sets the owner, group and mode of the private key to the given values. If a check still
-    fails, the module runs O(command), sets these values again and repeats the checks. If no check fails, the module
-    changes nothing.
+    fails, the module runs O(command), sets the owner, group and mode again, and repeats the checks. If no check fails,
+    the module changes nothing.
   - If a check still fails at the end, the module does not fail, but returns RV(valid=false) and RV(problems).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -98,18 +98,18 @@ subject:
   type: str
   sample: CN=itsm.example.org
 not_before:
-  description: Start of the certificate's validity.
+  description: Start of the certificate's validity period.
   returned: success
   type: str
   sample: "2026-03-02T00:00:00.000Z"
 not_after:
-  description: End of the certificate's validity.
+  description: End of the certificate's validity period.
   returned: success
   type: str
   sample: "2026-05-31T00:00:00.000Z"
 repaired:
   description: True if the owner, group or mode of the private key was changed. In check mode, true if a run would
-    change one of them.
+    change any of them.
   returned: success
   type: bool
   sample: false

@@ -66,8 +66,8 @@ options:
     description:
       - Path of the health request. If empty, no request is sent.
       - If everything else is healthy, but the service rejects the request or answers with an HTML page, the module
-        treats this path as wrong. A request is rejected if the status is between 300 and 499, except 408 and 429. In
-        this case, the finding is V(config_mismatch), and no rung is tried.
+        considers this path to be wrong. A request is rejected if the status is between 300 and 499, except 408 and 429.
+        In this case, the finding is V(config_mismatch), and no rung is tried.
     type: str
     default: ""
     version_added: 0.2.0
@@ -122,10 +122,10 @@ options:
     default: 5.0
   database_timeout:
     description:
-      - Time limit in seconds for a second check of the database, which is made if the first check does not finish
-        within O(deadline).
+      - Time limit in seconds for a second check of the database, which runs if the first check does not finish within
+        O(deadline).
       - If the second check does not finish in time either, the finding is V(db_unchecked), and the service is not
-        started. If the disk of the database does not respond, no second check is made.
+        started. If the disk of the database does not respond, the second check does not run.
     type: float
     default: 300.0
   window:
@@ -192,7 +192,7 @@ findings:
       description: The cause in one sentence.
       type: str
     evidence:
-      description: Texts that support the finding, each with C(source) and C(text).
+      description: Observations that support the finding, each with C(source) and C(text).
       type: list
       elements: dict
     remedy:
@@ -352,7 +352,8 @@ facts:
       type: dict
     kernel:
       description: >-
-        C(source), and C(out_of_memory), the kernel's lines about low memory, each with C(at), C(text), C(pid), C(name).
+        C(source), and C(out_of_memory), the kernel's log lines about low memory, each with C(at), C(text), C(pid),
+        C(name).
       type: dict
     log:
       description: >-
@@ -365,7 +366,7 @@ facts:
     journal:
       description: >-
         C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) and C(last_success_at) as in C(log),
-        and systemd's lines as C(starts), C(exits), C(control_exits), C(stops),
+        and systemd's log lines as C(starts), C(exits), C(control_exits), C(stops),
         C(results), C(start_limit).
       type: dict
     certificate:
@@ -418,11 +419,11 @@ facts:
       description: >-
         The owners of the C(database), its C(-wal) and C(-shm) files, and their C(folder). C(denied) lists paths that
         the C(user) of the service may not use, each with C(path), C(owner), C(group) and C(mode). C(foreign) lists the
-        database files that another user owns, and C(others) the other entries of the folder that another user owns.
+        database files that another user owns, and C(others) the other entries in the folder that another user owns.
         C(read_only) is true if the file system is read-only.
       type: dict
     settings:
-      description: The variables of O(settings), each with C(variable), C(value), C(message), C(messages).
+      description: The variables in O(settings), each with C(variable), C(value), C(message), C(messages).
       type: list
       elements: dict
     paths:
@@ -449,7 +450,7 @@ facts:
       type: dict
     window:
       description: >-
-        The period of the logs that were read (C(since), C(until)), and C(booted_at) (the time when the host or its
+        The period for which the logs were read (C(since), C(until)), and C(booted_at) (the time when the host or its
         container was started).
       type: dict
 bundle:
@@ -458,12 +459,13 @@ bundle:
   type: str
   sample: /var/lib/itsm-runbook/evidence/INC-20260302T010203Z-1f3a
 warnings:
-  description: Why the evidence could not be saved in its usual folder, and the path to which it was saved instead.
+  description: The reason why the evidence could not be saved in its usual folder, and the path to which it was saved
+    instead.
   returned: when there are any
   type: list
   elements: str
 parts:
-  description: For each part, its duration in seconds, V(timed out), or the error.
+  description: For each part, its duration in seconds, V(timed out), or an error.
   returned: always
   type: dict
   sample: {unit: 0.02, log: 0.01, "disk:log": timed out}
@@ -543,8 +545,8 @@ data:
   version_added: 0.2.0
 data_evidence:
   description:
-    - The copy of the database files, which is made if the database is in doubt. C(path) is the folder of the copy. If
-      no copy was made, C(not_copied) is the reason.
+    - The copy of the database files, which is made if the database is in doubt. C(path) is the folder that contains the
+      copy. If no copy was made, C(not_copied) is the reason.
     - V(null) if the database is not in doubt.
   returned: always
   type: dict
