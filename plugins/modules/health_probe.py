@@ -180,8 +180,8 @@ options:
         type: raw
         required: true
   ports:
-    description: The TCP ports that the service listens on. The module uses the ports to find the process of the service
-      if another user started it.
+    description: The TCP ports that the service listens on. The module uses the ports to find the service's process if
+      another user started it.
     type: list
     elements: int
     default: []

@@ -16,8 +16,8 @@ description:
     O(service.command) in O(service.app_dir). In addition, either O(service.pid_file) contains its process ID and start
     time, or its arguments are exactly those of O(service.command). In the second case, the process must also listen on
     one of O(ports) or run as O(service.user). A suspended process (C(SIGSTOP)) is resumed so that it can end.
-  - Processes of the service that a person started outside the unit are also stopped. This is done before a start or
-    restart of the unit, or after a stop.
+  - Processes of the service that a person started outside the unit are also stopped. The module stops them before it
+    starts or restarts the unit, or after it has stopped the unit.
   - Other processes that listen on one of O(ports) are not stopped, but listed in RV(foreign). If there are any, the
     service is not started.
   - With O(run), every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.

@@ -201,7 +201,7 @@ database:
       description:
         - Time when knex applied the first migration, or V(null) if this time is unknown. A copy of the database has the
           same time.
-        - If the service has created a new database since, the time of the new database is later.
+        - If the service has since created a new database, the time in the new database is later.
       returned: always
       type: str
       version_added: 0.2.0

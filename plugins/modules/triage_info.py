@@ -146,7 +146,7 @@ options:
   settings:
     description:
       - Invalid variables, as RV(itsm_nexus.runbook.service_preflight_info#module:problems) lists them. The module
-        reports these variables in the finding V(config_mismatch). C(useless_rungs) of this finding lists the rungs that
+        reports these variables in the V(config_mismatch) finding. C(useless_rungs) of this finding lists the rungs that
         need these variables.
     type: list
     elements: dict

@@ -31,7 +31,7 @@ options:
       - C(host) is the name of the host in the inventory.
       - C(endpoints) is a list of dictionaries with C(name), C(url), and optionally C(required), C(validate_certs) and
         C(ca_path), as for the C(health_probe) module.
-      - C(process) describes the process of the service, with C(manager), C(unit), C(app_dir), C(command), C(user),
+      - C(process) describes the service's process, with C(manager), C(unit), C(app_dir), C(command), C(user),
         C(pid_file) and C(ports). If C(process) is set, the watch also checks whether the process is gone.
       - C(state_dir) is the state folder on the host. If C(state_dir) is set, no event is sent during a maintenance
         window.
