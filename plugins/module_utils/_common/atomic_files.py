@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write files so that after a power failure they have either the old or the new content, and remove folders safely."""
+"""Write files that have either the old or the new content after a power failure, and remove folders safely."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import stat
 import tempfile
 from typing import Optional
 
-# Maximum nesting depth of folders that remove_tree removes.
+# Maximum folder depth for remove_tree.
 _DEEPEST = 200
 
 
@@ -67,7 +67,7 @@ def discard_tree(path: str) -> None:
 def private_folder(path: str) -> None:
     """Create a folder with mode 0700, and its missing parents. Raises OSError.
 
-    New parents get at most mode 0755, so that other users cannot write to them even if an init script has set umask 0.
+    New parents get at most mode 0755, so that other users cannot write to them even if an init script sets umask 0.
     """
     _folder(os.path.abspath(path), 0o700)
 
@@ -84,9 +84,9 @@ def _folder(path: str, mode: int) -> None:
 
 
 def read_plain(path: str, *, limit: int) -> bytes:
-    """Return the content of a plain file. Does not block on a pipe that has no writer.
+    """Return the content of a plain file. Does not block on a FIFO that has no writer.
 
-    Raises OSError if the file cannot be read, and ValueError if it is not a plain file or has more than limit bytes.
+    Raises OSError if the file cannot be read, and ValueError if it is not a plain file or is larger than limit bytes.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:

@@ -46,7 +46,7 @@ class Completed(NamedTuple):
         return self.rc is None
 
 
-# Output of up to this number of bytes is kept in full. In much longer output, the middle is left out.
+# Output of up to this many bytes is kept in full. In much longer output, the middle is omitted.
 LONGEST_OUTPUT = 16 << 20
 _LEFT_OUT = b"\n[the middle is left out]\n"
 # Seconds to wait for the end of the output after the program has ended or was killed.
@@ -54,23 +54,23 @@ _GRACE = 1.0
 _CHUNK = 1 << 16
 _POLL = 0.05
 
-# The type of run(). Other functions take a Runner as a parameter, so that tests can replace run().
+# The type of run(). Other functions accept a Runner as a parameter, so that tests can replace run().
 Runner = Callable[..., Completed]
 
 
 def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
     """Return a function that makes the child process run as a user, or None if this is not needed.
 
-    If no user is given, the child process gets the current effective rights of this process.
+    If no user is given, the child process runs with the current effective IDs of this process.
 
-    new_privileges: True if programs that the child starts may gain rights from a setuid bit or file capabilities.
+    new_privileges: True if programs that the child starts may gain privileges from a setuid bit or file capabilities.
 
     Raises CommandError if the user does not exist, or if this process may not switch to that user.
     """
     real, effective, _saved = os.getresuid()
     if not user:
-        # Within safe_open.acting(), this process temporarily has the rights of a user. The child process gets these
-        # rights permanently.
+        # Within safe_open.acting(), this process temporarily has the effective IDs of a user. The child process is
+        # switched to these IDs permanently.
         rights = (effective, os.getegid()) if effective != real else None
     else:
         try:
@@ -197,7 +197,7 @@ def run(
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
             # If the user changes, the child enters the folder after the change, because root would follow any link that
-            # the user made.
+            # the user created.
             cwd=cwd if become is None else None,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,

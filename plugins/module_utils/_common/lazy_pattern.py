@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Regular expressions that are compiled when they are first used.
+"""Regular expressions that are compiled at first use.
 
 Each module call on a host imports the patterns again, and most calls use only a few of them.
 """

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Messages: an id and values, from which the catalogue of each language creates the text.
+"""Messages: an ID and values, from which the catalogue for each language creates the text.
 
-Modules on the host return English text, so each package has the English templates for its own ids, for example in
-_triage/messages.py. Code may compare ids, but must never search the text of a message for words.
+Modules on the host return English text, so each package contains the English templates for its own IDs, for example in
+_triage/messages.py. Code may compare IDs, but must never search the text of a message for words.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 
-# The id for text from the kernel, a library or an older version of the collection. Such text is quoted and never
+# The ID for text from the kernel, a library or an older version of the collection. Such text is quoted and never
 # translated.
 QUOTED = "quoted"
-# The id for a name and a message about it, such as "https: no answer within 5 s".
+# The ID for a name and a message about it, such as "https: no answer within 5 s".
 LABEL = "label"
-# The id for a missing value. This id makes it possible to show a message even if a value, such as the reason, is
-# missing.
+# The ID for a missing value. With this ID, a message can be shown even if a value, such as the reason, is missing.
 UNKNOWN = "unknown"
 ENGLISH: Mapping[str, str] = {QUOTED: "{text}", LABEL: "{name}: {text}", UNKNOWN: "unknown"}
 
@@ -30,7 +29,7 @@ Value = Union[str, int, float, "Message", Sequence[Union[str, "Message"]]]
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """An id in the catalogue, and the values for its template. A value can be a list of messages, such as reasons."""
+    """An ID in the catalogue, and the values for its template. A value can be a list of messages, such as reasons."""
 
     id: str
     values: Mapping[str, Value] = dataclasses.field(default_factory=dict)
@@ -70,7 +69,7 @@ def quoted(text: object) -> Message:
 
 
 def labelled(name: str, text: Message) -> Message:
-    """Return a message that shows a name before a text, such as "https: no answer within 5 s"."""
+    """Return a message with a name in front of a text, such as "https: no answer within 5 s"."""
     return Message(LABEL, {"name": name, "text": text})
 
 
@@ -96,7 +95,7 @@ class Listed:
 
 
 def english(told: Message, templates: Mapping[str, str]) -> str:
-    """Return the English text of a message, without a full stop at the end. Raises KeyError for an unknown id."""
+    """Return the English text of a message, without a full stop at the end. Raises KeyError for an unknown ID."""
     return templates[told.id].format(
         **{name: Listed(_english(value, templates)) for name, value in told.values.items()}
     )
@@ -116,7 +115,7 @@ def with_stop(text: str) -> str:
 
 
 class MessageError(Exception):
-    """An error whose text is a message. Each subclass has the templates of its package."""
+    """An error whose text is a message. Each subclass uses the templates of its package."""
 
     templates: ClassVar[Mapping[str, str]] = ENGLISH
 

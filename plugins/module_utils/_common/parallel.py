@@ -4,8 +4,8 @@
 
 """Call functions ("questions") in parallel, each in a separate process with its own deadline.
 
-Processes are used instead of threads. A thread that hangs in the kernel, for example on a dead mount, cannot be
-stopped, and the module could not exit. If a child process crashes (for example while it reads a mapped file on a
+Processes are used instead of threads. A thread that hangs in the kernel, for example on a dead mount, cannot be stopped
+and would keep the module from exiting. If a child process crashes (for example while it reads a mapped file on a
 failing disk), only its answer is lost.
 """
 
@@ -96,7 +96,7 @@ def _finish(child: _Child) -> Answer:
 def _give_up(child: _Child) -> Answer:
     with contextlib.suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGKILL)
-    # Do not wait for a child that hangs in the kernel. If it ends after this process, init reaps it.
+    # Do not wait for a child that hangs in the kernel. If it outlives this process, init reaps it.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(child.pid, os.WNOHANG)
     return Answer(seconds=time.monotonic() - child.started, error=TIMED_OUT)
@@ -111,10 +111,10 @@ def ask(
 ) -> Dict[str, Answer]:
     """Run all questions in parallel, each for at most timeout seconds, and return the answers by name.
 
-    after: maps a question to the question that must end before it (both by name). If the earlier question times out,
-    the later question is not asked. Each time limit begins when its question starts. until: the deadline for all
-    questions (time.monotonic seconds). Do not call this function while other threads are running, because each question
-    runs in a forked copy of this process.
+    after: maps the name of a question to the name of the question that must end before it. If the earlier question
+    times out, the later question is not asked. Each time limit begins when its question starts. until: the deadline for
+    all questions (time.monotonic seconds). Do not call this function while other threads are running, because each
+    question runs in a forked copy of this process.
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}

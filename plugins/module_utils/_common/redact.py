@@ -47,7 +47,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 MASK = redact_shapes.MASK
 
 _SECRET_NAME = lazy(values.TELLING + r"\Z")
-# Only this number of characters at the end of a name is searched for words such as "password".
+# Only this many characters at the end of a name are searched for words such as "password".
 _END_OF_NAME = 64
 # Endings of names that only describe a secret, such as PASSWORD_FILE. The values of such names are ordinary words and
 # paths.
@@ -75,7 +75,7 @@ def _inserted(match: Match[str]) -> str:
 
 
 class _Rule(NamedTuple):
-    """A pattern, its replacement, and lower-case words. Text without any of these words cannot match the pattern.
+    """A pattern, its replacement, and lower-case words. Text without any of these words cannot match.
 
     The pattern is compiled when one of its words is found for the first time, because most runs find none of them.
     """
@@ -176,7 +176,7 @@ _RULES: Tuple[_Rule, ...] = (
     _Rule(
         ("pragma",), r"(?i)(\bpragma\s{1,4}(?:hex)?(?:re)?key\s{0,4}=\s{0,4})(?!\[redacted\]|\s)[^;\n]+", r"\1" + MASK
     ),
-    # Names such as key or sig, whose values are secrets only in the query string of a URL.
+    # Names such as key or sig, whose values are secret only in the query string of a URL.
     _Rule(
         ("key=", "auth=", "sig=", "hmac=", "otp=", "pin="),
         r"""(?i)([?&](?:key|auth|sig|hmac|otp|pin)=)(?!\[redacted\])[^\s&#"'\\]+""",
@@ -218,7 +218,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def secret_values(environment: Mapping[str, str]) -> List[str]:
-    """Return the values to remove everywhere: the values of variables with secret names, and passwords in URLs."""
+    """Return the values to redact everywhere: the values of variables with secret names, and passwords in URLs."""
     found = [
         value
         for name, value in environment.items()
@@ -234,7 +234,7 @@ def secret_values(environment: Mapping[str, str]) -> List[str]:
 
 
 def secret_arguments(arguments: Sequence[str]) -> List[str]:
-    """Return the values to remove everywhere: the values of options with secret names on a command line."""
+    """Return the values to redact everywhere: the values of options with secret names on a command line."""
     found: Dict[str, str] = {}
     for number, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
@@ -267,14 +267,14 @@ def _hides_next(argument: str) -> bool:
     return argument.startswith("-") and "=" not in argument and is_secret_name(argument.lstrip("-"))
 
 
-# If a line that contains a rule's word is longer than this number of characters, the rest of the line is masked.
+# If a line contains a rule's word and is longer than this many characters, the rest of the line is masked.
 _LONGEST_LINE = 64 * 1024
 
 
 def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]:
     """Yield the lines, with a mask for each secret that matches a rule or follows a secret's name.
 
-    words: the words of the rules that occur in the text.
+    words: the rule words that occur in the text.
     """
     carry: Optional[values.Carry] = None
     for number, whole in enumerate(lines):
@@ -302,7 +302,7 @@ def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]
         yield line
 
 
-# The results for texts of up to this number of characters are cached, because many short texts occur repeatedly in the
+# The results for texts of up to this many characters are cached, because many short texts occur repeatedly in the
 # facts.
 _REPEATED = 1000
 

@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 # A shorter value is probably a word like "admin". Masking it everywhere would make the evidence unreadable.
 SHORTEST = 6
-# If a value has several lines, such as a key, each line with at least this number of characters is also a secret.
+# If a value has several lines, such as a key, each line of at least this many characters is also a secret.
 _SHORTEST_LINE = 16
 # The original text and three levels of decoded escapes, for example JSON in a JSON string in another JSON string.
 _LEVELS = 4
@@ -46,7 +46,7 @@ _BREAK = lazy(shapes.BREAK)
 _BEFORE_BREAK = lazy(shapes.BEFORE_BREAK)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=-]*")
 _BASE64_SIGNS = frozenset(string.ascii_letters + string.digits + "+/_=-")
-# Characters at the end of a line that are left out when the line is joined with the next one. See shapes.BEFORE_BREAK.
+# Characters at the end of a line that are dropped when the line is joined with the next one. See shapes.BEFORE_BREAK.
 _LEFT_OUT = frozenset("\"' +\\}\r")
 _SIGNS_OF_LETTERS = str.maketrans("nrtbf", "\n\r\t\b\f")
 
@@ -67,7 +67,7 @@ def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
 
 
 class _Copy:
-    """A copy of text without escapes or line breaks. It can map each position back to the original text."""
+    """A copy of a text without escapes or line breaks. It maps each position back to the original text."""
 
     def __init__(self, text: str, parent: Optional[_Copy] = None) -> None:
         self.text = text
@@ -115,7 +115,7 @@ class _Copy:
         """Return a copy in which lines are joined, or None if no lines are joined.
 
         A line is joined with the next one only if its last character, in lower case, is in signs. If signs contains the
-        characters of all searched values, every value that is split over two lines is found. Most lines of a JSON log
+        characters of all searched values, every value that is split across two lines is found. Most lines of a JSON log
         are not joined.
         """
         joined = self._changed(self._breaks(signs))
@@ -201,7 +201,7 @@ def _base64_spellings(value: str) -> Set[str]:
     for text in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
         data = text.encode("utf-8", "surrogatepass")
         for offset in range(3):
-            # Four characters encode three bytes. Characters that also encode bits of adjacent bytes are left out.
+            # Four characters encode three bytes. Characters that also encode bits of adjacent bytes are omitted.
             first, last = -(-offset * 4 // 3), (offset + len(data)) * 4 // 3
             for encode in (base64.b64encode, base64.urlsafe_b64encode):
                 found.add(encode(b"\0" * offset + data).decode("ascii")[first:last])

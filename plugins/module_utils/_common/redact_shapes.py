@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 MASK = "[redacted]"
 
-# The prefix that a logger, syslog, journalctl or a container runtime writes before a message. It may be empty.
+# The prefix (possibly empty) that a logger, syslog, journalctl or a container runtime writes before a message.
 _STAMP = (
     r"\[?(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,:+Zz-]{0,20}|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|"
     r"\d{9,10}\.\d{1,9}|\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)\]?"
@@ -123,7 +123,7 @@ def without_tokens(text: str) -> str:
 _SHORTEST = 20
 # A digest is public, so it is not masked. It begins with its type: "sha512-…" (npm) or "SHA256:…" (OpenSSH).
 _RUN = lazy(r"(?<![A-Za-z0-9+/_=-])(?<!SHA256:)(?!sha\d{1,3}-)[A-Za-z0-9+/_=-]{20,}")
-# A part of a path that is a word: "node_modules", ".npm", "Linux".
+# A path component that is a word: "node_modules", ".npm", "Linux".
 _WORD = lazy(r"[._]?[A-Za-z]?[a-z]{2,}(?:[_-][a-z]+)*\Z")
 _HEX = lazy(r"[0-9a-f]+\Z|[0-9A-F]+\Z")
 # Changes between upper-case letters, lower-case letters and digits. A name that consists of words ("setupListenHandle")
@@ -160,7 +160,7 @@ def _judge(match: Match[str]) -> str:
     is_path = sum(len(part) for part in parts if _WORD.match(part)) * 4 >= len(token)
     if opaque(token) and not is_path:
         return MASK
-    # A single part of a path can still be a token.
+    # A single path component can still be a token.
     return "/".join(MASK if opaque(part) else part for part in parts) if len(parts) > 1 else token
 
 

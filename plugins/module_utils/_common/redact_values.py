@@ -49,7 +49,7 @@ _SEPARATOR = (
 
 @functools.lru_cache(maxsize=None)
 def _pattern(text: str) -> Pattern[str]:
-    """Return the compiled pattern. It is compiled at its first use, because most runs find no secret."""
+    """Return the compiled pattern. It is compiled at first use, because most runs find no secret."""
     return re.compile(text)
 
 

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Open files in folders that another account can write to, without letting that account misuse root's rights.
+"""Open files in folders that another account can write to, without letting that account misuse root's privileges.
 
 The service's user owns the application's folder and its logs. This user can replace any file there with a link to a
 file that only root may read, with a pipe that never ends, or with a device. Therefore, root follows a path step by step
 and checks each link. A link that only root could have created is followed as root. A link in a folder of another
 account is followed as that account, so it leads only to files that the account itself can open. If this process does
-not run as root, it has no additional rights that such a link could misuse.
+not run as root, it has no additional privileges that such a link could exploit.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LARGEST = 64 << 20
 _PR_SET_NO_NEW_PRIVS = 38
 
-# The rights to use, as uid and gid, or None for the rights of this process.
+# The account to act as (uid, gid), or None to keep the current account of this process.
 Rights = Optional[Tuple[int, int]]
 
 
 class _AnybodyError(PermissionError):
-    """More than one account could have created an entry on the path, so it is unknown whose rights to use."""
+    """More than one account could have created an entry on the path, so it is unknown which account to act as."""
 
 
 class _LentError(Exception):
@@ -53,7 +53,7 @@ def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
 
 
 def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
-    """Return uid and gid of the other account that may have created an entry.
+    """Return the uid and gid of the other account that may have created an entry.
 
     Raises PermissionError if more than one account may have created the entry.
     """
@@ -84,7 +84,7 @@ class _Way:
                 break
 
     def look(self, name: str) -> Tuple[os.stat_result, os.stat_result, bool]:
-        """Return the status of the folder and of an entry, and True if only root or this account made the entry."""
+        """Return the status of the folder and of an entry, and True if only root or this account created the entry."""
         folder = os.fstat(self._folders[-1])
         entry = os.stat(name, dir_fd=self._folders[-1], follow_symlinks=False)
         return folder, entry, self._trusted[-1] and _only_ours(folder, entry)
@@ -176,11 +176,11 @@ def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
 
 @contextlib.contextmanager
 def acting(rights: Rights) -> Iterator[None]:
-    """Work on files as a user (uid, gid), or as root if rights is None.
+    """Run the block with the file permissions of a user (uid, gid), or of root if rights is None.
 
-    Only the effective ids change, so foreign code in the block could get root's rights back. In the block, start
-    programs only with commands.run(), which drops root's rights permanently, and do not open the user's databases.
-    Blocks can be nested. A process that is not root keeps its rights.
+    Only the effective ids change, so untrusted code in the block could regain root's privileges. In the block, start
+    programs only with commands.run(), which drops root's privileges permanently, and do not open the user's databases.
+    Blocks can be nested. A process that does not run as root keeps its account.
     """
     if os.getuid() != 0:
         yield
@@ -210,7 +210,7 @@ def acting(rights: Rights) -> Iterator[None]:
 def open_any(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600, lend: bool = True) -> int:
     """Open a file of any kind by its absolute path without blocking, and return its descriptor. Raises OSError.
 
-    If lend is false, a link in a folder of another account is an error.
+    If lend is false, a link in another account's folder is an error.
     """
     if not os.path.isabs(path):
         raise OSError(errno.EINVAL, "it is not an absolute path", path)
@@ -242,7 +242,7 @@ def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
 def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
     """Return the status of a path that this process can safely change, or None if the path does not exist.
 
-    If the path leads through a link of another account, that account itself must be able to read and write the file. If
+    If the path leads through another account's link, that account itself must be able to read and write the file. If
     folder_too is true, the account must also be able to write to the folder. Raises PermissionError if the account
     lacks these permissions, and OSError for other errors.
     """
@@ -253,7 +253,7 @@ def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except _AnybodyError:
-        # More than one account could have created the link, so check the rights of the account that owns the file.
+        # More than one account could have created the link, so check the permissions of the account that owns the file.
         real = os.stat(path)
         return _looked_up_as(real.st_uid, real.st_gid, path, folder_too=folder_too)
     except _LentError as lent:
@@ -290,9 +290,9 @@ def read(path: str, *, limit: int = LARGEST) -> bytes:
 
 
 def account_rights(user: Optional[str]) -> Rights:
-    """Return uid and gid of a user, or None if the user does not exist or this process may not switch to that user.
+    """Return the uid and gid of a user, or None if the user does not exist or this process may not switch to that user.
 
-    Also returns None for root, because work in a folder of another account is never done as root.
+    Also returns None for root, because this process never acts as root in a folder of another account.
     """
     if not user or os.getuid() != 0:
         return None
@@ -304,7 +304,7 @@ def account_rights(user: Optional[str]) -> Rights:
 
 
 def rights_on(path: str, *, user: Rights = None) -> Rights:
-    """Return the rights (uid, gid) to use for a file and its folder.
+    """Return the account (uid, gid) to act as on a file and its folder.
 
     The path is followed folder by folder, up to the first entry that another account could replace. Deeper entries are
     not evaluated, because they may change at any time. If there is such an entry, the result is user (uid, gid) or, if
@@ -385,7 +385,7 @@ def _first_stranger(path: str) -> Rights:
             if stat.S_ISLNK(entry.st_mode):
                 links += 1
                 if links > _MOST_LINKS:
-                    return None  # a loop of links that root made
+                    return None  # a loop of links that root created
                 todo += way.follow(name)
             elif stat.S_ISDIR(entry.st_mode):
                 way.enter(name, trusted=True)
@@ -405,7 +405,8 @@ def _first_stranger(path: str) -> Rights:
 def become(uid: int, gid: int, *, new_privileges: bool = False) -> None:
     """Permanently switch this process to a user, without capabilities.
 
-    If new_privileges is false, programs that this process starts gain no rights from a setuid bit or file capabilities.
+    If new_privileges is false, programs that this process starts gain no privileges from a setuid bit or file
+    capabilities.
     """
     os.seteuid(os.getuid())
     if os.getuid() != 0 or uid == 0:

@@ -4,8 +4,8 @@
 
 """Make text from other sources safe to display, so that it cannot control the terminal or reverse the text direction.
 
-A terminal obeys control characters from any source: a log, a file name, the output of a program. Such characters are
-replaced with visible text such as \\x1b.
+A terminal obeys control characters from any source, such as a log, a file name or the output of a program. Such
+characters are replaced with visible text such as \\x1b.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Match
 ACTIVE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-# Control sequences of ECMA-48 (such as colours), and a program's commands to its terminal (OSC).
+# ECMA-48 control sequences (such as colours), and operating system commands (OSC).
 _SEQUENCES = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\))")
 
 

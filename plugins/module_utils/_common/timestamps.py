@@ -31,5 +31,5 @@ def epoch(text: str) -> float:
 
 
 def compact(seconds: float) -> str:
-    """Return a time in the format that is used in file names: 20260302T010203Z."""
+    """Return a time in the format for file names: 20260302T010203Z."""
     return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")

@@ -122,7 +122,7 @@ class _Parser:
 
 
 def parse_environment(text: str) -> Dict[str, str]:
-    """Return the variables that the text of an environment file sets. The last assignment of a name counts.
+    """Return the variables that the text of an environment file sets. The last assignment to a name wins.
 
     Comments start with # or ;. A backslash at the end of a line joins the next line. Variables such as $HOME are not
     expanded. Lines without = and lines with an invalid name (export X=1) are skipped. systemd does the same.
@@ -158,7 +158,7 @@ def read_text(path: str) -> str:
     """Return the text of an environment file.
 
     The values are passed to processes of the service's user. Therefore, a file that this user may not read is not read,
-    even if this process runs as root.
+    even if this process runs as root and could read it.
 
     Raises EnvironmentFileError if the file cannot be read or is not text. The error message is one line and does not
     quote the file.

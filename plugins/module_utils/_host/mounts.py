@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The file systems that are mounted, and those that should be mounted. See fstab(5)."""
+"""File systems that are mounted, and file systems that should be mounted. See fstab(5)."""
 
 from __future__ import annotations
 

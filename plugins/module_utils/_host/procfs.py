@@ -27,14 +27,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     quoted,
 )
 
-# PATH with which the service is started. The PATH of this process does not apply to the service.
+# The PATH with which the service is started. The PATH of this process is not used.
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _LISTEN = "0A"
 _DELETED = " (deleted)"
 _SYSTEMCTL_TIMEOUT = 15.0
-# Units of systemd.time(7), as systemd itself prints them.
+# Time units (systemd.time(7)), as systemd itself prints them.
 _TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _TIMESPAN = re.compile(r"([0-9.]+)(us|ms|min|s|h|d|w)\b")
 
@@ -69,7 +69,7 @@ class Process(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """True if the process is still running. A zombie counts as ended, because it only waits for its parent."""
+        """True if the process is still running. A zombie counts as ended, because it is only waiting to be reaped."""
         return self.state not in ("Z", "X", "x")
 
     @property

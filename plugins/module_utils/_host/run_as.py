@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Act as the service's user instead of root in folders to which this user can write."""
+"""Act as the service's user instead of root in folders that this user can write to."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def name_of(uid: int) -> str:
 def explained(deed: str, /, *, failure: Type[MessageError], **values: str) -> Iterator[None]:
     """Convert a system error to the given error class, with the message "Cannot ...: reason".
 
-    deed: the last part of the message's id (reason.cannot.*). values: the values for the message, except why.
+    deed: the last part of the message ID (reason.cannot.*). values: the values for the message, except why.
     """
     try:
         yield

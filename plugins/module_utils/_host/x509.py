@@ -34,7 +34,7 @@ _ATTRIBUTES: Dict[bytes, str] = {
     b"\x55\x04\x06": "C",
 }
 
-# The subjectAltName extension (RFC 5280 section 4.2.1.6), and the two kinds of names in it that servers use.
+# The subjectAltName extension (RFC 5280 section 4.2.1.6), and the two types of names in it that servers use.
 _ALTERNATIVE_NAMES = b"\x55\x1d\x11"
 _DNS_NAME = 0x82
 _IP_ADDRESS = 0x87
@@ -120,7 +120,7 @@ def describe(der: bytes) -> Dict[str, Any]:
 
 
 def from_pem(text: str) -> bytes:
-    """Return the first certificate of a PEM file as DER. It is the server's own. Any others are those of issuers.
+    """Return the first certificate in a PEM file as DER. It is the server's own. Any others are issuer certificates.
 
     Raises CertificateError.
     """

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hold prevents a service from starting if a start could do harm, for example if the database is in doubt.
+"""A hold prevents a service from starting if a start could do harm, for example if the database may be damaged.
 
-Under systemd, a hold is a drop-in of the unit with two conditions. One is not enough (tested with systemd 257). An
-automatic restart ignores AssertPathExists=. With ExecCondition= alone, systemctl start exits with 0 although the start
-is skipped. The name of the drop-in and the description of the unit contain the incident's id, which systemctl status
-shows. A file in the state folder gives the same information to this collection. For a plain process, this file is the
-only hold.
+Under systemd, a hold is a drop-in of the unit with two conditions. A single condition is not enough (tested with
+systemd 257): an automatic restart ignores AssertPathExists=, and with ExecCondition= alone, systemctl start exits with
+0 although the start is skipped. The drop-in name and the unit description contain the incident ID, so systemctl status
+shows it. A file in the state folder gives the same information to this collection. For a plain process, this file is
+the only hold.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def read(where: Place) -> Optional[Dict[str, Any]]:
     """Return the current hold, or None if there is none.
 
     Keys: incident, reason, cause, unit, at (UTC), enforced (True if systemd itself refuses the start). Under systemd,
-    only the drop-in decides. A drop-in without a record is still a hold, because the record may have been lost. A
-    record without a drop-in is not a hold, because somebody has removed the drop-in.
+    only the drop-in decides. A drop-in without a record is still a hold, because the record may be lost. A record
+    without a drop-in is not a hold, because somebody has removed the drop-in.
     """
     dropins = where.dropins()
     for path in where.records():
@@ -234,7 +234,7 @@ def release(where: Place, *, run: commands.Runner = commands.run) -> bool:
 
 
 def refusal(held: Mapping[str, Any]) -> Message:
-    """Return a message that states the reason for the hold and the playbooks that release it."""
+    """Return a message that states the reason for the hold and names the playbooks that release it."""
     incident = str(held.get("incident") or "") or message("reason.holding.no_incident")
     if not held.get("reason"):
         return message("reason.holding.held", incident=incident)

@@ -5,7 +5,7 @@
 """The rungs of the recovery ladder, least invasive first. Each rung is a role with the same name.
 
 For each cause, one of the groups below lists the rungs that cannot fix it. A group selects rungs by their actions, not
-by their position.
+by their positions.
 """
 
 from __future__ import annotations

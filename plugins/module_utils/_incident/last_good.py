@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Results of verified runs, saved on the host: when the service was healthy, and the row counts of its database."""
+"""Results of verified runs, saved on the host: the last healthy time, and the row counts of the database."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Counted(NamedTuple):
 
     @classmethod
     def of(cls, look: Mapping[str, Any]) -> Counted:
-        """Return the row counts and the creation time from a result of the sqlite_info module."""
+        """Return the row counts and the creation time from a sqlite_info result."""
         database = look.get("database") or {}
         return cls(look.get("row_counts") or {}, database.get("first_migration_at") or "")
 

@@ -2,19 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lease of the host allows only one run at a time. A lock is not enough, because each task is a separate process.
+"""The host lease allows only one run at a time. A lock is not enough, because each task is a separate process.
 
-Each state folder has its own lease, which is stored in a folder in memory (below /run for root). So the lease works
-even if the state folder is full or missing, and a reboot releases the lease. Files:
+Each state folder has its own lease, which is stored in a folder in memory (below /run for root). The lease therefore
+works even if the state folder is full or missing, and a reboot releases it. Files:
 
 - lock: locked with flock(2) during one transaction, which takes milliseconds;
 - lease.json: the current or last holder of the lease, and the end of the lease;
-- work: every module of the run holds a shared fcntl(2) lock on this file while the module works. The lock ends with the
-  process of the module, and child processes do not inherit it. So neither a killed module nor a service that the module
-  started blocks other runs.
+- work: every module of the run holds a shared fcntl(2) lock on this file while the module is running. The lock is
+  released when the module's process ends, and child processes do not inherit it. So neither a killed module nor a
+  service that the module started blocks other runs.
 
 Another run may take the lease when the lease has expired and no process holds a lock on `work`. The expiry is measured
-with the kernel's clock since boot, so a change of the wall clock neither ends nor extends the lease.
+with the kernel's clock since boot, so a change to the wall clock neither ends nor extends the lease.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _boot_id() -> str:
 
 
 class Clock(NamedTuple):
-    """The clocks: wall clock for people, clock since boot for the lease, and the boot ID."""
+    """The current times: the wall clock for people, the clock since boot for the lease, and the boot ID."""
 
     wall: Callable[[], float] = time.time
     boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -86,13 +86,13 @@ class Clock(NamedTuple):
 
 
 def memory_folder() -> str:
-    """Return the folder in memory that only this account may write to."""
+    """Return the in-memory folder that only this account may write to."""
     uid = os.geteuid()
     return "/run/itsm-runbook" if uid == 0 else f"/dev/shm/itsm-runbook-{uid}"  # noqa: S108 its owner is checked
 
 
 def _decode(data: bytes) -> Dict[str, Any]:
-    """Return the lease from the content of its file. Raises ValueError if the content is not a lease."""
+    """Parse a lease file and return the lease. Raises ValueError if the content is not a lease."""
     lease = json.loads(data.decode("utf-8"))
     if not isinstance(lease, dict):
         raise ValueError("it is not a lease")
@@ -107,8 +107,8 @@ def _decode(data: bytes) -> Dict[str, Any]:
     return lease
 
 
-# The paths of the files `work` that this process has locked, and their descriptors. The kernel drops the lock when the
-# process closes any descriptor of the file. So worker() uses this descriptor instead of opening the file again.
+# The paths of the `work` files that this process has locked, and their descriptors. The kernel drops the lock when the
+# process closes any descriptor for the file. So worker() uses this descriptor instead of opening the file again.
 _at_work: Dict[str, int] = {}
 
 
@@ -118,13 +118,13 @@ class Seat:
 
     state_dir: str
     clock: Clock = dataclasses.field(default_factory=Clock)
-    # The folder in memory; by default the folder of this account.
+    # The in-memory folder; by default the folder of this account.
     memory: Optional[str] = None
     warnings: List[str] = dataclasses.field(default_factory=list)
 
     @property
     def folder(self) -> str:
-        """The folder of the lease's files. All paths that lead to the same state folder share it."""
+        """The folder that contains the lease files. All paths that lead to the same state folder share it."""
         path = os.path.realpath(self.state_dir)
         key = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
         return os.path.join(self.memory or memory_folder(), f"{os.path.basename(path) or 'root'}-{key}")
@@ -133,7 +133,7 @@ class Seat:
         return os.path.join(self.folder, name)
 
     def prepare(self) -> None:
-        """Create the folder. Raises OSError if the folder cannot be created or is writable for other accounts."""
+        """Create the folder. Raises OSError if the folder cannot be created or is writable by other accounts."""
         for folder in (os.path.dirname(self.folder), self.folder):
             atomic_files.private_folder(folder)
             status = os.lstat(folder)
@@ -164,7 +164,7 @@ class Seat:
             os.close(descriptor)
 
     def last(self) -> Optional[Dict[str, Any]]:
-        """Return the last written lease, even if it has ended. Return None if its file is missing or damaged."""
+        """Return the last written lease, even if it has ended, or None if its file is missing or damaged."""
         path = self._path("lease.json")
         try:
             return _decode(atomic_files.read_plain(path, limit=_LARGEST))
@@ -175,7 +175,7 @@ class Seat:
             return None
 
     def worker(self) -> Optional[int]:
-        """Return the pid of another process that works under the lease, or None if there is none."""
+        """Return the pid of another process that is working under the lease, or None if there is none."""
         path = self._path("work")
         own = _at_work.get(path)
         try:
@@ -225,7 +225,7 @@ class Seat:
         )
 
     def release(self, *, run: str) -> None:
-        """Release the lease of a run. The file still names that run as the last holder. Raises OSError."""
+        """Release the lease of a run. The file continues to name that run as the last holder. Raises OSError."""
         last = self.last()
         if last is not None and last["run"] == run:
             self._write({**last, "released": True})
@@ -248,7 +248,7 @@ class Seat:
         return last
 
     def show_work(self) -> int:
-        """Lock the file `work` and return its descriptor, which hide_work() closes. Raises OSError."""
+        """Lock the `work` file and return its descriptor, which hide_work() closes. Raises OSError."""
         path = self._path("work")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -266,7 +266,7 @@ class Seat:
 
 
 def _named(lease: Dict[str, Any], *, pid: Optional[int]) -> Dict[str, Any]:
-    """Return the description of a lease's holder for other runs."""
+    """Describe the holder of a lease for other runs."""
     return {**{name: lease[name] for name in ("run", "since", "step", "until")}, "pid": pid}
 
 
@@ -279,7 +279,7 @@ def refusal(held: Dict[str, Any], *, state_dir: str) -> Message:
 
 
 def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int]:
-    """Lock the file `work` and renew the lease of a run. Return the descriptor or None. Raises LeaseError."""
+    """Lock the `work` file and renew the lease of a run. Return the descriptor or None. Raises LeaseError."""
     descriptor: Optional[int] = None
     try:
         seat.prepare()
@@ -306,7 +306,7 @@ def _end(seat: Seat, *, run: str) -> None:
 
 @contextlib.contextmanager
 def _outliving_the_connection() -> Iterator[None]:
-    """Complete the work in the block even if the connection is lost and its terminal sends SIGHUP.
+    """Let the block finish its work even if the connection is lost and the terminal sends SIGHUP.
 
     Otherwise, the signal would end the module in the middle of its changes, while its child processes continue. SIGHUP
     is handled, not ignored: a service that the module starts would inherit an ignored signal.
@@ -334,7 +334,7 @@ def held(
     """Run the block under a run's lease, and renew the lease afterwards. Meanwhile, no other run can take the lease.
 
     If run is empty, the block runs without a lease. If another run has taken the lease, fail is called with msg and
-    messages before any change; it must not return. If fail is None, LeaseError is raised. Other problems are reported
+    messages before any change; fail must not return. If fail is None, LeaseError is raised. Other problems are reported
     with warn.
     """
     if not run:

@@ -5,7 +5,7 @@
 """During a maintenance window, an outage is only reported, and no action is taken.
 
 Every window has an end. A window is defined by variables, or by maintenance.json in the state folder (until, reason),
-which can also be edited manually.
+which a person can also edit.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _instant(text: str) -> float:
 
 
 def _end(text: str, *, now: float) -> float:
-    """Convert a time or an offset from now, such as +2h, to seconds since the epoch. Raises MaintenanceError."""
+    """Convert a time, or an offset from now such as +2h, to seconds since the epoch. Raises MaintenanceError."""
     if not text:
         raise MaintenanceError(message("reason.maintenance.no_end", allowed=_ALLOWED))
     match = _RELATIVE.match(text.strip())
@@ -83,7 +83,7 @@ def _contents(path: str) -> bytes:
 def _of_file(
     state_dir: str, *, now: float, read: Callable[[str], bytes] = _contents
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the window in the state folder, even if it is over, and the problems with its file."""
+    """Return the window from the file in the state folder, even if it is over, and the problems with the file."""
     path = _path(state_dir)
     try:
         noted = json.loads(read(path).decode("utf-8"))
@@ -106,7 +106,7 @@ def current(
     reason: str = "",
     read: Callable[[str], bytes] = _contents,
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the current maintenance window and warnings. Of two windows (file and variables), the later end counts.
+    """Return the current maintenance window and warnings. If there are two, the window with the later end counts.
 
     read: returns the content of a file, which may be on another host, or raises OSError. Raises MaintenanceError if the
     variables are invalid.

@@ -16,9 +16,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_manually"
 
-# The source of signs that a health probe of this collection reported.
+# The source name for signs that one of this collection's health probes reported.
 PROBE = "health probe"
-# Sources for the end of an outage if no probe saw that end.
+# Source names for the end of an outage that no probe observed.
 PROCESS_LOG = "the log of the process that serves"
 PROCESS_START = "start of the process that serves"
 LATER_LOOK = "first health probe after the run had ended"
@@ -36,7 +36,7 @@ _STARTING = 30.0
 
 
 class Ending(NamedTuple):
-    """How an outage ended: the outcome, the time, and its source."""
+    """How an outage ended: the outcome, the time, and the source of that time."""
 
     outcome: str
     at: str
@@ -44,7 +44,7 @@ class Ending(NamedTuple):
 
     @property
     def estimated(self) -> bool:
-        """True if no probe saw the first healthy answer."""
+        """True if no probe observed the first healthy answer."""
         return self.source in ESTIMATES
 
 
@@ -117,13 +117,13 @@ def ending(
 ) -> Ending:
     """Return how the outage ended, for an incident without an active run. seen_at: when the service was found healthy.
 
-    serving_since: start of the process that serves now, or None if unknown. restarts: number of automatic restarts by
-    systemd since the unit was last started manually (NRestarts), or None if unknown. said_at: when that process logged
-    that it serves, or None if unknown.
+    serving_since: start time of the process that is serving now, or None if unknown. restarts: number of automatic
+    restarts by systemd since the unit was last started manually (NRestarts), or None if unknown. said_at: when that
+    process logged that it was serving, or None if unknown.
 
     The end is the earliest healthy answer recorded after the last known failure. If there is none, the end is an
-    estimate: said_at, or the start of the process that serves. If neither is known, or that process was already running
-    at the last failure, the end is seen_at.
+    estimate: said_at, or the start of the serving process. If neither is known, or that process was already running at
+    the last failure, the end is seen_at.
     """
     if record["mitigated_at"]:
         return Ending(RECOVERED, record["mitigated_at"], record.get("mitigated_from") or PROBE)
@@ -140,7 +140,7 @@ def ending(
 
 
 def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str]) -> Optional[str]:
-    """Return the time of the first healthy answer that can come from the process that serves now, or None."""
+    """Return the time of the first healthy answer that can be from the process that is serving now, or None."""
     if not serving_since:
         return None
     answers = [item["at"] for item in record["signs"] if item["kind"] == "good" and item["source"] in _OWN]
@@ -149,11 +149,12 @@ def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Opti
 
 
 def _last_failure(record: Mapping[str, Any]) -> str:
-    """Return the time of the last recorded failure to answer."""
+    """Return the time when the service was last recorded as not answering."""
     signs = record["signs"]
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
-    # The service counts as down at the opening, unless a probe saw a healthy answer after the last bad sign.
+    # The service counts as down when the incident is opened, unless a probe got a healthy answer after the last bad
+    # sign.
     if not (known and good and max(good) > max(known)):
         known.append(str(record["opened_at"]))
     for item in record["attempts"]:
@@ -163,13 +164,13 @@ def _last_failure(record: Mapping[str, Any]) -> str:
 
 
 def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str], restarts: Optional[int]) -> str:
-    """Return who started the process that serves now: RECOVERED (this collection), BY_SYSTEMD or BY_HAND."""
+    """Return who started the process that is serving now: RECOVERED (this collection), BY_SYSTEMD or BY_HAND."""
     if not serving_since:
         return BY_HAND
     answered = record["answered_at"]
     proved = bool(answered and serving_since <= answered)
     if not proved and _was_there(serving_since, failed):
-        return BY_HAND  # it was running at the last failure, so no run started it
+        return BY_HAND  # the process was already running at the last failure, so no run started it
     if restarts:
         return BY_SYSTEMD
     if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):

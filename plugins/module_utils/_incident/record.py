@@ -6,12 +6,12 @@
 
 Files below the state folder: incident.json (the open incident), incidents/<id>.json (closed incidents), and
 last_healthy, an empty file whose modification time is the time when the service was last found healthy. A write
-replaces the complete file, so a power cut leaves either the old or the new record. An unreadable record is renamed and
-does not block the run. While the state folder is not writable (for example on a full disk), records are stored in the
-folder of the lease.
+replaces the complete file, so either the old or the new record survives a power failure. An unreadable record is
+renamed and does not block the run. While the state folder is not writable (for example on a full disk), records are
+stored in the lease folder.
 
-Only the run that has the lease of the host may write. A call of the incident module that opens or updates an incident
-takes or renews the lease. A call that closes the incident releases the lease.
+Only the run that holds the host lease may write. An incident module call that opens or updates an incident takes or
+renews the lease. A call that closes the incident releases the lease.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _step(record: Mapping[str, Any], call: Call) -> str:
 
 
 def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return a record without its revision, so that two records can be compared for changes."""
+    """Return a record without its revision number, so that two records can be compared for changes."""
     return {name: value for name, value in (record or {}).items() if name != "revision"}
 
 
@@ -99,7 +99,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
         store.tidy()
     record = store.open_incident()
     if call.state == "present":
-        # A lookup renews the lease only if the calling run has it.
+        # A lookup renews the lease only if the calling run holds it.
         last = seat.last() if writing else None
         if last is not None and last["run"] == run and not last["released"]:
             seat.take(run=run, step=call.step, seconds=call.lease)
@@ -116,7 +116,8 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
         record = _succeed(store, record, run=run) if record is not None else None
         before = copy.deepcopy(_public(record))
         if record is None and call.waited:
-            # The run that had the lease may have ended the outage since the caller saw it, so do not open an incident.
+            # The run that held the lease may have ended the outage since the caller detected it, so do not open an
+            # incident.
             call.run = ""
             return record_result.result(record, call, store=store, seat=seat), before, before
         continued = record is not None and run not in record["runs"]
@@ -156,7 +157,8 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # This bad sign shows a later run that a process that is already running now did not end the outage.
+            # From this bad sign, a later run can tell that a process that is already running now did not end the
+            # outage.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )
@@ -221,7 +223,7 @@ def _new_run(clock: host_lease.Clock) -> str:
 
 
 def _check_numbers(*, lease: float, wait: float, window: float, restart_limit: int) -> None:
-    """Raise IncidentError if a number is out of range."""
+    """Raise IncidentError if a numeric argument is out of range."""
     for name, value, fits in (
         ("lease", lease, 0 < lease <= host_lease.LONGEST),
         ("wait", wait, wait >= 0),
@@ -250,11 +252,11 @@ def call(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Dict[str, Any]:
-    """Open, continue, close or look up the incident of this host; return the result of the incident module.
+    """Open, continue, close or look up the incident of this host; return the incident module's result.
 
     wait: maximum time in seconds to wait for another run's lease, for state=open and for the lookup state=present.
-    memory: the folder of the leases, by default this account's folder. In check mode, nothing is written or locked.
-    Raises IncidentError.
+    memory: the folder that contains the leases, by default this account's folder. In check mode, nothing is written or
+    locked. Raises IncidentError.
     """
     clock, update = clock or host_lease.Clock(), update or Update()
     host: Dict[str, Any] = {"clock": clock, "memory": memory}
@@ -339,7 +341,7 @@ def _try_once(
             return act(plan, store=store, seat=seat)
     except incident_store.HeldError as held:
         if plan.state != "open":
-            held.taken_by = held.locked_by  # this run had the lease, so the other run has taken it over
+            held.taken_by = held.locked_by  # this run held the lease, so the other run has taken it over
             raise
         if clock.boot() >= until:
             raise
@@ -351,7 +353,7 @@ def _try_once(
 
 
 def _wait_for_others(seat: host_lease.Seat, *, run: str, seconds: float) -> float:
-    """Wait until no other run has the lease or the time limit is reached. Return the number of seconds waited."""
+    """Wait until no other run holds the lease or the time limit is reached. Return the number of seconds waited."""
     begun = now = seat.clock.boot()
     while now < begun + seconds and (seat.holder() or {"run": run})["run"] != run:
         seat.clock.sleep(_POLL)

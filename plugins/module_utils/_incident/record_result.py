@@ -38,7 +38,7 @@ def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -
 
 
 def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: float, limit: int) -> Dict[str, Any]:
-    """Return data about recent starts.
+    """Return data about recent service starts.
 
     looping: True after too many starts in the window, or after a failure during a stability check.
 
@@ -82,7 +82,7 @@ class Call:
     window: float
     restart_limit: int
     maintenance: Optional[Dict[str, str]]
-    # Time in seconds that the call has waited for another run.
+    # Number of seconds for which the call has waited for another run.
     waited: float = 0.0
 
 

@@ -28,8 +28,8 @@ class Update(NamedTuple):
     mitigated_from: Optional[str] = None
     outcome: Optional[str] = None
     notified: Sequence[Mapping[str, Any]] = ()
-    # The process that serves now: its start, its restarts by systemd, and when it logged that it serves. These values
-    # are used to find the end of the outage and are not recorded.
+    # The process that is serving now: its start, its restarts by systemd, and when it logged that it was serving. These
+    # values are used to find the end of the outage and are not recorded.
     serving_since: Optional[str] = None
     serving_restarts: Optional[int] = None
     said_at: Optional[str] = None
@@ -84,7 +84,7 @@ def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> 
 
 
 def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
-    """Convert the values of an attempt to their types: ansible-core before 2.19 passes template results as text."""
+    """Convert attempt values to the expected types: ansible-core before 2.19 passes template results as text."""
 
     def truth(value: Any) -> Optional[bool]:
         return (

@@ -8,9 +8,9 @@ If the connection is lost, the module on the host runs to completion, but its an
 the call with the same name. The repeated call waits for the first call and returns the first call's answer. The
 repeated call does the work itself only if the first call never arrived, or was killed before it answered.
 
-The answers are files in memory, below the folder of the lease, and are owned by this account. The first line of a file
-is the start of the call in seconds since boot. The rest is the printed answer, unchanged. While a call works, its
-process holds an fcntl(2) lock on the file. The lock ends with the process and is not inherited.
+The answers are in-memory files below the lease folder, and are owned by this account. The first line of a file is the
+start time of the call in seconds since boot. The rest is the printed answer, unchanged. While a call is running, its
+process holds an fcntl(2) lock on the file. The lock is released when the process ends, and is not inherited.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 ARGUMENTS: Dict[str, Dict[str, str]] = {"call": {"type": "str", "default": ""}}
 
 _FOLDER = "calls"
-# The name of a call: the ID of the run and its host, a dot, and a random ID.
+# The format of a call name: the ID of the run and its host, a dot, and a random ID.
 _NAME = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
 # Maximum size of a saved answer in bytes. If the answer is larger, the repeated call does the work again.
 _LARGEST = 1 << 20
@@ -63,11 +63,11 @@ def once(
     memory: Optional[str] = None,
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
 ) -> Optional[float]:
-    """Return to the caller if this call must do the work. Otherwise, print the saved answer of the first call and exit.
+    """Return if this call must do the work. Otherwise, print the saved answer of the first call and exit.
 
     The key "call" is removed from params. If an earlier call with this name was killed before it answered, the start of
     that call is returned (seconds since boot), otherwise None. If the name is invalid, or an earlier call does not end
-    in time, fail is called with msg and messages; it must not return.
+    in time, fail, which must not return, is called with msg and messages.
     """
     name = params.pop("call")
     if not name or check_mode or not _acts(params):
@@ -87,7 +87,7 @@ def once(
         begun, answer = _read(descriptor)
         if answer is None:
             os.ftruncate(descriptor, 0)
-            # Round down to a tick (10 ms), because the kernel measures the start of a process in ticks.
+            # Round down to a tick (10 ms), because the kernel records the start time of a process in ticks.
             began = math.floor(clock() * 100) / 100 if begun is None else begun
             os.pwrite(descriptor, b"%.2f\n" % began, 0)
     except _CallError as error:
@@ -108,7 +108,7 @@ def once(
 
 
 def _acts(params: Mapping[str, Any]) -> bool:
-    """Return True if a call may change anything. Only a health probe in mode watch without open and run does not."""
+    """Return True if a call may change anything. Only health_probe in watch mode without open and run does not."""
     return bool(params.get("mode") != "watch" or params.get("open") or params.get("run"))
 
 
@@ -156,8 +156,8 @@ def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
 def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
     """Remove the answers of all earlier calls of this run, and old answers of other runs.
 
-    If an earlier call of this run is still working, waits for this call, because two simultaneous steps would
-    interfere. Raises OSError and _CallError.
+    If an earlier call of this run is still running, wait for its end, because two simultaneous steps would interfere
+    with each other. Raises OSError and _CallError.
     """
     ours = name.partition(".")[0]
     for other in os.listdir(folder):

@@ -21,9 +21,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-# Maximum age in seconds of a process that may be killed, because it can hardly have done anything yet.
+# Maximum age in seconds of a process that may be killed, because such a young process has hardly done anything yet.
 _YOUNG = 20.0
-# Possible data losses of a database recovery, the most severe last. After several recoveries, the most severe loss
+# Possible data losses in a database recovery, the most severe last. After several recoveries, the most severe loss
 # counts.
 _LOSSES = ("", "none", "unknown", "known")
 
@@ -42,8 +42,8 @@ def take_over(
     """Take a unit over from systemd if systemd is about to start it. Return the recorded takeover, or None.
 
     reason: why the service must not start, or empty. With a reason, a start that is already in progress is stopped too.
-    database_path: the database that the dead-man timer checks, as the account user, before it starts the unit. If the
-    takeover fails, systemd keeps control of the unit, and warn is called.
+    database_path: the database that the dead-man timer checks before it starts the unit. user: the account that reads
+    the database. If the takeover fails, systemd keeps control of the unit, and warn is called.
     """
     seat = host_lease.Seat(state_dir=state_dir)
     try:
@@ -135,7 +135,8 @@ def follow(
 ) -> Dict[str, Any]:
     """Take the unit over after an incident was opened. Hand the unit back after an incident was closed.
 
-    result: the result of the incident module for state. Returns the keys of result to change.
+    result: the result of the incident module for state. Returns the keys of result to be changed, with their new
+    values.
     """
     if state == "open" and unit and result["run"]:
         taken = take_over(unit=unit, state_dir=state_dir, run=result["run"], warn=warn)
@@ -213,20 +214,20 @@ def _kept(data: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the facts about the data that stay in the record until the incident ends.
 
     unseen: True if the rows were not counted, because a triage did not find the database or found damage. loss: the
-    data loss of a database recovery.
+    data loss in a database recovery.
     """
     return {name: data[name] for name in ("unseen", "loss") if data.get(name)}
 
 
 def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None:
-    """Record in the open incident that its first triage did not find the database."""
+    """Record in the open incident that the first triage did not find the database."""
     if not (incident_store.current(state_dir) or {}).get("data"):
         data = {"state": incident_store.NOT_FOUND, "reasons": [], "rows": {}, "unseen": True}
         note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
 
 
 def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]) -> Callable[[], None]:
-    """Record the data loss of a database recovery in the open incident, if there is one. loss: see _LOSSES.
+    """Record the data loss in a database recovery in the open incident, if there is one. loss: see _LOSSES.
 
     Returns a function that removes this loss from the record again. Call this function if the recovery changed nothing.
     """
@@ -293,7 +294,7 @@ def settle_doubt(
             noted["accepted"] = damage(look or {})
             path = ((look or {}).get("database") or {}).get("path")
             if path and seen.rows:
-                # At the next incident, the rows are compared with the state that the person has accepted.
+                # In the next incident, the rows are compared with the state that the person accepted.
                 last_good.note_rows(state_dir, path=str(path), counted=seen)
         note(incident_notes.note(state_dir=state_dir, run=run, data=noted), warn=warn)
     return was_held

@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
 # States of the service's data in an incident. An incident cannot be closed while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_found"
-# The code for a database that could not be checked completely. It is accepted together with the codes of damage.
+# The code for a database that could not be checked completely. A person accepts it together with the damage codes.
 UNCHECKED = "unchecked"
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # Maximum size of a record in bytes. Even the record of a week-long outage is smaller.
@@ -44,7 +44,7 @@ EMPTY: Dict[str, Any] = {
     "last_exit": None,
     "takeover": None,
     # state (in_doubt, sound, accepted, not_found), reasons, rows (the last good counts by table), created_at (see
-    # last_good.Counted), checked_at, accepted (codes of the damage that a person has accepted), unseen and loss (see
+    # last_good.Counted), checked_at, accepted (codes for the damage that a person has accepted), unseen and loss (see
     # starter.py).
     "data": None,
     # Time of the first healthy answer after a start, even if the verification fails later.
@@ -54,16 +54,16 @@ EMPTY: Dict[str, Any] = {
     "outcome": None,
     "notified": [],
     "runs": [],
-    # When the incident was opened, in seconds since boot, and the id of that boot. Nobody can set this clock.
+    # When the incident was opened, in seconds since boot, and the ID of that boot. This clock cannot be set.
     "opened_boot": None,
     "boot_id": None,
-    # Number of writes. If there are two copies, the copy with the higher number is newer.
+    # Number of times that the record was written. Of two copies, the one with the higher number is newer.
     "revision": 0,
 }
 _INSTANTS = ("detected_at", "answered_at", "mitigated_at", "closed_at")
 UNSEEN = ("runs", "opened_boot", "boot_id", "revision")
 _NUMBER = (int, float)
-# Allowed types of a record's fields (except times) and of the fields in its list items.
+# Allowed types for the fields of a record (except times) and for the fields of its list items.
 _KINDS: Dict[str, Tuple[type, ...]] = {
     **dict.fromkeys(("severity", "detected_by", "cause", "mitigated_from", "outcome", "boot_id"), (str, type(None))),
     **dict.fromkeys(("last_exit", "takeover", "data"), (dict, type(None))),
@@ -97,14 +97,14 @@ _KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
 
 
 class IncidentError(MessageError):
-    """The record could not be read or written, or another run has the lease (locked_by) or took it (taken_by)."""
+    """The record could not be read or written, or another run holds the lease (locked_by) or took it (taken_by)."""
 
     templates = messages.ENGLISH
     locked_by: Optional[Dict[str, Any]] = None
     taken_by: Optional[Dict[str, Any]] = None
 
     def held(self) -> Dict[str, Any]:
-        """Return the run that has the lease and the run that took it, in the format of the incident module."""
+        """Return the run that holds the lease and the run that took it, in the incident module's format."""
         return {"locked_by": self.locked_by, **({"taken_by": self.taken_by} if self.taken_by else {})}
 
 
@@ -112,7 +112,7 @@ class HeldError(IncidentError):
     """Another run holds the lease. The caller may wait until the lease is free."""
 
     def __init__(self, held: Dict[str, Any], *, state_dir: str) -> None:
-        """Set the run that holds the lease."""
+        """Store the run that holds the lease."""
         super().__init__(host_lease.refusal(held, state_dir=state_dir))
         self.locked_by = held
 
@@ -122,7 +122,7 @@ def encode(record: Mapping[str, Any]) -> bytes:
 
 
 def _decode(data: bytes) -> Dict[str, Any]:
-    """Return the record from the content of its file. Raises ValueError if the content is not a record."""
+    """Parse a record file and return the record. Raises ValueError if the content is not a record."""
     read = json.loads(data.decode("utf-8"))
     if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
         raise ValueError("it is not an incident")
@@ -171,7 +171,7 @@ class Store:
     clock: host_lease.Clock
     writing: bool
     warnings: List[str] = dataclasses.field(default_factory=list)
-    # Equals spare if the open record was written there, otherwise None.
+    # The spare folder if the open record was written there, otherwise None.
     in_memory: Optional[str] = None
 
     def _read(self, path: str) -> Optional[Dict[str, Any]]:
@@ -243,7 +243,7 @@ class Store:
                     self.warnings.append(f"The record {path} cannot be written: {error.strerror}")
 
     def past(self, *, since: float) -> List[Dict[str, Any]]:
-        """Return the closed records that were written after a given time, the newest first."""
+        """Return the closed records that were written after a given time, newest first."""
         found: Dict[str, Dict[str, Any]] = {}
         for home in (self.home, self.spare):
             for path in _json_files(os.path.join(home, _HISTORY), since=since):

@@ -2,12 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Take a unit over from systemd, so that only the run starts the service during an incident.
+"""Take a unit over from systemd, so that only the run can start the service during an incident.
 
 If systemd is about to restart the unit, the run records the last exit, arms a timer on the host, and cancels the
-pending restart. This dead-man timer starts the unit if the run dies: the timer checks the lease of the host, and acts
-when no run holds the lease. If the unit is already starting, the run waits for the result, unless the service must not
-start.
+pending restart. This dead-man timer starts the unit if the run dies: the timer checks the host lease, and acts when no
+run holds it. If the unit is already starting, the run waits for the result, unless the service must not start.
 """
 
 from __future__ import annotations
@@ -45,15 +44,16 @@ PROPERTIES = (
     "RestartUSecNext",
 )
 
-# The values of ExecMainCode in systemd, which are the si_code values of waitid(2): CLD_EXITED, CLD_KILLED, CLD_DUMPED.
+# The values of ExecMainCode in systemd, which are the si_code values from waitid(2): CLD_EXITED, CLD_KILLED,
+# CLD_DUMPED.
 EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
-# Interval in seconds between two checks by the dead-man timer. The first check is at the expected end of the lease.
+# Interval in seconds between two checks of the dead-man timer. The first check is at the expected end of the lease.
 POLL = 5
-# Maximum age in seconds of an automatic restart that a run reports although the service is healthy.
+# Maximum age in seconds of an automatic restart that a run reports even if the service is healthy.
 RECENT = 60.0
 # Times in seconds. IMMINENT: an automatic restart that is due within this time is not cancelled, because it could begin
-# before the cancellation, which would then stop the new process. _OVERDUE: a restart that is overdue by this time will
-# no longer happen.
+# before the cancellation, and the cancellation would then stop the new process. _OVERDUE: a restart that is overdue by
+# this time will no longer happen.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
@@ -165,7 +165,7 @@ class TakeoverError(MessageError):
 
 
 class Takeover(NamedTuple):
-    """A takeover: the unit, the time, the unit's state before, the dead-man timer, and the last exit."""
+    """A takeover: the unit, the time, the unit's previous state, the dead-man timer, and the last exit."""
 
     unit: str
     at: str
@@ -174,7 +174,7 @@ class Takeover(NamedTuple):
     last_exit: Dict[str, Any]
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return the takeover in the format of the record."""
+        """Return the takeover in the record's format."""
         return self._asdict()
 
 
@@ -196,7 +196,7 @@ def phase(properties: Mapping[str, str]) -> str:
 
 
 def is_imminent(properties: Mapping[str, str]) -> bool:
-    """Return True if an automatic restart is due so soon that the run must wait for it. False if this is unknown."""
+    """Return True if an automatic restart is due so soon that the run must wait for it. False if unknown."""
     changed = _number(properties.get("StateChangeTimestampMonotonic", "")) / 1e6
     delay = procfs.timespan(properties.get("RestartUSecNext", "") or properties.get("RestartUSec", ""))
     if phase(properties) != PENDING or not changed or delay is None:
@@ -352,10 +352,10 @@ def settle(
     poll: float = 0.1,
     doubt: Optional[Any] = None,
 ) -> Dict[str, str]:
-    """Wait for at most limit seconds until the unit is neither starting nor stopping. Return its properties.
+    """Wait until the unit is neither starting nor stopping, for at most limit seconds. Return its properties.
 
-    doubt: called at each check. If it returns a true value, the unit must not start, and the wait ends immediately.
-    Raises ProcfsError if systemd does not answer.
+    doubt: a function that is called at each check. If it returns a true value, the unit must not start, and the wait
+    ends immediately. Raises ProcfsError if systemd does not answer.
     """
     give_up, soon = time.monotonic() + limit, True
     while True:

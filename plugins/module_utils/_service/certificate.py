@@ -42,7 +42,7 @@ class Pair(NamedTuple):
 
 
 class Permissions(NamedTuple):
-    """Owner, group and mode to set on the private key. An empty field leaves the value unchanged."""
+    """Owner, group and mode to set on the private key. An empty field leaves the current value unchanged."""
 
     owner: str = ""
     group: str = ""
@@ -82,7 +82,7 @@ def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
 
 
 def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Return the facts about the files, and two lists. problems: the problems as text. told: the same as messages."""
+    """Return the facts about the files, and the problems as text (key problems) and as messages (key told)."""
     problems: List[Message] = []
     found = _examine(pair, problems, run=run)
     return {**found, "problems": [messages.english(told) for told in problems], "told": problems}
@@ -155,15 +155,15 @@ def _mode(permissions: Permissions) -> Optional[int]:
 def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
     """Set the private key's owner, group and mode. Return True if they changed, or would change outside check mode.
 
-    Because an account other than root may own the folder, the file must be a regular file that has only one name and
-    contains a private key. Raises CertificateError.
+    Because an account other than root may own the folder, the file must be a regular file that has only one hard link
+    and contains a private key. Raises CertificateError.
     """
     uid, gid = _ids(permissions)
     mode = _mode(permissions)
     if not pair.key:
         raise CertificateError(message("reason.certificate.no_key_path"))
     try:
-        # Do not follow links, because another account could use a link to change the permissions of a different file.
+        # Do not follow links, because another account could use a link to redirect the change to a different file.
         descriptor = safe_open.open_file(pair.key, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
     except OSError as error:
         raise CertificateError(

@@ -64,7 +64,7 @@ def _refuse_lost_database(service: Service) -> None:
 
 
 def _refuse_only_copy(service: Service, look: Look) -> None:
-    """Raise NodeProcessError if the database was deleted, so that it exists only while the service has it open."""
+    """Raise NodeProcessError if the database file was deleted, so that it exists only while the service has it open."""
     if not service.database_path:
         return
     path = os.path.realpath(service.database_path)
@@ -103,7 +103,7 @@ def _act_process(
     stopped: List[Dict[str, Any]] = []
     if state != "started":
         remaining = look.main
-        for _round in range(_ROUNDS):  # repeat, because a process may have started another process before it ended
+        for _round in range(_ROUNDS):  # repeat, because a process may have started another one before it ended
             stopped += process_signals.stop_processes(remaining, timeout=stop_timeout, proc_root=proc_root)
             remaining = service_process.find(service, proc_root=proc_root)
             if not remaining:
@@ -189,7 +189,7 @@ def _refuse_loss(service: Service, look: Look, *, state: str, refused: Optional[
 
 
 def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
-    """Return the input for the start of a plain process, or None under systemd.
+    """Return the launch parameters of a plain process, or None under systemd.
 
     Raises NodeProcessError if the service must not be started.
     """
@@ -200,7 +200,7 @@ def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
 
 
 def _change(before: Look, after: Look, *, state: str, would: bool) -> Dict[str, Any]:
-    """Return the states before and after the call as result values. would: True if check mode prevented a change."""
+    """Return the states before and after the call as result values. would: check mode prevented a change."""
     final = "stopped" if state == "stopped" else "started"
     return {
         "state": final,

@@ -4,7 +4,7 @@
 
 """The first steps of a run: check the settings and the service, open an incident, and take over the unit from systemd.
 
-In each function, the argument `values` contains the parameters of the health_probe module.
+In each function, the `values` argument contains the parameters of the health_probe module.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _database_path(checked: Optional[Dict[str, Any]]) -> str:
 
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bool], Optional[str]]:
-    """Return a function for the health check that returns why the service must not start, or None if it may start."""
+    """Return a function that tells the health check why the service must not start. It returns None if it may start."""
     path, user = _database_path(checked), values["service"]["user"]
     if not values["open"]:
         return lambda closely: None
@@ -167,7 +167,7 @@ def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
 
 
 def mark_restart(values: Values, result: Dict[str, Any]) -> None:
-    """Report an emergency if systemd restarted the service a short time ago and no run has seen it healthy since."""
+    """Report an emergency if systemd recently restarted the service and no run has found it healthy since."""
     restarted, last = result["supervisor"]["restarted"], last_good.last_healthy(values["state_dir"])
     started = result["supervisor"]["started_at"] or ""
     if restarted and values["open"] and result["severity"] != "warning" and not (last and last >= started):
@@ -192,9 +192,9 @@ def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) 
 
 
 def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
-    """Return when the answering process logged that it serves, or None.
+    """Return when the answering process logged that it was serving, or None.
 
-    If no run saw an outage end, this time counts as its end.
+    If no run observed the end of an outage, this time counts as its end.
     """
     service, started_at = values["service"], seen["process"]["started_at"]
     if not started_at:
@@ -228,7 +228,7 @@ def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> 
 def take_over(
     values: Values, result: Dict[str, Any], opened: Dict[str, Any], *, warn: Warn
 ) -> Optional[Dict[str, Any]]:
-    """Take the unit over if systemd is about to start the service. Then only this run starts the service from now on.
+    """Take the unit over if systemd is about to start the service, so that from now on only this run starts it.
 
     Returns the recorded takeover, or None.
     """
@@ -257,7 +257,7 @@ class Detection:
 
     @property
     def lease(self) -> Dict[str, Any]:
-        """The lease's arguments run and state_dir for this call."""
+        """The lease arguments (run and state_dir) for this call."""
         return {name: self._values[name] for name in host_lease.ARGUMENTS}
 
     def ask(self) -> None:

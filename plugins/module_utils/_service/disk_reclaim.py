@@ -4,9 +4,9 @@
 
 """Free space on a full file system: remove files that match patterns, oldest first, until enough space is free.
 
-The service's user may own folders of a pattern and could replace one of them with a link. So each folder of a path is
-opened relative to the descriptor of its parent, without following links. A file is removed only if it is still the file
-that was checked.
+The service's user may own folders on the path of a pattern, and could replace one of them with a link. So each folder
+on a path is opened relative to the descriptor of its parent, without following links. A file is removed only if it is
+still the file that was checked.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class _Room:
     def enough(self, *, measured: bool) -> bool:
         """Return True if enough space is free, as calculated from the removed files or as reported by the file system.
 
-        One of these conditions is enough, because some file systems report freed space only later, and other programs
-        may write at the same time. measured: False to ignore the free space that the file system reports now.
+        Either condition is enough, because some file systems report freed space only later, and other programs may
+        write at the same time. measured: False to ignore the free space that the file system currently reports.
         """
         counted = (self.available_before + self.bytes_freed, self.before.f_favail + self.inodes_freed)
         now = counted

@@ -33,7 +33,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
 
 # Before a restart by systemd, a unit may have no process for its RestartSec plus this time, in seconds.
 _RESTART_GRACE = 3.0
-# Number of times that the service may end after a start. If the first start fails, a restart by systemd may succeed.
+# Number of times that the service may exit after a start. If the first start fails, a restart by systemd may succeed.
 _ENDS_ALLOWED = 1
 # If systemd or a person is starting the service, wait for at most _SETTLE seconds until its unit is up. While the
 # process is younger than _YOUNG seconds, also wait for an answer, with a probe every _YOUNG_INTERVAL seconds. A longer
@@ -56,7 +56,7 @@ def _process(state: str, found: Sequence[procfs.Process], properties: Mapping[st
 def look_at_process(
     service: service_process.Service, *, run: commands.Runner = commands.run, proc_root: str = "/proc"
 ) -> Tuple[Dict[str, Any], Mapping[str, str]]:
-    """Return the facts about the service's process (state: running, gone or unknown), and the properties of its unit.
+    """Return facts about the service's process (state: running, gone or unknown), and its unit's properties.
 
     Raises HealthError if the unit or the user does not exist.
     """
@@ -96,7 +96,7 @@ class _Watch:
         self.service = service
         self.targets = targets
         self.plan = plan
-        # Called after each failed probe in mode watch. Its argument is True if a start by systemd or a person is in
+        # Called after each failed probe in watch mode. Its argument is True if a start by systemd or a person is in
         # progress or imminent, so that there is time for a detailed check.
         self.doubt = doubt
         # Returns True if another run is working on the host. In this case, that run starts the service, and this check
@@ -161,7 +161,7 @@ class _Watch:
     def severity(self, *, healthy: bool) -> str:
         """Return the severity. An unhealthy service is at least a warning.
 
-        In mode watch, a healthy service is also a warning if at least warning_after consecutive probes failed before.
+        In watch mode, a healthy service is also a warning if at least warning_after consecutive probes failed before.
         """
         if healthy:
             return "warning" if self.most_failures >= self.plan.warning_after and self.plan.mode == "watch" else "none"
@@ -171,7 +171,7 @@ class _Watch:
         return "critical" if self.failures >= self.plan.critical_after else "warning"
 
     def summary(self) -> List[Message]:
-        """Return a message for each problem, or one message that the service answers."""
+        """Return a message for each problem, or a single message that states that the service answers."""
         wrong = [_of_answer(end["name"], end) for end in self.endpoints if end["required"] and not end["ok"]]
         if self.gone:
             wrong.append(message("reason.probe.gone"))
@@ -209,7 +209,7 @@ class _Watch:
 
     @property
     def by_systemd(self) -> bool:
-        """True if the service answers because systemd restarted it a short time ago."""
+        """True if the service answers because systemd recently restarted it."""
         return bool(
             self.good
             and self.plan.mode == "watch"
@@ -318,11 +318,12 @@ def ask(
     doubt: Callable[[bool], Optional[str]] = lambda closely: None,
     busy: Callable[[], bool] = lambda: False,
 ) -> Dict[str, Any]:
-    """Check the service's health in the plan's mode, and return the result of the health_probe module.
+    """Check the service's health in the mode that the plan sets, and return the result of the health_probe module.
 
-    If the plan has no endpoints and needs none, only the process is checked, and the result is never healthy. doubt:
-    returns why the service must not be started with its database, or None if it may be started. Its argument is True if
-    there is time for a detailed check. busy: returns True if another run is working on the host. Raises HealthError.
+    If the plan has no endpoints and needs none, only the process is checked, and the result is never healthy. doubt: a
+    function that returns why the service must not be started with its database, or None if it may be started. Its
+    argument is True if there is time for a detailed check. busy: a function that returns True if another run is working
+    on the host. Raises HealthError.
     """
     if targets or endpoints_needed:
         probe_plan.check(targets, plan, login=login)

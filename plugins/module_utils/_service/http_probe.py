@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Target
 
 _BODY_LIMIT = 64 * 1024
-# Ids of the messages about an answer with status code 200 that does not state the service's health.
+# IDs of the messages about answers with status code 200 that do not state the service's health.
 WITHOUT_HEALTH = ("reason.probe.not_json", "reason.probe.no_status")
 _TOO_MANY_REQUESTS = 429  # a server that enforces a rate limit is alive
 _AGENT = "itsm_nexus.runbook"
@@ -42,7 +42,7 @@ def _context(target: Target) -> ssl.SSLContext:
 
 
 def _reason(error: Exception, *, timeout: float) -> Message:
-    """Return a short reason for a missing answer."""
+    """Return a short reason why there was no answer."""
     said = str(getattr(error, "strerror", None) or type(error).__name__)
     kinds: Tuple[Tuple[Any, Message], ...] = (
         ((socket.timeout, TimeoutError), _silent(timeout)),
@@ -79,8 +79,8 @@ def _certificate(der: Optional[bytes]) -> Optional[Dict[str, Any]]:
 class _Request:
     """One request in its own thread, with one time limit for name lookup, connection, handshake, headers and body.
 
-    A socket's timeout restarts with each byte, so a server that sends one byte at a time would never trigger the
-    timeout. So the socket is shut down when the time limit is reached.
+    A socket's timeout restarts with each byte, so a server that sends one byte at a time would never trigger it.
+    Therefore, the socket is shut down when the time limit is reached.
     """
 
     def __init__(self, target: Target, *, timeout: float, body: Optional[bytes] = None) -> None:
@@ -94,7 +94,7 @@ class _Request:
         self.silent = False
         self._timeout = timeout
         self._body = body
-        self._problem: Optional[Message] = None  # the error, while the thread is still collecting details about it
+        self._problem: Optional[Message] = None  # the error for which the thread is still collecting details
         self._sockets: List[socket.socket] = []
         self._over = False
         self._lock = threading.Lock()

@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Count the users and the requests that an outage affected.
+"""Count the users and requests that an outage affected.
 
-A query of the database counts the users, and the access log is searched for requests. Both are only read, with a time
-limit.
+A database query counts the users, and the access log is searched for requests. Both are only read, with a time limit.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def measure(
     user: str = "",
     busy_timeout: float = 1.0,
 ) -> Dict[str, Any]:
-    """Return how many users and requests an outage affected between two times, and why a number is unknown.
+    """Return how many users and requests an outage affected between two times, or why a number is unknown.
 
     path: the path of the database, or "". query: one statement that returns the number of users; in this statement,
     :start and :end are the two times. access_log: the path of the log. An empty query or access_log is skipped. user:

@@ -5,9 +5,9 @@
 """List and apply schema migrations with the service's own knex.
 
 knex changes each database that it opens. It creates a missing database, and creates its tables in an empty database.
-When knex closes the database, SQLite copies the WAL into the database. So to list migrations, knex gets a temporary
-database with a copy of knex's own tables, which are read without changing any file. knex opens the real database only
-to migrate it or to release the lock.
+When knex closes the database, SQLite copies the WAL into the database. Therefore, to list migrations, knex is given a
+temporary database with a copy of knex's own tables, which are read without changing any file. knex opens the real
+database only to migrate it or to release the lock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_t
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
-# The options of the documentation fragment "knex", without timeout. They are the parameters of Migrator.
+# The options from the "knex" documentation fragment, without timeout. They are the parameters of Migrator.
 ARGUMENTS: Dict[str, Dict[str, Any]] = {
     "app_dir": {"type": "path", "required": True},
     "db_path": {"type": "path", "required": True},
@@ -56,7 +56,7 @@ _LOCKED = lazy(r"(?i)migration table is already locked|MigrationLocked")
 
 
 def may_migrate(argv: Sequence[str]) -> bool:
-    """Return True if a command line may apply migrations, either with knex or with a script such as migrate:latest."""
+    """Return True if a command line may apply migrations, with knex or with an npm script such as migrate:latest."""
     line = " ".join(argv)
     commands = set(_COMMAND.findall(line))
     return _MIGRATES.search(line) is not None and not (commands and commands <= _LOOKS)
@@ -129,12 +129,13 @@ class Migrator:
         environment = {"HOME": self.account.pw_dir, "USER": self.account.pw_name, "LANG": "C.UTF-8", **own}
         environment["NODE_ENV"] = node_env or own.get("NODE_ENV") or "production"
         environment["NO_COLOR"] = "1"
-        # knex is a script that is run by the first node on PATH.
+        # knex is a script, which the first node on PATH runs.
         environment["PATH"] = f"{os.path.dirname(os.path.abspath(program))}:{own.get('PATH') or procfs.STANDARD_PATH}"
         return environment
 
     def run_knex(self, command: str, *, database: str) -> commands.Completed:
-        # Pass the path of the database, so that knex uses the checked database even if the knexfile names another one.
+        # Pass the path of the database, so that knex uses the database that was checked, even if the knexfile names
+        # another one.
         with _explained("run_knex", command=command, folder=self.app_dir):
             return self._run(
                 [self._knex, command, "--connection", database],
@@ -167,7 +168,7 @@ class Migrator:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
         try:
             path = os.path.join(folder, "migrations.db")
-            # The statements come from the database of the service's user, so run them in a process of this user.
+            # The statements come from the database of the service's user, so they run in a process of that user.
             with _explained("make", path=path):
                 answers = child_process.in_child(
                     lambda _emit: _fill_stand_in(path, tables),
@@ -200,7 +201,7 @@ class Migrator:
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)
 
     def shipped(self) -> List[str]:
-        """Return the application's migrations in order: knex lists all migrations as pending for an empty database."""
+        """Return the application's migrations in order: with an empty database, knex lists all of them as pending."""
         _completed, pending = self._list(Tables())
         return pending
 

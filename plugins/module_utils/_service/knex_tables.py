@@ -27,11 +27,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 READ_SECONDS = 30.0
 _BUSY_SECONDS = 5.0
 _READ_ATTEMPTS = 5
-# Limits for one of knex's tables: rows, bytes of a value, characters of the CREATE statement. Real tables are smaller.
+# Limits per knex table: rows, bytes in a value, characters in the CREATE statement. Real tables are smaller.
 _MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
 _SHOWN = 80  # maximum number of characters of a table's name in a message
 
-# The names of knex's tables are configurable (migrations.tableName). The lock table always has these columns.
+# The names of knex's tables are configurable (migrations.tableName), but the lock table always has these columns.
 _LOCK_COLUMNS = {"index", "is_locked"}
 
 

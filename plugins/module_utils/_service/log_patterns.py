@@ -4,8 +4,9 @@
 
 """Read application logs: timestamps, exceptions with their stack traces, known errors, and answered requests.
 
-The application chooses the format of its log. So timestamps are recognized in the usual formats of Node applications:
-ISO 8601 near the beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's format (morgan).
+The application determines the log format. Therefore, timestamps are recognized in the usual formats of Node
+applications: ISO 8601 near the beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's
+format (morgan).
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 _LONGEST_LINE = 2000
-# Number of characters to quote before and after a known error. This is enough for paths and package names.
+# Number of characters to quote before and after a known error, which is enough for paths and package names.
 _CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
-# An exception is at the end of the log if at most this number of lines follow it.
+# An exception is at the end of the log if at most this many lines follow it.
 _AFTER_THE_LAST = 3
 
-# Patterns of known errors in an application's log. The rules of triage use the names of these patterns.
+# Patterns of known errors in an application's log. The triage rules use the names of these patterns.
 SIGNATURES: Dict[str, Pattern[str]] = {
     "heap_oom": re.compile(
         r"JavaScript heap out of memory|Reached heap limit|Ineffective mark-compacts near heap limit"
@@ -257,9 +258,9 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
 
     The results exceptions and signatures contain only events after since. Events without a timestamp near the end of
     the log also count if the log was last written at or after since. Events before the last successful request
-    (last_success_at) do not count, because the service worked again afterwards. But errors in _LASTING may persist, so
-    they also count if they occurred at most _LASTING_SECONDS before that request. Each exception has place (file,
-    line), compiling (True if Node was compiling the file, not running it) and times (number of occurrences).
+    (last_success_at) do not count, because the service was working again afterwards. But errors in _LASTING may
+    persist, so they also count if they occurred at most _LASTING_SECONDS before that request. Each exception has place
+    (file, line), compiling (True if Node was compiling the file, not running it) and times (number of occurrences).
     """
     fresh = written_at is not None and written_at >= since
     success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)

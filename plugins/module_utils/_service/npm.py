@@ -5,8 +5,8 @@
 """Make the service's node_modules match the lock file.
 
 npm ci deletes node_modules before it downloads packages. If the registry does not answer, the service is left without
-modules. So npm works in a temporary folder inside the application's folder. The old tree is replaced only after node
-has loaded packages from the new tree. See npm_lock (compare), npm_build (build) and npm_swap (swap).
+modules. Therefore, npm works in a temporary folder inside the application's folder. The old tree is replaced only after
+node has loaded packages from the new tree. See npm_lock (compare), npm_build (build) and npm_swap (swap).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The folder of one application, with its user, its lock, its modules, and folders that killed runs left behind.
+"""One application's folder, with its user, its lock, its modules, and folders that killed runs left behind.
 
-All names below are entries of the application's folder, so a swap takes only a few renames:
+All names below are entries in the application's folder, so a swap takes only a few renames:
 
 .npm_ci-*                a build folder; if it contains "complete", its tree was built, loaded and flushed to disk
 node_modules.previous    the node_modules before the last swap
@@ -89,7 +89,7 @@ class Application:
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
         with npm_lock.explained("act_as", user=repr(user), folder=app_dir):
-            # root's rights are used only if no other account could replace the folder.
+            # Act as root only if no other account could replace the folder.
             self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
             if self.rights and user and not self._may_write(self.rights):
                 # The folder belongs to another account, so act as that account.
@@ -128,7 +128,7 @@ class Application:
         return [name for name, entry in entries.items() if entry is not None and not entry.get("optional")]
 
     def path(self, name: str) -> str:
-        """Return the path of an entry of the application's folder."""
+        """Return the path of an entry in the application's folder."""
         return os.path.join(self.app_dir, name)
 
     @contextlib.contextmanager
@@ -146,7 +146,7 @@ class Application:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the folder for this run. The kernel releases the lock when this process ends, for whatever reason."""
+        """Lock the folder for this run. The kernel releases the lock when this process ends, even if it is killed."""
         with self.writing("open", folder=self.app_dir):
             descriptor = os.open(self.app_dir, os.O_RDONLY | os.O_DIRECTORY)
         try:

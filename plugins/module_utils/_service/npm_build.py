@@ -27,12 +27,11 @@ _MOST_ERROR_TEXT = 600
 
 
 def npm_message(stderr: str, *, redactor: redact.Redactor) -> str:
-    """Return npm's error message as one line, shortened and without secrets."""
+    """Return npm's error message on one line, shortened and without secrets."""
     lines = [line.strip() for line in stderr.splitlines()]
     said = [re.sub(r"^npm (?:error|ERR!)\s*", "", line) for line in lines if re.match(r"npm (?:error|ERR!)", line)]
     said = [line for line in (said or lines) if line and "complete log of this run" not in line]
-    # Long output comes from a compiler: the first lines name the failed step, and lines with "error" contain the
-    # reason.
+    # Long output is compiler output: the first lines name the failed step, and lines with "error" contain the reason.
     chosen = said[:4] + [line for line in said[4:] if re.search(r"(?i)\berror\b|ERR!.*stack", line)][:3]
     message = redactor.text("; ".join(chosen) or "it printed nothing")
     return message if len(message) <= _MOST_ERROR_TEXT else message[:_MOST_ERROR_TEXT] + "..."
@@ -48,7 +47,7 @@ def _npmrc_secrets(paths: Sequence[str]) -> List[str]:
 
 
 def _measure(tree: str) -> Tuple[int, int]:
-    """Return the size on disk, in bytes, and the number of entries of a tree."""
+    """Return the size of a tree on disk, in bytes, and the number of its entries."""
     size = count = 0
     for folder, folders, names in os.walk(tree):
         for name in folders + names:
@@ -88,7 +87,7 @@ def _check_room(application: Application, *, reserve: int) -> None:
                 message("reason.npm.no_room_reserve", folder=folder, needed=needed, free=free, reserve=reserve)
             )
         raise NpmError(message("reason.npm.no_room", folder=folder, needed=needed, free=free))
-    # Some file systems have no fixed number of inodes and report 0.
+    # File systems without a fixed number of inodes report 0.
     if status.f_files and status.f_favail < count + count // 4:
         inodes = {"needed": count + count // 4, "free": status.f_favail}
         raise NpmError(message("reason.npm.no_inodes", folder=application.app_dir, **inodes))

@@ -51,7 +51,7 @@ process.exit(0);
 
 
 class NodeReport(NamedTuple):
-    """Platform, architecture and ABI of node, and the reason for each package that does not load."""
+    """Platform, architecture and ABI of node, and for each package that does not load, the reason."""
 
     platform: str
     arch: str
@@ -61,7 +61,8 @@ class NodeReport(NamedTuple):
 
 def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if _HANDED_ON.match(name)}
-    # npm is a script that is run by the first node on PATH, so the folder of the requested node must come first.
+    # npm is a script that is run by the first node on PATH, so the folder of the requested node must be the first
+    # entry.
     folders = [os.path.dirname(node), *os.environ.get("PATH", "").split(":"), *procfs.STANDARD_PATH.split(":")]
     environment.update(
         PATH=":".join(dict.fromkeys(folder for folder in folders if folder.startswith("/"))),
@@ -71,7 +72,7 @@ def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str
         NO_COLOR="1",
         CI="true",
     )
-    # Use the headers of this node, which node-gyp would otherwise download from nodejs.org.
+    # Use this node's headers, which node-gyp would otherwise download from nodejs.org.
     prefix = os.path.dirname(os.path.dirname(os.path.realpath(node)))
     if os.path.isfile(os.path.join(prefix, "include", "node", "node_version.h")):
         environment.setdefault("npm_config_nodedir", prefix)
@@ -90,7 +91,7 @@ def find_program(name: str) -> str:
 def ask_node(
     folder: str, *, names: Sequence[str], node: str, account: pwd.struct_passwd, run: commands.Runner = commands.run
 ) -> NodeReport:
-    """Let node load packages from the node_modules in `folder` as `account`. Return its report. Raises NpmError."""
+    """Let node load the packages in the node_modules of `folder`, as `account`. Return its report. Raises NpmError."""
     with npm_lock.explained("run_node", node=node, folder=folder):
         done = run(
             [node, "-e", _LOADER, "--", *names],

@@ -31,7 +31,7 @@ class NpmError(ServiceError):
 
 
 class Difference(NamedTuple):
-    """One package that differs from the lock file. wanted, found: versions, or None if the package is absent."""
+    """A package that differs from the lock file. wanted, found: versions, or None if the package is absent."""
 
     path: str
     wanted: Optional[str]
@@ -50,7 +50,7 @@ def explained(deed: str, /, **values: str) -> ContextManager[None]:
 
 
 def read(path: str, *, limit: int = _LARGEST) -> bytes:
-    # Do not wait for a pipe or read an endless device that has replaced the file.
+    # Do not block on a FIFO or read endlessly from a device that has replaced the file.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(0, "it is not a regular file", path)

@@ -4,8 +4,8 @@
 
 """Compare the service's settings in the inventory with this host, before anything is changed.
 
-An invalid setting is a problem. A mismatch is a setting for which the service uses another value than the inventory,
-for example another database. The run then uses the service's value and reports the mismatch.
+An invalid setting is a problem. A mismatch is a setting whose value differs between the inventory and the service, for
+example another database. The run then uses the service's value and reports the mismatch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MANAGERS = ("systemd", "process")
 
 
 def warnings(checked: Mapping[str, Any], *, state_dir: str) -> List[str]:
-    """Return the warnings in a result of examine. Warnings do not stop a run, but a person must read them."""
+    """Return the warnings in a result of examine(). Warnings do not stop a run, but a person must read them."""
     if checked["resolved"]["state_dir_writable"]:
         return []
     return [

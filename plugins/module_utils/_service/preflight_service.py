@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare the inventory with the unit, and with the settings of the running service."""
+"""Compare the inventory with the unit and with the running service's settings."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def database_path(look: Findings) -> Optional[str]:
 def _may_be_theirs(look: Findings, path: str) -> bool:
     """Return True if the service's user can write to a file or its folder, or if that is unknown.
 
-    The service's user may be able to change the service's settings. Such a change must not make root work on files of
-    other accounts.
+    The service's user may be able to change the service's settings. Such a change must not make root work on other
+    accounts' files.
     """
     account = look.account
     if account is None or os.geteuid() != 0:

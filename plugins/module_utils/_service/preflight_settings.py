@@ -101,7 +101,7 @@ def check_state_dir(look: Findings) -> None:
     if not os.path.isdir(nearest):
         look.problem("state_dir", message("reason.setting.creatable", path=nearest))
     elif not os.access(nearest, os.W_OK | os.X_OK):
-        # The service can still be recovered, with the incident's record in memory.
+        # The service can still be recovered, because the incident's record can be kept in memory.
         look.state_dir_writable = False
     elif look.account is not None and look.account.pw_uid != 0 and _is_theirs(look, nearest):
         look.problem("state_dir", message("reason.setting.replaceable", user=look.config.user))

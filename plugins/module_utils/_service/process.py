@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find the processes of the service, and only these. The service runs under systemd or as a plain process.
+"""Find the service's processes, and no others. The service runs under systemd or as a plain process.
 
 A process is the service if it runs the command's executable in the service's folder, and one of these is true:
 - The pid file names its pid and start time.
@@ -36,7 +36,7 @@ class NodeProcessError(ServiceError):
 
 
 def arguments(*, starts: bool = False) -> Dict[str, Any]:
-    """Return the option of the documentation fragment "service".
+    """Return the argument specification of the "service" documentation fragment.
 
     starts: True if the files needed to start the service are required.
     """
@@ -57,12 +57,12 @@ def arguments(*, starts: bool = False) -> Dict[str, Any]:
 
 
 def settings(params: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the option "service" of a module's parameters. A text option that is not set is an empty string."""
+    """Return the `service` option from a module's parameters. A text option that is not set is an empty string."""
     return {name: "" if value is None else value for name, value in params["service"].items()}
 
 
 class Service(NamedTuple):
-    """The service: the suboptions of the option "service", and the parameters ports and db_path."""
+    """The service: the suboptions of the `service` option, and the ports and db_path parameters."""
 
     app_dir: str
     command: Sequence[str]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stop processes with signals that cannot reach other processes.
+"""Stop processes with signals that cannot reach any other process.
 
 Signals are sent through a process descriptor (pidfd) if Python and the kernel support it.
 """
@@ -75,8 +75,8 @@ def stop_processes(
 ) -> List[Dict[str, Any]]:
     """Stop processes with TERM and CONT, then after timeout seconds with KILL.
 
-    CONT is needed because a suspended process must be resumed to handle TERM. Returns pid, signal (TERM or KILL) and
-    seconds for each process. Raises NodeProcessError.
+    CONT is needed because a suspended process handles TERM only after it is resumed. Returns pid, signal (TERM or KILL)
+    and seconds for each process. Raises NodeProcessError.
     """
     begun = time.monotonic()
     pending = list(processes)

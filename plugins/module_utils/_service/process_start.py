@@ -86,8 +86,8 @@ def prepare(service: Service) -> Launch:
 def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
     """Open the log for appending. A new log belongs to the service's user.
 
-    A link, a pipe or a file with a second name is refused. Otherwise, this user could make root write to a file to
-    which the user has no access.
+    A link, a FIFO or a file with a second hard link is refused. Otherwise, this user could make root write to a file
+    that the user cannot access.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
     try:

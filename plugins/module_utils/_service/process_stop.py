@@ -4,8 +4,8 @@
 
 """Stop processes that block the service, but only if they belong to this application or match the policy.
 
-Before a process is stopped, the findings of triage are checked again. The process must still have the same pid and
-start time, and must still use the port or the database.
+Before a process is stopped, the triage findings are checked again. The process must still have the same pid and start
+time, and must still use the port or the database.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _checked(policies: Sequence[Policy]) -> List[Tuple[Policy, int, Pattern[str]
 
 
 def _ancestors(proc_root: str) -> Set[int]:
-    """Return the pids of this process, of its ancestors (such as the connection of this run), and of init."""
+    """Return the pids of this process, its ancestors (such as the run's SSH session) and init."""
     found: Set[int] = set()
     pid = os.getpid()
     while pid > 0 and pid not in found:

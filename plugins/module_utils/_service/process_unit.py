@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.proces
 
 _START_TIMEOUT = 90.0
 _MARGIN = 10.0
-# The last part of the error's message ID, by systemctl command.
+# The last part of the message ID for an error, by systemctl command.
 _ENDS = {"start": "unit_not_started", "stop": "unit_not_stopped", "restart": "unit_not_restarted"}
 
 

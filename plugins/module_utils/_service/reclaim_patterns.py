@@ -17,11 +17,11 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 _DEEP = "**"
 _WILD = re.compile(r"[*?\[]")
 MOST_SKIPPED = 50
-_BLOCK = 512  # size in bytes of the unit of st_blocks, on every file system
+_BLOCK = 512  # st_blocks counts units of this many bytes on every file system
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-# The system needs the files below these folders. /usr/local belongs to the host's administrator.
+# The operating system needs the files below these folders. /usr/local belongs to the host's administrator.
 _SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
 # The subfolders of these folders belong to different users or programs.
 _SHARED = (["usr", "local"], ["var", "lib"], ["var", "spool"])

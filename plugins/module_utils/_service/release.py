@@ -90,7 +90,7 @@ def _checked(releases: Releases) -> None:
 
 
 def _refuse_lost_migrations(releases: Releases, step: Step, there: Set[str]) -> None:
-    """Raise Refused if the database has a migration that the target release lacks. there: its migrations."""
+    """Raise Refused if the database has a migration that the target release lacks. there: the release's migrations."""
     try:
         timeout = min(releases.timeout, knex_tables.READ_SECONDS)
         applied = knex_tables.read_tables(releases.db_path, user=releases.user, timeout=timeout).names
@@ -119,7 +119,7 @@ def roll_back(
 ) -> Dict[str, Any]:
     """Switch to another release, and return the result of the release_rollback module.
 
-    strategy: symlink or git. Raises ReleaseError. A refusal is not an error: the key refused of the result contains the
+    strategy: symlink or git. Raises ReleaseError. A refusal is not an error: the result's refused key contains the
     reason.
     """
     begun = time.monotonic()

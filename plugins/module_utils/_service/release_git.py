@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.releas
 
 
 class Git:
-    """The folder of the application's repository, in which releases are tags or other commits."""
+    """The folder of the application's repository, in which releases are tags or commits."""
 
     def __init__(self, releases: Releases, *, run: commands.Runner) -> None:
         self._releases = releases
@@ -84,8 +84,8 @@ class Git:
         if top is None or os.path.realpath(top) != os.path.realpath(app_dir):
             raise Refused(message("reason.release.no_repository", folder=app_dir))
         head = self._commit("HEAD")
-        # If a checkout was killed and HEAD is still one of its two commits, the killed checkout made the changes to the
-        # files.
+        # If a checkout was killed and HEAD is still one of its two commits, the changes to the files are from that
+        # checkout.
         begun = (record.get("state"), record.get("app_dir")) == ("begun", app_dir) and head in (
             record.get("from_commit"),
             record.get("to_commit"),

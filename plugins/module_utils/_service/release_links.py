@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Releases in folders next to each other, with a link to one of them."""
+"""Releases in sibling folders, with a link to one of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.releas
 
 
 class Symlink:
-    """Releases in folders next to each other. The application's folder is a link to one of them."""
+    """Releases in sibling folders. The application's folder is a link to one of them."""
 
     def __init__(self, releases: Releases) -> None:
         self._releases = releases

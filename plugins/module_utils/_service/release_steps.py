@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The step from one release to another, and the account that carries out the step."""
+"""The step from one release to another, and the account that performs the step."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def inside(path: str, folder: str) -> bool:
 
 
 def rights(path: str, user: str) -> safe_open.Rights:
-    """Return the uid and gid to use for changes to a path, or None to keep the current account.
+    """Return the uid and gid for making changes to a path, or None to keep the current account.
 
     Raises OSError. Raises IdentityError if this process may not act as the user.
     """

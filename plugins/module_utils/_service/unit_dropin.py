@@ -5,8 +5,8 @@
 """Set a unit's memory limit, heap size and variables with a drop-in, permanently or until a given time.
 
 Variables are in a separate file to which the drop-in refers with EnvironmentFile=. Such files override every
-Environment= (systemd.exec(5)), and later files override earlier ones. A drop-in's file is read after the unit's files.
-After each change, this code checks that systemd uses the settings.
+Environment= setting (systemd.exec(5)), and later files override earlier ones. The drop-in's file is read after the
+unit's files. After each change, this code checks that systemd uses the settings.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class _Systemd:
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
-    """Return the drop-in with the sizes that its files already set, so that earlier remedies for other causes are kept.
+    """Return the drop-in with the sizes that its files already set, to keep earlier remedies for other causes.
 
     A size in dropin takes precedence.
     """
@@ -157,7 +157,7 @@ def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) 
 
 
 def _without(properties: Mapping[str, str], path: str) -> Dict[str, str]:
-    """Return the unit's properties without the drop-in's own file of variables."""
+    """Return the unit's properties without the drop-in's own variable file."""
     lines = [line for line in properties.get("EnvironmentFiles", "").splitlines() if path not in line]
     return {**properties, "EnvironmentFiles": "\n".join(lines)}
 
@@ -195,7 +195,7 @@ def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
     """
     systemctl = shutil.which("systemctl", path=procfs.STANDARD_PATH) or "/usr/bin/systemctl"
     moment = datetime.datetime.fromtimestamp(_ends(dropin.until), tz=datetime.timezone.utc)
-    # One shell runs all commands, because systemd no longer knows this service after the reload.
+    # One shell runs all commands, because systemd no longer knows this service after the daemon-reload.
     script = "; ".join(
         [
             f"{systemctl} disable --now {paths.timer_name}",
@@ -259,7 +259,7 @@ def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *
         _write({path: text for path, text in before.items() if path in early}, early)
         systemd.tell("daemon-reload")
         systemd.tell("enable", "--", paths.timer_name)
-        # restart, because a running timer would keep its old expiry time
+        # restart the timer, because a running timer would keep its old expiry time
         systemd.tell("restart", "--", paths.timer_name)
     _write(before, after)
     systemd.tell("daemon-reload")
@@ -282,7 +282,7 @@ def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str
     """Raise UnitDropinError unless the settings of the drop-in are effective in the unit."""
     wrong: List[Message] = []
     if dropin.memory_max and properties.get("MemoryMax") != str(dropin.memory_max):
-        # The kernel measures memory in pages, and so does systemd while the unit runs.
+        # The kernel measures memory in pages, and so does systemd while the unit is running.
         found = properties.get("MemoryMax", "")
         page = os.sysconf("SC_PAGE_SIZE")
         if not found.isdecimal() or int(found) // page != dropin.memory_max // page:
@@ -334,7 +334,7 @@ def ensure(
         if not (check_mode and changed):
             _prove(dropin, variables, properties)
     except UnitDropinError:
-        # Remove settings that have no effect, or that would never expire.
+        # Undo the change, because the settings have no effect or would never expire.
         if changed and state == "present":
             _take_back(before, paths, systemd=systemd)
         raise

@@ -73,7 +73,7 @@ def backup(
 ) -> Dict[str, Any]:
     """Copy a database and return the result of the sqlite_backup module.
 
-    dest: the complete path of the copy. If dest is None, the copy is written to dest_dir, and its name consists of
+    dest: the complete path of the copy. If dest is None, the copy is written to dest_dir, and its name consists of the
     prefix and the current time. room_only: True to check only the free space. user: the user that reads and writes the
     files if accounts other than root may change the folders. See file_survey.look.
 

@@ -38,7 +38,7 @@ def _may_back_up(found: Look) -> None:
 
 
 def survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Tuple[Look, sqlite_holders.Holders]:
-    """Return the files and holders of a database. Raises SqliteError if the database cannot be backed up completely."""
+    """Return a database's files and holders. Raises SqliteError if the database cannot be backed up completely."""
     for attempt in range(ATTEMPTS):
         found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
         if not found.wal.complete and time.monotonic() > deadline:

@@ -37,7 +37,7 @@ _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _NOBODY = 65534
-# Number of bytes of memory that a child may use in addition to its initial memory. A child that writes gets more,
+# Number of bytes of memory that a child may use in addition to its initial memory. A child that writes may use more,
 # because it may salvage large rows.
 _MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
 _MOST_SAID = 16 << 20  # maximum size of one child's messages, in bytes
@@ -52,7 +52,7 @@ def bounded(*, deadline: float, read_only: bool) -> None:
     so a mapped database may be larger (Linux 4.7 and later).
     """
     # A child may have two busy threads, which use two seconds of CPU time per second. Usually, the parent kills the
-    # child before the child reaches this limit.
+    # child before this limit is reached.
     seconds = 2 * int(max(deadline - time.monotonic(), 0) + _GRACE) + 1
     wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds}
     # Without /proc, no memory limit is set.
@@ -75,8 +75,8 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
     """Permanently switch to a user or, if rights is None, drop root's write access.
 
     rights is None if only root can change the folder. In this case, a process that runs as root accesses files as the
-    user nobody, and keeps only the capability to read every file. With all of root's rights, SQLite would open the WAL
-    for writing and change its owner to the database's owner. A process that does not run as root keeps its rights.
+    user nobody, and keeps only the capability to read every file. With root's full privileges, SQLite would open the
+    WAL for writing and change its owner to the database's owner. A process that does not run as root keeps its account.
     """
     if rights:
         safe_open.become(*rights)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find problems with a database by its files and open descriptors, without reading a page of the database."""
+"""Find problems with a database from its files and open descriptors, without reading a page of the database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class User(NamedTuple):
 
 
 def find_user(name: Optional[str], *, option: str = "owner") -> Optional[User]:
-    """Return the user that an option of the module names, or None. Raises SqliteError if there is no such user."""
+    """Return the user that a module option names, or None. Raises SqliteError if there is no such user."""
     if not name:
         return None
     try:
@@ -44,7 +44,7 @@ def find_user(name: Optional[str], *, option: str = "owner") -> Optional[User]:
 
 
 def side_problems(found: Look, holders: sqlite_holders.Holders) -> List[Problem]:
-    """Return the problems with the WAL and the journal."""
+    """Return the problems with the WAL and the rollback journal."""
     problems: List[Problem] = []
     wal, shown = found.wal, printable(found.path)
     live = holders.of_index

@@ -63,8 +63,8 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
 def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
     """Raise SqliteError if an account that may change a part of path has redirected it to another account's file.
 
-    Without this check, the first account could obtain copies of that file, and could have the file replaced. facts: the
-    facts about the file that was found at path earlier, or None. Raises FileNotFoundError if path now leads to another
+    Without this check, the first account could obtain copies of that file, or make this code replace the file. facts:
+    what lstat reported earlier about the file at path, or None. Raises FileNotFoundError if path now leads to another
     file.
     """
     try:
@@ -72,7 +72,7 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
             status = safe_open.look_up(path)
     except OSError as error:
         if facts is not None and not facts.regular:
-            return  # the path may be a link to itself, for example, and is not used
+            return  # the path is not used; it may, for example, be a link to itself
         raise sqlite_files.cannot("work_on", path=sqlite_files.printable(path), why=str(error.strerror)) from error
     there = None if facts is None else (facts.device, facts.inode)
     if there != (None if status is None else (status.st_dev, status.st_ino)):

@@ -4,8 +4,8 @@
 
 """A database and the files next to it, read as bytes before SQLite opens them.
 
-If SQLite opens an empty database file, it deletes the WAL. If SQLite opens a missing database, it creates a new one. So
-the sizes, kinds and headers of the files are checked first. Format: "Database File Format", section 1.3
+When SQLite opens an empty database file, it deletes the WAL. When SQLite opens a missing database, it creates a new
+one. Therefore, the sizes, types and headers of the files are checked first. Format: "Database File Format", section 1.3
 (https://www.sqlite.org/fileformat2.html).
 """
 
@@ -33,7 +33,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 MAGIC = b"SQLite format 3\0"
 JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 SUFFIXES = {"database": "", "wal": "-wal", "shm": "-shm", "journal": "-journal"}
-# The first bytes of each kind of file: https://www.sqlite.org/fileformat2.html and walformat.html.
+# The first bytes of each type of file: https://www.sqlite.org/fileformat2.html and walformat.html.
 _BEGINNINGS = {
     "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
     "-shm": (struct.pack("=I", 3007000),),
@@ -55,8 +55,8 @@ class NoRoomError(SqliteError):
 def clear_errors(deed: str, /, **values: str) -> Iterator[None]:
     """Convert an unexpected error of the operating system to a SqliteError, "Cannot ...: why".
 
-    deed: the part of the message ID after "reason.sqlite.cannot.". values: the values for the message, except why. A
-    folder's owner can cause such an error at any time, for example by removing a file or changing permissions.
+    deed: the part of the message ID after "reason.sqlite.cannot.". values: the values for the message, except why. The
+    owner of a folder can cause such an error at any time, for example by removing a file or changing permissions.
     """
     try:
         yield
@@ -70,7 +70,7 @@ def cannot(deed: str, /, **values: Value) -> SqliteError:
 
 
 def work_of(place: str) -> str:
-    """Return the path of the work folder that is used to replace the database at place."""
+    """Return the path of the work folder for replacing the database at place."""
     return f"{os.path.dirname(place)}/.{os.path.basename(place)}.restore"
 
 
@@ -121,7 +121,7 @@ class FileFacts(NamedTuple):
     gid: int
     mode: int
     regular: bool
-    rights: safe_open.Rights = None  # the rights for opening the file
+    rights: safe_open.Rights = None  # the account (uid, gid) that opens the file, or None
 
     @property
     def stamp(self) -> Tuple[int, int, int, int]:
@@ -166,7 +166,7 @@ class Look:
     acknowledged: Optional[int] = None
     hot_journal: bool = False
     problems: List[Problem] = dataclasses.field(default_factory=list)
-    rights: safe_open.Rights = None  # the rights for opening the files
+    rights: safe_open.Rights = None  # the account (uid, gid) that opens the files, or None
 
     @property
     def openable(self) -> bool:
@@ -227,7 +227,7 @@ def has_wal_reset_bug(version: int) -> bool:
 
 
 def open_regular(path: str, *, rights: safe_open.Rights) -> int:
-    """Open a regular file for reading with the given rights, without following links or waiting. Raises OSError."""
+    """Open a regular file for reading as the given account, without following links or blocking. Raises OSError."""
     with safe_open.acting(rights):
         return _open_regular(path)
 
@@ -338,7 +338,7 @@ def free_bytes(folder: str) -> int:
 
 
 def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:
-    """Return the rights (uid, gid) to use for work on a database. See safe_open.rights_on.
+    """Return the account (uid, gid) to act as on a database. See safe_open.rights_on.
 
     user: the name of the database's user, or None. Raises SqliteError.
     """

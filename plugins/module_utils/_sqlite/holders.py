@@ -5,8 +5,8 @@
 """Find the processes that have a database open, and their roles.
 
 The processes are found by their open descriptors (compared by device and inode) and by their file locks. The locks also
-show the roles of the processes. Lock bytes of the -shm file: "WAL-mode File Format", section 2.2.2
-(https://www.sqlite.org/walformat.html). Lock bytes of the database: PENDING_BYTE and its neighbours in SQLite's os.h.
+show the roles of the processes. Lock bytes in the -shm file: "WAL-mode File Format", section 2.2.2
+(https://www.sqlite.org/walformat.html). Lock bytes in the database: PENDING_BYTE and its neighbours in SQLite's os.h.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Holder:
 
 
 class Holders(NamedTuple):
-    """The holders that were found. complete is False if some processes could not be inspected."""
+    """The holders found. complete is False if some processes could not be inspected."""
 
     found: Sequence[Holder]
     complete: bool
@@ -57,7 +57,7 @@ class Holders(NamedTuple):
 
     @property
     def of_index(self) -> bool:
-        """True if a process has the database open as a WAL-mode connection."""
+        """True if a process has a WAL-mode connection to the database open."""
         return any("shm" in holder.files for holder in self.found)
 
     def named(self) -> str:

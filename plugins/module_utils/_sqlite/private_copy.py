@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy a database into a private folder, because some databases can only be read from a copy (see reader.py)."""
+"""Copy a database into a private folder, because some databases can be read only from a copy (see reader.py)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ How the database is opened depends on its files and on the processes that have i
   connection is used, which holds a lock while it reads.
 - copy: there is a hot rollback journal. SQLite must write to the database to undo the unfinished transaction, so it
   works on a private copy. SQLite runs as the journal's writer, because a journal may name another file, which SQLite
-  then removes. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. This way is also used if the reading
+  then removes. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. A copy is also used if the reading
   user cannot read one of the files, for example a file that is owned by root.
 """
 
@@ -49,7 +49,7 @@ def uri_of(path: str, query: str) -> str:
 
 
 def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str:
-    """Return the way to open a database for which Look.openable is True. The top of this file lists the ways."""
+    """Choose how to open a database for which Look.openable is True. The ways are listed at the top of this file."""
     header = found.header
     if not _all_readable(found):
         return "copy"
@@ -65,7 +65,7 @@ def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str
 
 
 def _all_readable(found: sqlite_files.Look) -> bool:
-    """Return True if the reading user can read all files of the database. Some may be owned by root."""
+    """Return True if the reading user can read all files of the database. Root may own some of them."""
     if found.rights is None:
         return True
     with safe_open.acting(found.rights):
@@ -120,7 +120,7 @@ class WayIn(NamedTuple):
 
     @property
     def rights(self) -> safe_open.Rights:
-        """The rights for opening the database. SQLite undoes an unfinished transaction as the user that wrote it."""
+        """The account that opens the database. SQLite undoes an unfinished transaction as the user that wrote it."""
         return self.found.rights or (private_copy.writer_of(self.found) if self.way == "copy" else None)
 
     @property
@@ -150,7 +150,7 @@ class WayIn(NamedTuple):
 def way_in(
     found: sqlite_files.Look, holders: sqlite_holders.Holders, *, busy_timeout: float, deadline: float
 ) -> Iterator[WayIn]:
-    """Yield the way to open a database for which Look.openable is True. Raises SqliteError, OutOfTime."""
+    """Yield a WayIn for a database for which Look.openable is True. Raises SqliteError, OutOfTime."""
     way = choose_way(found, holders)
     with contextlib.ExitStack() as stack:
         path = stack.enter_context(private_copy.private_copy(found, deadline=deadline)) if way == "copy" else found.path

@@ -81,12 +81,12 @@ def restore(
     proc_root: str = "/proc",
     on_replace: Callable[[str], Callable[[], None]] = lambda data_loss: lambda: None,
 ) -> Dict[str, Any]:
-    """Find the methods that yield a sound database, apply one of them if act is True, and return the module's result.
+    """Find methods that yield a sound database, apply one of them if act is True, and return the module's result.
 
     replaced: True if a new database has already replaced the original database, so that the earlier rows are missing.
-    In this case, the method auto considers neither checkpoint nor salvage. on_replace: called with the data loss
-    ("none", "known" or "unknown") right before the database is changed. Returns a function that is called if the change
-    failed and the old database was put back.
+    In this case, the `auto` method considers neither checkpoint nor salvage. on_replace: a function that is called with
+    the data loss ("none", "known" or "unknown") right before the database is changed. It returns a function that is
+    called if the change failed and the old database was put back.
 
     If act is False, or in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
@@ -296,7 +296,7 @@ def _is_unchanged(case: restore_ways.Case) -> bool:
 
 
 def _expect(new: str, way: restore_ways.Way, *, user: Optional[str], time_budget: float) -> None:
-    """Check before the swap that the new database is sound and has the row counts of `way`. Raises SqliteError."""
+    """Check before the swap that the new database is sound and has the row counts in `way`. Raises SqliteError."""
     check = sqlite_check.check(path=new, checks=["quick"], user=user, time_budget=max(time_budget, 1.0))
     codes = {problem["code"] for problem in check["problems"] if problem["level"] == "error"}
     if codes - ({"no_tables"} if way.method == "empty" else set()) or check["checks"].get("quick") != "ok":

@@ -150,7 +150,7 @@ def _count(case: restore_ways.Case, scratch: str) -> None:
 
 
 def _reading_of(case: restore_ways.Case, scratch: str) -> str:
-    """Return how to read the WAL. A WAL of another database is ignored, because its frames would overwrite pages."""
+    """Return how to read the WAL. Another database's WAL is ignored, because its frames would overwrite pages."""
     if "database" not in case.found.files or not case.found.wal.frames_committed:
         return salvage_image.COMMITTED
     if file_survey.why_foreign(case.found):
@@ -164,7 +164,7 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
 
 @contextlib.contextmanager
 def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[str]:
-    """Make an image of the damaged database, and yield its path. The image is removed at the end of the block."""
+    """Make an image of the damaged database, and yield its path. The image is removed when the block ends."""
     folder = f"{scratch}/image"
     restore_ways.own_folder(folder, case.owner)
     try:

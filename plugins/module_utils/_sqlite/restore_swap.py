@@ -197,7 +197,7 @@ def _copy_file(source: str, target: str, *, rights: safe_open.Rights) -> None:
 def copy_opened(source: int, target: str) -> None:
     with open(source, "rb") as reader, open(target, "xb") as writer:
         os.fchmod(writer.fileno(), 0o600)
-        left = os.fstat(source).st_size  # limits the copy, because the owner may keep appending to the file
+        left = os.fstat(source).st_size  # limit the copy, because the owner may keep appending to the file
         while left > 0:
             chunk = reader.read(min(left, 1 << 20))
             if not chunk:

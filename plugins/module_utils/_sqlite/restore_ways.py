@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The methods to get a sound database, with the rows that each method would restore and lose."""
+"""The methods of obtaining a sound database, and the rows that each method would restore and lose."""
 
 from __future__ import annotations
 
@@ -221,8 +221,8 @@ def backups(
 ) -> List[Tuple[float, str]]:
     """Return (modification time, path) of each backup that is next to the database or in dirs, newest first.
 
-    Backups are recognized by their names. Times are in seconds since the epoch. Each folder is read with the rights
-    that safe_open.rights_on returns for it. Raises SqliteError.
+    Backups are recognized by their names. Times are in seconds since the epoch. Each folder is read as the account that
+    safe_open.rights_on returns for it. Raises SqliteError.
     """
     found: Dict[str, float] = {}
     for folder in dict.fromkeys([os.path.dirname(place), *dirs]):
@@ -250,7 +250,7 @@ def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator
 
 
 def _by_backup(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget: float) -> Way:
-    """Find the latest backup that is sound and contains tables."""
+    """Find the most recent backup that is sound and contains tables."""
     way = Way("backup")
     refused: List[Message] = []
     for made, path in backups[:_MOST_BACKUPS]:

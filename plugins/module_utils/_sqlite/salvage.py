@@ -102,7 +102,7 @@ def salvage(
 ) -> Salvaged:
     """Make a new database from the readable content of an image. folder must be owned by the owner of the database.
 
-    If shell is given, the .recover command of this sqlite3 shell is tried first. If this restores no rows, the rows are
+    If shell is given, the .recover command of this sqlite3 shell is tried first. If no rows are restored, the rows are
     copied table by table, without the damaged parts. Raises SqliteError if no table could be saved.
     """
     reasons: List[Union[str, Message]] = []
@@ -205,7 +205,7 @@ def _finish(made: str, *, wal_mode: bool) -> Dict[str, Any]:
 
 
 def make_empty(path: str, *, owner: salvage_image.Owner, wal_mode: bool, deadline: float) -> None:
-    """Make a database that has no tables and the given owner. Raises SqliteError."""
+    """Create a database without tables, and set its owner. Raises SqliteError."""
 
     def work(_emit: child_process.Emit) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -218,5 +218,5 @@ def make_empty(path: str, *, owner: salvage_image.Owner, wal_mode: bool, deadlin
 
 
 def find_shell(shell: str) -> Optional[str]:
-    """Return the path of the sqlite3 shell with the given name or path, or None if it does not exist."""
+    """Return the path of the sqlite3 shell, given its name or path, or None if it does not exist."""
     return shutil.which(shell, path=_PATH)

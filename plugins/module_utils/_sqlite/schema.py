@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The names and row counts of a database's tables."""
+"""The table names and row counts of a database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Dict, List, Optional, Sequence, Set, Union
 
 # The columns of the table in which knex records migrations. Its name is configurable (migrations.tableName).
 MIGRATIONS_COLUMNS = {"id", "name", "batch", "migration_time"}
-# Plausible times of a migration in milliseconds since the epoch: the years 2001 to 2286.
+# The range of plausible migration times in milliseconds since the epoch: the years 2001 to 2286.
 _FIRST_TIME, _LAST_TIME = 10**12, 10**13 - 1
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Determine whether a start of the service would harm the database, with checks that take at most a few seconds."""
+"""Determine whether starting the service would harm the database, with checks that take at most a few seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 _MAGIC = b"SQLite format 3\0"
 # Time limit of quick_doubt, in seconds.
 _QUICK = 1.5
-# Codes of problems that a start of the service would make worse.
+# Codes of problems that starting the service would make worse.
 _HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign")
 
 

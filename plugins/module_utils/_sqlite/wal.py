@@ -23,7 +23,7 @@ FRAME_HEADER_SIZE = 24
 _MAGIC = 0x377F0682  # the least significant bit is set if the checksums use big-endian words
 _VERSION = 3007000
 _MASK = 0xFFFFFFFF
-_BLOCK = 2 << 20  # size in bytes of a group of frames whose checksums are computed together
+_BLOCK = 2 << 20  # size in bytes of a block of frames whose checksums are computed together
 # Number of pairs of words after which the sums are truncated to 32 bits. Each pair makes the sums up to 2.62 times as
 # large, so after more pairs, 64 bits could overflow.
 _PAIRS = 20

@@ -48,10 +48,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 )
 
 _MOST_ENTRIES = 500
-# Format of the output of `node --version`. Other output is ignored, because the program may not be Node.
+# The output format of `node --version`. Any other output is ignored, because the program may not be Node.
 _VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
-# A lock of another process is reported only if all _LOOKS checks within _LASTS seconds find it.
+# Another process's lock is reported only if all _LOOKS checks within _LASTS seconds find it.
 _LASTS, _LOOKS = 0.5, 5
 
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
@@ -59,7 +59,7 @@ _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": 
 
 def database(question: Question) -> Dict[str, Any]:
     """Run a quick check of the database that the service uses, and count its rows."""
-    # The check gets a little less time than this part, because a part that times out loses its whole result.
+    # The check is given slightly less time than this part, because a part that times out loses its whole result.
     budget = question.left * 0.9
     owner = None
     with contextlib.suppress(KeyError):
@@ -233,7 +233,7 @@ def node(question: Question) -> Dict[str, Any]:
 
 
 def _native(wanted: Mapping[str, Dict[str, Any]]) -> List[str]:
-    """Return the packages that depend on the version of Node: native drivers, and packages with an install script."""
+    """Return the packages that depend on the Node version: native drivers, and packages with an install script."""
     names = []
     for folder, entry in wanted.items():
         name = folder[len("node_modules/") :]
@@ -303,7 +303,7 @@ def _read_tree(question: Question) -> Dict[str, Any]:
 
 
 def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
-    """Run npm ls as the service's user and return its answer. folder: for its cache and logs. Raises TimeoutError."""
+    """Run npm ls as the service's user and return its answer. folder: for npm's cache and logs. Raises TimeoutError."""
     service = question.service
     account = run_as.resolve(service.user or None, folder=service.app_dir)
     os.chown(folder, account.pw_uid, account.pw_gid)

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 _CERTIFICATE_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
 _KEY_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
-# A variable of OpenSSL for the certificates that OpenSSL trusts, not for the certificate that the service presents.
+# An OpenSSL variable for the certificates that OpenSSL trusts, not for the certificate that the service presents.
 _TRUSTED = "SSL_CERT_FILE"
 _LARGEST = 1 << 20
 
@@ -49,7 +49,7 @@ def described(der: bytes) -> Dict[str, Any]:
 
 
 def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Return path and source of the certificate and of its private key, from the settings or the environment."""
+    """Return the path and source of the certificate and of its private key, from the settings or the environment."""
     service = question.service
     pair: List[Dict[str, Any]] = []
     for kind, option in (("certificate", "tls_cert_path"), ("key", "tls_key_path")):

@@ -36,16 +36,16 @@ _OOM = re.compile(r"out of memory|oom-kill|oom_kill|oom_reaper|invoked oom-kille
 _SECONDS_SINCE_BOOT = re.compile(r"^\[\s*(\d{1,10}\.\d{1,9})\]")
 _SECONDS_SINCE_EPOCH = re.compile(r"^(\d{9,10}\.\d{1,9}) ")
 
-# A line of coredumpctl list: TIME PID UID GID SIG COREFILE EXE, and SIZE in some versions. TIME begins with the day of
-# the week.
+# A line in the output of coredumpctl list: TIME PID UID GID SIG COREFILE EXE, and SIZE in some versions. TIME begins
+# with the day of the week.
 _CORE_DUMP = re.compile(
     r"^\w{3} (?P<day>\d{4}-\d\d-\d\d) (?P<clock>\d\d:\d\d:\d\d) UTC\s+(?P<pid>\d+)\s+\d+\s+\d+\s+(?P<signal>\S+)\s+"
     r"(?P<file>\S+)\s+(?P<exe>\S+)"
 )
 
-# Folders of control groups, version 2 and version 1.
+# Folders for control groups, version 2 and version 1.
 _GROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/memory")
-# Files with the memory values of a control group, version 2 first. The first file that exists counts.
+# Files that contain the memory values of a control group, version 2 first. The first file that exists is used.
 _GROUP_FILES = {
     "max": ("memory.max", "memory.limit_in_bytes"),
     "high": ("memory.high", "memory.soft_limit_in_bytes"),
@@ -53,7 +53,7 @@ _GROUP_FILES = {
     "current": ("memory.current", "memory.usage_in_bytes"),
     "peak": ("memory.peak", "memory.max_usage_in_bytes"),
 }
-# For "no limit", version 1 writes the largest multiple of the page size.
+# Version 1 represents "no limit" as the largest multiple of the page size.
 _NO_LIMIT = 1 << 62
 
 
@@ -162,10 +162,11 @@ def _kernel_journal(question: Question) -> List[str]:
 
 
 def _crowded_out(question: Question, text: str) -> str:
-    """If text does not cover the whole window, return lines about the out-of-memory killer from the full log."""
+    """If text does not cover the whole window, return the lines about the out-of-memory killer from the full log."""
     if question.kernel_log_command or text.count("\n") < _KERNEL_LINES:
         return ""
-    # If the pattern is in lower case, journalctl ignores case. A journalctl without grep support reports an error.
+    # If the pattern is in lower case, journalctl matches case-insensitively. A journalctl without grep support reports
+    # an error.
     argv = [*_kernel_journal(question), "-n", str(_KERNEL_LINES), "--grep=out of memory|oom[-_]|killed process"]
     with contextlib.suppress(commands.CommandError):
         done = question.command(argv)
@@ -174,7 +175,7 @@ def _crowded_out(question: Question, text: str) -> str:
 
 
 def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[str, Any]]:
-    """Return the last lines, and the earlier lines that may be about the service."""
+    """Return the last log lines, and the earlier lines that may be about the service."""
     unit = re.sub(r"\.service\Z", "", question.service.unit)
     last_pid = question.known.unit.get("last_pid")
     before = [
@@ -188,7 +189,7 @@ def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[s
 
 
 def kernel(question: Question) -> Dict[str, Any]:
-    """Return the lines of the kernel log about the out-of-memory killer."""
+    """Return the kernel log lines about the out-of-memory killer."""
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
     text, source, errors = "", None, []
     for argv in _kernel_commands(question):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect facts from the service's log file and from the journal (lines of the service and of systemd)."""
+"""Collect facts from the service's log file and from the journal (log lines from the service and from systemd)."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 _LOG_BYTES = 512 * 1024
 _JOURNAL_LINES = 2000
-# Lines of the journal are cut to these lengths before and after redaction, because a line can be up to 48 KiB long.
+# Journal lines are cut to these lengths before and after redaction, because a line can be up to 48 KiB long.
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
 
 _JOURNAL = re.compile(r"^(\d{1,10}\.\d{1,9}) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
-# Maximum number of systemd's lines about the unit. For each failure of a unit, systemd logs a few lines.
+# Maximum number of systemd log lines about the unit. systemd logs a few lines for each failure of a unit.
 _MANAGER_LINES = 500
 # Files that "node --check" can parse. The check does not run the code in the file.
 _CHECKED = (".js", ".cjs", ".mjs")
 
 
 class _Entry(NamedTuple):
-    """An entry of the journal: seconds since the epoch, the claimed author, the redacted text and the original text."""
+    """A journal entry: seconds since the epoch, the claimed author, the redacted text and the original text."""
 
     at: float
     who: str
@@ -65,8 +65,8 @@ def _parses(question: Question, path: str) -> Optional[bool]:
 def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
     """Add to each exception when its file was last changed (changed_at), and whether it parses now (parses).
 
-    If the file was changed after the error, the error may be gone. Only files of the application are checked, because
-    other files may be on a disk that does not respond.
+    If the file was changed after the error, the error may be fixed. Only application files are checked, because other
+    files may be on a disk that does not respond.
     """
     app_dir = os.path.normpath(question.service.app_dir)
     answers = question.known.app_dir_answers
@@ -143,8 +143,8 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
 def journal(question: Question) -> Dict[str, Any]:
     """Return facts from the unit's journal.
 
-    A separate query returns the lines of systemd about the unit, so that they are found even if the service logs a lot.
-    The query selects by fields that only the journal sets, because the service could log under the name of systemd.
+    A separate query returns the systemd log lines about the unit, so that they are found even if the service logs a
+    lot. The query selects by _PID, which only journald can set, because the service could log under systemd's name.
     """
     unit = question.service.unit
     try:

@@ -24,8 +24,8 @@ def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
 
     In order of priority, this is the database that the service has open, the one in its environment variables, or the
     configured one. Links that the service's user created stay in the path, so that later steps can check them. This
-    user could name a database of another account to make this collection work on that database. Therefore, the path of
-    a database that the user cannot change is ignored. links: True if links may be followed, False if the disk does not
+    user could specify another account's database to make this collection operate on it. Therefore, the path of a
+    database that the user cannot change is ignored. links: True if links may be followed, False if the disk does not
     respond.
     """
     service, environment = question.service, question.known.environment

@@ -29,14 +29,14 @@ _MOST_FILES = 500
 
 _DATABASE_NAMES = (".db", ".sqlite", ".sqlite3")
 _DELETED = " (deleted)"
-# Paths of devices, of files in memory, and of temporary files without a name. See O_TMPFILE in open(2).
+# Paths of devices, in-memory files, and unnamed temporary files. See O_TMPFILE in open(2).
 _NO_NAME = re.compile(r"/(?:dev|proc)/|/memfd:|.*/#\d+\Z")
 
 OWN_FILES = (".env", "backend/.env")
 
 
 def _limits(text: str) -> Dict[str, Optional[int]]:
-    """Return the soft limits in the content of /proc/PID/limits. None means unlimited."""
+    """Return the soft limits from the content of /proc/PID/limits. None means unlimited."""
     limits = {}
     for line in text.splitlines()[1:]:
         name, soft = line[:26].strip(), line[26:].split()

@@ -117,7 +117,7 @@ def unit(question: Question) -> Dict[str, Any]:
             "user": raw.get("User") or None,
             "group": raw.get("Group") or None,
             "more_groups": bool(raw.get("SupplementaryGroups")),
-            # True if the unit has its own root folder or a dynamic user. In this case, paths and users of the host do
+            # True if the unit has its own root folder or a dynamic user. In this case, the host's paths and users do
             # not apply.
             "confined": bool(raw.get("RootDirectory") or raw.get("RootImage")) or raw.get("DynamicUser") == "yes",
             # Only a value that begins with a slash is a required folder. Other values are optional, or mean a home
@@ -139,7 +139,7 @@ def _unit_environment(question: Question) -> Tuple[List[Tuple[str, Mapping[str, 
     try:
         raw = procfs.unit_properties(unit_name, ["Environment", "EnvironmentFiles"], run=question.command)
         words = shlex.split(raw.get("Environment", ""))
-    except (procfs.ProcfsError, ValueError):  # the "unit" part reports the problem with systemd
+    except (procfs.ProcfsError, ValueError):  # the `unit` part reports the problem with systemd
         return [], []
     files = [re.sub(r" \(ignore_errors=\w+\)$", "", line) for line in raw.get("EnvironmentFiles", "").splitlines()]
     pairs = [word.partition("=") for word in words]
@@ -190,7 +190,7 @@ def environment(question: Question) -> Dict[str, Any]:
         unit_sources, unit_files = _unit_environment(question)
         sources = [*sources, *unit_sources]
         files.extend(path for path in unit_files if path not in files)
-    # Many applications read a .env file themselves (dotenv). Variables that are already set have priority over this
+    # Many applications read a .env file themselves (dotenv). Variables that are already set take precedence over this
     # file.
     own = [path for path in map(service.path, collect_process.OWN_FILES) if path not in files]
     file_sources, problems = _read_files(files, optional=own, timeout=question.left * 0.8)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check the conditions for the next start: systemd must be able to run the unit, and the service its database.
+"""Check the conditions for the next start: can systemd run the unit, and can the service use its database?
 
 Each fact describes the current state of the host, whereas an exit code describes only the last start.
 """
@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import ru
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found, user_name
 
-# The kernel can run ELF files, and scripts that name their interpreter.
+# The kernel can run ELF files, and scripts that specify their interpreter.
 _ELF, _SCRIPT = b"\x7fELF", b"#!"
 _HEAD = 256
 # Suffixes of the database and of the files that SQLite creates next to it.
@@ -102,7 +102,7 @@ def start(question: Question) -> Dict[str, Any]:
     used = [*needed, unit.get("file"), unit.get("program"), *(unit.get("drop_ins") or ())]
     # The folders of the drop-ins are included, because removing a drop-in changes the modification time of its folder.
     facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())])
-    # If the unit has its own root folder or a dynamic user, paths and accounts of the host do not apply.
+    # If the unit has its own root folder or a dynamic user, the host's paths and accounts do not apply.
     if service.manager != "systemd" or unit.get("load_state") != "loaded" or unit.get("confined"):
         return found(facts)
     user, group = str(unit.get("user") or "root"), str(unit.get("group") or "")
@@ -123,7 +123,7 @@ def start(question: Question) -> Dict[str, Any]:
 
 
 def _judged(account: Optional[pwd.struct_passwd], unit: Mapping[str, Any]) -> Optional[pwd.struct_passwd]:
-    """Return the account, or None if the unit adds groups, which may grant rights that the account does not have."""
+    """Return the account, or None if the unit adds groups, which may grant permissions that the account lacks."""
     group = str(unit.get("group") or "")
     if account is None or unit.get("more_groups"):
         return None

@@ -17,7 +17,7 @@ from typing import Any, Collection, Dict, Iterable, List, Mapping, NamedTuple, O
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 
-# Size limit for small files (/proc, certificates, package.json). Larger files are cut.
+# Size limit in bytes for small files (/proc, certificates, package.json). Larger files are cut.
 _LARGEST_READ = 4 << 20
 
 # Time limit in seconds for an answer from the service if earlier probes timed out.
@@ -57,11 +57,11 @@ class Service(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """Results of earlier parts. If a part could not be collected, its result is empty.
+    """The results of earlier parts. If a part could not be collected, its result is empty.
 
-    unit, environment: the facts of these parts. processes: the processes that the "process" part found. database_path:
-    the database that the service uses. app_dir_answers: true if the disk of app_dir responds. secrets: values to
-    redact.
+    unit, environment: the facts from these parts. processes: the processes that the "process" part found.
+    database_path: the database that the service uses. app_dir_answers: true if the disk of app_dir responds. secrets:
+    values to redact.
     """
 
     unit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -87,7 +87,7 @@ class Question:
     # True if earlier probes timed out.
     silent: bool = False
     known: Known = Known()
-    # Start of this part, and deadline of the whole pass (time.monotonic).
+    # Start of this part, and deadline for the whole pass (time.monotonic).
     asked_at: float = dataclasses.field(default_factory=time.monotonic)
     until: float = float("inf")
 
@@ -149,7 +149,7 @@ def read_theirs(path: str) -> str:
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, or the number if there is no name."""
+    """Return the name of a user, or the uid if there is no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -167,12 +167,12 @@ def why(done: commands.Completed) -> str:
 
 
 def end_of(text: str, *, limit: int) -> Tuple[str, bool]:
-    """Return the last lines of a text (at most limit characters), and whether earlier lines were left out."""
+    """Return the last lines of a text (at most limit characters), and whether earlier lines were omitted."""
     return (text, False) if len(text) <= limit else (text[-limit:].partition("\n")[2], True)
 
 
 def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> Dict[str, Any]:
-    """Return facts by which a person can recognize a process, and a remedy can stop exactly this process."""
+    """Return facts that let a person recognize a process, and let a remedy stop exactly this process."""
     return {
         "pid": item.pid,
         "start_ticks": item.start_ticks,
@@ -184,7 +184,7 @@ def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> 
 
 
 def service_processes(question: Question) -> List[procfs.Process]:
-    """Return the service's processes: all processes with its command, and the unit's main process."""
+    """Return the service's processes: all processes that run its command, and the unit's main process."""
     service = question.service
     if question.known.app_dir_answers:
         processes = procfs.service_processes(app_dir=service.app_dir, command=service.command)

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hold the service if its data are in doubt after a triage, and release the hold if the data are sound.
+"""Hold the service if its data are in doubt after a triage, and release it if the data are sound.
 
-In each function, the argument `params` contains the parameters of the triage_info module.
+In each function, the `params` argument contains the parameters of the triage_info module.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> bool:
-    """Return True if the copy has the same files and sizes, and no original was changed after it was made.
+    """Return True if the copy has the same files and sizes, and no original was changed after the copy was made.
 
     made: time of the copy (UTC, 20260302T010203Z). The -shm file does not count, because it contains no data and every
     reader of the database creates it.
@@ -112,7 +112,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
             one_starter.note_unseen(state_dir=params["state_dir"], run=params["run"], warn=warn)
         return
     if known["held"] is None and not incident_store.unsettled(record):
-        # If a person has accepted damage, the known row counts may be from before the damage, so they are not compared.
+        # If a person has accepted damage, the known row counts may predate the damage, so they are not compared.
         if result["rows_collapsed"] and not on_record.get("accepted"):
             lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
             reasons = [f"Fewer rows than at the last good count: {lost}"]

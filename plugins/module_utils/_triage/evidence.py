@@ -37,7 +37,8 @@ LIMIT = 20 * 1024 * 1024
 
 # Space in bytes that must stay free on the bundle's file system, because the recovery writes to it too.
 _SPARE = 4 * 1024 * 1024
-# Minimum size of a bundle in bytes. If no folder has space for the whole bundle, at least this much of it is saved.
+# Minimum size of a bundle in bytes. If no folder has space for the whole bundle, at least this many bytes of it are
+# saved.
 _LEAST = 256 * 1024
 # Estimated size in bytes of a manifest without entries, and of one entry.
 _MANIFEST, _ENTRY = 1024, 512
@@ -46,14 +47,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _MANIFEST_NAME = "manifest.json"
 
 # Folders for the bundle if it cannot be written to the state folder. Every account can write to these folders.
-# Therefore, the bundle's folder gets a name that cannot be guessed, and an existing folder is used only if this account
-# owns it.
+# Therefore, the bundle's folder is given an unguessable name, and an existing folder is used only if this account owns
+# it.
 _ELSEWHERE = ("/var/tmp", "/tmp", "/dev/shm")  # noqa: S108
 _ELSEWHERE_PREFIX = "itsm-runbook-evidence-"
 
 
 class EvidenceError(Exception):
-    """The bundle could not be written anywhere, or the id of its incident is invalid."""
+    """The bundle could not be written anywhere, or its incident ID is invalid."""
 
 
 class Saved(NamedTuple):
@@ -96,7 +97,7 @@ def _ours(path: str) -> bool:
 
 
 def _place_in(parent: str) -> str:
-    """Return the subfolder that an earlier triage created, or else a new path that cannot be guessed."""
+    """Return the subfolder that an earlier triage created, or else a new unguessable path."""
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(parent)):
             path = os.path.join(parent, name)
@@ -149,13 +150,13 @@ def _size(top: str) -> int:
 
 
 def _shorten(data: bytes, *, limit: int) -> bytes:
-    """Return the last lines of data (at most limit bytes), because the end of a log is the most important part."""
+    """Return the last lines of data (at most limit bytes), because the end of a log is its most important part."""
     if len(data) <= limit:
         return data
     return data[len(data) - limit :].partition(b"\n")[2] if limit > 0 else b""
 
 
-# Content of a bundle: pairs of an item and its redacted content.
+# The content of a bundle: pairs of an item and its redacted content.
 _Content = List[Tuple[Mapping[str, Any], bytes]]
 
 
@@ -187,9 +188,9 @@ def _is_incident(top: str) -> bool:
 
 
 def _open_incidents(state_dir: str) -> Optional[List[str]]:
-    """Return the ids of the open incidents, or None if they are unknown. See _incident/record.py."""
+    """Return the IDs of the open incidents, or None if they are unknown. See _incident/record.py."""
     found = []
-    # If the state folder cannot be written to, the record is in the folder of the lease.
+    # If the state folder cannot be written to, the record is in the lease folder.
     for folder in (state_dir, host_lease.Seat(state_dir=state_dir).folder):
         try:
             with open(os.path.join(folder, "incident.json"), "rb") as stream:
@@ -305,11 +306,11 @@ def save(
 
     The content is redacted, except for files that are marked as redacted.
 
-    Together, the bundles of one incident have at most limit bytes. The first files have priority. If state_dir has no
-    space, cannot be written to, or does not respond within timeout seconds, the bundle is written to the first usable
-    folder in elsewhere. If no folder has space for the whole bundle, a part is written to the folder with the most
-    space. In both cases, a warning is returned, and the manifest contains a note. home_answers: False if it is known
-    that state_dir does not respond. about: additional content of the manifest. Raises EvidenceError.
+    Together, the bundles of one incident are at most limit bytes in size. The first files have priority. If state_dir
+    has no space, cannot be written to, or does not respond within timeout seconds, the bundle is written to the first
+    usable folder in elsewhere. If no folder has space for the whole bundle, part of it is written to the folder with
+    the most space. In both cases, a warning is returned, and the manifest contains a note. home_answers: False if it is
+    known that state_dir does not respond. about: additional content of the manifest. Raises EvidenceError.
     """
     if not _NAME.match(incident):
         raise EvidenceError(f"incident is {incident!r}: must be a folder's name of letters, digits, '.', '_' and '-'")
@@ -353,7 +354,7 @@ def _spared(state_dir: str, *, timeout: float) -> Optional[Sequence[str]]:
 
 
 def _save_in_first(places: Sequence[str], bundle: _Bundle, *, limit: int, timeout: float) -> Saved:
-    """Write the bundle to the first folder with enough space, or a part to the folder with the most space.
+    """Write the bundle to the first folder with enough space, or part of it to the folder with the most space.
 
     Raises EvidenceError.
     """

@@ -23,7 +23,7 @@ def says(source: str, text: Any) -> Dict[str, str]:
 class Finding:
     """A cause, with its confidence (0 to 1), a summary, evidence, and actions.
 
-    confidence: a cause with at least 0.5 is likely, any other is only a note. summary, remedy (the action to take now)
+    confidence: a cause with at least 0.5 is likely; any other is only a note. summary, remedy (the action to take now)
     and prevention (how to prevent the cause in future) are messages. See messages.py. blocks_start: True if starting
     the service would do harm. useless_rungs: the rungs of the ladder that cannot help. details: input for the remedies.
     explains: the consequences from the table of causes that apply in this case, or None if all apply. only_by: the

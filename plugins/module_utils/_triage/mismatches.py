@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.f
 # Problem codes that may mean only that the database is at another path or does not exist yet.
 _ABSENT = ("missing", "empty", "no_tables")
 
-# Temporary statuses: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
+# Temporary HTTP statuses: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
 _NOT_NOW = (408, 429)
 
 # What a mismatch can affect: the start, the npm modules, the database, or HTTPS.
@@ -31,8 +31,8 @@ class Mismatch(NamedTuple):
     """A difference between the configuration and the host.
 
     hinders: True if no start can succeed before the mismatch is fixed. serves: True if the service is running and
-    answers, and only the checks of this collection use a wrong path or port. In this case, stopping the service would
-    cause an outage.
+    answers, and only this collection's checks use a wrong path or port. In this case, stopping the service would cause
+    an outage.
     """
 
     what: str
@@ -143,7 +143,7 @@ def _seems_well(facts: Facts, path: str) -> bool:
     """
     if facts.process.restarted or facts.ports.silent or facts.unit.active_state not in (None, "active"):
         return False
-    # If the service answered healthy on this path before, the path is correct and the service is unhealthy.
+    # If the service gave a healthy answer on this path before, the path is correct and the service is unhealthy.
     answered = re.compile(
         rf"""\b(?:GET|HEAD)[\s"']+{re.escape(path)}(?:\?\S*)?(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?2\d\d\b"""
     )

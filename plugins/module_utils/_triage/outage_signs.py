@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find the signs of when the outage began: when the service was last healthy, and when it first failed."""
+"""Find the signs that show when the outage began: when the service was last healthy, and when it first failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SERVES_AFTER = 30.0
 # If a process has run for longer than this time, in seconds, it is assumed to have served requests. In this case, exits
 # before its start are not part of the current outage.
 _YOUNG = 90.0
-# Maximum time in seconds between the fatal error of a process and its exit.
+# Maximum time in seconds between a process's fatal error and its exit.
 _LAST_WORDS = 5.0
 
 

@@ -4,7 +4,7 @@
 
 """Collect all facts that a person would check during an outage, in one pass with limited time and size.
 
-triage_pass runs the parts in child processes. This process itself does not access paths of the service, because an
+triage_pass runs the parts in child processes. This process itself does not access the service's paths, because such an
 access could hang. The causes package interprets the facts.
 """
 

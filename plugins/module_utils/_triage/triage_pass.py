@@ -47,7 +47,7 @@ _SIGN_OF_LIFE = 1.0
 
 @dataclasses.dataclass
 class Pass:
-    """The results that one pass has collected so far."""
+    """The results that a pass has collected so far."""
 
     facts: Dict[str, Any] = dataclasses.field(default_factory=dict)
     reports: Dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -79,7 +79,7 @@ class Pass:
 
 
 def _since(facts: Mapping[str, Any], *, window: float) -> float:
-    """Return the start of the window for logs: window seconds before the unit ended, or before now."""
+    """Return the start of the log window: window seconds before the unit ended, or before now."""
     unit_facts = facts.get("unit") or {}
     ended = unit_facts.get("exited_at") or unit_facts.get("inactive_enter_at")
     if unit_facts.get("active_state") in ("failed", "inactive") and ended:

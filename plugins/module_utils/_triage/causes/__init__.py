@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The causes of an outage: one file per subject, one function per cause, and a table that ranks the causes.
+"""The causes of an outage: one file per subject, one function per cause, and a ranking table.
 
 To add a cause, write a function in the file of its subject, and add a row to table.py. common.py contains code that
 several subjects share.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes in the application: its dependencies, an exception, a syntax error."""
+"""Causes in the application: dependencies, exceptions and syntax errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Errors of connections to other servers. The next connection attempt may succeed.
+# Connection errors with other servers. The next connection attempt may succeed.
 _OF_PEERS = re.compile(r"\b(?:ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPIPE)\b")
 
 
@@ -40,7 +40,7 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
     repaired = packaged.ok is True and not broken
     evidence = [says("node_modules", "is not there")] if nothing_there else []
     evidence += [says("node_modules", text) for text in (packaged.reasons or missing + unloadable)[:5]]
-    # Facts have priority over the log, because the log may contain lines of an earlier start.
+    # Facts have priority over the log, because the log may contain lines from an earlier start.
     packages = missing + unloadable or sorted(named)
     reason = "missing" if missing or nothing_there else "unloadable" if unloadable else "invalid"
     if not broken and words:
@@ -72,10 +72,10 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
 
 
 def unhandled_exception(facts: Facts) -> Optional[Finding]:
-    """Report an unhandled exception that ended the process, or an error that preceded the exit of the process."""
+    """Report an unhandled exception that ended the process, or an error that was logged before the process exited."""
     if not facts.troubled:
         return None
-    # If something else ended the process, an exception that was only logged is not the cause.
+    # If something else ended the process, an exception that was merely logged is not the cause.
     errors = [item for _source, item in syntax_errors(facts)]
     by_others = facts.process.ended_by_others
     found = [
@@ -90,7 +90,7 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
     place: Mapping[str, Any] = {}
     useless = _useless_in_a_loop(facts)
     if found:
-        # Use the latest exception, because the cause of the last failure must be fixed first.
+        # Use the most recent exception, because the cause of the last failure must be fixed first.
         source, latest = sorted(found, key=lambda pair: pair[1]["at"] or "")[-1]
         text, where = str(latest["message"]), location(latest)
         place = latest.get("place") or {}
@@ -136,7 +136,7 @@ def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
 
 
 def syntax_error(facts: Facts) -> Optional[Finding]:
-    """Report a file of the application that Node cannot parse."""
+    """Report an application file that Node cannot parse."""
     found = [pair for pair in syntax_errors(facts) if pair[1]["fatal"] or not facts.process.ended_by_others]
     if not found or not facts.troubled:
         return None
@@ -177,7 +177,7 @@ def _useless(facts: Facts, item: Mapping[str, Any], *, proved: bool) -> Sequence
 
 
 def syntax_errors(facts: Facts) -> List[Tuple[str, Mapping[str, Any]]]:
-    """Return (source, exception) for each syntax error in a file of the application."""
+    """Return (source, exception) for each syntax error in an application file."""
     return [
         pair
         for pair in facts.errors.exceptions()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes in the configuration: the inventory, the unit, its environment file, its program."""
+"""Causes in the configuration: the inventory, the unit, the environment file and the program."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Exit codes for a program that systemd could not run, and the step that failed. See systemd.exec(5).
+# The exit codes that systemd sets if it cannot run a program, and the step that failed. See systemd.exec(5).
 _STEPS = {200: "CHDIR", 203: "EXEC", 209: "STDOUT", 216: "GROUP", 217: "USER", 226: "NAMESPACE"}
 
 _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")
 
 
 def config_mismatch(facts: Facts) -> Optional[Finding]:
-    """Report a configuration that does not match the host or the files in use by the service."""
+    """Report a configuration that does not match the host or the files that the service uses."""
     found = mismatches.mismatches_of(facts)
     if not found:
         return None
@@ -187,7 +187,7 @@ def _step_failures(facts: Facts) -> List[Tuple[str, int]]:
     for item in ends:
         told = _STEP.search(str(item["text"]))
         status = int(told.group(1)) if told else 0
-        # Any other exit empties the list, and so does an exit before the last successful request.
+        # Any other exit clears the list, and so does an exit before the last successful request.
         found = [*found, (str(item["at"]), status)] if status in _STEPS and item["at"] > facts.process.served_at else []
     return found
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes in the database: damage, locks, its owner, its migrations, its WAL."""
+"""Causes in the database: damage, locks, the owner, migrations and the WAL."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
 
 
 def _unsound(code: str) -> Message:
-    """Return the message for a problem code of the database check."""
+    """Return the message for a problem code from the database check."""
     known = f"reason.database.{code}" in messages.ENGLISH
     return message(f"reason.database.{code}") if known else quoted(code)
 
@@ -95,7 +95,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
     main = facts.unit.main_pid
     blocking = [item for item in database.holders if item.get("role") in sqlite_holders.BLOCKING]
     strangers = [item for item in blocking if not item.get("ours")]
-    # Under systemd, a process of the service that is not the unit's main process remains from an earlier start.
+    # Under systemd, a service process that is not the unit's main process is left over from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
     # These processes block all writes, even if the service seems healthy.
     lasting = [item for item in strangers if item.get("blocks_for")]
@@ -117,7 +117,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
         seconds = f"{holders[0]['blocks_for']:.1f}"
         summary = message("finding.db_locked.writes_wait", seconds=seconds, **first)
     elif holders:
-        # A process that merely happens to write during the check does no harm.
+        # A process that merely happens to be writing during the check does no harm.
         confidence = 0.93 if words else 0.9 if silent else 0.45
         summary = message("finding.db_locked.holder", **first)
     elif problems:
@@ -165,7 +165,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     prevention = message("prevention.migration_pending")
     common: Dict[str, Any] = {"prevention": prevention, "details": {"pending": pending, "lock_held": left_behind}}
     if held and migrators:
-        # Report neither pending migrations nor a lock, so that no remedy disturbs the running migration.
+        # Report neither pending migrations nor a lock, so that no remedy interferes with the running migration.
         common["details"] = {"pending": [], "lock_held": False}
         return Finding(
             confidence=0.9,
@@ -207,8 +207,8 @@ def _migration_lock(
 ) -> Finding:
     """Return the finding for a lock that a migration left behind. words: log lines about the lock."""
     stands = held is not False
-    # If no log line reports the lock, the service may start with the lock set. In this case, the lock blocks only
-    # migrations.
+    # If no log line reports the lock, the service may be able to start although the lock is set. In this case, the lock
+    # blocks only migrations.
     useless = RUNGS if words else MIGRATE
     return Finding(
         confidence=(0.95 if held else 0.9 if stands else 0.5) if words else 0.6,

@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Uses of the file systems to which the service writes. If other file systems are full, the service may still work.
+# Purposes of the file systems that the service writes to. If other file systems are full, the service may still work.
 _WRITTEN_TO = ("application", "database", "log")
 
 

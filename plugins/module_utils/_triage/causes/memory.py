@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes in memory: the kernel's out-of-memory killer, and the heap of Node.js."""
+"""Memory-related causes: the kernel's out-of-memory killer, and the Node.js heap."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KILLED_RSS = re.compile(r"anon-rss:(\d+)kB")
 
 _OF_CGROUP = re.compile(r"task_memcg=([^,\s]+).*?\bpid=(\d+)")
 
-# The heap size that V8 prints at its last garbage collections: "Mark-Compact 2046.3 (2083.1) -> 2045.4 (2083.1) MB".
+# The heap size that V8 prints for its last garbage collections: "Mark-Compact 2046.3 (2083.1) -> 2045.4 (2083.1) MB".
 _HEAP = re.compile(r"(?:Mark-[Cc]ompact|Mark-sweep|Scavenge)[^\d\n]*(\d+)(?:\.\d+)? \(\d+")
 
 
@@ -69,13 +69,13 @@ def _may_be_node(name: Optional[str]) -> bool:
 
 
 def heap_oom(facts: Facts) -> Optional[Finding]:
-    """Report that the heap reached the limit of V8, as opposed to a limit of the kernel."""
+    """Report that the heap reached V8's limit, as opposed to a kernel limit."""
     words = facts.errors.signature("heap_oom")
     if not words or not facts.troubled:
         return None
     aborted = facts.unit.exit_status in _ABORTED
-    # If something else is known to have ended the process, log lines prove nothing, because a request may have caused
-    # them.
+    # If something else is known to have ended the process, log lines prove nothing, because they may contain text from
+    # a request.
     refuted = facts.process.ended_by_others and not any("status=6/ABRT" in item["text"] for item in facts.process.exits)
     lines = [*facts.log.lines, *facts.journal.lines]
     heaps = [int(size) << 20 for line in lines for size in _HEAP.findall(line)]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes between the service and its users: a port that is in use, a certificate."""
+"""Causes between the service and its users: a port that is in use, or the certificate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 # Age in seconds below which a process may still be starting.
 _START_SECONDS = 20.0
 
-# Faults of a certificate or private key for which there is a message.
+# Certificate and private key faults for which there is a message.
 _TLS_FAULTS = (
     *("missing", "unreadable", "key_missing", "key_unreadable", "key_mismatch"),
     *("expired", "not_yet_valid"),
@@ -35,8 +35,7 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
     for listener in facts.ports.listeners:
         where = f"{listener['address']} port {listener['port']}"
         ours = [owner for owner in listener["owners"] if owner["ours"]]
-        # If the service also has the socket open, the other process has passed the socket to it, which is not a
-        # conflict.
+        # If the service also has the socket open, the other process passed it the socket, which is not a conflict.
         for owner in ours or listener["owners"]:
             text = f"pid {owner['pid']}, user {owner['user']}: {owner['command']}"
             if not owner["ours"]:
@@ -91,8 +90,8 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     key, fault = Key.of(file.key), file.fault()
     outdated = [item for item in (file, served) if item.outdated]
     serving = not facts.process.gone and not ports.silent and ports.unserved in ([], ["https"])
-    # If a file is faulty, waiting does not help. Otherwise, a process that has just started may still open the HTTPS
-    # port.
+    # If a file is faulty, waiting does not help. Otherwise, a process that has just started may not have opened the
+    # HTTPS port yet.
     fallen_back = serving and bool(ports.unserved) and (bool(fault) or facts.process.age > _START_SECONDS)
     words = facts.errors.signature("tls") if facts.down else []
     if not (outdated or fallen_back or words or (fault and facts.process.gone)):
@@ -101,7 +100,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if outdated and not fault:
         reason = "expired" if served.expired else "not_yet_valid"
         reason = "served_expired" if file.expired is False else reason
-    # True if the certificate and its private key were checked and are valid. In this case, the service only has to
+    # True if the certificate and its private key were checked and are valid. In this case, the service only needs to
     # reload them.
     well = not fault and file.readable_by_service is True and key.matches is True
     read_again = well or reason == "served_expired"
@@ -114,8 +113,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if serving:
         confidence = 0.95 if fault or outdated else 0.6 if well else 0.8
     elif words:
-        # If the certificate and its private key are valid, the log lines may be about the certificate of another
-        # server.
+        # If the certificate and its private key are valid, the log lines may be about another server's certificate.
         confidence = 0.9 if fault else 0.45 if well else 0.6
     else:
         # This did not cause the outage, but the service would not offer HTTPS after a start.
@@ -152,7 +150,7 @@ def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
 
 
 def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[str, str]]:
-    """Return the evidence about the certificate and the private key. fallen_back: True if only HTTP is served."""
+    """Return the evidence about the certificate and its private key. fallen_back: True if only HTTP is served."""
     file, key = facts.certificate, Key.of(facts.certificate.key)
     evidence = [
         says(source, f"{item.subject}: valid from {item.not_before} to {item.not_after}")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes that show in the state or the end of the process: hung, crash loop, killed, stopped, held, or unknown."""
+"""Causes that the state or the exit of the process shows: hung, crash loop, killed, stopped, held, or unknown."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def hung(facts: Facts) -> Optional[Finding]:
             evidence.append(says(f"/proc/pressure/{name}", f"all processes waited for {name} {stalled} % of the time"))
     return Finding(
         confidence=0.97 if stopped_ones else 0.85,
-        # Only a signal from outside suspends a process, so few causes can explain a suspended process.
+        # Only a signal from another process suspends a process, so few causes can explain a suspended process.
         only_by=("port_conflict",) if stopped_ones else None,
         summary=message("finding.hung.stopped", pid=stopped_ones[0]["pid"])
         if stopped_ones
@@ -56,7 +56,7 @@ def hung(facts: Facts) -> Optional[Finding]:
 def crash_loop(facts: Facts) -> Optional[Finding]:
     """Report a service that fails repeatedly."""
     unit, journal = facts.unit, facts.journal
-    # Outages from which the service has recovered do not count. At each manual start, systemd resets its counter.
+    # Outages from which the service has recovered do not count. systemd resets its counter at each manual start.
     limit = unit.result == "start-limit-hit" or any(
         item["at"] > facts.process.served_at for item in journal.start_limit
     )
@@ -150,7 +150,7 @@ def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
 
 
 def _host_stayed_up(facts: Facts) -> List[Dict[str, str]]:
-    """Return evidence that the host has not gone down since the service last wrote to its log."""
+    """Return evidence that the host has stayed up since the service last wrote to its log."""
     booted, written = facts.window.booted_at, facts.log.written_at
     if not booted or not written or written <= booted:
         return []
@@ -166,7 +166,7 @@ def _no_out_of_memory(facts: Facts) -> List[Dict[str, str]]:
 
 
 def _lived(facts: Facts) -> bool:
-    """Return True if the log shows that the service ran within the window."""
+    """Return True if the log shows that the service was running within the window."""
     return bool(facts.window.since) and facts.log.written_at >= facts.window.since
 
 
@@ -216,7 +216,7 @@ def stopped(facts: Facts) -> Optional[Finding]:
 
 
 def start_held(facts: Facts) -> Optional[Finding]:
-    """Report an earlier hold that is still in force because no check has allowed its release."""
+    """Report an earlier hold that is still in force because no check has permitted its release."""
     held, kept = facts.hold.held, facts.hold.kept_by
     # Database damage is a more specific cause than the hold.
     if not held or not kept or facts.database.damages or facts.database.unread:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Derive the ranked causes of an outage from the facts of a triage.
+"""Derive the ranked causes of an outage from the triage facts.
 
-Each cause has a rule (a function in the file of its subject) and a row in the table below. A rule gets the Facts and
-returns a Finding or None. To add a cause, write its rule, add a row to the table, and add a test.
+Each cause has a rule (a function in the file of its subject) and a row in the table below. A rule receives the Facts
+and returns a Finding or None. To add a cause, write its rule, add a row to the table, and add a test.
 
 A rule reports only facts that are true now or were true within the window. On a healthy host, every rule returns None.
 A rule marks a rung of the ladder as useless only if facts, not just log lines, show that the cause still exists.
@@ -31,7 +31,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
-# Confidence of 50 %. A less likely finding is only a note and does not explain other findings.
+# The minimum confidence (50 %) of a likely finding. A less likely finding is only a note and does not explain other
+# findings.
 _LIKELY = 0.5
 
 
@@ -101,7 +102,7 @@ def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
 
 
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
-    """Return the findings ordered by confidence, with past causes after current ones.
+    """Return the findings in order of confidence, with past causes after current ones.
 
     A finding is listed after the finding that explains it. The finding "unknown" is listed before notes, because a note
     does not explain the outage.

@@ -27,7 +27,7 @@ class Validity(Part):
 
 
 class Key(Part):
-    """The private key. readable: by the service's user. matches: True if the key matches the certificate."""
+    """The private key. readable: the service's user can read it. matches: it matches the certificate."""
 
     path: Optional[str] = None
     exists: Optional[bool] = None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts about the database: the result of its check, its migrations, its owner."""
+"""Facts about the database: the check result, the migrations and the owner."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
-# Problem codes that do not mean damage to the database, for example because another cause reports them.
+# Problem codes that do not indicate database damage, for example because another cause reports them.
 _NO_DAMAGE = ("locked", "schema_too_new")
-# Error texts that mean that the database could not be opened. Such errors are not about its content.
+# Error texts that indicate that the database could not be opened. Such errors are not about its content.
 _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")
 
 
@@ -32,7 +32,7 @@ class Database(Part):
 
     @property
     def unread(self) -> List[Mapping[str, Any]]:
-        """The problems that prevented opening the database. They are not about its content."""
+        """The problems that prevented the database from being opened. They are not about its content."""
         return [
             item
             for item in self._errors
@@ -48,7 +48,7 @@ class Database(Part):
 
     @property
     def damages(self) -> List[Mapping[str, Any]]:
-        """The problems that mean that the content is damaged."""
+        """The problems that indicate damage to the content."""
         unread = self.unread
         return [item for item in self._errors if item not in unread]
 

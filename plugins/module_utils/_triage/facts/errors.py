@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The errors that the service wrote to its log and to the journal, and the reasons that they give for its exit."""
+"""The errors that the service logged to its log file and the journal, and the reasons that they give for its exit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LAST_WORD = lazy(
 
 
 class Errors(NamedTuple):
-    """The errors in log and journal. Some errors count only if the process has ended."""
+    """The errors in the log and the journal. Some errors count only if the process has ended."""
 
     log: Log
     journal: Journal
@@ -40,7 +40,7 @@ class Errors(NamedTuple):
         return self.log, self.journal
 
     def signature(self, name: str) -> List[Dict[str, str]]:
-        """Return the evidence for a known error pattern in log and journal."""
+        """Return the evidence for a known error pattern in the log and the journal."""
         return self.log.signature(name) + self.journal.signature(name)
 
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
@@ -57,7 +57,7 @@ class Errors(NamedTuple):
         """Return (source, line) if the log or the journal ends with an error of the last start, or None."""
         since, started = self.process.window.since, self.process.unit.started_at
         for source in self._sources:
-            # Leave out the lines of the stack trace, because the error message is above them.
+            # Skip the stack trace lines, because the error message is above them.
             lines = [
                 text for text in source.lines if text.strip() and not _OF_MANAGER.match(text) and not _FRAME.match(text)
             ]
@@ -76,7 +76,7 @@ class Errors(NamedTuple):
     def modules_missed(self) -> Tuple[Set[str], bool]:
         """Return the packages that Node cannot find or load, and whether a package is missing.
 
-        The second value is False if only files of the application itself are missing.
+        The second value is False if only the application's own files are missing.
         """
         packages: Set[str] = set()
         native = own_file = False

@@ -32,7 +32,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.s
 
 
 class Facts(NamedTuple):
-    """The facts of one triage by subject. For the lists paths and settings, see RETURN of the triage_info module."""
+    """The facts from one triage, by subject. For the lists paths and settings, see RETURN of the triage_info module."""
 
     window: Window
     service: Service

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts about the host: the window of the triage, the kernel, memory, disks."""
+"""Facts about the host: the triage window, the kernel, memory and disks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.p
 _FULL_SHARE = 0.01
 _FULL_BYTES = 8 * 1024 * 1024
 _FULL_INODES = 16
-# Space that is to be free after a cleanup. The service reports that it is ready only if a tenth of its disk is free.
+# The space that must be free after a cleanup. The service reports that it is ready only if a tenth of its disk is free.
 _ROOM_SHARE = 0.1
 _ROOM_BYTES = 1024**3
 _ROOM_INODES = 10000
@@ -53,7 +53,7 @@ class Memory(Part):
     control_group: Mapping[str, Any] = NOTHING
 
     def limits(self, *, used: int, unit_max: Optional[int], heap: Optional[int], bounded: bool) -> Dict[str, Any]:
-        """Return memory_max (bytes) and max_old_space_size (MiB) that suit both the service and the host.
+        """Return values for memory_max (bytes) and max_old_space_size (MiB) that suit both the service and the host.
 
         used: memory that the service uses, in bytes. unit_max: memory limit of the unit in bytes, or None. heap: size
         of V8's heap in bytes when it was full, or None. bounded: True if the unit's limit was reached, not the host's.
@@ -88,10 +88,10 @@ class Disks(NamedTuple):
         return [item for item in self.mounts if item.get("read_only") and item.get("use") in ("database", "log")]
 
     def short_of_room(self) -> List[Dict[str, Any]]:
-        """Return the full file systems, and how much space to free on each of them.
+        """Return the full file systems, and how much space to free on each.
 
-        what: bytes or inodes. wanted: the number to free. uses: purposes of the file system. held: bytes of deleted
-        files on the file system that the service has open.
+        what: bytes or inodes. wanted: the number to free. uses: purposes of the file system. held: size in bytes of
+        deleted files that the service has open on the file system.
         """
         short: Dict[str, Dict[str, Any]] = {}
         for mount in self.mounts:
@@ -115,7 +115,7 @@ class Disks(NamedTuple):
         return list(short.values())
 
     def _held(self, point: str) -> int:
-        """Return the bytes of deleted files that the service has open on the mount point."""
+        """Return the size in bytes of the deleted files that the service has open on the mount point."""
         points = {str(mount["mount"]) for mount in self.mounts if mount.get("mount")}
         return sum(
             item["size"] or 0

@@ -32,7 +32,7 @@ class Log(Part):
 
 
 class Journal(Log):
-    """The journal of the unit: the service's lines, and systemd's lines by kind."""
+    """The unit's journal: the service's log lines, and systemd's log lines by type."""
 
     path: str = "journal"
     starts: Sequence[Mapping[str, Any]] = ()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The base class for the facts that one part of the triage returned."""
+"""The base class for the facts that one part of the triage returns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Part(types.SimpleNamespace):
 
     @classmethod
     def of(cls: Type[_Part], facts: Any) -> _Part:
-        """Return a part's facts. An unknown fact (null or missing) gets the default of its field."""
+        """Return a part's facts. An unknown fact (null or missing) is set to the default of its field."""
         known = facts if isinstance(facts, Mapping) else {}
         fields = {name for each in cls.__mro__ for name in getattr(each, "__annotations__", {})}
         return cls(**{name: known[name] for name in fields if known.get(name) is not None})

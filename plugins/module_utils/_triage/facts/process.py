@@ -14,10 +14,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.h
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.log import Journal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS, Unit
 
-# Signals that are sent from outside the process. All other signals are caused by the process itself.
+# Signals that are sent from outside the process. The process itself causes all other signals.
 SENT = ("HUP", "INT", "QUIT", "KILL", "TERM")
 _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
-# Maximum time in seconds between the kernel's line and systemd's line about the same exit.
+# Maximum time in seconds between the log lines of the kernel and of systemd about the same exit.
 _SAME_END = 30.0
 
 _ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
@@ -65,7 +65,7 @@ class Process(NamedTuple):
         started = [item["at"] for item in journal.starts]
         found, before = [], ""
         for item in journal.exits:
-            # A requested stop may leave no line about the exit, so a request counts only until the next start.
+            # A requested stop may leave no log line about the exit, so a request counts only until the next start.
             before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
@@ -74,7 +74,7 @@ class Process(NamedTuple):
 
     @property
     def last_fall(self) -> str:
-        """The journal's text about the last exit of the main process, or "" if systemd has not started it again."""
+        """The journal text about the last exit of the main process, or "" if systemd has not started it again."""
         return str(self.exits[-1]["text"]) if self.exits and self.restarted else ""
 
     @property
@@ -148,13 +148,13 @@ class Process(NamedTuple):
 
     @property
     def blind(self) -> bool:
-        """True if the journal has no entries of the unit."""
+        """True if the journal has no entries for the unit."""
         journal = self.journal
         return not (journal.lines or journal.exits or journal.stops)
 
     @property
     def asked(self) -> Sequence[Mapping[str, Any]]:
-        """The journal's entries about requested stops of the unit since its last start."""
+        """The journal entries about requested stops of the unit since its last start."""
         stops = [item for item in self.journal.stops if item["text"].startswith("Stopping ")]
         return [item for item in stops if item["at"] >= self.unit.started_at]
 

@@ -79,7 +79,7 @@ class Environment(Part):
 
 
 class Start(Part):
-    """The state of the files and accounts that are needed for a start. A fault is why systemd cannot run the unit."""
+    """The state of the files and accounts needed for a start. A fault is a reason why systemd cannot run the unit."""
 
     environment_files: Sequence[Mapping[str, Any]] = ()
     program: Optional[str] = None
