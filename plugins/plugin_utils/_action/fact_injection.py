@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Variables of this collection that a managed host sets through its facts.
+"""Detect variables of this collection that a managed host sets through its facts.
 
 ansible-core reads ansible_facts from the result of any module. With inject_facts_as_vars (the default), each fact
 becomes a variable of the same name that takes priority over the inventory. A host must not control the variables that

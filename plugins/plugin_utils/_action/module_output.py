@@ -4,9 +4,10 @@
 
 """Remove terminal control characters from the output of a module before ansible-core parses it.
 
-The modules return plain text, but a host may run a manipulated Python. ansible-core prints some parts of a result
-unchanged: warnings, deprecations, diffs, the lines around the JSON, and the values of the keys "_ansible_*". Therefore,
-the whole output is sanitized before ansible-core parses it, not only the keys that ansible-core currently prints.
+The modules return plain text, but the Python interpreter on a host may have been tampered with. ansible-core prints
+some parts of a result unchanged: warnings, deprecations, diffs, the lines around the JSON, and the values of the
+"_ansible_*" keys. Therefore, the whole output is sanitized before ansible-core parses it, not only the keys that
+ansible-core currently prints.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Match
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 
 _LINE_ENDS = re.compile(r"\r+\n")
-# JSON escapes (RFC 8259) and unescaped control characters. JSON writes a character beyond U+FFFF as a pair of escapes.
+# JSON escapes (RFC 8259) and unescaped control characters. JSON encodes a character beyond U+FFFF as a pair of escapes.
 _PARTS = re.compile(
     r"(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|\\(?:u(?P<code>[0-9a-fA-F]{4})|(?P<short>.))"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The catalogues of texts, one per language.
+"""The text catalogues, one per language.
 
 Put every text here that a document or the screen shows.
 This package imports no other package of plugin_utils.

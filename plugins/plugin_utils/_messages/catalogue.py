@@ -4,10 +4,10 @@
 
 """The language of a document: sentences from a catalogue, and numbers, durations and times in the usual format.
 
-A catalogue is a module of this package, named after its language. Its dictionary SENTENCES maps each key to a template
-for str.format. Each entry is a complete sentence, into which only names, numbers and lists are inserted, never parts of
-a sentence. Two kinds of keys are optional in a catalogue: <key>.one, for the number 1, and the keys of the families in
-OPEN, which are names.
+A catalogue is a module of this package, named after its language. Its SENTENCES dictionary maps each key to a
+str.format template. Each entry is a complete sentence, into which only names, numbers and lists are inserted, never
+parts of a sentence. Two kinds of keys are optional in a catalogue: <key>.one, for the number 1, and the keys of the
+families in OPEN, which are names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LANGUAGES = ("en", "ja")
 # Maximum depth of nested messages.
 _DEEPEST = 6
 
-# Families of names. If the catalogue has no entry for a name, the name itself is shown or, in the family module, the
+# Families of names. If the catalogue has no entry for a name, the name itself is shown or, in the `module` family, the
 # name of the task.
 OPEN = (
     *(
@@ -65,10 +65,10 @@ class Words:
         return self.say(key, **values) if key in self.sentences else str(value or "")
 
     def message(self, told: object, text: object = "") -> str:
-        """Return a message in this language, or text in quotation marks if the message is missing or unknown.
+        """Return a message in this language, or `text` in quotation marks if the message is missing or unknown.
 
         told: a message as plain data (id and values) from a timeline, or a list of messages, one for each sentence. The
-        data may come from a hostile host, or from a version with other ids.
+        data may come from a hostile host, or from a version with different IDs.
         """
         known = [self._message(each, depth=_DEEPEST) for each in (told if isinstance(told, (list, tuple)) else [told])]
         return self.joined([str(each) for each in known]) if known and None not in known else self.quoted(text)
@@ -104,7 +104,7 @@ class Words:
         return f"{family}.{value}" in self.sentences
 
     def part(self, name: Optional[str]) -> str:
-        """Return the name of a role, with its method if there is one: "database_recovery by salvage"."""
+        """Return the name of a role, with the method if there is one: "database_recovery by salvage"."""
         base, by, how = str(name or "").partition(" by ")
         called = self.name("part", base)
         return self.say("part_by", part=called, how=how) if by else called
@@ -119,7 +119,7 @@ class Words:
         return f"{value:,.0f}"
 
     def size(self, number: float) -> str:
-        """Return a size in bytes for a person: "512 B", "3.4 MiB", "12 GiB"."""
+        """Return a size in bytes in human-readable form: "512 B", "3.4 MiB", "12 GiB"."""
         unit = "B"
         for larger in ("KiB", "MiB", "GiB", "TiB"):
             if number < 1024:
@@ -145,7 +145,7 @@ class Words:
         return self.say("sentence", text=text[:1].upper() + " ".join(text[1:].split()).rstrip(" .;。"))
 
     def duration(self, seconds: Optional[float]) -> str:
-        """Return seconds for a person: "0.4 s", "12 s", "3 min 5 s", "2 h 1 min", or "unknown" for None."""
+        """Return seconds in human-readable form: "0.4 s", "12 s", "3 min 5 s", "2 h 1 min", or "unknown" for None."""
         if seconds is None:
             return self.say("unknown")
         if seconds < 9.95:
@@ -165,12 +165,12 @@ class Words:
         return "" if moment is None or self.zone is None else moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S")
 
     def utc(self, at: Optional[str]) -> str:
-        """Return an instant (UTC) for a person, rounded down to the second. Tables contain the exact instant."""
+        """Return an instant (UTC) in human-readable form, rounded down to the second. Tables show the exact time."""
         moment = _moment(at)
         return str(at or "") if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
     def when(self, at: Optional[str]) -> str:
-        """Return an instant for a person, in UTC and, if the service has a time zone, also in that zone."""
+        """Return an instant in human-readable form, in UTC and, if the service has a time zone, also in that zone."""
         local = self.local(at)
         return f"{local} {self.zone_name(at)} ({self.utc(at)})" if local else self.utc(at)
 
@@ -191,20 +191,20 @@ def english(told: message.Message) -> str:
 
 
 def places(identity: str) -> List[str]:
-    """Return the names of the values in the text of a message, or no names for an unknown id."""
+    """Return the names of the values in the text of a message, or no names for an unknown ID."""
     parts = string.Formatter().parse(sentences("en").get(identity, ""))
     return [name for _text, name, _format, _conversion in parts if name]
 
 
 def of(language: Optional[str], timezone: Optional[str] = None) -> Words:
-    """Return the words of a language, or of English if the language has no catalogue. An unknown zone is ignored."""
+    """Return the Words of a language, or of English if the language has no catalogue. An unknown zone is ignored."""
     known = language if language in LANGUAGES else "en"
     return Words(language=str(known), sentences=sentences(str(known)), zone=_zone(timezone))
 
 
 @functools.lru_cache(maxsize=None)
 def sentences(language: str) -> Mapping[str, str]:
-    """Return the catalogue of one of LANGUAGES: the template of each key. A catalogue is imported at its first use."""
+    """Return the catalogue of one of LANGUAGES: the template of each key. A catalogue is imported at first use."""
     known: Mapping[str, str] = late_import.module(f"_messages.{language}").SENTENCES
     return known
 

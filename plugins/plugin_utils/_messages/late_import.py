@@ -30,7 +30,7 @@ def module(name: str) -> ModuleType:
 
 
 def function(name: str, attribute: str) -> Callable[..., Any]:
-    """Return a function that imports a module of plugin_utils when it is called, and calls the module's function."""
+    """Return a function that, when called, imports a module of plugin_utils and calls the module's function."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         return getattr(module(name), attribute)(*arguments, **options)

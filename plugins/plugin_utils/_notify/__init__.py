@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Notifications: the contacts, the messages, and the ways to send them.
+"""Notifications: the contacts, the messages, and the transports that send them.
 
 Put a new transport here.
 This package imports only from _timeline, _messages and _action.

@@ -18,7 +18,7 @@ UNREADABLE_REASON = "cannot be evaluated; check if it uses an undefined variable
 
 
 class Channel(NamedTuple):
-    """A channel of a contact.
+    """A contact's channel.
 
     number: the index in the contact's list of channels. label: the display name. error: why the channel cannot be used,
     or empty.
@@ -38,7 +38,7 @@ def name_of(contacts: Mapping[str, Any], key: str) -> str:
 
 
 def channels(contacts: Mapping[str, Any], key: str) -> Iterator[Channel]:
-    """Return the channels of a contact. A contact that is only a name has no channels."""
+    """Return the channels of a contact. A contact that consists only of a name has no channels."""
     contact = contacts.get(key)
     configured = contact.get("channels") if isinstance(contact, Mapping) else None
     seen: Dict[str, int] = {}
@@ -61,7 +61,7 @@ def is_unreadable(value: Any) -> bool:
 
 
 def _label(channel: Mapping[str, Any]) -> str:
-    """Return the display name of a channel without secrets, such as the host of a URL or the program of a command."""
+    """Return the display name of a channel without secrets, such as the host in a URL or the program in a command."""
     kind = str(channel.get("type"))
     if channel.get("name"):
         return str(channel["name"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The content of notifications: the facts, and the bodies for incoming webhooks."""
+"""The content of notifications: the facts, and the request bodies for incoming webhooks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 # The supported chat services.
 SHAPES = ("mattermost", "slack", "teams")
 
-# Maximum length of the text. Teams accepts 28 KB for the whole card, Mattermost 16383 characters for a message.
+# Maximum length of the text. Teams accepts 28 KB for the whole card, Mattermost accepts 16383 characters per message.
 _TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
 def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts of a message ready to send: every string is one short line, with credentials masked."""
+    """Return a message's facts, ready to send: every string is one short line, with credentials masked."""
     return {name: _fit(value) for name, value in values.items()}
 
 

@@ -4,9 +4,9 @@
 
 """Publish a postmortem as an issue on GitHub or GitHub Enterprise Server, and later versions of it as comments.
 
-GitHub does not support idempotency keys, so the body contains two hidden marks. By the mark of the incident, the issue
-is found again. The mark of the document shows that this version has already been posted. The code lists issues instead
-of searching for them, because GitHub updates its search index with a delay. (https://docs.github.com/en/rest/issues)
+GitHub does not support idempotency keys, so the body contains two hidden marks. The incident mark is used to find the
+issue again. The document mark shows that this version has already been posted. The code lists issues instead of
+searching for them, because GitHub updates its search index with a delay. (https://docs.github.com/en/rest/issues)
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _PassingError(Exception):
 
 
 class UnreachedError(Exception):
-    """A request got no answer. passing: True if a retry may help."""
+    """A request got no response. passing: True if a retry may help."""
 
     def __init__(self, text: str, *, passing: bool) -> None:
         """Set the error message."""
@@ -85,8 +85,8 @@ def body(document: str, *, incident: str, where: str) -> str:
     sections have priority.
     """
     marks = f"{marker(incident)}\n{_digest_mark(document)}\n"
-    # The marks identify an issue. Marks in the document are made invalid, because a host could write such a mark to its
-    # output.
+    # The marks identify an issue. Marks in the document are made invalid, because a host could include such a mark in
+    # its output.
     document = document.replace("<!--", "<!- -")
     room = LONGEST - len(marks)
     if _length(document) <= room:
@@ -111,7 +111,7 @@ def _length(text: str) -> int:
 
 
 def marker(incident: str) -> str:
-    """Return the hidden mark of an incident. Characters that could end the mark are replaced."""
+    """Return the hidden mark for an incident. Characters that could end the mark are replaced."""
     return f"<!-- incident: {re.sub(r'[^A-Za-z0-9._-]', '_', incident)} -->"
 
 
@@ -143,7 +143,7 @@ def publish(
     send: Transport,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Published:
-    """Create the issue of an incident, or comment on the existing one. Raises IssueError.
+    """Create the issue for an incident, or comment on the existing one. Raises IssueError.
 
     since: a time before the incident began. patience: the maximum total delay between retries, in seconds.
     """
@@ -152,7 +152,7 @@ def publish(
     waited = 0.0
     for attempt in range(_RETRIES):
         try:
-            # Search for the issue again at each attempt, because a request without an answer may have succeeded.
+            # Search for the issue again at each attempt, because a request without a response may have succeeded.
             return _publish(client, title=title, text=text, document=document, incident=incident, since=since)
         except _PassingError as error:
             wait = error.after if error.after is not None else float(2**attempt)
@@ -176,7 +176,7 @@ def _publish(client: _Client, *, title: str, text: str, document: str, incident:
 
 
 class _Client:
-    """Requests to the API of one repository."""
+    """API requests for one repository."""
 
     def __init__(self, target: Target, send: Transport) -> None:
         self.target = target
@@ -184,7 +184,7 @@ class _Client:
         self._base = f"{target.api.rstrip('/')}/repos/{target.repository}"
 
     def find(self, mark: str, *, since: str) -> Optional[Dict[str, Any]]:
-        """Return the issue with the mark, or None. Search by label, then by time in case the label was removed."""
+        """Return the issue with the mark, or None. Search by label, then by time in case someone removed the label."""
         queries = [{"since": since}]
         if self.target.labels:
             queries.insert(0, {"labels": self.target.labels[0]})

@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 Words = catalogue.Words
 _Facts = Mapping[str, Any]
 
-# The rule whose notification requests an action even if the service is healthy again.
+# The rule whose notification asks for an action even if the service is healthy again.
 _ASKED_LATER = "repeated_restarts"
 
 
@@ -40,7 +40,7 @@ def _cause(words: Words, facts: _Facts) -> str:
 
 
 def _reason(words: Words, facts: _Facts) -> str:
-    """Return the reason for the notification. The text of a rule from the inventory is used without translation."""
+    """Return the reason for the notification. The text of a rule from the inventory is not translated."""
     rule = str(facts["rule"] or "")
     return words.name("escalation", rule) if words.knows("escalation", rule) else str(facts["reason"])
 

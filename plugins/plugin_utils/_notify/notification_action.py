@@ -36,14 +36,14 @@ class Telling(ActionBase):  # type: ignore[misc]
 
     TRANSFERS_FILES = False
     _requires_connection = False
-    # Seconds to add to the time limit of an attempt, so that the timeout of the transport ends the attempt first.
+    # Seconds to add to the time limit of an attempt, so that the transport's own timeout ends the attempt first.
     _grace = 0.0
 
     # Set by each plugin: its options in addition to LIMITS.
     options: Mapping[str, Mapping[str, Any]]
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
-        """Return a function that makes one attempt, and raises DeliveryError if the message is not accepted."""
+        """Return a function that makes one attempt and raises DeliveryError if the message is not accepted."""
         raise NotImplementedError
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

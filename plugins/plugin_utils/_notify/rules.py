@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Decide which contacts get which message through which channel, based on the rules and earlier notifications.
+"""Decide which contacts receive which message through which channel, based on the rules and earlier notifications.
 
 All functions are pure and use plain data. Their results do not contain the secrets of channels.
 """
@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.contact
 RESOLVED = "resolved"
 ACKNOWLEDGED = "acknowledged"
 
-# Types of channels that get a message when someone is working on the outage. In other channels, such a message would
+# Channel types that receive a message when someone is working on the outage. In other channels, such a message would
 # only be noise.
 _ACKNOWLEDGING = ("pagerduty",)
 
@@ -50,11 +50,11 @@ def plan(
 
     names contains the name of each contact in the rule, and of each contact that was notified before.
 
-    The notification of a level is sent once to the contacts in its rule, through each channel that has not accepted it
+    The notification for a level is sent once to the contacts in its rule, through each channel that has not accepted it
     yet. It is not sent if a higher level was sent before. The most severe rule is first, so the first rule of a level
     defines the rank of the level. When the service has recovered, each channel that accepted a message is notified
-    once, unless it now gets the notification of a level. If two contacts share a destination (a room, an address), only
-    the first of their deliveries is sent. The second delivery has same_as, the contact and channel of the first
+    once, unless it now receives the notification for a level. If two contacts share a destination (a room, an address),
+    only the first of their deliveries is sent. The second delivery has same_as, the contact and channel of the first
     delivery.
 
     types: the supported channel types, or empty. If types is not empty, a channel of any other type has an error.
@@ -114,7 +114,7 @@ def _due_by_rule(
 
 
 def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken) -> _Due:
-    """Return a message about the event for each channel that accepted an earlier notification and now gets none."""
+    """Return a message about the event for each channel that accepted an earlier notification and now receives none."""
     now = {(each.contact, each.label) for _name, each in rising}
     informed = {(contact, label) for name, contact, label in taken if name not in (RESOLVED, ACKNOWLEDGED)}
     return [
@@ -132,8 +132,8 @@ def _each_once(
 ) -> List[Tuple[str, Channel, Optional[Channel]]]:
     """Return each due message together with the channel of an earlier due message to the same destination, or None.
 
-    A message that its destination has already accepted is left out. A message about an event (resolved or acknowledged)
-    is also left out if its destination now gets the notification of a level.
+    A message that its destination has already accepted is omitted. A message about an event (resolved or acknowledged)
+    is also omitted if its destination now receives the notification for a level.
     """
     every = [each for key in contacts for each in channels(contacts, key)]
     kept: List[Tuple[str, Channel, Optional[Channel]]] = []

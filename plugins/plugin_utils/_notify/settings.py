@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Validate the settings for notifications before an outage: contacts, channels, rules and mail server."""
+"""Validate the notification settings before an outage: contacts, channels, rules and mail server."""
 
 from __future__ import annotations
 

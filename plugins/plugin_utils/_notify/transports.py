@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Send one message through one channel: JSON over HTTPS, mail, or a local command. Independent of Ansible.
+"""Send one message through one channel: JSON over HTTPS, mail, or a local command. Does not depend on Ansible.
 
-The address of a channel (a webhook's URL, a key, a password) is a secret. Therefore, an error message never quotes the
-error of a library, and contains at most the host of a URL.
+The address of a channel (a webhook's URL, a key, a password) is a secret. Therefore, an error message never quotes a
+library's error, and contains at most the host part of a URL.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
 
 
 def trust(ca_path: Optional[str]) -> ssl.SSLContext:
-    """Return a TLS context that verifies servers (certificate and name) with the CAs in ca_path or of the system."""
+    """Return a TLS context that verifies servers (certificate and name) against the CAs in ca_path or of the system."""
     try:
         if ca_path and os.path.isdir(ca_path):
             return ssl.create_default_context(capath=ca_path)
@@ -131,7 +131,7 @@ def _network(error: OSError) -> DeliveryError:
 
 
 def host(url: str) -> str:
-    """Return the host of a URL, or an empty string if there is none. The other parts of a URL must not be shown."""
+    """Return the host in a URL, or an empty string if there is none. The other parts of a URL must not be shown."""
     try:
         return urllib.parse.urlsplit(url).hostname or ""
     except ValueError:
@@ -166,7 +166,7 @@ def signing_key(secret: str) -> bytes:
 
 
 def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> Dict[str, str]:
-    """Return the headers that sign a body. A receiver with the same secret can verify the sender and the time.
+    """Return the headers that sign a request body. A receiver with the same secret can verify the sender and the time.
 
     Format of https://www.standardwebhooks.com: HMAC-SHA256 over id.timestamp.body, in base64. The receiver rejects a
     timestamp that differs from the current time by more than five minutes, and an id that it has already received.
@@ -209,7 +209,7 @@ def post(
     headers: Optional[Mapping[str, str]] = None,
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Post the body as JSON, signed if secret is set. A 2xx answer means accepted. Raises DeliveryError.
+    """Post the body as JSON, signed if secret is set. A 2xx response means accepted. Raises DeliveryError.
 
     headers: additional headers, which may contain secrets. They cannot replace the signature headers.
     """
@@ -273,7 +273,7 @@ def why_not_address(address: object) -> str:
 def compose(
     *, sender: str, to: Sequence[str], subject: str, text: str, message_id: str, thread: str
 ) -> email.message.EmailMessage:
-    """Return the email. thread: the id of the incident, by which mail programs group its emails."""
+    """Return the email. thread: the incident ID, by which mail programs group the emails."""
     domain = email.utils.parseaddr(sender)[1].rpartition("@")[2]
     # Use 7bit, because every server accepts this encoding.
     message = email.message.EmailMessage(policy=email.policy.SMTP.clone(cte_type="7bit"))
@@ -295,7 +295,7 @@ def _atom(text: str) -> str:
 
 
 def mail(message: email.message.EmailMessage, *, server: Server, timeout: float, ca_path: Optional[str] = None) -> None:
-    """Send the email to the server for all recipients. Raises DeliveryError."""
+    """Send the email to all recipients through the server. Raises DeliveryError."""
     if server.password and server.security == "none" and server.host not in LOOPBACK:
         raise DeliveryError("its password would be sent unprotected", passing=False)
     name = socket.gethostname()
@@ -337,7 +337,7 @@ def _smtp(error: smtplib.SMTPException) -> DeliveryError:
     return DeliveryError(f"broke off ({type(error).__name__})", passing=True)
 
 
-# A command on this machine.
+# A local command.
 
 
 def command(argv: Sequence[str], *, stdin: bytes, timeout: float) -> None:

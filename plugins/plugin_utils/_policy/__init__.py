@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decisions of a recovery: its settings, the policy for its remedies, and the verdict.
+"""The decisions in a recovery: the settings, the remedy policy, and the verdict.
 
 Put code here if it decides what a playbook may do.
 This package imports only from _timeline, _messages and _action.

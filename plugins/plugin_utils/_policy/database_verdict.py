@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decisions of a database recovery: the outcome, the cause, the next step.
+"""The decisions in a database recovery: the outcome, the cause and the next step.
 
 The playbook passes the results of its roles (see of_run). The functions in this file only make decisions. They do not
 check or change anything. The result has the keys of verdict.of_run that are needed to close an incident.
@@ -26,10 +26,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the verdict of a run of database_recover.yml as plain data.
+    """Return the verdict on a database_recover.yml run as plain data.
 
-    seen has the results of roles: detection, triage, recovery, verification. If a role did not run, its result is
-    empty.
+    seen contains role results: detection, triage, recovery, verification. If a role did not run, its result is empty.
 
     - severity, record: the severity and the record of the incident. The record is empty until it is known.
     - held: True if the verification succeeded. started_at: when the recovery began. check_mode: True in check mode.
@@ -86,7 +85,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool, why: Reason) -> Dict[str, Any]:
-    """Return the recovery in the form of a rung that was tried. why: the error, or an empty reason."""
+    """Return the recovery in the same form as a rung that was tried. why: the error, or an empty reason."""
     held = bool(seen.get("held"))
     return {
         "rung": f"database_recovery by {recovery.get('method') or 'no method'}",
@@ -139,7 +138,7 @@ def _statements(
             "attempts": record.get("attempts"),
             "data": record.get("data"),
             "recovery": recovery,
-            # The database was sound and was kept, so the rows that were missing at the triage are still missing.
+            # The database was sound and was kept, so the rows that were missing during triage are still missing.
             "suspected": bool(recovery.get("healthy_before"))
             and not recovery.get("replaced")
             and bool((seen.get("triage") or {}).get("rows_missing")),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts on which the decisions of a recovery are based, from the results of its roles.
+"""The facts on which the decisions in a recovery are based, from its role results.
 
 A time is a string in UTC (ISO 8601).
 """
@@ -24,9 +24,9 @@ UNKNOWN_CAUSE: Mapping[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """The observations and actions of a run. Rungs, findings and remedies have the form that the roles report."""
+    """The observations and actions of a run. Rungs, findings and remedies have the format that the roles report."""
 
-    # The result of the detection.
+    # The detection result.
     severity: str
     healthy: bool = False
     restarted_by_systemd: bool = False
@@ -59,7 +59,7 @@ class Facts:
     first_healthy_at: Optional[str] = None
     # The outcome of the previous run, from the incident's record.
     outcome_before: str = ""
-    # The id of the incident that blocks the start of the service, or an empty string.
+    # The ID of the incident that blocks the start of the service, or an empty string.
     held_by: str = ""
     act_on: Sequence[str] = ()
     # The rungs that this run may try.
@@ -83,7 +83,7 @@ class Facts:
         return [Reason.read(each, "reason") for each in self.tried if each.get("restored")]
 
     def why(self, name: str) -> Reason:
-        """Return one of lost, error and halted_before as a reason."""
+        """Return the field with this name (lost, error or halted_before) as a Reason."""
         return Reason.read({name: getattr(self, name), "messages": self.messages}, name)
 
     @property
@@ -98,16 +98,16 @@ class Facts:
 
     @property
     def standing(self) -> List[Mapping[str, Any]]:
-        """The current findings. In check mode, findings that a remedy would fix are left out."""
+        """The current findings. In check mode, findings that a remedy would fix are omitted."""
         would = {each["cause"] for each in self.remedies if self.check_mode and not each.get("failed")}
         return [each for each in self.findings if each["cause"] not in would]
 
 
 def of_run(seen: Mapping[str, Any]) -> Facts:
-    """Return the facts of a run of outage_recover.yml.
+    """Return the facts about an outage_recover.yml run.
 
-    seen contains the results of roles: detection, remediation, clean_start, verification. If a role did not run, its
-    result is empty.
+    seen contains role results: detection, remediation, clean_start, verification. If a role did not run, its result is
+    empty.
 
     - triage, first, diagnosis: the latest triage, the first one, and the one that found why the service was down.
     - record: the record of the incident, or empty until it is known. hold: the hold that this run has set.

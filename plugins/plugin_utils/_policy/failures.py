@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Why a step of a run failed, as translatable messages. The playbooks have the English text.
+"""Why a step of a run failed, as translatable messages. The playbooks contain the English text.
 
 A host can return any result, so its messages are checked (see reasons.messages_of).
 """
@@ -29,8 +29,8 @@ def messages(
 
     - result: the result of the failed task. hidden: True if the task hides its output.
     - undefined: the name of the undefined variable, or empty.
-    - results: the results of roles. If a role finds problems, its last task fails with the text of the problems. In
-      this case, the messages are taken from the result of the role.
+    - results: the role results. If a role finds problems, its last task fails with the text of the problems. In this
+      case, the messages are taken from the result of the role.
     - task: the name of the task if the message must contain it, or empty.
     """
     if hidden:

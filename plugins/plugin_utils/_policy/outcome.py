@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 
-# Values have the types of the modules' results. Times are UTC (ISO 8601), durations are seconds.
+# Values have the same types as in the module results. Times are UTC (ISO 8601), durations are seconds.
 _Data = Mapping[str, Any]
 # The outcome, the severity and the cause of an incident whose host cannot be reached.
 UNREACHABLE = unreachable.UNREACHABLE
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def of_run(seen: _Data) -> Dict[str, Any]:
-    """Return the outcome of a run that worked on an incident, as plain data.
+    """Return the outcome of a run that handled an incident, as plain data.
 
     seen: host, service, reason, ticket, verdict (verdict.of_run or database_verdict.of_run), record (of the incident),
     escalation (result of the escalation role).
@@ -202,7 +202,7 @@ def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict
         mitigated_estimated=bool(record.get("mitigated_estimated")),
         **decided,
     )
-    # Do not use asdict, because it would copy Ansible objects, which cannot be copied.
+    # Do not use asdict, because it would try to copy Ansible objects, which cannot be copied.
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Validate the policy for remedies before any action, and build the messages about remedies."""
+"""Validate the remedy policy before any action, and build the messages about remedies."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import reclaim_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
 
-# Renewing a certificate never takes this long, so no outage requires HTTPS to be off for longer.
+# Renewing a certificate never takes this long, so HTTPS never needs to be off for longer.
 MOST_DAYS_WITHOUT_HTTPS = 30
 
 _MIB = 1 << 20
-# Maps a numeric setting to its minimum, and to the meaning of 0 if 0 is also allowed.
+# Maps a numeric setting to its minimum and, if 0 is also allowed, to the meaning of 0.
 _NUMBERS: Dict[str, Any] = {
     "remediation_stop_timeout": (0.1, ""),
     "remediation_tls_renew_timeout": (0.1, ""),

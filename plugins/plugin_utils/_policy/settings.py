@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The settings of a recovery (the outage_recover_* variables), how they are converted, and their valid values.
+"""The recovery settings (the outage_recover_* variables), their conversion, and their valid values.
 
-On a command line, every value is a string. In an inventory, a value has its own type. Both are accepted. An invalid
-value is rejected before any action. If it were replaced with the default, the recovery would do something that no one
-has requested.
+On the command line, every value is a string. In an inventory, values keep their native type. Both are accepted. An
+invalid value is rejected before any action. If it were replaced with the default, the recovery would do something that
+no one requested.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STRATEGIES = ("free", "host_pinned", "linear", "debug")
 _SHOWN = 80
 # The play reads these variables directly. They are not settings.
 _OF_THE_PLAY = ("hosts",)
-# Options of ansible-playbook with which no task runs.
+# ansible-playbook options with which no task runs.
 _ONLY_SHOW = ("syntax", "listhosts", "listtasks", "listtags")
 _REFUSED_PART = (
     "{option} '{value}' would leave out tasks of the playbook, which is not safe: nothing was done. Run the whole "
@@ -40,8 +40,7 @@ _REFUSED_LIMIT = (
     "{why}: nothing was done. outage_recover_single_host is true, so --limit must be the name of one host of {hosts}; "
     "a group, a pattern or a list is not allowed."
 )
-# A name that is at least this similar to the name of a setting (one or two letters differ) is treated as a typing
-# error.
+# A name that is at least this similar to a setting's name (one or two letters differ) is treated as a typo.
 _ALIKE = 0.85
 
 
@@ -67,7 +66,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
     """Return a sentence for each invalid setting. given: values by name without PREFIX.
 
     names: the names of variables. A name that begins with PREFIX and is similar to the name of a setting is rejected.
-    It is probably a typing error, and the intended setting would have no effect. Other names are ignored.
+    It is probably a typo, and the intended setting would have no effect. Other names are ignored.
     """
     known = (*SETTINGS, *_OF_THE_PLAY)
     found: List[str] = []
@@ -87,7 +86,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
 
 
 def partial(options: Mapping[str, Any]) -> str:
-    """Return why a run with these options of ansible-playbook is refused, or an empty string if every task runs.
+    """Return why a run with these ansible-playbook options is refused, or an empty string if every task runs.
 
     An option that only shows the playbook is accepted, because no task runs.
     """
@@ -95,7 +94,7 @@ def partial(options: Mapping[str, Any]) -> str:
         return ""
     given = [("--start-at-task", options.get("start_at_task"))]
     given += [("--skip-tags", ",".join(options.get("skip_tags") or []))]
-    # Without the option --tags, Ansible sets the tag "all".
+    # Without the --tags option, Ansible sets the tag "all".
     tags = list(options.get("tags") or ["all"])
     given += [("--tags", "" if "all" in tags else ",".join(tags))]
     return " ".join(_REFUSED_PART.format(option=option, value=value) for option, value in given if value)

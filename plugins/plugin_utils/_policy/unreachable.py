@@ -5,7 +5,7 @@
 """The result of a module if its host cannot be reached or does not answer.
 
 If the connection drops while a module is running, the module continues on the host until it ends. The controller tries
-to reconnect within a time limit, and calls the module again with the name of the first call. The second call returns
+to reconnect within a time limit, and repeats the module call with the name of the first call. The second call returns
 the result of the first call (module_utils/_incident/repeated_call.py).
 
 Ansible removes an unreachable host from the play without running the rescue and always sections, so no one would be
@@ -45,17 +45,17 @@ _PAUSE = 0.5
 # If a signal ended a program, the exit code of its shell is above this number. The exit code for an error of ssh itself
 # (255) is also above this number.
 _SIGNALLED = 128
-# Messages of ssh if it could not connect to the host. In this case, no module was started on the host.
+# Messages that ssh prints if it could not connect to the host. In this case, no module was started on the host.
 _NEVER_REACHED = re.compile(
     r"connect to host|could not resolve hostname|name or service not known|name resolution|(?:kex|banner).exchange",
     re.IGNORECASE,
 )
 
-# Messages of ansible-core if the login account cannot become another account. In this case, the connection itself
-# works. The messages contain no data of the task.
+# ansible-core messages if the login account cannot become another account. In this case, the connection itself works.
+# The messages contain no data of the task.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-# Pattern for the error message of ssh or Ansible, and the next step, as the last part of its message id.
+# Pairs of a pattern for the ssh or Ansible error message, and the last part of the message ID for the next step.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
@@ -90,7 +90,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         host = str((task_vars or {}).get("inventory_hostname"))
         try:
             return self._run(tmp, task_vars or {}, host=host)
-        # Catch BaseException, because the error for the timeout of a task is not an Exception.
+        # Catch BaseException, because the task timeout error is not an Exception.
         except BaseException as error:
             why = unanswered(error, timeout=self._task.timeout)
             if why is None:
@@ -215,8 +215,8 @@ def _marker(host: str) -> str:
 def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
     """Return why the host did not answer, or None for any other error.
 
-    The error for the timeout of a task has no public class. The module of the class differs between releases of
-    ansible-core, so the error is recognized by its class name.
+    The task timeout error has no public class. The module that contains the class differs between ansible-core
+    releases, so the error is recognized by its class name.
     """
     # ssh prints a frame of "@" around some warnings.
     told = sanitize.text(" ".join(re.sub(r"@{3,}", " ", str(error)).split()))
@@ -230,7 +230,7 @@ def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
 
 
 def reach(why: str) -> Message:
-    """Return the next step for an unreachable host. why: the error message of ssh or Ansible."""
+    """Return the next step for an unreachable host. why: the ssh or Ansible error message."""
     known = next((known for pattern, known in _LET_IN if pattern.search(why)), "other")
     return message(f"next_step.reach.{known}")
 
@@ -255,7 +255,7 @@ def silent(result: Mapping[str, Any]) -> bool:
 def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
     """Return a result for a module if the host did not return one."""
     told = message("reason.failure.not_run", module=module, host=host, why=why)
-    # From the key "invocation", the postmortem callback recognizes that the text comes from this collection.
+    # From the "invocation" key, the postmortem callback recognizes that the text is from this collection.
     return {
         "failed": True,
         "unreachable_host": True,

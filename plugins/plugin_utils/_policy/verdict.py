@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decisions of a recovery: which rungs to try, whether the ladder has ended, the outcome, and the notifications.
+"""The decisions in a recovery: which rungs to try, whether the ladder has ended, the outcome, and the notifications.
 
 The playbook passes the results of its roles (see facts.py). The functions in this file only make decisions. They do not
 check or change anything.
@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts i
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
-# The outcomes after which the service does not work as it should. After these outcomes, the playbook fails.
+# Outcomes that leave the service not working as it should. After these outcomes, the playbook fails.
 FAILED = ("login_failed", "data_in_doubt", "not_recovered", "unreachable")
 # All outcomes of a run, in the order of the summary.
 OUTCOMES = (
@@ -56,7 +56,7 @@ class Rung:
     """The decision about the next rung.
 
     useless: why the rung cannot help, or an empty string if it may help. A useless rung is skipped. useless_messages:
-    the text of useless as messages.
+    the same text as messages.
     """
 
     climb: bool
@@ -118,7 +118,7 @@ def obstacles(facts: Facts) -> List[Reason]:
     """
     standing = [each for each in facts.standing if each.get("blocks_start") or not each.get("rungs_help")]
     causes = [each["cause"] for each in standing]
-    # Leave out findings that another finding explains.
+    # Skip findings that another finding explains.
     roots = [each for each in standing if each.get("explained_by") not in causes]
     found = [facts.why("halted_before")] if facts.halted_before else []
     found += [_summary(each) for each in roots if each.get("blocks_start")]
@@ -231,7 +231,7 @@ def _halted(facts: Facts, outcome: str) -> Reason:
 
 
 def _kept_down(facts: Facts) -> Reason:
-    """Return why the rung failed that restored the previous state or, if there is none, why no rung was tried."""
+    """Return why the rung that restored the previous state failed or, if there is none, why no rung was tried."""
     restored = next(iter(facts.restored), _NONE)
     return restored if restored.text else why_no_rung(facts)
 
@@ -309,13 +309,13 @@ def _after_a_start(remedy: Message) -> Message:
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the results of judge() and rung() as plain data, with the statements of statements.of_run().
+    """Return the results of judge() and rung() as plain data, with the statements from statements.of_run().
 
-    seen has the keys of facts.of_run, and also:
+    seen contains the keys that facts.of_run expects, and also:
 
     - rung: the name of the next rung, or empty if there is none.
     - stopped: True if this run stopped the service because the data are in doubt.
-    - policy_problem: why the policy for remedies is invalid, or empty if it is valid.
+    - policy_problem: why the remedy policy is invalid, or empty if it is valid.
     - continued: True if a later step of a workflow may try one of the rungs.
     """
     facts = recovery_facts.of_run(seen)
@@ -380,7 +380,7 @@ def _held(verdict: Verdict) -> Message:
 
 
 def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the number of hosts of a run, and their names by outcome.
+    """Return the number of hosts in a run, and their names by outcome.
 
     ended: hosts (all names), outcomes (each with host and outcome), failed (names of hosts that ended with an error). A
     host with neither an outcome nor an error was healthy.

@@ -4,12 +4,13 @@
 
 """Keep packed modules on the controller for later runs of Ansible.
 
-Ansible packs a module with all its imports once per run, and discards the packed module at the end of the run. A packed
-module remains valid until the collection or ansible-core changes. Therefore, modules that were packed in an earlier run
-are copied into Ansible's cache. A module that is missing, damaged or writable by other users is packed again as usual.
+Ansible packs a module together with all its imports once per run, and discards the packed module when the run ends. A
+packed module remains valid until the collection or ansible-core changes. Therefore, modules that were packed in an
+earlier run are copied into Ansible's cache. A module that is missing, damaged or writable by other users is packed
+again as usual.
 
 If all hosts have the same Python version and this version is installed on the controller, the cached modules are
-compiled. The hosts then need not compile them for every task. A host with a different Python version ignores the
+compiled. The hosts then do not have to compile them for every task. A host with a different Python version ignores the
 compiled code and uses the source next to it.
 """
 
@@ -40,7 +41,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _COLLECTION = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 _PREFIX = f"ansible_collections.{allowlist.COLLECTION}.plugins.modules."
-# Number of generations to keep, because a user may alternate between versions of the collection and of ansible-core.
+# Number of generations to keep, because a user may alternate between versions of the collection or of ansible-core.
 _GENERATIONS = 4
 _LARGEST = 8 << 20
 _COMPILED = "compiled-"
@@ -53,7 +54,7 @@ _OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
 # Name of the file that records a failed compilation for a Python version, so that the compilation is not tried again.
 _FAILED = "failed"
 
-# This program runs in the Python version that will load the compiled code. Input: names and sources. Output: compiled
+# This program is run by the Python version that will load the compiled code. Input: names and sources. Output: compiled
 # files in the same order, in a format that Python loads without checking the source (PEP 552). Input and output are
 # JSON.
 _COMPILER = """
@@ -102,7 +103,7 @@ def lay() -> List[str]:
 
 
 def keep(pythons: Iterable[str] = ()) -> None:
-    """Keep this run's packed modules for the next run. Compile them if the controller has the hosts' Python version.
+    """Save this run's packed modules for the next run. Compile them if the controller has the hosts' Python version.
 
     pythons: the tags of the Python versions on the hosts, such as cpython-313. The modules are compiled only if there
     is exactly one tag.
@@ -114,7 +115,7 @@ def keep(pythons: Iterable[str] = ()) -> None:
         packed = [name for name in made if not name.endswith((".lock", "-part"))]
         atomic_files.private_folder(home())
         atomic_files.private_folder(generation)
-        # Modules that were copied into the cache at the start of this run are already kept.
+        # Modules that were copied into the cache at the start of this run are already saved.
         for name in set(packed) - set(_kept(generation)):
             _keep(generation, name, atomic_files.read_plain(os.path.join(_of_this_run(), name), limit=_LARGEST))
         compiled = os.path.join(generation, f"{_COMPILED}{min(hosts)}") if len(hosts) == 1 else None
@@ -136,7 +137,7 @@ def here() -> str:
 
 
 def _sound(path: str) -> Optional[bytes]:
-    """Return the content of a kept file, or None if the checksum is wrong."""
+    """Return the content of a saved file, or None if the checksum is wrong."""
     data = atomic_files.read_plain(path, limit=_LARGEST)
     return data if hashlib.sha256(data).hexdigest() == path[-_DIGEST:] else None
 
@@ -146,7 +147,7 @@ def _keep(folder: str, name: str, data: bytes) -> None:
 
 
 def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
-    """Compile the kept modules of a generation for a Python version that this machine has, and keep the result."""
+    """Compile the saved modules of a generation for a Python version that this machine has, and save the result."""
     kept = _kept(generation)
     missing = set(kept) - set(_kept(folder))
     program = _program(python) if missing and not os.path.exists(os.path.join(folder, _FAILED)) else None
@@ -167,7 +168,7 @@ def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
 
 
 def _program(python: str) -> Optional[str]:
-    """Return the path of the Python with a tag such as cpython-313, or None if this machine does not have it."""
+    """Return the path of the Python interpreter with a tag such as cpython-313, or None if this machine has none."""
     if python == here():
         return sys.executable
     release = re.fullmatch(r"cpython-3(\d+)", python)
@@ -176,7 +177,7 @@ def _program(python: str) -> Optional[str]:
 
 
 def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Optional[Dict[_Source, bytes]]:
-    """Return the compiled code of each source, or None if program is not the Python with this tag."""
+    """Return the compiled code for each source, or None if program is not the Python interpreter with this tag."""
     given = json.dumps([[name, base64.b64encode(source).decode("ascii")] for name, source in sources])
     try:
         done = subprocess.run(
@@ -208,7 +209,7 @@ def _sources(data: bytes) -> List[_Source]:
 
 
 def _with(data: bytes, compiled: Mapping[str, bytes]) -> bytes:
-    """Return a packed module with compiled code next to every source. compiled: code by the source's name."""
+    """Return a packed module with compiled code next to every source. compiled: the code by source name."""
     module, packed = _opened(data)
     with zipfile.ZipFile(packed, "a", compression=zipfile.ZIP_DEFLATED) as archive:
         # Another run may have already added the code. A second entry of the same name would cause a warning.

@@ -40,11 +40,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_cache
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
-# The group in module_defaults through which the play of a recovery passes the id of its run to the modules.
+# The module_defaults group through which a recovery play passes its run ID to the modules.
 _GROUP = f"group/{allowlist.COLLECTION}.host"
 _PLAYBOOKS = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "..", "playbooks"))
 FIRST = "health_probe"
-# Modules that usually follow a module, up to the first healthy answer.
+# For each module, the modules that usually follow it, up to the first healthy answer.
 FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "health_probe": ("incident", "triage_info", "node_process"),
     "node_process": ("sqlite_info",),
@@ -92,14 +92,14 @@ class Packer:
     def play(self, source: Any, loader: DataLoader) -> None:
         """Prepare a play of this collection. If the play is a recovery, also pack its first module.
 
-        source: the play as written. loader: Ansible's loader for its files.
+        source: the play as written. loader: Ansible's loader for the play's files.
         """
         if not isinstance(source, dict):
             return
         recovers = _GROUP in (source.get("module_defaults") or {})
         if recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
             _read(loader, source.get("vars_files") or [])
-            # Container images often set this variable. With it, Python reads a module from a pipe byte by byte, which
+            # Container images often set this variable. It makes Python read a module from a pipe byte by byte, which
             # takes 0.3 s per module.
             os.environ.pop("PYTHONUNBUFFERED", None)
             _load()
@@ -140,7 +140,7 @@ class Packer:
             self._children.append(_fork(fresh))
 
     def run_ended(self) -> None:
-        """Stop, and keep the packed modules for the next run."""
+        """Stop, and save the packed modules for the next run."""
         self.end()
         if self._ours:
             module_cache.keep(self._pythons)
@@ -168,7 +168,7 @@ def _import_later() -> None:
 
 
 def _read(loader: DataLoader, names: Union[str, Sequence[str]]) -> None:
-    """Let Ansible cache the parsed variables of a play. By default, Ansible parses their files again for every task."""
+    """Make Ansible cache the parsed variables of a play. By default, Ansible parses their files for every task."""
     for name in [names] if isinstance(names, str) else names:
         # If the file cannot be read, the task that needs it reports the error.
         with contextlib.suppress(AnsibleError):
@@ -192,7 +192,7 @@ def _fork(names: Sequence[str]) -> int:
 
 
 def _pack(name: str) -> None:
-    """Let Ansible pack a module into its cache, as a worker would. The return value is not needed."""
+    """Make Ansible pack a module into its cache, as a worker would. The return value is not needed."""
     path = module_loader.find_plugin_with_context(name).plugin_resolved_path
     module_common.modify_module(
         module_name=name,

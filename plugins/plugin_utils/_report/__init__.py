@@ -4,6 +4,6 @@
 
 """The documents: Markdown, HTML, JSON, charts, and the summary on the screen.
 
-Put code here if it only shows an incident, or converts an incident to text or a chart. Put decisions into _policy.
+Put code here if it only presents an incident as text or as a chart. Put decisions into _policy.
 This package imports only from _timeline, _messages, _policy and _action.
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The data for a chart of an incident: the time of each part and its position on the axis.
+"""The data for an incident chart: the time of each part and its position on the axis.
 
 All times are in seconds since the epoch.
 """
@@ -24,10 +24,10 @@ LANES = (
 
 GOOD, BAD, UNSURE, WORK = "good", "bad", "unsure", "work"
 
-# A gap without work is shortened on the axis if it is longer than this share of the total working time.
+# A gap without work is shortened on the axis if it is longer than this fraction of the total working time.
 _LONG_GAP = 0.4
 _SHORTEST_GAP = 15.0
-# Width of a cut, as a share of the axis.
+# Width of a cut, as a fraction of the axis.
 _CUT = 0.07
 
 
@@ -43,7 +43,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A piece of the axis, with its time, and its position as shares of the width. cut: True if it is shortened."""
+    """A segment of the axis, with its time, and its position as fractions of the width. cut: it is shortened."""
 
     begin: float
     end: float
@@ -118,7 +118,7 @@ def _runs(incident: incident_model.Incident) -> List[Tuple[float, float]]:
 
 
 def axis(incident: incident_model.Incident) -> List[Piece]:
-    """Return the pieces of the axis. Long periods without work are shortened, so that the work remains readable."""
+    """Return the segments of the axis. Long periods without work are shortened, so that the work remains readable."""
     times = incident.times
     marks = [times.last_good_at, times.started_at, times.detected_at, times.mitigated_at, times.resolved_at]
     points = [(at, at) for at in map(instant, marks) if at is not None]
@@ -160,7 +160,7 @@ def _merged(spans: Sequence[Tuple[float, float]]) -> List[Tuple[float, float]]:
 
 
 def place(pieces: Sequence[Piece], at: float) -> float:
-    """Return the position of a time on the axis, as a share of its width."""
+    """Return the position of a time on the axis, as a fraction of the axis width."""
     for piece in pieces:
         if at <= piece.end:
             inside = max(at - piece.begin, 0.0) / (piece.end - piece.begin)

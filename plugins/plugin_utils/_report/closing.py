@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Conclude a run: write the documents of its incidents and the index, and show the summary on the screen."""
+"""Conclude a run: write its incident documents and the index, and show the summary on the screen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Screen(Protocol):
         """Show a heading."""
 
     def say(self, line: str, tone: Optional[str] = None) -> None:
-        """Show a line. tone: GOOD, ATTENTION or BAD of screen_layout, or None for a plain line."""
+        """Show a line. tone: screen_layout's GOOD, ATTENTION or BAD, or None for a plain line."""
 
     def warn(self, text: str) -> None:
         """Show a warning."""
@@ -34,7 +34,7 @@ class Closing:
     """Writes the documents of one run and shows its summary."""
 
     def __init__(self, run: str, *, folder: str, check: bool, wording: run_wording.Wording, screen: Screen) -> None:
-        """Store the run and its output.
+        """Set the run and its output.
 
         folder: the folder of timelines and documents. check: True in check mode, in which nothing is written.
         """
@@ -88,7 +88,7 @@ class Closing:
                 yield incident
 
     def _write(self, incident: incident_model.Incident) -> Optional[str]:
-        """Write the documents of an incident. Return the path of the first document, or None if there is none."""
+        """Write the documents for an incident. Return the path of the first document, or None if there is none."""
         if self._check:
             return None
         words = self._wording.of(incident.language, incident.timezone)

@@ -31,7 +31,7 @@ Field = Tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A time in the incident. after: time since the outage began. missing: the text to show if there is no time."""
+    """A time in the incident. after: the time since the outage began. missing: the text to show if there is no time."""
 
     name: str
     at: Optional[str]
@@ -62,7 +62,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """The changes on a rung, or outside the rungs (in which case held and took are empty). name may be empty."""
+    """The changes made by a rung, or outside the rungs (in which case held and took are empty). name may be empty."""
 
     name: str
     on_rung: bool
@@ -74,7 +74,7 @@ class Climb:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """A row in the timeline. kind: moment (a time that is not a step), run, or the weight of the step."""
+    """A row in the timeline. kind: moment (a time that is not a step), run, or the step's weight."""
 
     at: str
     kind: str
@@ -121,7 +121,7 @@ class Document:
 
 
 def compose(words: Words, incident: incident_model.Incident) -> Document:
-    """Return the content of an incident's postmortem."""
+    """Return the content of the postmortem for an incident."""
     causes = [finding for finding in incident.findings if prose_causes.likely(finding)]
     noted = [finding for finding in incident.findings if not prose_causes.likely(finding)]
     login = prose.login(words, *prose.logged_in(incident))

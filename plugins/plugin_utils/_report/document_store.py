@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The folder of the postmortems on the controller.
+"""The postmortem folder on the controller.
 
-Files: timelines (<run>.jsonl), documents (<incident>.md, .json and .html), and index.html. The ids of incidents come
-from the managed hosts. Even if an id is invalid, no file is written outside the folder.
+Files: timelines (<run>.jsonl), documents (<incident>.md, .json and .html), and index.html. Incident IDs come from the
+managed hosts. Even if an ID is invalid, no file is written outside the folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _INDEX = "index"
 # Maximum number of postmortems in the index, which lists the latest ones.
 _LISTED = 200
 
-# Maximum difference in seconds between the clocks of controller and host. If it is larger, earlier runs are missed.
+# Maximum difference in seconds between the clocks of controller and host. If the difference is larger, earlier runs are
+# missed.
 _CLOCK_SKEW = 86400.0
 
 
@@ -42,7 +43,7 @@ def _renderer(name: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A file of a postmortem: its path and its content."""
+    """A postmortem file: its path and its content."""
 
     path: str
     text: str
@@ -56,7 +57,7 @@ class Document:
             return None
 
     def write(self) -> None:
-        """Write the file such that only its owner can read it. Raises OSError."""
+        """Write the file so that only its owner can read it. Raises OSError."""
         atomic_files.write_atomically(self.path, self.text.encode("utf-8", "replace"))
 
 
@@ -69,7 +70,7 @@ def safe_name(identity: str) -> str:
 
 
 def documents(folder: str, words: Words, incident: incident_model.Incident) -> List[Document]:
-    """Return the documents of an incident: Markdown, JSON, HTML."""
+    """Return the documents for an incident: Markdown, JSON, HTML."""
     base = os.path.join(folder, safe_name(incident.incident))
     return [
         Document(path=f"{base}.md", text=_renderer("markdown").markdown(words, incident)),
@@ -84,7 +85,7 @@ def write(made: Sequence[Document]) -> None:
         with ThreadPoolExecutor() as pool:
             for _written in pool.map(Document.write, made):
                 pass
-    # The system cannot start another thread, so write the documents one after another.
+    # The system cannot start another thread, so write the documents one at a time.
     except RuntimeError:
         for document in made:
             document.write()

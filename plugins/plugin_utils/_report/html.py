@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The postmortem of an incident as one HTML page that needs no other files, and the index of several postmortems."""
+"""The postmortem for an incident as one self-contained HTML page, and the index of several postmortems."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Entry:
 
 
 def _render(words: Words, template: str, **values: Any) -> str:
-    # A template is compiled when it is first needed, because most runs do not write a page.
+    # A template is compiled at first use, because most runs do not write a page.
     if template not in _TEMPLATES:
         _TEMPLATES[template] = _ENVIRONMENT.from_string(template)
     return _TEMPLATES[template].render(language=words.language, policy=_POLICY, style=_STYLE, say=words.say, **values)
 
 
 def page(words: Words, incident: incident_model.Incident) -> str:
-    """Return the page of an incident."""
+    """Return the page for an incident."""
     document = composed.compose(words, incident)
     outcome = document.outcome
     values = {
@@ -111,7 +111,7 @@ def _timeline(words: Words, moments: Sequence[composed.Event], steps: Sequence[c
     day = ""
     for event in composed.chronological(moments, steps):
         times = _times(words, event.at)
-        # Each day, in the service's time zone, is shown once above its rows.
+        # Each date, in the service's time zone, is shown once above its rows.
         if times[-1][:10] != day:
             day = times[-1][:10]
             told.append({"kind": "day", "day": day})

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The charts of the HTML page as inline SVG: the timeline and the ladder. Colours come from the page's style."""
+"""The charts on the HTML page as inline SVG: the timeline and the ladder. Colours come from the page's style."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _long(text: str) -> float:
 
 
 def timeline(words: Words, incident: incident_model.Incident) -> Optional[Markup]:
-    """Return the timeline of the incident, or None if there is nothing to draw."""
+    """Return the incident timeline, or None if there is nothing to draw."""
     pieces = chart.axis(incident)
     if not pieces:
         return None
@@ -112,7 +112,7 @@ def _bar(
     told = down if span.lane == "service" and span.tone == chart.BAD else took
     if _long(told) + 12 < wide:
         return _group([shape, _tag("text", told, class_="in", x=left + wide / 2, y=middle + 4, text_anchor="middle")])
-    # If a text is too long for its bar, write it to the right of the bar if there is free space.
+    # If a text is too long for its bar, place it to the right of the bar if there is free space.
     if span.lane != "service" and left + wide + 6 + _long(took) < free:
         return _group([shape, _tag("text", took, class_="beside", x=left + wide + 6, y=middle + 4)])
     return shape

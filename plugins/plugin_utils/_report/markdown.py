@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The postmortem of an incident as GitHub-flavoured Markdown.
+"""The postmortem for an incident as GitHub-flavoured Markdown.
 
-The document has the seven fields of the runbook (7.1) and collapsed details.
+The document contains the seven fields from the runbook (7.1), and collapsed details.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Helpers for the texts of all documents: text on one line, messages in the right language."""
+"""Text helpers for all documents: text on one line, messages in the right language."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def message_of(texts: Mapping[str, Any], name: str) -> object:
 
 
 def text_of(words: Words, texts: Mapping[str, Any], name: str) -> str:
-    """Return a text from a result in this language, without a full stop. A text without a message is quoted."""
+    """Return a result text in this language, without a full stop. A text without a message is quoted."""
     return bare(words.message(message_of(texts, name), texts.get(name)))
 
 

@@ -37,7 +37,7 @@ def outcome(words: Words, incident: incident_model.Incident) -> str:
 
 
 def logged_in(incident: incident_model.Incident) -> Tuple[Optional[str], Optional[str], object]:
-    """Return the state of the login (see model.Incident), why the login failed, and the reason as a message."""
+    """Return the login state (see model.Incident), why the login failed, and the reason as a message."""
     return incident.login, incident.login_error, incident.messages.get("login_error")
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checklist of the runbook (7.2) and the remedies for the findings, with a reason for each item."""
+"""The runbook's checklist (7.2) and the remedies for the findings, with a reason for each item."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 # If the detection of an outage takes longer than this, in seconds, the outage counts as detected late.
 _LATE = 60
-# If a log is larger than this, in bytes, its rotation is not frequent enough.
+# If a log is larger than this, in bytes, it is not rotated often enough.
 _LARGE = 1 << 30
-# If the free share of memory or disk is smaller than this, the rest may be used up within a day.
+# If the free fraction of memory or disk space is smaller than this, the rest may be used up within a day.
 _SCARCE = 0.1
 
 _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}
@@ -37,7 +37,7 @@ class Action:
 
 
 def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
-    """Return the items. The items of the runbook are listed first."""
+    """Return the items. The runbook's items are listed first."""
     causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
     # A cause that is unlikely, or that another finding explains, does not require an action.
     settled = [each for each in incident.findings if prose_causes.likely(each)]
@@ -163,7 +163,7 @@ def _with(words: Words, key: str, seen: str, **values: object) -> str:
 
 
 def _room(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the free space of the service's fullest file system."""
+    """Return the free space on the service's fullest file system."""
     disks = [
         each for each in incident.resources.get("disk") or [] if each.get("size") and each.get("available") is not None
     ]

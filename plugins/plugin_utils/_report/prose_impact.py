@@ -77,6 +77,6 @@ def requests(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _unknown(words: Words, impact: incident_model.Impact, name: str) -> str:
-    """Return a sentence that states that a number is unknown and, if possible, why."""
+    """Return a sentence that states that a number is unknown and, if known, why."""
     why = words.message(impact.messages.get(name), getattr(impact, name))
     return words.say("unknown_why", why=why) if why else words.say("unknown")

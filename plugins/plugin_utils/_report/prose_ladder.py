@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about the rungs and remedies of a recovery: which ones were tried or skipped, and what each one changed."""
+"""Texts about the rungs and remedies in a recovery: which ones were tried or skipped, and what each one changed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ APPLIED, FAILED, LEFT = "applied", "failed", "left"
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """The changes on one rung, as plain facts. rung: None for changes outside the rungs.
+    """The changes made by one rung, as plain facts. rung: None for changes outside the rungs.
 
-    name: the name of the rung or of the other part of the recovery.
+    name: the name of the rung or of another part of the recovery.
     """
 
     rung: Optional[incident_model.Rung]
@@ -77,8 +77,9 @@ def skips(
 ) -> List[str]:
     """Return which rungs were skipped or not reached, and why. Rungs with the same reason share a line.
 
-    shown: label -> text of the fields that are already on the screen. A reason in one of them is not repeated. Then a
-    skipped rung is left out, because ladder() names it, and for a rung that was not reached the label is named.
+    shown: label -> text for the fields that are already on the screen. A reason that one of them contains is not
+    repeated: a skipped rung is omitted, because ladder() names it, and for a rung that was not reached, the line refers
+    to the label.
     """
     lines = []
     for reason, rungs in _by_reason(words, incident.rungs_skipped, run=run).items():
@@ -137,7 +138,7 @@ def climbs(
     run: Optional[str] = None,
     came: Sequence[str] = (APPLIED, FAILED),
 ) -> List[Climb]:
-    """Return the changes on each rung in the order of the rungs tried, then the changes outside of the rungs.
+    """Return the changes made by each rung, in the order tried, then the changes outside the rungs.
 
     run: only changes of this run. came: the results of the remedies to include, see remedies().
     """
@@ -147,7 +148,7 @@ def climbs(
     remediated = Climb(None, words.name("part", "remediation"), remedies(words, incident, came, run=run))
     other = Climb(None, "", [])
     for step in incident.steps:
-        # Notifications have their own section, and the changes of the remedies are already listed.
+        # Notifications have their own section, and the changes made by the remedies are already listed.
         if step.role == "escalation" or (step.role == "remediation" and remediated.facts):
             continue
         if step.weight != incident_model.CHANGE or run not in (None, step.run):

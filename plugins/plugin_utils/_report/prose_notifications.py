@@ -77,7 +77,7 @@ def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _would_tell(words: Words, escalation: Mapping[str, Any], *, before: Mapping[str, str]) -> str:
-    """Return who would be notified. before: the contacts that were notified before, by name."""
+    """Return who would be notified. before: the contacts that have already been notified, by name."""
     ways: Dict[str, List[str]] = {str(name): [] for name in escalation.get("to") or []}
     for each in escalation.get("would") or []:
         error = bare(each.get("error"))
@@ -100,7 +100,7 @@ def _would_tell(words: Words, escalation: Mapping[str, Any], *, before: Mapping[
 
 @dataclasses.dataclass(frozen=True)
 class Telling:
-    """One notification, with its time, contact, channel, result, and whether it succeeded."""
+    """A notification, with its time, contact, channel, result, and whether it succeeded."""
 
     at: Optional[str]
     who: str

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One line of text for each step of the recovery. The line of a change names the change."""
+"""One line of text for each step of the recovery. The line for a change names the change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def endpoint(words: Words, each: Mapping[str, Any]) -> str:
 
 
 def happened(words: Words, step: incident_model.Step) -> str:
-    """Return the line of a step: for a change, the change itself; otherwise the step's name and result."""
+    """Return the line for a step: for a change, the change itself; otherwise the step's name and result."""
     if step.kind == "run_start":
         return words.say("step.run", playbook=step.task or "playbook")
     if step.kind == "outcome":
@@ -165,7 +165,7 @@ def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
 
 
 def label(words: Words, action: Optional[str], task: Optional[str], variant: str = "") -> str:
-    """Return the label of a task: in English its name in the playbook, in another language the label of its module.
+    """Return the label of a task: in English its name in the playbook, in any other language the label of its module.
 
     The name of a task is not used as a key, because it may change at any time. If the module is unknown, the name of
     the task is quoted.
@@ -196,7 +196,7 @@ def _name(words: Words, step: incident_model.Step) -> str:
 
 
 def _came(words: Words, step: incident_model.Step) -> str:
-    """Return the result of a step or why it failed, and for how long its connection was lost."""
+    """Return the result of a step or why it failed, and for how long the connection was lost."""
     lost_for = (step.data.get("connection_lost") or {}).get("seconds")
     told = _said(words, step)
     parted = [] if lost_for is None else [words.say("came.lost", seconds=words.duration(lost_for))]

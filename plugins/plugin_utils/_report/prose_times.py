@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about the times and durations of an incident."""
+"""Texts about the times and durations in an incident."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def begun(words: Words, incident: incident_model.Incident) -> str:
 
 
 def marks(words: Words, incident: incident_model.Incident) -> List[Tuple[str, Optional[str]]]:
-    """Return the name and value of each time of the incident."""
+    """Return the name and value of each time in the incident."""
     times = incident.times
     return [
         (words.say("doc.mark.last_good"), times.last_good_at),

@@ -20,7 +20,7 @@ _KINDS = {
     kinds.NUMBER: "number",
     kinds.FLAG: "boolean",
 }
-# Fields that contain results of modules, and the keys of these results that the allowlist contains.
+# Fields that contain module results, and the keys in these results that the allowlist contains.
 _OF_WHITELIST: Mapping[str, Any] = {
     "findings": allowlist.RESULTS["triage_info"]["findings"],
     "resources": allowlist.RESULTS["triage_info"]["facts"],
@@ -28,7 +28,7 @@ _OF_WHITELIST: Mapping[str, Any] = {
     "database": allowlist.RESULTS["sqlite_info"],
     "escalation": allowlist.OUTCOME["escalation"],
 }
-# These kinds occur several times in the document, so each kind has one definition under $defs.
+# These kinds occur several times in the document, so each has one definition under $defs.
 _PREVIEW = allowlist.OUTCOME["escalation"]["would"]
 _INSTANT = {"type": ["string", "null"], "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
 _CHOICES = {

@@ -47,7 +47,7 @@ _TONES: Mapping[str, str] = {
 
 
 def tone(incident: incident_model.Incident) -> str:
-    """Return the tone of the summary: GOOD, ATTENTION or BAD of screen_layout."""
+    """Return the tone of the summary: screen_layout's GOOD, ATTENTION or BAD."""
     return tone_of(incident.outcome, incident.data_loss)
 
 
@@ -76,14 +76,14 @@ def summary(
     kept = [_kept(words, name, path, inside=incident.evidence) for name, path in prose_data.kept(words, incident)]
     kept += [text for text in [prose_data.not_copied(words, incident)] if text]
     why = error if back else _why(words, incident)
-    # What the reader has to do comes first, then the reasons.
+    # List what the reader has to do first, then the reasons.
     cause = prose_causes.cause(words, incident)
     fields: List[Field] = [
         ("next", prose.next_step(words, incident) if not back or incident.data_loss in ("suspected", "known") else ""),
         ("why", why),
         ("cause", cause),
         ("severity", words.name("severity", incident.severity or "unknown")),
-        # A check may have measured no outage, because it opens no incident.
+        # A run in check mode may not know the length of the outage, because it opens no incident.
         ("outage", "" if check_mode and incident.durations.outage is None else _outage(words, incident)),
         ("rung", _rungs(words, incident, why=why, cause=cause)),
         ("done", _done(words, incident) or _nothing_done(words, incident)),
@@ -110,7 +110,7 @@ def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _rungs(words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str) -> List[str]:
-    """Return the rungs of the last run, its skipped rungs, then earlier runs. Only the end may be cut.
+    """Return the rungs of the last run, its skipped rungs, and then earlier runs. Only the end may be cut.
 
     why, cause: the fields that are already shown.
     """
@@ -122,7 +122,7 @@ def _rungs(words: Words, incident: incident_model.Incident, *, why: Union[str, L
 
 
 def _kept(words: Words, name: str, path: str, *, inside: Optional[str]) -> str:
-    """Return the line for a file that was kept. inside: the folder of the evidence, which has its own line."""
+    """Return the line for a file that was kept. inside: the evidence folder, which has its own line."""
     if inside and path.startswith(f"{inside}/"):
         return words.say("screen.in_evidence", name=name, path=path[len(inside) + 1 :])
     return words.say("screen.on_host", name=name, path=path)
@@ -146,7 +146,7 @@ def _database(incident: incident_model.Incident) -> str:
 
 
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
-    """Return the fields of a run in check mode, whose checks were run and whose other actions are only listed."""
+    """Return the fields for a run in check mode, in which checks are run and all other actions are only listed."""
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     return [
         ("next", prose.next_step(words, incident)),
@@ -259,7 +259,7 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
         counted = words.count("problems", len(problems))
         head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
         return BAD, [head, *(f"  - {problem}" for problem in problems)]
-    # If a playbook found the service down, the failure of the playbook only repeats this result.
+    # If a playbook found the service down, the playbook's own failure only repeats this result.
     lost = [each for each in steps if prose_steps.lost(each)]
     if lost:
         text = prose_steps.lost(lost[-1])
@@ -371,8 +371,8 @@ def _did_not_hold(words: Words, incident: incident_model.Incident, tried: Sequen
 def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     """Return the failures that can be the reason for the outcome.
 
-    The final failure of a playbook is left out, because it repeats another failure. Failed notifications and invalid
-    settings that do not stop a recovery are left out, because they are not reasons for an outage.
+    The final failure of a playbook is omitted, because it repeats another failure. Failed notifications and invalid
+    settings that do not stop a recovery are omitted, because they are not reasons for an outage.
     """
     return [
         step
@@ -399,7 +399,7 @@ def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _done(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the changes, one line per rung. Changes of earlier runs are in the document."""
+    """Return the changes, one line per rung. Changes made by earlier runs are in the document."""
     climbs = prose_ladder.climbs(words, incident, run=incident.runs[-1].run, came=(prose_ladder.APPLIED,))
     told = [climb for climb in climbs if climb.facts]
     return [

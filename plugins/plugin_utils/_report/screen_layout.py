@@ -13,18 +13,18 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
-# Good news, needs attention, bad news.
+# Tones: good news, needs attention, bad news.
 GOOD, ATTENTION, BAD = "good", "attention", "bad"
 
 WIDTH = 100
-# The summary of one host fits on a small screen. The postmortem contains the rest of long fields.
+# The summary of one host must fit on a small screen. The postmortem contains long fields in full.
 LINES = 24
 _CUT = " ..."
 # Fields that are never shortened, because they name the next step and the files.
 _WHOLE = ("next", "data_loss", "kept", "postmortem")
 _LABEL = 14
 
-# The last part of the catalogue key of a label, and the value of the field, which has one or more lines.
+# The last part of the catalogue key for a label, and the value of the field, which has one or more lines.
 Field = Tuple[str, Union[str, List[str]]]
 
 

@@ -23,7 +23,7 @@ _COLORS = {
 
 
 class Terminal:
-    """Shows lines with Ansible's display, on stderr if a program reads stdout."""
+    """Shows lines through Ansible's display, on stderr if a program reads stdout."""
 
     def __init__(self, display: Any) -> None:
         """Use the display of a callback."""
@@ -43,7 +43,7 @@ class Terminal:
         self._display.warning(text)
 
     def progress(self, words: catalogue.Words, action: str, task: str, hosts: List[str], seconds: float) -> None:
-        """Show that a task is still running on some hosts, and for how long in seconds.
+        """Show that a task is still running on some hosts, and for how many seconds.
 
         The line is written to stderr, so that it does not affect a program that reads stdout.
         """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timeline of a run: the events, their file, the incident that they describe, and what may be recorded.
+"""The timeline of a run: the events, their file, the incident that they describe, and the rules for recording.
 
 Put code here if it records what happened or decides which statements are allowed. Put texts into other packages.
 This package imports no other package of plugin_utils.

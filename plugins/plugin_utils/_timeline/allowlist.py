@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The data of a task's result that may be recorded: named keys of this collection's own modules, with their types.
+"""The data in a task result that may be recorded: named keys from this collection's own modules, with their types.
 
 Keys that are not in a table are dropped, and so are values whose type differs from the type in the table. For the
 types, see kinds.py.
@@ -27,7 +27,7 @@ _PREFIX = COLLECTION + "."
 
 
 def _message(depth: int) -> Mapping[str, Any]:
-    """Return the kind of a message with up to depth levels of nested messages. See module_utils/_common/message.py."""
+    """Return the kind for a message with up to depth levels of nested messages. See module_utils/_common/message.py."""
     if depth == 1:
         return {"id": TEXT, "values": Named((NUMBER, TEXT), limit=_VALUES)}
     inner = _message(depth - 1)
@@ -36,14 +36,13 @@ def _message(depth: int) -> Mapping[str, Any]:
 
 _VALUES = 20
 MESSAGE = _message(3)
-# Text with several sentences has a message for each sentence. A message may contain the error of a step, which may in
+# A text with several sentences has a message for each sentence. A message may contain the error of a step, which may in
 # turn contain the reasons for each method. Therefore, these messages can be two levels deeper.
 _DEEP = _message(5)
 _TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))
 _REASON = {"reason": _TOLD}
 _ERROR = {"error": MESSAGE}
-# Messages in the result of a module: why the module failed, why its host cannot be reached, and the summary of a health
-# probe.
+# Messages in a module result: why the module failed, why its host cannot be reached, and the summary of a health probe.
 _OF_RESULT = {"msg": _TOLD, "why": MESSAGE, "summary": _TOLD}
 _OF_RESTORE = {"reason": _TOLD, "statement": _TOLD}
 
@@ -391,18 +390,18 @@ _RENAMED = {
     "tell_by_post": "notify_http",
 }
 
-# The modules that return the record of an incident.
+# The modules that return an incident's record.
 OF_INCIDENT = ("incident", "incident_info")
 
 
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the recordable data of a result, or {} for modules of other collections. action: full name."""
+    """Return the recordable data in a result, or {} for modules from other collections. action: the full name."""
     table = RESULTS.get(own_module(action) or "")
     return pick({**_OF_ALL, **table}, result) if table is not None else {}
 
 
 def own_module(action: str) -> Optional[str]:
-    """Return the short name of an action if it is a module of this collection, otherwise None.
+    """Return the short name of an action if it is a module in this collection, otherwise None.
 
     An earlier name of the module, which an old timeline may contain, is replaced with the current name.
     """

@@ -4,7 +4,7 @@
 
 """Collect events for a short time and handle them together.
 
-Ansible forks a worker for every task on every host. After each fork, the first write to a memory page copies the page.
+Ansible forks a worker for every task on every host. After each fork, the first write to a memory page copies that page.
 In Python, even reading an object changes its reference count. As a result, handling one event between two forks takes
 several times as long as handling it together with twenty others.
 """
@@ -20,10 +20,10 @@ from typing import Any, Callable, Deque, Iterator, Optional
 
 
 class Burst:
-    """Keeps items for a limited number of seconds. Items are added often, so adding an item changes little memory."""
+    """Keeps items for a limited number of seconds. Items are added often, so add() modifies little memory."""
 
     def __init__(self, handle: Callable[[], None], *, seconds: float) -> None:
-        """handle: a function that gets the items with take(). It is called by add() or in another thread."""
+        """handle: a function that retrieves the items with take(). It is called by add() or in another thread."""
         self._handle = handle
         self._seconds = seconds
         self._items: Deque[Any] = collections.deque()

@@ -2,21 +2,21 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The events of a run: their format in the timeline, and the incident and the module of each event.
+"""The events of a run: their format in the timeline, and the incident and module that each event belongs to.
 
 A timeline is a file of JSON objects, one per line, in the order of the events. Every event has the keys v (version of
 this format), at (UTC time), run and kind. Kinds and their other keys:
 
 - run_start: playbook, check (check mode), core (version of ansible-core)
 - play_start: name
-- started: host, task, role, action; a task of one of our modules begins
+- started: host, task, role, action; a task with one of our modules begins
 - task: host, task (its name in the playbook, templates not filled in), role, action, status (ok, changed, failed,
   ignored), start, duration (seconds); if they may be recorded, data (allowlisted keys of the result) and msg (why the
   task failed); hidden, if the task has no_log
 - retry: host, task, role, action, attempts
 - unreachable: the same keys as task, without data
-- outcome: host, data; the verdict of the run, see allowlist
-- summary: data; the hosts of the run by outcome, see allowlist
+- outcome: host, data; the verdict on the run, see allowlist
+- summary: data; the hosts in the run by outcome, see allowlist
 - stats: hosts {name: {ok, changed, failures, unreachable, rescued, ignored}}; the run ended without being killed
 
 incidents.py builds the model of an incident from these events.
@@ -37,12 +37,12 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
-    """Return an event as a line of a timeline."""
+    """Return an event as a timeline line."""
     return _ENCODER.encode(event).encode("utf-8", "replace") + b"\n"
 
 
 def decode(data: bytes) -> List[Event]:
-    """Return the events of a timeline. Incomplete lines and lines of another version are left out."""
+    """Return the events in a timeline. Incomplete lines and lines in another format version are omitted."""
     events: List[Event] = []
     for line in data.split(b"\n"):
         try:
@@ -67,18 +67,18 @@ def _with_new_names(event: Event) -> Event:
 
 
 def opened(events: Iterable[Event]) -> Dict[str, str]:
-    """Return the incident (opened or continued) of each host in the events of one run, as host -> id."""
+    """Return the incident (opened or continued) on each host in the events of one run, as host -> ID."""
     return {str(event["host"]): str(event["data"]["id"]) for event in events if opens(event)}
 
 
 def opens(event: Event) -> bool:
-    """Return True if an event is a result of incident or incident_info that names an incident of this run."""
+    """Return True if an event is an incident or incident_info result that names an incident of this run."""
     of_module = event["kind"] == "task" and module_of(event) in allowlist.OF_INCIDENT
     return of_module and bool(event.get("data", {}).get("id")) and not is_left(event["data"], event.get("status"))
 
 
 def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
-    """Return True if the data of the incident module names an incident on which another run is working."""
+    """Return True if the incident module's data names an incident that another run is working on."""
     return status == "ok" and bool(data.get("id") and data.get("locked_by")) and not data.get("run")
 
 
@@ -122,5 +122,5 @@ def last_value(data: Iterable[Mapping[str, Any]], key: str) -> Any:
 
 
 def verdict_of(run: Sequence[Event]) -> Dict[str, Any]:
-    """Return the verdict of one run, or an empty mapping if the run has no verdict."""
+    """Return the verdict on one run, or an empty mapping if there is none."""
     return next((dict(event["data"]) for event in reversed(run) if event["kind"] == "outcome"), {})

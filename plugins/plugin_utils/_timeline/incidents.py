@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The incidents in the events of any number of runs, each as a model.Incident."""
+"""Build the incidents, each as a model.Incident, from the events of any number of runs."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
 
 
 def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident:
-    """Return the model of an incident on a host from the events of its runs, oldest first."""
+    """Return the model of an incident on a host. runs: the events of each of its runs, oldest run first."""
     events = [event for run in runs for event in run]
     outcomes = [event["data"] for event in events if event["kind"] == "outcome"]
-    # If a later run was killed, the verdict of an earlier run does not apply to it.
+    # If a later run was killed, the verdict on an earlier run does not apply to it.
     verdict = verdict_of(runs[-1])
     probes = list(results(events, "health_probe"))
     tried = [rung for run in runs for rung in timeline_runs.rungs(run)]
@@ -111,7 +111,7 @@ def _causes(
     failing = [probe for probe in results(events, "health_probe") if not probe.get("healthy")]
     checks = list(results(events, "sqlite_info"))
     triages = [result["findings"] for result in results(events, "triage_info") if result.get("findings")]
-    # Only the first triage checked the original state. If the verdict is based on a later triage, use the later one.
+    # Only the first triage saw the original state. If the verdict is based on a later triage, use that one.
     agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
     findings: List[Dict[str, Any]] = first_value(*agreeing, *triages) or []
     first = _first_cause(findings, verdict)
@@ -151,7 +151,7 @@ def _kept(events: Sequence[Event], verdict: Mapping[str, Any]) -> Dict[str, Any]
 def _messages(
     findings: Sequence[Mapping[str, Any]], outcomes: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]
 ) -> Dict[str, Any]:
-    """Return the messages of cause_summary, error and next_step from the same source as their texts."""
+    """Return the messages for cause_summary, error and next_step from the same source as their texts."""
     first = _first_cause(findings, verdict)
     found = {name: (verdict.get("messages") or {}).get(name) for name in ("error", "next_step")}
     if first.get("summary"):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The times and durations of an incident: start, detection, mitigation and end of the outage."""
+"""The times and durations in an incident: start, detection, mitigation and end of the outage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CLOCKS_AGREE = 2.0
 
 
 def times(verdict: Mapping[str, Any], events: Sequence[Event]) -> Times:
-    """Return the times of an incident. verdict: the verdict of its last run, or empty. events: all its events."""
+    """Return the times in an incident. verdict: the verdict on its last run, or empty. events: all its events."""
     records = list(results(events, *allowlist.OF_INCIDENT))
     probes = list(results(events, "health_probe"))
     failing = [probe for probe in probes if not probe.get("healthy")]
@@ -36,8 +36,8 @@ def times(verdict: Mapping[str, Any], events: Sequence[Event]) -> Times:
         failing[0].get("first_failure_at") if failing else None,
     )
     begun = dict(last_value(records, "outage_started") or {})
-    # If there is no good sign, `earliest` in the record is the first bad sign. Drop this value, because it is not a
-    # good sign.
+    # If there is no good sign, `earliest` in the record is the first bad sign. Drop this value, because it is not the
+    # time of a good sign.
     if begun.get("earliest") == begun.get("latest") and begun.get("earliest_source") in (None, begun.get("source")):
         begun["earliest"] = None
     first_good = None
@@ -59,7 +59,7 @@ def times(verdict: Mapping[str, Any], events: Sequence[Event]) -> Times:
 
 
 def durations(verdict: Mapping[str, Any], events: Sequence[Event], instants: Times) -> Durations:
-    """Return the durations of an incident. instants: the result of times()."""
+    """Return the durations in an incident. instants: the result of times()."""
     records = list(results(events, *allowlist.OF_INCIDENT))
     mitigate = seconds_between(instants.started_at, instants.mitigated_at)
     return Durations(
@@ -85,7 +85,7 @@ def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[fl
 def _clocks_apart(events: Sequence[Event]) -> Optional[float]:
     """Return the seconds by which the host's clock is ahead of the controller's, or None for up to 2 seconds.
 
-    The time of a probe (clock of the host) must be between the start and the end of its task (clock of the controller).
+    The time of a probe (host clock) must be between the start and the end of its task (controller clock).
     """
     apart = 0.0
     for event in events:

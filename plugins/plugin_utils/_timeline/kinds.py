@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The kinds of values that may be recorded, and the part of a value that each kind allows.
+"""The kinds of values that may be recorded, and the parts of a value that each kind allows.
 
 Texts are shortened, and control characters are removed. Credentials that modules should already have masked are masked
 again.
@@ -28,7 +28,7 @@ _OFTEN = 100
 TEXT = "text"
 NUMBER = "number"
 FLAG = "flag"
-PROGRAM = "program"  # a command line: only the program's name is kept, because the arguments may contain secrets
+PROGRAM = "program"  # a command line: only the program name is kept, because the arguments may contain secrets
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _REDACTOR = redact.Redactor()
@@ -46,7 +46,7 @@ class Each:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """A mapping from any name (of a table, of a check) to a value of the kind `of`."""
+    """A mapping from any name (of a table or a check) to a value of the kind `of`."""
 
     of: Any
     limit: int = COUNT_LIMIT
@@ -57,13 +57,13 @@ Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
 
 def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
     """Return value without control characters and credentials, at most limit characters long."""
-    # Short texts are cached, because the same names of tasks, tables and parts occur for every host.
+    # Short texts are cached, because the same task, table and part names occur for every host.
     return _clean(value, limit) if len(value) <= _OFTEN else _cleaned(value, limit)
 
 
 def _cleaned(value: str, limit: int) -> str:
-    # Cut the text first, because matching the patterns takes more time for long texts. The rest of a cut secret is
-    # still masked.
+    # Cut the text first, because matching the patterns takes more time for long texts. The remaining part of a cut
+    # secret is still masked.
     cleaned = _REDACTOR.text(sanitize.ACTIVE.sub(" ", sanitize.without_sequences(str(value[:limit]))))
     return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
 

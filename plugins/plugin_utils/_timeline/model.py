@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF009 - each call makes a new field.
 
-"""The data of one incident on one host that the documents show.
+"""The data that the documents show for one incident on one host.
 
 The schema of the JSON document is generated from these classes.
 
@@ -21,16 +21,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 VERSION = 1
 
-# The rungs of the ladder, and the recovery that only a person starts.
+# The rungs of the ladder, and the recovery that only a person can start.
 RUNGS = (*recovery_ladder.RUNGS, "database_recovery")
 
 # The weights of a step. A step with the weight DETAIL is not in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
-# The service is healthy again: a run recovered it, systemd or our timer on the host restarted it, or a person repaired
-# it.
+# Outcomes after which the service is healthy again: a run recovered it, systemd or our timer on the host restarted it,
+# or a person repaired it.
 BACK = ("recovered", "recovered_by_systemd", "resolved_manually")
-# The service answers, but its database is not known to be sound.
+# The outcome after which the service answers, but its database is not known to be sound.
 IN_DOUBT = "data_in_doubt"
 OUTCOMES = (
     *BACK,
@@ -135,7 +135,7 @@ class Run:
 
 @dataclasses.dataclass
 class Times:
-    """The times of the incident. The outage began between last_good_at and started_at."""
+    """The times in the incident. The outage began between last_good_at and started_at."""
 
     last_good_at: Optional[str] = _says("The last sign that the service worked.")
     started_at: Optional[str] = _says("The first sign that the service did not work. Durations are counted from here.")
@@ -180,7 +180,7 @@ class Impact:
 
 @dataclasses.dataclass
 class Incident:
-    """The data of one incident on one host that the documents show."""
+    """The data that the documents show for one incident on one host."""
 
     schema: int = _says("Version of this schema. It changes only if an old program would misread the document.")
     incident: str = _says("Id of the incident.")

@@ -15,7 +15,7 @@ from typing import Callable, Dict, Hashable, List, NamedTuple, Optional, Tuple
 # the first of these hosts.
 Say = Callable[[str, List[str], float], None]
 
-# Sleep time of the thread as a share of the interval.
+# Sleep time of the thread as a fraction of the interval.
 _NAP = 0.1
 
 
@@ -67,19 +67,19 @@ class Watch:
         self._interval = interval
 
     def started(self, key: Hashable, host: str, task: Optional[str], now: Moment, *, reported: bool = True) -> None:
-        """Record that a task begins on a host. reported: False if no progress line may name it."""
+        """Record that a task is beginning on a host. reported: False if no progress line may name it."""
         running = _Running(host, (task or "…") if reported else None, now)
         with self._lock:
             self._running[key] = running
         if self._thread is None and self._interval > 0:
             self._done = threading.Event()
             self._thread = threading.Thread(target=self._tell, args=(self._done,), daemon=True)
-            # At the end of the process, no new thread can be started, and nothing is left to report.
+            # At interpreter shutdown, no new thread can be started, and nothing is left to report.
             with contextlib.suppress(RuntimeError):
                 self._thread.start()
 
     def ended(self, key: Hashable, now: Moment) -> Optional[Clock]:
-        """Record that the task ended, and return its times, or None if it never began."""
+        """Record that the task has ended, and return its times, or None if it never began."""
         with self._lock:
             running = self._running.pop(key, None)
         return Clock(running.since.time, now.steady - running.since.steady) if running else None

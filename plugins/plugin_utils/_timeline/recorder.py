@@ -86,7 +86,7 @@ class Recorder:
             raise
 
     def _content(self) -> bytes:
-        """Return the content of the file. It is not kept in memory, because each of Ansible's workers would copy it."""
+        """Return the content of the file. It is not kept in memory, because each Ansible worker would copy it."""
         if not self._file:
             return b""
         try:
@@ -113,7 +113,7 @@ class TimelineFile:
         """Write data immediately, so that no data is lost if this process ends. Raises OSError.
 
         durable: also sync the data to disk, so that no data is lost if this machine fails. There is at most one sync
-        per second, because with fifty hosts, fifty simultaneous syncs would delay their recovery.
+        per second, because with fifty hosts, fifty simultaneous syncs would delay the recoveries.
         """
         rest = data
         while rest:
@@ -125,7 +125,7 @@ class TimelineFile:
         self._size += len(data)
 
     def content(self) -> bytes:
-        """Return the data that was appended without an error. Raises OSError, also if the file is shorter than that."""
+        """Return the data that was appended without an error. Raises OSError, also if the file is shorter."""
         data = b""
         while len(data) < self._size:
             part = os.pread(self._descriptor, self._size - len(data), len(data))

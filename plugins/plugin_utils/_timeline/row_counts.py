@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rows of the database before and after an outage, and the statements about the service and its data."""
+"""The row counts of the database before and after an outage, and the statements about the service and its data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.servi
 
 
 def _counts(told: Any) -> Dict[str, float]:
-    """Return the row counts by table from a result. Values that are not numbers are left out."""
+    """Return the row counts by table from a result. Values that are not numbers are omitted."""
     counted = told if isinstance(told, dict) else {}
     return {table: number for table, number in counted.items() if isinstance(number, (int, float))}
 
@@ -23,7 +23,7 @@ def _counts(told: Any) -> Dict[str, float]:
 def data_verdict(verdict: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the verdict that states whether data was lost, or an empty mapping if there is none.
 
-    If the outage ended without a run, its verdict has no statement about the data. In this case, the verdict of an
+    If the outage ended without a run, the last verdict has no statement about the data. In this case, the verdict on an
     earlier run is returned, because its statement is still valid.
     """
     judged = _judged(outcomes)
@@ -33,9 +33,9 @@ def data_verdict(verdict: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any
 def fields(
     runs: Sequence[Sequence[Event]], *, verdict: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]
 ) -> Dict[str, Any]:
-    """Return the fields of model.Incident about the rows, the loss of data and the statements.
+    """Return the model.Incident fields about the rows, the data loss and the statements.
 
-    verdict: the verdict of the last run, or empty. outcomes: the verdicts of all runs, oldest first.
+    verdict: the verdict on the last run, or empty. outcomes: the verdicts on all runs, oldest first.
     """
     judged = _judged(outcomes)
     events = [event for run in runs for event in run]
@@ -75,7 +75,7 @@ def fields(
         "rows_stale": seen.started_since,
         "statements": {
             **{name: dataclasses.asdict(each) for name, each in said.items()},
-            # The statements of the verdict replace those from the events, because the verdict is based on more data.
+            # The statements in the verdict replace those from the events, because the verdict is based on more data.
             **{name: each for name, each in (verdict.get("statements") or {}).items() if name != "data_loss"},
             **(
                 {"resolved": {"value": statements.NO, "why": ""}}

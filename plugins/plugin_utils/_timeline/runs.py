@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The runs of an incident: the rungs that each run tried or skipped, and its remedies."""
+"""The runs for an incident: the rungs that each run tried or skipped, and its remedies."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _concluded_rungs(run: Sequence[Event]) -> List[Rung]:
 
 
 def skips(run: Sequence[Event]) -> List[Skip]:
-    """Return the rungs that the verdict of one run skipped."""
+    """Return the rungs that one run skipped, from its verdict."""
     identity = str(run[0]["run"])
     return [
         Skip(

@@ -40,7 +40,7 @@ UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITT
     "written_since",
 )
 
-# The source of the row counts before the outage: the first triage of the incident, or the last verified run.
+# The source of the row counts before the outage: the first triage in the incident, or the last verified run.
 FIRST_LOOK, LAST_GOOD = "first_look", "last_good"
 _BACK = ("recovered", "recovered_by_systemd", "resolved_manually")
 _LOGIN = {"checked": YES, "failed": NO}
@@ -75,7 +75,7 @@ class Facts:
     running: Optional[bool] = None
     # True if the run has made a change on the host.
     changed: Optional[bool] = None
-    # The state of the login from the verification role.
+    # The login state from the verification role.
     login: Optional[str] = None
 
 
@@ -96,7 +96,7 @@ class Statement:
 
 
 def decide(facts: Facts) -> Dict[str, Statement]:
-    """Return every statement of VALUES."""
+    """Return every statement in VALUES."""
     data = data_loss(facts)
     down = True if facts.stopped else None if facts.answers is None else not facts.answers
     healthy = None if down is None else not down and facts.login != "failed"
@@ -131,8 +131,8 @@ def _nothing_started(facts: Facts) -> Optional[bool]:
 def data_loss(facts: Facts) -> Statement:
     """Return the verdict on the data.
 
-    Fewer rows than at the last good count are no reason to suspect a loss, because rows can be deleted for ordinary
-    reasons. If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
+    Fewer rows than at the last good count are no reason to suspect a loss, because rows may be deleted in normal
+    operation. If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
     """
     if facts.lost:
         return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected else Statement(KNOWN)
@@ -178,12 +178,12 @@ def rows_seeded(before: Rows, after: Rows) -> Dict[str, float]:
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the statements of a run of outage_recover.yml as plain data, with the rows that they are about.
+    """Return the statements about an outage_recover.yml run as plain data, with the row counts on which they are based.
 
-    seen contains the results of roles: verification, clean_start, recovery (of the database_recovery role), first and
-    last (of the triage role).
+    seen contains role results: verification, clean_start, recovery (from the database_recovery role), first and last
+    (from the triage role).
 
-    - outcome, suspected, stopped: of the run. healthy: from the detection. tried: the rungs.
+    - outcome, suspected, stopped: from the run. healthy: from the detection. tried: the rungs.
     - starts, attempts, data: from the record.
     - changes: a list of possible changes. An empty value in it means no change.
     """
@@ -269,5 +269,5 @@ def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Se
         return bool(verified.get("verified") or verified.get("serves"))
     if not seen.get("tried"):
         return None if seen.get("healthy") is None else bool(seen["healthy"])
-    # The rung failed before its verification. The triage after the rung checked whether there is a process.
+    # The rung failed before its verification. The triage after the rung checked whether a process exists.
     return False if processes is not None and not processes else None

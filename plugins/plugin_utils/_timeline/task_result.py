@@ -39,9 +39,9 @@ Entry = Dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """The data of a task that is the same on every host, without values that are rendered at run time.
+    """The task data that is the same on every host, without values that are rendered at run time.
 
-    module: short name, if it is a module of this collection. identity: the keys that every entry of the task has.
+    module: the short name, if it is a module in this collection. identity: the keys that every entry for the task has.
     """
 
     uuid: str
@@ -102,10 +102,10 @@ def unreachable(host: str, known: Task, clock: Optional[progress.Clock]) -> Entr
 
 
 def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iterator[Entry]:
-    """Yield the entries for a successful result: the entry of the task, or the outcome that the task publishes."""
+    """Yield the entries for a successful result: the entry for the task, or the outcome that the task publishes."""
     host, task = host_and_task(result)
     if not known.module and known.action not in _PUBLISHING:
-        # No key of this result is recorded, so do not read the keys, which would take longer than all other work here.
+        # No key of this result is recorded, so do not read the keys, which would take longer than everything else here.
         status = "changed" if result.is_changed() else "ok"
         hidden = {"hidden": True} if task.no_log else {}
         yield {"kind": "task", "host": host, **known.identity, "status": status, **_times(clock), **hidden}
@@ -141,8 +141,8 @@ def _ended(
     if _hidden(task, fields):
         yield {**entry, "hidden": True}
         return
-    # If a task runs a module of this collection in a loop, there is one entry per item, because only the items' results
-    # contain the data.
+    # If a task runs a module from this collection in a loop, there is one entry per item, because only the items'
+    # results contain the data.
     for turn in _turns(known, fields):
         if turn.get("skipped"):
             continue
@@ -163,7 +163,7 @@ def _times(clock: Optional[progress.Clock]) -> Dict[str, Any]:
 
 
 def _turns(task: Task, fields: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Return the results of a module of this collection in a loop, otherwise the result of the task itself."""
+    """Return the item results if a module from this collection ran in a loop, otherwise the task's own result."""
     turns = fields.get("results")
     if not task.module or not isinstance(turns, list) or not turns:
         return [fields]
@@ -205,7 +205,7 @@ def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
-    """Return why a task failed, if this may be recorded: a message of our modules or a constant in a playbook."""
+    """Return why a task failed, if this may be recorded: a message from our modules or a constant in a playbook."""
     if known.module:
         return kinds.pick(kinds.TEXT, fields.get("msg")) if _is_of_module(fields) else _undefined(fields)
     if known.action in _VALIDATING:

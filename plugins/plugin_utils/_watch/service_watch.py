@@ -25,12 +25,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
 _SEVERITIES = {TRIAGE: "warning", RECOVER: "critical", RESTORED: "none"}
-# How long the maintenance state remains valid after it was read, and the time limit for reading a file, in seconds.
+# How long the maintenance state remains valid after it was read, and the time limit for reading a file, both in
+# seconds.
 _MAINTENANCE_AGE = 15.0
 _READ_TIMEOUT = 10.0
 # A word without characters that a shell interprets.
 _PLAIN = re.compile(r"[\w@%+=:,./-]+\Z", re.ASCII)
-# A group name or a pattern would start a recovery on more than one host. The rulebooks for alerts have the same rule.
+# A group name or a pattern would start a recovery on more than one host. The alert rulebooks have the same rule.
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")
 _GROUPS = ("all", "ungrouped")
 _LOGGER = logging.getLogger(__name__)
