@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping
 
 
 def require_finite(params: Mapping[str, Any], *, fail: Callable[..., Any]) -> None:
-    """Call fail() with a msg if a parameter, or a member of a dictionary parameter, is infinite or NaN."""
+    """Call fail() with msg if a parameter, or a member of a dictionary parameter, is infinite or NaN."""
     for name, value in params.items():
         for inner, number in value.items() if isinstance(value, Mapping) else ((name, value),):
             if isinstance(number, float) and not math.isfinite(number):

@@ -178,7 +178,7 @@ def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
 def acting(rights: Rights) -> Iterator[None]:
     """Run the block with the file permissions of a user (uid, gid), or of root if rights is None.
 
-    Only the effective ids change, so untrusted code in the block could regain root's privileges. In the block, start
+    Only the effective IDs change, so untrusted code in the block could regain root's privileges. In the block, start
     programs only with commands.run(), which drops root's privileges permanently, and do not open the user's databases.
     Blocks can be nested. A process that does not run as root keeps its account.
     """

@@ -44,7 +44,7 @@ def _load(certificate: bytes, key: bytes) -> str:
         raise ValueError(PASSPHRASE)
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with contextlib.suppress(ssl.SSLError):  # accept weak keys: the service decides about them
+    with contextlib.suppress(ssl.SSLError):  # accept weak keys, because the service itself decides whether to use them
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     try:
         with _private_copy(certificate) as certificate_path, _private_copy(key) as key_path:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts about processes, from the kernel and systemd: running processes, the service's processes, listeners on a port.
+"""Facts about processes, from the kernel and systemd: running processes, the service's processes, port listeners.
 
 The formats are described in proc_pid_stat(5), proc_pid_cmdline(5) and proc_net(5). Text in these formats can contain
 any byte. Bytes that are not valid UTF-8 are replaced, because the text is passed on as JSON.
@@ -49,7 +49,7 @@ class Process(NamedTuple):
     """One process. Together, pid and start_ticks identify it until the next boot, even if the pid is reused.
 
     exe, cwd: None if this process's user may not see them. state: the kernel's letter (Z zombie, T stopped). uid: the
-    effective user id. started_at: a time in the format of timestamps.iso.
+    effective user ID. started_at: a time in the format of timestamps.iso.
     """
 
     pid: int
@@ -331,7 +331,7 @@ def timespan(text: str) -> Optional[float]:
 
 
 def holds_deleted(pid: int, path: str) -> bool:
-    """Return True if a process has the deleted file at path open. The kernel frees the file when the process ends.
+    """Return True if a process has the deleted file at path open. The kernel frees its space when the process ends.
 
     Also returns True if the process cannot be inspected.
     """

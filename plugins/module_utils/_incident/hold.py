@@ -32,7 +32,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages, takeover
 
 NAME = "hold.json"
-# The persistent folder for drop-ins, and the folder in memory that is used if the persistent folder is not writable.
+# The persistent folder for drop-ins, and the in-memory folder that is used if the persistent folder is not writable.
 FOLDER = "/etc/systemd/system"
 RUNTIME_FOLDER = "/run/systemd/system"
 _PREFIX = "zz-held-"
@@ -64,7 +64,7 @@ class Place(NamedTuple):
     manager: str
     unit: str
     state_dir: str
-    # The lease's folder in memory. It is used if the state folder is not writable.
+    # The in-memory folder of the lease. It is used if the state folder is not writable.
     spare: str = ""
     folder: str = FOLDER
     runtime_folder: str = RUNTIME_FOLDER

@@ -4,7 +4,7 @@
 
 """The host lease allows only one run at a time. A lock is not enough, because each task is a separate process.
 
-Each state folder has its own lease, which is stored in a folder in memory (below /run for root). The lease therefore
+Each state folder has its own lease, which is stored in an in-memory folder (below /run for root). The lease therefore
 works even if the state folder is full or missing, and a reboot releases it. Files:
 
 - lock: locked with flock(2) during one transaction, which takes milliseconds;

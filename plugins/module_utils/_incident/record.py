@@ -157,7 +157,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # From this bad sign, a later run can tell that a process that is already running now did not end the
+            # Because of this bad sign, a later run does not assume that a process that is already running now ended the
             # outage.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
@@ -196,7 +196,7 @@ def _absent(
 def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
     """Record how the open incident of a healthy service ended, unless a run is working on the incident.
 
-    With state closed, the incident is closed. With state resolved, it stays open under the lease of a new run, which
+    If state is closed, the incident is closed. If state is resolved, it stays open under the lease of a new run, which
     closes it later.
     """
     if store.writing:

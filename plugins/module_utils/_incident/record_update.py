@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check updates of an incident's record, and apply them."""
+"""Validate updates to an incident's record, and apply them."""
 
 from __future__ import annotations
 

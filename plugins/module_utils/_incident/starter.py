@@ -67,7 +67,7 @@ def take_over(
 
 
 def _may_be_ended(properties: Mapping[str, str], *, database_path: str) -> bool:
-    """Return True if the main process may be killed: it has just started and does not hold a deleted database open."""
+    """Return True if the main process may be killed: it has just started and has no deleted database open."""
     pid = properties.get("ExecMainPID", "")
     young = takeover.started_within(properties, seconds=_YOUNG)
     return young and not (pid.isdecimal() and procfs.holds_deleted(int(pid), database_path))

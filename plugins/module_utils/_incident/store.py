@@ -308,7 +308,7 @@ def is_kept(store: Store) -> bool:
 
 
 def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
-    """Return True if the data of an incident are in doubt. Only a check of the database or a person ends this state."""
+    """Return True if the data of an incident are in doubt. Only a database check or a person can end this state."""
     return ((record or {}).get("data") or {}).get("state") == IN_DOUBT
 
 

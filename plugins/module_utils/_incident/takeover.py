@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-# Phases of a unit, see phase().
+# Unit phases, see phase().
 UP, DOWN, PENDING, STARTING, STOPPING = "up", "down", "pending", "starting", "stopping"
 
 PROPERTIES = (

@@ -138,7 +138,7 @@ def _database_path(checked: Optional[Dict[str, Any]]) -> str:
 
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bool], Optional[str]]:
-    """Return a function that tells the health check why the service must not start. It returns None if it may start."""
+    """Return a function for the health check. It returns why the service must not start, or None if it may start."""
     path, user = _database_path(checked), values["service"]["user"]
     if not values["open"]:
         return lambda closely: None

@@ -63,7 +63,7 @@ def may_migrate(argv: Sequence[str]) -> bool:
 
 
 class Status(NamedTuple):
-    """The names of completed and pending migrations, the number of the last batch, and the state of the lock."""
+    """The names of completed and pending migrations, the number of the last batch, and the lock state."""
 
     completed: List[str]
     pending: List[str]
@@ -195,7 +195,7 @@ class Migrator:
             raise KnexError(message("reason.knex.not_listed", folder=self.app_dir, why=error.told)) from error
 
     def look(self) -> Status:
-        """Return the migrations and the state of the lock. knex does not open the real database."""
+        """Return the migrations and the lock state. knex does not open the real database."""
         tables = knex_tables.read_tables(self.db_path, user=self.account.pw_name)
         completed, pending = self._list(tables)
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)

@@ -44,7 +44,7 @@ SIGNATURES: Dict[str, Pattern[str]] = {
     "module_missing": re.compile(
         r"MODULE_NOT_FOUND|ERR_MODULE_NOT_FOUND|Cannot find module|ERR_DLOPEN_FAILED|invalid ELF header|"
         r"NODE_MODULE_VERSION|Could not locate the bindings file|"
-        # The loader's messages about a native driver that was truncated, or built for another system.
+        # Loader error messages about a native driver that was truncated or built for another system.
         r"file too short|wrong ELF class|undefined symbol: |cannot open shared object file"
     ),
     "migration_locked": re.compile(r"Migration table is already locked|MigrationLocked"),
@@ -142,7 +142,7 @@ def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
     An incomplete first line is omitted, because it may contain a secret without the name that identifies the secret.
     Raises OSError.
     """
-    # People see this text, so it must come from a file that the service may read itself.
+    # People read this text, so it must be from a file that the service itself may read.
     with os.fdopen(safe_open.open_file(path), "rb") as stream:
         status = os.fstat(stream.fileno())
         cut = status.st_size > limit
@@ -165,7 +165,7 @@ def split(text: str) -> List[str]:
 
 
 def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
-    """Return lines with their times. A line without a timestamp, as in a stack trace, gets the previous line's time.
+    """Return lines with their times. A line without a timestamp, as in a stack trace, has the previous line's time.
 
     unmasked: the same lines before secrets were masked.
     """

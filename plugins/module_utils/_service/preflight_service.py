@@ -117,7 +117,7 @@ def database_path(look: Findings) -> Optional[str]:
 def _may_be_theirs(look: Findings, path: str) -> bool:
     """Return True if the service's user can write to a file or its folder, or if that is unknown.
 
-    The service's user may be able to change the service's settings. Such a change must not make root work on other
+    The service's user may be able to change the service's settings. Such a change must not make root operate on other
     accounts' files.
     """
     account = look.account

@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """The processes of other applications that may be stopped.
+    """Conditions under which a process of another application may be stopped.
 
     command: a regular expression that must match the whole command line. port: the port that the process uses. None
     means any port.

@@ -113,7 +113,7 @@ def _ends(until: str) -> float:
 
 
 class _Systemd:
-    """Queries and commands to systemd."""
+    """Sends queries and commands to systemd."""
 
     def __init__(self, *, run: commands.Runner) -> None:
         self._run = run

@@ -4,6 +4,6 @@
 
 """Read, check, copy, checkpoint, salvage and restore a SQLite database in WAL mode.
 
-Put code here if it works on the database or on the files next to it.
+Put code here if it operates on the database or on the files next to it.
 This package imports from _common and _host only.
 """

@@ -4,8 +4,8 @@
 
 """Make a verified backup of a live or crashed database, or copy its files byte for byte as evidence.
 
-A backup is flushed to disk, then reopened and checked. It is given its final name only if it is sound and has the row
-counts of the source. A killed run leaves its files in a separate folder. The next run removes that folder.
+A backup is flushed to disk, then reopened and checked. It is given its final name only if it is sound and its row
+counts match the source. A killed run leaves its files in a separate folder. The next run removes that folder.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def backup(
     prefix and the current time. room_only: True to check only the free space. user: the user that reads and writes the
     files if accounts other than root may change the folders. See file_survey.look.
 
-    Raises SqliteError if no good copy could be made. An incomplete or unsound copy never gets its final name.
+    Raises SqliteError if no good copy could be made. An incomplete or unsound copy is never given its final name.
     """
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)

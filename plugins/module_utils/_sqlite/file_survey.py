@@ -82,7 +82,7 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
 def away(path: str, *, rights: safe_open.Rights) -> Optional[Problem]:
     """Return a problem if a missing database's file system is not mounted or its folder does not exist, otherwise None.
 
-    If there is such a problem, nothing is known about the rows of the database.
+    If there is such a problem, nothing is known about the rows in the database.
     """
     shown = sqlite_files.printable(path)
     point = mounts.unmounted(path)

@@ -80,8 +80,8 @@ def vanished(error: str, *, found: sqlite_files.Look) -> bool:
     """Return True if a SQLite error means that the service ended between the check and the connection.
 
     When the service closes its last connection, SQLite removes the WAL and its index. A reader that cannot create them
-    then gets one of two errors: the database is read-only, or the file cannot be opened. The second error counts only
-    if the files have changed since the check.
+    then receives one of two errors: the database is read-only, or the file cannot be opened. The second error counts
+    only if the files have changed since the check.
     """
     if "readonly" in error or "read-only" in error:
         return True

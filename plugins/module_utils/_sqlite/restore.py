@@ -7,15 +7,16 @@
 The rows that will be lost are counted before any change. A new file then replaces the old file in the following steps.
 Each step is flushed to disk before the next step begins:
 
-1. The old files are copied as evidence. The new file is created and checked in a work folder next to the database. 2.
-The database gets a second name in the work folder. 3. A guard is renamed over the database: a symbolic link into a
-folder that does not exist. SQLite follows the link, finds no database, and cannot create one. SQLite looks for a WAL
-next to the link's target, so it ignores the WAL next to the guard. 4. The WAL, its index and the journal are moved into
-the work folder. 5. The new file is renamed over the guard. The old files are kept in a separate folder next to the new
-database.
+1. The old files are copied as evidence. The new file is created and checked in a work folder next to the database.
+2. The database is given a second name in the work folder.
+3. A guard is renamed over the database: a symbolic link into a folder that does not exist. SQLite follows the link,
+   finds no database, and cannot create one. SQLite looks for a WAL next to the link's target, so it ignores the WAL
+   next to the guard.
+4. The WAL, its index and the journal are moved into the work folder.
+5. The new file is renamed over the guard. The old files are kept in a separate folder next to the new database.
 
-So SQLite always sees either the old database with its WAL, or no database, or the new database without a WAL. If a run
-finds the guard of a killed run, it puts the old files back (the database last) and starts again.
+So SQLite always finds either the old database with its WAL, or no database, or the new database without a WAL. If a
+run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
 
 If accounts other than root can change the folder, all steps run as the database's user (see files.rights_on).
 Otherwise, an account that can rename the work folder could redirect root's new files to any path.

@@ -58,7 +58,7 @@ _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": 
 
 
 def database(question: Question) -> Dict[str, Any]:
-    """Run a quick check of the database that the service uses, and count its rows."""
+    """Quickly check the database that the service uses, and count its rows."""
     # The check is given slightly less time than this part, because a part that times out loses its whole result.
     budget = question.left * 0.9
     owner = None

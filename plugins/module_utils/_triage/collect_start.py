@@ -163,7 +163,7 @@ def _exists(path: str) -> Optional[bool]:
 
 
 def ownership(question: Question) -> Dict[str, Any]:
-    """Check whether the service's user can write to the database files and their folder. List files of other owners."""
+    """Check whether the service's user can write to the database files and their folder. List files of other users."""
     account = _account(str(question.known.unit.get("user") or question.service.user))
     path = os.path.realpath(question.known.database_path)
     folder = os.path.dirname(path)

@@ -74,7 +74,7 @@ class Known:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """Input of a part: the service, the start of the window, the time limit, the results of earlier parts."""
+    """The input for a part: the service, the start of the window, the time limit, the results of earlier parts."""
 
     service: Service
     run: commands.Runner

@@ -145,8 +145,8 @@ def triage(
     record: the record of the open incident. held: the hold of the service. last_good_of: returns the row counts of a
     database at its last sound check. settings: problems with the service's variables that the preflight found.
 
-    If the check of the database does not finish by the deadline, it is repeated for at most database_timeout seconds.
-    The service must not be started with an unchecked database.
+    If the database check does not finish by the deadline, it is repeated for at most database_timeout seconds. The
+    service must not be started with an unchecked database.
 
     If incident is set, the evidence is written below service.state_dir. If save is False, nothing is written and the
     planned path is returned. Raises TriageError if the evidence cannot be written anywhere.

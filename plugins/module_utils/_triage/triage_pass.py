@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run the parts of a triage in the right order, and give each part the results of earlier parts.
+"""Run the parts of a triage in the right order, and pass the results of earlier parts to each part.
 
 Each part is a function that accepts a Question and returns the result of context.found(). Each part runs in a separate
 process (see parallel), so if a part hangs or crashes, only its own result is lost.
@@ -33,13 +33,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 Part = Callable[[Question], Dict[str, Any]]
 
-# Share of the deadline for each of the first steps, which query systemd, /proc and small files for the paths to check.
+# Fraction of the deadline that each of the first steps may use. They query systemd, /proc and small files to find the
+# paths to check.
 _EARLY_SHARE = 0.15
 # Maximum time in seconds between the stop of the unit by a takeover and the recorded time of the takeover.
 _OWN_STOP = 1.0
 
 _PATHS = ("database", "log", "working directory")
-# Share of the deadline that is reserved for the findings and the bundle.
+# Fraction of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
 # If a file cannot be read within this time, in seconds, its disk counts as not responding.
 _SIGN_OF_LIFE = 1.0
@@ -148,7 +149,7 @@ class Triage:
         self.done.take(parallel.ask(questions, timeout=timeout, after=after, until=until))
 
     def ask_all(self, database_timeout: float) -> None:
-        """Run all parts before the deadline. Only the check of the database may take database_timeout more seconds."""
+        """Run all parts before the deadline. Only the database check may take database_timeout more seconds."""
         self._early()
         self._late()
         self._database_again(database_timeout)
@@ -245,7 +246,7 @@ class Triage:
         self._ask({"database": collect_application.database}, timeout=timeout)
 
     def facts(self) -> Dict[str, Any]:
-        """Return the facts of all parts, and the facts that this process knows by itself."""
+        """Return the facts from all parts, and the facts that this process determines itself."""
         service, facts = self._service, self.done.facts
         if self._record is not None:
             _as_before_the_takeover(facts, self._record)
@@ -278,7 +279,7 @@ class Triage:
 
 
 def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
-    """Restore the unit's facts from before this incident's takeover, and leave out the takeover's own stop.
+    """Restore the unit's facts from before this incident's takeover, and omit the takeover's own stop.
 
     A stop resets the result, the exit and the counter of the unit. In the journal, the takeover's stop looks like a
     stop by a person.

@@ -160,7 +160,7 @@ class Words:
         return self.say("duration.h_min" if minutes else "duration.h", h=hours, min=minutes)
 
     def local(self, at: Optional[str]) -> str:
-        """Return an instant (UTC) in the service's time zone, or an empty text if zone or instant is missing."""
+        """Return an instant (UTC) in the service's time zone, or an empty string if zone or instant is missing."""
         moment = _moment(at)
         return "" if moment is None or self.zone is None else moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S")
 

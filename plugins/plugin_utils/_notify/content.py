@@ -43,7 +43,7 @@ def body(message: Mapping[str, Any], shape: str) -> Dict[str, Any]:
 
 
 def _slack(subject: str, text: str) -> Dict[str, Any]:
-    """Return blocks of plain text. Slack shows the key "text" in its own notifications, so <, > and & are escaped."""
+    """Return blocks of plain text. Slack shows the "text" key in its own notifications, so <, > and & are escaped."""
     escaped = subject.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return {
         "text": escaped,

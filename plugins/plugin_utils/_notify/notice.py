@@ -4,7 +4,7 @@
 
 """The statements of a notification, with the same wording as in the documents and on the screen.
 
-The templates of the escalation role only arrange these statements. For the parameter `facts`, see content.facts.
+The templates of the escalation role only arrange these statements. For the `facts` parameter, see content.facts.
 """
 
 from __future__ import annotations

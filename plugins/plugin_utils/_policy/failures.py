@@ -65,10 +65,10 @@ def later(before: Optional[Sequence[_Data]], after: Optional[Sequence[_Data]], h
 def of_verification(seen: _Data) -> Dict[str, Any]:
     """Return the problems that a verification found, as strings and as messages.
 
-    seen contains the results of the probes (answer, watch) and of the check of the database (database). If a check did
-    not run, its result is empty. login_failed: True if only the login failed. serves: True if the service stayed up.
-    After the first failed check, the later checks are skipped. If only the login failed, the stability check and the
-    row count are still run.
+    seen contains the results of the probes (answer, watch) and of the database check (database). If a check did not
+    run, its result is empty. login_failed: True if only the login failed. serves: True if the service stayed up. After
+    the first failed check, the later checks are skipped. If only the login failed, the stability check and the row
+    count are still run.
     """
     answer, watch = seen["answer"], seen.get("watch") or {}
     login_failed = bool(seen.get("login_failed"))

@@ -52,7 +52,7 @@ _NEVER_REACHED = re.compile(
 )
 
 # ansible-core messages if the login account cannot become another account. In this case, the connection itself works.
-# The messages contain no data of the task.
+# The messages contain no task data.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
 # Pairs of a pattern for the ssh or Ansible error message, and the last part of the message ID for the next step.
@@ -102,7 +102,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return failure(host, str(self._task.action).rsplit(".", 1)[-1], why)
 
     def _run(self, tmp: Any, task_vars: Dict[str, Any], *, host: str) -> Dict[str, Any]:
-        """Call the module until it answers or the host cannot be reached again. Raises the errors of the call."""
+        """Call the module until it answers or the host can no longer be reached. Raises the errors of the call."""
         given_up = _marker(host)
         is_remote = self._connection.transport != "local"
         if is_remote:

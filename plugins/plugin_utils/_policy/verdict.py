@@ -46,7 +46,7 @@ _ROLLBACKS = (
 # Only after these outcomes can a run keep later steps of a workflow from trying a rung.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
-# The next steps, as the last parts of their message ids. The first four have conditions. If none of these conditions is
+# The next steps, as the last parts of their message IDs. The first four have conditions. If none of these conditions is
 # met, the outcome determines the next step.
 NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each in OUTCOMES if each != "login_failed"))
 

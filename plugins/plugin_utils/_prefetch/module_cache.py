@@ -198,7 +198,7 @@ def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Option
 
 
 def _opened(data: bytes) -> Tuple[Any, io.BytesIO]:
-    """Return a packed module in Ansible's form, and the archive of its files."""
+    """Return a packed module in Ansible's format, and the archive of its files."""
     module = pickle.loads(data)  # noqa: S301 - Ansible does the same, and only this user can write to the folder
     return module, io.BytesIO(base64.b64decode(module.zip_data))
 

@@ -121,7 +121,7 @@ def _bar(
 def _marks(
     words: Words, incident: incident_model.Incident, pieces: Sequence[chart.Piece]
 ) -> Tuple[List[Tuple[str, float, int]], int]:
-    """Return name, position and row of each time, and the number of rows. Labels in the same row do not overlap."""
+    """Return the name, position and row of each time, and the number of rows. Labels in the same row do not overlap."""
     placed: List[Tuple[str, float, int]] = []
     free: List[float] = []
     for name, at in prose_times.marks(words, incident):
@@ -187,7 +187,7 @@ def _cuts(pieces: Sequence[chart.Piece], top: float, bottom: float) -> List[Mark
 
 
 def _breaks(pieces: Sequence[chart.Piece], top: float) -> List[Markup]:
-    """Return a line through each cut, to show that a part of the service's bar is left out."""
+    """Return a line through each cut, to show that a part of the service's bar is omitted."""
     middles = [sum(_edges(piece)) / 2 for piece in pieces if piece.cut]
     return [_tag("path", class_="break", d=f"M{middle + 7:.0f} {top + 2:.0f}l-14 {_LANE - 4}") for middle in middles]
 

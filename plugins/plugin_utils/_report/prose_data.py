@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 def rows(words: Words, incident: incident_model.Incident) -> str:
-    """Return one sentence about the rows of the database before and after the outage.
+    """Return one sentence about the database's row counts before and after the outage.
 
     It says that no table has fewer rows only if data_loss() does not say so.
     """

@@ -96,7 +96,7 @@ def seen(words: Words, look: Mapping[str, Any]) -> str:
 
 
 def checked(step: incident_model.Step) -> bool:
-    """Return True if a step is a check of the database."""
+    """Return True if a step is a database check."""
     return allowlist.own_module(step.action or "") == "sqlite_info" and bool(step.data)
 
 

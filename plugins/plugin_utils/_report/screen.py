@@ -176,7 +176,7 @@ def _counted(words: Words) -> Field:
 def without_incident(
     words: Words, host: str, events: Sequence[timeline_events.Event], *, check_mode: bool = False
 ) -> Tuple[str, List[str]]:
-    """Return tone and lines for a host without an incident. There are no lines if there is nothing to report."""
+    """Return the tone and lines for a host without an incident. There are no lines if there is nothing to report."""
     tone, lines = _without_incident(words, host, events, check_mode=check_mode)
     return tone, _headed(words, lines, check_mode=check_mode)
 
@@ -217,7 +217,7 @@ def _without_incident(
 
 
 def hosts(words: Words, ended: Mapping[str, Sequence[str]], *, check_mode: bool = False) -> Tuple[str, List[str]]:
-    """Return tone and lines for all hosts of a run, by outcome. Healthy hosts are only counted."""
+    """Return the tone and lines for all hosts in a run, by outcome. Healthy hosts are only counted."""
     counts = {name: ended.get(name) or [] for name in allowlist.SUMMARY}
     number = sum(map(len, counts.values()))
     what = [

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ansible tasks and their results, as entries of the timeline.
+"""Convert Ansible tasks and their results to timeline entries.
 
 An entry is an event without version, time and run. It does not contain arguments, loop items or rendered names.
 """

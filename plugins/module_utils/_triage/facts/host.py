@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
-# Writes will soon fail if less space than this is free. The smaller of the share and the amount applies, so that
+# Writes will soon fail if less space than this is free. The smaller of the fraction and the amount applies, so that
 # neither a small nor a large file system causes a false alarm.
 _FULL_SHARE = 0.01
 _FULL_BYTES = 8 * 1024 * 1024
@@ -20,8 +20,8 @@ _ROOM_SHARE = 0.1
 _ROOM_BYTES = 1024**3
 _ROOM_INODES = 10000
 
-# The share of the host's memory for the service, and the share of the service's memory for V8's old space. The rest of
-# the service's memory is for data outside the heap.
+# The fraction of the host's memory for the service, and the fraction of the service's memory for V8's old space. The
+# rest of the service's memory is for data outside the heap.
 _SERVICE_SHARE = 0.75
 _HEAP_SHARE = 0.75
 _MORE = 1.5
