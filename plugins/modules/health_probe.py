@@ -95,7 +95,7 @@ options:
     type: float
     default: 60.0
   count:
-    description: Number of consecutive healthy answers for O(mode=hold).
+    description: Number of consecutive healthy responses that O(mode=hold) requires.
     type: int
     default: 6
   login:

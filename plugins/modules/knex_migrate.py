@@ -39,7 +39,7 @@ options:
     choices: [latest, unlocked]
     default: latest
 notes:
-  - A killed migration does not release knex's migration lock. The module reports such a lock and releases it only with
+  - A killed migration does not release knex's migration lock. The module reports such a lock, but releases it only with
     O(state=unlocked), which was added in version 0.2.0.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate_info

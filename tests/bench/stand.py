@@ -220,7 +220,7 @@ class Stand:
 
 @dataclass
 class Local(Stand):
-    """The service on this machine, started manually and managed with connection local."""
+    """The service on this machine, started manually and managed with local connection."""
 
     service: Service
 

@@ -75,7 +75,7 @@ def ping(inventory: Path, folder: Path) -> float:
 MEASUREMENTS = [
     Measurement(
         name="fleet-sweep",
-        what=f"Detection on {len(HOSTS)} healthy hosts, {FORKS} forks, connection local",
+        what=f"Detection on {len(HOSTS)} healthy hosts, {FORKS} forks, local connection",
         how=f"the time of outage_detect.yml minus {ALLOWED:g} s, compared with {PING} on the same hosts with the same "
         "number of forks",
         prepare=hosts,
@@ -86,7 +86,7 @@ MEASUREMENTS = [
     Measurement(
         name="fleet-growth",
         what="Cost of one more healthy host",
-        how=f"outage_detect.yml on 1, {FEW} and {len(HOSTS)} hosts with {FORKS} forks, connection local. The growth is "
+        how=f"outage_detect.yml on 1, {FEW} and {len(HOSTS)} hosts with {FORKS} forks, local connection. The growth is "
         f"the cost of one more host between {FEW} and {len(HOSTS)} hosts, divided by the cost of one more host between "
         f"1 and {FEW} hosts. A growth of 1 means a constant cost per host",
         prepare=hosts,

@@ -271,7 +271,7 @@ def restarted(
 MEASUREMENTS = [
     Measurement(
         name="crash-local",
-        what="Crash, connection local",
+        what="Crash, local connection",
         how="the process is killed, and all contenders start at this moment. An observer outside the run queries the "
         "service every 20 ms. The limit is the duration of the start alone. By hand: chapters 2.1, 2.2 and 5.1 of the "
         "runbook as a script, with its wait times. Transcribed: chapters 1, 2 and 5.1 as a playbook, with one task per "
@@ -297,14 +297,14 @@ MEASUREMENTS = [
         more=3.0,
     ),
     restarted(
-        "Crash, connection podman",
+        "Crash, podman connection",
         "the same host with the connection containers.podman.podman, which starts podman several times per call",
         "crash-podman",
         lambda: host("podman", name="itsm-nexus-bench-podman"),
     ),
     Measurement(
         name="hang-local",
-        what="Hang, connection local",
+        what="Hang, local connection",
         how="the process gets SIGSTOP. Five probes follow, one per second, with a timeout of one second. The "
         "detection includes the start of the playbook and these probes",
         prepare=local,
@@ -315,7 +315,7 @@ MEASUREMENTS = [
     ),
     Measurement(
         name="healthy-local",
-        what="Healthy host, connection local",
+        what="Healthy host, local connection",
         how="outage_recover.yml ends after detection. The rival starts Ansible for a play that does nothing",
         prepare=local,
         ours=(OURS, healthy()),

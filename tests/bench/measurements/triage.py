@@ -128,7 +128,7 @@ def collect(playbook: str, evidence: str, enough: Callable[[Path], bool]) -> Cal
 MEASUREMENTS = [
     Measurement(
         name="triage-evidence",
-        what="Evidence of an outage collected and saved, connection local",
+        what="Evidence of an outage collected and saved, local connection",
         how="outage_triage.yml with its check of the configuration. The rival is a playbook that collects "
         "the same evidence with 40 shell commands, one at a time. The start of ansible-playbook is not counted",
         prepare=running,

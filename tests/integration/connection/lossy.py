@@ -18,11 +18,11 @@ options:
   become_success_timeout:
     type: int
     default: 10
-    description: As of the connection local.
+    description: As of the local connection.
   become_strip_preamble:
     type: bool
     default: true
-    description: As of the connection local.
+    description: As of the local connection.
 extends_documentation_fragment:
   - connection_pipelining
 """
