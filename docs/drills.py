@@ -3,9 +3,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/drills.md from the results of the drills: run make matrix after make molecule.
+"""Write docs/drills.md from the drill results. Run `make matrix` after `make molecule`.
 
-With --check, only compare the drills on the page with the scenarios. A difference is an error.
+With --check, only check that the page lists the same drills as the scenarios. A difference is an error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ remedy.
 
 
 def with_cause() -> dict[str, str]:
-    """Return the drills whose tests name a cause, as a dict that maps names to descriptions."""
+    """Return a dict that maps the name of each drill whose tests name a cause to the drill's description."""
     found = {}
     for test in sorted(ROOT.glob("molecule/*/tests/test_*.py")):
         text = test.read_text(encoding="utf-8")

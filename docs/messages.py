@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write build/docs/messages.html, which shows every message in English and Japanese with sample values: make docs."""
+"""Write build/docs/messages.html, which shows every message in English and Japanese. Run `make docs`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 
 PAGE = ROOT / "build" / "docs" / "messages.html"
 LANGUAGES = ("en", "ja")
-# The page begins with these message families, because on-call staff need them for decisions.
+# The page begins with these message families, because on-call staff base their decisions on them.
 FIRST = (
     "outcome",
     "cause",

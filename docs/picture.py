@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/summary.svg, the README's picture of a drill's closing summary. With --check, only compare."""
+"""Write docs/summary.svg, the README's picture of a drill's closing summary. With --check, only compare the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROMPT, LABEL, GOOD, PLAIN = "#7d8590", "#79c0ff", "#56d364", "#e6edf3"
 
 
 def picture() -> str:
-    """Return the SVG. It contains text instead of shapes, so that programs can search it or read it aloud."""
+    """Return the SVG. It contains text instead of shapes, so that it can be searched and read aloud."""
     told = recorded.incident(DRILL)
     lines = screen.summary(
         recorded.SPOKEN["en"], told, document=f"~/.local/state/itsm-runbook/postmortems/{told.incident}.md"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/postmortem-schema.json, the JSON Schema of the postmortem. With --check, only compare."""
+"""Write docs/postmortem-schema.json, the JSON Schema of the postmortem. With --check, only compare the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def text() -> str:
 
 
 def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
-    """Return JSON in which each value that fits is on one line.
+    """Return a value as JSON. A nested value is on a single line if it fits.
 
     `before` is the text before the value on its first line, and `margin` is the indentation of that line.
     """

@@ -41,7 +41,7 @@ def cell(option: dict[str, Any]) -> str:
 
 
 def kind(option: dict[str, Any]) -> str:
-    """Return the choices of an option, or its type if it has no choices."""
+    """Return an option's choices, or its type if it has none."""
     name = f"list of {option['elements']}" if "elements" in option else option["type"]
     return " or ".join(f"`{choice}`" for choice in option["choices"]) if "choices" in option else name
 

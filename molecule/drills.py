@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks for all drills. They compare the host's state, observed from outside, with the files of the recovery."""
+"""Checks for all drills. They compare the host's state, as seen from outside, with the files that a run wrote."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Drill:
             assert (status, body and body["status"]) == (200, "ok"), url
 
     def assert_every_row_is_there(self, *, migrations: int = 0) -> None:
-        """Assert that the database and the service have all rows. `migrations` is the number of applied migrations."""
+        """Assert that the database and the API contain all rows. `migrations` is the number of applied migrations."""
         before, after = self.observation("sound")["rows"], self.now()["rows"]
         assert before["incidents"] >= len(WRITTEN)
         assert after == {**before, "knex_migrations": before["knex_migrations"] + migrations}
@@ -118,8 +118,8 @@ class Drill:
             for seen in (before, after)
         ]
         assert same[0] == same[1], (before["unit"], after["unit"])
-        # A run may hold the service so that nobody can start it, but may change nothing else. systemd does not restart
-        # a held unit.
+        # A run is allowed to hold the service, so that nobody can start it, but must not change anything else. systemd
+        # does not restart a held unit.
         dropins = f"{UNIT_FOLDER}.d"
         held = any(path.startswith(f"{dropins}/zz-held-") for path in after["files"])
         if held:
@@ -149,7 +149,7 @@ class Drill:
     def assert_left_alone(
         self, *, cause: str, run: str = "forbidden", to: tuple[str, ...] = ("project leader",)
     ) -> dict[str, Any]:
-        """Assert that a run named the cause, notified the contacts in `to`, and changed nothing else.
+        """Assert that a run named the cause, notified the contacts in `to`, and otherwise left the host untouched.
 
         Returns the postmortem.
         """

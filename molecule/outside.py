@@ -32,7 +32,7 @@ class Client:
 
     def __init__(self, drill: Drill) -> None:
         self._drill = drill
-        # (time of the request, time of the answer or failure, True if healthy)
+        # (time of the request, time of the response or failure, True if healthy)
         self._asked: list[tuple[float, float, bool]] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
@@ -58,11 +58,11 @@ class Client:
         return bool(self._asked) and self._asked[-1][2]
 
     def healthy_since(self, since: float) -> float | None:
-        """Return when the first request sent after `since` got a healthy answer, or None. Both are in Unix time."""
+        """Return the Unix time of the first healthy response to a request sent after `since` (Unix time), or None."""
         return next((answered for asked, answered, healthy in list(self._asked) if asked > since and healthy), None)
 
     def outages(self, since: float) -> list[tuple[float, float]]:
-        """Return each outage that ended after `since`, as the times of the last healthy request and the next answer."""
+        """Return (time of the last healthy response, time of the next one) for each outage that ended after `since`."""
         found, last = [], None
         for asked, answered, healthy in list(self._asked):
             if asked < since - 1:
@@ -84,7 +84,7 @@ def unit_events(drill: Drill, since: float, until: float | None = None) -> list[
 
 
 def first_probe(drill: Drill, since: float) -> float | None:
-    """Return the time of the first probe on the host after `since`, or None. Both times are in Unix time."""
+    """Return the Unix time of the first probe on the host after `since` (Unix time), or None."""
     asked = "journalctl --output=json SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.health_probe"
     lines = drill.host.check_output(f"{asked} --since=@{since:.6f}").splitlines()
     return int(json.loads(lines[0])["__REALTIME_TIMESTAMP"]) / 1e6 if lines else None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Helpers for tests that act during a run of a playbook and observe the host and this machine."""
+"""Helpers for tests that act while a playbook is running, and that observe the host and this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATIENCE = 180.0
 
 
 class Run:
-    """A started run of a playbook. `shared/recover` describes the files that it writes under its name."""
+    """A playbook run that has been started. `shared/recover` describes the files that are named after the run."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Run:
         return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
 
     def reach(self, task: str) -> None:
-        """Wait until the run begins the given task."""
+        """Wait until the run starts the given task."""
         give_up = time.monotonic() + PATIENCE
         # Ansible may show text in parentheses after the name of the task.
         begun = re.compile(re.escape(task) + r"(?: \([^()\n]*\))?\] \*\*")
@@ -69,7 +69,7 @@ class Run:
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
-        """Kill ansible-playbook and its descendants here at the same time, as if a job's pod were removed."""
+        """Kill ansible-playbook and its descendants at the same time, as if a job's pod were removed."""
         family: set[int] = set()
         # Repeat until all processes are frozen, because a running process may start another one.
         while new := _family(self.process.pid) - family or {pid for pid in family if not _is_frozen(pid)}:
@@ -87,7 +87,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _is_frozen(pid: int) -> bool:
-    """Return True if a process that received SIGSTOP runs no program code until it receives SIGCONT.
+    """Return True if a process that received SIGSTOP will not run any program code until it receives SIGCONT.
 
     A process that has just called vfork is in state D until its child runs another program. If the child is stopped
     first, the process stays in this state.
@@ -124,7 +124,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 def run(drill: Drill, name: str, *arguments: str, playbook: str = "outage_recover", **environment: str) -> int:
-    """Run a playbook to its end and return its exit code."""
+    """Run a playbook to completion and return its exit code."""
     return Run(drill, name, *arguments, playbook=playbook, environment=environment).wait()
 
 

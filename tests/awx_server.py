@@ -5,7 +5,7 @@
 """The part of the AWX 24.6.1 API that awx.awx needs: objects, associations, surveys, workflows, roles, launches.
 
 Requests are checked against the fields of a real server (types, choices and limits in awx_fields.json), and against the
-rules of AWX's serializers. Objects refer to each other by id. Deleting an object deletes its dependents.
+rules of AWX's serializers. Objects refer to each other by ID. Deleting an object deletes its dependents.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Api(http.server.ThreadingHTTPServer):
     """The issues part of GitHub's REST API. It limits the length of a body. Tests can make it drop labels or fail.
 
     A request that GitHub's description does not allow is answered with status 422. The list `violations` contains such
-    requests, and answers that the description does not include. At the end, a test asserts that the list is empty.
+    requests, and responses that the description does not list. At the end, a test asserts that the list is empty.
     """
 
     def __init__(self, server="api.github.com"):

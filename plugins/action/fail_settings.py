@@ -10,7 +10,7 @@ from ansible.plugins.action import ActionBase
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Fails with the list of invalid settings, on the controller. See the module of the same name for documentation."""
+    """Fails on the controller, with the list of invalid settings. See the module of the same name for documentation."""
 
     TRANSFERS_FILES = False
     _requires_connection = False

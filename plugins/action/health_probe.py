@@ -11,7 +11,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module of the same name. An unreachable host is returned as a result, not as a failure."""
+    """Runs the module of the same name. In mode "watch", an unreachable host is a result, not a failure."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result. If a disk does not respond, the result is the same as for an unreachable host."""
@@ -19,7 +19,7 @@ class ActionModule(unreachable.OnHost):
         return unreachable.look(quoted(result.get("msg"))) if unreachable.silent(result) else result
 
     def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
-        """Return a result with the severity "unreachable" in mode watch. In other modes, return a failure."""
+        """In mode "watch", return a result with the severity "unreachable". In other modes, return a failure."""
         if self._task.args.get("mode", "watch") == "watch":
             return unreachable.look(why)
         return super().without_answer(host, why)

@@ -17,5 +17,5 @@ class ActionModule(unreachable.OnHost):
         opened = self._task.args.get("opened")
         if not opened or self._task.args.get("state") != "open":
             return super().run(tmp, task_vars)
-        # Other code recognizes the result of a module by the key `invocation`.
+        # Other code recognizes a module result by its key `invocation`.
         return {**opened, "invocation": {}}

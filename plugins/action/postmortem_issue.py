@@ -19,7 +19,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
     transports,
 )
 
-# Maximum number of seconds by which a host's clock may be fast. If it is faster, the incident's issue is not found.
+# Maximum number of seconds by which a host's clock is allowed to be ahead. If it is further ahead, the incident's issue
+# is not found.
 _CLOCK_SKEW = 86400.0
 
 

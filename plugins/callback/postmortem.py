@@ -101,7 +101,7 @@ _Method = TypeVar("_Method", bound=Callable[..., None])
 # Events of started and successful tasks are collected for at most this number of seconds and then written together.
 _TOGETHER = 0.2
 
-# Actions that wait for a person's input. A progress line would disturb this input.
+# Actions that wait for a person's input. A progress line would interfere with the prompt.
 _ASKING = ("ansible.builtin.pause", "pause")
 
 # Modules that read the timeline of the current run.
@@ -255,7 +255,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         return self._known(task), self._watch.ended((host, str(task._uuid)), now)
 
     def _known(self, task: Any) -> task_result.Task:
-        """Return the data of a task that is the same on every host. Each use of a role has separate tasks."""
+        """Return the part of a task's data that is the same on every host. Each use of a role has its own tasks."""
         key = (str(task._uuid), id(task._parent))
         known = self._tasks.get(key)
         if known is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The option of process.arguments."""
+    """The option that process.arguments returns."""
 
     DOCUMENTATION = r"""
 options:

@@ -24,10 +24,10 @@ def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
 
 
 def whole(hosts: Any) -> Any:
-    """Return the hosts of a play unchanged. Raise AnsibleFilterError if options leave out tasks of the play.
+    """Return the hosts of a play unchanged. Raise AnsibleFilterError if command-line options exclude tasks of the play.
 
-    Use this filter in the "hosts" keyword, because Ansible always evaluates this keyword. Tags could skip a task that
-    makes this check.
+    Use this filter in the "hosts" keyword, because Ansible always evaluates this keyword. If a task made this check,
+    tags could skip that task.
     """
     reason = recovery_settings.partial(context.CLIARGS)
     if reason:
@@ -39,7 +39,7 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
     """Return the hosts of a play unchanged.
 
     If wanted is true and --limit is not the name of one of these hosts, raise AnsibleFilterError. With the name of a
-    group, for example, the play would run on every host of the group.
+    group, for example, the play would run on every host in the group.
     """
     members = lookup_loader.get("ansible.builtin.inventory_hostnames").run([hosts], variables={"groups": groups})
     limit = context.CLIARGS.get("subset")

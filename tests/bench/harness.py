@@ -38,9 +38,9 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Goal:
-    """The limit of a figure.
+    """The limit for a figure.
 
-    at_most: the limit of the ratio of our figure to the figure of the rival `against`. If `more` is True, at_most
+    at_most: the limit for the ratio of our figure to the figure of the rival `against`. If `more` is True, at_most
     limits the difference in seconds instead. Without a rival, at_most limits our figure, in `unit`. figure: the name of
     our figure. rivals_figure: the name of the rival's figure, if it differs.
 
@@ -215,7 +215,7 @@ def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | 
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment variables for a run of Ansible: the common variables of all contenders, and `more`."""
+    """Return the environment variables for a run of Ansible: those that all contenders share, and `more`."""
     # PYTHONUNBUFFERED is removed, because it makes Python read a piped module byte by byte.
     unwanted = ("ANSIBLE_", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
@@ -272,7 +272,7 @@ def discard_archive() -> None:
 
 
 def on_host(logic: str, call: str, **arguments: Any) -> tuple[list[str], dict[str, str]]:
-    """Return the command and the environment of a new Python process that does a module's work as on a managed host.
+    """Return the command and environment for a new Python process that does a module's work as on a managed host.
 
     logic: a file below plugins/module_utils, such as _sqlite.check. call: an expression whose value the process prints.
     The expression can use the name of the file and the dict `arguments`.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run the service on a systemd host in a container, as in the drills. Connect through OpenSSH with sudo, or podman."""
+"""Run the service on a systemd host in a container, like the drills. Connect with OpenSSH and sudo, or with podman."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Host(stand.Stand):
 
 
 def remove(name: str) -> None:
-    """Remove a container. Try twice, because podman removes a killed run's leftovers only at the second try."""
+    """Remove a container. Try twice, because podman removes a killed run's leftovers only on the second try."""
     for _time in range(2):
         removed = subprocess.run(
             ["podman", "rm", "--force", "--ignore", "--time", "0", name], capture_output=True, check=False
@@ -158,7 +158,7 @@ def remove(name: str) -> None:
 
 
 def enter(argv: Sequence[str]) -> None:
-    """Continue this program in an environment in which podman and systemd work. See molecule/hosts/with-cgroup-v2."""
+    """Restart this program in an environment in which podman and systemd work. See molecule/hosts/with-cgroup-v2."""
     if os.environ.get("BENCH_ENTERED") != "1":
         os.environ["BENCH_ENTERED"] = "1"
         wrapper = str(DRILLS / "hosts" / "with-cgroup-v2")

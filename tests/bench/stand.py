@@ -49,7 +49,7 @@ class Observer:
     port: int
 
     def healthy(self) -> bool:
-        """Send one request. Return True if the answer is healthy."""
+        """Send one request. Return True if the response is healthy."""
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=1, context=_UNVERIFIED)
         try:
             connection.request("GET", "/api/v1/health")
@@ -70,12 +70,12 @@ class Observer:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Callable[[], float]]:
-        """Poll during the block. Yield a function that returns the Unix time of the first healthy answer."""
+        """Poll during the block. Yield a function that returns the Unix time of the first healthy response."""
         first: list[float] = []
         over = threading.Event()
 
         def look() -> None:
-            # Send a last request, because the contender may have received its healthy answer between two requests.
+            # Send a last request, because the contender may have received its healthy response between two requests.
             last = False
             while not first and not last:
                 last = over.is_set()
@@ -111,7 +111,7 @@ class Run:
     screen: str
     started: float  # time.time
     ended: float
-    cpu: float  # seconds of ansible-playbook and its children
+    cpu: float  # CPU seconds of ansible-playbook and its children
     memory: float  # MiB, of the largest process among them
     events: list[dict[str, Any]] = field(default_factory=list)
 

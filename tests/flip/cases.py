@@ -210,7 +210,7 @@ cp package-lock.json node_modules/.package-lock.json
 
 
 def _lay_modules(folder: Path, *, mark: bytes = b"") -> None:
-    """Create an application whose modules are outdated compared with its lock file."""
+    """Create an application whose installed modules are older than the versions in its lock file."""
     for version, place in (("4.0.0", folder / "node_modules"), ("5.1.0", None)):
         lock = {"lockfileVersion": 3, "packages": {"node_modules/express": {"version": version}}, "x": mark.decode()}
         if place is None:
@@ -223,7 +223,7 @@ def _lay_modules(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _program(folder: Path, name: str, text: str) -> str:
-    """Create a program that is owned by root and that everybody may run."""
+    """Create a program that is owned by root and that everybody is allowed to run."""
     path = folder.parent / "tmp" / name
     if not path.exists():
         path.write_text(text)

@@ -15,7 +15,7 @@ exchanges are undone just after the call. After each run, these conditions must 
 - No content of the victims is in the result, in a backup, in evidence or anywhere else outside that tree.
 - The call has ended within its deadline, with a result or with one of its documented errors.
 
-Requires root. Prints the number of combinations, and the number of harmful combinations.
+Requires root. Prints the total number of combinations and the number of harmful ones.
 """
 
 from __future__ import annotations

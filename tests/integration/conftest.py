@@ -213,7 +213,7 @@ class Service:
         return self.folder / "postmortems"
 
     def play(self, playbook: str, *arguments: str, project: Path = ROOT, **changes: Any) -> Run:
-        """Run a playbook against the service. `changes` replaces service variables."""
+        """Run a playbook against the service. `changes` overrides service variables."""
         argv, environment = self._command(playbook, *arguments, **changes)
         done = on_screen(argv, cwd=project, env=environment, timeout=300)
         return Run(rc=done.returncode, screen=done.stdout, postmortems=self.postmortems)

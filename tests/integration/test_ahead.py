@@ -99,7 +99,7 @@ def test_next_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
     ahead, by_ansible = json.loads(done.stdout)
     assert list(ahead) == list(by_ansible)
     assert [name.split("-")[0].rsplit(".", 1)[-1] for name in ahead] == ["sqlite_info"]
-    # A package contains its compressed creation time, so its size varies by some bytes.
+    # A package contains its compressed creation time, so its size varies by a few bytes.
     (size,), (wanted,) = ahead.values(), by_ansible.values()
     assert abs(size - wanted) < 200
 

@@ -79,7 +79,7 @@ def test_invalid_settings_are_refused(tmp_path: Path) -> None:
 def test_maintenance_excuses_an_outage_if_configured(laid: Service) -> None:
     excused = {"outage_detect_excuses_maintenance": True}
     assert laid.play("playbooks/outage_detect.yml", **excused).rc == 2
-    # An invalid end of the maintenance window does not excuse an outage.
+    # If the end of the maintenance window is invalid, an outage is still an error.
     wrong = laid.play("playbooks/outage_detect.yml", nexus_maintenance_until="soon", **excused)
     assert wrong.rc == 2
     assert "maintenance_until is 'soon'" in wrong.screen

@@ -202,7 +202,7 @@ def test_a_lost_host_is_reported_once_and_again_when_it_is_back(fleet: Fleet, tm
         run = fleet.play("outage_recover", "--limit", lost, escalation_contacts=contacts)
         assert run.rc == 2 and "UNREACHABLE" in run.screen
         assert log.read_text("utf-8").count("cannot be reached or does not answer") == 1
-    # There is one incident, described in one document.
+    # There is one incident, and one document describes it.
     (document,) = run.documents(".json")
     assert len(json.loads(document.read_text("utf-8"))["runs"]) == 2
 
@@ -223,7 +223,7 @@ def test_a_lost_host_is_reported_once_and_again_when_it_is_back(fleet: Fleet, tm
 def test_next_batches_run_after_a_batch_of_lost_hosts(
     fleet: Fleet, strategy: str, serial: list[int], killed: list[str]
 ) -> None:
-    # Batches follow the order of the inventory, so the first host must be lost.
+    # Batches follow the order of the inventory, so the lost host must be the first one.
     lost, *others = BROKEN[:3]
     fleet.inventory[lost].update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port=free_port())
     for name in killed:

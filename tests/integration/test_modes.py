@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Only the owner can read the files of a recovery, whatever the umask of the run's account."""
+"""Only the owner can read the files of a recovery, regardless of the account's umask."""
 
 from __future__ import annotations
 

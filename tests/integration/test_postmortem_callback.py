@@ -583,7 +583,7 @@ module.exit_json(**{answer})
 
 @pytest.fixture
 def publishing(controller, collection, tmp_path):
-    """Start GitHub's API, and prepare a run of the role with modules that return the results of a recovery.
+    """Start a simulated GitHub API, and prepare a run of the role with modules that return the results of a recovery.
 
     Yields the controller, the API, the host's state folder and the playbook.
     """

@@ -104,7 +104,7 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
     assert str(document.with_suffix(".md")) in run.screen
-    # The file's modification time is the time of the last healthy answer. A process that ended before then is not the
+    # The file's modification time is the time of the last healthy response. A process that ended before then is not the
     # cause of a later outage.
     assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
     # The task's name includes the duration of the check on the screen, but not in the document.
@@ -120,7 +120,7 @@ def test_a_healthy_service_is_checked_in_one_round_trip(service: Service) -> Non
     assert run.recap()["changed"] == 0
     assert len(re.findall(r"^<localhost> EXEC", run.screen, flags=re.MULTILINE)) == 1
     assert service.pids() == pids
-    # Only the time of the last healthy answer is saved.
+    # Only the time of the last healthy response is saved.
     assert [entry.name for entry in service.state.iterdir()] == ["last_healthy"]
     assert not run.documents("")
 

@@ -29,7 +29,7 @@ from .test_recovery import installed
 RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
 # The token consists of digits, so that the test fails if a template converts it to a number.
 TOKEN = "4711471147114711"
-# Timeout in seconds. Even on a busy machine, any expected event happens earlier.
+# Timeout in seconds. Even on a busy machine, every expected event happens sooner.
 PATIENCE = 180.0
 # Settings for the watch: seconds between probes, and the number of consecutive healthy probes that end an outage.
 INTERVAL = 0.3

@@ -413,7 +413,7 @@ class Plan:
 
     @property
     def met(self) -> Dict[str, Tuple[int, int]]:
-        """For each way, return the number of places at which the steps were killed, and the number of all places."""
+        """For each way, return the number of places at which the steps were killed, and the total number of places."""
         return {way: (len(self._met[way]), len(places)) for way, places in self._all.items()}
 
     def run_and_kill(self, path: str, backups: str) -> None:
@@ -552,7 +552,7 @@ def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
         if (number + 1) % 50 == 0:
             print(f"round {number + 1}, {rows} rows", flush=True)
     figures: Dict[str, Any] = {"rounds": rounds, "kills": rounds + sum(plan.kills.values()), "rows": rows}
-    figures["rows lost"] = 0  # otherwise Lost was raised
+    figures["rows lost"] = 0  # otherwise, Lost would have been raised
     figures["writers killed"] = rounds
     for way, (different, total) in plan.met.items():
         figures[f"steps killed at a {way}"] = f"{plan.kills.get(way, 0)} ({different} of {total} different ones)"

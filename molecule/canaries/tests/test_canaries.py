@@ -13,7 +13,7 @@ import urllib.parse
 import pytest
 from drills import STATE_DIR, Drill
 
-# These must be the names in molecule/shared/host/plant-secrets.
+# These names must match those in molecule/shared/host/plant-secrets.
 PLACES = (
     *("environment", "url", "dotenv", "log", "header", "journal", "option", "database", "statement", "command_line"),
     *("phrase", "bytes", "next_line", "split", "encoded"),
@@ -54,7 +54,7 @@ def test_the_lines_are_kept_without_their_secrets(bundle: dict[str, str]) -> Non
 
 
 def forms_of(canary: str) -> set[str]:
-    """Return the texts that reveal a canary: the canary, its halves, its URL form, and a part of each base64 form."""
+    """Return the strings that reveal a canary: itself, its halves, its URL encoding, parts of its base64 encodings."""
     encoded = {base64.b64encode(b" " * before + canary.encode()).decode()[4:-4] for before in range(3)}
     return {canary, canary[:16], canary[16:], urllib.parse.quote(canary), *encoded}
 

@@ -5,7 +5,7 @@
 """The connection is cut at a random moment during a run: the run reconnects and continues with the step's result.
 
 The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one of these rounds, the host has no
-network for 15 s. With DRILL_THOROUGH (make nightly), there are 20 and 10 rounds. To cut at the same moments as in an
+network for 15 s. With DRILL_THOROUGH (make nightly), it runs them 20 and 10 times. To cut at the same moments as in an
 earlier drill, set DRILL_SEED to the seed in that drill's rounds.log.
 """
 
@@ -35,7 +35,7 @@ AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
 # Kill both sshd processes of each of the account's sessions. The pattern begins with ^, so that it does not match the
 # shell that runs this command.
 CUT = "pkill --signal KILL --full '^sshd[a-z-]*: itsm-runbook'"
-# Print the process that listens on the service's port, ten times a second. The script runs on the host, because the
+# Ten times a second, print which process listens on the service's port. The script runs on the host, because the
 # network may be down.
 WATCH = """
 touch /run/drill-watch
@@ -68,14 +68,14 @@ def set_network(drill: Drill, state: str) -> None:
 
 
 def fail(drill: Drill) -> None:
-    """Remove the records of earlier rounds, which would exclude rungs. Then kill the service."""
+    """Remove the records of earlier rounds, because they would cause rungs to be skipped. Then kill the service."""
     drill.host.check_output(f"rm -rf {STATE_DIR}")
     runs.kill_service(drill)
 
 
 @pytest.fixture(scope="module")
 def lengths(drill: Drill) -> dict[str, float]:
-    """Return the duration of an uninterrupted run in seconds, by playbook."""
+    """Return how many seconds an uninterrupted run of each playbook takes."""
     lengths = {}
     for playbook in dict(ROUNDS):
         fail(drill)
@@ -88,7 +88,7 @@ def lengths(drill: Drill) -> dict[str, float]:
 def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: float) -> tuple[int, float | None]:
     """Run a playbook and cut its connection after `moment` seconds. Then the host has no network for `away` seconds.
 
-    Returns the exit code of the run. Also returns its duration in seconds if the run ended before the cut, else None.
+    Returns the run's exit code and, if the run ended before the cut, its duration in seconds, otherwise None.
     """
     begun = time.monotonic()
     run = runs.Run(drill, name, playbook=playbook)
@@ -143,7 +143,7 @@ def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], 
 
 
 def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
-    """Assert that the run's summary agrees with the answers that a client of the service receives."""
+    """Assert that the run's summary agrees with the responses that a client receives from the service."""
     serves = drill.ask(HEALTH)[0] == 200
     screen = drill.screen(name)
     closing = screen[screen.index("PLAY RECAP") :]
@@ -162,6 +162,6 @@ def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
 def test_no_call_is_still_running(drill: Drill, lengths: dict[str, float]) -> None:
     assert runs.lease(drill)["worker"] is None
     assert runs.open_incident(drill) is None
-    # The stored results of calls are in memory, and only root can read them.
+    # The saved results of module calls are kept in memory, and only root can read them.
     kept = drill.host.check_output("find /run/itsm-runbook -path '*/calls/*' -printf '%m %u %s\\n'").splitlines()
     assert kept and all(re.fullmatch(r"600 root \d{1,7}", each) for each in kept), kept

@@ -5,7 +5,7 @@
 """The controller is killed during a clean start: the next run continues the incident and closes it.
 
 The controller is killed twice. After the first kill, the drill waits until the lease expires. After the second kill,
-the drill backdates the lease, so that the lease has already expired. With DRILL_THOROUGH (make nightly), the controller
+the drill backdates the lease so that the lease has already expired. With DRILL_THOROUGH (make nightly), the controller
 is killed ten times, and the drill waits each time.
 """
 
@@ -111,7 +111,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
 
 
 def assert_continued(drill: Drill, run: str, left: dict[str, Any], record: dict[str, Any]) -> None:
-    """Assert that the next run continued the incident, with the times and signs from the killed run."""
+    """Assert that the next run continued the incident and kept the times and signs that the killed run had recorded."""
     assert (record["id"], record["opened_at"]) == (left["id"], left["opened_at"])
     assert len(record["runs"]) == 2
     assert record["outcome"] in ("recovered", "resolved_manually")

@@ -45,7 +45,7 @@ def cursor(drill: Drill) -> str:
 
 
 def alarms(drill: Drill) -> list[str]:
-    """Return the journal messages with alert priority since boot."""
+    """Return the journal messages of priority "alert" since boot."""
     return drill.host.check_output("journalctl --no-pager --output=cat --priority=alert").splitlines()
 
 
@@ -59,7 +59,7 @@ def is_quiet(drill: Drill) -> bool:
 
 
 def beside_its_home(seen: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of the host, without the files in the home folder of the controller's account."""
+    """Return the state of the host, excluding the files in the home folder of the controller's account."""
     files = {path: entry for path, entry in seen["files"].items() if not path.startswith("/var/lib/itsm-outage")}
     return {**seen, "files": files}
 

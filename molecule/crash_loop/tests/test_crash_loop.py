@@ -22,7 +22,7 @@ SECRETS = ("drill-webhook-token", PASSWORD)
 
 
 class Told(NamedTuple):
-    """The number of messages received by the end of a run, by channel."""
+    """The number of messages that each channel had received by the end of a run."""
 
     mails: int
     posts: int

@@ -13,7 +13,7 @@ import pytest
 import runs
 from drills import STATE_DIR, Drill
 
-# Maximum difference between the duration of triage and the duration of its slowest part, in seconds.
+# The maximum number of seconds by which triage is allowed to take longer than its slowest part.
 MOST = 1.5
 DEADLINE = 10.0
 INCIDENT = "INC-20260302T010203Z-0001"
@@ -35,7 +35,7 @@ def seconds(result: dict[str, Any]) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def passes(drill: Drill) -> list[dict[str, Any]]:
-    """Run triage until one run is fast, at most five times, because other load on the machine can slow down a run."""
+    """Run triage up to five times, until one run is fast enough. Other load on the machine can slow down a run."""
     found: list[dict[str, Any]] = []
     while len(found) < 5 and not any(beyond(result) < MOST for result in found):
         found.append(look(drill, f"pass-{len(found)}"))

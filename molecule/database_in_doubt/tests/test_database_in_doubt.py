@@ -37,10 +37,11 @@ ROUNDS = (
     else [("zero", 3), ("pages", 0), ("deleted", 6), ("deleted", SYSTEMD_FIRST)]
 )
 KILLS = range(10 if THOROUGH else 1)
-# Time in seconds for which systemd is watched after the kill: at least twice its delay plus the pause before a start.
+# Time in seconds for which systemd is watched after the kill: at least twice systemd's restart delay plus the pause
+# before a start.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
-# Time in seconds from a run's first probe on the host until the run must have stopped a start in progress.
+# A run must stop a start in progress within this many seconds of its first probe on the host.
 TOO_LATE = 1.0
 FOLDER = "/mnt/LinuxHDD/ITSM-System/backend"
 DROP_INS = f"/etc/systemd/system/{runs.UNIT}.service.d"
@@ -56,11 +57,12 @@ class Round(NamedTuple):
     acknowledged: set[str]
     # The damaged files by name.
     files: dict[str, str]
-    # The time from which nothing may start the service. On a busy machine, systemd may be faster than the run.
+    # The time from which nothing is allowed to start the service. On a busy machine, systemd may start it before the
+    # run can prevent this.
     since: float = 0.0
 
     def met(self, drill: Drill) -> Round:
-        """Return this round, with `since` set to the time from which a run has prevented all starts."""
+        """Return this round, with `since` set to the time from which the run must prevent every start."""
         probed = outside.first_probe(drill, self.killed_at)
         assert probed is not None
         return self._replace(since=probed + TOO_LATE)
@@ -129,7 +131,7 @@ def closing(drill: Drill, run: str) -> str:
 
 
 def assert_held(drill: Drill, this: Round, incident: str) -> None:
-    """Assert that no file has changed, that nothing can start the service, and that it has not opened its database."""
+    """Assert that no file has changed, and that the service cannot be started and has not opened its database."""
     assert opened_by_node(drill, this.killed_at) == []
     assert set(outside.unit_events(drill, this.since)) <= {"exited"}
     assert drill.now()["processes"] == []
@@ -178,7 +180,7 @@ def reboot(drill: Drill) -> None:
 
 def recover_the_database(drill: Drill, this: Round) -> None:
     """Run database_recover.yml, and assert that it restores every acknowledged row and releases the hold."""
-    # In check mode, the playbook shows what each method would lose, and does not release the hold.
+    # In check mode, the playbook shows which rows each method would lose, and does not release the hold.
     assert runs.run(drill, f"{this.name}-check", "--check", playbook="database_recover") == 0
     assert "WOULD RECOVER" in closing(drill, f"{this.name}-check")
     assert drill.host.run(f"ls {STATE_DIR}/hold.json").rc == 0
@@ -208,7 +210,8 @@ def test_nothing_starts_the_service(drill: Drill, acknowledged: set[str], damage
     opened = opened_by_node(drill, this.killed_at)
     assert opened or delay != SYSTEMD_FIRST
     if opened:
-        # systemd had already started the service when the run reached the host. The service opens its database later.
+        # systemd started the service before the run could prevent this. The service opens its database some time after
+        # it starts.
         assert "started" in outside.unit_events(drill, this.killed_at, this.since)
         assert_known_as_doubtful(drill, this)
         if damage != "pages":
@@ -261,9 +264,9 @@ def test_killed_controller_does_not_cause_a_start(drill: Drill, acknowledged: se
     print(f"{damage}, killed {delay:.3f} s after the detection")
     killed.kill()
     this = this.met(drill)
-    # The module that is running on the host still finishes.
+    # The kill does not stop the module that is running on the host.
     runs.wait_for(lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "its last module ends")
-    # With a sound database, the host itself would start the service at the end of the lease.
+    # If the database were sound, the host itself would start the service when the lease expires.
     time.sleep(LEASE + 15 if THOROUGH else 15)
     if not THOROUGH:
         runs.lease(drill, "--age", str(LEASE))

@@ -26,7 +26,7 @@ def lost(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Assert that the service runs on its own sound database, and that the postmortem counts its rows correctly."""
+    """Assert that the service runs on its own sound database, and that the method `name` recovered it."""
     told, after = drill.postmortem(name), drill.observation(f"{name}-after")
     assert (told["outcome"], told["rung"]) == ("recovered", f"database_recovery by {name}")
     assert after["rows"] is not None
@@ -102,7 +102,7 @@ def test_empty_database_has_its_schema_and_everyone_is_notified(drill: Drill) ->
     told, after = assert_recovered(drill, "empty")
     assert set(after["rows"]) == set(drill.observation("sound")["rows"])
     assert (told["rows_before"], told["data_loss"]) == ({}, "unknown")
-    # No rows were restored. On its start, the service inserted its default rows into the empty tables.
+    # No rows were restored. When the service started, it inserted its default rows into the empty tables.
     assert told["rows_after"]["incidents"] == 0
     assert after["rows"]["incidents"] == 3
     assert told["escalation"]["to"] == ["the whole team"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""On a host with a busy but healthy service, a run finds and changes nothing, even if it is repeated."""
+"""On a host with a busy but healthy service, a run finds no problem and changes nothing, even if it is repeated."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from drills import STATE_DIR, Drill
 
 ATTACKS = ("schema", "modules", "folder")
 RUNS = ("recover", "login", "schema-check", *ATTACKS, "after")
-# Characters that control a terminal or the direction of text, except line breaks and tabs.
+# Characters that control a terminal or the text direction, except line breaks and tabs.
 ACTIVE = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -58,7 +58,7 @@ def test_each_attack_reached_its_target(drill: Drill) -> None:
 def test_recovery_is_in_time(drill: Drill) -> None:
     told = drill.postmortem("recover")
     looks = [step for step in told["steps"] if str(step["action"]).endswith(".triage_info")]
-    # Triage finishes in time, although the log has a size of 2 GiB and the journal has a million entries.
+    # Triage finishes in time, although the log is 2 GiB in size and the journal has a million entries.
     assert looks and all(look["seconds"] < 40 for look in looks)
     assert [look for look in looks if look["status"] == "failed"] == []
 

@@ -11,7 +11,7 @@ import runs
 from drills import STATE_DIR, Drill
 
 FILE = f"{STATE_DIR}/maintenance.json"
-# An end that is much later than the end of a one-hour window.
+# An end time that is clearly not the end of a one-hour window.
 FAR = "2099-12-31T09:00:00+09:00"
 
 
@@ -27,7 +27,7 @@ def codes(drill: Drill) -> dict[str, int]:
         "--extra-vars={'outage_maintenance_until': '+1h', 'outage_maintenance_reason': 'Release 4.2'}",
         playbook="outage_maintenance",
     )
-    # Stop the unit, as for a release. If the service were ended with a signal, systemd would restart it.
+    # Stop the unit, as for a release. If the service were killed by a signal, systemd would restart it.
     drill.host.check_output(f"systemctl stop {runs.UNIT}")
     drill.host.check_output("/opt/drill/bin/observe.py >/opt/drill/output/broken.json")
     run("during")

@@ -23,12 +23,12 @@ APP = "/mnt/LinuxHDD/ITSM-System"
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
 # The names of the runs without a long step.
 TIMED = ("login", "limited", "no-build", "no-room", "read-only")
-# No output may contain these statements about a service that answers.
+# These statements must not appear in the output of a run after which the service answers.
 FALSE = ("still down", "brought the service back", "NOT RECOVERED", "DOWN:")
 
 
 def fail(drill: Drill) -> None:
-    """Remove the records of earlier rounds, which would exclude rungs. Then kill the service."""
+    """Remove the records of earlier rounds, because they would cause rungs to be skipped. Then kill the service."""
     drill.host.check_output(f"rm -rf {STATE_DIR}/*")
     runs.kill_service(drill)
 
@@ -52,7 +52,7 @@ def closing(drill: Drill, name: str) -> str:
 
 
 def held(drill: Drill) -> tuple[str, dict[str, int]]:
-    """Return the inode of the modules folder, and the number of rows of each table."""
+    """Return the inode of the modules folder, and the number of rows in each table."""
     return drill.host.check_output(f"stat --format %i {APP}/node_modules"), drill.now()["rows"]
 
 
@@ -101,7 +101,7 @@ def test_rate_limited_login_is_not_checked(drill: Drill, password: str) -> None:
 def assert_on_its_old_modules(
     drill: Drill, told: dict[str, Any], *, name: str, before: tuple[str, dict[str, int]], reason: str
 ) -> None:
-    """Assert that the clean start failed for this reason, and the service runs with its old modules and all rows."""
+    """Assert that the clean start failed for this reason, and that the service has its old modules and all rows."""
     drill.assert_serves()
     assert held(drill) == before
     assert drill.host.run(f"ls -d {APP}/.npm_ci-*").rc != 0

@@ -100,7 +100,7 @@ def files():
             names[:] = [name for name in names if os.path.join(folder, name) not in UNWATCHED]
             for name in leaves + names:
                 path = os.path.join(folder, name)
-                with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+                with contextlib.suppress(FileNotFoundError):  # removed in the meantime
                     found[path] = entry_of(path)
     return found
 

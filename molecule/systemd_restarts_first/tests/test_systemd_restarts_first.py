@@ -4,8 +4,8 @@
 
 """systemd and a run try to restart the service at the same time: it is started only once.
 
-The run begins long before systemd's restart, just before it, or just after it. With DRILL_THOROUGH (make nightly),
-the delay between the kill and the run goes up to 15 seconds in steps of half a second.
+The run begins long before systemd's restart, just before it, or just after it. With DRILL_THOROUGH (make nightly), the
+delay between the kill and the run ranges from 0 to 15 seconds in steps of half a second.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def test_no_timer_remains(drill: Drill) -> None:
 
 @pytest.mark.parametrize("delay", [0.0, 1.0, 3.0] if THOROUGH else [1.0])
 def test_planned_restart_is_not_an_incident(drill: Drill, client: outside.Client, delay: float) -> None:
-    """A person restarts the service. The start ends `delay` seconds after the run's first probe."""
+    """A person restarts the service. The start completes `delay` seconds after the run's first probe."""
     outside.forget_restarts(drill)
     name = f"planned-{delay}"
     before = runs.past_incidents(drill)

@@ -12,7 +12,7 @@ import pytest
 from drills import Drill
 
 APP = "/mnt/LinuxHDD/ITSM-System"
-# For each cause, the words that the summary's next step must contain.
+# Maps each cause to the words that the summary's next step must contain.
 CAUSES = {
     "environment_missing": "/etc/itsm/itsm.env does not exist",
     "unit_masked": "systemctl unmask itsm-system",

@@ -38,7 +38,7 @@ def _plain_part(match: Match[str]) -> str:
 
 
 def of_module(text: str) -> str:
-    """Return the output of a module (JSON and the lines around it) without characters that control a terminal.
+    """Return a module's output (JSON and the lines around it) without terminal control characters.
 
     Each such character is shown as its code, for example as the four characters backslash, x, 1 and b.
     """
@@ -46,5 +46,5 @@ def of_module(text: str) -> str:
 
 
 def of_errors(text: str) -> str:
-    """Return a module's error output without characters that control a terminal."""
+    """Return a module's error output without terminal control characters."""
     return sanitize.text(_LINE_ENDS.sub("\n", text))

@@ -160,7 +160,7 @@ class Words:
         return self.say("duration.h_min" if minutes else "duration.h", h=hours, min=minutes)
 
     def local(self, at: Optional[str]) -> str:
-        """Return an instant (UTC) in the service's time zone, or an empty string if zone or instant is missing."""
+        """Return an instant (UTC) in the service's time zone, or an empty string if either is missing."""
         moment = _moment(at)
         return "" if moment is None or self.zone is None else moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S")
 
@@ -191,20 +191,20 @@ def english(told: message.Message) -> str:
 
 
 def places(identity: str) -> List[str]:
-    """Return the names of the values in the text of a message, or no names for an unknown ID."""
+    """Return the names of the placeholders in a message's text, or an empty list if the ID is unknown."""
     parts = string.Formatter().parse(sentences("en").get(identity, ""))
     return [name for _text, name, _format, _conversion in parts if name]
 
 
 def of(language: Optional[str], timezone: Optional[str] = None) -> Words:
-    """Return the Words of a language, or of English if the language has no catalogue. An unknown zone is ignored."""
+    """Return the Words for a language, or for English if the language has no catalogue. An unknown zone is ignored."""
     known = language if language in LANGUAGES else "en"
     return Words(language=str(known), sentences=sentences(str(known)), zone=_zone(timezone))
 
 
 @functools.lru_cache(maxsize=None)
 def sentences(language: str) -> Mapping[str, str]:
-    """Return the catalogue of one of LANGUAGES: the template of each key. A catalogue is imported at first use."""
+    """Return the catalogue for one of LANGUAGES: the template for each key. A catalogue is imported at first use."""
     known: Mapping[str, str] = late_import.module(f"_messages.{language}").SENTENCES
     return known
 

@@ -24,7 +24,7 @@ os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_i
 
 
 def module(name: str) -> ModuleType:
-    """Return a module of plugin_utils. name: the name relative to plugin_utils. Any thread may call this function."""
+    """Return a module of plugin_utils. name: the name relative to plugin_utils. This function is thread-safe."""
     with _LOCK:
         return importlib.import_module(f"{_PLUGIN_UTILS}.{name}")
 

@@ -61,7 +61,7 @@ def is_unreadable(value: Any) -> bool:
 
 
 def _label(channel: Mapping[str, Any]) -> str:
-    """Return the display name of a channel without secrets, such as the host in a URL or the program in a command."""
+    """Return a channel's display name, which contains no secret, such as the host in a URL or a command's program."""
     kind = str(channel.get("type"))
     if channel.get("name"):
         return str(channel["name"])

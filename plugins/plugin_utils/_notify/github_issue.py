@@ -4,8 +4,8 @@
 
 """Publish a postmortem as an issue on GitHub or GitHub Enterprise Server, and later versions of it as comments.
 
-GitHub does not support idempotency keys, so the body contains two hidden marks. The incident mark is used to find the
-issue again. The document mark shows that this version has already been posted. The code lists issues instead of
+GitHub does not support idempotency keys, so the body contains two hidden marks. The incident mark identifies the issue
+of an incident. The document mark shows that this version has already been posted. The code lists issues instead of
 searching for them, because GitHub updates its search index with a delay. (https://docs.github.com/en/rest/issues)
 """
 
@@ -283,7 +283,7 @@ class _RefusedError(IssueError):
 
 
 def _message(content: bytes) -> str:
-    """Return the short error message of the API. The message quotes the sent values, but never the token."""
+    """Return the API's short error message. The message quotes the sent values, but never the token."""
     try:
         answer = json.loads(content)
     except ValueError:

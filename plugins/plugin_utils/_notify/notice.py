@@ -63,7 +63,7 @@ def _done(words: Words, facts: _Facts) -> List[str]:
 
 
 def _held(rung: _Facts) -> str:
-    """Return the last part of the catalogue key for the result of a rung."""
+    """Return the last part of the catalogue key for a rung's result."""
     known = next((name for name in ("held", "serves", "restored") if rung.get(name)), None)
     return known or ("unknown" if rung.get("held", False) is None else "not")
 

@@ -54,8 +54,8 @@ def plan(
     yet. It is not sent if a higher level was sent before. The most severe rule is first, so the first rule of a level
     defines the rank of the level. When the service has recovered, each channel that accepted a message is notified
     once, unless it now receives the notification for a level. If two contacts share a destination (a room, an address),
-    only the first of their deliveries is sent. The second delivery has same_as, the contact and channel of the first
-    delivery.
+    only the first of their deliveries is sent. In the second delivery, same_as names the contact and channel of the
+    first one.
 
     types: the supported channel types, or empty. If types is not empty, a channel of any other type has an error.
     """
@@ -99,7 +99,7 @@ def plan(
 def _due_by_rule(
     rules: Sequence[Mapping[str, Any]], rule: Mapping[str, Any], *, contacts: Mapping[str, Any], taken: _Taken
 ) -> _Due:
-    """Return the messages of the rule's level that are not accepted yet, or none if a higher level was sent before."""
+    """Return the messages for the rule's level that are not accepted yet, or none if a higher level was accepted."""
     level = level_of(rule)
     gravity = {name: -number for number, name in reversed(list(enumerate(map(level_of, rules))))}
     highest = max((gravity[name] for name, _contact, _channel in taken if name in gravity), default=None)

@@ -73,7 +73,7 @@ def deliver(
     """Call send() until it succeeds, with a limited number of retries and a delay between the attempts.
 
     An attempt that has not ended after timeout seconds counts as failed. No error is raised, because an undeliverable
-    message must not prevent the next messages.
+    message must not stop later messages from being sent.
     """
     attempts = 0
     while True:
@@ -108,7 +108,7 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
 
 
 def trust(ca_path: Optional[str]) -> ssl.SSLContext:
-    """Return a TLS context that verifies servers (certificate and name) against the CAs in ca_path or of the system."""
+    """Return a TLS context that verifies servers (certificate and name) against the CAs in ca_path or the system's."""
     try:
         if ca_path and os.path.isdir(ca_path):
             return ssl.create_default_context(capath=ca_path)
@@ -139,7 +139,7 @@ def host(url: str) -> str:
 
 
 def why_not_url(url: object) -> str:
-    """Return why it is not allowed to post to a URL, without quoting the URL, or an empty string if it is allowed."""
+    """Return why posting to a URL is not allowed, without quoting the URL, or an empty string if it is allowed."""
     try:
         parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
         if parts is None or not parts.hostname or (parts.port or 1) < 1:
@@ -273,7 +273,7 @@ def why_not_address(address: object) -> str:
 def compose(
     *, sender: str, to: Sequence[str], subject: str, text: str, message_id: str, thread: str
 ) -> email.message.EmailMessage:
-    """Return the email. thread: the incident ID, by which mail programs group the emails."""
+    """Return the email. thread: the incident ID, which mail programs use to group emails."""
     domain = email.utils.parseaddr(sender)[1].rpartition("@")[2]
     # Use 7bit, because every server accepts this encoding.
     message = email.message.EmailMessage(policy=email.policy.SMTP.clone(cte_type="7bit"))
@@ -299,8 +299,8 @@ def mail(message: email.message.EmailMessage, *, server: Server, timeout: float,
     if server.password and server.security == "none" and server.host not in LOOPBACK:
         raise DeliveryError("its password would be sent unprotected", passing=False)
     name = socket.gethostname()
-    # If local_hostname is not set, smtplib looks up the full host name, which takes a long time if no name server
-    # answers.
+    # If local_hostname is not set, smtplib looks up the fully qualified host name, which takes a long time if no name
+    # server answers.
     local = name if "." in name else "[127.0.0.1]"
     try:
         if server.security == "tls":

@@ -24,7 +24,7 @@ UNKNOWN_CAUSE: Mapping[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """The observations and actions of a run. Rungs, findings and remedies have the format that the roles report."""
+    """The observations and actions of a run. Rungs, findings and remedies are in the roles' format."""
 
     # The detection result.
     severity: str
@@ -79,7 +79,7 @@ class Facts:
 
     @property
     def restored(self) -> List[Reason]:
-        """The reasons for the failure of rungs after which the service is running in its previous state again."""
+        """Why rungs failed. Only rungs that returned the service to its previous state are included."""
         return [Reason.read(each, "reason") for each in self.tried if each.get("restored")]
 
     def why(self, name: str) -> Reason:
@@ -88,7 +88,7 @@ class Facts:
 
     @property
     def started_in_vain(self) -> bool:
-        """True if a rung of this run failed, or if a rung of an earlier run started the service and failed."""
+        """True if this run has tried a rung, or if a rung of an earlier run started the service and failed."""
         return bool(self.tried) or any(each.get("held") is False and each.get("started") for each in self.attempts)
 
     @property

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The outcome of an incident, which every playbook publishes in one structure for artifacts, postmortem and workflows.
+"""The outcome of an incident. All playbooks publish the same structure for artifacts, postmortem and workflows.
 
 The timeline records exactly these fields. See allowlist.OUTCOME.
 """
@@ -109,7 +109,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
         ),
         **_started_for(seen),
         **_documents(seen),
-        # These values replace earlier statements, because this run could not check them.
+        # These values clear earlier statements, because this run could not verify them.
         "mitigated_at": None,
         "data_loss": "unknown",
         "cause_summary": seen["why"],

@@ -30,7 +30,7 @@ STRATEGIES = ("free", "host_pinned", "linear", "debug")
 _SHOWN = 80
 # The play reads these variables directly. They are not settings.
 _OF_THE_PLAY = ("hosts",)
-# ansible-playbook options with which no task runs.
+# With any of these ansible-playbook options, no task runs.
 _ONLY_SHOW = ("syntax", "listhosts", "listtasks", "listtags")
 _REFUSED_PART = (
     "{option} '{value}' would leave out tasks of the playbook, which is not safe: nothing was done. Run the whole "
@@ -101,7 +101,7 @@ def partial(options: Mapping[str, Any]) -> str:
 
 
 def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
-    """Return why a run that may work on only one host is refused, or an empty string if the run may start.
+    """Return why a run that is restricted to one host is refused, or an empty string if it is allowed to start.
 
     - wanted: the value of outage_recover_single_host. limit: the value of --limit.
     - hosts: the pattern of the play. members: the names of the hosts that this pattern selects.

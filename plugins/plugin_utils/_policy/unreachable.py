@@ -102,7 +102,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return failure(host, str(self._task.action).rsplit(".", 1)[-1], why)
 
     def _run(self, tmp: Any, task_vars: Dict[str, Any], *, host: str) -> Dict[str, Any]:
-        """Call the module until it answers or the host can no longer be reached. Raises the errors of the call."""
+        """Call the module until it returns a result or the host can no longer be reached. Raises the call's errors."""
         given_up = _marker(host)
         is_remote = self._connection.transport != "local"
         if is_remote:
@@ -255,7 +255,7 @@ def silent(result: Mapping[str, Any]) -> bool:
 def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
     """Return a result for a module if the host did not return one."""
     told = message("reason.failure.not_run", module=module, host=host, why=why)
-    # From the "invocation" key, the postmortem callback recognizes that the text is from this collection.
+    # From the "invocation" key, the postmortem callback recognizes that the text comes from this collection.
     return {
         "failed": True,
         "unreachable_host": True,
@@ -266,7 +266,7 @@ def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
 
 
 def look(why: Message) -> Dict[str, Any]:
-    """Return a result of itsm_nexus.runbook.health_probe for a host that does not answer. All values mean unknown."""
+    """Return the health_probe result for a host that does not answer. Only its severity and summary are known."""
     return {
         "changed": False,
         "healthy": False,

@@ -34,7 +34,7 @@ OUTCOMES = (
 # If the first probe returns one of these severities, the run reports it, even if outage_recover_act_on does not list
 # it.
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
-# Remedies that do nothing but start the service again.
+# Remedies that consist only of starting the service again.
 _ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
 # Remedies that propose a rollback.
 _ROLLBACKS = (
@@ -293,7 +293,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
 
 
 def _remedy(facts: Facts) -> List[Message]:
-    """Return the remedy for the cause, without another restart if a rung of this or an earlier run has failed."""
+    """Return the remedy for the cause. It proposes no further restart if started_in_vain is true."""
     remedy = list(messages_of(facts.finding, "remedy"))
     if facts.started_in_vain:
         remedy = [_after_a_start(each) for each in remedy if each.id not in _ONLY_A_START]
@@ -316,7 +316,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     - rung: the name of the next rung, or empty if there is none.
     - stopped: True if this run stopped the service because the data are in doubt.
     - policy_problem: why the remedy policy is invalid, or empty if it is valid.
-    - continued: True if a later step of a workflow may try one of the rungs.
+    - continued: True if a later step of a workflow is allowed to try one of the rungs.
     """
     facts = recovery_facts.of_run(seen)
     verdict = judge(facts)

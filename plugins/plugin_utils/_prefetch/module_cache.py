@@ -132,7 +132,7 @@ def keep(pythons: Iterable[str] = ()) -> None:
 
 
 def here() -> str:
-    """Return the tag of this Python's compiled code, such as cpython-313."""
+    """Return the tag of code that is compiled by this Python version, such as cpython-313."""
     return str(sys.implementation.cache_tag)
 
 
@@ -147,7 +147,7 @@ def _keep(folder: str, name: str, data: bytes) -> None:
 
 
 def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
-    """Compile the saved modules of a generation for a Python version that this machine has, and save the result."""
+    """Compile the saved modules of a generation for a Python version that is installed here, and save the result."""
     kept = _kept(generation)
     missing = set(kept) - set(_kept(folder))
     program = _program(python) if missing and not os.path.exists(os.path.join(folder, _FAILED)) else None
@@ -168,7 +168,7 @@ def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
 
 
 def _program(python: str) -> Optional[str]:
-    """Return the path of the Python interpreter with a tag such as cpython-313, or None if this machine has none."""
+    """Return the path of the Python interpreter with a tag such as cpython-313, or None if it is not installed here."""
     if python == here():
         return sys.executable
     release = re.fullmatch(r"cpython-3(\d+)", python)

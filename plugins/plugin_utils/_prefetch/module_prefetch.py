@@ -44,7 +44,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _GROUP = f"group/{allowlist.COLLECTION}.host"
 _PLAYBOOKS = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "..", "playbooks"))
 FIRST = "health_probe"
-# For each module, the modules that usually follow it, up to the first healthy answer.
+# Maps each module to the modules that usually follow it, up to the first healthy response.
 FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "health_probe": ("incident", "triage_info", "node_process"),
     "node_process": ("sqlite_info",),
@@ -154,7 +154,7 @@ class Packer:
 
 
 def _load() -> None:
-    """Load plugins before the workers are forked. Otherwise, each worker would load them in 0.02 s or more."""
+    """Load plugins before the workers are forked. Otherwise, each worker would spend 0.02 s or more on it."""
     for loader, names in _PLUGINS:
         for name in names:
             loader.get(name, class_only=True)

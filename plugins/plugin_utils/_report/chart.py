@@ -43,7 +43,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A segment of the axis, with its time, and its position as fractions of the width. cut: it is shortened."""
+    """A segment of the axis: its times, and its position as fractions of the width. cut: True if it is shortened."""
 
     begin: float
     end: float
@@ -97,7 +97,7 @@ def _tone(incident: incident_model.Incident, step: incident_model.Step, begin: f
 
 
 def service(incident: incident_model.Incident) -> List[Bar]:
-    """Return the periods in which the service was up, down or unknown. Empty if the start of the outage is unknown."""
+    """Return the periods in which the service was up, down or unknown, or [] if the start of the outage is unknown."""
     times, begin = incident.times, instant(incident.times.started_at)
     if begin is None:
         return []

@@ -32,7 +32,7 @@ _INDEX = "index"
 _LISTED = 200
 
 # Maximum difference in seconds between the clocks of controller and host. If the difference is larger, earlier runs are
-# missed.
+# not found.
 _CLOCK_SKEW = 86400.0
 
 

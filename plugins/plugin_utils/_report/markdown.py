@@ -166,7 +166,7 @@ def _climb(words: Words, climb: composed.Climb) -> str:
 
 
 def _prevention(words: Words, document: composed.Document) -> List[str]:
-    # No item is ticked, because a tick would mean that someone has completed it.
+    # No item is ticked, because a tick would mean that someone has completed the item.
     lines = []
     for action in document.actions:
         title = action.title if action.wanted else words.say("action.not_needed", title=action.title)

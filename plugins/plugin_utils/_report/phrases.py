@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Text helpers for all documents: text on one line, messages in the right language."""
+"""Text helpers for all documents: text on one line, and messages in the document's language."""
 
 from __future__ import annotations
 

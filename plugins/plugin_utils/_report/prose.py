@@ -4,7 +4,7 @@
 
 """Describe an incident in plain-text sentences, for the documents and the summary on the screen.
 
-This file contains the texts about the incident as a whole. Each prose_*.py contains the texts about its subject.
+This file contains the texts about the incident as a whole. Each prose_*.py contains the texts about one subject.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 def rows(words: Words, incident: incident_model.Incident) -> str:
     """Return one sentence about the database's row counts before and after the outage.
 
-    It says that no table has fewer rows only if data_loss() does not say so.
+    The sentence mentions that no table has fewer rows only if data_loss() does not already mention it.
     """
     before, after = incident.rows_before, incident.rows_after
     if not before and not after:
@@ -48,7 +48,7 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
     lost = incident.rows_lost()
     fewer = [f"{table} {words.number(was)} -> {words.number(now)}" for table, (was, now) in lost.items()]
     why = statements.why_of_data_loss(incident.statements)
-    # The verdict on the data may already say that no table has fewer rows.
+    # The data-loss verdict may already state that no table has fewer rows.
     said = incident.data_loss == statements.NONE or why == statements.WRITTEN_SINCE
     key = "partly" if why == statements.UNCOUNTED else "fewer" if lost else "counts" if said else "none_fewer"
     return words.say(f"rows.{key}", fewer=words.listed(fewer), **numbers)

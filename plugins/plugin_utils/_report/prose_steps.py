@@ -128,7 +128,7 @@ def triaged(step: incident_model.Step) -> bool:
 
 
 def validated(step: incident_model.Step) -> bool:
-    """Return True if a step compares the variables of a role with its specification."""
+    """Return True if a step validates a role's variables against the role's argument specification."""
     return str(step.action).rsplit(".", 1)[-1] == "validate_argument_spec"
 
 

@@ -110,7 +110,7 @@ def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _rungs(words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str) -> List[str]:
-    """Return the rungs of the last run, its skipped rungs, and then earlier runs. Only the end may be cut.
+    """Return the rungs of the last run, its skipped rungs, then earlier runs. If space is short, the end is cut off.
 
     why, cause: the fields that are already shown.
     """

@@ -39,7 +39,7 @@ def columns(text: str) -> int:
 
 
 def wrap(text: str, width: int) -> List[str]:
-    """Wrap text to lines of at most width columns. Long words, such as paths, are not broken."""
+    """Wrap text into lines of at most width columns. Long words, such as paths, are not broken."""
     text = one_line(text)
     # Do not break paths, because people copy them from the screen.
     if columns(text) == len(text):

@@ -23,7 +23,7 @@ _CORE = tuple(int(part) for part in ansible_version.split(".")[:2])
 # Actions that publish the outcome of a run.
 _PUBLISHING = ("ansible.builtin.set_stats", "set_stats")
 
-# Actions that compare the variables of a role with its specification.
+# Actions that validate a role's variables against the role's argument specification.
 _VALIDATING = ("ansible.builtin.validate_argument_spec", "validate_argument_spec")
 
 # Actions whose message is a constant in the playbook, and the argument that contains this message.
@@ -54,7 +54,7 @@ class Task:
 
     @classmethod
     def of(cls, task: Any) -> Task:
-        """Return the constant data of an Ansible task."""
+        """Return the data of an Ansible task."""
         action, source = action_of(task), task.get_ds()
         name = kinds.static(source.get("name") if isinstance(source, dict) else None)
         return cls(
@@ -241,7 +241,7 @@ def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any
 
 
 def _is_of_module(fields: Dict[str, Any]) -> bool:
-    """Return True if a failure's text is from the module. A text from ansible-core may quote arguments and exceptions.
+    """Return True if a failure's text is from the module. Text from ansible-core can quote arguments and exceptions.
 
     Texts from ansible-core 2.19 and later have a prefix. Results from earlier versions lack a key that modules add.
     """

@@ -4,7 +4,7 @@
 
 """Watch services from the machine that runs the rulebooks, and decide when to call a triage or a recovery.
 
-The watch counts consecutive failures, which the throttling of ansible-rulebook cannot do. An outage is reported once. A
+The watch counts consecutive failures, which ansible-rulebook's throttling cannot do. An outage is reported once. A
 later failure counts as a new outage only after enough consecutive healthy probes. This module does not depend on
 ansible-rulebook.
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measure the duration of outages and recoveries, from the failure to the first healthy answer and beyond."""
+"""Measure the duration of outages and recoveries, from the failure to the first healthy response and beyond."""
 
 from __future__ import annotations
 
@@ -228,15 +228,15 @@ def _fill(database: Path, rows: int) -> None:
 
 
 def filled(name: str, mib: int) -> Callable[[], stand.Local]:
-    """Return a function that installs a service with a database of `mib` MiB, of which a tenth is indexes."""
+    """Return a function that installs a service with a database of `mib` MiB, a tenth of which is indexes."""
 
     @functools.cache
     def lay() -> stand.Local:
         place = stand.Local.new()
         place.service.start()
         place.service.kill()
-        # Fill the database in another process. Otherwise, the memory for filling would count for programs that are
-        # started later, because they inherit the peak memory of their parent.
+        # Fill the database in another process. Otherwise, the memory used for filling would be counted for programs
+        # that are started later, because they inherit the peak memory of their parent.
         filler = multiprocessing.get_context("fork").Process(target=_fill, args=(place.service.database, mib * 1024))
         filler.start()
         filler.join()
@@ -254,7 +254,7 @@ MORE_SQLITE_TIME = {"clean_start_recovery_modules": "auto", "verification_check_
 def restarted(
     what: str, how: str, name: str, prepare: Callable[[], Stand], *, more: float | None = None
 ) -> Measurement:
-    """Return the measurement in which the service that `prepare` returns crashes. more: the goal's limit in seconds."""
+    """Return a measurement in which the service that `prepare` returns crashes. more: the goal's limit in seconds."""
     return Measurement(
         name=name,
         what=what,

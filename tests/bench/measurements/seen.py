@@ -27,7 +27,7 @@ SYSTEMD = "systemd Restart=always"
 MONIT = "monit"
 LONGEST = 60.0  # seconds after which an outage counts as not detected
 SETTLED = 35.0  # seconds; monit ignores a process for the first thirty seconds after its start
-# The runbook's own rule: five consecutive failures, one second apart, are an outage.
+# The runbook's own rule: five consecutive failures, one second apart, count as an outage.
 MONITRC = """set daemon 1
 set log /var/log/monit.log
 set pidfile /run/monit.pid

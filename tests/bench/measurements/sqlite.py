@@ -38,7 +38,7 @@ def shell_backup(database: Path, folder: Path) -> float:
 
 
 def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
-    """Return the measurement that times how long it takes to read a WAL."""
+    """Return a measurement of the time that it takes to read a WAL."""
     return Measurement(
         name=f"sqlite-{name}",
         what=f"WAL of {recipe.wal_mib} MiB analysed",
@@ -51,7 +51,7 @@ def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
 
 
 def memory(name: str, what: str, prepare: databases.Recipe, call: tuple[str, str], expect: str) -> Measurement:
-    """Return the measurement of a function's memory usage. call: `logic` and `call` for harness.on_host."""
+    """Return a measurement of a function's memory usage. call: `logic` and `call` for harness.on_host."""
 
     def measure(path: Path, folder: Path) -> float:
         place = {"dest": f"{folder}/copy.db"} if call is BACKUP else {}

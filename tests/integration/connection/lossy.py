@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A connection plugin for tests. It runs commands on this machine, and loses the connection in planned modules."""
+"""A connection plugin for tests. It runs commands on this machine, and drops the connection during planned modules."""
 
 from __future__ import annotations
 
