@@ -41,5 +41,5 @@ def elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, label: nod
 
 
 def setup(app: Sphinx) -> None:
-    """Register the function for link targets that Sphinx does not find."""
+    """Register the function for link targets that Sphinx cannot resolve."""
     app.connect("missing-reference", elsewhere)

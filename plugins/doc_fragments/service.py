@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The option that process.arguments returns."""
+    """The option that process.arguments specifies."""
 
     DOCUMENTATION = r"""
 options:

@@ -100,7 +100,7 @@ MARKS = (
 
 
 def plant(service: Service, owned: Path) -> str:
-    """Put templates that would create the file `owned` into the log and the database. Return one of them."""
+    """Plant templates in the log and the database. If evaluated, they create the file `owned`. Return one of them."""
     call = f"lookup('ansible.builtin.pipe', 'touch {owned}')"
     template = f"{{{{ {call} }}}}"
     with service.log.open("a", encoding="utf-8") as log:

@@ -96,7 +96,7 @@ class Awx:
             timeout=300,
         )
         launched = Job(self.folder / f"artifacts_{number}", done.returncode)
-        # AWX keeps only the job's artifacts and events, and deletes its container.
+        # AWX keeps only the job's artifacts and events, and deletes the job's container.
         (job / "artifacts" / "this").rename(launched.folder)
         shutil.rmtree(job)
         self.artifacts.update(launched.artifacts)

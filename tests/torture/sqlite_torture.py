@@ -256,7 +256,7 @@ class Boundaries:
         return self._shared[4 : 4 + int.from_bytes(self._shared[:4], "little")].decode().splitlines()
 
     def watch(self, wanted: Optional[Boundary], *, alone: bool) -> None:
-        """Record every boundary from now on, in this process and its children. Kill these at the boundary `wanted`.
+        """Record every boundary from now on, in this process and its children. Kill them at the boundary `wanted`.
 
         alone: True to kill only the child process that reaches the boundary.
         """

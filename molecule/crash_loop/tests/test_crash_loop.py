@@ -29,7 +29,7 @@ class Told(NamedTuple):
 
 
 class Story(NamedTuple):
-    """Everything that happened in the drill."""
+    """The messages and process arguments that were observed in the drill."""
 
     mail: MailServer
     chat: Receiver

@@ -14,7 +14,7 @@ from drills import Drill
 
 
 class Story(NamedTuple):
-    """Everything that happened in the drill."""
+    """The exit codes and states that were observed in the drill."""
 
     codes: dict[str, int]
     # The leases during the first run: before, between and after two runs that must not take the lease.

@@ -6,8 +6,8 @@
 
 A catalogue is a module of this package, named after its language. Its SENTENCES dictionary maps each key to a
 str.format template. Each entry is a complete sentence, into which only names, numbers and lists are inserted, never
-parts of a sentence. Two kinds of keys are optional in a catalogue: <key>.one, for the number 1, and the keys of the
-families in OPEN, which are names.
+parts of a sentence. Two kinds of keys are optional in a catalogue: <key>.one, for the singular form, and keys that
+belong to a family in OPEN.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Words:
         return Listed(texts, comma=self.sentences["list.comma"], clauses=self.sentences["list.clauses"])
 
     def quoted(self, text: object) -> str:
-        """Return a text that has no message in quotation marks, such as a text from a host or from an old timeline."""
+        """Return text in quotation marks because it has no message, such as text from a host or an old timeline."""
         whole = " ".join(str(text or "").split()).rstrip(" .;")
         return self.say("quoted", text=whole) if whole else ""
 
@@ -119,7 +119,7 @@ class Words:
         return f"{value:,.0f}"
 
     def size(self, number: float) -> str:
-        """Return a size in bytes in human-readable form: "512 B", "3.4 MiB", "12 GiB"."""
+        """Return a number of bytes in human-readable form: "512 B", "3.4 MiB", "12 GiB"."""
         unit = "B"
         for larger in ("KiB", "MiB", "GiB", "TiB"):
             if number < 1024:

@@ -174,7 +174,7 @@ def without_documents(outcome: _Data, failure: str, settings: Sequence[str]) -> 
 
 
 def error_message(outcome: _Data) -> str:
-    """Return the error message of a run that did not recover the service."""
+    """Return the error message for a run that did not recover the service."""
     states = {
         UNREACHABLE: "in an unknown state, because its host cannot be reached",
         "login_failed": "serving, login failed",
@@ -188,7 +188,7 @@ def error_message(outcome: _Data) -> str:
 
 
 def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict[str, Any]:
-    """Return an Outcome as plain data, with the times of the incident's record."""
+    """Return an Outcome as plain data, with the times from the incident's record."""
     record = seen["record"]
     made = Outcome(
         incident=record["id"],

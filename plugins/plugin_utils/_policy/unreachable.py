@@ -42,8 +42,8 @@ _LOSSES = 5
 _DEATHS = 1
 # Time between two attempts to reach the host again, in seconds.
 _PAUSE = 0.5
-# If a signal ended a program, the exit code of its shell is above this number. The exit code for an error of ssh itself
-# (255) is also above this number.
+# If a signal killed a program, its shell's exit code is above this number. So is 255, the exit code for an error of ssh
+# itself.
 _SIGNALLED = 128
 # Messages that ssh prints if it could not connect to the host. In this case, no module was started on the host.
 _NEVER_REACHED = re.compile(
@@ -192,9 +192,9 @@ def reached_again(
 
 
 def died(result: Mapping[str, Any]) -> Optional[Message]:
-    """Return a message if a signal ended a module before it returned a result, or None for any other result.
+    """Return a message if a signal killed a module before it returned a result, or None for any other result.
 
-    If the signal ended only the shell or the sudo process that started the module, the result looks the same.
+    If the signal killed only the shell or the sudo process that started the module, the result looks the same.
     """
     code = result.get("rc")
     if "module_stdout" not in result or str(result["module_stdout"]).strip() or not isinstance(code, int):

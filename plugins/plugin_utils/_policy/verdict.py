@@ -112,9 +112,9 @@ def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: s
 
 
 def obstacles(facts: Facts) -> List[Reason]:
-    """Return why no rung may be tried: an earlier step forbids it, a start would do harm, or no rung can help.
+    """Return why no rung is allowed: an earlier step forbids it, a start would do harm, or no rung can help.
 
-    The list is empty if a rung may be tried.
+    The list is empty if a rung is allowed.
     """
     standing = [each for each in facts.standing if each.get("blocks_start") or not each.get("rungs_help")]
     causes = [each["cause"] for each in standing]

@@ -41,7 +41,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _COLLECTION = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 _PREFIX = f"ansible_collections.{allowlist.COLLECTION}.plugins.modules."
-# Number of generations to keep, because a user may alternate between versions of the collection or of ansible-core.
+# Number of generations to keep. A user may alternate between versions of the collection or of ansible-core.
 _GENERATIONS = 4
 _LARGEST = 8 << 20
 _COMPILED = "compiled-"

@@ -37,7 +37,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import steps as timeline_steps
 
 _INDENT = 24
-# Outcomes that are not an error, for a run on several hosts.
+# For a run on several hosts, the outcomes that are not errors.
 _FINE = ("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning")
 
 _TONES: Mapping[str, str] = {
@@ -76,7 +76,7 @@ def summary(
     kept = [_kept(words, name, path, inside=incident.evidence) for name, path in prose_data.kept(words, incident)]
     kept += [text for text in [prose_data.not_copied(words, incident)] if text]
     why = error if back else _why(words, incident)
-    # List what the reader has to do first, then the reasons.
+    # First list what the reader has to do, then the reasons.
     cause = prose_causes.cause(words, incident)
     fields: List[Field] = [
         ("next", prose.next_step(words, incident) if not back or incident.data_loss in ("suspected", "known") else ""),

@@ -131,8 +131,8 @@ def _nothing_started(facts: Facts) -> Optional[bool]:
 def data_loss(facts: Facts) -> Statement:
     """Return the verdict on the data.
 
-    Fewer rows than at the last good count are no reason to suspect a loss, because rows may be deleted in normal
-    operation. If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
+    A count below the last good count is no reason to suspect a loss, because rows may be deleted in normal operation.
+    If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
     """
     if facts.lost:
         return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected else Statement(KNOWN)
