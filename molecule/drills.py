@@ -105,7 +105,7 @@ class Drill:
         assert {incident["title"] for incident in answer["incidents"]} >= WRITTEN
 
     def assert_untouched(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Assert that a run changed only its records and its hold. A running service may change its own files."""
+        """Assert that a run changed only its records and its hold. A running service can change its own files."""
         # systemd continues to restart a unit in this state during the run, until the unit's start limit is reached.
         restarts = before["unit"]["SubState"] == "auto-restart"
         # Ignore the scheduling state of a process (running or sleeping).

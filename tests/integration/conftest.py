@@ -112,7 +112,7 @@ class Service:
     def install_copy(self, template: Service) -> None:
         """Install a copy of another service that was never started, with the ports of this service.
 
-        The files in node_modules are hard links. A test may remove or replace these files, but must not write to them.
+        The files in node_modules are hard links. A test can remove or replace these files, but must not write to them.
         """
         shutil.copytree(template.app, self.app, symlinks=True, ignore=shutil.ignore_patterns("node_modules"))
         subprocess.run(["cp", "-al", template.app / "node_modules", self.app], check=True)

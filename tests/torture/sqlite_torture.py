@@ -62,7 +62,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
 
 SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,close"
-# Functions that the steps call, and that make a change or are called next to a change. The steps may be killed before
+# Functions that the steps call, and that make a change or are called next to a change. The steps can be killed before
 # or after each call.
 POINTS: List[Tuple[Any, str]] = [
     (os, "mkdir"),

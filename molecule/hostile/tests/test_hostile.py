@@ -66,7 +66,7 @@ def test_recovery_is_in_time(drill: Drill) -> None:
 def test_no_secret_leaves_the_host(drill: Drill) -> None:
     for path in written(drill):
         text = path.read_text(encoding="utf-8", errors="replace")
-        # The names of planted files may be shown, but not their content.
+        # The output is allowed to contain the names of planted files, but not their content.
         assert re.findall(r"canary-of-[\w-]+", text) == [], path
 
 

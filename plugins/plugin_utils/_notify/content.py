@@ -36,8 +36,8 @@ def _fit(value: Any) -> Any:
 def body(message: Mapping[str, Any], shape: str) -> Dict[str, Any]:
     """Return the JSON body of a message: the subject, with the text below it.
 
-    shape: the chat service, a key of _BODIES. The text contains output from hosts, so no part of it may become a
-    mention, a link or a heading.
+    shape: the chat service, a key of _BODIES. The text contains output from hosts, so no part of it is allowed to act
+    as a mention, a link or a heading.
     """
     return _BODIES[shape](str(message["subject"]), str(message["text"]))
 

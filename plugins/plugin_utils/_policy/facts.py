@@ -62,7 +62,7 @@ class Facts:
     # The ID of the incident that blocks the start of the service, or an empty string.
     held_by: str = ""
     act_on: Sequence[str] = ()
-    # The rungs that this run may try.
+    # The rungs that this run is allowed to try.
     rungs: Sequence[str] = ()
     # How the host stores releases, or an empty string if it is unknown. With "none", the playbook cannot roll back.
     release_strategy: str = ""

@@ -90,7 +90,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """The decision after the first probe. idle: True if the run ends now. acting: True if the run may try rungs."""
+    """The decision after the first probe. idle: True if the run ends now. acting: True if rungs are allowed."""
 
     idle: bool
     acting: bool
@@ -219,7 +219,7 @@ def _outcome(facts: Facts) -> str:
 
 
 def _halted(facts: Facts, outcome: str) -> Reason:
-    """Return why no later step may try a rung, or an empty reason if a later step may try one."""
+    """Return why no later step is allowed to try a rung, or an empty reason if a later step is allowed to."""
     if outcome not in _ENDED:
         return _NONE
     if facts.halted_before:

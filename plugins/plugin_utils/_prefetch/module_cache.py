@@ -232,7 +232,7 @@ def _compiled(generation: str) -> List[str]:
 
 
 def _kept(generation: str) -> Dict[str, str]:
-    """Return the files of a generation by the names that Ansible uses, or {} if other users may write to its folder."""
+    """Return the files of a generation by the names that Ansible uses, or {} if other users can write to its folder."""
     if not all(_private(folder) for folder in (home(), generation)):
         return {}
     names = (name for name in os.listdir(generation) if name.startswith(_PREFIX))
@@ -241,7 +241,7 @@ def _kept(generation: str) -> Dict[str, str]:
 
 
 def _private(folder: str) -> bool:
-    """Return True if this user owns a folder and no other user may write to it. Raises OSError."""
+    """Return True if this user owns a folder and no other user can write to it. Raises OSError."""
     try:
         found = os.lstat(folder)
     except FileNotFoundError:

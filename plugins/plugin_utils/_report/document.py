@@ -52,7 +52,7 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A cause or a note. evidence: source and text. The source may be empty."""
+    """A cause or a note. evidence: source and text. The source can be empty."""
 
     name: str
     sure: str

@@ -53,7 +53,7 @@ def wrap(text: str, width: int) -> List[str]:
 
 
 def _words(text: str) -> List[str]:
-    """Split text where a line may be broken: after a space or a wide character, but not before punctuation."""
+    """Split text where a line can be broken: after a space or a wide character, but not before punctuation."""
     pieces = [""]
     for character in text:
         ends = pieces[-1] and (pieces[-1][-1] == " " or unicodedata.east_asian_width(pieces[-1][-1]) in "WF")

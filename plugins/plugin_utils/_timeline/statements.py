@@ -91,7 +91,7 @@ class Statement:
 
     @property
     def allowed(self) -> bool:
-        """True if the statement may be made."""
+        """True if the statement is allowed."""
         return self.value != UNKNOWN
 
 

@@ -205,7 +205,7 @@ def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
-    """Return why a task failed, if this may be recorded: a message from our modules or a constant in a playbook."""
+    """Return why a task failed, if recording it is allowed: a message from our modules or a constant in a playbook."""
     if known.module:
         return kinds.pick(kinds.TEXT, fields.get("msg")) if _is_of_module(fields) else _undefined(fields)
     if known.action in _VALIDATING:

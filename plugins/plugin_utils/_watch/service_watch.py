@@ -223,7 +223,7 @@ class Watch:
         }
 
     def _warn(self, text: str) -> None:
-        """Log text that may contain output from the host, without characters that control a terminal."""
+        """Log text that may contain output from the host, without terminal control characters."""
         _LOGGER.warning("%s: %s", self.target.host, sanitize.text(text))
 
     def _over(self, argv: Sequence[str], **options: Any) -> commands.Completed:
