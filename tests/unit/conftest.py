@@ -12,14 +12,14 @@ import pytest
 
 
 def pytest_collection_finish() -> None:
-    """Exclude all current objects from garbage collection, which would otherwise slow down each forked process."""
+    """Exempt all current objects from garbage collection, which would otherwise slow down every forked process."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
 def dead_mount(tmp_path):
-    """Mount a file system that never answers, as if its file server were lost. Yield its folder."""
+    """Mount a file system that never responds, as if its file server were down. Yield the mount point."""
     place = tmp_path / "dead"
     place.mkdir()
     try:

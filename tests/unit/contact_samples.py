@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Sample contacts, rules and earlier notifications for tests, and the resulting plan."""
+"""Sample contacts, rules and earlier notifications for tests, and the resulting notification plan."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAIL, PAGER, SLACK, ROOM = "mail leader@example.com", "pagerduty", "slack hooks.
 
 
 def rules(applies):
-    """Return rules for several levels. Only the rules named `applies` and "record" apply."""
+    """Return notification rules for several levels. Only the rules named `applies` and "record" apply."""
     rows = [
         ("data", None, ["leader", "dba"]),
         ("long", "everyone", ["team"]),

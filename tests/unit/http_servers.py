@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Servers that answer like a healthy or an unhealthy service, for tests of code that sends requests to the service."""
+"""Servers that respond like a healthy or an unhealthy service, for tests of code that sends requests to the service."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BAD = (503, b'{"status":"error"}')
 
 
 class Server:
-    """A real HTTP(S) server that answers requests with the given answers, in order, and repeats the last answer.
+    """A real HTTP(S) server that returns the given responses in order, and repeats the last response.
 
-    An answer consists of the status code, the body in bytes, and optional headers as (name, value).
+    A response consists of the status code, the body in bytes, and optional headers as (name, value).
     """
 
     def __init__(self, *answers, context=None):
@@ -79,7 +79,7 @@ class Server:
 
 @contextlib.contextmanager
 def raw_server(handle):
-    """Run a server in a separate thread that calls `handle` with the socket of each connection. Yield its port."""
+    """Run a server in a separate thread. It calls `handle` with the socket of each connection. Yield the port."""
     listener = socket.create_server(("127.0.0.1", 0))
     kept = []
 

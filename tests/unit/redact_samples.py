@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Samples for the redactor: texts that match a regular expression, and ordinary log lines. The samples never change."""
+"""Samples for the redactor: texts that match a regular expression, and ordinary log lines. They never change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ except ImportError:  # Python 3.10
     import sre_constants as sre  # type: ignore[no-redef]
     import sre_parse as parser  # type: ignore[no-redef]
 
-# All printable characters except the space, because a value cannot begin or end with a space.
+# All printable characters except spaces, because a value cannot begin or end with a space.
 _SIGNS = [letter for letter in string.printable if letter.isprintable() and letter != " "]
 _CLASSES = {
     sre.CATEGORY_DIGIT: string.digits,
@@ -40,7 +40,7 @@ class Sampler:
         self._groups: dict[int, str] = {}
 
     def sample(self, pattern: re.Pattern[str]) -> str:
-        """Return a text for `pattern`. The caller must check that the text matches, because lookarounds are ignored."""
+        """Return a text for `pattern`. Callers must check that it matches, because lookarounds are ignored."""
         self._groups = {}
         return self._of(parser.parse(pattern.pattern, pattern.flags))
 
@@ -75,7 +75,7 @@ class Sampler:
         elif "CATEGORY_SPACE" in inner or inner == str([(sre.LITERAL, ord(" "))]):
             most = least + 1
         elif inner == str([(sre.IN, [(sre.CATEGORY, sre.CATEGORY_WORD)])]) and least == 0:
-            # This part of a pattern matches the rest of a name.
+            # This part of the pattern matches the rest of a name.
             return self._random.choice(("", "", "_main", "2", "Value", "_of_admin"))
         elif most is sre.MAXREPEAT:
             least, most = max(least, 8), max(least, 8) + 8
@@ -96,7 +96,7 @@ class Sampler:
 
 
 def pieces_left(secret: str, clean: str, *, size: int = 6) -> list[str]:
-    """Return the parts of the secret that are still in the masked text, in pieces of `size` characters."""
+    """Return all pieces of the secret, each `size` characters long, that the masked text still contains."""
     clean = clean.replace("[redacted]", "\0")
     return [
         word[start : start + size]

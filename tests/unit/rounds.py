@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How often a test repeats its work: a few times in make unit, all times with TEST_THOROUGH=1 as in make nightly."""
+"""How often a test repeats its work: a few times in make unit, and many times with TEST_THOROUGH=1 (make nightly)."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def rounds(few: int, *, thorough: int) -> int:
 
 
 def step(number: int) -> int:
-    """Return the distance between two positions that a test tries. A thorough test tries every position."""
+    """Return the distance between the positions that a test tries. A thorough test tries every position."""
     return 1 if THOROUGH else number

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""SQLite databases as a crash leaves them, for tests of code that reads such databases."""
+"""SQLite databases in the state in which a crash leaves them, for tests of code that reads such databases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def schema(connection: sqlite3.Connection) -> None:
 
 
 def crashed(path: str, *, in_database: int = 200, in_wal: int = 60, page_size: int = 4096, shm: bool = False) -> None:
-    """Make a database as a killed writer leaves it: the last rows are only in the WAL, and no process has it open."""
+    """Create a database as a killed writer leaves it: the last rows are only in the WAL, and no process has it open."""
     work = f"{path}.work"
     os.mkdir(work)
     connection = sqlite3.connect(f"{work}/db", isolation_level=None)
@@ -55,7 +55,7 @@ def crashed(path: str, *, in_database: int = 200, in_wal: int = 60, page_size: i
 
 
 def closed(path: str, *, rows: int = 200, mode: str = "WAL", page_size: int = 4096) -> None:
-    """Make a database that was closed properly."""
+    """Create a database that was closed properly."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(f"PRAGMA page_size={page_size}")
     connection.execute(f"PRAGMA journal_mode={mode}")
@@ -82,12 +82,12 @@ def flip(path: str, offset: int) -> None:
 
 
 def frame_offset(index: int, *, page_size: int = 4096) -> int:
-    """Return the offset of a frame in a WAL, in bytes. index: the number of the frame, from 0."""
+    """Return the byte offset of a frame in a WAL. index: the number of the frame, starting at 0."""
     return 32 + index * (24 + page_size)
 
 
 def new_salts(path: str) -> None:
-    """Change the salts in a WAL's header, and update the header's checksum."""
+    """Change the salts in a WAL header, and update the header's checksum."""
     with open(path, "r+b") as stream:
         header = stream.read(24)
         header = header[:16] + struct.pack(">II", 0x1234, 0x5678)
@@ -181,7 +181,7 @@ READER = "\n".join(
 
 
 def die(number: int) -> None:
-    """End this process with a signal, without a crash report on the screen."""
+    """Kill this process with a signal, without printing a crash report."""
     faulthandler.disable()
     os.kill(os.getpid(), number)
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""AWX receives correct data about playbooks, variables and credentials, and the workflow handles each failure."""
+"""AWX receives correct data about playbooks, variables and credentials, and the workflow handles every failure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TASKS = [
 ]
 PLACE = "playbooks/vars/awx.yml"
 MODULES = sorted({action for task in TASKS for action in task if action.startswith("awx.awx.")})
-# Variables that a playbook reads but that no role's specification contains, with their allowed values.
+# Variables that playbooks read but no role's argument specification contains, with their allowed values.
 LADDER = list(RUNGS)
 OF_PLAYBOOKS: Dict[str, Any] = {
     "outage_recover_reason": {},
@@ -96,7 +96,7 @@ def test_names_of_templates_are_unique() -> None:
 
 
 def differences(place: str, found: Any, expected: Any) -> List[str]:
-    """Return a line for each missing entry and each entry that is not allowed, or for a wrong order."""
+    """Return a line for each missing entry and each entry that is not allowed, or a line about the wrong order."""
     if found == expected:
         return []
     if not isinstance(found, list) or not isinstance(expected, list):
@@ -160,7 +160,7 @@ def test_every_secret_of_a_channel_has_a_field() -> None:
 
 
 def test_credentials_are_injected_as_variables_in_use() -> None:
-    # Include the vault variables that the examples in roles and inventories use.
+    # Include vault variables that examples in roles and inventories use.
     known = {*OPTIONS, *re.findall(r"\bvault_\w+", text_of("roles", "inventories"))}
     read = text_of("plugins")
     wrong = []
@@ -175,7 +175,7 @@ def test_credentials_are_injected_as_variables_in_use() -> None:
             if variable not in read:
                 wrong.append(f"{place} sets {variable}, which nothing in plugins reads")
     assert wrong == [], "\n".join(wrong)
-    # AWX injects an empty field as an empty string. So for an optional field, an empty string must have no effect.
+    # AWX injects an empty field as an empty string, so for an optional field, an empty string must have no effect.
     optional = {
         variable
         for credential in DATA["awx_credential_types"]

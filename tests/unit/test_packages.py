@@ -50,7 +50,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """Return what a file imports from this collection, as dotted names below plugins."""
+    """Return the modules that a file imports from this collection, as dotted names below plugins."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(PREFIX):
@@ -65,7 +65,7 @@ IMPORTS = {name: imports(MODULES[name]) for name in FILES}
 
 
 def rank(name: str) -> int:
-    """Return the level of a file's package, starting at 0. The controller's packages are above the host's packages."""
+    """Return the level of a module's package, starting at 0. All of plugin_utils is above all of module_utils."""
     kind, package = name.split(".")[:2]
     layers = [*MODULE_UTILS, *PLUGIN_UTILS]
     of_kind = MODULE_UTILS if kind == "module_utils" else PLUGIN_UTILS

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The commands on the documentation pages are valid, and the files and settings that they name exist."""
+"""The commands on the documentation pages are valid, and the files and settings that the pages mention exist."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_settings_of_the_page_about_awx_are_read() -> None:
         shown.update(yaml.safe_load(text))
     assert shown
     assert shown.keys() - known.keys() == set()
-    # The example must have all keys, because otherwise each run would report a change.
+    # The example must contain all keys. Otherwise, each run would report a change.
     assert shown["awx_notification_configuration"].keys() == known["awx_notification_configuration"].keys()
     assert (ROOT / shown["awx_inventory_path"]).is_file()
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The project as a whole: every program names its licence, every file is used, and names in the documentation exist."""
+"""The whole project: every program states its licence, every file is used, and names in the documentation exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LICENCE = "SPDX-License-Identifier: GPL-3.0-or-later"
-# Files that no other file names, because a program searches for files with these names.
+# Files that no other file mentions, because a program looks for these names.
 FOUND_BY_NAME = {
     ".ansible-lint": "ansible-lint",
     ".gitignore": "git",
@@ -37,7 +37,7 @@ FOUND_BY_NAME = {
     "molecule/conftest.py": "pytest",
     "tests/integration/conftest.py": "pytest",
 }
-# Files that a program finds by their folder or file name, with the program.
+# Files that a program finds by folder or file name, and the program.
 FOUND_BY_FOLDER = (
     r"\.ci/|\.github/",  # continuous integration
     r"changelogs/fragments/",  # antsibull-changelog
@@ -131,7 +131,7 @@ def test_every_exception_exists() -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the anchors that GitHub creates for a page's headings."""
+    """Return the anchors that GitHub generates for a page's headings."""
     found = re.findall(r"^#+ +(.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in found}
 
@@ -149,7 +149,7 @@ def test_links_between_pages_are_valid(page: str) -> None:
 
 
 def names_in(page: str) -> dict[str, set[str]]:
-    """Return the properties that both README pages must share: names, and the numbers of headings and table rows."""
+    """Return the properties in which both README pages must agree: names, and counts of headings and table rows."""
     text = text_of(page)
     return {
         "playbooks": set(re.findall(r"\b\w+\.yml\b", text)),
@@ -281,8 +281,8 @@ def test_the_packages_of_the_demo_service_are_pinned_by_hashes() -> None:
 def test_only_example_inventories_are_published(tmp_path: Path) -> None:
     examples = [name for name in FILES if name.startswith("inventories/")]
     shipped = {name.split("/")[1] for name in examples}
-    # Try names that are similar to the examples' names: every prefix, with and without a suffix. Also try some typical
-    # names.
+    # Try names that are similar to those of the examples: every prefix, with and without a suffix. Also try a few
+    # typical names.
     strays = {name[:length] + more for name in shipped for length in range(len(name) + 1) for more in ("", "x", ".bak")}
     strays |= {"osaka", "prodlike", "staging", "desk", "hosts.yml"}
     for name in ["galaxy.yml", "README.md", "LICENSE", *examples]:

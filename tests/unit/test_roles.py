@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The contract of the roles: defaults match argument specifications, and variables are used and named correctly."""
+"""The contract for roles: defaults match argument specifications, and variables are used and named correctly."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_public_variables_begin_with_the_name_of_their_role(role: str) -> None:
 
 @functools.cache
 def words_read() -> set[str]:
-    """Return the words in roles, playbooks and plugins, except words before a colon, which are only set there."""
+    """Return the words in roles, playbooks and plugins, except words before a colon, where variables are only set."""
     return {
         word
         for folder in ("roles", "playbooks", "plugins")
@@ -79,8 +79,8 @@ def test_main_tasks_stay_short(role: str) -> None:
     assert all(task["name"][0].isupper() for task in tasks)
 
 
-# Only playbooks decide how a recovery continues after a failure. These role files may still have a rescue, for these
-# reasons.
+# Only playbooks decide how a recovery continues after a failure. These role files may contain a rescue for the stated
+# reason.
 RESCUES_IN_ROLES = {
     "roles/detection/tasks/probe_health.yml": "raises again: names the wrong setting, at no cost for a healthy service",
     "roles/escalation/tasks/notify.yml": "records: a channel of the user may fail, the next one is tried",
@@ -92,7 +92,7 @@ RECORDS = {"ansible.builtin.set_fact", "itsm_nexus.runbook.incident"}
 
 
 def blocks(tasks: list[dict]) -> list[dict]:
-    """Return all blocks in a list of tasks, including nested blocks."""
+    """Return all blocks in a list of tasks, including blocks inside blocks."""
     found = [task for task in tasks if "block" in task]
     inner = [blocks(task.get(part, [])) for task in found for part in ("block", "rescue", "always")]
     return found + [block for each in inner for block in each]
@@ -120,20 +120,20 @@ def test_only_playbooks_handle_a_failure() -> None:
 def test_every_rescue_raises_again_or_records(name: str) -> None:
     for block in blocks_by_file()[name]:
         rescue = block.get("rescue")
-        # A task with a condition does not count, because it may be skipped.
+        # A conditional task does not count, because it can be skipped.
         kept = [task for task in rescue or [] if (RAISES | RECORDS) & set(task) and "when" not in task]
         assert kept or not rescue, f"{block.get('name')}: its rescue hides the failure"
 
 
 def tasks_within(tasks: list[dict]) -> list[dict]:
-    """Return all tasks in a list of tasks, including the tasks in blocks."""
+    """Return all tasks in a list, including the tasks inside blocks."""
     inner = [tasks_within(task.get(part, [])) for task in tasks for part in ("block", "rescue", "always")]
     return [*tasks, *(task for each in inner for task in each)]
 
 
 @pytest.mark.parametrize("rung", RUNGS)
 def test_the_role_of_a_rung_is_complete(rung: str) -> None:
-    """Every rung reports its result to the ladder and has the service's variables."""
+    """Every rung's role reports a result to the ladder, and depends on the nexus role for the service's variables."""
     folder = ROOT / "roles" / rung
     tasks = [
         task
@@ -172,7 +172,7 @@ def test_the_result_of_a_database_recovery_has_its_messages() -> None:
 CHANNELS = sorted((ROOT / "roles/escalation/tasks/channels").glob("*.yml"))
 
 # For each of these channels, the part of its file that inserts the text. These channels send a text for people instead
-# of a JSON body, and the subject of the text names the event.
+# of a JSON body, and the subject states the event.
 TEXTS_FOR_PEOPLE = {
     "command": "[escalation_message.subject, '', escalation_message.text, '']",
     "mail": 'subject: "{{ escalation_message.subject }}"',
@@ -200,7 +200,7 @@ def lacks_of_body(place: str, tasks: list[dict]) -> list[str]:
 
 @pytest.mark.parametrize("path", CHANNELS, ids=[path.stem for path in CHANNELS])
 def test_a_channel_is_complete(path: Path) -> None:
-    """Every channel has settings, documentation, a complete message, and tasks that reveal no secret."""
+    """Every channel has settings, documentation and a complete message, and its tasks reveal no secret."""
     kind, place, text = path.stem, path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
     texts = {
         "docs/escalation.md": f"| `{kind}` |",
@@ -259,7 +259,7 @@ def test_the_documented_channels_send_a_complete_message() -> None:
 
 
 def test_a_notification_about_repeated_restarts_names_their_time() -> None:
-    """The person who reads the notification does not know the settings."""
+    """The reader of the notification does not know the settings."""
     rules = load(ROOT / "roles/escalation/defaults/main.yml")["escalation_rules"]
     (reason,) = [rule["reason"] for rule in rules if rule["name"] == "repeated_restarts"]
     told = jinja2.Template(reason).render(escalation_restarts=4, escalation_restart_window="5400.0")

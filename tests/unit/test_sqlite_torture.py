@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The torture test fails if its steps lose data, and succeeds with the real steps."""
+"""The torture test passes with the real steps, and fails if a step loses data."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which source files may use paths on a host, and why this is safe for root. See "Two zones" in SECURITY.md."""
+"""Which source files may access paths on a host, and why this is safe for root. See "Two zones" in SECURITY.md."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ REASONS = {
 
 
 def touches(path: Path) -> set[str]:
-    """Return the names of functions called in a source file that can open or change the file at a path."""
+    """Return the names of the functions that a source file calls and that can open or change a file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)} & CHANGES
 
@@ -167,7 +167,7 @@ def test_a_process_that_became_a_user_cannot_go_back() -> None:
     if child == 0:
         status = 1
         try:
-            os.seteuid(DAEMON.pw_uid)  # as in a block that acts as a user
+            os.seteuid(DAEMON.pw_uid)  # as in a block that acts as another user
             safe_open.become(NOBODY.pw_uid, NOBODY.pw_gid)
             facts = Path("/proc/self/status").read_text(encoding="utf-8")
             lines = dict(line.split(":\t", 1) for line in facts.splitlines() if ":\t" in line)
@@ -175,7 +175,7 @@ def test_a_process_that_became_a_user_cannot_go_back() -> None:
             assert set(lines["Gid"].split()) == {str(NOBODY.pw_gid)}
             assert {int(lines[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
             assert lines["NoNewPrivs"] == "1"
-            # Do not use pytest here, because it loads files that this user may not be able to read.
+            # Do not use pytest here. It would load files that this user may lack permission to read.
             try:
                 os.setuid(0)
             except PermissionError:
@@ -238,7 +238,7 @@ def question(app: Path, **known: object) -> triage_context.Question:
 @needs_root
 @pytest.mark.parametrize("claim", ["link", "variable", "open"])
 def test_a_database_of_root_is_not_treated_as_the_users(base: Path, claim: str) -> None:
-    """The next step acts as the user, whatever path the user chooses for the database."""
+    """The next step acts as the user, no matter which path the user chooses for the database."""
     app, private = made(base / "app", owner=NOBODY), made(base / "private", mode=0o700)
     (private / "itsm.db").touch(mode=0o600)
     known: dict[str, object] = {}

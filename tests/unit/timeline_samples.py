@@ -23,7 +23,7 @@ OUTCOME = {
 
 
 class Recording:
-    """Creates the events of a run, each one second later than the previous event."""
+    """Creates the events of a run. Each event is one second later than the previous one."""
 
     def __init__(self, run="run1", host="node1"):
         self.run, self.host, self.second, self.events = run, host, 0, []

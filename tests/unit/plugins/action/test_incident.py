@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""If the health probe has already opened the incident, the incident module returns it without a call to the host."""
+"""If the health probe has already opened the incident, the incident module returns it without contacting the host."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module_prefetch callback: which events it passes on, how to switch it off, and how it ends on the first error."""
+"""The module_prefetch callback: which events it forwards, how to disable it, and how it stops after its first error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROBE, START = "itsm_nexus.runbook.health_probe", "itsm_nexus.runbook.node_proce
 
 
 class Packer:
-    """Records calls to its methods. The method named in `fails` raises an error."""
+    """Records the calls of its methods. The method that `fails` names raises an error."""
 
     calls: list[tuple[Any, ...]]
     fails: str | None = None

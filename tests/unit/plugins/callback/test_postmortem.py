@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The callback that records a run: it writes Ansible's events to a file, and its errors never stop the run."""
+"""The callback that records a run. It writes Ansible's events to a file, and its own errors never stop the run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def plugin(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def begin(plugin: Any) -> None:
-    """Begin a run that opens an incident."""
+    """Start a run that opens an incident."""
     plugin.v2_playbook_on_start(SimpleNamespace(_file_name="/x/recover.yml"))
     plugin.v2_playbook_on_play_start(SimpleNamespace(get_ds=lambda: {"name": "Recover {{ it }}"}))
     opened = result("incident", {"id": "INC-1", "opened_at": AT})

@@ -63,7 +63,7 @@ PARAMETERS = {
 
 @pytest.fixture
 def seat(tmp_path):
-    """Yield the lease of a state folder. The lease's folder in memory is the one that this account's modules use."""
+    """Yield the lease for a state folder. The lease's folder in memory is the one that modules of this account use."""
     seat = host_lease.Seat(state_dir=str(tmp_path / "state"))
     yield seat
     shutil.rmtree(seat.folder, ignore_errors=True)
@@ -141,7 +141,7 @@ def test_a_started_service_does_not_keep_the_lease_and_the_start_is_recorded(sea
 
 def test_the_host_is_free_when_the_lease_of_a_killed_module_ends(seat, tmp_path):
     run = incident_record.call(state_dir=seat.state_dir, state="open", lease=0.01)["run"]
-    # This server accepts connections but never answers, so the module works until its timeout.
+    # This server accepts connections but never responds, so the module runs until its timeout.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = {"name": "x", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
         asked = {"endpoints": [endpoint], "mode": "await", "timeout": 60, "deadline": 60}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The reasons that failed modules return exist in English and in Japanese."""
+"""Every reason that a failed module returns exists in English and in Japanese."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LATIN_WORDS = re.compile(r"[A-Za-z][a-z]+(?:[ ,;]+[A-Za-z][a-z]+)+")
 NAMES = ("Node.js", "npm ci", "lock ファイル")
 
 SERVICE = {"app_dir": "/nonexistent", "command": ["no-such-program"], "manager": "process"}
-# A module, arguments with which it fails, and the ID of the reason. HERE stands for the test's folder, and DAMAGED for
+# A module, arguments that make it fail, and the ID of the reason. HERE stands for the test's folder, and DAMAGED for
 # the path of a damaged database.
 FAILING = [
     ("sqlite_backup", {"path": "HERE/none.db", "dest": "HERE/copy"}, "reason.sqlite.not_backed_up"),
@@ -122,7 +122,7 @@ def main(monkeypatch, capsys, tmp_path):
 
 
 def without_values(told):
-    """Return a message with each string replaced by 7, because paths and texts from the system may be English."""
+    """Return a message with each string replaced by 7, because paths and system messages may be in English."""
     if isinstance(told, dict):
         return {"id": told["id"], "values": {name: without_values(value) for name, value in told["values"].items()}}
     return [without_values(each) for each in told] if isinstance(told, list) else "7"
@@ -156,7 +156,7 @@ def without_values_of_messages(data):
 
 
 def step(name, result, *, status="ok"):
-    """Return the timeline's step for a module's result."""
+    """Return the timeline step for a module's result."""
     action = f"itsm_nexus.runbook.{name}"
     data = without_values_of_messages(allowlist.of_result(action, result))
     about = dict.fromkeys(field.name for field in dataclasses.fields(incident_model.Step))
@@ -170,7 +170,7 @@ def test_the_reason_of_a_failed_module_is_in_japanese(main, name, parameters, id
     assert result["failed"]
     assert result["messages"]["msg"]["id"] == identity
     assert EN.message(result["messages"]["msg"]) == result["msg"].rstrip(".")
-    # A playbook builds messages from this result, with or without the name of the task.
+    # A playbook builds messages from this result, with or without the task's name.
     for more in ({}, {"task": "A task"}):
         told = failures.messages(result, **more)
         require_japanese(told)
@@ -181,7 +181,7 @@ def test_the_reason_of_a_failed_module_is_in_japanese(main, name, parameters, id
 
 
 def require_japanese_reason(result, identity):
-    """Fail if a module did not fail with the message `identity`, or if the message has no Japanese text."""
+    """Require that a module failed with the message `identity`, and that the message has a Japanese text."""
     assert result["failed"]
     told = result["messages"]["msg"]
     assert told["id"] == identity
@@ -276,7 +276,7 @@ def test_every_module_that_fails_with_a_message_documents_it():
         assert "failure(error)" not in source or "\nmessages:\n" in source, path.name
 
 
-# A module, and arguments with which it finds problems.
+# A module, and arguments that make it find problems.
 FINDING = [
     ("sqlite_info", {"path": "DAMAGED", "checks": ["quick", "integrity"]}),
     ("sqlite_info", {"path": "HERE/none.db"}),
@@ -310,6 +310,6 @@ def test_the_reasons_for_new_dependencies_are_in_japanese(more):
     changed = step("npm_ci", {"needed": True, "swapped": True, **told}, status="changed")
     require_no_latin_sentence(prose_steps.deed(JA, changed))
     assert "「" not in prose_steps.deed(JA, changed)
-    # An old timeline contains only texts, no messages.
+    # An old timeline contains only texts and no messages.
     del changed.data["messages"]
     assert "「node_modules is missing」" in prose_steps.deed(JA, changed)

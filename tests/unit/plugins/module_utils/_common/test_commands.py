@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A call returns when the command ends or reaches its deadline, even if the command leaves processes behind."""
+"""A call returns when the command exits or reaches its deadline, even if the command leaves processes behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 
 @pytest.fixture
 def left(tmp_path):
-    """Yield the path of a file for the PID of a process that a command leaves behind. Kill it after the test."""
+    """Yield the file to which a command writes the PID of a process that it leaves behind. Kill that process later."""
     note = tmp_path / "left"
     yield note
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets do not leave the host, and other text remains readable."""
+"""No secret leaves the host, and other text remains readable."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ CANARY = "Kanarienvogel-42!x"
         f"['Authorization', 'Bearer {CANARY}']",
         f'["X-API-Key","{CANARY}"]',
         f"Authorization: ApiKey {CANARY}",
-        # Lines from an environment file, in which the value can have any form.
+        # Lines from an environment file, where a value can have any format.
         f"JWT_SECRET=a,b;c&d'e{CANARY}",
         f"export SMTP_PASSWORD=a;{CANARY}",
         # Unclosed quotes, and a backslash at the end of a line.
@@ -76,7 +76,7 @@ CANARY = "Kanarienvogel-42!x"
         "INSERT INTO sessions(id, token) VALUES (1, 'x'), (2, 'CANARY')",
         "update users set api_key = 'CANARY' where id = 1",
         f"connect.sid={CANARY}",
-        # Short names, names in capital letters, and names that join several words.
+        # Short names, names in capital letters, and names made up of several words.
         f"PASS={CANARY}",
         f"DB_PASS={CANARY}",
         f"SMTP_PASS: {CANARY}",
@@ -99,7 +99,7 @@ CANARY = "Kanarienvogel-42!x"
         f"新しいパスワード\uff1d{CANARY}",
         f"秘密鍵={CANARY}",
         f"認証トークン\uff1a{CANARY}",
-        # Names in SQL quotes, and quotes that are escaped for HTML, URLs and JSON.
+        # SQL-quoted names, and quotes that are escaped for HTML, URLs and JSON.
         "update `users` set `password_hash` = 'CANARY' where `id` = 1",
         "select * from `sessions` where `token` = 'CANARY'",
         f"password&quot;:&quot;{CANARY}&quot;",
@@ -116,10 +116,10 @@ CANARY = "Kanarienvogel-42!x"
         f"bindings: [ 'admin', '{CANARY}' ]",
         f"cookies: {{ sid: '{CANARY}', theme: 'dark' }}",
         f'Authorization: Digest username="admin", response="{CANARY}"',
-        # Passwords with characters that would end other values.
+        # Passwords that contain characters at which other values end.
         f"mysql://itsm:p@ss{CANARY}@db/itsm",
         f"postgres://itsm:a/{CANARY}@db/itsm",
-        # Query strings of URLs.
+        # URL query strings.
         f"GET /x?key={CANARY}&page=2 200",
         f"https://x.example/blob?sv=1&sig={CANARY}",
         # Programs with a short option for the password.
@@ -158,7 +158,7 @@ def test_secrets_are_masked(text):
         "hash pbkdf2_sha256$260000$abcdefghij$abcdefghijklmnopqrstuvwxyz0123456789= stored",
         "hash $2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy stored",
         "hash $argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaQQ stored",
-        # In escaped text, the token directly follows the letter n of an escaped line break.
+        # In escaped text, the token directly follows the "n" of an escaped line break (\n).
         rf"{{\"log\":\"line\n{JWT}\"}}"[-len(JWT) - 4 : -2],
     ],
 )
@@ -331,7 +331,7 @@ ATOMS = (
 
 @pytest.mark.parametrize("first", ATOMS)
 def test_the_time_is_at_most_proportional_to_the_length(first):
-    # Slow patterns would delay the diagnosis of an outage. If a pattern needs quadratic time, this test times out.
+    # Slow patterns would delay the diagnosis of an outage. If a pattern takes quadratic time, this test times out.
     redactor = redact.Redactor(["known-value"])
     begin = "key token eyJ bearer :// insert into "
     redactor.text(begin + first * (60_000 // len(first)))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measure how many secrets from the rules of a public scanner are masked, and how many ordinary lines are changed.
+"""Measure how many secrets from a public scanner's rules are masked, and how many ordinary log lines are changed.
 
 Samples are generated from each regular expression in the detect-secrets scanner. In each sample, the part that the rule
 marks as the secret must be masked.
@@ -31,7 +31,7 @@ LEAST_MASKED, MOST_CHANGED = 0.99, 0.01
 # Rules without samples. An IP address is not a secret. The rule for private keys matches only the first line of a key,
 # so _private_keys generates complete keys.
 NO_RULES = ("IPPublicDetector", "PrivateKeyDetector")
-# Text that the rules match, but that is public and therefore not part of a secret.
+# Text that the rules match although it is public and therefore not part of a secret.
 NO_SECRET = re.compile(r"AccountKey=|https://hooks\.slack\.com/services/", re.IGNORECASE)
 
 
@@ -45,7 +45,7 @@ def _detectors() -> Iterator[type[RegexBasedDetector]]:
 
 
 def _samples(pattern: re.Pattern[str], group: int | None, *, seed: str) -> Iterator[tuple[str, str]]:
-    """Yield texts that a rule matches, each with its secret: the given group of the match, or the longest group."""
+    """Yield texts that a rule matches, each with its secret: the group `group` of the match, or its longest group."""
     sampler = Sampler(seed)
     made = 0
     for _attempt in range(OF_A_RULE * 20):
@@ -79,10 +79,10 @@ def _scanner_samples() -> Iterator[tuple[str, str, str]]:
 
 
 def _entropy_samples() -> Iterator[tuple[str, str, str]]:
-    """Yield samples for the rule for quoted high-entropy base64. This rule has no regular expression.
+    """Yield samples for the scanner's rule for quoted high-entropy base64, which has no regular expression.
 
-    The rule for hexadecimal strings has no samples. Without a name, a secret of 32, 40 or 64 digits looks like a digest
-    or a commit, which must not be masked.
+    There are no samples for the rule for hexadecimal strings. Without a name, a secret of 32, 40 or 64 hexadecimal
+    digits looks like a digest or a commit hash, which must not be masked.
     """
     source = random.Random("entropy")  # noqa: S311
     alphabet = string.ascii_letters + string.digits + "+/"
@@ -106,7 +106,7 @@ def _is_left(secret: str, clean: str) -> bool:
 
 
 def masked() -> tuple[int, list[tuple[str, str, str]]]:
-    """Mask all samples. Return their number, and the samples whose secret is left, as (rule, text, result)."""
+    """Mask all samples. Return their number, and the samples whose secret was not masked, as (rule, text, result)."""
     samples = list(_scanner_samples())
     redactor = redact.Redactor()
     kept = [(rule, text, clean) for rule, text, secret in samples if _is_left(secret, clean := redactor.text(text))]

@@ -30,11 +30,11 @@ SECRETS = {
     **{"WORD": WORD, "PHRASE": PHRASE, "TOKEN": TOKEN, "FIRST": HALVES[0], "SECOND": HALVES[1]},
     **{"HEX": HEX, "BASE64": BASE64, "JWT": JWT, "KEY1": KEY_LINES[0], "KEY2": KEY_LINES[1]},
 }
-# No part of a phrase with this length may remain in the text. For an attacker, "hors" is as good as "horse".
+# A part of a phrase that is at least this long must not remain. To an attacker, "hors" is as good as "horse".
 SHORTEST = 4
 
 UNKNOWN = [
-    # Several words without quotes. The value ends at the end of the line or at the next name.
+    # Several unquoted words. The value extends to the end of the line or to the next name.
     "password: <PHRASE>",
     "DB_PASSWORD=<PHRASE>",
     "export DB_PASSPHRASE=<PHRASE>",
@@ -166,7 +166,7 @@ UNKNOWN = [
     "-----BEGIN OPENSSH PRIVATE KEY-----\\n<KEY1>\\n<KEY2>\\n-----END OPENSSH PRIVATE KEY-----\\n",
     "INFO -----BEGIN EC PRIVATE KEY-----\nINFO <KEY1>\nINFO <KEY2>\nINFO -----END EC PRIVATE KEY-----",
     "PuTTY-User-Key-File-2: ssh-rsa\nPrivate-Lines: 2\n<KEY1>\n<KEY2>\nPrivate-MAC: <HEX>",
-    # Secrets that are split over two log lines.
+    # Secrets that are split across two log lines.
     "token=<FIRST>\n<SECOND>",
     "password: <FIRST>\n<SECOND> next",
     "2026-03-02T01:02:03Z INFO token=<FIRST>\n2026-03-02T01:02:03Z INFO <SECOND>",
@@ -179,7 +179,7 @@ UNKNOWN = [
     '{"level":30,"msg":"token=<FIRST>"}\n{"level":30,"msg":"<SECOND>"}',
     "  authorization:\n   'Bearer <TOKEN>',",
     "AWS_SECRET_ACCESS_KEY:\r\n<TOKEN>\r\nnext",
-    # Secrets without a name, which are recognized by their form.
+    # Secrets without a name, which are recognized by their format.
     "<JWT>",
     "token <JWT> rejected",
     "signed with <TOKEN> at once",
@@ -209,7 +209,7 @@ UNKNOWN = [
 
 
 def _spelled(form: str) -> tuple[str, list[str]]:
-    """Replace the placeholders in a form with secrets. Return the text and the secrets in it."""
+    """Replace the placeholders in a template with secrets. Return the text and the secrets in it."""
     used = []
     for name, secret in SECRETS.items():
         if f"<{name}>" in form:
@@ -243,7 +243,7 @@ def test_an_unknown_secret_is_masked(form):
 def test_a_whole_log_is_masked_like_each_of_its_lines():
     texts = [_spelled(form) for form in UNKNOWN]
     clean = redact.Redactor().text("\n2026-03-02T01:02:03Z INFO next\n".join(text for text, _secrets in texts))
-    # Check only that no secret remains, because a PEM key without an end line also masks the lines after the key.
+    # Check only that no secret remains. After a PEM key without an end line, the following lines are masked too.
     assert [secret for _text, secrets in texts for secret in secrets if _left(secret, clean)] == []
 
 
@@ -395,7 +395,7 @@ QUOTES = [('"', '"'), ("'", "'"), ("b'", "'"), ('"\\"', '\\""'), ('b"', '"')]
     ],
 )
 def test_the_time_is_proportional_to_the_length(piece):
-    """If the text is 4 times as long, linear code needs 4 times as much time, and quadratic code 16 times as much."""
+    """If the text is 4 times as long, linear code takes 4 times as long, and quadratic code takes 16 times as long."""
     redactor = redact.Redactor([KNOWN, PLAIN])
 
     def seconds(length: int) -> float:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's user plants files in its folders while root accesses them. In these tests, this user is "nobody"."""
+"""The service's user plants files in its folders while root accesses them. In these tests, that user is "nobody"."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights 
 
 @pytest.fixture
 def host():
-    """Yield a folder that everybody may enter, with a secret that only root can read, and a user-owned folder."""
+    """Yield a folder that everybody can enter. It contains a file that only root can read, and a user-owned folder."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
         secret = Path(base, "secret")
@@ -92,11 +92,11 @@ def test_a_link_of_the_user_does_not_reach_files_of_root(host):
 
 
 def test_a_link_owned_by_root_in_a_folder_of_root_is_followed(host):
-    # Certificate stores have relative links through the parent folder.
+    # Certificate stores contain relative links that lead through the parent folder.
     (host / "live").mkdir()
     (host / "live" / "link").symlink_to("../secret")
     assert safe_open.read(str(host / "live" / "link")) == b"JWT_SECRET=of-root-alone\n"
-    # In a user-owned folder, a link that root owns is not followed, because the user may have moved the link there.
+    # In a user-owned folder, a root-owned link is not followed, because the user may have moved it there.
     (host / "app" / "moved").symlink_to("../secret")
     with pytest.raises(PermissionError):
         safe_open.read(str(host / "app" / "moved"))
@@ -210,7 +210,7 @@ def test_the_service_cannot_choose_a_database_of_another_user(host):
 
     (refused,) = problems(host / "private" / "other.db")
     assert "DATABASE_PATH" in refused and "user nobody cannot write to that file" in refused
-    # These paths are accepted: a file that root left in the user's folder by mistake, and paths that do not exist yet.
+    # Accepted paths: a file that root left in the user's folder by mistake, and paths that do not exist yet.
     (host / "app" / "roots.db").touch(mode=0o600)
     for path in (host / "app" / "none.db", host / "app" / "roots.db", host / "none" / "itsm.db"):
         assert problems(path) == []
@@ -264,7 +264,7 @@ def test_evidence_is_not_written_to_a_folder_of_another_user(host):
     first, second = (triage_evidence._place_in(str(host / "tmp")) for _ in range(2))
     assert first != second and not os.path.lexists(first)
     os.mkdir(first, 0o700)
-    # The second triage of an incident uses the evidence folder of the first triage.
+    # The second triage of an incident reuses the first triage's evidence folder.
     assert triage_evidence._place_in(str(host / "tmp")) == first
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""No module result and no evidence contains characters that control a terminal."""
+"""Neither module results nor evidence contain terminal control characters."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_every_module_returns_plain_text(module):
     source = (MODULES / module).read_text(encoding="utf-8")
     answers = re.findall(r"module\.(?:exit_json|fail_json)\(([^\n]*)", source)
     assert ("AnsibleModule(" in source) == bool(answers)
-    # failure() removes control characters from the text and the message of an error (see test_message.py).
+    # failure() removes control characters from an error's text and message (see test_message.py).
     assert [each for each in answers if "sanitize." not in each and not each.startswith("**failure(error)")] == []
 
 

@@ -29,7 +29,7 @@ MOUNTED = "/dev/sda1 / ext4 rw 0 0\n/dev/sda1 /mnt/bound ext4 rw 0 0\n"
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Replace the files that the module reads. Return their contents by path, which tests may change."""
+    """Replace the files that the module reads. Return a dict of path and content, which tests can modify."""
     contents = {"/etc/fstab": TABLE, "/proc/self/mounts": MOUNTED}
 
     def read(path: str) -> str:
@@ -48,7 +48,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ("/mnt/LinuxHDD2/itsm.db", None),
         ("/mnt/old/itsm.db", None),
         ("/mnt/two words/itsm.db", "/mnt/two words"),
-        # The kernel's mount list shows the device of a bind mount's file system, not its source folder.
+        # For a bind mount, the kernel's mount list shows the device of the file system, not the source folder.
         ("/mnt/bound/itsm.db", None),
         ("/mnt/by-hand/itsm.db", None),
         ("/srv/itsm.db", None),

@@ -20,7 +20,7 @@ COMMAND = ["node", "backend/server.js"]
 
 
 class FakeProc:
-    """A folder like /proc, for states that tests cannot produce reliably with real processes."""
+    """A fake /proc folder, for states that tests cannot reproduce reliably with real processes."""
 
     def __init__(self, root):
         self.root = root
@@ -246,7 +246,7 @@ def listen(family, address):
 def test_real_listeners(family, address, told):
     server, port = listen(family, address)
     with server:
-        # Another process may listen on the same port number at another address.
+        # Another process may be listening on the same port number at another address.
         (found,) = (each for each in procfs.listeners([port, 0]) if os.getpid() in each.pids)
         assert (found.port, found.address, found.pids, found.uid) == (port, told, [os.getpid()], os.geteuid())
     assert not any(os.getpid() in each.pids for each in procfs.listeners([port]))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The hold on a service: its files, its calls to systemd, its release, and its limits."""
+"""A hold on a service: its files, its systemctl calls, its release, and its limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REASON = "The database has 0 bytes; 100 % of it: é"
 
 
 class Systemd:
-    """A fake systemctl, which shows the unit's state and records all other verbs. The verbs in `failing` fail."""
+    """A fake systemctl that shows the unit's state and records all other verbs. The verbs in `failing` fail."""
 
     def __init__(self, active="inactive", sub="dead", failing=()):
         self.state = f"ActiveState={active}\nSubState={sub}\n"
@@ -172,7 +172,7 @@ def test_a_plain_process_is_held_for_this_collection_only(tmp_path):
     assert one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path)) is None
 
 
-# The state of the data, as in the incident's record.
+# The state of the data in the incident's record.
 
 
 @pytest.fixture

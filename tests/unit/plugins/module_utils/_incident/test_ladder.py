@@ -8,7 +8,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 
 def test_the_groups_of_rungs():
-    """The rules for causes use these groups. If you add a rung, decide for each group if the rung belongs to it."""
+    """The rules for causes use these groups. If you add a rung, decide to which groups it belongs."""
     groups = ("RUNGS", "ONLY_START", "ABOVE_THE_FIRST", "KEEP_MODULES", "KEEP_SCHEMA", "MIGRATE")
     assert {group: getattr(ladder, group) for group in groups} == {
         "RUNGS": ("restart", "standard_recovery", "clean_start_recovery"),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lease on a host: who holds it, how it is renewed, and when it ends."""
+"""The lease on a host: who holds it, how it is renewed, and when it expires."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def held(seat, time):
 
 
 class Worker:
-    """A process that uses the lease until end() or kill(). With `child`, it starts a child that outlives it."""
+    """A process that uses the lease until end() or kill(). If `child` is given, it starts a child that outlives it."""
 
     def __init__(self, seat, *, run, child=""):
         self._ending, ending = os.pipe()[::-1]
@@ -171,7 +171,7 @@ def test_work_continues_after_the_connection_hangs_up(seat, time):
     os.kill(worker.pid, signal.SIGHUP)
     time.advance(1800)
     assert seat.holder()["pid"] == worker.pid
-    # The worker survives SIGHUP, but a service that the worker starts does not.
+    # The worker ignores SIGHUP, but a service that the worker starts does not inherit this.
     with open(f"/proc/{worker.child}/status", encoding="ascii") as stream:
         (ignored,) = [line.split()[1] for line in stream if line.startswith("SigIgn:")]
     assert not int(ignored, 16) & 1 << signal.SIGHUP - 1
@@ -201,7 +201,7 @@ def test_a_lost_lease_prevents_the_work(held, seat, time):
 
     with pytest.raises(SystemExit, match="Run a has lost"), held("a", fail=fail):
         pytest.fail("it worked")
-    # The lease remains lost after the other run has ended, because the first run's facts may no longer be true.
+    # The first run does not regain the lease after the other run has ended, because its facts may be outdated.
     seat.release(run="b")
     with pytest.raises(host_lease.LeaseError), held("a"):
         pytest.fail("it worked")
@@ -330,7 +330,7 @@ def test_every_lease_expires(seat, time, how):
 
 
 def seen_by_another(seat):
-    """Return, as text, the PID of the active worker that another process sees."""
+    """Return the PID of the active worker, as another process sees it, as a string."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

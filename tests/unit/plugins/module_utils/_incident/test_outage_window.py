@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When an outage began and ended, and what ended it. The numbers are seconds after the incident was opened."""
+"""When an outage began and ended, and what ended it. Numbers are seconds since the incident was opened."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
 @pytest.mark.parametrize(
     ("known", "serving", "restarts", "expected"),
     [
-        # Who caused the last start: a run, systemd or a person.
+        # Who initiated the last start: a run, systemd or a person.
         pytest.param(
             {"starts": [2]}, 4, 0, ("recovered", 4, START), id="killed between its start and the first answer"
         ),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The record of an incident, and the lease that the calls acquire, renew and release."""
+"""An incident's record, and the lease that calls acquire, renew and release."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def note_answer(tmp_path, time):
 
 @pytest.fixture
 def no_flush(monkeypatch):
-    """Disable flushes to disk, because they would slow down tests that write thousands of records."""
+    """Disable flushing to disk, because it would slow down tests that write thousands of records."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -146,7 +146,7 @@ def test_run_from_open_to_close(call, note_start, time, tmp_path):
 
     assert os.listdir(tmp_path / "state" / "incidents") == [f"{opened['id']}.json"]
     assert call("present")["id"] is None
-    # A second close changes nothing and returns the same record.
+    # Closing the incident again changes nothing and returns the same record.
     again = call("closed", run=opened["run"])
     assert (again["changed"], again["id"], again["outage_seconds"]) == (False, opened["id"], 39.0)
 
@@ -194,7 +194,7 @@ def test_a_second_run_is_refused_in_one_line_until_the_lease_ends(call, time):
     time.advance(1)
     second = call("open")
     assert second["continued"] and second["id"] == first["id"]
-    # The first run may still be active, but must no longer change the record.
+    # Even if the first run is still active, it must no longer change the record.
     with pytest.raises(IncidentError, match=second["run"]):
         call("attempt", run=first["run"], update={"attempts": [attempt(time, 1)]})
 
@@ -301,7 +301,7 @@ def test_run_that_lost_its_lease_gets_the_new_holder(call, time):
     with pytest.raises(IncidentError) as lost:
         call("attempt", run=first["run"], update={"notified": [told(time)]})
     assert lost.value.taken_by == lost.value.locked_by == second["locked_by"]
-    # The lease remains lost after the other run has ended.
+    # The first run does not regain the lease after the other run has ended.
     call("closed", run=second["run"], update={"outcome": "not_recovered"})
     with pytest.raises(IncidentError) as lost:
         call("attempt", run=first["run"], update={"notified": [told(time)]})
@@ -366,7 +366,7 @@ def test_a_continuing_outage_is_one_incident(call, time):
     ended = call("closed", run=first["run"], update={"outcome": "not_recovered"})
     assert ended["closed_at"] is None and ended["locked_by"] is None
     time.advance(1800)
-    # A later answer and a later crash within the same incident do not move the start of the outage.
+    # A later healthy response or crash within the same incident does not change when the outage started.
     second = call("open", update={"signs": [sign(time, 1700), sign(time, 1650, "good")]})
     assert second["continued"] and second["changed"]
     assert second["outage_started_at"] == time.at(-100)
@@ -381,7 +381,7 @@ def test_duration_does_not_depend_on_the_wall_clock(call, time, back):
     time.advance(1800)
     time.step = -back
     assert call("attempt", run=run)["lasted"] == 1900
-    # If the wall clock shows a longer outage than the boot clock, the wall clock is used.
+    # If the outage is longer by the wall clock than by the boot clock, the wall clock is used.
     time.step = 600
     assert call("present")["lasted"] == 2500
     time.step = 0
@@ -415,7 +415,7 @@ def test_a_mitigated_but_unclosed_incident_is_not_continued(call, time):
         ([], ("opened", "opened", "incident opened")),
         ([(-50, "good")], (-50, "opened", "detection: probe")),
         ([(-50, "good"), (-20, "bad"), (-10, "bad")], (-50, -20, "test")),
-        # A failure before a healthy answer did not start the outage.
+        # A failure that precedes a healthy response did not start the outage.
         ([(-90, "bad"), (-50, "good"), (-20, "bad")], (-50, -20, "test")),
         ([(-20, "bad")], (-20, -20, "test")),
         ([(-20, "bad"), (30, "bad"), (25, "good")], (-20, -20, "test")),
@@ -473,7 +473,7 @@ def test_attempt_is_recorded_before_it_is_made(call, note_start, time, tmp_path)
     first = attempt(time, 1)
     assert note([first]) is None
     assert note_start(run) is None
-    # The first rung is recorded twice before it ends. Its result is recorded together with the start of the next rung.
+    # The first rung is recorded twice while it is running. Its result is recorded when the next rung starts.
     assert note([first]) is None
     assert note([{**first, "held": False, "reason": "fell"}, attempt(time, 2, rung="standard_recovery")]) is None
     seen = call("present", run=run)
@@ -567,8 +567,8 @@ def test_a_truncated_record_is_set_aside_and_not_fatal(call, time, tmp_path, no_
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
-        # Calls that write take much longer than reads, so try them only for every eighth length and the last eight
-        # lengths.
+        # Writing calls take much longer than reading calls, so make them only for every eighth length and for the
+        # last eight lengths.
         if length % 8 and length < len(whole) - 8:
             assert "damaged" in looked["warnings"][0]
             continue
@@ -595,7 +595,7 @@ def test_a_record_with_a_flipped_bit_is_used_or_set_aside(call, note_start, time
         broken = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
         path.write_bytes(broken)
         call("open", check_mode=True)
-        if at % 16 == 0:  # try writing calls only here, because they are slow
+        if at % 16 == 0:  # make writing calls only here, because they are slow
             time.advance(61)
             again = call("open", update={"attempts": [attempt(time, 0, held=False)]})
             note_start(again["run"])
@@ -629,7 +629,7 @@ def test_a_folder_in_place_of_the_record_is_set_aside(call, tmp_path):
 def test_the_record_is_replaced_and_never_overwritten(call, tmp_path):
     path = tmp_path / "state" / "incident.json"
     run = call("open")["run"]
-    # Keep the old file open, so that the new file cannot get the same inode number.
+    # Keep the old file open so that its inode number cannot be reused for the new file.
     with path.open("rb") as held:
         old = held.read()
         call("attempt", run=run, update={"cause": "killed"})
@@ -689,7 +689,7 @@ def test_an_impossible_record_is_set_aside_immediately(call, tmp_path, kind):
     path = tmp_path / "state" / "incident.json"
     path.parent.mkdir(mode=0o700)
     if kind == "pipe":
-        os.mkfifo(path)  # a pipe without a writer
+        os.mkfifo(path)  # a named pipe without a writer
     elif kind == "endless":
         path.symlink_to("/dev/zero")
     elif kind == "huge":
@@ -774,7 +774,7 @@ def test_a_full_disk_keeps_the_record_in_memory_until_there_is_space(call, tmp_p
         call("open")
     assert call("present")["id"] == opened["id"]
     disk.full = False
-    # As soon as there is space, the next call moves the record to disk, even if it changes nothing.
+    # Once there is free space, the next call moves the record to disk, even if the call itself changes nothing.
     again = call("attempt", run=opened["run"])
     assert (again["id"], again["severity"], again["warnings"]) == (opened["id"], "critical", [])
     assert json.loads((tmp_path / "state" / "incident.json").read_text())["id"] == opened["id"]
@@ -792,7 +792,7 @@ def test_a_disk_that_fills_up_while_an_incident_is_open(call, note_start, time, 
     assert second["restarts_in_window"] == 1
     closed = call("closed", run=second["run"], update={"outcome": "recovered"})
     assert closed["closed_at"]
-    # The full disk still contains an outdated record, which shows the incident as open.
+    # The full disk still contains an outdated record in which the incident is open.
     assert json.loads((tmp_path / "state" / "incident.json").read_text())["closed_at"] is None
     assert call("present")["id"] is None
     third = call("open")
@@ -860,7 +860,7 @@ def test_a_leftover_copy_does_not_hide_the_open_incident(call, time, tmp_path, d
     call("closed", run=first["run"], update={"outcome": "recovered"})
     (tmp_path / "state" / "incident.json").write_bytes(stale)
     disk.full = True
-    # The clock is set back, so the open incident's record looks older than the closed incident's outdated record.
+    # The clock has been set back, so the open incident's record looks older than the closed incident's stale record.
     time.step = -3600
     second = call("open")
     assert second["id"] != first["id"]
@@ -898,7 +898,7 @@ def test_a_healthy_run_closes_an_incident_resolved_manually(call, time):
     assert closed["changed"] and closed["id"] == opened["id"]
     assert (closed["outcome"], closed["outage_seconds"]) == ("resolved_manually", 600.0)
     assert closed["notified"] == [told(time)] and closed["locked_by"] is None
-    # The run that closed the incident may still record whom it notified of the resolution.
+    # The run that closed the incident can still record whom it notified of the resolution.
     assert call("attempt", run=closed["run"], update={"notified": [told(time, "resolved")]})["changed"]
     again = call("closed")
     assert (again["changed"], again["id"]) == (False, None)
@@ -917,11 +917,11 @@ def test_resolution_is_notified_before_the_incident_is_closed(call, time):
         [told(time)],
     )
     assert resolved["locked_by"]["run"] == resolved["run"]
-    # If two runs find the service healthy at the same time, only one of them notifies.
+    # If two runs find the service healthy at the same time, only one of them sends notifications.
     other = call("resolved")
     assert (other["run"], other["changed"]) == (None, False)
     call("attempt", run=resolved["run"], update={"notified": [told(time, "resolved")]})
-    # If the notifying run dies, the next run sends the remaining notifications with the same end time.
+    # If that run dies, the next run sends the remaining notifications and reports the same end time.
     time.advance(61)
     heir = call("resolved", update={"mitigated_at": time.at(9000)})
     assert (heir["outcome"], heir["mitigated_at"]) == ("resolved_manually", time.at(590))
@@ -992,7 +992,7 @@ def test_a_good_answer_before_a_failure_does_not_end_the_outage(call, note_start
     serving = 61 if then == "was started again" else 4
     ended = call("closed", update={"mitigated_at": time.at(3660), "serving_since": time.at(serving)})
     if then == "was started again":
-        # The last recorded start has no recorded answer, as if the run had been killed before the service answered.
+        # No response is recorded after the last start, as if the run had been killed before the service responded.
         assert (ended["outcome"], ended["mitigated_at"], ended["mitigated_estimated"]) == (
             "recovered",
             time.at(61),
@@ -1119,7 +1119,7 @@ def test_a_maintenance_that_starts_during_the_wait_stops_the_run(call, time, mon
 def test_a_maintenance_window_that_a_variable_defines(call, time):
     held = call("open", maintenance_until="2026-03-02T11:00:00+09:00", maintenance_reason="power")
     assert held["maintenance"] == {"until": "2026-03-02T02:00:00.000Z", "reason": "power", "source": "variable"}
-    # The later of the two end times is used. A window that is over is ignored.
+    # The later of the two end times is used. A window that has already ended is ignored.
     call("maintenance_begun", maintenance_until="+2h")
     assert call("open", maintenance_until=time.at(60))["maintenance"]["until"] == time.at(7200)
     call("maintenance_ended")
@@ -1154,7 +1154,7 @@ ROUNDS, RUNS = rounds(20, thorough=60), 8
 
 
 def _round(folder, number):
-    """Prepare a round: no lease, a dead run's expired lease, or a released lease. Return the round's folders."""
+    """Prepare a round with no lease, a dead run's expired lease, or a released lease. Return the round's folders."""
     places = {"state_dir": f"{folder}/{number}/state", "memory": f"{folder}/{number}/memory"}
     os.mkdir(f"{folder}/{number}")
     if number % 3:

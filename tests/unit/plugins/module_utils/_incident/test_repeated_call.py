@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A call that is repeated after a lost connection acts only once, and returns the result of the first call."""
+"""A call that is repeated after a lost connection acts only once and returns the result of the first call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 ROOT = Path(__file__).parents[5]
 MODULES = ROOT / "plugins" / "modules"
-# A module that appends one character per call to a file, and succeeds or fails after some seconds.
+# A module that appends one character to a file on each call, and succeeds or fails after a few seconds.
 PROGRAM = """
 import json, sys, time
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
@@ -144,7 +144,7 @@ def test_a_call_that_died_is_repeated_with_its_start_time(begin, worked):
     repeated = end(begin())
     assert before - 0.01 <= repeated["since"] <= after
     assert worked() == 2
-    # The work is now done, so another call only returns the same result.
+    # The work is now done, so a further call only returns the same result.
     assert end(begin()) == repeated
 
 
@@ -251,7 +251,7 @@ def test_the_outage_that_a_probe_found_belongs_to_its_own_run(seat):
 
 @pytest.fixture
 def process(seat, tmp_path):
-    """Yield a function that restarts a service without a unit. The service's processes are killed after the test."""
+    """Yield a function that restarts a service without a systemd unit. Kill the service's processes after the test."""
     (tmp_path / "app").mkdir()
     files = {"log_file": str(tmp_path / "log"), "pid_file": str(tmp_path / "pid")}
     service = {"app_dir": str(tmp_path / "app"), "command": ["sleep", "60"], "manager": "process", **files}
@@ -276,7 +276,7 @@ def test_a_service_is_restarted_once(seat, process):
 def test_a_service_restarted_by_a_dead_call_is_left_running(seat, process):
     started = process(NAME)
     path = Path(seat.folder, "calls", NAME)
-    # Simulate a call that died after it had started the service, before it returned its result.
+    # Simulate a call that died after it had started the service but before it returned its result.
     path.write_bytes(path.read_bytes().partition(b"\n")[0] + b"\n")
     repeated = process(NAME)
     assert (repeated["pids_after"], repeated["changed"], repeated["stopped"]) == (started["pids_after"], True, [])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""If the database is in doubt, a takeover kills the process that has just been started, but no other process."""
+"""If the database is in doubt, a takeover kills a new process unless it still has the deleted database open."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 
 class Systemd:
-    """A fake systemctl. The unit is active, and this test is its main process, which started `age` seconds ago."""
+    """A fake systemctl. The unit is active, and its main process is this test, which started `age` seconds ago."""
 
     def __init__(self, age):
         started = int((time.clock_gettime(time.CLOCK_MONOTONIC) - age) * 1e6)

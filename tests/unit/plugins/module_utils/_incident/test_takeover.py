@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
 
 UNIT = "itsm-system"
-# The states that systemd 257 reports for a unit with Restart=always and ExecStartPre=, in this order.
+# The states of a unit with Restart=always and ExecStartPre=, in the order in which systemd 257 reports them.
 PENDING = {"ActiveState": "activating", "SubState": "auto-restart", "Result": "signal", "NRestarts": "1", "Job": ""}
 START_PRE = {"ActiveState": "activating", "SubState": "start-pre", "Result": "success", "NRestarts": "2", "Job": "196"}
 RUNNING = {"ActiveState": "active", "SubState": "running", "Result": "success", "NRestarts": "2", "Job": ""}
@@ -57,7 +57,7 @@ def seat(tmp_path):
     [
         (PENDING, takeover.PENDING),
         ({**PENDING, "SubState": "auto-restart-queued"}, takeover.PENDING),
-        # A person starts the unit while systemd waits to restart it.
+        # A person starts the unit while systemd is waiting to restart it.
         ({**PENDING, "Job": "17"}, takeover.STARTING),
         (START_PRE, takeover.STARTING),
         ({"ActiveState": "inactive", "SubState": "dead", "Job": "17"}, takeover.STARTING),
@@ -86,7 +86,7 @@ def due(seconds, **changes):
         (-1, {}, True),
         # This restart is long overdue.
         (-8, {}, False),
-        # systemd 254 and later may wait longer before each restart (RestartSteps=).
+        # From version 254, systemd can wait longer before each further restart (RestartSteps=).
         (1, {"RestartUSecNext": "40s"}, False),
         (-29, {"RestartUSecNext": "40s"}, True),
         (1, {"RestartUSec": "infinity"}, False),
@@ -95,7 +95,7 @@ def due(seconds, **changes):
     ],
 )
 def test_imminent_automatic_restart(seconds, changes, expected):
-    # Create the properties here instead of in the parameters, because they contain the current time.
+    # Create the properties here and not in the parameters, because they contain the current time.
     assert takeover.is_imminent(due(seconds, **changes)) is expected
 
 
@@ -142,7 +142,7 @@ def test_a_restart_that_cannot_be_cancelled_is_reported(seat):
 
 
 def dead_man(seat, tmp_path, database="", user="", scratch=None):
-    """Run the timer's program with a fake systemctl. Return the systemctl calls as strings."""
+    """Run the program that the timer starts, with a fake systemctl. Return the systemctl calls as strings."""
     log = tmp_path / "asked"
     fake = tmp_path / "bin" / "systemctl"
     fake.parent.mkdir(exist_ok=True)
@@ -219,7 +219,7 @@ def test_the_timer_holds_a_unit_whose_database_is_damaged(seat, tmp_path, damage
     else:
         assert asked == ["daemon-reload", "stop --no-block -- x.timer"]
         assert held.read_text() == "[Unit]"
-    # The program has removed its copy of the database and has left no other file behind.
+    # The program has removed its copy of the database and left no other files behind.
     assert set(os.listdir(tmp_path)) - set(before) <= {"asked", "bin", "etc"}
     connection.close()
 

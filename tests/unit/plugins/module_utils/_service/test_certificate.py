@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Certificates and private keys are checked, and an invalid certificate is replaced."""
+"""Checks of certificates and private keys, and the replacement of an invalid certificate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> dict[str, Path]:
-    """Make certificates with their private keys: two valid, one expired, one not yet valid. Return folders by name."""
+    """Create certificates with their private keys: two valid, one expired, one not yet valid. Return their folders."""
     folders = {}
     for name, dates in {
         "valid": [],
@@ -47,13 +47,13 @@ def made(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def pair(tmp_path, made) -> Pair:
-    """Return an expired certificate with its private key. The test may change both files."""
+    """Return an expired certificate with its private key. Tests are free to change both files."""
     shutil.copytree(made["expired"], tmp_path / "tls")
     return Pair(certificate=str(tmp_path / "tls" / "server.crt"), key=str(tmp_path / "tls" / "server.key"))
 
 
 def exchange_after_look(monkeypatch, path, *, by):
-    """Let `by` replace a file just after our code has opened it, before OpenSSL could open it by its path."""
+    """Let `by` replace a file immediately after our code has opened it, before OpenSSL can open it by its path."""
     opened = safe_open.open_file
 
     def then_exchange(asked, *arguments, **options):
@@ -156,7 +156,7 @@ def test_a_key_with_a_passphrase_cannot_be_used(tmp_path, made):
     ]
 
 
-# Permissions of the private key
+# Private key permissions
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def closed(made):
     """Yield a valid certificate with a private key that the service's user cannot read."""
     if os.geteuid() != 0:
         pytest.skip("only root may hand files to others")
-    with tempfile.TemporaryDirectory() as base:  # not below pytest's own folder, which is closed to others
+    with tempfile.TemporaryDirectory() as base:  # not in pytest's own folder, which other users cannot enter
         os.chmod(base, 0o755)  # noqa: S103
         shutil.copytree(made["valid"], f"{base}/tls")
         os.chmod(f"{base}/tls", 0o755)  # noqa: S103

@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 
 def detect(tmp_path, *answers, check_mode=False, **changes):
-    """Probe a service that has no process and gives these answers. Return the result."""
+    """Probe a service that has no process and returns these responses. Return the result."""
     warnings = []
     with Server(*answers) as server:
         endpoint = {"name": "http", "url": f"http://127.0.0.1:{server.port}/health"}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Freeing disk space: which files are deleted, in which order, until when, and which files are never deleted."""
+"""Freeing disk space: which files are deleted, in which order, when this stops, and which files are never deleted."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def reasons(result: dict) -> dict[str, str]:
 
 @contextlib.contextmanager
 def full(size: int = 4 * MIB, **options):
-    """Mount a real file system of `size` bytes, and yield its folder. Skip the test if this user cannot mount one."""
+    """Mount a real file system of `size` bytes, and yield the mount point. Skip the test if this user may not mount."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a tmpfs")
     folder = Path(f"/tmp/itsm-nexus-full-{os.getpid()}")
@@ -91,7 +91,7 @@ def full(size: int = 4 * MIB, **options):
 
 def test_the_oldest_files_are_deleted_until_enough_space_is_free(logs, monkeypatch):
     names = [lay(logs / f"app.log.{number}", age=number) for number in (3, 1, 4, 2)]
-    # Simulate a fixed amount of free space, because other processes also write to this file system.
+    # Report a fixed amount of free space, because other processes also write to this file system.
     room = os.statvfs(logs)
     monkeypatch.setattr(os, "statvfs", lambda _path: room)
     told = reclaim(logs, logs / "app.log.*", wanted=2 * MIB, check_mode=True)
@@ -240,7 +240,7 @@ def test_if_processes_are_hidden_files_of_others_count_as_open(logs, monkeypatch
     real = os.stat
 
     class Other:
-        """The result of stat for another user's file."""
+        """A stat result for a file that belongs to another user."""
 
         def __init__(self, status):
             self._status = status
@@ -418,7 +418,7 @@ def test_evidence_is_never_deleted(logs):
     assert (result["changed"], evidence.exists()) == (False, True)
 
 
-# Rules that are refused
+# Rules that are rejected
 
 
 @pytest.mark.parametrize(

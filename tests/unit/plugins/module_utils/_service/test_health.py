@@ -29,7 +29,7 @@ def service(tmp_path):
 @pytest.fixture
 def running(service):
     with subprocess.Popen(list(service.command), cwd=service.app_dir) as child:
-        while not procfs.environment(child.pid):  # the arguments are readable a moment after the program has started
+        while not procfs.environment(child.pid):  # the arguments become readable shortly after the program starts
             time.sleep(0.001)
         yield child
         child.kill()
@@ -83,7 +83,7 @@ def test_service_that_flaps_is_a_warning_from_the_threshold_on(service, running)
             result = ask(service, [server.target()])
         assert (result["healthy"], result["severity"], result["max_consecutive_failures"]) == (True, severity, failures)
     with Server(*[BAD] * 4, GOOD) as server:
-        assert ask(service, [server.target()], mode="await")["severity"] == "none"  # the service was only starting
+        assert ask(service, [server.target()], mode="await")["severity"] == "none"  # the service was still starting
 
 
 def test_summary_is_one_line_with_the_problem(service, running):
@@ -155,7 +155,7 @@ def test_await_ends_early_if_the_process_is_gone(service):
 
 
 class Unit:
-    """A fake systemctl. Each call of `show` returns the next set of properties, and the last set is repeated."""
+    """A fake systemctl. Each `show` call returns the next set of properties. The last set is repeated."""
 
     def __init__(self, *states):
         self.states = list(states)

@@ -22,7 +22,7 @@ def ask_once(target, *, timeout=2.0, ok_statuses=("ok",)):
     return endpoint
 
 
-# Certificates from openssl
+# Certificates created with openssl
 
 
 def openssl(*arguments, cwd):
@@ -33,7 +33,7 @@ def openssl(*arguments, cwd):
 def certificates(tmp_path_factory):
     """Return TLS contexts for servers, by kind of certificate, and the folder of their files.
 
-    The kind "elsewhere" is a certificate for another host name.
+    The kind "elsewhere" is a certificate that was issued for another host name.
     """
     folder = tmp_path_factory.mktemp("certificates")
     (folder / "ca.cnf").write_text(
@@ -202,7 +202,7 @@ def test_all_endpoints_are_probed_in_parallel():
         endpoints = http_probe.probe([*targets, third.target()], timeout=0.5, ok_statuses=["ok"])
         assert time.monotonic() - begun < 0.9
     assert [endpoint["ok"] for endpoint in endpoints] == [False, False, True]
-    assert endpoints[2]["latency_ms"] < 400  # the latency does not include the time of other endpoints
+    assert endpoints[2]["latency_ms"] < 400  # the latency does not include the time that other endpoints take
 
 
 def test_proxies_of_the_environment_are_not_used(monkeypatch):

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Migrations: a check changes nothing, each applied migration is reported, and unsafe migrations are refused.
+"""Migrations: a check changes nothing, every applied migration is reported, and unsafe migrations are refused.
 
-A script replaces knex. The script reads and writes real SQLite files, and prints the same messages as knex 3.3.
+A script stands in for knex. It reads and writes real SQLite files, and prints the same messages as knex 3.3.
 """
 
 from __future__ import annotations
@@ -433,7 +433,7 @@ def test_a_migration_that_takes_too_long_is_killed(site):
         site.migrate(latest=True, timeout=1)
 
 
-# Releasing the lock
+# Releasing the migration lock
 
 
 def test_a_stale_lock_is_released_once(site):
@@ -477,7 +477,7 @@ def test_the_lock_of_a_running_knex_is_not_released(site, script, ours, inside):
     path.parent.mkdir(parents=True, exist_ok=True)
     other = site.base / "sleep.py"
     other.write_text("import time; print(flush=True); time.sleep(60)")
-    # Start a process that only sleeps, with the path of the application's knex or of another file as its program.
+    # Start a process that only sleeps. Its program has the path of the application's knex or of another file.
     keep = path.read_bytes() if path.exists() else b""
     path.write_bytes(other.read_bytes())
     command = [sys.executable, script if inside else str(path), "migrate:latest"]
@@ -587,7 +587,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
     try:
         base.chmod(0o755)
         site = Site(base)
-        # Use any installed Python, because the user nobody may not be able to read the Python that runs the tests.
+        # Use any installed Python, because "nobody" may lack permission to read the Python that runs the tests.
         site.knex.write_text(KNEX.replace("PYTHON", "/usr/bin/env python3"))
         monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
         if shutil.which("python3") is None:
@@ -596,7 +596,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
         site.log.touch()
         for path in (site.log, site.app / "backend", *(site.app / "backend").iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        # Statements from the user's database copy knex's tables, so they must not run as root.
+        # knex's tables are copied with SQL statements from the user's database, which must not run as root.
         who, fill = base / "who", knex._fill_stand_in
         who.touch()
         who.chmod(0o666)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The modules of an application: broken modules are detected, and the old modules are kept if an installation fails.
+"""An application's modules: broken modules are detected, and the old modules are kept if an installation fails.
 
-Small scripts replace npm and node. The npm script creates a given tree. The node script reports that a package does not
-load if the package contains a file named broken.
+Small scripts stand in for npm and node. The npm script creates a given tree. The node script reports that a package
+fails to load if the package contains a file named "broken".
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ def nested_package_missing(site: Site) -> None:
             lambda site: (site.app / "node_modules/better-sqlite3/deadly").touch(),
             ["better-sqlite3 does not load: node ended while loading it (code -9)"],
         ),
-        # The package is reported only as missing, not also as a package that does not load.
+        # The package is reported as missing, but not as a package that fails to load as well.
         (
             lambda site: shutil.rmtree(site.app / "node_modules/better-sqlite3"),
             ["better-sqlite3: node_modules/better-sqlite3/package.json is missing or unreadable"],
@@ -583,7 +583,7 @@ def test_tokens_of_npmrc_are_known_secrets(site, monkeypatch):
         site.install()
 
 
-# Killed
+# Killed installations
 
 
 STEPS = (
@@ -660,7 +660,7 @@ def test_killed_at_any_step_the_next_run_recovers(site):
         assert site.names() == ["backend", "node_modules", "node_modules.previous"], step
         assert (site.app / "backend/itsm.db").read_text() == "rows"
         assert site.install()["changed"] is False
-    # The kills covered every step, including the two moments when node_modules does not exist.
+    # The installation was killed at every step, including the two steps at which node_modules does not exist.
     assert step > 20
     assert gaps == 2
 
@@ -694,7 +694,7 @@ def test_a_tree_that_is_only_built_leaves_the_old_one_in_place_until_the_next_ca
     again = site.install(build_only=True)
     assert (again["changed"], again["built"]) == (False, result["built"])
 
-    # The swap needs neither npm nor space, so it succeeds without a registry or with a full disk.
+    # The swap needs neither npm nor disk space, so it succeeds even without a registry and on a full disk.
     monkeypatch.setenv("npm_config_fake", "fail")
     swapped = site.install(reserve=1 << 60)
     assert (swapped["swapped"], swapped["built"]) == (True, None)
@@ -757,14 +757,14 @@ def test_two_runs_at_once_are_refused(site):
     assert site.install()["swapped"] is True
 
 
-# As the service user
+# As the service's user
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
 
 
 @pytest.fixture
 def public_site(monkeypatch):
-    """Yield an application in a folder that the user nobody can enter, unlike pytest's own folders."""
+    """Yield an application in a folder that the user "nobody" can enter, unlike pytest's own folders."""
     base = Path(tempfile.mkdtemp())
     base.chmod(0o755)
     site = Site(base)
@@ -793,13 +793,13 @@ def owners(tree: Path) -> set[int]:
 @pytest.mark.parametrize("user", ["nobody", None])
 def test_npm_runs_as_the_service_user(public_site, user):
     nobody = give_to_nobody(public_site.app)
-    # Make root the owner of the old tree, as after an installation by root. The user can swap this tree, but only root
-    # can remove it.
+    # Make root the owner of the old tree, as after an installation as root. The user can move this tree, but only
+    # root can remove it.
     shutil.copytree(public_site.app / "node_modules", public_site.app / "node_modules.previous")
     public_site.install(application={"user": user})
     _argv, uid, home, *_names = (public_site.base / "log").read_text().splitlines()
     assert uid == f"uid {nobody.pw_uid}"
-    # npm's cache is in the build folder, because the user nobody has no home folder.
+    # npm's cache is in the build folder, because the user "nobody" has no home directory.
     assert "/.npm_ci-" in home
     assert owners(public_site.app / "node_modules") == {nobody.pw_uid}
     assert public_site.names() == ["backend", "node_modules", "node_modules.previous"]
@@ -817,7 +817,7 @@ def test_the_tree_belongs_to_the_owner_of_a_folder_closed_to_the_service_user(pu
 @needs_root
 @pytest.mark.parametrize("user", ["nobody", None])
 def test_a_user_that_replaces_the_build_does_not_get_a_tree_of_another_user(public_site, user):
-    """The user makes its own folder read-only, and a package replaces the build folder when the package is loaded."""
+    """The user's own folder is read-only, and a package replaces the build folder while the package is being loaded."""
     give_to_nobody(public_site.app)
     public_site.app.chmod(0o555)
     victim = public_site.base / "victim"
@@ -896,7 +896,7 @@ def test_real_npm_installs_a_packed_dependency_offline(tmp_path):
     app.mkdir()
     (app / "dep-1.2.3.tgz").write_bytes(packed.getvalue())
     root = {"name": "app", "version": "1.0.0", "dependencies": {"dep": "file:dep-1.2.3.tgz"}}
-    # A script of the application itself must find the application's files.
+    # The application's postinstall script must find the application's files.
     (app / "package.json").write_text(json.dumps({**root, "scripts": {"postinstall": "node scripts/after.js"}}))
     (app / "scripts").mkdir()
     (app / "scripts" / "after.js").write_text("require('fs').writeFileSync('node_modules/after', process.cwd());")
@@ -912,7 +912,7 @@ def test_real_npm_installs_a_packed_dependency_offline(tmp_path):
     assert result["reasons"] == ["node_modules is missing"]
     assert (result["installed"], result["swapped"]) == (1, True)
     assert "/.npm_ci-" in (app / "node_modules/after").read_text()
-    # The commands of packages still work after the tree was moved.
+    # Commands that packages provide still work after the tree has been moved.
     command = app / "node_modules/.bin/dep"
     assert os.readlink(command) == "../dep/cli.js"
     assert subprocess.check_output([str(command)], text=True) == "42\n"

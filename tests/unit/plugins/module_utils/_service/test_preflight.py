@@ -23,7 +23,7 @@ def answer(argv, *, rc=0, stdout="", stderr=""):
 
 
 class Host:
-    """A fake host, which returns the given output for node --version and systemctl show, and records the calls."""
+    """A fake host that returns the given output for node --version and systemctl show, and records all calls."""
 
     def __init__(self, *, node="v20.19.2\n", unit=None, systemd=None):
         self.node = {"stdout": node} if isinstance(node, str) else node
@@ -48,7 +48,7 @@ def settled(child):
 
 @pytest.fixture
 def config(tmp_path):
-    """Return a valid configuration. Its node is a script in the test's folder."""
+    """Return a valid configuration in which node is a script in the test's folder."""
     app = tmp_path / "app"
     (app / "backend").mkdir(parents=True)
     (app / "backend" / "server.js").touch()
@@ -267,7 +267,7 @@ def test_read_only_state_dir_does_not_prevent_a_recovery(config, monkeypatch):
     assert service_preflight.warnings(examine(config), state_dir=config.state_dir) == []
 
 
-# The values that the service really uses
+# The values that the service actually uses
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ while True:
     time.sleep(60)
 """
 
-# On SIGTERM, this service starts another process of the same service, then ends.
+# On SIGTERM, this service starts another process of itself and then exits.
 HANDS_OVER = SERVER.replace(
     "server = socket",
     """
@@ -74,7 +74,7 @@ def port():
 
 @pytest.fixture
 def service(tmp_path, port):
-    """Yield a service that can be started. Kill its remaining processes after the test."""
+    """Yield a service that has not been started yet. Kill its remaining processes after the test."""
     app = tmp_path / "app"
     app.mkdir()
     (app / "server.py").write_text(SERVER)
@@ -103,7 +103,7 @@ def sleeper(service):
 
 
 def variant(service, *words, **changes):
-    """Return the service with additional arguments, or with other fields."""
+    """Return the service with additional arguments or changed fields."""
     return service._replace(command=[*service.command, *words], **changes)
 
 
@@ -216,7 +216,7 @@ def test_check_mode_reports_and_changes_nothing(sleeper, state, running):
 
 
 def children():
-    """Return the PIDs of this process's children as strings, including zombies."""
+    """Return the PIDs of this process's children, including zombies, as strings."""
     with open(f"/proc/self/task/{os.getpid()}/children") as stream:
         return set(stream.read().split())
 
@@ -277,7 +277,7 @@ def test_program_is_found_in_the_path_of_the_environment_file(tmp_path, service)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_service_runs_as_its_user(sleeper):
-    with tempfile.TemporaryDirectory() as app_dir:  # not below pytest's own folder, which is closed to others
+    with tempfile.TemporaryDirectory() as app_dir:  # not in pytest's own folder, which other users cannot enter
         os.chmod(app_dir, 0o755)  # noqa: S103
         named = sleeper._replace(user="nobody", app_dir=app_dir)
         (pid,) = ensure(named, "started")["pids_after"]
@@ -296,7 +296,7 @@ def check_identity(pid, *, log_file):
     assert ids["Gid:"] == ids["Groups:"] == {str(owner.st_gid)}
 
 
-# Bad input, before any change
+# Invalid input is rejected before any change
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_same_command_of_another_user_is_ours_only_on_our_port(service, sleeper,
 
 
 def test_pid_file_proves_a_process_that_changed_its_title(service):
-    # The arguments of the process differ from the service's command, but its PID, start time, program and folder match.
+    # The process's arguments differ from the service's command, but its PID, start time, program and folder match.
     child = subprocess.Popen(["sleep", "61"], cwd=service.app_dir)
     titled = service._replace(command=["sleep", "60"])
     os.makedirs(os.path.dirname(service.pid_file))
@@ -535,7 +535,7 @@ def test_no_signal_is_sent_to_the_pid_of_an_ended_process(monkeypatch):
 
 
 class Systemd:
-    """A fake systemctl for one unit, which records its calls. Each call changes the properties to those in `after`."""
+    """A fake systemctl for one unit. It records all calls. A call changes the properties to those in `after`."""
 
     def __init__(self, before, after=None, *, fails=None):
         self.properties = before
@@ -629,7 +629,7 @@ def test_main_process_of_the_unit_is_reported(managed):
         assert (result["pids_before"], result["pids_after"]) == ([old.pid], [new.pid])
         assert [(entry["pid"], entry["signal"]) for entry in result["stopped"]] == [(old.pid, "systemd")]
         assert result["started_at"] == procfs.read_process(new.pid).started_at
-        assert old.poll() is None  # only systemd may end this process
+        assert old.poll() is None  # only systemd may stop this process
 
 
 def test_timeouts_follow_those_of_the_unit(managed):
@@ -656,7 +656,7 @@ def test_process_outside_the_unit_is_stopped(managed, state, verb):
         result = ensure(managed, state, run=Ordered(before, DEAD if state == "stopped" else unit()))
         assert result["pids_before"] == [stray.pid]
         assert [(entry["pid"], entry["signal"]) for entry in result["stopped"]] == [(stray.pid, "TERM")]
-        assert (verb, state == "stopped") in order  # a stray process is stopped before a start, but after a stop
+        assert (verb, state == "stopped") in order  # a stray process is stopped before a start or after a stop
         assert stray.wait(5) == -signal.SIGTERM
 
 

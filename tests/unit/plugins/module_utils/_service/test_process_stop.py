@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which processes are stopped, and which are not. All processes are real."""
+"""Which processes are stopped, and which are left alone. All processes are real."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_stale_process_of_this_app_is_stopped_and_its_port_is_free(service, po
 
 def test_another_program_in_the_folder_of_the_app_belongs_to_it(service, tmp_path):
     with running(service.command[0], "-c", "import time; time.sleep(60)", cwd=service.app_dir) as child:
-        # Wait for the arguments, because a process that is just starting has none yet, like a kernel thread.
+        # Wait for the arguments. A process that is just starting has none yet, so it looks like a kernel thread.
         eventually(lambda: procfs.read_process(child.pid).argv)
         assert stop(service, wanted(child))["changed"]
         assert child.wait(timeout=5) == -signal.SIGTERM
@@ -316,7 +316,7 @@ def test_a_migration_is_left_running_unless_policy_names_it(service, database):
         assert [entry["pid"] for entry in result["stopped"]] == [child.pid]
 
 
-# Parameters that are refused
+# Parameters that are rejected
 
 
 @pytest.mark.parametrize(

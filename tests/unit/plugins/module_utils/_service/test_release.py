@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rollback to an earlier release, with real links, real repositories and a real database with knex's table."""
+"""Rollback to an earlier release, with real links, real repositories, and a real database that has knex's table."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def refusal(site: Releases, release: str = "", **more) -> str:
 
 @pytest.fixture
 def linked(tmp_path: Path) -> Releases:
-    """Create the releases v1, v2 and v10 as folders. The last release is active."""
+    """Create the releases v1, v2 and v10 as folders. v10 is active."""
     for name in MIGRATIONS:
         fill(tmp_path / "releases" / f"v{name}", name)
     (tmp_path / "current").symlink_to(tmp_path / "releases" / "v10")
@@ -93,7 +93,7 @@ def make_repository(folder: Path) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Releases:
-    """Create the same releases as tags of a repository. The database is in the same folder, but git ignores it."""
+    """Create the same releases as tags in a repository. The database is in the same folder, but git ignores it."""
     make_repository(tmp_path / "app")
     make_database(tmp_path / "app" / "backend" / "itsm.db", "1_users.js", "2_assets.js")
     (tmp_path / "app" / "node_modules").mkdir()
@@ -245,7 +245,7 @@ def test_a_database_in_a_release_is_not_left_behind(linked, tmp_path):
     assert "belongs only to release v10" in refusal(inside)
     inside = linked._replace(db_path=str(tmp_path / "releases" / "v10" / "backend" / "itsm.db"))
     assert "belongs only to release v10" in refusal(inside)
-    # A release that links to the shared file is accepted. A release with its own file is refused.
+    # A release that links to the shared file is accepted. A release with a file of its own is refused.
     for name, target in (("v10", "shared"), ("v2", "other")):
         link = tmp_path / "releases" / name / "backend" / "shared.db"
         link.symlink_to(tmp_path / target / "itsm.db")
@@ -362,7 +362,7 @@ def test_programs_of_a_repository_that_others_may_write_to_do_not_run_as_root(us
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
 def test_git_does_not_run_as_root_in_a_tree_with_files_of_the_user():
-    """The user could add a repository with filters, or a link that the checkout would follow."""
+    """The user could plant a repository with filters, or a link that the checkout would follow."""
     with tempfile.TemporaryDirectory() as base:
         os.chmod(base, 0o755)  # noqa: S103
         app = Path(base) / "app"
@@ -405,7 +405,7 @@ def test_a_linked_repository_of_another_account_is_unchanged(user):
 
 @pytest.fixture
 def killed_midway(repository) -> Releases:
-    """Kill a rollback halfway through the checkout, when git's lock file exists. Return the repository."""
+    """Kill a rollback halfway through the checkout, while git's lock file exists. Return the repository."""
 
     def killed(argv, **more):
         if "checkout" not in argv:

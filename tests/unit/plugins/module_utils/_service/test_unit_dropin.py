@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A unit's drop-ins. A fake systemd merges them as systemd.unit(5) describes."""
+"""The drop-ins of a systemd unit. A fake systemd merges them as systemd.unit(5) describes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOON = timestamps.iso(time.time() + 3600)
 
 
 class Systemd:
-    """A fake systemctl, which shows the settings that the files had at the last daemon-reload."""
+    """A fake systemctl that shows the settings that the files contained at the last daemon-reload."""
 
     def __init__(self, folder: Path, environment_file: Path) -> None:
         self.folder = folder
@@ -254,7 +254,7 @@ def test_removing_the_end_removes_the_timer_first(systemd):
     assert systemd.told[4:] == ["disable --now itsm-nexus-expiry-itsm-test.timer", "daemon-reload"]
 
 
-# Parameters that are refused
+# Parameters that are rejected
 
 
 @pytest.mark.parametrize(

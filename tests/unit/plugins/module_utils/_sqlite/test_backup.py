@@ -87,7 +87,7 @@ def test_a_live_database(app: str, dest: str, body: str) -> None:
 
 
 def test_rows_and_copy_are_of_one_snapshot(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit between counting the rows and copying the pages is neither counted nor copied."""
+    """A row committed between the row count and the page copy is neither counted nor copied."""
     crashed(app)
     count_rows = sqlite_schema.count_rows
 
@@ -380,7 +380,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_evidence_waits_for_a_short_open_by_another_process(
     app: str, dest: str, monkeypatch: pytest.MonkeyPatch, look: int
 ) -> None:
-    """For example, a virus scanner opens each file that another process opens."""
+    """For example, a virus scanner briefly opens each file that another process opens."""
     crashed(app)
     find_holders, looks = sqlite_holders.find_holders, []
 

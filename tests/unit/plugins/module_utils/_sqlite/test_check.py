@@ -55,7 +55,7 @@ def check(path: str, **arguments: Any) -> Dict[str, Any]:
     return sqlite_check.check(path=path, **arguments)
 
 
-# --- the table of damaged inputs -------------------------------------------------------------------------------------
+# --- damaged inputs --------------------------------------------------------------------------------------------------
 
 
 def _truncated(path: str) -> None:
@@ -108,7 +108,7 @@ def _page_lost(path: str) -> None:
 def _index_entry_changed(path: str) -> None:
     closed(path)
     data = Path(path).read_bytes()
-    # The first occurrence of the title is in the table, and the second one is in the index.
+    # The first occurrence of the title is in the table, and the second is in the index.
     first = data.index(b"title 000003")
     offset = data.index(b"title 000003", first + 1)
     patch(path, offset + 6, b"9")
@@ -139,7 +139,7 @@ def _wal_of_other_page_size(path: str) -> None:
 
 
 def _wal_of_another_database(path: str) -> None:
-    """Add the WAL of another, sound database. This WAL replaces every page, so SQLite reads the other database."""
+    """Add the WAL of another, undamaged database. It contains every page, so SQLite reads only the other database."""
     crashed(f"{path}.other")
     closed(path, mode="DELETE")
     connection = sqlite3.connect(path, isolation_level=None)
@@ -210,7 +210,7 @@ def _malformed_schema(path: str) -> None:
 
 
 def _hot_journal(path: str) -> None:
-    """Kill a writer in rollback mode during a transaction that has already changed the file."""
+    """Kill a writer in rollback-journal mode, during a transaction that has already changed the database file."""
     closed(path, mode="DELETE")
     body = """
     connection = sqlite3.connect(path, isolation_level=None)
@@ -313,7 +313,7 @@ def test_a_database_whose_folder_is_missing_was_not_seen(tmp_path: Path) -> None
 
 
 def test_a_database_whose_disk_is_not_mounted_was_not_seen(tmp_path: Path, monkeypatch) -> None:
-    """The mount point is an empty folder, or contains folders that the service created there."""
+    """An unused mount point is an empty folder, or contains only folders that the service created there."""
     monkeypatch.setattr(mounts, "unmounted", lambda path: str(tmp_path))
     result = check(str(tmp_path / "itsm.db"), checks=CHECKS)
     assert codes(result) == ["not_mounted"]
@@ -385,7 +385,7 @@ def _damage_by_chance(path: str, chance: random.Random) -> None:
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 shell to ask")
 @pytest.mark.parametrize("group", range(4))
 def test_the_shell_agrees_on_random_damage(group: int, tmp_path: Path) -> None:
-    # Only integrity_check finds some of these kinds of damage.
+    # Some of this damage is found only by integrity_check.
     for seed in range(40 + group * 12, 52 + group * 12):
         folder, copy = tmp_path / f"{seed}", tmp_path / f"{seed}.copy"
         folder.mkdir()
@@ -393,7 +393,7 @@ def test_the_shell_agrees_on_random_damage(group: int, tmp_path: Path) -> None:
         before = snapshot(str(folder))
         result = check(str(folder / "itsm.db"), checks=CHECKS)
         assert snapshot(str(folder)) == before, seed
-        shutil.copytree(folder, copy)  # the shell writes to the files that it opens
+        shutil.copytree(folder, copy)  # copy the folder, because the shell writes to the files that it opens
         shell_is_content = shell(str(copy / "itsm.db"), "PRAGMA integrity_check") == "ok"
         content = {"corrupt", "not_a_database", "schema_too_new", "unreadable"}
         assert shell_is_content is not bool(content & set(codes(result))), (seed, codes(result))
@@ -404,7 +404,7 @@ def test_the_shell_agrees_on_random_damage(group: int, tmp_path: Path) -> None:
             assert counts == "{incidents}|{users}".format(**result["row_counts"]), seed
 
 
-# --- a check must not do this ----------------------------------------------------------------------------------------
+# --- side effects of a check -----------------------------------------------------------------------------------------
 
 AWKWARD = ["it's.db", 'a"b.db', "what?.db", "a#b.db", "100%41.db", "a b.db", "日本.db", "a&mode=rwc.db", b"\xff\xfe.db"]
 
@@ -427,7 +427,7 @@ def test_invalid_paths(path: str) -> None:
 
 
 def _as_nobody(work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
-    """Run `work` and return its result. If the tests run as root, run `work` as the user nobody."""
+    """Run `work` as the user "nobody" if the tests run as root, otherwise as the current user. Return its result."""
     if os.geteuid() != 0:
         return work()
     answers: List[Dict[str, Any]] = []
@@ -445,7 +445,7 @@ def _as_nobody(work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
 
 @pytest.fixture
 def public_folder() -> Any:
-    """Yield a folder that everybody may enter, unlike tmp_path."""
+    """Yield a folder that everybody can enter, unlike tmp_path."""
     folder = tempfile.mkdtemp()
     Path(folder).chmod(0o711)
     yield folder
@@ -484,7 +484,7 @@ def test_read_only_folder(public_folder: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of others")
 def test_root_does_not_change_owners(tmp_path: Path) -> None:
-    """If SQLite runs as root, it makes the database's owner the owner of a new WAL. A check must not do this."""
+    """If root runs SQLite, SQLite gives a new WAL the database's owner. A check must not change owners."""
     path = str(tmp_path / "itsm.db")
     crashed(path)
     os.chown(path, 12345, 12345)
@@ -576,7 +576,7 @@ def test_a_service_that_ends_while_its_files_are_opened(
     path = str(tmp_path / "itsm.db")
     closed(path)
     connect, stamps_of = sqlite_reader.connect, sqlite_files.stamps_of
-    # Count the attempts to open the file in memory that all processes share, because the process that opens the file
+    # Count the attempts to open the database in memory that all processes share, because the process that opens it
     # cannot write to any file.
     opened = mmap.mmap(-1, 1)
 
@@ -592,12 +592,12 @@ def test_a_service_that_ends_while_its_files_are_opened(
         return None if went and opened[0] == 1 else stamps_of(path, **options)
 
     monkeypatch.setattr(sqlite_files, "stamps_of", stamps_at_that_moment)
-    # The database is checked while a service has it open.
+    # A service has the database open during the check.
     with Process(path, INSERTER):
         assert codes(check(path)) == expected
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 def test_rows_in_the_wal_count(tmp_path: Path) -> None:
@@ -610,7 +610,7 @@ def test_rows_in_the_wal_count(tmp_path: Path) -> None:
 
 
 def _unfinished_commit(path: str) -> None:
-    """Add a commit frame without valid checksums, like a writer that is killed while it writes the frame."""
+    """Add a commit frame without valid checksums, as left by a writer that was killed while it wrote the frame."""
     crashed(path, shm=True)
     with open(f"{path}-wal", "r+b") as stream:
         salts = stream.read(24)[16:]
@@ -662,7 +662,7 @@ def _opened_since(path: str) -> None:
     [
         # The index shows that the last transaction was never acknowledged.
         (_unfinished_commit, False),
-        # The index does not show this, or is invalid, so rows may be lost.
+        # The index does not show this or is invalid, so rows may have been lost.
         (_without_index, True),
         (_index_of_more, True),
         (_index_of_less, True),
@@ -816,7 +816,7 @@ def test_row_counts_parameter_refused() -> None:
 
 
 def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a mapped page cannot be read from disk, the reading process receives SIGBUS."""
+    """If a memory-mapped page cannot be read from disk, the process that reads the database receives SIGBUS."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     monkeypatch.setattr(integrity, "run_check", lambda *_: die(7))
@@ -825,7 +825,7 @@ def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
     assert "SIGBUS" in result["problems"][0]["message"]
 
 
-# --- around the database ---------------------------------------------------------------------------------------------
+# --- permissions, disks and processes --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -838,7 +838,7 @@ def reachable() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_file_of_root_that_the_user_cannot_read_is_read(reachable: Path) -> None:
-    """If root owns the files because a command was run as root by mistake, the database must still be checked."""
+    """Even if root owns the files because a command was run as root by mistake, the database must be checked."""
     folder = reachable / "app"
     folder.mkdir()
     path = str(folder / "itsm.db")
@@ -919,7 +919,7 @@ def test_wal_reset_bug(tmp_path: Path, version: int, affected: bool) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Any:
-    """Mount a separate file system of 2 MiB, and yield its folder."""
+    """Mount a separate file system of 2 MiB, and yield its mount point."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -945,7 +945,7 @@ def test_full_disk(small_disk: str, tmp_path: Path) -> None:
     result = check(path, checks=CHECKS)
     assert result["healthy"], result["problems"]
     assert result["row_counts"]["incidents"] == 260
-    # There is no space for the checkpoint, which makes the database larger, or for a backup.
+    # There is no space for a checkpoint, which would enlarge the database, or for a backup.
     with pytest.raises(SqliteError, match="Free some space first"):
         sqlite_checkpoint.checkpoint(path=path)
     with pytest.raises(SqliteError, match="0 are free"):
@@ -987,7 +987,7 @@ def test_read_only_mount(small_disk: str, make: Callable[[str], None]) -> None:
     ids=["check", "backup"],
 )
 def test_a_killed_check_leaves_no_process(tmp_path: Path, call: str) -> None:
-    """The reading process ends when its parent ends, even after dropping root's permissions."""
+    """The process that reads the database exits when its parent exits, even after it has dropped root permissions."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     code = textwrap.dedent(

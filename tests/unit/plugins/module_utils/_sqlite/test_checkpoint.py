@@ -111,7 +111,7 @@ def test_refused_while_another_process_has_it_open(app: str, body: str, hidden: 
 
 
 def test_an_unseen_process_still_stops_it(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no process is found that has the database open, SQLite's locks still prevent the checkpoint."""
+    """Even if the search finds no process that has the database open, SQLite's locks prevent the checkpoint."""
     crashed(app)
     nobody = sqlite_holders.Holders(found=[], complete=True)
     with Process(app, OPEN):

@@ -66,7 +66,7 @@ def test_arguments_that_may_be_secret_are_omitted(tmp_path: Path) -> None:
 
 
 def test_a_process_that_cannot_be_seen(tmp_path: Path) -> None:
-    """A process in another PID namespace is not visible in /proc, but the kernel reports its lock."""
+    """A process in another PID namespace is not visible in /proc, but the kernel still reports its lock."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     proc = tmp_path / "proc"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Databases that are designed to exhaust memory or time: root reads them within limits and without side effects."""
+"""Databases designed to exhaust memory or time. Root reads them within limits and without side effects."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ GROWN = ["PRAGMA writable_schema=ON", "UPDATE sqlite_master SET sql = replace(sq
 def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
     """Evaluate `code` in a separate process. Return the value, and the peak memory of its largest child in KiB.
 
-    A separate process is needed, because the kernel reports only the largest of all children that a process has ever
+    A separate process is needed, because the kernel reports only the peak across all children that a process has ever
     had.
     """
     text = f"""
@@ -92,8 +92,8 @@ def test_a_constraint_has_a_memory_limit(tmp_path: Path) -> None:
     path = made(
         tmp_path / "itsm.db", f"CREATE TABLE t (a TEXT CHECK ({GREEDY}))", "INSERT INTO t VALUES ('row')", *GROWN
     )
-    # SQLite checks constraints only on a writable connection, such as a connection to the copy of a database with a hot
-    # journal.
+    # SQLite checks constraints only on a writable connection. Such a connection is used for the copy of a database that
+    # has a hot journal.
     call = """child_process.in_child(
             lambda emit: emit(integrity.run_check(
                 sqlite_reader.connect(sys.argv[1], way="copy", busy_timeout=1), "quick")),
@@ -149,11 +149,11 @@ def test_a_limit_is_never_raised() -> None:
     assert 20 < messages[0]["limit"] < 50
 
 
-# Output of a child
+# Output of a child process
 
 
 def test_a_child_with_endless_output_is_killed_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Reading the maximum number of messages from a child takes seconds.
+    # Lower the limit, because reading the maximum amount of output from a child takes seconds.
     monkeypatch.setattr(child_process, "_MOST_SAID", MEBIBYTE)
 
     def work(emit: child_process.Emit) -> None:

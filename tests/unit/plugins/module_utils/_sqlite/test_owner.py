@@ -20,7 +20,7 @@ USER = "nobody"
 
 @pytest.fixture
 def folder(tmp_path):
-    """Yield a folder of the service's user, with a user-owned file and a root-owned database in WAL mode."""
+    """Yield a folder that the service's user owns, with a user-owned file and a root-owned database in WAL mode."""
     folder = tmp_path / "backend"
     folder.mkdir()
     connection = sqlite3.connect(str(folder / "itsm.db"))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The database is in a folder that a hostile user owns, and files that the user plants there must not harm root."""
+"""The database is in a folder that a hostile user owns. Files that the user plants there must not harm root."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def give_to_user(folder: Path) -> None:
 
 
 def name_in_journal(database: Path, other: Path) -> None:
-    """Add the name of a file to the hot journal, as SQLite does for a transaction that spans several databases."""
+    """Add a file name to the hot journal, as SQLite does for a transaction that spans several databases."""
     with database.open("rb") as stream:
         (page_size,) = struct.unpack(">H", stream.read(18)[16:18])
     name = os.fsencode(other)
@@ -85,12 +85,12 @@ def test_a_file_that_a_journal_names_is_not_removed(app):
     precious.write_text("root's")
     name_in_journal(database, precious)
     give_to_user(app)
-    # The transaction cannot be rolled back completely. The service could not roll it back at its next start either.
+    # The transaction cannot be rolled back completely, not even by the service at its next start.
     assert sqlite_check.check(path=str(database))["problems"][-1]["code"] == "unreadable"
     with pytest.raises(sqlite_files.SqliteError):
         sqlite_backup.backup(path=str(database), dest_dir=str(app.parent / "backups"))
     assert precious.read_text() == "root's"
-    # If root opens the database directly, which is unsafe, SQLite removes the file.
+    # If root opens the database directly, which is unsafe, SQLite deletes the file.
     with sqlite3.connect(database) as connection:
         connection.execute("SELECT count(*) FROM incidents").fetchone()
     assert not precious.exists()
@@ -111,7 +111,7 @@ def test_a_backup_creates_no_file_in_a_folder_closed_to_its_owner(app, monkeypat
         for path in (folder, folder / "database"):
             os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
 
-    # Replace the folder within the call, because a parallel thread would rarely replace it at exactly this moment.
+    # Replace the folder within the call, because a parallel thread would rarely hit exactly this moment.
     if moment == "made":
         make = tempfile.mkdtemp
 
@@ -151,7 +151,7 @@ def test_the_checkpoint_has_only_the_rights_of_the_owner_of_the_database(app, mo
     connect = sqlite3.connect
 
     def connect_as(*arguments, **how):
-        # Ignore processes that only read, because they cannot write to files.
+        # Skip read-only processes, which cannot write to any file.
         with contextlib.suppress(OSError), (app / "who").open("a") as stream:
             stream.write(f"{os.getuid()} {os.geteuid()}\n")
         return connect(*arguments, **how)
@@ -330,7 +330,7 @@ def as_the_user(call):
 
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_no_statement_of_a_planted_copy_runs_as_root(app, monkeypatch, check_mode):
-    """The user creates a recovery's work folder in advance, and a link to that folder at the path of the database."""
+    """The user creates a recovery's work folder in advance, and replaces the database with a link into that folder."""
     crashed(str(app / "made.db"))
     work = app / ".itsm.db.restore"
     (work / "old").mkdir(parents=True)
@@ -464,7 +464,7 @@ def test_the_wal_of_another_account_is_not_read_in_place_of_the_users(app, priva
 
 
 def test_a_file_of_root_that_was_renamed_to_a_journal_is_not_copied(app):
-    """The user may rename files that a command left in the user's folder when it ran as root."""
+    """In its own folder, the user can rename files that a command left there when it ran as root."""
     crashed(str(app / "itsm.db"))
     (app / "root.env").write_text("SECRET=of-root-alone")
     give_to_user(app)

@@ -106,7 +106,7 @@ def test_sound_database_without_wal_is_unchanged(path: str) -> None:
 
 @pytest.mark.parametrize("fails", ["swap", "check"])
 def test_the_loss_is_reported_before_the_replacement(path: str, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recorded loss is removed again only if the old database is still in its place."""
+    """The recorded loss is removed again only if the old database is still in place."""
     leaf_lost(path)
     noted: List[str] = []
 
@@ -184,7 +184,7 @@ def test_salvage_restores_schema_values_and_counters(path: str, shell: str) -> N
     overwrite(path, leaves - 10, page_size=1024)
     result = restore(path, shell=shell)
     assert result["method"] == "salvage"
-    # The table has no index that shows how many rows the table had.
+    # The table has no index that would show how many rows it had.
     assert (result["rows_uncounted"], result["data_loss"]) == (["filler"], "unknown")
     assert "an unknown number of rows in filler (" in result["statement"]
     assert 190 < result["rows_after"]["filler"] < 200
@@ -221,7 +221,7 @@ def leaves_of(path: str) -> List[int]:
 
 
 def only_in_its_wal(path: str) -> None:
-    """Create an empty database file whose rows are all in the WAL."""
+    """Create an empty database file and a WAL that contains all rows."""
     sqlite_samples.crashed(path, in_database=0, in_wal=0)
     os.unlink(f"{path}-wal")
     writer = sqlite3.connect(path, isolation_level=None)
@@ -244,7 +244,7 @@ def test_database_of_zero_bytes_is_restored_from_its_wal(path: str) -> None:
 
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that simulates another process that copies the files during the first `looks` checks."""
+    """Return a function that makes another process appear to copy the files during the first `looks` checks."""
 
     def during(looks: int) -> None:
         survey, seen = restore_survey.sqlite_holders.survey, []
@@ -266,7 +266,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_a_recovery_waits_for_a_process_that_copies_the_files(
     path: str, copied: Callable[[int], None], there: bool
 ) -> None:
-    """While another process copies a WAL, the WAL cannot be read. Without the WAL, no rows could be salvaged."""
+    """While another process is copying the WAL, it cannot be read. Without the WAL, no rows could be salvaged."""
     only_in_its_wal(path)
     if not there:
         os.unlink(path)
@@ -366,7 +366,7 @@ def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
 
 
 def test_a_new_database_is_not_mistaken_for_the_earlier_one(path: str) -> None:
-    """The new database is sound, so only the parameter `replaced` shows that a checkpoint restores no earlier rows."""
+    """The new database is undamaged. Only the parameter `replaced` shows that a checkpoint restores no earlier rows."""
     sqlite_samples.closed(path, rows=300)
     sqlite_backup.backup(path=path, dest=f"{path}.backup_1")
     os.unlink(path)
@@ -550,11 +550,11 @@ def test_schema_of_the_damaged_file_is_not_run_as_root(reachable: str, shell: st
     os.chown(path, 1234, 1234)
     result = restore(path, shell=shell)
     assert result["method"] == "salvage"
-    # The sqlite3 shell's .recover command fails on this schema, so the rows are read without it.
+    # The sqlite3 shell's .recover command fails on this schema, so the rows are read without that command.
     assert way(result, "salvage")["tool"] == "dump"
     assert result["rows_after"]["incidents"] > 950
     assert not roots.exists()
-    # The shell executes the schema, but only as the owner, who could have executed it anyway.
+    # The shell executes the schema, but only as the owner of the database, who can run any command anyway.
     assert shell == "sqlite3" or not own.exists()
     facts = os.stat(path)
     assert (facts.st_uid, facts.st_gid) == (1234, 1234)
@@ -594,14 +594,14 @@ def test_deleted_rows_are_not_restored(path: str) -> None:
     assert 460 < result["rows_after"]["incidents"] < 500
 
 
-# A killed run
+# Killed runs
 
-# Calls that change the content of a folder. Between two of these calls, other processes do not see any change.
+# Calls that change the contents of a folder. Between two such calls, no change is visible to other processes.
 POINTS = ("link", "symlink", "rename", "rmtree")
 
 
 def killed_at(number: int, work: Callable[[], Any]) -> bool:
-    """Run `work` in a process that is killed at call number `number` of POINTS. Return True if it was killed."""
+    """Run `work` in a process that is killed at the call of POINTS with this number. Return True if it was killed."""
     pid = os.fork()
     if pid == 0:
         calls = itertools.count(1)
@@ -634,7 +634,7 @@ def opened(folder: str, scratch: Path) -> str:
     shutil.copytree(folder, scratch, symlinks=True)
     place = scratch / "itsm.db"
     if place.is_symlink():
-        # The copied link points into a folder that does not exist, like the original link.
+        # Like the original link, the copied link points into a folder that does not exist.
         assert not os.path.lexists(os.path.dirname(os.readlink(place)))
     try:
         connection = sqlite3.connect(place)
@@ -649,7 +649,7 @@ def opened(folder: str, scratch: Path) -> str:
 
 @dataclasses.dataclass
 class Torture:
-    """Kills recoveries of a database that is readable, but would lack rows without its WAL."""
+    """Kills recoveries of a database that is readable but would lack rows without its WAL."""
 
     path: str
     scratch: Path
@@ -660,7 +660,7 @@ class Torture:
         return os.path.dirname(self.path)
 
     def restore(self, method: str) -> Dict[str, Any]:
-        # Use an empty folder as /proc, so that the search for processes with open files is fast.
+        # Use an empty folder as /proc so that the search for processes with open files is fast.
         nobody = self.scratch / "proc"
         nobody.mkdir(exist_ok=True)
         return restore(self.path, method=method, proc_root=str(nobody))
@@ -723,7 +723,7 @@ def test_killed_while_it_restores_the_old_files(torture: Torture, monkeypatch: p
     old = [(torture.start / f"itsm.db{suffix}").read_bytes() for suffix in ("", "-wal")]
     cut_off(torture.path, monkeypatch)
     shutil.rmtree(torture.start)
-    # The copy has separate files instead of hard links, as on a file system without hard links.
+    # The copy contains separate files instead of hard links, as on a file system that does not support hard links.
     shutil.copytree(torture.folder, torture.start, symlinks=True)
     states = torture.run("backup", expected="2 users, 70 incidents", old=old)
     assert states[CLOSED] >= 5

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Quick checks of a database before the service is started, and row counts before and after."""
+"""Quick database checks before the service is started, and row counts before and after the start."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_pipe_in_its_place_is_not_waited_for(tmp_path):
         ({"users": 4, "sessions": 3}, {"users": 4, "sessions": 1}, {"sessions": [3, 1]}, False),
         ({"users": 4}, {}, {"users": [4, 0]}, True),
         ({"users": 1, "log": 0}, {"users": 1}, {}, True),
-        # The table was created and seeded again, so it has only three rows.
+        # The table has been recreated and seeded, so it has only three rows.
         ({"users": 4, "incidents": 40}, {"users": 4, "incidents": 3}, {"incidents": [40, 3]}, True),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_flipped_byte(tmp_path: Path, where: int, part: int, expected: tuple[i
 
 
 def _swap_checksums(path: str) -> None:
-    """Write the checksums of the WAL as a machine with the opposite byte order would."""
+    """Rewrite the checksums in the WAL as a machine with the opposite byte order would write them."""
     data = bytearray(Path(path).read_bytes())
     data[3] ^= 1
     big_endian = bool(data[3] & 1)
@@ -109,7 +109,7 @@ def test_checksums_of_the_other_byte_order(tmp_path: Path, page_size: int) -> No
 
 @pytest.mark.parametrize("at", [0, 1, 510, 511, 512, 700])
 def test_a_flipped_byte_in_a_long_wal(tmp_path: Path, at: int) -> None:
-    """Checksums of many frames are computed together. Only the frames before the first damaged frame are valid."""
+    """The checksums of many frames are computed together, but only frames before the first damaged frame are valid."""
     path = str(tmp_path / "db-wal")
     crashed(str(tmp_path / "db"), in_wal=900, page_size=4096)
     flip(path, frame_offset(at) + 24 + 4000)
@@ -162,7 +162,7 @@ def test_remains_of_an_older_generation_are_not_damage(tmp_path: Path) -> None:
 
 
 def test_a_restarted_header_without_a_frame_is_not_damage(tmp_path: Path) -> None:
-    """Write a new header without a frame, like a writer that is killed after a checkpoint of all frames."""
+    """Write a new header without a frame, as left by a writer that was killed after a checkpoint of all frames."""
     path = str(tmp_path / "db-wal")
     crashed(str(tmp_path / "db"))
     with open(path, "r+b") as stream:

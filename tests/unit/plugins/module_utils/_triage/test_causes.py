@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each cause is found if it is present, comes before its consequences, and is not found on a healthy host."""
+"""Each cause is found if it is present, is listed before its consequences, and is not found on a healthy host."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ HEALTHY = {
         },
         # A small file system that is not full.
         {"use": "log", "mount": "/var/log", "size": 2**26, "available": 2**22, "inodes": 1000, "inodes_available": 100},
-        # A file system that does not count inodes (btrfs), and an unreachable file system.
+        # A file system that reports no inode counts (btrfs), and an unreachable file system.
         {"use": "state", "mount": "/", "size": 10**11, "available": 10**10, "inodes": 0, "inodes_available": 0},
         {"use": "application", "error": "timed out"},
     ],
@@ -197,7 +197,7 @@ HEALTHY = {
 
 
 def changed(facts, changes):
-    """Return a copy of `facts` with `changes` merged at every level. Lists and timed-out parts are replaced."""
+    """Return a copy of `facts` with `changes` merged at every level. Lists and timed-out parts are replaced instead."""
     result = dict(facts)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict) and value != {"error": "timed out"}
@@ -224,7 +224,7 @@ ELSEWHERE = {
     ],
     "answer": {"https": {"listening": False, "answered": None}, "http": {"listening": False, "answered": None}},
 }
-# HTTP answers on its configured port, but HTTPS does not. Another service port, 26443, uses TLS.
+# HTTP responds on its configured port, but HTTPS does not. Another of the service's ports, 26443, uses TLS.
 HTTPS_ELSEWHERE = {
     "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (8080, 9229, 26443)],
     "answer": {"https": {"listening": False, "answered": None}, "tls_elsewhere": [26443]},
@@ -290,7 +290,7 @@ def syntax_error(**values):
 
 
 def failed_starts(*ends, seconds=2, text="Main process exited, code=exited, status=1/FAILURE"):
-    """Return the facts about failed starts, one per minute: one start for each of `ends`, or two starts by default.
+    """Return the facts about failed starts, one per minute: one for each element of `ends`, or two by default.
 
     seconds: the time between each start and its exit.
     """
@@ -317,7 +317,7 @@ def problem(code, level="error", lost=False):
 
 
 def away(code):
-    """Return the facts about a database that was not found, because its folder or file system is missing."""
+    """Return the facts about a database that was not found because its folder or file system is missing."""
     told = {"id": f"reason.sqlite.{code}", "values": {"path": "/srv/itsm.db", "mount": "/srv"}}
     facts = problem(code)
     facts["database"]["problems"][0]["messages"] = {"message": told}
@@ -431,7 +431,7 @@ CASES = [
     ),
     ("killed", [GONE, {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}], "signal KILL"),
     ("killed", [GONE, {"unit": {"result": "watchdog", "exit_code": "killed", "exit_status": 6}}], "signal ABRT"),
-    # Without a stop request to systemd, the SIGTERM came from a person or another program.
+    # systemd received no stop request, so a person or another program sent the SIGTERM.
     ("killed", [GONE, IN_ORDER, BY_TERM, exits(1)], "signal TERM"),
     ("killed", [GONE, PROCESS], "without an error: it was probably killed"),
     # An old error in the log is not the reason for this exit.
@@ -444,7 +444,7 @@ CASES = [
     ("stopped", [GONE, IN_ORDER], "nobody stopped it"),
     ("stopped", [GONE, IN_ORDER, BLIND], "does not show"),
     ("stopped", [GONE, IN_ORDER, {"unit": {"started_at": None}}], "since the host booted"),
-    # A stop request before the last start relates to an earlier exit.
+    # A stop request before the last start belongs to an earlier exit.
     (
         "stopped",
         [GONE, IN_ORDER, STOPPING, {"unit": {"started_at": "2026-03-02T01:01:00.000Z"}}],
@@ -462,7 +462,7 @@ CASES = [
     ("unhandled_exception", [GONE, exception(), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, exception(fatal=False), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, PROCESS, exception()], "Error: boom"),
-    # A process may exit without an exception.
+    # A process can exit after an error that is not an exception.
     (
         "unhandled_exception",
         [GONE, PROCESS, log("ERROR Cannot serve HTTPS on port 6443: EACCES")],
@@ -486,7 +486,7 @@ CASES = [
     ),
     # A variable is missing, but the exception is not about it.
     ("unhandled_exception", [GONE, EXIT_1, MISSING_SECRET, exception()], "Error: boom"),
-    # A missing file of the application itself is not a missing dependency.
+    # A missing application file is not a missing dependency.
     (
         "unhandled_exception",
         [GONE, EXIT_1, signature("module_missing", "Error: Cannot find module './routes'"), exception()],
@@ -793,7 +793,7 @@ CASES = [
     ("disk_read_only", [GONE, {"disk": [{**ROOM, "use": "database", "read_only": True}]}], "/srv is read-only"),
     ("unknown", [GONE], "has no process"),
     ("unknown", [GONE, EXIT_1], "exit code 1"),
-    # A unit has no pid file, so an old pid file is not a sign of a cause.
+    # Under systemd, the service has no PID file, so a leftover PID file does not point to a cause.
     ("unknown", [GONE, {"service": {"pid_file_exists": True}}], "has no process"),
     # These facts are recorded but are not the cause.
     ("unknown", [GONE, {"certificate": {"key": {"readable": False}}}], "has no process"),
@@ -854,7 +854,7 @@ def test_the_documentation_names_every_cause():
 
 
 class Watched(dict):
-    """Facts that record in `seen` each fact that is read, as (part, name)."""
+    """A dict of facts that adds (part, name) to `seen` for every fact that is read."""
 
     def __init__(self, facts, *, part, seen):
         super().__init__(
@@ -883,7 +883,7 @@ class Watched(dict):
 
 @pytest.fixture(scope="module")
 def read_by_rules():
-    """Return the facts that the rules read in all of CASES, as (part, name). A whole part is (part, part)."""
+    """Return the facts that the rules read across all CASES, as (part, name), or as (part, part) for a whole part."""
     seen = set()
     for _cause, changes, _words in CASES:
         table.evaluate(Watched(facts_of(*changes), part=None, seen=seen))
@@ -892,7 +892,7 @@ def read_by_rules():
 
 
 def names_in(documented):
-    """Return the names of facts that RETURN documents for a part: its fields, and C() names in its description."""
+    """Return the facts that RETURN documents for a part: its field names, and the names in C() in its description."""
     if isinstance(documented, list):
         return set().union(*map(names_in, documented))
     if isinstance(documented, dict):
@@ -917,8 +917,8 @@ def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
 
 
 def test_every_fact_that_a_rule_reads_is_collected(read_by_rules):
-    # The code that collects a fact contains the fact's name. The rules also contain the names, so they are not
-    # searched.
+    # The code that collects a fact contains the fact's name. The rules contain these names too, so they are excluded
+    # from the search.
     packages = pathlib.Path(table.__file__).parents[2]
     gathering = {
         *(packages / "_triage").glob("collect_*.py"),
@@ -935,7 +935,7 @@ def test_every_fact_that_a_rule_reads_is_collected(read_by_rules):
         if name not in written
     ]
     assert lacks == [], "\n".join(lacks)
-    # The code that collects a part contains the part's name as a string, alone or with a suffix such as ":log".
+    # The code that collects a part contains the part's name as a string, either alone or with a suffix like ":log".
     source = "".join((packages / "_triage" / name).read_text(encoding="utf-8") for name in ("run.py", "triage_pass.py"))
     assert not {part for part, name in read_by_rules if part == name and not re.search(rf'"{part}["\]:]', source)}
 
@@ -944,7 +944,7 @@ def test_every_fact_that_a_rule_reads_is_collected(read_by_rules):
     "changes",
     [
         [],
-        # Old events, and the usual events on a busy host.
+        # Old events, and events that are normal on a busy host.
         [exception(last=False, fatal=False)],
         [exception()],
         [signature("db_locked", "SQLITE_BUSY")],
@@ -982,15 +982,15 @@ def test_every_fact_that_a_rule_reads_is_collected(read_by_rules):
         [{"memory": {"available": 10**7, "pressure": {"memory": {"full": {"avg10": 60.0}}}}}],
         [{"journal": {"stops": STOPPING["journal"]["stops"], "exits": exits(1)["journal"]["exits"]}}],
         [log("ERROR GET /api/v1/reports: out of luck")],
-        # systemd has opened the socket and passes it to the service.
+        # systemd has opened the socket and has passed it to the service (socket activation).
         [{"ports": [{"port": 6443, "address": "::", "owners": [{**STRANGER, "pid": 1}, NODE]}]}],
         [{"database": {"error": "timed out", "problems": None, "holders": None, "wal": None}}],
         [{"database": {"holders": [{"pid": 9, "command": "backup", "role": "reader"}]}}],
         [{name: {"error": "timed out"} for name in ("unit", "answer", "memory", "kernel", "log", "journal", "node")}],
         [{"ports": {"error": "timed out"}}],
-        # A response with an error status also counts as an answer.
+        # A port that returns an error status is responding.
         [{"answer": {"https": {"status": 429}}}],
-        # HTTP is not configured, so it does not have to answer.
+        # HTTP is not configured, so no HTTP response is required.
         [{"answer": {"https": {"port": 6443, "listening": True, "answered": True}}}],
     ],
 )
@@ -1028,7 +1028,7 @@ def test_a_consequence_with_more_confidence_does_not_come_before_its_cause():
     assert found[0].confidence < found[2].confidence
 
 
-# The exit of the service is a fact. Log lines are only text that the service's clients can influence.
+# The service's exit is a fact, but log lines are only text, which the service's clients can influence.
 BY_OPERATOR = [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)]
 RESTARTED_BY_KILL = [
     {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
@@ -1083,7 +1083,7 @@ def test_log_text_does_not_explain_an_external_stop(ending, cause, words):
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
-        # The kernel kills with SIGKILL, V8 and native code abort their own process, and systemd kills after a timeout.
+        # The kernel sends SIGKILL, V8 and native code abort their own process, and systemd kills after a timeout.
         ([BY_KILL, {"kernel": {"out_of_memory": [{**OTHER_NODE, "at": NOW}]}}], "oom_kill"),
         ([{"unit": {"result": "core-dump", "exit_code": "dumped", "exit_status": 6}}, HEAP_WORDS], "heap_oom"),
         (
@@ -1238,7 +1238,7 @@ def test_a_missing_part_does_not_break_a_rule(part, lost):
     [name for name, row in table.CAUSES.items() if {"unhandled_exception", "crash_loop", "killed"} & {*row.explains}],
 )
 def test_any_cause_may_have_ended(name, monkeypatch):
-    """A past cause explains an exception only if the exception names the cause, even if the table allows more."""
+    """A past cause explains an exception only if the exception names it, even if the table allows other explanations."""
     ended = [GONE, EXIT_1, exception(), exits(3)]
     by_rule = [changes for cause, changes, _words in CASES if cause == name]
     assert by_rule, f"test_causes.py lacks a case of {name} in CASES"
@@ -1270,10 +1270,10 @@ def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
 @pytest.mark.parametrize(
     "facts",
     [
-        # Another service port without TLS is not a misplaced HTTPS port.
+        # Another of the service's ports that does not use TLS is not a misplaced HTTPS port.
         {"answer": {"tls_elsewhere": []}},
-        # The configured port hangs. Users need this port, so the service is restarted, although another service port
-        # answers.
+        # The configured port hangs. Users need this port, so the service is restarted even though another of its ports
+        # responds.
         {
             "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (6443, 18080)],
             "answer": {
@@ -1305,7 +1305,7 @@ def test_a_wrong_health_check_names_the_setting_to_correct():
         [refused(204)],
         # The service reports that it is not healthy.
         [shown(b'{"status": "degraded"}')],
-        # Perhaps another program answers instead of the service.
+        # Another program may be responding instead of the service.
         [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": []}]}],
         [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}],
         [
@@ -1318,10 +1318,10 @@ def test_a_wrong_health_check_names_the_setting_to_correct():
             },
         ],
         [refused(404), {"ports": {"error": "timed out"}}],
-        # The service has given a healthy answer at this path before.
+        # The service has returned a healthy response at this path before.
         [refused(404), log(f"{NOW} INFO GET /health 200 3 ms")],
         [refused(404), log('::1 - - [02/Mar/2026:01:00:00 +0000] "GET /health?deep=1 HTTP/1.1" 200 15')],
-        # Perhaps the service could not load its routes.
+        # The service may have failed to load its routes.
         [refused(404), exception(fatal=False, last=False)],
         [refused(404), signature("module_missing", "Error: Cannot find module './routes'")],
         [refused(404), NO_TABLE],
@@ -1349,7 +1349,7 @@ def test_the_health_check_is_wrong_only_if_all_else_is_healthy(changes):
 def test_the_health_check_is_wrong_if_another_path_answered():
     busy = log(f"{NOW} INFO GET /api/v1/health 200 3 ms", f"{NOW} INFO GET /healthy 200 3 ms", f"{NOW} GET /health 404")
     assert evaluate(refused(404), busy)[0].details["items"][0]["what"] == "health_path"
-    # The log also shows status 200 for the configured path, but the answer is a web page, not a health check.
+    # The log also shows status 200 for the configured path, but the response is a web page, not a health status.
     found = evaluate(shown(b"<!doctype html>"), log(f"{NOW} INFO GET /health 200 3 ms"))
     assert found[0].details["items"][0]["what"] == "health_path"
     assert (found[0].blocks_start, found[0].rungs_help) == (True, False)
@@ -1374,7 +1374,7 @@ OWN_PORT = {
 @pytest.mark.parametrize(
     ("changes", "useless"),
     [
-        # Every start fails without free space.
+        # Without free space, every start fails.
         ([GONE, DATABASE_FULL], ALL),
         ([FULL], ALL),
         ([GONE, FULL_TMP], []),
@@ -1411,7 +1411,7 @@ OWN_PORT = {
         ([GONE, MISSING_EXPRESS, UNASKED], START),
         ([GONE, MISSING_EXPRESS], []),
         ([GONE, {"dependencies": {"ok": False, "invalid": ["semver"]}}], []),
-        # Only the clean start applies migrations, and only if their lock is free.
+        # Only the clean start applies migrations, and only if the migration lock is free.
         ([GONE, NO_TABLE, PENDING], KEEPING_SCHEMA),
         ([GONE, NO_TABLE], []),
         ([GONE, PENDING], []),
@@ -1445,14 +1445,14 @@ OWN_PORT = {
         ([GONE, {"unit": {"load_state": "bad-setting"}}], ALL),
         ([GONE, OWNED_BY_ROOT], ALL),
         ([GONE, OWNED_BY_ROOT, {"ownership": {"read_only": True}}], []),
-        # Every start fails while Node cannot parse the file. If this is unknown, a start may succeed.
+        # While Node cannot parse the file, every start fails. If this is unknown, a start may succeed.
         ([GONE, EXIT_1, syntax_error()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts(seconds=40)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2, changed_at=NOW), failed_starts()], []),
         ([GONE, EXIT_1, syntax_error(place={"file": "/srv/itsm/node_modules/a/b.js", "line": 1})], KEEPING_MODULES),
-        # Starts do not help if each start ends with the same exception.
+        # A further start does not help if every start ends with the same exception.
         ([GONE, EXIT_1, exception(times=2), failed_starts()], ALL),
         ([GONE, EXIT_1, exception(times=1), failed_starts()], []),
         ([GONE, EXIT_1, exception(times=2), failed_starts(1)], []),
@@ -1463,7 +1463,7 @@ OWN_PORT = {
         ([GONE, EXIT_1, exception(times=2), failed_starts(), UNASKED], KEEPING_MODULES),
         ([GONE, EXIT_1, exception(times=2), failed_starts(), PENDING], KEEPING_MODULES),
         ([GONE, EXIT_1, exception(times=2, message="Error: connect ECONNREFUSED 10.0.0.1:389"), failed_starts()], []),
-        # An invalid setting makes only those rungs useless that need this setting.
+        # An invalid setting disables only the rungs that need it.
         *(
             (
                 [GONE, *more, {"settings": [{"variable": name, "value": "x", "message": f"{name} is 'x': must be"}]}],
@@ -1489,11 +1489,11 @@ OWN_PORT = {
         ([GONE, EXIT_1, MISSING_SECRET], []),
         ([GONE, MISSING_SECRET, exception(message="Error: JWT_SECRET is not set")], ALL),
         ([GONE, EXIT_1, OLD_NODE, exception()], []),
-        # systemd has already tried restarts.
+        # systemd has already restarted the service several times.
         ([GONE, EXIT_1, exception(), exits(3)], START),
         ([GONE, EXIT_1, exception(), exits(2)], []),
         ([GONE, EXIT_1, exits(3)], START),
-        # systemd has not tried a restart since the cause disappeared.
+        # systemd has not restarted the service since the cause disappeared.
         (
             [
                 GONE,
@@ -1536,7 +1536,7 @@ def test_a_deleted_file_frees_its_space_when_the_service_ends():
         assert not evaluate(held, DATABASE_FULL)[0].rungs_help
 
 
-# Independent causes, each with facts from which triage can find it.
+# Independent causes, each with facts from which triage identifies it.
 INDEPENDENT = {
     "disk_full": DATABASE_FULL,
     "port_conflict": FOREIGN_PORT,
@@ -1637,7 +1637,7 @@ def test_details_of_a_full_disk():
     }
     (mount,) = details("disk_full", NO_INODES)["mounts"]
     assert (mount["what"], mount["wanted"]) == ("inodes", 10000)
-    # On a large disk, a smaller share has to be freed.
+    # On a large disk, a smaller share of its size has to be freed.
     (mount,) = details("disk_full", {"disk": [{**entry, "size": 10**12, "available": 2**20}]})["mounts"]
     assert mount["wanted"] == 2**30 - 2**20
 
@@ -1703,8 +1703,8 @@ def test_details_of_memory_that_ran_out():
     killed = {"kernel": {"out_of_memory": [{**OOM_LINE, "text": OOM_LINE["text"] + ", anon-rss:4194304kB"}]}}
     told = details("oom_kill", GONE, killed)
     assert told["measured"]["peak"] == 2**32
-    # The proposed limit is a share of the available memory, because other processes need memory too. Most of the share
-    # is for the heap.
+    # The proposed limit is only a share of the available memory, because other processes need memory too. The heap gets
+    # most of this share.
     assert told["proposal"] == {"memory_max": 72 * 10**8, "max_old_space_size": int(72 * 10**8 * 0.75) >> 20}
     assert details("oom_kill", GONE, killed, {"memory": {"available": 10**8}})["proposal"]["memory_max"] is None
     # A limit is not raised if it was not reached.
@@ -1722,7 +1722,7 @@ def test_details_of_memory_that_ran_out():
         "max_old_space_size": None,
     }
     assert told["proposal"] == {"memory_max": 3 * 2**27, "max_old_space_size": 288}
-    # If the host cannot give more, the heap stays below the available memory.
+    # If the host has no more memory to give, the heap limit stays below the available memory.
     small = {"memory": {"total": 2**28, "available": 2**27}}
     told = details("oom_kill", GONE, limited, {"unit": {"memory_max": 2**28}}, small)
     assert told["proposal"] == {"memory_max": None, "max_old_space_size": 192}
@@ -1740,7 +1740,7 @@ def test_details_of_a_full_heap():
 
 
 def test_details_of_the_rest():
-    # The missing package in the log may be from an earlier start, so the result of the current check is used.
+    # The missing package in the log may date from an earlier start, so the result of the current check is used.
     unloadable = {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}
     assert details("modules_broken", GONE, MISSING_EXPRESS, unloadable) == {
         "packages": ["better-sqlite3"],
@@ -1793,7 +1793,7 @@ def test_pressure_explains_a_hang():
     assert [text for text in said if "waited for" in text] == ["all processes waited for io 80.5 % of the time"]
 
 
-# By cause: the facts of causes that have ended (PAST), and of causes that still exist (PRESENT).
+# The facts for each cause: in PAST, the cause has ended. In PRESENT, it still exists.
 PAST = {
     "disk_full": [signature("disk_full", "ENOSPC: no space left on device")],
     "port_conflict": [signature("port_taken", "listen EADDRINUSE :::6443")],
@@ -1823,7 +1823,7 @@ def test_an_ended_cause_ranks_below_a_present_one(past, present):
     found = evaluate(GONE, *PAST[past], *PRESENT[present])
     order = [item.cause for item in found if item.confidence >= 0.5]
     assert order[0] == present
-    # The ended cause may be missing from the findings, because other facts may contradict its log line.
+    # The findings may not include the cause that has ended, because other facts can contradict its log line.
     assert past not in order or {item.cause: item.past for item in found}[past]
     assert {item.cause: item.past for item in found}[present] is False
 

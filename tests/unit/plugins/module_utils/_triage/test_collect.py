@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Results of individual parts of triage. Files, programs and processes are real, but systemd's answers are not."""
+"""Results of individual parts of triage. Files, programs and processes are real, but systemd's output is fake."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
-# A replacement for node, which prints a version or checks whether packages load.
+# A stand-in for node that prints a version or checks whether packages load.
 NODE = """#!{python}
 import json, sys
 if sys.argv[1] == "--version":
@@ -63,7 +63,7 @@ def program_at(path, text):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """Return a Site: an application's folder, fake programs, and question() for the functions that collect facts."""
+    """Return a Site: an application's folder, fake programs, and question(), which makes the input for collectors."""
     app, programs = tmp_path / "app", tmp_path / "bin"
     app.mkdir()
     programs.mkdir()
@@ -205,7 +205,7 @@ def test_variables_name_the_certificate_and_the_key(site, pairs):
     named = {name: {"path": str(pairs / f"other.{end}"), "source": "X"} for name, end in PAIR.items()}
     facts = collect_certificate.certificate(site.question(environment=named))["facts"]
     assert (facts["subject"], facts["key"]["matches"]) == ("O=Ops, CN=other.example", True)
-    # The role's settings take precedence over variables. If the settings name no private key, the key next to the
+    # The role's settings take precedence over environment variables. If they name no private key, the key next to the
     # certificate is used.
     configured = {"tls_cert_path": str(pairs / "server.crt")}
     facts = collect_certificate.certificate(site.question(service=configured, environment=named))["facts"]
@@ -223,7 +223,7 @@ def test_a_key_that_only_root_may_read(site, pairs):
     os.chmod(pairs / "server.crt", 0o644)
     paths = {"tls_cert_path": str(pairs / "server.crt"), "tls_key_path": str(pairs / "server.key")}
     question = site.question(service={"user": "nobody", **paths})
-    # The function switches to the service's user, so it needs a separate process.
+    # The function switches to the service's user, so it must run in a separate process.
     facts = parallel.ask({"x": lambda: collect_certificate.certificate(question)}, timeout=20)["x"].value["facts"]
     assert facts["key"]["readable"] is False and facts["key"]["matches"] is True
 
@@ -257,7 +257,7 @@ def test_missing_variables_of_the_environment(site):
     facts = collect_service.environment(site.question(service={"environment_file": "unit.env"}))["facts"]
     assert facts["required_missing"] == ["NODE_ENV"]
     assert facts["max_old_space_size"] == 512
-    # An unreadable file may set variables, so it is unknown which variables are missing.
+    # A file that cannot be read may set variables, so it is unknown which variables are missing.
     for environment_file in ("absent.env", ""):
         facts = collect_service.environment(site.question(service={"environment_file": environment_file}))["facts"]
         assert facts["required_missing"] is None
@@ -309,7 +309,7 @@ def test_a_hanging_environment_file_costs_only_its_own_facts(site, tmp_path, mon
 def running(site, code, *arguments, **options):
     """Run a process in the application's folder until the end of the block. Yield as soon as the process is ready.
 
-    Yields the process, and the fields of the service that describe it.
+    The block receives the process and the service fields that describe it.
     """
     command = [sys.executable, "-c", code, *arguments]
     process = subprocess.Popen(command, cwd=site.folder, stdout=subprocess.PIPE, **options)
@@ -384,7 +384,7 @@ def test_https_that_is_served_on_another_port_is_found(site, pairs):
         http, _other, https = map(int, process.stdout.readline().split())
         wrong = collect_ports.answer(site.question(service={**service, "http_port": http, "https_port": 1}))["facts"]
         right = collect_ports.answer(site.question(service={**service, "http_port": http, "https_port": https}))
-        # Another program's port is not reported as the service's HTTPS port, even if it uses TLS.
+        # Even if another program's port uses TLS, it is not reported as the service's HTTPS port.
         strange = collect_ports.answer(site.question(service={"https_port": 1}))["facts"]
     assert (wrong["https"]["listening"], wrong["http"]["answered"], wrong["tls_elsewhere"]) == (False, True, [https])
     assert right["facts"]["https"]["answered"] and "tls_elsewhere" not in right["facts"]
@@ -518,7 +518,7 @@ def test_hanging_npm_costs_only_its_result_and_leaves_no_process_behind(site, tm
     lay_modules(site, hidden=False)
     site.node()
     monkeypatch.setattr(collect_application.tempfile, "tempdir", str(tmp_path))
-    # This program ignores signals. Its child outlives the program and keeps its output open.
+    # This program ignores signals. Its child outlives it and keeps the output pipe open.
     site.npm("trap '' TERM INT; setsid sleep 20 & echo $! > $0.child; sleep 20\n")
     started = time.monotonic()
     try:
@@ -580,7 +580,7 @@ def migrations(site, base, *, processes=()):
 
 @pytest.fixture
 def knex(site):
-    """Return a function that creates a fake knex program that lists the given migration files."""
+    """Return a function that creates a fake knex, which lists the given migration files."""
     site.node()
     program = site.folder / "node_modules" / ".bin" / "knex"
     program.parent.mkdir(parents=True)
@@ -619,7 +619,7 @@ def test_knex_is_not_run_if_the_usual_folder_contains_exactly_the_completed_migr
 
 @pytest.mark.parametrize("files", [[], ["1_users.js", "2_changes.js"], ["2_changes.js"]])
 def test_knex_is_run_if_the_usual_folder_contains_other_migrations(site, base, knex, files):
-    """The knexfile may name a different folder."""
+    """The knexfile can specify a different folder."""
     (site.folder / "migrations").mkdir()
     for name in files:
         (site.folder / "migrations" / name).touch()
@@ -639,7 +639,7 @@ def test_knex_names_its_own_table_if_two_look_alike(site, base, knex):
         connection.execute('create table "n" (id integer, name text, batch integer, migration_time text)')
         connection.execute("insert into n values (1, 'another.js', 9, '')")
     knex("1_users.js", "2_changes.js")
-    # If it is unknown which table belongs to knex, knex gets a copy of both tables and reads its own table.
+    # If it is unclear which table is knex's, knex gets a copy of both tables and reads its own.
     facts = migrations(site, base)
     assert (facts["completed"], facts["pending"], facts["error"]) == ([], ["1_users.js", "2_changes.js"], None)
 
@@ -659,7 +659,7 @@ def test_a_lock_is_not_stale_while_a_process_may_be_migrating(site, base):
     assert facts["lock_stale"] is False
     assert [item["pid"] for item in facts["migrators"]] == [process.pid]
     assert facts["migrators"][0]["start_ticks"] > 0
-    # The service itself may run migrations while it starts.
+    # The service itself may be running migrations while it starts.
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": [base]}])["lock_stale"] is False
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": []}])["lock_stale"] is True
     # A process that only reads migrations does not count, because triage itself also reads them.
@@ -881,7 +881,7 @@ def test_a_process_is_named_without_secrets():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that a program could take")
 def test_the_program_of_a_process_never_runs_as_root(site):
-    # The service's user may start any program named node, and triage knows only the program's path.
+    # The service's user can start any program named node, and triage knows only the program's path.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
         planted = program_at(Path(base, "node"), '#!/bin/sh\necho "v20.1.0-as-$(id -un)"\n')

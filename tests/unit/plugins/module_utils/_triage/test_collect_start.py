@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Obstacles to the next start, checked as the service's user on real files."""
+"""Obstacles to the next start. They are checked on real files, with the permissions of the service's user."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tmp_path():
 
 @pytest.fixture
 def ask(tmp_path):
-    """Return a function that runs one part of triage on a service in the test's folder and returns the facts."""
+    """Return a function that runs one part of triage for a service in the test's folder and returns the facts."""
     app = tmp_path / "app"
     app.mkdir()
 
@@ -108,7 +108,7 @@ def test_folder_user_and_group_of_the_unit(ask):
     assert facts["user_fault"] == "there is no user no-such-user"
     assert facts["group_fault"] == "there is no group no-such-group"
     assert facts["folder_fault"] == f"{ask.app / 'gone'} is not a folder"
-    # A sandboxed unit's paths and users may exist only inside the unit, so they are not checked.
+    # The paths and users of a sandboxed unit may exist only inside its sandbox, so they are not checked.
     facts = ask(collect_start.start, unit={**unit, "confined": True})
     assert [facts[name] for name in ("user_fault", "group_fault", "folder_fault")] == [None] * 3
 
@@ -144,7 +144,7 @@ def test_a_database_of_root_is_denied_to_the_user(ask):
         (f"{ask.app}/itsm.db-wal", "root", "0644")
     ]
     assert (facts["foreign"], facts["others"]) == ([f"{ask.app}/itsm.db-wal"], [])
-    # Write permission for the group is enough for a file, but the folder must also be writable.
+    # Group write permission is enough for a file, but the folder must be writable too.
     os.chown(ask.app / "itsm.db-wal", 0, account.pw_gid)
     (ask.app / "itsm.db-wal").chmod(0o660)
     assert ask(collect_start.ownership)["denied"] == []
@@ -152,11 +152,11 @@ def test_a_database_of_root_is_denied_to_the_user(ask):
     facts = ask(collect_start.ownership)
     assert [item["path"] for item in facts["denied"]] == [str(ask.app)]
     assert facts["others"] == [str(ask.app)]
-    # If the unit adds groups, one of them may have write permission.
+    # If the unit adds supplementary groups, one of them may have write permission.
     assert ask(collect_start.ownership, unit={"more_groups": True})["denied"] == []
     assert ask(collect_start.ownership, unit={"group": "root"})["denied"] == []
     assert ask(collect_start.ownership, unit={"group": grp.getgrgid(account.pw_gid).gr_name})["denied"] != []
-    # The user in the unit takes precedence over the configured user, because the unit's user runs the service.
+    # The unit's user takes precedence over the configured user, because the service runs as the unit's user.
     assert ask(collect_start.ownership, unit={"user": "root"})["denied"] == []
 
 
@@ -179,7 +179,7 @@ def test_node_checks_whether_a_file_can_be_read_now(ask, tmp_path):
     (tmp_path / "log").write_text(text.replace(str(broken), "/elsewhere/broken.js"))
     (found,) = ask(collect_logs.log, user=user, unit={"program": shutil.which("node")})["exceptions"]
     assert (found["parses"], found["changed_at"]) == (None, None)
-    # If the service has release folders, the application's folder is a link.
+    # If releases are in separate folders, the application's folder is a link.
     ask.app.rename(tmp_path / "20260302")
     ask.app.symlink_to(tmp_path / "20260302")
     (found,) = ask(collect_logs.log, user=user, unit={"program": shutil.which("node")})["exceptions"]

@@ -80,7 +80,7 @@ COUNTED = Counted({"users": 5}, BEFORE)
 
 
 def seen(created_at: str | None, *, rows: int = 5) -> dict[str, Any]:
-    """Return the facts about a sound database. created_at: when it was created, or None if this is unknown."""
+    """Return the facts about an undamaged database. created_at: when it was created, or None if this is unknown."""
     facts: dict[str, Any] = dict.fromkeys(Facts._fields)
     database = {"conclusive": True, "row_counts": {"users": rows}, "database": {"first_migration_at": created_at}}
     return {**facts, "database": database}
@@ -94,7 +94,7 @@ def judged(
     on_record: Any = None,
     opened_at: str = "",
 ) -> dict[str, Any]:
-    """Return the result of a triage of a database that was created at `created_at`, or at an unknown time if None."""
+    """Return the triage result for a database that was created at `created_at` (None: at an unknown time)."""
     facts = seen(created_at)
     facts["hold"] = triage_run._hold_facts(facts, held, counted, on_record=on_record or {}, opened_at=opened_at)
     return triage_run._judge(facts, counted=counted, on_record=on_record or {})
@@ -150,7 +150,7 @@ def test_a_database_created_after_a_person_accepted_damage_blocks_the_start() ->
 
 @pytest.fixture
 def guard(tmp_path: Path, monkeypatch):
-    """Return a function that runs the guard with a real record and hold, and returns the `data` field of the record."""
+    """Return a function that runs the guard with a real record and hold, and returns the record's `data` field."""
     monkeypatch.setattr(data_guard, "_keep_data", lambda *given: None)
     monkeypatch.setattr(host_lease, "memory_folder", lambda: str(tmp_path / "memory"))
     state_dir = str(tmp_path / "state")
@@ -206,7 +206,7 @@ def test_a_person_who_accepts_a_new_database_makes_it_the_last_good_one(guard) -
 
 
 def hold_for(guard, cause: str) -> None:
-    """Hold the service at a time between BEFORE and NEW."""
+    """Hold the service, with a time between BEFORE and NEW."""
     given = {"incident": "INC-1", "cause": cause, "reason": "The disk is not mounted", "data": False}
     starter.hold(**guard.place, run=guard.id, **given, warn=lambda text: None)
     path = Path(guard.state_dir, "hold.json")
@@ -222,7 +222,7 @@ def hold_for(guard, cause: str) -> None:
         ("config_mismatch", None, False),
         ("db_unchecked", BEFORE, False),
         ("db_corrupt", BEFORE, False),
-        # The hold's record has been lost.
+        # The record of the hold has been lost.
         ("", BEFORE, False),
     ],
 )
@@ -248,7 +248,7 @@ def test_a_hold_because_of_settings_ends_if_the_database_is_older_and_sound(guar
 
 @pytest.mark.parametrize(("created_at", "state"), [(BEFORE, "sound"), ("2999-01-01T00:00:00.000Z", "in_doubt")])
 def test_a_lost_hold_does_not_release_another_database(guard, created_at: str, state: str) -> None:
-    """The hold was in memory and was lost at a reboot. A start may have created the current database."""
+    """The hold was in memory and was lost when the host rebooted. A start may have created the current database."""
     starter.note_unseen(state_dir=guard.state_dir, run=guard.id, warn=pytest.fail)
     assert incident_store.unsettled(incident_store.current(guard.state_dir))
     assert guard(created_at)["state"] == state
@@ -332,7 +332,7 @@ def test_another_database_in_place_of_the_one_that_was_not_found_is_in_doubt(gua
 
 
 def test_damage_is_not_explained_by_a_missing_folder_of_the_application() -> None:
-    """The damaged database was found, because it is outside the application's folder."""
+    """The damaged database was found because it is outside the application's folder."""
     facts = seen(BEFORE)
     damage = {"code": "not_a_database", "message": "It is no database", "level": "error"}
     facts["database"].update(problems=[damage], data_loss_suspected=True, row_counts={})

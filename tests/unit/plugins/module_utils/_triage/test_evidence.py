@@ -110,7 +110,7 @@ def test_the_size_is_limited_and_the_ends_of_logs_are_kept(save):
     with open(os.path.join(saved.path, "a.log"), encoding="utf-8") as stream:
         lines = stream.read().splitlines()
     assert lines[-1] == "line 1999" and lines[0].startswith("line ")
-    # The first triage has used all the space, so no space is left for the second triage.
+    # The first triage has used up the size limit, so nothing is left for the second triage.
     again = save(evidence("a.log", long), limit=8000)
     assert manifest(again.path)["files"][0]["size"] == 0
 
@@ -130,7 +130,7 @@ def test_a_dry_run_names_the_folder_and_writes_nothing(save, tmp_path):
 
 @pytest.fixture
 def rooms(monkeypatch):
-    """Return a dict that sets the free space below paths. Tests add entries: path -> (bytes, inodes)."""
+    """Return a dict that overrides the free space below paths. Tests add entries: path -> (bytes, inodes)."""
     real, free = os.statvfs, {}
 
     def statvfs(path):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of a service that runs, hangs or has ended, and the parts of triage."""
+"""Triage of a service that is running, hanging or stopped, and individual parts of triage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 
 CANARY = "Kanarienvogel-4711"
 
-# A service that answers requests, keeps a database in WAL mode open, and logs secrets.
+# A service that responds to requests, keeps a database in WAL mode open, and logs secrets.
 SERVER = """
 import http.server, os, sqlite3, sys, threading, time
 database = sqlite3.connect("itsm.db", isolation_level=None, check_same_thread=False)
@@ -162,7 +162,7 @@ def test_health_is_probed_as_by_the_detection(service):
         result = look(service)
         (health,) = result["facts"]["health"]
         url = f"http://localhost:{described.http_port}/api/v1/health"
-        # By the message's ID, a rule distinguishes an unhealthy status from a page that is not a health check.
+        # From the message's ID, a rule distinguishes an unhealthy status from a page that is not a health check.
         values = {"status": "'ok'", "expected": "up"}
         told = {"error": {"id": "reason.probe.wrong_status", "values": values}} if error else {}
         assert health.pop("messages") == told
@@ -182,7 +182,7 @@ CANARIES = {
 
 
 def every_text(result, folder):
-    """Yield (source, text) for the result of a triage and each file below `folder`."""
+    """Yield (source, text) for a triage result and for each file below `folder`."""
     yield "result", json.dumps(result)
     yield "result", json.dumps(result, ensure_ascii=False)
     for place, _folders, names in os.walk(folder):
@@ -322,7 +322,7 @@ def test_accepted_damage_does_not_cover_later_damage(service, tmp_path, accepted
 
 
 def slow_check(monkeypatch, seconds):
-    """Make each check of the database take `seconds` seconds, or end inconclusively at its time limit."""
+    """Make each database check take `seconds` seconds, or end inconclusively at its time limit."""
     check = collect_application.sqlite_check.check
 
     def slowly(*, time_budget, **options):
@@ -397,7 +397,7 @@ def test_check_mode_names_the_folder_of_the_bundle(service, tmp_path):
 
 @pytest.fixture
 def dead_disk(monkeypatch):
-    """Make every read of the log hang for 60 seconds, as if the disk did not answer."""
+    """Make every read of the log hang for 60 seconds, as if the disk did not respond."""
     monkeypatch.setattr(log_patterns, "tail", lambda path, limit: time.sleep(60))
 
 
@@ -470,7 +470,7 @@ def test_the_deadline_applies_to_the_whole_triage(service, dead_disk):
     assert result["parts"]["log"] == parallel.TIMED_OUT
 
 
-# Parts that need systemd and the journal. Functions replace both programs.
+# Parts that need systemd and the journal. Functions stand in for both programs.
 
 
 def asked(answers):
@@ -517,7 +517,7 @@ def test_the_environment_of_a_unit_and_its_files(service, tmp_path):
     assert facts["database_path_source"] == f"DATABASE_PATH, {tmp_path}/unit.env"
     assert sorted(found["secrets"]) == sorted([CANARY, "geheim-4711", "two words"])
     assert "geheim" not in json.dumps(facts)
-    # If systemd does not answer, the configured environment file is still read.
+    # If systemd does not respond, the configured environment file is still read.
     assert collect_service.environment(question(service, {}))["facts"]["names"] == ["JWT_SECRET", "NODE_ENV"]
 
 
@@ -554,7 +554,7 @@ def test_the_service_cannot_fake_messages_of_systemd(service):
     stamp = f"{time.time() - 5:.6f} host "
     said = [
         f"{stamp}systemd[77]: {stop}",
-        # Names that processes have given themselves, with characters that some programs treat as line breaks.
+        # Names that processes gave themselves, with characters that some programs treat as line breaks.
         f"{stamp}systemd[1]: {stop}[77]: x",
         f"{stamp}node[77]: title=a\u2028{stamp}systemd[1]: {end}\x85{stamp}systemd[1]: {stop}",
     ]
@@ -596,7 +596,7 @@ def test_exits_of_this_outage_are_separated_from_earlier_ones(state, exits, stop
     unit = {
         "name": "itsm-system",
         "active_state": state,
-        # The result must not depend on NRestarts, which includes restarts in earlier weeks and is reset to 0 by a stop.
+        # The result must not depend on NRestarts. It includes restarts from earlier weeks, and a stop resets it to 0.
         "restarts": 7,
         "restart_delay": "10s",
         "started_at": started and timestamps.iso(started),
@@ -754,7 +754,7 @@ def test_an_exception_that_ended_node():
 def test_an_exception_of_long_ago_in_a_log_without_times():
     assert analyse(BOOM, written_at=AT - 7200)["exceptions"] == []
     assert len(analyse(BOOM)["exceptions"]) == 1
-    # The service has answered requests since the exception.
+    # The service has served requests since the exception.
     assert analyse(BOOM + "GET /api/v1/health 200 3 ms\n")["exceptions"] == []
 
 
@@ -768,7 +768,7 @@ def test_the_cause_of_an_earlier_exit_has_ended_if_requests_are_answered_again()
     for text in (BOOM, "FATAL ERROR: Reached heap limit\n", "Error: Cannot find module 'x'\n"):
         found = analyse(ACCESS.format(1) + text + ACCESS.format(5))
         assert (found["exceptions"], found["signatures"]) == ([], {}), text
-    # A healthy answer shortly after the error does not prove that the lock has ended. A minute later, it does.
+    # A healthy response shortly after the error does not prove that the lock is gone. A minute later, it does.
     locked = "2026-03-02T01:02:03.000Z ERROR SqliteError: database is locked\n"
     assert list(analyse(locked + ACCESS.format(5))["signatures"]) == ["db_locked"]
     assert analyse(locked + "2026-03-02T01:03:03.000Z GET /api/v1/health 200 1 ms\n")["signatures"] == {}
@@ -1030,7 +1030,7 @@ def test_repeated_exceptions_are_counted():
         "TypeError: boom": 2,
         "TypeError: another": 1,
     }
-    # Exceptions that differ only in times and numbers count as identical. An answered request resets the count.
+    # Exceptions that differ only in times and numbers count as identical. A served request resets the count.
     at = "2026-03-02T01:02:{}.000Z ERROR Error: port {} refused\n    at main (/srv/app/server.js:97:11)\n"
     found = analyse(at.format("03", 8080) + at.format("09", 9090))["exceptions"]
     assert [item["times"] for item in found] == [2, 2]

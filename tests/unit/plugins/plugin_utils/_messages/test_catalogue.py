@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
-"""The catalogues are complete, consistent and used. The tests also cover number and time formats."""
+"""The catalogues are complete and consistent, and every message is used. Number and time formats are tested too."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def optional(key):
     return key.split(".")[0] in catalogue.OPEN or key.endswith(".one")
 
 
-# ID prefixes of the messages that modules and decisions pass to the documents.
+# ID prefixes of the messages that modules and decisions contribute to the documents.
 MESSAGES = ("finding", "remedy", "prevention", "reason", "next_step", "deed")
 CATALOGUES = PLUGINS / "plugin_utils" / "_messages"
 ON_HOST = PLUGINS / "module_utils"
@@ -51,7 +51,7 @@ ON_HOST = PLUGINS / "module_utils"
 
 @functools.cache
 def files(language):
-    """Return the catalogue files for the messages in a language, by message ID."""
+    """Return the catalogue files for a language, by message ID."""
     paths = [*CATALOGUES.glob(f"{language}*.py"), *(ON_HOST.glob("*/messages.py") if language == "en" else ())]
     return {
         key: path for path in paths for key in re.findall(r'^    "([^"]+)":', path.read_text("utf-8"), re.MULTILINE)
@@ -59,7 +59,7 @@ def files(language):
 
 
 def other_file(key, language):
-    """Return the file that should contain the message `key` in `language`, which exists only in the other language."""
+    """Return the file that should contain the message `key` in `language`. It exists only in the other language."""
     of_packages = {"_triage": "ja_findings.py", "_sqlite": "ja_sqlite.py"}
     if language == "en":
         path = files("ja")[key]
@@ -80,7 +80,7 @@ def file_for(code):
 
 
 def lines(differences, verb="lacks", *, after=""):
-    """Return a line of text for each file, with its keys. differences: pairs of a file and a key."""
+    """Return a line of text for each file, listing its keys. differences: pairs of a file and a key."""
     keys = {}
     for path, key in sorted(set(differences)):
         keys.setdefault(path.relative_to(ROOT), []).append(key)
@@ -119,7 +119,7 @@ def test_every_message_is_used():
 
 
 def test_japanese_has_words_for_every_cause():
-    # Another test below checks the texts of findings, which have their own translations.
+    # A separate test below checks the texts of findings, which have their own translations.
     keys = [f"{family}.{cause}" for cause in table.CAUSES for family in ("cause", "summary")]
     lacks = [(CATALOGUES / "ja.py", key) for key in keys if key not in JA.sentences]
     assert lacks == [], lines(lacks)
@@ -170,7 +170,7 @@ def identities():
 
 
 def told_in(path):
-    """Return the quoted words and the plain values in a YAML file, without comments. These can be message IDs."""
+    """Return the quoted words and plain values in a YAML file, excluding comments. They can be message IDs."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
     found = re.findall(r"'[a-z_.]+'|: [a-z_.]+$", "\n".join(lines), re.MULTILINE)
     return "\n".join(each for each in found if ".yml" not in each)
@@ -228,7 +228,7 @@ def test_every_message_has_a_text_in_each_language_with_all_its_values(key):
 
 
 def test_no_text_from_a_module_is_matched_with_a_pattern():
-    """Messages are identified by IDs, because a pattern for English text would break with each change of wording."""
+    """Messages are identified by ID, because a pattern for English text would break whenever the wording changes."""
     source = (PLUGINS / "plugin_utils" / "_messages" / "catalogue.py").read_text(encoding="utf-8")
     assert "import re\n" not in source
     assert not {key for key in JA.sentences if not re.fullmatch(r"[a-z_]+(?:\.[\w -]+)*", key)}
@@ -278,7 +278,7 @@ def test_a_summary_of_an_old_timeline_is_worded_by_its_cause_and_quoted():
 
 
 def actions(told):
-    """Yield the modules whose tasks a postmortem may show: our modules, ansible.builtin.fail and assert."""
+    """Yield the modules whose tasks can appear in a postmortem: our modules, ansible.builtin.fail and assert."""
     for task in (each for each in told or [] if isinstance(each, dict)):
         for part in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
             yield from actions(task.get(part))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The content of a notification: its facts, and the bodies of webhooks."""
+"""The content of a notification: its facts, and the request bodies for webhooks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_teams_and_mattermost_texts_are_limited():
     card = json.dumps(notification_content.body(long, "teams"), ensure_ascii=False).encode()
     assert len(card) < 28_000
     assert len(notification_content.body(long, "mattermost")["text"]) < 16_383
-    # Characters of three bytes each are the worst case.
+    # Three-byte characters are the worst case.
     worst = {"subject": "停止", "text": "\n".join(["止" * 70] * 400)}
     assert len(json.dumps(notification_content.body(worst, "teams"), ensure_ascii=False).encode()) < 28_000
 

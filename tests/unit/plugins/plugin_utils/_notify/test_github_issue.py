@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The text and the target of an issue. tests/integration/test_postmortem_issue.py tests the requests."""
+"""The text and the target of a GitHub issue. tests/integration/test_postmortem_issue.py tests the requests."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
-"""The statements in a notification exist in both languages and are the same as in the documents."""
+"""The statements in a notification exist in both languages and match those in the documents."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def texts(language: str, **changes: Any) -> dict[str, Any]:
 def test_the_cause_is_worded_as_in_the_documents() -> None:
     assert texts("en")["cause"] == "disk_full: Almost no bytes or inodes are free on /srv"
     assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量または inode がほとんどありません"
-    # If there is no message, the English text is quoted.
+    # Without a message, the English text is quoted.
     assert texts("ja", messages={})["cause"] == "ディスク容量不足：「No space is left on /srv」"
     assert texts("en", cause_summary="", messages={})["cause"] == "disk_full"
 

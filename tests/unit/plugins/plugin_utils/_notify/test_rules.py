@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which contacts are notified of which event, depending on levels, channels and earlier notifications."""
+"""Which contacts are notified of which events, depending on levels, channels and earlier notifications."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_first_rule_that_applies_decides():
 
 
 def test_the_names_of_all_contacts_that_the_result_mentions():
-    """After the resolution, the rule has no contacts, but those notified earlier are still shown by name."""
+    """After the resolution, the rule has no contacts, but contacts notified earlier are still shown by name."""
     verdict = plan("record", [told("down", "leader", MAIL)])
     assert (verdict["to"], verdict["names"]) == ([], {"leader": CONTACTS["leader"].get("name", "leader")})
 
@@ -50,7 +50,7 @@ def test_the_names_of_all_contacts_that_the_result_mentions():
         ("record", [], []),
         ("down", [], DOWN),
         ("down", DOWN_TOLD, []),
-        # Only failed notifications are repeated.
+        # Only failed notifications are sent again.
         ("down", [DOWN_TOLD[0], told("down", "leader", PAGER, ok=False)], [DOWN[1]]),
         # The level is higher than before.
         ("unknown", DOWN_TOLD, [("everyone", "team", ROOM)]),
@@ -99,7 +99,7 @@ def test_the_first_rule_of_a_level_gives_its_severity():
             [*DOWN_TOLD, told("data", "leader", MAIL)],
             [("resolved", "leader", MAIL), ("resolved", "leader", PAGER)],
         ),
-        # Contacts that are now notified at a higher level are not notified of the resolution. Other contacts are.
+        # Contacts that are now notified at a higher level are not notified of the resolution. The others are.
         (
             "data",
             [*DOWN_TOLD, told("everyone", "team", ROOM)],
@@ -154,10 +154,10 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     assert ways("data") == first
     before = [told(*each[:3]) for each in first]
     assert ways("data", before) == []
-    # A failed message to a shared channel failed for both contacts. The next run sends it once.
+    # A message that failed in a shared channel failed for both contacts. The next run sends it only once.
     failed = [before[0], *(told(*each[:3], ok=False) for each in first[1:])]
     assert ways("data", failed) == first[1:]
-    # A contact that was added later can read the message in the shared channel.
+    # A contact that is added later can already read the message in the shared channel.
     assert ways("data", before[:2]) == []
     rising = [told("down", "leader", SLACK), told("everyone", "team", SLACK)]
     over = [("resolved", "leader", SLACK, None), ("resolved", "team", SLACK, "leader")]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Message delivery to real servers that accept or refuse messages, or do not answer."""
+"""Message delivery to real servers that accept or reject messages, or do not respond."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def post(receiver, **options):
     )
 
 
-# Number of attempts.
+# Delivery attempts.
 
 
 def test_waits_between_attempts_and_only_there():

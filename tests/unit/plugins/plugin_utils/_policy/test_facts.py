@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts about a run, which are derived from the results of its roles."""
+"""The facts about a run, derived from the results of its roles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRIED = {"rung": "restart", "held": False, "halted": False, "reason": "It fell"}
 
 
 def test_facts_passed_by_a_run() -> None:
-    """Each key that the playbook passes affects the facts, so no key is useless."""
+    """Every key that the playbook passes affects the facts, so no key is redundant."""
     whole: dict[str, Any] = {
         "detection": {
             **{"severity": "warning", "healthy": True, "supervisor": {"restarted": True}, "data_in_doubt": True},
@@ -47,7 +47,7 @@ def test_facts_passed_by_a_run() -> None:
     same = [
         field.name for field in dataclasses.fields(Facts) if getattr(facts, field.name) == getattr(unset, field.name)
     ]
-    # The data cannot be in both states: either they are in doubt, or the database was not found.
+    # The data cannot be in both states: either the data is in doubt, or the database was not found.
     assert same == ["not_found"]
     elsewhere = recovery_facts.of_run({**whole, "triage": {**whole["triage"], "data": {"state": "not_found"}}})
     assert (elsewhere.not_found, elsewhere.in_doubt) == (True, False)

@@ -41,10 +41,10 @@ def english(told: Any) -> str:
         ({"msg": "no", "messages": {"msg": GONE}}, {"task": "Stop it"}, "Stop it: the process is gone"),
         ({"msg": "https: silence; the process is gone"}, {"results": [{}, FAILED]}, "the process is gone"),
         ({"msg": "https: silence; the process is gone"}, {"results": ["", None, FAILED]}, "the process is gone"),
-        # A task failed later than the verification of a rung.
+        # A task failed after a rung had been verified.
         ({"msg": "no room"}, {"results": [FAILED]}, "no room"),
         ({"msg": ""}, {"results": [{"problems": []}]}, ""),
-        # Results from a hostile host.
+        # Results that a hostile host returns.
         ({"msg": "no", "messages": "reason.probe.gone"}, {}, "no"),
         ({"msg": "no", "messages": {"msg": [{"id": "reason.probe.tls", "values": []}]}}, {}, "no"),
         ({"msg": "no", "messages": {"msg": {"id": "reason.of_a_later_version"}}}, {}, "no"),
@@ -128,6 +128,6 @@ def test_a_missing_postmortem_is_added_to_the_error() -> None:
     assert after["error"] == "It is gone; Postmortem not written: No space left on device"
     assert english(after["messages"]["error"]) == "the process is gone; Postmortem not written: No space left on device"
     assert after["messages"]["next_step"] == [GONE]
-    # The original error about a setting is not shown, because it may quote a secret.
+    # The original error message about a setting is not shown, because it may quote a secret.
     hidden = outcome.without_documents({"error": None}, "secret", ["postmortem_title"])
     assert hidden["error"] == "Postmortem not written: invalid settings: postmortem_title"

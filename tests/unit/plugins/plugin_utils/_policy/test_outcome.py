@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The outcome that the playbooks publish. All playbooks publish the same structure."""
+"""The outcome that playbooks publish. Its structure is the same for every playbook."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ ALL = [of_recovery, of_database_recovery, of_unreachable_host, of_closed_inciden
 
 @pytest.mark.parametrize("composed", ALL)
 def test_every_field_reaches_the_timeline(composed: Any) -> None:
-    # The outcome has the `halted` field for the next workflow steps. In the timeline, the rung has this field.
+    # In the outcome, `halted` is for the next workflow steps. In the timeline, it belongs to the rung.
     assert set(composed()) - set(allowlist.OUTCOME) == {"halted"}
 
 
@@ -149,7 +149,7 @@ def test_the_record_of_an_incident_takes_every_field_of_a_rung(judged: dict[str,
 
 
 def test_two_incidents_of_a_host_do_not_mix() -> None:
-    """set_stats merges the values of a key, so each incident needs a separate key."""
+    """set_stats merges values with the same key, so each incident needs its own key."""
     places = [
         *(ROOT / "playbooks" / "tasks").glob("*.yml"),
         ROOT / "roles" / "postmortem" / "tasks" / "main.yml",
@@ -164,7 +164,7 @@ def test_two_incidents_of_a_host_do_not_mix() -> None:
 
 
 def tasks(nodes: Any) -> Any:
-    """Yield every task in a list of tasks, including the tasks in blocks."""
+    """Yield every task in a list, including the tasks inside blocks."""
     for node in nodes:
         yield node
         for part in ("block", "rescue", "always"):
@@ -180,7 +180,7 @@ class Lazy(dict):
 
 
 def test_an_outage_that_was_not_measured_has_no_length() -> None:
-    """In check mode, the record of the incident is not written, so it has no duration."""
+    """In check mode, the incident's record is not written, so it has no duration."""
     judged = verdict.of_run({**DOWN, "check_mode": True})
     record = {**RECORD, "lasted": None}
     made = outcome.of_run({**WHERE, "verdict": judged, "record": record, "escalation": NOTIFIED})

@@ -116,7 +116,7 @@ def test_invalid_values_are_named_with_the_allowed_ones(name: str, value: Any, t
     (problem,) = recovery_settings.problems({name: value, "wait" if name != "wait" else "serial": 1})
     assert problem.startswith(f"outage_recover_{name} {told}")
     assert f": must be {recovery_settings.SETTINGS[name].allowed}" in problem
-    # Play keywords use the default instead, because Ansible reads them before a task can reject the value.
+    # Play keywords fall back to the default, because Ansible evaluates them before a task can reject the value.
     assert recovery_settings.setting(value, name) == recovery_settings.SETTINGS[name].default
 
 
@@ -247,7 +247,7 @@ def test_a_run_for_one_host_may_be_limited_to_one_host(wanted: Any) -> None:
         ("all", "--limit 'all' is a group of the inventory"),
         ("ungrouped", "--limit 'ungrouped' is a group of the inventory"),
         ("itsm_nexus", "--limit 'itsm_nexus' is a group of the inventory"),
-        # A group of one host is also refused, because hosts may be added to the group later.
+        # A group with a single host is also rejected, because more hosts may be added to it later.
         ("front", "--limit 'front' is a group of the inventory"),
         # If a host and a group have the same name, Ansible cannot distinguish them.
         ("both", "--limit 'both' is a group of the inventory"),

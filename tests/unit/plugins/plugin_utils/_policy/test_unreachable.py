@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host that does not answer: every module returns a result for it, and the summary counts such hosts."""
+"""A host that does not respond: every module returns a result for it, and the summary counts such hosts."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ DEAD = {"failed": True, "rc": 137, "module_stdout": "", "module_stderr": "Killed
 
 
 class Line:
-    """A fake connection, which returns or raises `answers` for module calls, and `tries` for attempts to reconnect."""
+    """A fake connection. It returns or raises `answers` for module calls, and `tries` for reconnection attempts."""
 
     transport = "ssh"
 
@@ -192,7 +192,7 @@ def test_a_host_not_reached_within_the_limit_has_no_answer(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True})
     assert result["unreachable_host"] and "Shared connection" in result["msg"]
     assert line.resets > 1 and len(line.calls) == 1
-    # The next task does not try to reconnect. Later tasks do so only after the host has been reached again.
+    # No task tries to reconnect again until a task has reached the host.
     _, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK])
     assert line.resets == 0
     assert ask({"changed": True})[0]["changed"]
@@ -217,7 +217,7 @@ def test_a_connection_that_is_lost_repeatedly_is_given_up(ask: Any) -> None:
 def test_a_host_that_was_never_reached_is_not_waited_for(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK])
     assert result["unreachable_host"] and line.resets == 0
-    # The run holds the lease, so the host was reachable before, but an earlier task has already given up on the host.
+    # The run holds the lease, so it reached the host before, but an earlier task has already given up on the host.
     result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK], run="run-1")
     assert result["unreachable_host"] and line.resets == 0, "the host was already given up"
     ask({})

@@ -40,7 +40,7 @@ def tried(**changes: Any) -> dict[str, Any]:
 
 
 def attempt(**changes: Any) -> dict[str, Any]:
-    """Return an earlier run's attempt, from the incident's record."""
+    """Return an attempt by an earlier run, as in the incident's record."""
     return {**tried(), "started": True, "run": "run1", **changes}
 
 
@@ -329,7 +329,7 @@ def test_next_step(changes: dict[str, Any], says: str) -> None:
     assert verdict.judge(dataclasses.replace(DOWN, **changes)).next_step.startswith(says)
 
 
-# Remedies that begin with a restart, although a rung may have restarted the service. A fact shows that the running
+# Remedies that begin with a restart even if a rung has already restarted the service. A fact shows that the running
 # process still needs a restart: the process is older than the corrected file, keeps deleted files open, or holds a
 # lock.
 STILL_A_RESTART = ("remedy.db_locked.restart_older", "remedy.disk_full.restart", "remedy.tls_expired.restart")

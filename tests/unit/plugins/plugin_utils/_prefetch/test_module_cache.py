@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packed modules that are kept between runs are either reused unchanged or not used at all."""
+"""Packed modules that are cached between runs are either reused unchanged or not used at all."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Packed:
 
 
 def pack(path: Path, source: str) -> None:
-    """Write a packed module that contains one file with the given source, as an Ansible run does."""
+    """Write a packed module as an Ansible run does. It contains one file with the given source."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
         opened.writestr("packed_for_a_test.py", source)
@@ -177,7 +177,7 @@ def pack(path: Path, source: str) -> None:
 
 
 def imported(path: Path, folder: Path) -> list[str]:
-    """Import the file of a packed module in a separate process. Return the file name that Python loaded, and SAID."""
+    """Import a packed module's file in a separate process. Return the file name that Python loaded, and SAID."""
     archive = folder / "payload.zip"
     module = pickle.loads(path.read_bytes())  # noqa: S301 - written by this test
     archive.write_bytes(base64.b64decode(module.zip_data))
@@ -209,7 +209,7 @@ def test_a_python_of_another_release_uses_the_source(runs, tmp_path, monkeypatch
 
 
 def program(folder: Path, *, says: str) -> None:
-    """Create a program python3.99, which runs this Python but reports `says` as the cache tag of its compiled code."""
+    """Create a program python3.99 that runs this Python but reports `says` as the cache tag for compiled code."""
     path = folder / "bin" / "python3.99"
     path.parent.mkdir()
     lines = [

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The end of a run: which documents are written, what the summary shows, and in which language."""
+"""The end of a run: which documents are written, what the summary shows, and which language they use."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ VOID = {"meta", "br", "link", "img"}
 
 
 class Page(html.parser.HTMLParser):
-    """The elements, attributes and texts of a page. Fails if elements are not closed in the right order."""
+    """The elements, attributes and texts of a page. Parsing fails if elements are not closed in the right order."""
 
     def __init__(self, text):
         super().__init__()
@@ -101,7 +101,7 @@ def recovered():
 
 
 def hostile():
-    """Return an incident on a host that has put markup into every result."""
+    """Return an incident on a host that put markup into every result."""
     recording = Recording(host=HOSTILE).add("run_start", playbook=HOSTILE)
     recording.task(
         "health_probe", {"healthy": False, "severity": HOSTILE, "endpoints": [{"name": HOSTILE, "ok": False}]}

@@ -15,7 +15,7 @@ import recorded
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import schema as document_schema
 
-# The purpose of each recording. Do not add a recording that covers only code and texts that other recordings cover.
+# The purpose of each recording. Add a recording only if it covers code or texts that no other recording covers.
 KINDS = {
     "controller_killed": "the first run dies, the next one recovers on the third rung: backup, checkpoint, clean start",
     "corruption": "a finding blocks every start, data loss is suspected",
@@ -58,6 +58,6 @@ def test_the_drills_have_every_outcome():
 def test_no_recording_contains_its_date(drill):
     text = (recorded.FOLDER / f"{drill}.jsonl").read_text(encoding="utf-8")
     assert {json.loads(line)["at"][:10] for line in text.splitlines()} <= {"2026-03-02", "2026-03-03"}
-    # Dates are at most two months later, because the latest date is the end of the drill's certificate.
+    # No date is more than two months later, because the latest date is when the drill's certificate expires.
     assert max(re.findall(r"\b\d{4}-\d\d-\d\d(?=T\d\d)", text)) <= "2026-05-01"
     assert not re.findall(r"\b(?:10|172|192)\.\d+\.\d+\.\d+\b", text)

@@ -276,7 +276,7 @@ def test_measurements_are_shown_if_nothing_was_wrong():
     disk, memory = [{"mount": "/", "size": 40 * gib, "available": 30 * gib}], {"total": 4 * gib, "available": 3 * gib}
     measured = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk, "memory": memory}))[2:4]
     assert [(action.wanted, "30 GiB of 40 GiB" in action.why) for action in measured] == [(False, True)] * 2
-    # If only the disk was measured, the document must not state that the memory is sufficient.
+    # If only the disk was measured, the document must not state that there is enough memory.
     half = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk}))[2:4]
     assert [action.wanted for action in half] == [False, True]
     neither = prose_actions.actions(EN, incident(findings=[]))[2:4]
@@ -500,7 +500,7 @@ def test_summary(changes, tone, words):
 @pytest.mark.parametrize("drill", recorded.drills())
 def test_a_summary_fits_on_a_screen_and_begins_with_the_next_step(drill, language):
     told, spoken = recorded.incident(drill), recorded.SPOKEN[language]
-    # A long reason must not displace other lines from the screen.
+    # A long reason must not push other lines off the screen.
     told.rungs_tried[-1:] = [dataclasses.replace(each, reason="no answer " * 60) for each in told.rungs_tried[-1:]]
     told.error, told.messages = "The command failed: " + "line " * 400, {**told.messages, "error": []}
     lines = screen_report.summary(spoken, told, document=f"/d/{told.incident}.md")
@@ -509,7 +509,7 @@ def test_a_summary_fits_on_a_screen_and_begins_with_the_next_step(drill, languag
     back = told.outcome in incident_model.BACK
     assert lines[1].split()[0] == spoken.say("screen.why" if back else "screen.next").split()[0]
     assert lines[-1].endswith(f"/d/{told.incident}.md")
-    # If there is no postmortem, no text is cut.
+    # Without a postmortem, no text is truncated.
     whole = " ".join(" ".join(screen_report.summary(spoken, told, document=None)).split())
     assert whole.count("line ") >= 399 and " ..." not in whole
     assert " ..." in " ".join(lines)
@@ -523,7 +523,7 @@ def test_each_rung_names_its_run_if_there_are_several():
         steps=[step(data={"pids_after": [1]}, run="r1"), step(data={"pids_after": [3]}, run="r3")],
     )
     screen = "\n".join(screen_report.summary(EN, told_of, document=None))
-    # The last run comes first, because the end of a long field is cut.
+    # The last run comes first, because a long field is truncated at its end.
     last, earlier = "run 3: restart succeeded", "run 1: restart failed; run 2: none tried"
     assert f"rungs       {last}\n              {earlier}\n" in screen
     assert "done        run 3, restart: started pid 3\n" in screen
@@ -1129,7 +1129,7 @@ def test_a_reason_on_the_screen_is_not_repeated_and_the_rung_is_still_named():
 
 
 def fields(lines):
-    """Return label -> value of the lines of a summary, without their headline."""
+    """Return a dict of label and value for the lines of a summary, without its headline."""
     told, label = {}, ""
     for line in lines[1:]:
         label = line[:14].strip() or label
@@ -1290,7 +1290,7 @@ def test_an_unobserved_end_is_called_an_estimate_everywhere():
     ],
 )
 def test_different_clocks_are_reported(host, apart, sentence):
-    # On the controller's clock, the task begins at second 0 and ends at second 1.
+    # By the controller's clock, the task begins at second 0 and ends at second 1.
     def at(seconds):
         return timestamps.iso(timestamps.epoch("2026-03-02T01:00:00.000Z") + seconds)
 
@@ -1307,7 +1307,7 @@ def test_different_clocks_are_reported(host, apart, sentence):
 
 @pytest.mark.parametrize("tongue", [EN, JA])
 def test_a_database_that_could_not_be_copied_is_reported(tongue):
-    """A person who passes the evidence on to the DBA must know that it does not contain the database."""
+    """A person who hands the evidence to the DBA must know that it does not contain the database."""
     told = incident(evidence="/e", database_not_copied="it is open in pid 12 (scanner)", runs=runs("r"))
     said = prose_data.not_copied(tongue, told)
     assert "pid 12" in said

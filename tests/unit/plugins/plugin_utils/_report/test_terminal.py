@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Lines on the screen: their colour, and the stream to which they are written."""
+"""Screen output: the colour of each line, and the stream to which it is written."""
 
 from __future__ import annotations
 

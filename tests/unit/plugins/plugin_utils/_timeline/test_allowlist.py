@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The values that a timeline may contain."""
+"""The values that a timeline is allowed to contain."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_lists_and_texts_are_limited():
 
 
 def test_a_module_is_known_by_its_former_name() -> None:
-    """The timeline of an open incident may be older than the module's new name."""
+    """The timeline of an open incident may date from before the module was renamed."""
     modules = Path(allowlist.__file__).parents[2] / "modules"
     for old, new in allowlist._RENAMED.items():
         assert allowlist.own_module(f"{allowlist.COLLECTION}.{old}") == new

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The statements that a run may make, as tables of cases. Each statement requires a specific check."""
+"""The statements that a run is allowed to make, as tables of cases. Each statement requires a specific check."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def test_statements_of_a_run(seen, expected):
     assert said["data_loss"] == said["statements"]["data_loss"]["value"]
 
 
-# The row counts and the data loss must be the same in a published outcome, in the model and in the documents.
+# Row counts and data loss must be the same in the published outcome, in the model and in the documents.
 
 
 def told(before, after, loss, **more):
@@ -369,7 +369,7 @@ def test_seeded_rows_are_distinguished():
 
 
 def of_runs(*outcomes):
-    """Return an incident with several runs. Each of `outcomes` contains the data of one run's outcome."""
+    """Return an incident with several runs. `outcomes` contains the data of each run's outcome."""
     start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "kind": "run_start"}
     event = {"v": 1, "at": "2026-03-02T01:00:09.000Z", "kind": "outcome", "host": "node1"}
     runs = [
@@ -384,7 +384,7 @@ LATER = {"outcome": "not_recovered", "data_loss": "none", "rows_before": FEWER, 
 
 
 def test_a_known_loss_is_still_known_in_a_later_run():
-    """The later run compares only the remaining rows, so it does not detect the loss itself."""
+    """The later run compares only the remaining rows, so it cannot detect the loss itself."""
     incident = of_runs(LOST, LATER)
     assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("known", "")
     assert prose_data.data_loss(EN, incident) == "KNOWN. The recovery of the database lost rows"
@@ -396,7 +396,7 @@ def test_new_damage_after_a_known_loss_does_not_hide_it():
     assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("suspected", "already_lost")
     assert incident.stated("resolved") == "no"
     assert prose_data.data_loss(EN, incident).endswith("The recovery of the database has already lost rows")
-    # The loss is still known after the new damage is repaired.
+    # The earlier loss is still known after the new damage has been repaired.
     said = {"statements": {"data_loss": {"value": "suspected", "why": "already_lost"}}}
     damaged = {**LATER, "outcome": "data_in_doubt", "data_loss": "suspected", **said}
     assert of_runs(damaged, LATER).data_loss == "known"
@@ -431,7 +431,7 @@ SOUND = {"facts": {"database": {"conclusive": True, "problems": []}}}
 
 
 def test_a_sound_database_after_damage_was_not_counted_before_the_damage():
-    """A person has replaced a damaged database with a copy, which database_recover.yml or outage_recover.yml checks."""
+    """A person replaced a damaged database with a copy, and then ran database_recover.yml or outage_recover.yml."""
     triage = {"row_counts": BEFORE, "rows_before": BEFORE, **SOUND}
     run = {"outcome": "recovered", "tried": [{}], "data": {"unseen": True}, "last": triage}
     kept = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": False, "data_loss": "none"}

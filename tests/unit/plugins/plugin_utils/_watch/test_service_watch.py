@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The watch for rulebooks: the actions that it triggers once per outage, and the conditions that suppress them."""
+"""The event source for rulebooks: which actions it triggers once per outage, and which conditions suppress them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GONE = "LoadState=loaded\nActiveState=failed\nSubState=failed\nMainPID=0\n"
 
 
 def calls(answers, *, apart=1.0, **thresholds):
-    """Return the triggered actions by the number of the probe, starting at 1.
+    """Return the triggered actions by probe number, starting at 1.
 
     answers: the results of the probes (+ healthy, - failed, x process gone). apart: the seconds between probes.
     """
@@ -59,9 +59,9 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("x" * 500, {1: "recover"}),
         ("-x", {2: "recover"}),
         ("---x-", {3: "triage", 4: "recover"}),
-        # Flapping below the threshold triggers no action.
+        # Flapping below the threshold does not trigger any action.
         ("--+" * 100, {}),
-        # Flapping above the threshold is one outage until the service has been healthy for long enough.
+        # Flapping above the threshold counts as one outage until the service has been healthy for long enough.
         ("---+" * 100, {3: "triage"}),
         ("x+" * 100, {1: "recover"}),
         ("-----++++" * 50, {3: "triage", 5: "recover"}),
@@ -69,7 +69,7 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("x+++++x", {1: "recover", 6: "restored", 7: "recover"}),
         ("---+++++---", {3: "triage", 8: "restored", 11: "triage"}),
         ("x+++++-----", {1: "recover", 6: "restored", 9: "triage", 11: "recover"}),
-        # Failures from a warning that has ended do not count towards the next outage.
+        # Failures that led to a warning which has since ended do not count towards the next outage.
         ("---++--+--", {3: "triage"}),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_missed_action_remains_due():
 
 
 class Host:
-    """A fake host. It answers systemctl with the unit's state, and other commands with the maintenance window."""
+    """A fake host. For systemctl, it returns the unit's state, and for other commands, the maintenance window."""
 
     def __init__(self, unit=RUNNING, maintenance=None):
         self.unit, self.maintenance = unit, maintenance
@@ -169,7 +169,7 @@ def test_the_sudo_rule_allows_exactly_the_one_root_command():
     assert read[:6] == ["ssh", "app.one", "env", "LC_ALL=C", "sudo", "-n"]
     text = (ROOT / "docs/sudoers-watch").read_text(encoding="utf-8")
     (rule,) = [line for line in text.splitlines() if line and not line.startswith("#")]
-    # The rule has the complete command, without a wildcard or a regular expression.
+    # The rule contains the complete command, without a wildcard or a regular expression.
     assert rule == "itsm-watch ALL=(root) NOPASSWD: /usr/bin/" + " ".join(read[6:])
 
 
@@ -194,7 +194,7 @@ def test_nothing_is_triggered_during_a_maintenance_window(monkeypatch, caplog):
     with Server(BAD) as server:
         looker = watching(server, host)
         assert [looker.look() for _ in range(7)] == [None] * 7
-        # The maintenance window is not read at each probe.
+        # The maintenance window is not read again for every probe.
         assert sum("cat" in argv for argv in host.asked) == 1
         assert "app.one: under maintenance until 2099-12-31T00:00:00.000Z" in caplog.text
         # If the window ends early, the due action is triggered at that time.
@@ -295,7 +295,7 @@ def test_a_hanging_target_does_not_delay_others():
         targets = [target(f"hangs{number}", f"http://127.0.0.1:{port}/") for number in range(40)]
         targets.append(target("broken", broken.target().url))
         events = asyncio.run(first_events({"targets": targets, "interval": 0.05, "timeout": 2.0}, 2))
-    # The hanging targets take two seconds per probe, but do not delay these events.
+    # Probes of the hanging targets take two seconds each, but do not delay these events.
     assert [(event["outage"]["host"], event["outage"]["act"]) for event in events] == [
         ("broken", "triage"),
         ("broken", "recover"),
@@ -303,7 +303,10 @@ def test_a_hanging_target_does_not_delay_others():
 
 
 def test_source_does_not_need_ansible():
-    """The source runs in the Python of ansible-rulebook, which may lack ansible-core and cannot load collections."""
+    """The source runs in ansible-rulebook's Python environment.
+
+    That environment may lack ansible-core, and it cannot load collections.
+    """
     code = f"import runpy; runpy.run_path({str(SOURCE)!r}); import sys; assert 'ansible' not in sys.modules"
     subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=60)
 
