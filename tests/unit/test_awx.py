@@ -196,7 +196,7 @@ def test_every_failure_ends_in_escalation() -> None:
             assert node.get("failure"), f"a failure of {identifier} is not handled"
             for path in paths(identifier, by="failure"):
                 assert path[-1] == "escalate"
-    # The workflow must end as failed, so no node handles a failed escalation.
+    # If the escalation fails, the workflow must end as failed, so no node handles this failure.
     assert "failure" not in NODES["escalate"]
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-""""make bench ONLY=name" replaces the figures of one measurement and detects measurements without figures."""
+"""Running "make bench ONLY=name" replaces the figures of one measurement and detects measurements without figures."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_every_file_is_used() -> None:
         if name in FOUND_BY_NAME or re.match("|".join(FOUND_BY_FOLDER), name):
             continue
         path = Path(name)
-        # Search for the name with and without a suffix, because Python, Node and Ansible omit it.
+        # Search for the name with and without its suffix, because Python, Node and Ansible omit the suffix.
         word = path.stem if path.suffix in {".py", ".js", ".j2", ".yml"} else path.name
         pattern = re.compile(rf"(?<![\w-])(?:{re.escape(path.name)}|{re.escape(word)})(?![\w-])")
         # Search for the plain word first, because searching with the pattern is slow.

@@ -152,7 +152,7 @@ def test_the_role_of_a_rung_is_complete(rung: str) -> None:
 
 @pytest.mark.parametrize("role", ["database_recovery", "remediation", "verification"])
 def test_the_reason_of_a_failed_role_is_a_message(role: str) -> None:
-    """A text that a task builds has no message ID, so a Japanese document would quote the text in English."""
+    """Text that a task builds has no message ID, so a Japanese document would quote it in English."""
     fails = {}
     for path in sorted((ROOT / "roles" / role / "tasks").glob("*.yml")):
         for task in tasks_within(yaml.safe_load(path.read_text(encoding="utf-8"))):

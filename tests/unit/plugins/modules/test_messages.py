@@ -31,7 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 EN, JA = catalogue.of("en"), catalogue.of("ja")
 LATIN_WORDS = re.compile(r"[A-Za-z][a-z]+(?:[ ,;]+[A-Za-z][a-z]+)+")
-# Names that a Japanese sentence may contain.
+# Latin-script names that a Japanese sentence may contain.
 NAMES = ("Node.js", "npm ci", "lock ファイル")
 
 SERVICE = {"app_dir": "/nonexistent", "command": ["no-such-program"], "manager": "process"}

@@ -122,7 +122,7 @@ CANARY = "Kanarienvogel-42!x"
         # URL query strings.
         f"GET /x?key={CANARY}&page=2 200",
         f"https://x.example/blob?sv=1&sig={CANARY}",
-        # Programs with a short option for the password.
+        # Programs that take the password as a short option.
         f"curl -u admin:{CANARY} https://x.example/",
         f"curl --user=admin:{CANARY} https://x.example/",
         f"sshpass -p {CANARY} ssh db",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets in a log are masked: unknown secrets in many forms, and known secrets in many encodings."""
+"""Secrets in a log are masked: unknown secrets in many formats, and known secrets in many encodings."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def _spelled(form: str) -> tuple[str, list[str]]:
 
 
 def _left(secret: str, clean: str) -> list[str]:
-    """Return the parts of a secret that remain in masked text: 4 characters of a phrase, 6 of other secrets."""
+    """Return the pieces of a secret that remain in masked text. A piece has 4 characters for a phrase, otherwise 6."""
     clean = clean.replace(redact.MASK, "\0")
     size = SHORTEST if " " in secret else 6
     return [

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which end times of maintenance windows are valid, and when a window ends."""
+"""Which end times are valid for a maintenance window, and when a window ends."""
 
 from __future__ import annotations
 

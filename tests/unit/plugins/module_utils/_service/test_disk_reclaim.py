@@ -66,7 +66,7 @@ def reasons(result: dict) -> dict[str, str]:
 
 @contextlib.contextmanager
 def full(size: int = 4 * MIB, **options):
-    """Mount a real file system of `size` bytes, and yield the mount point. Skip the test if this user may not mount."""
+    """Mount a real file system of `size` bytes, and yield the mount point. Skip the test if this user cannot mount."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a tmpfs")
     folder = Path(f"/tmp/itsm-nexus-full-{os.getpid()}")

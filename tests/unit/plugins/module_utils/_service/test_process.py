@@ -531,7 +531,7 @@ def test_no_signal_is_sent_to_the_pid_of_an_ended_process(monkeypatch):
         assert child.poll() is None
 
 
-# Under systemd, which is replaced by a function
+# Under systemd, with a fake systemctl
 
 
 class Systemd:

@@ -92,7 +92,7 @@ def running(*arguments, **more):
 
 @contextlib.contextmanager
 def listening(service, *, cwd=None, program=None, words=()):
-    """Start a process that listens on the service's port, and yield it. Its folder and program may differ."""
+    """Start a process that listens on the service's port, and yield it. By default, it runs in the service's folder."""
     script = str(Path(service.app_dir) / "server.py") if cwd else "server.py"
     arguments = [program or service.command[0], "-IS", script, *service.command[3:], *words]
     with running(*arguments, cwd=cwd or service.app_dir) as child:

@@ -42,8 +42,8 @@ def made(path: Path, *statements: str) -> str:
 
 
 GREEDY = "length(hex(zeroblob(4 + length(a)))) > 0"
-# For each check, an expression that SQLite evaluates for each row: a column in quick_check, an index condition in
-# integrity_check.
+# For each check, an expression that SQLite evaluates for every row: a generated column in quick_check, and the
+# condition of a partial index in integrity_check.
 COMPUTED = {
     "quick": ["CREATE TABLE t (a TEXT, b TEXT AS (hex(zeroblob(4 + length(a)))) NOT NULL)"],
     "integrity": ["CREATE TABLE t (a TEXT)", f"CREATE INDEX i ON t (a) WHERE {GREEDY}"],

@@ -675,7 +675,7 @@ class Torture:
         return all(content in kept for content in old)
 
     def run(self, method: str, *, expected: str, old: List[bytes]) -> Dict[str, int]:
-        """Kill a run at each call of POINTS, check the state, and let the next run recover. Return counts by state."""
+        """Kill a run at each call of POINTS, check the state, and let the next run recover. Count each state."""
         states: Dict[str, int] = {}
         for number in itertools.count(1):
             self.reset()

@@ -43,7 +43,7 @@ def test_a_complete_wal_of_every_page_size(tmp_path: Path, page_size: int) -> No
     assert wal.page_size == page_size
     assert wal.frames_total == wal.frames_valid == wal.frames_committed > 0
     assert not (wal.torn or wal.damaged or wal.foreign)
-    # Compare with the numbers of frames and pages that SQLite itself reports.
+    # Compare with the frame and page counts that SQLite itself reports.
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA page_count").fetchone()[0] == wal.database_pages
     _busy, frames, _copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

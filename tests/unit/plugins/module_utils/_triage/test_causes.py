@@ -1238,7 +1238,7 @@ def test_a_missing_part_does_not_break_a_rule(part, lost):
     [name for name, row in table.CAUSES.items() if {"unhandled_exception", "crash_loop", "killed"} & {*row.explains}],
 )
 def test_any_cause_may_have_ended(name, monkeypatch):
-    """A past cause explains an exception only if the exception names it, even if the table allows other explanations."""
+    """A past cause explains an exception only if the exception names it, even if the table has no such condition."""
     ended = [GONE, EXIT_1, exception(), exits(3)]
     by_rule = [changes for cause, changes, _words in CASES if cause == name]
     assert by_rule, f"test_causes.py lacks a case of {name} in CASES"

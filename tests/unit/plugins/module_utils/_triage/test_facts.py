@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts of a triage are a typed structure in which unknown facts have default values."""
+"""Triage facts are a typed structure in which unknown facts have default values."""
 
 from __future__ import annotations
 

@@ -235,7 +235,7 @@ def test_no_secret_leaves_the_host_from_any_source(service, tmp_path):
         f"{stamp} systemd[1]: Stopping with --token {CANARIES['journal']}\n",
         "true": f"Out of memory: Killed process 1 (node) token={CANARIES['journal']}\n",
     }
-    # The server ignores the secret on its command line, because it is an additional argument.
+    # The secret on the server's command line is an additional argument, which the server ignores.
     result = triage_run.triage(
         service=service.described,
         run=asked(answers),
@@ -906,7 +906,7 @@ def test_the_end_of_a_long_log_begins_with_a_whole_line(tmp_path):
     assert log_patterns.tail(str(path), limit=10**6)[1] is False
 
 
-# Certificates created with openssl. One has a UTCTime, the other has a GeneralizedTime.
+# Certificates created with openssl. One uses UTCTime, the other uses GeneralizedTime.
 
 EXPIRED = """-----BEGIN CERTIFICATE-----
 MIIBuTCCAV+gAwIBAgIUTRM2lomRDvDYjNOhc7BSaKW4AbMwCgYIKoZIzj0EAwIw

@@ -62,7 +62,7 @@ def test_the_reason_of_a_failed_task(result: dict[str, Any], more: dict[str, Any
 def test_a_second_failure_is_added_to_the_first() -> None:
     first = [message("reason.failure.hidden").to_dict()]
     assert english(failures.later(first, [GONE], "then")) == "its output is hidden; then the process is gone"
-    # A failure may have no messages.
+    # A failed result can lack messages.
     assert english(failures.later(None, None, "then")) == "then unknown"
     assert (
         english(failures.later([], [GONE], "restored"))

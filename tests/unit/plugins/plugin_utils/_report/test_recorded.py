@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The documents of real drills are unchanged. After a deliberate change, run tests/record and check the differences."""
+"""The documents for recorded drills are unchanged. After a deliberate change, run tests/record and check the diff."""
 
 from __future__ import annotations
 

@@ -1320,7 +1320,7 @@ def test_a_database_that_could_not_be_copied_is_reported(tongue):
 
 
 def test_a_table_without_a_number_is_not_counted():
-    """A host may return a value that is not a number."""
+    """A host can return a value that is not a number."""
     start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}
     look = event("triage_info", {"findings": [], "row_counts": {"users": 3, "notes": None}}, "triage")
     told = timeline_incidents.model("INC-1", "node1", [[start, look]])

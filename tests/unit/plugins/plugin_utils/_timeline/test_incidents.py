@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The model of an incident, built from the events of its runs."""
+"""The incident model, which is built from the events of the incident's runs."""
 
 from __future__ import annotations
 

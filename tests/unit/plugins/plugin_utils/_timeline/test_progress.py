@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Progress messages of long tasks. The test controls the clock."""
+"""Progress messages for long tasks. The tests control the clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Nap:
 
 
 def watched(monkeypatch, *, interval, until, begins):
-    """Return messages about tasks that never end, as (time, task, hosts, duration). begins: pairs of (second, host)."""
+    """Return the messages about endless tasks, as (time, task, hosts, duration). begins: pairs of (second, host)."""
     clock, said = [0.0], []
     monkeypatch.setattr(task_progress, "time", types.SimpleNamespace(monotonic=lambda: clock[0], time=lambda: clock[0]))
     watch = task_progress.Watch(lambda task, hosts, seconds: said.append((clock[0], task, hosts, seconds)))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The runs of an incident and their rungs."""
+"""The runs in an incident, and the rungs that they tried."""
 
 from __future__ import annotations
 
