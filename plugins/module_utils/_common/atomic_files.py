@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write files that have either the old or the new content after a power failure, and remove folders safely."""
+"""Write files so that a power failure leaves either the old or the new content, and remove folders safely."""
 
 from __future__ import annotations
 

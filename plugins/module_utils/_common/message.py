@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Messages: an ID and values, from which the catalogue for each language creates the text.
+"""Messages: an ID and values, which the catalogue for each language turns into text.
 
 Modules on the host return English text, so each package contains the English templates for its own IDs, for example in
 _triage/messages.py. Code may compare IDs, but must never search the text of a message for words.

@@ -6,7 +6,7 @@
 
 Three filters:
 
-- redact_known removes known values (the secrets in the service's own environment), in every usual encoding.
+- redact_known removes known values (the secrets in the service's own environment), in every common encoding.
 - redact_values removes every value that follows the name of a secret, even if the value continues on the next line.
 - redact_shapes removes secrets with a known shape (keys, service tokens, long random strings), in any context.
 
@@ -316,9 +316,9 @@ class Redactor:
         self._done: Dict[str, str] = {}
 
     def text(self, text: str) -> str:
-        """Return text without secrets and colours. The number of lines does not change.
+        """Return text without secrets and colour codes. The number of lines does not change.
 
-        Colours are removed first, because colour codes may separate a name from its value.
+        Colour codes are removed first, because they may separate a name from its value.
         """
         if len(text) > _REPEATED:
             return self._without_secrets(text)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find known secrets in every usual encoding.
+"""Find known secrets in every common encoding.
 
 Escapes (URL, JSON, JavaScript, Python, shell, HTML) are decoded in copies of the text, up to three levels deep. In
 additional copies, line breaks are removed. Each copy is searched for the plain value. A match is masked at the

@@ -5,10 +5,10 @@
 """Open files in folders that another account can write to, without letting that account misuse root's privileges.
 
 The service's user owns the application's folder and its logs. This user can replace any file there with a link to a
-file that only root may read, with a pipe that never ends, or with a device. Therefore, root follows a path step by step
+file that only root can read, with a pipe that never ends, or with a device. Therefore, root follows a path step by step
 and checks each link. A link that only root could have created is followed as root. A link in a folder of another
 account is followed as that account, so it leads only to files that the account itself can open. If this process does
-not run as root, it has no additional privileges that such a link could exploit.
+not run as root, it has no additional privileges that could be exploited with such a link.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ def read(path: str, *, limit: int = LARGEST) -> bytes:
 
 
 def account_rights(user: Optional[str]) -> Rights:
-    """Return the uid and gid of a user, or None if the user does not exist or this process may not switch to that user.
+    """Return the uid and gid of a user, or None if the user does not exist or this process cannot switch to that user.
 
     Also returns None for root, because this process never acts as root in a folder of another account.
     """

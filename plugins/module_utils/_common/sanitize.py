@@ -14,7 +14,7 @@ import re
 from typing import Any, Match
 
 # These characters are replaced: control characters (C0 and C1, except tab and line feed), line separators, paragraph
-# separators, marks that change the text direction, the byte order mark, and unpaired surrogates (cannot be encoded).
+# separators, marks that change the text direction, the byte order mark, and unpaired surrogates (not encodable).
 ACTIVE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )

@@ -125,7 +125,7 @@ def parse_environment(text: str) -> Dict[str, str]:
     """Return the variables that the text of an environment file sets. The last assignment to a name wins.
 
     Comments start with # or ;. A backslash at the end of a line joins the next line. Variables such as $HOME are not
-    expanded. Lines without = and lines with an invalid name (export X=1) are skipped. systemd does the same.
+    expanded. Lines without = and lines with an invalid name (export X=1) are skipped, as in systemd.
     """
     parser = _Parser()
     states: Dict[str, Callable[[str], str]] = {
@@ -157,8 +157,8 @@ def read_environment_file(path: str) -> Dict[str, str]:
 def read_text(path: str) -> str:
     """Return the text of an environment file.
 
-    The values are passed to processes of the service's user. Therefore, a file that this user may not read is not read,
-    even if this process runs as root and could read it.
+    The values are passed to processes of the service's user. Therefore, a file is read only if this
+    user has permission to read it, even if this process runs as root.
 
     Raises EnvironmentFileError if the file cannot be read or is not text. The error message is one line and does not
     quote the file.

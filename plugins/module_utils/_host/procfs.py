@@ -48,7 +48,7 @@ class ProcfsError(MessageError):
 class Process(NamedTuple):
     """One process. Together, pid and start_ticks identify it until the next boot, even if the pid is reused.
 
-    exe, cwd: None if this process's user may not see them. state: the kernel's letter (Z zombie, T stopped). uid: the
+    exe, cwd: None if the current user has no access to them. state: the kernel's letter (Z zombie, T stopped). uid: the
     effective user ID. started_at: a time in the format of timestamps.iso.
     """
 
@@ -83,7 +83,7 @@ class Process(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """One listening TCP socket. pids: processes that have the socket open, if this user may see them. uid: owner."""
+    """One listening TCP socket. pids: processes that have the socket open, if visible to this user. uid: owner."""
 
     port: int
     address: str
@@ -130,7 +130,7 @@ def pids(*, proc_root: str = "/proc") -> List[int]:
 
 
 def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
-    """Yield the pid of each other process, with the paths of its descriptors, or None if this user may not see them.
+    """Yield the pid of each other process, with the paths of its descriptors, or None if this user has no access.
 
     Raises ProcfsError.
     """
@@ -189,7 +189,7 @@ def still_there(process: Process, *, proc_root: str = "/proc") -> bool:
 
 
 def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str]]:
-    """Return the environment with which a process was started, or None if it may not be read. It contains secrets."""
+    """Return the environment with which a process was started, or None if it is unreadable. It contains secrets."""
     try:
         pairs = _read(os.path.join(proc_root, str(pid), "environ")).split(b"\0")
     except OSError:
@@ -289,7 +289,7 @@ def _sockets(wanted: Set[int], *, proc_root: str) -> Iterator[Listener]:
 
 
 def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
-    """Return, for each socket inode, the pids that have the socket open."""
+    """Return, for each socket inode, the pids of the processes that have the socket open."""
     links = {f"socket:[{inode}]": inode for inode in inodes}
     held: Dict[int, List[int]] = {inode: [] for inode in inodes}
     for pid in pids(proc_root=proc_root):

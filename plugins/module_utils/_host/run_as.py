@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 
 
 class IdentityError(MessageError):
-    """The user does not exist, or this process may not act as that user."""
+    """The user does not exist, or this process is not allowed to act as that user."""
 
     templates = messages.ENGLISH
 
@@ -25,7 +25,7 @@ class IdentityError(MessageError):
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
     """Return the account to act as: user or, if not given, the owner of folder (if root) or this process's account.
 
-    Raises IdentityError if there is no such account, or if this process may not switch to it.
+    Raises IdentityError if there is no such account, or if this process is not allowed to switch to it.
     """
     ours = os.geteuid()
     try:

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 
 def note_healthy(state_dir: str, *, at: str) -> None:
-    """Save the current time as the last healthy time. Write errors are ignored, because no recovery needs this file."""
+    """Save `at` as the last healthy time. Write errors are ignored, because no recovery needs this file."""
     with contextlib.suppress(OSError):
         atomic_files.private_folder(state_dir)
         path = os.path.join(state_dir, "last_healthy")

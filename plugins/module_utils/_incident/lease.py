@@ -86,7 +86,7 @@ class Clock(NamedTuple):
 
 
 def memory_folder() -> str:
-    """Return the in-memory folder that only this account may write to."""
+    """Return the in-memory folder that only this account can write to."""
     uid = os.geteuid()
     return "/run/itsm-runbook" if uid == 0 else f"/dev/shm/itsm-runbook-{uid}"  # noqa: S108 its owner is checked
 
@@ -114,7 +114,7 @@ _at_work: Dict[str, int] = {}
 
 @dataclasses.dataclass
 class Seat:
-    """The lease of one state folder. Take, renew or release the lease only within locked()."""
+    """The lease for one state folder. Take, renew or release the lease only within locked()."""
 
     state_dir: str
     clock: Clock = dataclasses.field(default_factory=Clock)
@@ -225,7 +225,7 @@ class Seat:
         )
 
     def release(self, *, run: str) -> None:
-        """Release the lease of a run. The file continues to name that run as the last holder. Raises OSError."""
+        """Release a run's lease. The file continues to name that run as the last holder. Raises OSError."""
         last = self.last()
         if last is not None and last["run"] == run:
             self._write({**last, "released": True})
@@ -238,7 +238,7 @@ class Seat:
         atomic_files.write_atomically(self._path("lease.json"), json.dumps(lease, sort_keys=True).encode() + b"\n")
 
     def require(self, *, run: str) -> Optional[Dict[str, Any]]:
-        """Return the last lease of a run, or None if there is none. Raises LeaseError if another run has taken it."""
+        """Return a run's last lease, or None if there is none. Raises LeaseError if another run has taken it."""
         last = self.last()
         if last is not None and last["run"] != run:
             now = {"folder": self.state_dir, "other": last["run"], "since": last["since"]}
@@ -279,7 +279,7 @@ def refusal(held: Dict[str, Any], *, state_dir: str) -> Message:
 
 
 def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int]:
-    """Lock the `work` file and renew the lease of a run. Return the descriptor or None. Raises LeaseError."""
+    """Lock the `work` file and renew a run's lease. Return the descriptor or None. Raises LeaseError."""
     descriptor: Optional[int] = None
     try:
         seat.prepare()
@@ -289,7 +289,7 @@ def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int
             if last is None or not last["released"]:
                 seat.take(run=run)
     except OSError as error:
-        # Continue without the lease: a host on which this file cannot be written still needs a recovery.
+        # Continue without the lease: the host needs a recovery even if this file cannot be written.
         warn(f"Cannot write the lease of run {run} to {seat.folder}: {error.strerror}; another run may start meanwhile")
     for warning in seat.warnings:
         warn(warning)

@@ -25,8 +25,9 @@ LATER_LOOK = "first health probe after the run had ended"
 ESTIMATES = (PROCESS_LOG, PROCESS_START, LATER_LOOK)
 _OWN = (PROBE, "connection")
 
-# Maximum time in seconds by which a process may begin before or after its recorded start. It may begin earlier, because
-# the kernel counts in ticks. It may begin later, because systemd first stops the old process and runs ExecStartPre=.
+# Tolerances in seconds: a process can begin at most this long before or after its recorded start. It can begin before,
+# because the kernel counts in ticks. It can begin after, because systemd first stops the old process and runs
+# ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
 # Time in seconds from a takeover to the first check of its timer: the length of a lease (60 s), minus 2 s for
 # differences between clocks.
@@ -44,7 +45,7 @@ class Ending(NamedTuple):
 
     @property
     def estimated(self) -> bool:
-        """True if no probe observed the first healthy answer."""
+        """True if no probe observed the first healthy response."""
         return self.source in ESTIMATES
 
 
@@ -73,7 +74,7 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return the exit recorded at a takeover as a bad sign, because systemd no longer knows that exit."""
+    """Return the exit recorded at a takeover as a bad sign, because systemd no longer reports that exit."""
     ended = (record.get("last_exit") or {}).get("at")
     return [{"at": str(ended), "kind": "bad", "source": "unit: main process ended"}] if ended else []
 
@@ -121,7 +122,7 @@ def ending(
     restarts by systemd since the unit was last started manually (NRestarts), or None if unknown. said_at: when that
     process logged that it was serving, or None if unknown.
 
-    The end is the earliest healthy answer recorded after the last known failure. If there is none, the end is an
+    The end is the earliest healthy response recorded after the last known failure. If there is none, the end is an
     estimate: said_at, or the start of the serving process. If neither is known, or that process was already running at
     the last failure, the end is seen_at.
     """
@@ -140,7 +141,7 @@ def ending(
 
 
 def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str]) -> Optional[str]:
-    """Return the time of the first healthy answer that can be from the process that is serving now, or None."""
+    """Return the time of the first healthy response that can be from the process that is serving now, or None."""
     if not serving_since:
         return None
     answers = [item["at"] for item in record["signs"] if item["kind"] == "good" and item["source"] in _OWN]
@@ -153,7 +154,7 @@ def _last_failure(record: Mapping[str, Any]) -> str:
     signs = record["signs"]
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
-    # The service counts as down when the incident is opened, unless a probe got a healthy answer after the last bad
+    # The service counts as down when the incident is opened, unless a probe got a healthy response after the last bad
     # sign.
     if not (known and good and max(good) > max(known)):
         known.append(str(record["opened_at"]))

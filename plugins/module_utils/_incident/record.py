@@ -81,7 +81,7 @@ def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -
 
 
 def _before_opening(record: Dict[str, Any], update: Update, *, store: incident_store.Store) -> Update:
-    """Add the detection time (the opening, if none is given) and the last time the service was found healthy."""
+    """Add the detection time (the opening time, if none is given) and the last time the service was found healthy."""
     signs = list(update.signs)
     healthy = last_good.last_healthy(store.home)
     if healthy is not None and healthy <= record["opened_at"]:
@@ -157,8 +157,8 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # Because of this bad sign, a later run does not assume that a process that is already running now ended the
-            # outage.
+            # Because of this bad sign, a later run does not conclude that a process that is already running now ended
+            # the outage.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )

@@ -63,11 +63,11 @@ def once(
     memory: Optional[str] = None,
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
 ) -> Optional[float]:
-    """Return if this call must do the work. Otherwise, print the saved answer of the first call and exit.
+    """Return only if this call must do the work. Otherwise, print the first call's saved answer and exit.
 
     The key "call" is removed from params. If an earlier call with this name was killed before it answered, the start of
     that call is returned (seconds since boot), otherwise None. If the name is invalid, or an earlier call does not end
-    in time, fail, which must not return, is called with msg and messages.
+    in time, fail is called with msg and messages; fail must not return.
     """
     name = params.pop("call")
     if not name or check_mode or not _acts(params):
@@ -93,7 +93,7 @@ def once(
     except _CallError as error:
         fail(**failure(error))
         return None
-    # Continue without the file: a host on which this file cannot be written still needs a recovery.
+    # Continue without the file: the host needs a recovery even if this file cannot be written.
     except OSError:
         return None
     if answer is not None:

@@ -41,9 +41,9 @@ def take_over(
 ) -> Optional[Dict[str, Any]]:
     """Take a unit over from systemd if systemd is about to start it. Return the recorded takeover, or None.
 
-    reason: why the service must not start, or empty. With a reason, a start that is already in progress is stopped too.
-    database_path: the database that the dead-man timer checks before it starts the unit. user: the account that reads
-    the database. If the takeover fails, systemd keeps control of the unit, and warn is called.
+    reason: why the service must not start, or empty. If a reason is given, a start that is already in progress is
+    stopped too. database_path: the database that the dead-man timer checks before it starts the unit. user: the account
+    that reads the database. If the takeover fails, systemd keeps control of the unit, and warn is called.
     """
     seat = host_lease.Seat(state_dir=state_dir)
     try:
@@ -118,7 +118,7 @@ def hold(
 
 
 def held(*, manager: str, unit: str, state_dir: str) -> Optional[Dict[str, Any]]:
-    """Return the hold of the service, or None if there is none."""
+    """Return the service's hold, or None if there is none."""
     return unit_hold.read(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
 
 

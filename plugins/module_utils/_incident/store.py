@@ -47,7 +47,7 @@ EMPTY: Dict[str, Any] = {
     # last_good.Counted), checked_at, accepted (codes for the damage that a person has accepted), unseen and loss (see
     # starter.py).
     "data": None,
-    # Time of the first healthy answer after a start, even if the verification fails later.
+    # Time of the first healthy response after a start, even if the verification fails later.
     "answered_at": None,
     "mitigated_at": None,
     "mitigated_from": None,
@@ -149,7 +149,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
 
 
 def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Tuple[type, ...]], *, where: str) -> None:
-    """Raise ValueError if a value has the wrong type. A boolean is not a number, and a number must be finite."""
+    """Raise ValueError if a value has the wrong type. Booleans do not count as numbers, and numbers must be finite."""
     for name, allowed in kinds.items():
         value = values.get(name)
         fits = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
@@ -163,7 +163,7 @@ _HISTORY = "incidents"
 
 @dataclasses.dataclass
 class Store:
-    """The records of one state folder. If writing is False, no file is changed."""
+    """The records in one state folder. If writing is False, no file is changed."""
 
     # The state folder, and the folder that is used for records while the state folder is not writable.
     home: str
@@ -214,7 +214,7 @@ class Store:
         return folder
 
     def file_away(self, record: Dict[str, Any]) -> None:
-        """Move the open record to the folder of closed records."""
+        """Move the open record to the folder for closed records."""
         folder = self.write(record)
         for home in dict.fromkeys((folder, self.spare)):
             path = os.path.join(home, _HISTORY, f"{record['id']}.json")
@@ -308,12 +308,12 @@ def is_kept(store: Store) -> bool:
 
 
 def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
-    """Return True if the data of an incident are in doubt. Only a database check or a person can end this state."""
+    """Return True if an incident's data are in doubt. Only a database check or a person can end this state."""
     return ((record or {}).get("data") or {}).get("state") == IN_DOUBT
 
 
 def unsettled(record: Optional[Mapping[str, Any]]) -> bool:
-    """Return True if the data of an incident are in doubt, or if its database has not been found again."""
+    """Return True if an incident's data are in doubt, or if its database has not been found again."""
     return ((record or {}).get("data") or {}).get("state") in (IN_DOUBT, NOT_FOUND)
 
 

@@ -47,7 +47,7 @@ PROPERTIES = (
 # The values of ExecMainCode in systemd, which are the si_code values from waitid(2): CLD_EXITED, CLD_KILLED,
 # CLD_DUMPED.
 EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
-# Interval in seconds between two checks of the dead-man timer. The first check is at the expected end of the lease.
+# Interval in seconds between two checks by the dead-man timer. The first check is at the expected end of the lease.
 POLL = 5
 # Maximum age in seconds of an automatic restart that a run reports even if the service is healthy.
 RECENT = 60.0
@@ -235,7 +235,7 @@ def _number(text: str) -> int:
 
 
 def timer_name(unit: str) -> str:
-    """Return the name of the dead-man timer of a unit, without its suffix."""
+    """Return the name of a unit's dead-man timer, without its suffix."""
     return f"itsm-runbook-dead-man-{re.sub(r'[^A-Za-z0-9_.-]', '_', re.sub(r'[.]service$', '', unit))}"
 
 
@@ -255,7 +255,7 @@ _NO_GUARD = Guard()
 
 
 def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard = _NO_GUARD) -> str:
-    """Arm the dead-man timer of a unit unless it is already armed, and return its name. Raises TakeoverError.
+    """Arm a unit's dead-man timer unless it is already armed, and return its name. Raises TakeoverError.
 
     The timer checks the lease at its expected end, then every POLL seconds. The timer acts once and is then removed: it
     starts the unit, or holds the unit if the database is damaged.
@@ -281,12 +281,12 @@ def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard 
 
 
 def is_armed(unit: str) -> bool:
-    """Return True if the dead-man timer of a unit exists. This check is fast."""
+    """Return True if a unit's dead-man timer exists. This check is fast."""
     return os.path.exists(f"{_TRANSIENT}/{timer_name(unit)}.timer")
 
 
 def disarm(unit: str, *, run: commands.Runner = commands.run) -> None:
-    """Remove the dead-man timer of a unit after the run has started the service, or if the service must not start."""
+    """Remove a unit's dead-man timer after the run has started the service, or if the service must not start."""
     if is_armed(unit):
         with contextlib.suppress(commands.CommandError):
             run(["systemctl", "--no-ask-password", "stop", "--", f"{timer_name(unit)}.timer"], timeout=_TIMEOUT)

@@ -31,7 +31,7 @@ class CertificateError(messages.ServiceError):
 
 
 class Pair(NamedTuple):
-    """The files of a certificate and its private key, and the user that must be able to read them.
+    """The certificate and private key files, and the user that must be able to read them.
 
     If key is empty, the file with the extension .key next to the certificate is used, if it exists.
     """
@@ -68,7 +68,7 @@ def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> Optional[Messa
 
 
 def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
-    """Return True if the user may read a file.
+    """Return True if the user has permission to read a file.
 
     If no user is given or this process is not root, this process must be able to read the file.
     """
@@ -255,8 +255,8 @@ def ensure(
         else:
             done = _renew(command, timeout=timeout, run=run)
             last, after = after, look(pair, run=run)
-            # Compare the problems too, because a new key changes only the problems, for example if it now matches the
-            # certificate.
+            # Compare the problems too. If only the key is new, nothing else changes: for example, the key now matches
+            # the certificate.
             renewed = last != after
             # Set the permissions again, because a command that runs as root may have created files that are owned by
             # root.

@@ -54,7 +54,7 @@ class SettingsError(Exception):
 
 
 def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
-    """Compare the inventory with this host. Return the result of the preflight, or None if no preflight is requested.
+    """Check the inventory against this host. Return the preflight result, or None if no preflight is requested.
 
     Raises SettingsError if the service cannot be checked with these settings.
     """
@@ -65,7 +65,7 @@ def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
     for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
         warn(sanitize.text(warning))
     wrong = _wrong_settings(checked)
-    # If all problems are disks that do not answer, stop here, because nothing can be checked without these disks.
+    # If the only problems are disks that do not respond, stop here: nothing can be checked without these disks.
     silent = bool(wrong) and wrong <= set(checked["silent"])
     if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["service"]["command"]:
         raise SettingsError(checked)
@@ -177,7 +177,7 @@ def mark_restart(values: Values, result: Dict[str, Any]) -> None:
 
 
 def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) -> Dict[str, Any]:
-    """Return when a healthy service started to answer, if systemd restarted it or no run saw the outage end."""
+    """Determine when a healthy service started to answer, if systemd restarted it or no run observed its return."""
     if values["mode"] != "watch" or not result["healthy"]:
         return {"serving_said_at": None, "answers_since": None}
     before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]

@@ -97,7 +97,7 @@ def _protect(paths: Sequence[str], folders: Sequence[str]) -> _Protected:
 
 
 def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
-    """Return the file systems of the targets by device. If targets share a device, the largest request counts.
+    """Return the targets' file systems, keyed by device. If targets share a device, the largest request counts.
 
     Raises DiskReclaimError.
     """
@@ -179,7 +179,7 @@ def _is_database(candidate: Candidate) -> bool:
 
 
 def _is_whole(candidate: Candidate) -> bool:
-    """Return True if the file is at least as large as its header states. A copy on a full disk is often smaller."""
+    """Return True if the file is at least as large as its header states. A copy on a full disk is often truncated."""
     with contextlib.suppress(OSError), _folder_of(candidate) as folder:
         header = sqlite_files.parse_header(_head(candidate, folder, size=100))
         return header is not None and candidate.status.st_size >= header.page_count * header.page_size

@@ -31,9 +31,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
     Target,
 )
 
-# Before a restart by systemd, a unit may have no process for its RestartSec plus this time, in seconds.
+# While a unit waits for a restart by systemd, it is allowed to have no process for RestartSec plus this many seconds.
 _RESTART_GRACE = 3.0
-# Number of times that the service may exit after a start. If the first start fails, a restart by systemd may succeed.
+# Number of exits that are tolerated after a start. If the first start fails, a restart by systemd may succeed.
 _ENDS_ALLOWED = 1
 # If systemd or a person is starting the service, wait for at most _SETTLE seconds until its unit is up. While the
 # process is younger than _YOUNG seconds, also wait for an answer, with a probe every _YOUNG_INTERVAL seconds. A longer
@@ -279,14 +279,14 @@ def _wait_until_good(watch: _Watch) -> bool:
 
 
 def _grace(watch: _Watch) -> float:
-    """Return how many seconds the process may be missing, or 0 if systemd is not about to restart it."""
+    """Return for how many seconds the process is allowed to be absent, or 0 if systemd is not about to restart it."""
     if not service_process.waits_for_restart(watch.properties):
         return 0.0
     return (procfs.timespan(watch.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE
 
 
 def _hold_good(watch: _Watch) -> bool:
-    """Send the planned number of probes. Return False when a probe fails or the process IDs change."""
+    """Send the planned number of probes. Return False as soon as a probe fails or the process IDs change."""
     pids: Optional[List[int]] = None
     while watch.probe():
         pids = watch.process["pids"] if pids is None else pids

@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Target
 
 _BODY_LIMIT = 64 * 1024
-# IDs of the messages about answers with status code 200 that do not state the service's health.
+# IDs of the messages about answers that have status code 200 but do not state the service's health.
 WITHOUT_HEALTH = ("reason.probe.not_json", "reason.probe.no_status")
 _TOO_MANY_REQUESTS = 429  # a server that enforces a rate limit is alive
 _AGENT = "itsm_nexus.runbook"

@@ -137,7 +137,7 @@ def _unopenable(path: str, problems: Sequence[sqlite_files.Problem]) -> Message:
 def _requests(
     path: str, begun: float, over: float, deadline: float
 ) -> Tuple[Optional[Tuple[int, int]], Optional[Message]]:
-    """Return the number of requests in the log between two times, and how many of them were answered with 5xx.
+    """Return the number of requests logged between two times, and how many of them were answered with 5xx.
 
     If these numbers are unknown, returns None and the reason.
     """

@@ -64,7 +64,7 @@ class Tables(NamedTuple):
 
 
 def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
-    """Raise SqliteError if a table is too large for knex. SQLite counts the rows, so none are loaded into Python."""
+    """Raise SqliteError if a table is too large to be knex's. SQLite counts the rows; none are loaded into Python."""
 
     def number(sql: str, *values: Any) -> int:
         return int(connection.execute(sql, values).fetchone()[0])

@@ -4,8 +4,8 @@
 
 """Read application logs: timestamps, exceptions with their stack traces, known errors, and answered requests.
 
-The application determines the log format. Therefore, timestamps are recognized in the usual formats of Node
-applications: ISO 8601 near the beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's
+The application determines the log format. Therefore, timestamps are recognized in the formats that Node applications
+commonly use: ISO 8601 near the beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's
 format (morgan).
 """
 
@@ -25,7 +25,7 @@ _LONGEST_LINE = 2000
 _CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
-# An exception is at the end of the log if at most this many lines follow it.
+# An exception counts as the end of the log if at most this many lines follow it.
 _AFTER_THE_LAST = 3
 
 # Patterns of known errors in an application's log. The triage rules use the names of these patterns.
@@ -66,7 +66,7 @@ _HEADER = lazy(r"^(?:file://)?(/[^\n]*|node:\S+):(\d+)$")
 _PLACE = lazy(r"(?:^|[\s(])(?:file://)?(/[^()\n]+?):(\d+)(?::\d+)?\)?$")
 # An error in a JSON file has no header: its message begins with the path of the file.
 _JSON_FILE = lazy(r"SyntaxError: (/[^\n:]+\.json): ")
-# Stack frames that show that Node was compiling a file, so the code of that file had not run yet.
+# Stack frames that show that Node was compiling a file, so the code in that file had not run yet.
 _COMPILING = lazy(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
 _LONGEST_HEADER = 8
 # When an exception ends Node (17 and later), the last line that Node prints is its version.
@@ -142,7 +142,7 @@ def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
     An incomplete first line is omitted, because it may contain a secret without the name that identifies the secret.
     Raises OSError.
     """
-    # People read this text, so it must be from a file that the service itself may read.
+    # People read this text, so it must come from a file that the service itself is allowed to read.
     with os.fdopen(safe_open.open_file(path), "rb") as stream:
         status = os.fstat(stream.fileno())
         cut = status.st_size > limit

@@ -48,7 +48,7 @@ def parse_list(output: str) -> Tuple[List[str], List[str]]:
 def in_folder(app_dir: str) -> Optional[List[str]]:
     """Return the sorted names of the migrations in the first usual folder that exists, or None if none exists.
 
-    The knexfile may name another folder, but only knex can read the knexfile, and starting Node is slow.
+    The knexfile may specify another folder, but only knex can read the knexfile, and starting Node is slow.
     """
     for folder in _USUAL_FOLDERS:
         with contextlib.suppress(OSError), os.scandir(os.path.join(app_dir, folder)) as entries:

@@ -31,7 +31,7 @@ def npm_message(stderr: str, *, redactor: redact.Redactor) -> str:
     lines = [line.strip() for line in stderr.splitlines()]
     said = [re.sub(r"^npm (?:error|ERR!)\s*", "", line) for line in lines if re.match(r"npm (?:error|ERR!)", line)]
     said = [line for line in (said or lines) if line and "complete log of this run" not in line]
-    # Long output is compiler output: the first lines name the failed step, and lines with "error" contain the reason.
+    # Long output is compiler output: the first lines show the failed step, and lines with "error" contain the reason.
     chosen = said[:4] + [line for line in said[4:] if re.search(r"(?i)\berror\b|ERR!.*stack", line)][:3]
     message = redactor.text("; ".join(chosen) or "it printed nothing")
     return message if len(message) <= _MOST_ERROR_TEXT else message[:_MOST_ERROR_TEXT] + "..."
@@ -94,7 +94,7 @@ def _check_room(application: Application, *, reserve: int) -> None:
 
 
 def _lay_out(application: Application) -> str:
-    """Create the build folder, with copies of the two JSON files and links to everything else that scripts may read."""
+    """Create the build folder, with copies of the two JSON files and links to anything else that scripts might read."""
     with application.writing("make_build_folder", folder=application.app_dir):
         build = tempfile.mkdtemp(prefix=npm_application.BUILD_PREFIX, dir=application.app_dir)
         if not application.theirs:
@@ -168,7 +168,7 @@ def _refuse_absolute_links(application: Application, build: str) -> None:
 
 
 def _hand_over(application: Application, build: str) -> None:
-    """Give a built tree to the owner of the old tree if the user may not write to the application's folder."""
+    """Make the old tree's owner the owner of a built tree if the user cannot write to the application's folder."""
     if application.theirs:
         return
     old = application.path(npm_lock.TREE)

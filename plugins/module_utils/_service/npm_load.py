@@ -51,7 +51,7 @@ process.exit(0);
 
 
 class NodeReport(NamedTuple):
-    """Platform, architecture and ABI of node, and for each package that does not load, the reason."""
+    """Platform, architecture and ABI of node, and the reason for each package that does not load."""
 
     platform: str
     arch: str
@@ -91,7 +91,7 @@ def find_program(name: str) -> str:
 def ask_node(
     folder: str, *, names: Sequence[str], node: str, account: pwd.struct_passwd, run: commands.Runner = commands.run
 ) -> NodeReport:
-    """Let node load the packages in the node_modules of `folder`, as `account`. Return its report. Raises NpmError."""
+    """Load the packages in `folder`/node_modules with node, as `account`. Return node's report. Raises NpmError."""
     with npm_lock.explained("run_node", node=node, folder=folder):
         done = run(
             [node, "-e", _LOADER, "--", *names],

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare the service's settings in the inventory with this host, before anything is changed.
+"""Check the service's settings in the inventory against this host, before anything is changed.
 
 An invalid setting is a problem. A mismatch is a setting whose value differs between the inventory and the service, for
 example another database. The run then uses the service's value and reports the mismatch.
@@ -35,7 +35,7 @@ def warnings(checked: Mapping[str, Any], *, state_dir: str) -> List[str]:
 
 
 def examine(config: Config, *, run: commands.Runner = commands.run, proc_root: str = "/proc") -> Dict[str, Any]:
-    """Compare the inventory with this host, and return the module's result. Nothing is changed."""
+    """Check the inventory against this host, and return the module's result. Nothing is changed."""
     look = Findings(config, run=run, proc_root=proc_root)
     look.ask_disks()
     asked: Optional[preflight_service.UnitQuestion] = None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The results of a preflight: problems, mismatches, and disks that do not answer."""
+"""The results of a preflight: problems, mismatches, and disks that do not respond."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages
 
-# Time limit for a disk, in seconds. If a disk does not answer in time, its files are not read, because a read might
+# Time limit for a disk, in seconds. If a disk does not respond in time, its files are not read, because a read might
 # hang forever.
 _DISK_TIMEOUT = 3.0
 SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
@@ -79,7 +79,7 @@ class Findings:
         self.mismatches.append({"variable": f"nexus_{name}", "value": value, "found": found, **_in_words(why)})
 
     def ask_disks(self) -> None:
-        """Record the paths on disks that do not answer. Call this before any thread is started."""
+        """Record the paths on disks that do not respond. Call this before any thread is started."""
         paths = {name: getattr(self.config, name) for name in _PATHS}
         probes = {
             name: functools.partial(os.path.exists, absolute(path, app_dir=self.config.app_dir))

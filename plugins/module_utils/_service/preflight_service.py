@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare the inventory with the unit and with the running service's settings."""
+"""Check the inventory against the unit and the running service's settings."""
 
 from __future__ import annotations
 

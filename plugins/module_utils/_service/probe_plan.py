@@ -42,7 +42,7 @@ class Login(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Limits of a health check. Times are in seconds. interval: time between the starts of two probes."""
+    """Limits for a health check. Times are in seconds. interval: time between the starts of two probes."""
 
     mode: str = "watch"
     ok_statuses: Sequence[str] = ("ok",)
@@ -52,7 +52,8 @@ class Plan:
     critical_after: int = 5
     deadline: float = 60.0
     count: int = 6
-    # True if only the caller may start the service. In this case, the check does not wait for a restart by systemd.
+    # True if only the caller is allowed to start the service. In this case, the check does not wait for systemd to
+    # restart it.
     sole_starter: bool = False
 
 

@@ -5,7 +5,7 @@
 """Find the service's processes, and no others. The service runs under systemd or as a plain process.
 
 A process is the service if it runs the command's executable in the service's folder, and one of these is true:
-- The pid file names its pid and start time.
+- The pid file contains its pid and start time.
 - It has every argument of the command, and it listens on one of the ports or runs as the service's user.
 """
 
@@ -159,7 +159,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
 
 
 def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) -> List[Dict[str, Any]]:
-    """Return the listeners on the service's ports that are not the service, not its children, and not in its unit."""
+    """Return the listeners on the service's ports that are neither the service nor its children nor in its unit."""
     found: List[Dict[str, Any]] = []
     try:
         listeners = procfs.listeners(service.ports, proc_root=proc_root)

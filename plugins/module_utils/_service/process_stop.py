@@ -107,7 +107,7 @@ class _Judge:
         self._blocking = _blocking(db_path, user=service.user, proc_root=proc_root) if db_path else None
 
     def _is_the_service(self, process: procfs.Process) -> bool:
-        """Return True if the service's manager started this process, so that it is not a second copy of the service."""
+        """Return True if the service's manager started this process, which is then not a second copy of the service."""
         if self._service.manager == "systemd":
             groups = procfs.control_groups(process.pid, proc_root=self._proc_root)
             inside = (self._group, f"{self._group}/")
@@ -116,7 +116,7 @@ class _Judge:
         return recorded == (process.pid, process.start_ticks)
 
     def _of_this_app(self, process: procfs.Process) -> bool:
-        """Return True if a process is the service, or if the same user runs the same program in the same folder."""
+        """Return True if a process is the service, or the same program, run by the same user in the same folder."""
         mine = process.uid == self._uid and procfs.runs_program(
             process, app_dir=self._service.app_dir, command=self._service.command
         )
@@ -130,7 +130,7 @@ class _Judge:
         )
 
     def why_not(self, process: procfs.Process, wanted: Wanted) -> Optional[Message]:
-        """Return why this process may not be stopped, or None if it may be stopped."""
+        """Return why this process must not be stopped, or None if it may be stopped."""
         port = wanted.port
         checks: Sequence[Tuple[Callable[[], bool], Message]] = (
             (lambda: process.start_ticks != wanted.start_ticks, message("reason.stop.other_process")),

@@ -6,7 +6,7 @@
 
 If releases are folders, the application's folder is a link to one of them, and a single rename replaces the link. With
 git, another commit is checked out. If the checkout is killed midway, the next run finishes it. release.json in the
-state folder records the last step. After one rollback, no run rolls back further automatically. Otherwise, each new
+state folder records the last step. After one rollback, no run automatically rolls back any further. Otherwise, each new
 outage would cause a rollback to the next older release.
 """
 

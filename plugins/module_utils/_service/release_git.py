@@ -114,7 +114,7 @@ class Git:
         return {os.path.basename(name) for name in listed.split("\0") if name}
 
     def check(self, step: Step) -> None:
-        """Raise Refused if a checkout would overwrite the database or the environment."""
+        """Raise Refused if a checkout would overwrite the database or a protected file."""
         folder = os.path.realpath(self._releases.app_dir)
         databases = [self._releases.db_path + suffix for suffix in release_steps.SIDE_FILES]
         for path in (*databases, *self._releases.protect):

@@ -85,7 +85,7 @@ class Symlink:
             raise ReleaseError(told) from error
 
     def check(self, step: Step) -> None:
-        """Raise Refused if the service would no longer find its database or its environment."""
+        """Raise Refused if the service would no longer find its database or a protected file."""
         for path in (self._releases.db_path, *self._releases.protect):
             # A path through the link may lead to the same file in both releases, for example if each release contains a
             # link to a shared folder.

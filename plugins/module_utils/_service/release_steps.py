@@ -71,7 +71,7 @@ def inside(path: str, folder: str) -> bool:
 def rights(path: str, user: str) -> safe_open.Rights:
     """Return the uid and gid for making changes to a path, or None to keep the current account.
 
-    Raises OSError. Raises IdentityError if this process may not act as the user.
+    Raises OSError. Raises IdentityError if this process is not allowed to act as the user.
     """
     if user:
         run_as.resolve(user, folder=path)
@@ -79,7 +79,7 @@ def rights(path: str, user: str) -> safe_open.Rights:
 
 
 def not_of_root(folder: str) -> Optional[str]:
-    """Return an entry of a tree that an account other than root can change, or None. Raises OSError."""
+    """Return an entry in a tree that an account other than root can change, or None. Raises OSError."""
     for place, folders, names in os.walk(folder):
         for name in [".", *folders, *names]:
             status = os.lstat(os.path.join(place, name))

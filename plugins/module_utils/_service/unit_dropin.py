@@ -4,7 +4,7 @@
 
 """Set a unit's memory limit, heap size and variables with a drop-in, permanently or until a given time.
 
-Variables are in a separate file to which the drop-in refers with EnvironmentFile=. Such files override every
+Variables are in a separate file, which the drop-in references with EnvironmentFile=. Such files override every
 Environment= setting (systemd.exec(5)), and later files override earlier ones. The drop-in's file is read after the
 unit's files. After each change, this code checks that systemd uses the settings.
 """
@@ -236,7 +236,7 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
         for path, text in after.items():
             if before.get(path) != text:
                 os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-                # The variables may come from a file that only the service and root may read, and systemd runs as root.
+                # The variables may come from a file that only the service and root can read, and systemd runs as root.
                 mode = 0o600 if path.endswith(".env") else 0o644
                 atomic_files.write_atomically(path, text.encode("utf-8"), mode=mode)
         for path in before:
@@ -279,7 +279,7 @@ def _take_back(before: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -
 
 
 def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str, str]) -> None:
-    """Raise UnitDropinError unless the settings of the drop-in are effective in the unit."""
+    """Raise UnitDropinError unless the drop-in's settings are in effect for the unit."""
     wrong: List[Message] = []
     if dropin.memory_max and properties.get("MemoryMax") != str(dropin.memory_max):
         # The kernel measures memory in pages, and so does systemd while the unit is running.

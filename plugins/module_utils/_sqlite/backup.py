@@ -75,7 +75,7 @@ def backup(
 
     dest: the complete path of the copy. If dest is None, the copy is written to dest_dir, and its name consists of the
     prefix and the current time. room_only: True to check only the free space. user: the user that reads and writes the
-    files if accounts other than root may change the folders. See file_survey.look.
+    files if accounts other than root can change the folders. See file_survey.look.
 
     Raises SqliteError if no good copy could be made. An incomplete or unsound copy is never given its final name.
     """

@@ -37,12 +37,12 @@ _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _NOBODY = 65534
-# Number of bytes of memory that a child may use in addition to its initial memory. A child that writes may use more,
-# because it may salvage large rows.
+# Number of bytes of memory that a child is allowed to use in addition to its initial memory. A child that writes is
+# allowed to use more, because it may have to salvage large rows.
 _MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
 _MOST_SAID = 16 << 20  # maximum size of one child's messages, in bytes
 _OUT_OF_MEMORY = "out of memory: the read needs more than is allowed"
-_GRACE = 2.0  # time in seconds after the deadline during which a child may still report that it was interrupted
+_GRACE = 2.0  # time in seconds after the deadline in which a child can still report that it was interrupted
 
 
 def bounded(*, deadline: float, read_only: bool) -> None:

@@ -100,7 +100,7 @@ def _may_write(user: User, facts: sqlite_files.FileFacts) -> bool:
 def ownership(found: Look, user: User) -> List[Problem]:
     """Return a problem for each file that the user cannot write to, for example after the service ran as root.
 
-    The folder of the database is checked too.
+    The database's folder is also checked.
     """
     looked_at = dict(found.files)
     with contextlib.suppress(OSError):

@@ -30,7 +30,7 @@ _LOOKS = 5  # maximum number of attempts if files change during a check
 def look(path: str, *, user: Optional[str] = None) -> Look:
     """Check a database (absolute path) and the files next to it, without SQLite. The WAL is read later by read_wal.
 
-    If accounts other than root may change the folder, the files are read as the given user, or by default as the
+    If accounts other than root can change the folder, the files are read as the given user, or by default as the
     folder's owner. The result lists the problems with the files. Raises SqliteError if the path cannot be checked, or
     if an account has redirected the path to another account's file. Raises FileNotFoundError if a file appeared or
     vanished during the check.
@@ -61,7 +61,7 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
 
 
 def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
-    """Raise SqliteError if an account that may change a part of path has redirected it to another account's file.
+    """Raise SqliteError if an account that can change a part of path has redirected path to another account's file.
 
     Without this check, the first account could obtain copies of that file, or make this code replace the file. facts:
     what lstat reported earlier about the file at path, or None. Raises FileNotFoundError if path now leads to another

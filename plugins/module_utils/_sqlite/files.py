@@ -53,7 +53,7 @@ class NoRoomError(SqliteError):
 
 @contextlib.contextmanager
 def clear_errors(deed: str, /, **values: str) -> Iterator[None]:
-    """Convert an unexpected error of the operating system to a SqliteError, "Cannot ...: why".
+    """Convert an unexpected operating system error to a SqliteError, "Cannot ...: why".
 
     deed: the part of the message ID after "reason.sqlite.cannot.". values: the values for the message, except why. The
     owner of a folder can cause such an error at any time, for example by removing a file or changing permissions.
@@ -130,7 +130,7 @@ class FileFacts(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The used fields of the 100-byte database header."""
+    """The fields of the 100-byte database header that this collection uses."""
 
     page_size: int
     write_version: int
@@ -170,7 +170,7 @@ class Look:
 
     @property
     def openable(self) -> bool:
-        """True if SQLite may open the database, because it is a regular, nonempty file with a SQLite header."""
+        """True if SQLite can safely open the database, because it is a regular, nonempty file with a SQLite header."""
         return self.header is not None
 
     @property

@@ -173,7 +173,7 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
     # The writer of the file controls the schema, so the schema must not call functions with side effects.
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.execute("PRAGMA cell_size_check=ON")
-    # Create no files next to the database or in a folder for temporary files.
+    # Create no files next to the database or in a temporary folder.
     connection.execute("PRAGMA temp_store=MEMORY")
     if hasattr(connection, "setlimit"):  # since Python 3.11
         connection.setlimit(_LIMIT_LENGTH, _LARGEST_VALUE)

@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
-# Time in seconds to retry while another process has the database open, and time between two attempts.
+# Maximum time in seconds to retry while another process has the database open, and time between two attempts.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 

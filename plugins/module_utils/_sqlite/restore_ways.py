@@ -31,7 +31,7 @@ _MOST_BACKUPS = 20  # maximum number of backups to examine, newest first
 
 @dataclasses.dataclass
 class Way:
-    """A method, whether the method is possible, and its result.
+    """A method, whether it is possible, and its result.
 
     source, source_at: the path and modification time of the backup. age: the number of seconds by which the backup is
     older than the newest file of the damaged database.
@@ -55,7 +55,7 @@ class Way:
 
     @property
     def statement(self) -> str:
-        """The data loss of the method, as text."""
+        """The method's data loss, as text."""
         return joined(self.losses)
 
     def as_dict(self) -> Dict[str, Any]:

@@ -157,7 +157,7 @@ def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
     """Return True if knex must be asked for the application's migrations.
 
     If the usual folder contains exactly the completed migrations in facts, no migration is pending and knex is not
-    needed. Otherwise, the knexfile may name another folder.
+    needed. Otherwise, the knexfile may specify another folder.
     """
     if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
         return False
@@ -185,7 +185,7 @@ def migrations(question: Question) -> Dict[str, Any]:
 
 
 def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts and the pending migrations, which the application has but the database does not."""
+    """Return the facts with the pending migrations: those in the application that the database lacks."""
     if facts.get("error") or facts.get("pending") is not None:
         return dict(facts)
     if shipped.get("names") is None:
@@ -268,7 +268,7 @@ def _as_service(question: Question) -> Iterator[None]:
 
 
 def _read_tree(question: Question) -> Dict[str, Any]:
-    """Compare node_modules with the lock file, and let Node load the native packages."""
+    """Compare node_modules with the lock file, and try to load the native packages in Node."""
     service = question.service
     facts: Dict[str, Any] = {"ok": None, "missing": [], "invalid": [], "unloadable": [], "reasons": [], "error": None}
     try:
@@ -342,8 +342,8 @@ def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
 def dependencies(question: Question) -> Dict[str, Any]:
     """Check whether the dependencies are installed and can be loaded.
 
-    Reading the files is much faster than npm ls, so npm ls is run only if the files are not sufficient. If npm ls
-    hangs, only its own result is lost.
+    Reading the files is much faster than running npm ls, so npm ls runs only if the files are not sufficient. If npm
+    ls hangs, only its own result is lost.
     """
     if not os.path.exists(question.service.path("package.json")):
         return found({"ok": None, "error": "There is no package.json", "npm_ls": None})
@@ -352,8 +352,8 @@ def dependencies(question: Question) -> Dict[str, Any]:
     reports: Dict[str, Any] = {}
     if facts["ok"] is None:
         asked = question.begun_with(question.left * 0.8)
-        # TemporaryDirectory is not used, because its cleanup in older Python versions changes modes through links, and
-        # the service's user can create links in the folder.
+        # TemporaryDirectory is not used, because its cleanup in older Python versions follows links when it changes
+        # modes, and the service's user can create links in the folder.
         with contextlib.ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
             stack.callback(atomic_files.discard_tree, folder)
@@ -369,7 +369,7 @@ def dependencies(question: Question) -> Dict[str, Any]:
 
 
 def files(question: Question) -> Dict[str, Any]:
-    """List the folders of the application, database and log, with names, sizes, owners and times, but no content."""
+    """List the entries in the application, database and log folders (names, sizes, owners, times), without content."""
     service = question.service
     folders = [service.app_dir, os.path.dirname(question.known.database_path), os.path.dirname(service.log_file)]
     text = []

@@ -43,7 +43,7 @@ _CORE_DUMP = re.compile(
     r"(?P<file>\S+)\s+(?P<exe>\S+)"
 )
 
-# Folders for control groups, version 2 and version 1.
+# Root folders of the control groups, version 2 and version 1.
 _GROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/memory")
 # Files that contain the memory values of a control group, version 2 first. The first file that exists is used.
 _GROUP_FILES = {
@@ -94,7 +94,7 @@ def disk(question: Question, *, path: str, use: str) -> Dict[str, Any]:
 
 
 def _pressure(path: str) -> Optional[Dict[str, Any]]:
-    """Return pressure stall information. Example of a line: some avg10=0.00 avg60=0.00 avg300=0.00 total=0."""
+    """Return pressure stall information. Example line: some avg10=0.00 avg60=0.00 avg300=0.00 total=0."""
     facts: Dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):  # EOPNOTSUPP if the kernel was started without psi
         for line in read(path).splitlines():
@@ -162,11 +162,11 @@ def _kernel_journal(question: Question) -> List[str]:
 
 
 def _crowded_out(question: Question, text: str) -> str:
-    """If text does not cover the whole window, return the lines about the out-of-memory killer from the full log."""
+    """If text is too short to cover the whole window, search the full log for the out-of-memory killer's lines."""
     if question.kernel_log_command or text.count("\n") < _KERNEL_LINES:
         return ""
-    # If the pattern is in lower case, journalctl matches case-insensitively. A journalctl without grep support reports
-    # an error.
+    # If the pattern is in lower case, journalctl matches case-insensitively. If journalctl was built without
+    # support for --grep, it reports an error.
     argv = [*_kernel_journal(question), "-n", str(_KERNEL_LINES), "--grep=out of memory|oom[-_]|killed process"]
     with contextlib.suppress(commands.CommandError):
         done = question.command(argv)

@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 _LOG_BYTES = 512 * 1024
 _JOURNAL_LINES = 2000
-# Journal lines are cut to these lengths before and after redaction, because a line can be up to 48 KiB long.
+# Journal lines are truncated to these lengths before and after redaction, because a line can be 48 KiB long.
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
 
 _JOURNAL = re.compile(r"^(\d{1,10}\.\d{1,9}) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
@@ -63,10 +63,10 @@ def _parses(question: Question, path: str) -> Optional[bool]:
 
 
 def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
-    """Add to each exception when its file was last changed (changed_at), and whether it parses now (parses).
+    """Add to each exception when its file was last changed (changed_at), and whether Node can parse it now (parses).
 
-    If the file was changed after the error, the error may be fixed. Only application files are checked, because other
-    files may be on a disk that does not respond.
+    If the file was changed after the error, the error may already be fixed. Only application files are checked, because
+    other files may be on a disk that does not respond.
     """
     app_dir = os.path.normpath(question.service.app_dir)
     answers = question.known.app_dir_answers
@@ -84,9 +84,9 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
 
 
 def _changed_at(*paths: str) -> Optional[str]:
-    """Return the time when one of these paths was last changed, or None if it is unknown.
+    """Return the time of the latest change to any of these paths, or None if the time is unknown.
 
-    For a link, the change of the link itself counts, because a new link activates a release.
+    For a link, a change to the link itself counts, because a release is activated by a new link.
     """
     times = []
     for path in paths:
@@ -103,7 +103,7 @@ def log(question: Question) -> Dict[str, Any]:
         text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES)
     except OSError as error:
         return found({"path": path, "error": error.strerror})
-    # Redact the text before it is cut, because the redactor does not recognize incomplete secrets.
+    # Redact the text before it is truncated, because the redactor does not recognize incomplete secrets.
     unmasked, text = text, question.redactor.text(text)
     lines = log_patterns.dated(log_patterns.split(text), unmasked=log_patterns.split(unmasked))
     facts = {

@@ -65,7 +65,7 @@ def _written(pid: int, descriptor: str) -> bool:
 
 
 def _kinds_of_files(pid: int, files: Sequence[Tuple[str, str]]) -> Dict[str, Any]:
-    """Sort the open files of a process into databases, logs, and deleted files that still use space.
+    """Group the open files of a process: databases, logs, and deleted files that still occupy space.
 
     Only /proc is read, because accessing a file itself could hang on a dead disk.
     """

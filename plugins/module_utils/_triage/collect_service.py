@@ -120,8 +120,8 @@ def unit(question: Question) -> Dict[str, Any]:
             # True if the unit has its own root folder or a dynamic user. In this case, the host's paths and users do
             # not apply.
             "confined": bool(raw.get("RootDirectory") or raw.get("RootImage")) or raw.get("DynamicUser") == "yes",
-            # Only a value that begins with a slash is a required folder. Other values are optional, or mean a home
-            # folder.
+            # Only a value that begins with a slash is a required folder. Any other value is an optional folder, or
+            # stands for a home folder.
             "needed_folder": raw.get("WorkingDirectory") if raw.get("WorkingDirectory", "").startswith("/") else None,
             "environment_files": env_file.required_files(raw.get("EnvironmentFiles", "")),
             "active_enter_at": at("ActiveEnter"),
@@ -158,7 +158,7 @@ def _process_environments(question: Question) -> List[Tuple[str, Mapping[str, st
 def _read_files(
     paths: Sequence[str], *, optional: Sequence[str], timeout: float
 ) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
-    """Return the variables of environment files, and the problems. A file on a dead mount does not block the others.
+    """Return the variables in environment files, and the problems. A file on a dead mount does not block the others.
 
     An optional file that does not exist is not a problem.
     """
@@ -210,7 +210,7 @@ def environment(question: Question) -> Dict[str, Any]:
 
     database = path_of(lambda name: name == service.db_path_variable)
     names = {name for _source, values in sources for name, value in values.items() if value}
-    # Report missing variables only if all variables are known, because the process is running or every file was read.
+    # Report missing variables only if all variables are known: the process is running, or every file was read.
     told = bool(running) or (bool(sources) and not problems)
     heap = _HEAP.search(first(lambda name: name == "NODE_OPTIONS")[0] or "")
     return found(

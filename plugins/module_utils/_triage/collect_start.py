@@ -49,7 +49,7 @@ def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
 
 
 def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optional[bool]:
-    """Return True if the service's user may access a path (access control lists count), or None if that is unknown."""
+    """Return whether the service's user has access to a path (access control lists count), or None if unknown."""
     with _rights(account) as acting:
         return os.access(path, mode, effective_ids=True) if acting else None
 
@@ -71,7 +71,7 @@ def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Option
 
 
 def _format_fault(path: str) -> Optional[Message]:
-    """Return why the kernel cannot run a file of this format, or None if it can or the file is unreadable."""
+    """Return why the kernel cannot run a file in this format. None means that it can or that the file is unreadable."""
     head = _ELF
     with contextlib.suppress(OSError), os.fdopen(safe_open.open_file(path), "rb") as stream:
         head = stream.read(_HEAD)
@@ -163,7 +163,7 @@ def _exists(path: str) -> Optional[bool]:
 
 
 def ownership(question: Question) -> Dict[str, Any]:
-    """Check whether the service's user can write to the database files and their folder. List files of other users."""
+    """Check whether the service's user can write to the database files and their folder. List other users' files."""
     account = _account(str(question.known.unit.get("user") or question.service.user))
     path = os.path.realpath(question.known.database_path)
     folder = os.path.dirname(path)
@@ -187,7 +187,7 @@ def ownership(question: Question) -> Dict[str, Any]:
             facts["denied"].append({key: entry[key] for key in ("path", "owner", "group", "mode")})
         if name and entry is not None and entry["uid"] != account.pw_uid:
             facts["foreign"].append(name)
-    # List the folder as the user, because a link that the user created may lead to a folder that the user may not list.
+    # List the folder as the user, because a link by this user could lead to a folder that the user must not see.
     with safe_open.acting(safe_open.account_rights(account.pw_name)):
         facts["others"] = _others(folder, family=[path + suffix for suffix in _FAMILY], uid=account.pw_uid)
     return found(facts)
@@ -214,7 +214,7 @@ def _entry(path: str, *, account: pwd.struct_passwd, folder: bool) -> Optional[D
 
 
 def _others(folder: str, *, family: List[str], uid: int) -> List[str]:
-    """Return the folder and its entries (except those in family) if the service's user does not own them."""
+    """Return the paths that the service's user does not own: the folder and its entries, except those in family."""
     try:
         others = [folder] if os.stat(folder).st_uid != uid else []
         with os.scandir(folder) as entries:

@@ -17,7 +17,7 @@ from typing import Any, Collection, Dict, Iterable, List, Mapping, NamedTuple, O
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 
-# Size limit in bytes for small files (/proc, certificates, package.json). Larger files are cut.
+# Size limit in bytes for small files (/proc, certificates, package.json). Larger files are truncated.
 _LARGEST_READ = 4 << 20
 
 # Time limit in seconds for an answer from the service if earlier probes timed out.
@@ -104,7 +104,7 @@ class Question:
 
     @property
     def redactor(self) -> redact.Redactor:
-        """A redactor for the secrets that earlier parts found. Always redact a text before cutting it."""
+        """A redactor for the secrets that earlier parts found. Always redact a text before truncating it."""
         return redact.Redactor(self.known.secrets)
 
     def begun_with(self, budget: float) -> Question:
@@ -128,12 +128,12 @@ def found(
     secrets: Iterable[str] = (),
     reports: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
-    """Return a part's answer: facts, files for the bundle, secret values to redact, and reports of subparts."""
+    """Return a part's answer: facts, files for the bundle, secret values to redact, and reports from subparts."""
     return {"facts": facts, "evidence": list(evidence), "secrets": list(secrets), "reports": dict(reports or {})}
 
 
 def file(name: str, source: str, text: str, *, truncated: bool = False) -> Dict[str, Any]:
-    """Return a file for the bundle, with its name, its source, the time of reading, and whether it was cut."""
+    """Return a file for the bundle, with its name, its source, the time of reading, and whether it was truncated."""
     return {"name": name, "source": source, "at": timestamps.now(), "text": text, "truncated": truncated}
 
 

@@ -38,7 +38,7 @@ def known(params: Params) -> Dict[str, Any]:
 
 
 def _place(params: Params) -> Dict[str, str]:
-    """Return the arguments that identify the hold of the service."""
+    """Return the arguments that identify the service's hold."""
     service = params["service"]
     return {"manager": service["manager"], "unit": service["unit"], "state_dir": params["state_dir"]}
 
@@ -163,7 +163,7 @@ def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> 
 def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, guarded: bool, warn: Warn) -> None:
     """Add the state of the hold and of the data to the result of a triage.
 
-    guarded: whether to hold or release the service first.
+    guarded: True to hold or release the service first, depending on the result.
     """
     result.update(hold=known["held"], released=False, data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
     if guarded:

@@ -4,7 +4,7 @@
 
 """The evidence bundle, which is saved before anything is changed, in a folder per incident that only root can read.
 
-Everything is redacted before it is written. A second triage of the same incident writes to a subfolder of the first
+Everything is redacted before it is written. A second triage for the same incident writes to a subfolder of the first
 triage's folder, so that evidence is added but never replaced.
 
 Pruning removes only the files that the manifest of an old bundle lists. Other files in an incident's folder (for
@@ -65,7 +65,7 @@ class Saved(NamedTuple):
 
 
 class Keep(NamedTuple):
-    """Limits for the evidence of closed incidents: number of incidents and number of days. 0 means no limit."""
+    """Limits for evidence from closed incidents: number of incidents and number of days. 0 means no limit."""
 
     incidents: int = 0
     days: float = 0.0
@@ -88,7 +88,7 @@ def _room(path: str) -> int:
 
 
 def _ours(path: str) -> bool:
-    """Return True if path does not exist, or is a folder (not a link) that only this account may write to."""
+    """Return True if path does not exist, or is a folder (not a link) that only this account can write to."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -141,7 +141,7 @@ def _written(folder: str) -> List[str]:
 
 
 def _size(top: str) -> int:
-    """Return the total number of bytes that all triages of an incident wrote."""
+    """Return the total number of bytes that all triages for an incident wrote."""
     total = 0
     for path in (path for folder in _folders(top) for path in _written(folder)):
         with contextlib.suppress(OSError):
@@ -203,12 +203,12 @@ def _open_incidents(state_dir: str) -> Optional[List[str]]:
 
 
 def _prune(place: str, *, spared: Sequence[str], keep: Keep) -> None:
-    """Remove old bundles until the limits in `keep` are met. Keep the bundles of the incidents in `spared`."""
+    """Remove old bundles until the limits in `keep` are met. Keep the bundles for the incidents in `spared`."""
     if not os.path.isdir(place):
         return
     now = time.time()
     tops = [os.path.join(place, name) for name in os.listdir(place) if _NAME.match(name)]
-    # The evidence of an incident is as old as its newest triage.
+    # An incident's evidence is as old as its newest triage.
     ages = {
         top: max(
             os.stat(os.path.join(folder, _MANIFEST_NAME)).st_mtime for folder in _folders(top) if _manifest(folder)
@@ -262,7 +262,7 @@ class _Bundle:
         if place != self.home and not _ours(place):
             return {"reason": f"{place} belongs to another account"}
         if not self.dry_run and self.spared is not None:
-            with contextlib.suppress(OSError):  # a pruning error must not prevent a new bundle
+            with contextlib.suppress(OSError):  # a pruning error must not stop the bundle from being written
                 _prune(place, spared=[*self.spared, self.incident], keep=self.keep)
         room = _room(place)
         if room < wanted:
@@ -302,15 +302,15 @@ def save(
     home_answers: bool = True,
     dry_run: bool = False,
 ) -> Saved:
-    """Write files (see context.file) as the bundle of an incident, and return its path and warnings.
+    """Write files (see context.file) as an incident's bundle, and return its path and warnings.
 
-    The content is redacted, except for files that are marked as redacted.
+    The content is redacted, except in files that are already marked as redacted.
 
     Together, the bundles of one incident are at most limit bytes in size. The first files have priority. If state_dir
     has no space, cannot be written to, or does not respond within timeout seconds, the bundle is written to the first
     usable folder in elsewhere. If no folder has space for the whole bundle, part of it is written to the folder with
     the most space. In both cases, a warning is returned, and the manifest contains a note. home_answers: False if it is
-    known that state_dir does not respond. about: additional content of the manifest. Raises EvidenceError.
+    known that state_dir does not respond. about: additional content for the manifest. Raises EvidenceError.
     """
     if not _NAME.match(incident):
         raise EvidenceError(f"incident is {incident!r}: must be a folder's name of letters, digits, '.', '_' and '-'")

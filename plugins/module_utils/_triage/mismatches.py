@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.f
 # Problem codes that may mean only that the database is at another path or does not exist yet.
 _ABSENT = ("missing", "empty", "no_tables")
 
-# Temporary HTTP statuses: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
+# HTTP statuses for temporary conditions: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
 _NOT_NOW = (408, 429)
 
 # What a mismatch can affect: the start, the npm modules, the database, or HTTPS.
@@ -105,7 +105,7 @@ def _of_host(facts: Facts) -> List[Mismatch]:
 
 
 def _of_question(facts: Facts) -> List[Mismatch]:
-    """Return a mismatch if the path of the health check is certainly wrong, otherwise nothing.
+    """Return a mismatch if the health check path is definitely wrong, otherwise an empty list.
 
     A status such as 401, 403 or 404 means that the request was rejected. A redirect or an HTML page does not report the
     health of the service. If the path is wrong, a restart does not change these answers. However, a service that failed
@@ -115,7 +115,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     - The process on the port that users reach is known to be the service. For a proxy or another program on that port,
       the cause is port_conflict or unknown.
     - The service has not failed within the window, its unit is active, and all of its ports answer.
-    - The log has no healthy answer for this path, and no error after the last healthy answer for any path.
+    - The log contains no healthy response for this path, and no error after the last healthy response for any path.
     - Everything that the service needs (database, schema, dependencies, free space) was checked and is available.
 
     If one of these is false or unknown, the ladder is tried as for any unhealthy service. If all are true, the service
@@ -128,7 +128,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     refused = 300 <= status < 500 and status not in _NOT_NOW
     if not path or not (elsewhere or refused) or not facts.ports.proven:
         return []
-    # In the log, an HTML page looks like a healthy answer, so the log is not searched for healthy answers in this case.
+    # In the log, an HTML page looks like a healthy response, so do not search the log if the answer is a page.
     if not _seems_well(facts, path if refused else ""):
         return []
     variant = "health_page" if elsewhere else "health_path"
@@ -137,13 +137,13 @@ def _of_question(facts: Facts) -> List[Mismatch]:
 
 
 def _seems_well(facts: Facts, path: str) -> bool:
-    """Return True if no problem is known with a service that answers.
+    """Return True if a service that answers has no known problem.
 
-    path: if it is not empty, a healthy answer for this path in the log also counts as a problem.
+    path: if it is not empty, a healthy response for this path in the log also counts as a problem.
     """
     if facts.process.restarted or facts.ports.silent or facts.unit.active_state not in (None, "active"):
         return False
-    # If the service gave a healthy answer on this path before, the path is correct and the service is unhealthy.
+    # If this path returned a healthy response before, the path is correct and the service is unhealthy.
     answered = re.compile(
         rf"""\b(?:GET|HEAD)[\s"']+{re.escape(path)}(?:\?\S*)?(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?2\d\d\b"""
     )
@@ -192,7 +192,7 @@ def _of_paths(facts: Facts) -> List[Mismatch]:
 
 
 def _of_environment(facts: Facts) -> List[Mismatch]:
-    """Return the variables that are missing in the service's environment."""
+    """Return the variables that are missing from the service's environment."""
     environment, unit = facts.environment, facts.unit
     found = []
     if facts.troubled:
@@ -240,7 +240,7 @@ def _of_settings(facts: Facts) -> List[Mismatch]:
 
 
 def _database(facts: Facts) -> Sequence[str]:
-    """Return DATABASE if a wrong path can explain the problem with the database, otherwise nothing.
+    """Return DATABASE if a wrong path can explain the problem with the database, otherwise an empty tuple.
 
     A wrong path can explain why no database was found there, but not why an existing file is damaged.
     """

@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 
 # Causes that affect the data. If one of them blocks the start, the data are in doubt.
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
-# Minimum time limit in seconds for writing the bundle to a folder. Each file is written to disk separately.
+# Minimum time limit in seconds for writing the bundle to a folder. Each of its files is flushed to disk separately.
 _LEAST_FOR_BUNDLE = 2.0
 
 
@@ -142,8 +142,9 @@ def triage(
 ) -> Dict[str, Any]:
     """Collect all facts once and return the result of the triage_info module.
 
-    record: the record of the open incident. held: the hold of the service. last_good_of: returns the row counts of a
-    database at its last sound check. settings: problems with the service's variables that the preflight found.
+    record: the record of the open incident. held: the service's hold, or None. last_good_of: returns a database's row
+    counts from the last check that found it sound. settings: problems that the preflight found with the service's
+    variables.
 
     If the database check does not finish by the deadline, it is repeated for at most database_timeout seconds. The
     service must not be started with an unchecked database.

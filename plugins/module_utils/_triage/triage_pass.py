@@ -33,10 +33,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 Part = Callable[[Question], Dict[str, Any]]
 
-# Fraction of the deadline that each of the first steps may use. They query systemd, /proc and small files to find the
-# paths to check.
+# Fraction of the deadline that each of the first steps is allowed to use. They query systemd, /proc and small files to
+# find the paths to check.
 _EARLY_SHARE = 0.15
-# Maximum time in seconds between the stop of the unit by a takeover and the recorded time of the takeover.
+# Maximum time in seconds between the moment when a takeover stops the unit and the recorded time of the takeover.
 _OWN_STOP = 1.0
 
 _PATHS = ("database", "log", "working directory")
@@ -140,7 +140,7 @@ class Triage:
         question = dataclasses.replace(
             self._base,
             since=_since(self.done.facts, window=self._window),
-            # The commands of a part must end before the part times out, so that no process is left behind.
+            # A part's commands must end before the part itself times out, so that no process is left behind.
             budget=timeout * 0.9,
             until=until - timeout * 0.1,
             known=dataclasses.replace(self._known, secrets=self.done.secrets),
@@ -149,7 +149,7 @@ class Triage:
         self.done.take(parallel.ask(questions, timeout=timeout, after=after, until=until))
 
     def ask_all(self, database_timeout: float) -> None:
-        """Run all parts before the deadline. Only the database check may take database_timeout more seconds."""
+        """Run all parts before the deadline. Only the database check is allowed database_timeout more seconds."""
         self._early()
         self._late()
         self._database_again(database_timeout)

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Connection errors with other servers. The next connection attempt may succeed.
+# Errors in connections to other servers. The next connection attempt may succeed.
 _OF_PEERS = re.compile(r"\b(?:ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPIPE)\b")
 
 
@@ -40,7 +40,7 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
     repaired = packaged.ok is True and not broken
     evidence = [says("node_modules", "is not there")] if nothing_there else []
     evidence += [says("node_modules", text) for text in (packaged.reasons or missing + unloadable)[:5]]
-    # Facts have priority over the log, because the log may contain lines from an earlier start.
+    # Facts take precedence over the log, because the log may contain lines from an earlier start.
     packages = missing + unloadable or sorted(named)
     reason = "missing" if missing or nothing_there else "unloadable" if unloadable else "invalid"
     if not broken and words:
@@ -131,7 +131,7 @@ def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
-    """Return the rungs that only start the service if there is a crash loop, otherwise an empty tuple."""
+    """In a crash loop, return the rungs that only start the service. Otherwise, return an empty tuple."""
     return ONLY_START if facts.process.gone and facts.process.falls >= LOOP_FALLS else ()
 
 
@@ -186,7 +186,7 @@ def syntax_errors(facts: Facts) -> List[Tuple[str, Mapping[str, Any]]]:
 
 
 def location(item: Mapping[str, Any]) -> str:
-    """Return the position of an exception as file:line, or an empty string if the log does not name it."""
+    """Return the position of an exception as file:line, or an empty string if the log does not contain the position."""
     found = item.get("place") or {}
     return f"{found['file']}:{found['line']}" if found.get("line") else str(found.get("file") or "")
 
@@ -197,7 +197,7 @@ def in_dependency(item: Mapping[str, Any]) -> bool:
 
 
 def repeated(facts: Facts, item: Mapping[str, Any]) -> bool:
-    """Return True if several consecutive starts ended with this error and the next start will certainly fail too."""
+    """Return True if several consecutive starts failed with this error and the next start will certainly fail too."""
     text = "\n".join([str(item["message"]), *item["stack"]])
     return (
         facts.process.gone

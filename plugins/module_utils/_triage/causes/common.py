@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Constants and helpers that the rules of several subjects share."""
+"""Constants and helpers that the rules for several subjects share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 
 FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "wal_pending")
 
-# The causes that a mismatch explains, by the part of the service that it affects. See mismatches.py.
+# The causes that a mismatch explains, by the affected part of the service. See mismatches.py.
 OF_MISFITS: Dict[str, Tuple[str, ...]] = {
     mismatches.START: FALLS,
     mismatches.MODULES: ("modules_broken",),
@@ -22,8 +22,7 @@ OF_MISFITS: Dict[str, Tuple[str, ...]] = {
 
 LOOP_FALLS = 3
 
-# Number of consecutive failed starts from which to conclude that the next start will also fail unless something
-# changes.
+# After this many consecutive failed starts, assume that the next start will also fail unless something changes.
 PROOF = 2
 
 

@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# The exit codes that systemd sets if it cannot run a program, and the step that failed. See systemd.exec(5).
+# The exit codes that systemd reports if it cannot run a program, and the failed steps. See systemd.exec(5).
 _STEPS = {200: "CHDIR", 203: "EXEC", 209: "STDOUT", 216: "GROUP", 217: "USER", 226: "NAMESPACE"}
 
 _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")
@@ -180,7 +180,7 @@ def _faults(facts: Facts) -> List[Tuple[int, Message]]:
 
 
 def _step_failures(facts: Facts) -> List[Tuple[str, int]]:
-    """Return (time, status) of the latest consecutive exits at which systemd could not run a program, oldest first."""
+    """Return (time, status) for the latest uninterrupted series of failures to run a program, oldest first."""
     journal = facts.journal
     ends = sorted([*facts.process.exits, *journal.control_exits], key=lambda item: str(item["at"]))
     found: List[Tuple[str, int]] = []

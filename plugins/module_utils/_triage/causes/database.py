@@ -68,8 +68,8 @@ def db_unchecked(facts: Facts) -> Optional[Finding]:
     """Report a database that could not be checked completely."""
     database = facts.database
     unread = [item["message"] for item in database.unread]
-    # If the folder or the file system of the database is missing, a start would create a new database. This is reported
-    # even if the service answers now.
+    # If the database's folder or file system is missing, a start would create a new database. This is reported even if
+    # the service answers now.
     if database.away is None and (not facts.troubled or (database.conclusive and not unread)):
         return None
     path = database.path

@@ -42,7 +42,7 @@ def disk_full(facts: Facts) -> Optional[Finding]:
         if room["held"]:
             evidence.append(says(where, f"the service has {room['held']} bytes of removed files open"))
     matters = bool(words) or any(set(room["uses"]).intersection(_WRITTEN_TO) for room in full)
-    # The space of a deleted file is freed only when the file is closed.
+    # The space that a deleted file occupies is freed only when the file is closed.
     freed_by_restart = all(room["what"] == "bytes" and room["held"] >= room["wanted"] for room in full)
     mounts = sorted(room["mount"] for room in full)
     return Finding(

@@ -93,7 +93,7 @@ def heap_oom(facts: Facts) -> Optional[Finding]:
 def _sizes(
     facts: Facts, *, rss: Optional[int] = None, heap: Optional[int] = None, bounded: bool = False
 ) -> Dict[str, Any]:
-    """Return the measured memory and the proposed limits. See Memory.limits.
+    """Return the measured memory sizes and the proposed limits. See Memory.limits.
 
     rss: resident memory of the process in bytes when it was killed. heap, bounded: see Memory.limits.
     """

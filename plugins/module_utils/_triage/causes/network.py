@@ -35,7 +35,7 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
     for listener in facts.ports.listeners:
         where = f"{listener['address']} port {listener['port']}"
         ours = [owner for owner in listener["owners"] if owner["ours"]]
-        # If the service also has the socket open, the other process passed it the socket, which is not a conflict.
+        # If the service also has the socket open, the other process passed the socket on. This is not a conflict.
         for owner in ours or listener["owners"]:
             text = f"pid {owner['pid']}, user {owner['user']}: {owner['command']}"
             if not owner["ours"]:
@@ -71,8 +71,8 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
         # Every rung stops an older process of the service before it starts the service.
         useless_rungs=RUNGS if strangers else (),
         details={"processes": [process_details(owner, port=port) for port, owner in strangers + stale]},
-        # An older process of the service that hangs with the port open explains why the service does not answer.
-        # Another program on the port does not explain it.
+        # If an older process of the service hangs with the port open, this explains why the service does not answer.
+        # If another program uses the port, this does not explain a hang.
         explains=(*FALLS, "hung") if stale else FALLS,
         past=not strangers and not stale,
     )
@@ -85,7 +85,7 @@ def _program(process: Mapping[str, Any]) -> str:
 
 
 def tls_expired(facts: Facts) -> Optional[Finding]:
-    """Report a certificate that is not valid now, or that keeps the service from offering HTTPS."""
+    """Report a certificate that is not currently valid, or that prevents the service from offering HTTPS."""
     file, served, ports = facts.certificate, facts.ports.served_certificate, facts.ports
     key, fault = Key.of(file.key), file.fault()
     outdated = [item for item in (file, served) if item.outdated]

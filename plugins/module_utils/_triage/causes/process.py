@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes that the state or the exit of the process shows: hung, crash loop, killed, stopped, held, or unknown."""
+"""Causes that are derived from the process's state or exit: hung, crash loop, killed, stopped, held, unknown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.p
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Causes that make a process abort, which systemd reports as an exit by a signal.
+# Causes that make a process abort. systemd reports an abort as an exit caused by a signal.
 _CRASHES = ("heap_oom", "modules_broken", "db_corrupt", "disk_full", "config_mismatch", "unhandled_exception")
 
 

@@ -4,7 +4,7 @@
 
 """Derive the ranked causes of an outage from the triage facts.
 
-Each cause has a rule (a function in the file of its subject) and a row in the table below. A rule receives the Facts
+Each cause has a rule (a function in the file for its subject) and a row in the table below. A rule receives the Facts
 and returns a Finding or None. To add a cause, write its rule, add a row to the table, and add a test.
 
 A rule reports only facts that are true now or were true within the window. On a healthy host, every rule returns None.
@@ -39,7 +39,7 @@ _LIKELY = 0.5
 class Cause(NamedTuple):
     """A row of the table: the rule, and the causes that count as consequences of this cause if they are also found.
 
-    symptom: True if the useless rungs of the finding count only if no other cause explains the finding. errors: the
+    symptom: True if the finding's useless rungs count only when no other cause explains the finding. errors: the
     patterns in log_patterns.SIGNATURES that identify the cause. A past cause explains an exception only if one of these
     patterns matches the exception.
     """

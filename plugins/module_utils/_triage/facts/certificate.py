@@ -22,7 +22,7 @@ class Validity(Part):
 
     @property
     def outdated(self) -> bool:
-        """True if the certificate is not valid now."""
+        """True if the certificate is not currently valid."""
         return bool(self.expired or self.not_yet_valid)
 
 

@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
-# Problem codes that do not indicate database damage, for example because another cause reports them.
+# Problem codes that do not indicate database damage, for example because another cause covers them.
 _NO_DAMAGE = ("locked", "schema_too_new")
 # Error texts that indicate that the database could not be opened. Such errors are not about its content.
 _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The errors that the service logged to its log file and the journal, and the reasons that they give for its exit."""
+"""Errors from the service's log file and the journal, and what they say about why the service exited."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Errors(NamedTuple):
         return self.log.signature(name) + self.journal.signature(name)
 
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
-        """Return (source, exception) for fatal exceptions, and for exceptions at the end of an ended process's log."""
+        """Return (source, exception) for fatal exceptions and, if the process is gone, those at the end of its log."""
         ended = self.process.gone or self.process.restarted
         return [
             (source.path, item)
@@ -54,7 +54,7 @@ class Errors(NamedTuple):
         ]
 
     def last_word(self) -> Optional[Tuple[str, str]]:
-        """Return (source, line) if the log or the journal ends with an error of the last start, or None."""
+        """Return (source, line) if the log or the journal ends with an error from the last start, or None."""
         since, started = self.process.window.since, self.process.unit.started_at
         for source in self._sources:
             # Skip the stack trace lines, because the error message is above them.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""All facts of a triage, and the states of the service that are derived from several subjects."""
+"""All facts from a triage, and the service states that are derived from facts about several subjects."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Facts(NamedTuple):
 
     @property
     def unwell(self) -> bool:
-        """True if the service is down, or if its health answer is unhealthy."""
+        """True if the service is down, or if its answer to the health request is unhealthy."""
         return self.down or self.ports.health.ok is False
 
     @property

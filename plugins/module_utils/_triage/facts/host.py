@@ -88,7 +88,7 @@ class Disks(NamedTuple):
         return [item for item in self.mounts if item.get("read_only") and item.get("use") in ("database", "log")]
 
     def short_of_room(self) -> List[Dict[str, Any]]:
-        """Return the full file systems, and how much space to free on each.
+        """Return the file systems that are full, and how much space to free on each.
 
         what: bytes or inodes. wanted: the number to free. uses: purposes of the file system. held: size in bytes of
         deleted files that the service has open on the file system.

@@ -16,7 +16,7 @@ NOTHING: Mapping[str, Any] = {}
 
 
 class Part(types.SimpleNamespace):
-    """The facts of one part. The fields have the names that RETURN of the triage_info module documents.
+    """The facts of one part. The field names are documented in RETURN of the triage_info module.
 
     A field is an annotated class attribute whose value is the default. Data classes are not used, because each would
     add a millisecond to the import time. error: why the part could not be collected, or None.

@@ -89,7 +89,7 @@ class Ports(NamedTuple):
 
     @property
     def proven(self) -> bool:
-        """True if the listener of the main port is known to be the service."""
+        """True if the listener on the main port is known to be the service."""
         there = [item for item in self.listeners if item["port"] == self.main_port]
         return bool(there) and all(any(owner["ours"] for owner in item["owners"]) for item in there)
 
@@ -109,9 +109,9 @@ class Ports(NamedTuple):
     def elsewhere(self) -> List[int]:
         """The ports that the service uses instead of the main port.
 
-        If the service listens on none of the configured ports, all its ports count. If it listens on the other
-        configured port, an additional port could have any purpose. In this case, only ports with TLS count, because
-        they show that the certificate can be used and that HTTPS is on the wrong port.
+        If the service listens on neither configured port, all its ports count. If the service listens on the other
+        configured port, a third port proves nothing, because it could serve any purpose. In this case, only ports with
+        TLS count, because they show that the certificate can be used and that HTTPS is on the wrong port.
         """
         ours, configured = self.own_ports, {self.service.https_port, self.service.http_port}
         if self.main_port in ours:

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.s
 # Signals that are sent from outside the process. The process itself causes all other signals.
 SENT = ("HUP", "INT", "QUIT", "KILL", "TERM")
 _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
-# Maximum time in seconds between the log lines of the kernel and of systemd about the same exit.
+# Maximum time in seconds between the kernel's log line and systemd's log line about the same exit.
 _SAME_END = 30.0
 
 _ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
@@ -108,8 +108,8 @@ class Process(NamedTuple):
     def last_exit(self) -> Tuple[str, int, str]:
         """The last exit of the main process as (code, status, time), or ("", 0, "") if it is unknown.
 
-        If the unit has no value, the journal is used, because systemd forgets an exit when the unit is stopped or
-        started.
+        If the unit does not show an exit, the journal is used, because systemd forgets an exit when the unit is stopped
+        or started.
         """
         unit = self.unit
         code, status = unit.exit_code, unit.exit_status
@@ -121,7 +121,7 @@ class Process(NamedTuple):
 
     @property
     def failed_starts(self) -> int:
-        """Number of consecutive starts since the service last served requests that ended within seconds."""
+        """Number of consecutive starts that failed within seconds, counted since the service last served requests."""
         starts = [item["at"] for item in self.journal.starts]
         count = 0
         for item in reversed(self.exits):
@@ -160,6 +160,6 @@ class Process(NamedTuple):
 
     @property
     def age(self) -> float:
-        """Age of the oldest process of the service in seconds, or 0 if there is none."""
+        """Age of the service's oldest process in seconds, or 0 if there is none."""
         until, started = self.window.until, [item["started_at"] for item in self.processes]
         return timestamps.epoch(until) - timestamps.epoch(min(started)) if started and until else 0.0
