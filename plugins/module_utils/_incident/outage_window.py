@@ -141,7 +141,7 @@ def ending(
 
 
 def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str]) -> Optional[str]:
-    """Return the time of the first healthy response that can be from the process that is serving now, or None."""
+    """Return the time of the first healthy response that the process serving now can have sent, or None."""
     if not serving_since:
         return None
     answers = [item["at"] for item in record["signs"] if item["kind"] == "good" and item["source"] in _OWN]

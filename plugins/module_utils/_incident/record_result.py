@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The result of the incident module, built from the record of an incident."""
+"""The incident module's result, built from an incident's record."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ class Takeover(NamedTuple):
 
 
 def phase(properties: Mapping[str, str]) -> str:
-    """Return the phase of a unit with these properties: UP, DOWN, PENDING, STARTING or STOPPING.
+    """Return the phase that these unit properties indicate: UP, DOWN, PENDING, STARTING or STOPPING.
 
     PENDING: an automatic restart is scheduled. STARTING: the unit is already starting (start-pre, start, or a queued
     job). STOPPING: the unit is stopping and may be started again afterwards.

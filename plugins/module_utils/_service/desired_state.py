@@ -43,7 +43,7 @@ def _refuse_foreign(look: Look) -> None:
 
 
 def _refuse_lost_database(service: Service) -> None:
-    """Raise NodeProcessError if a start would destroy data that exist only in the WAL of the database.
+    """Raise NodeProcessError if a start would destroy data that exist only in the database's WAL.
 
     The service opens its database when it starts. When SQLite opens an empty or new database file, it deletes the WAL
     next to that file.
@@ -200,7 +200,7 @@ def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
 
 
 def _change(before: Look, after: Look, *, state: str, would: bool) -> Dict[str, Any]:
-    """Return the states before and after the call as result values. would: check mode prevented a change."""
+    """Return the states before and after the call as result values. would: True if check mode prevented a change."""
     final = "stopped" if state == "stopped" else "started"
     return {
         "state": final,

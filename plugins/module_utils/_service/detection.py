@@ -208,7 +208,7 @@ def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
 
 
 def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> Dict[str, Any]:
-    """Open an incident for a detected outage. Return the result of the incident module, which may be a failure."""
+    """Open an incident for a detected outage. Return the incident module's result, which may be a failure."""
     try:
         result = incident_record.call(
             state="open",
@@ -270,7 +270,7 @@ class Detection:
     def _note_answer(self) -> None:
         """Record immediately when the service first answered after a start, or that it failed again.
 
-        The run may be killed before it calls report().
+        Do not wait for report(), because the run may be killed before that call.
         """
         mode, healthy = self._values["mode"], self._result["healthy"]
         if (mode, healthy) not in (("await", True), ("hold", False)):

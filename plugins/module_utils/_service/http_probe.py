@@ -103,7 +103,7 @@ class _Request:
         self._thread.start()
 
     def result(self) -> _Request:
-        """Wait for the answer until the time limit. Return this request."""
+        """Wait for the answer, at most until the time limit, and return this request."""
         self._thread.join(max(0.0, self._begun + self._timeout - time.monotonic()))
         with self._lock:
             if self._thread.is_alive() and not self._over:

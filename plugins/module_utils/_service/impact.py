@@ -4,7 +4,8 @@
 
 """Count the users and requests that an outage affected.
 
-A database query counts the users, and the access log is searched for requests. Both are only read, with a time limit.
+A database query counts the users, and the access log is searched for requests. The database and the log are only read,
+with a time limit.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _remove_modules_of_root(path: str) -> None:
 class Application:
     """One application's folder and its installed modules. Its methods raise NpmError if they fail.
 
-    user: the account of the service. npm, the scripts of packages, and node also run as this account.
+    user: the service's account. npm, package scripts and node also run as this account.
     """
 
     def __init__(

@@ -56,7 +56,7 @@ def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) ->
 
 
 def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[int, float], proc_root: str) -> None:
-    """Wait until all pending processes have ended, or until a time (time.monotonic seconds).
+    """Wait until all pending processes have ended, or until the given time (`until`, in time.monotonic seconds).
 
     Each ended process is moved to `ended`, which maps its pid to the time when it ended.
     """

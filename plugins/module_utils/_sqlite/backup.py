@@ -134,7 +134,7 @@ def _backup(order: _Order, *, room_only: bool, check_mode: bool, started: float)
 
 
 def _survey(order: _Order) -> Tuple[Look, sqlite_holders.Holders]:
-    """Return the files of the database and the processes that have it open. Raises SqliteError."""
+    """Return the database's files and the processes that have the database open. Raises SqliteError."""
     known: Dict[str, Any] = {"user": order.user, "deadline": order.deadline, "proc_root": order.proc_root}
     if not order.evidence:
         return backup_copy.survey(order.path, **known)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy the files of a database byte for byte, while no process has them open."""
+"""Copy a database's files byte for byte, while no process has them open."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find problems with a database from its files and open descriptors, without reading a page of the database."""
+"""Find problems with a database from its files and open descriptors, without reading any of its pages."""
 
 from __future__ import annotations
 

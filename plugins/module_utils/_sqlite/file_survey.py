@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check the files of a database without SQLite: header, WAL, index and journal."""
+"""Check a database's files without SQLite: header, WAL, index and journal."""
 
 from __future__ import annotations
 

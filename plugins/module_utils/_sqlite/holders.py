@@ -36,7 +36,7 @@ HIDDEN = "hidden: a process in another PID namespace"
 
 @dataclasses.dataclass
 class Holder:
-    """A process that has a file of the database open. For a process in another PID namespace, pid is 0."""
+    """A process that has one of the database's files open. For a process in another PID namespace, pid is 0."""
 
     pid: int
     command: str
@@ -83,7 +83,7 @@ def survey(
 
 
 def find_holders(found: sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:
-    """Return the processes that have the files of a database open, except this process."""
+    """Return the processes that have any of a database's files open, except this process."""
     with safe_open.acting(None):  # only root can inspect the processes of other users
         return _find_holders(found, proc_root=proc_root)
 

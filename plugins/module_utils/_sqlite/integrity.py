@@ -118,7 +118,7 @@ def _check_tables(
     """Run integrity_check on each table, because quick_check verifies neither indexes nor UNIQUE constraints.
 
     Up to _PROCESSES processes check a large database in parallel. A single process takes as long as one integrity_check
-    of the whole database. Several threads in one process are slower.
+    of the whole database. Several threads in one process would be slower.
     """
     counts = done.row_counts
     # The largest tables come first, so that all processes end at about the same time.

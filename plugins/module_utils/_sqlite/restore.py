@@ -287,7 +287,7 @@ def _take(
 
 
 def _is_unchanged(case: restore_ways.Case) -> bool:
-    """Return True if the file at the path of the database is still the file that was examined."""
+    """Return True if the file at the database's path is still the file that was examined."""
     before = case.found.files.get("database")
     try:
         now = os.lstat(case.path)

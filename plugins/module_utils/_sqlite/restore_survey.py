@@ -188,7 +188,7 @@ def _room(case: restore_ways.Case, folder: str) -> None:
 
 
 def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
-    """Raise SqliteError if root owns a file of the database, so that the database's user cannot replace the file."""
+    """Raise SqliteError if root owns one of the database's files, so that the database's user cannot replace it."""
     for suffix in sqlite_files.SUFFIXES.values() if rights else ():
         facts = sqlite_files.facts_of(place + suffix, rights=rights)
         if facts is not None and facts.regular and facts.uid == 0:

@@ -245,7 +245,7 @@ def _native(wanted: Mapping[str, Dict[str, Any]]) -> List[str]:
 
 
 def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tuple[Dict[str, str], str, str]:
-    """Return the error of each native package that cannot be loaded, and the platform and architecture of Node."""
+    """Return the error for each native package that cannot be loaded, and Node's platform and architecture."""
     service = question.service
     report = npm_load.ask_node(
         service.app_dir,
@@ -303,7 +303,7 @@ def _read_tree(question: Question) -> Dict[str, Any]:
 
 
 def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
-    """Run npm ls as the service's user and return its answer. folder: for npm's cache and logs. Raises TimeoutError."""
+    """Run npm ls as the service's user and return its result. folder: for npm's cache and logs. Raises TimeoutError."""
     service = question.service
     account = run_as.resolve(service.user or None, folder=service.app_dir)
     os.chown(folder, account.pw_uid, account.pw_gid)

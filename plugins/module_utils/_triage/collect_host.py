@@ -257,7 +257,7 @@ def _core_files(question: Question) -> List[Dict[str, Any]]:
 
 
 def _core_records(question: Question) -> List[Dict[str, Any]]:
-    """Return the records of systemd-coredump. The dumps themselves may already be deleted."""
+    """Return the records from systemd-coredump. The dumps themselves may already have been deleted."""
     argv = ["coredumpctl", "list", "-q", "--no-pager", "--no-legend", "--since", f"@{question.since:.0f}"]
     try:
         done = question.command(argv)
@@ -282,6 +282,6 @@ def _core_records(question: Question) -> List[Dict[str, Any]]:
 
 
 def cores(question: Question) -> Dict[str, Any]:
-    """List core dumps and the records of systemd-coredump."""
+    """List core dumps and the records from systemd-coredump."""
     dumps = [*_core_files(question), *_core_records(question)]
     return found(sorted(dumps, key=lambda item: str(item["at"]))[-20:])

@@ -73,7 +73,7 @@ _HEAP = re.compile(r"--max[-_]old[-_]space[-_]size[= ](\d{1,9})")
 
 
 def unit(question: Question) -> Dict[str, Any]:
-    """Return the properties of the unit, as systemd reports them."""
+    """Return the unit's properties, as systemd reports them."""
     raw = procfs.unit_properties(question.service.unit, _UNIT_PROPERTIES, run=question.command)
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
 

@@ -44,7 +44,7 @@ def _place(params: Params) -> Dict[str, str]:
 
 
 def _holds_only_copy(facts: Mapping[str, Any]) -> bool:
-    """Return True if the database file was deleted and a process of the service has the only remaining copy open."""
+    """Return True if the database file was deleted and a service process has the only remaining copy open."""
     path = (facts.get("database") or {}).get("path") or ""
     processes = (facts.get("process") or {}).get("processes") or []
     return bool(path) and any(procfs.holds_deleted(item["pid"], path) for item in processes)
@@ -161,7 +161,7 @@ def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> 
 
 
 def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, guarded: bool, warn: Warn) -> None:
-    """Add the state of the hold and of the data to the result of a triage.
+    """Add the state of the hold and of the data to a triage result.
 
     guarded: True to hold or release the service first, depending on the result.
     """

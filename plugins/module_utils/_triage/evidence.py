@@ -125,7 +125,7 @@ def _manifest(folder: str) -> Dict[str, Any]:
 
 
 def _folders(top: str) -> Iterator[str]:
-    """Yield the folders of an incident that may contain a bundle: its own folder, and the folders of later triages."""
+    """Yield an incident's folders that may contain a bundle: its own folder, and the folders from later triages."""
     yield top
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(top)):

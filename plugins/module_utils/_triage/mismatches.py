@@ -45,7 +45,7 @@ class Mismatch(NamedTuple):
     explains: Sequence[str] = ()
     # The rungs that cannot succeed because they need the setting.
     useless: Sequence[str] = ()
-    # True if a folder of the service is missing, for example because its disk is not mounted.
+    # True if one of the service's folders is missing, for example because its disk is not mounted.
     disk: bool = False
 
 

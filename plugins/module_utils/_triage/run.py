@@ -45,7 +45,7 @@ def is_older(
     The reason for such a hold is not the data but, for example, a missing database folder. An older database is
     therefore the one that the service used before. If the hold has been lost, for example at a reboot, opened_at (the
     time when the incident was opened) is used instead. held: the current hold, or None. created_at: when the database
-    was created. on_record: the data of the incident's record.
+    was created. on_record: the `data` field of the incident's record.
     """
     if not created_at or on_record.get("state") == incident_store.IN_DOUBT:
         return False
@@ -64,7 +64,7 @@ def _hold_facts(
 ) -> Dict[str, Any]:
     """Compare the rows with the last good count. Return the result, and the hold with the reason to keep it.
 
-    on_record, opened_at: the data of the incident's record, and when the incident was opened.
+    on_record, opened_at: the `data` field of the incident's record, and when the incident was opened.
     """
     rows, database = counted.rows, facts.get("database") or {}
     created_at = last_good.Counted.of(database).created_at
@@ -185,7 +185,7 @@ def triage(
 
 
 def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the findings and the values derived from the facts. on_record: the data of the incident's record."""
+    """Return the findings and other values derived from the facts. on_record: the `data` field of the record."""
     found = causes_table.evaluate(facts)
     if on_record.get("state") == incident_store.ACCEPTED:
         found = [_accepted(finding, facts, on_record.get("accepted") or ()) for finding in found]
@@ -210,7 +210,7 @@ def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapp
 def _save(
     result: Mapping[str, Any], done: triage_pass.Pass, redactor: redact.Redactor, **options: Any
 ) -> triage_evidence.Saved:
-    """Write the evidence of a triage. See evidence.save. Raises TriageError."""
+    """Write the evidence from a triage. See evidence.save. Raises TriageError."""
     try:
         return triage_evidence.save(
             files=[_result_file(result, redactor), *done.evidence],

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run the parts of a triage in the right order, and pass the results of earlier parts to each part.
+"""Run the parts of a triage in the required order, and pass the results of earlier parts to each part.
 
 Each part is a function that accepts a Question and returns the result of context.found(). Each part runs in a separate
 process (see parallel), so if a part hangs or crashes, only its own result is lost.
@@ -281,8 +281,8 @@ class Triage:
 def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
     """Restore the unit's facts from before this incident's takeover, and omit the takeover's own stop.
 
-    A stop resets the result, the exit and the counter of the unit. In the journal, the takeover's stop looks like a
-    stop by a person.
+    A stop resets the unit's result, exit and restart counter. In the journal, the takeover's stop looks like a stop
+    by a person.
     """
     takeover, exited, unit = record.get("takeover"), record.get("last_exit"), facts.get("unit")
     if not takeover or not isinstance(unit, dict) or unit.get("active_state") != "inactive":

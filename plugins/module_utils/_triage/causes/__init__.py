@@ -4,6 +4,6 @@
 
 """The causes of an outage: one file per subject, one function per cause, and a ranking table.
 
-To add a cause, write a function in the file of its subject, and add a row to table.py. common.py contains code that
-several subjects share.
+To add a cause, write a function in the file for its subject, and add a row to table.py. common.py contains code for
+several subjects.
 """

@@ -34,7 +34,7 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
     broken = bool(missing or unloadable or nothing_there)
     named, of_packages = facts.errors.modules_missed()
     words = facts.errors.signature("module_missing") if of_packages else []
-    # A package that differs from the lock file is only a hint, because the service may work with this package.
+    # A package that differs from the lock file is only a hint, because the service may still work with it.
     if not broken and not words and not packaged.invalid:
         return None
     repaired = packaged.ok is True and not broken

@@ -116,11 +116,11 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
         # If the certificate and its private key are valid, the log lines may be about another server's certificate.
         confidence = 0.9 if fault else 0.45 if well else 0.6
     else:
-        # This did not cause the outage, but the service would not offer HTTPS after a start.
+        # This did not cause the outage, but the service would not offer HTTPS after its next start.
         confidence = 0.45
     useless: Sequence[str] = ()
     if serving and read_again:
-        useless = ABOVE_THE_FIRST  # a restart is enough, and higher rungs do not help more
+        useless = ABOVE_THE_FIRST  # a restart is enough; higher rungs would not help more
     elif serving or (fault and words and facts.process.gone):
         # A restart would interrupt HTTP, which is still served, and would not bring HTTPS back.
         useless = RUNGS

@@ -9,7 +9,7 @@ and returns a Finding or None. To add a cause, write its rule, add a row to the 
 
 A rule reports only facts that are true now or were true within the window. On a healthy host, every rule returns None.
 A rule marks a rung of the ladder as useless only if facts, not just log lines, show that the cause still exists.
-Otherwise, a fault that has already been fixed would delay the recovery.
+Otherwise, evidence of a fault that has already been fixed would delay the recovery.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
-# The minimum confidence (50 %) of a likely finding. A less likely finding is only a note and does not explain other
-# findings.
+# The minimum confidence (50 %) of a likely finding. A finding with less confidence is only a note and does not explain
+# other findings.
 _LIKELY = 0.5
 
 

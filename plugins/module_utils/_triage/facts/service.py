@@ -59,7 +59,7 @@ class Unit(Part):
         return f"systemctl show {self.name}"
 
     def ending(self) -> List[Dict[str, str]]:
-        """Return the state of the unit and the exit of its process as evidence, or [] if the state is unknown."""
+        """Return the unit's state and its process's exit as evidence, or [] if the state is unknown."""
         if self.result is None:
             return []
         text = f"{self.active_state} ({self.sub_state}), Result={self.result}"
