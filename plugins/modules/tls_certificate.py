@@ -114,8 +114,8 @@ repaired:
   type: bool
   sample: false
 renewed:
-  description: True if the command changed the certificate or the private key. In check mode, true if a run would run
-    the command.
+  description: True if the command changed the certificate or the private key. In check mode, true if the command
+    would be run.
   returned: success
   type: bool
   sample: true

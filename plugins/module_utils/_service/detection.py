@@ -177,7 +177,7 @@ def mark_restart(values: Values, result: Dict[str, Any]) -> None:
 
 
 def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) -> Dict[str, Any]:
-    """Determine when a healthy service started to answer, if systemd restarted it or no run observed its return."""
+    """If systemd restarted a healthy service, or no run saw it come back, determine when it started to answer."""
     if values["mode"] != "watch" or not result["healthy"]:
         return {"serving_said_at": None, "answers_since": None}
     before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]

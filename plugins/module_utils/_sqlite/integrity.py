@@ -100,7 +100,7 @@ def examine(
 
 
 def _take_end(done: Examination, end: child_process.Message, *, found: Look, holders: sqlite_holders.Holders) -> None:
-    """Add a problem if the reading process failed."""
+    """Record a problem if the reader process failed."""
     shown = printable(found.path)
     if "signal" in end:
         told = message("reason.sqlite.interrupted", path=shown, signal=str(end["signal"]))

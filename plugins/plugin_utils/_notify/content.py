@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 # The supported chat services.
 SHAPES = ("mattermost", "slack", "teams")
 
-# Maximum length of the text. Teams accepts 28 KB for the whole card, Mattermost accepts 16383 characters per message.
+# Maximum length of the text. Teams accepts 28 KB for the whole card. Mattermost accepts 16383 characters per message.
 _TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
