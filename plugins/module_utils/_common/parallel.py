@@ -18,7 +18,7 @@ import os
 import selectors
 import signal
 import time
-from typing import Any, Callable, Dict, Mapping, NamedTuple, NoReturn, Optional
+from typing import Any, Callable, Container, Dict, Mapping, NamedTuple, NoReturn, Optional
 
 TIMED_OUT = "timed out"
 
@@ -107,14 +107,16 @@ def ask(
     *,
     timeout: float,
     after: Optional[Mapping[str, str]] = None,
+    first: Container[str] = (),
     until: float = float("inf"),
 ) -> Dict[str, Answer]:
     """Run all questions in parallel, each for at most timeout seconds, and return the answers by name.
 
     after: maps the name of a question to the name of the question that must end before it. If the earlier question
-    times out, the later question is not asked. Each time limit begins when its question starts. until: the deadline for
-    all questions (time.monotonic seconds). Do not call this function while other threads are running, because each
-    question runs in a forked copy of this process.
+    times out, the later question is not asked. Each time limit begins when its question starts. first: the questions to
+    start first. Name slow questions here, because each start takes a few milliseconds. until: the deadline for all
+    questions (time.monotonic seconds). Do not call this function while other threads are running, because each question
+    runs in a forked copy of this process.
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}
@@ -126,7 +128,7 @@ def ask(
             waiting[name] = child = _ask(name, questions[name], timeout=left)
             selector.register(child.pipe, selectors.EVENT_READ, child)
 
-        for name in questions:
+        for name in sorted(questions, key=lambda name: name not in first):
             if name not in later:
                 begin(name)
         while waiting:

@@ -40,6 +40,8 @@ _EARLY_SHARE = 0.15
 _OWN_STOP = 1.0
 
 _PATHS = ("database", "log", "working directory")
+# The parts that usually need most of the time.
+_SLOWEST = ("log", "journal", "dependencies")
 # Fraction of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
 # If a file cannot be read within this time, in seconds, its disk counts as not responding.
@@ -146,7 +148,7 @@ class Triage:
             known=dataclasses.replace(self._known, secrets=self.done.secrets),
         )
         questions = {name: functools.partial(_run, part, question) for name, part in parts.items()}
-        self.done.take(parallel.ask(questions, timeout=timeout, after=after, until=until))
+        self.done.take(parallel.ask(questions, timeout=timeout, after=after, first=_SLOWEST, until=until))
 
     def ask_all(self, database_timeout: float) -> None:
         """Run all parts before the deadline. Only the database check is allowed database_timeout more seconds."""

@@ -858,6 +858,20 @@ def test_a_function_that_depends_on_a_timed_out_function_is_not_called():
     assert answers["third"].value == 2
 
 
+def test_slow_questions_start_first(monkeypatch):
+    started = []
+    begin = parallel._ask
+
+    def recorded(name, *arguments, **more):
+        started.append(name)
+        return begin(name, *arguments, **more)
+
+    monkeypatch.setattr(parallel, "_ask", recorded)
+    answers = parallel.ask({name: lambda: 1 for name in ("quick", "slow", "other")}, timeout=20, first=("slow",))
+    assert started == ["slow", "quick", "other"]
+    assert list(answers) == ["quick", "slow", "other"]
+
+
 def test_no_function_runs_beyond_the_deadline():
     questions = {"first": lambda: time.sleep(0.1), "second": lambda: time.sleep(60)}
     started = time.monotonic()
