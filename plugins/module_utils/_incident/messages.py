@@ -47,14 +47,14 @@ ENGLISH: Dict[str, str] = {
     "reason.record.number.wait": "wait is {value}: must be 0 or more seconds",
     "reason.record.number.window": "window is {value}: must be more than 0 seconds",
     "reason.record.number.restart_limit": "restart_limit is {value}: must be 0 or more",
-    "reason.record.not_instant": "{name} is {value}: must be an instant such as 2026-03-02T01:02:03.456Z (UTC)",
+    "reason.record.not_instant": "{name} is {value}: must be a time in UTC, such as 2026-03-02T01:02:03.456Z",
     "reason.record.not_word": "{name} is {value}: must be one word",
     # The maintenance.
     "reason.maintenance.no_end": "maintenance_until is empty: a maintenance window must have an end; {allowed}",
     "reason.maintenance.not_an_end": "maintenance_until is {until}: {allowed}",
-    "reason.maintenance.allowed": "must be an instant with its time zone, such as 2026-03-02T04:00:00Z or 2026-03-02 13:00+09:00, or a time from now, such as +2h, +90m or +1d12h",
+    "reason.maintenance.allowed": "must be a time with its time zone, such as 2026-03-02T04:00:00Z or 2026-03-02 13:00+09:00, or a duration from now, such as +2h, +90m or +1d12h",
     "reason.maintenance.ended": "maintenance_until is {until}, which is {at}: must be in the future",
     "reason.maintenance.only_reason": "maintenance_reason is {reason}, but maintenance_until is empty: a maintenance window must have an end",
-    "reason.maintenance.relative": "maintenance_until is {until}: each run would count this time from its own start, so the maintenance would never end. Set an instant with its time zone, such as 2026-03-02T04:00:00Z",
+    "reason.maintenance.relative": "maintenance_until is {until}: each run would count this time from its own start, so the maintenance would never end. Set a time with its time zone, such as 2026-03-02T04:00:00Z",
     "reason.maintenance.not_written": "Cannot write {path}: {why}",
 }

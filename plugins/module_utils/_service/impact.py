@@ -84,7 +84,7 @@ def _instant(name: str, text: str) -> float:
     try:
         return timestamps.epoch(text)
     except ValueError:
-        raise ImpactError(f"{name} is {text!r}: must be an instant such as 2026-03-02T01:02:03.456Z (UTC)") from None
+        raise ImpactError(f"{name} is {text!r}: must be a time in UTC, such as 2026-03-02T01:02:03.456Z") from None
 
 
 def _users(

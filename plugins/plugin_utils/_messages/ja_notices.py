@@ -11,16 +11,16 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action}（失敗）",
-    "asked.data_loss": "このデータベースでサービスを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
-    "asked.data_loss_unknown_cause": "このデータベースでサービスを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
-    "asked.data_loss_long_outage": "このデータベースでサービスを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
+    "asked.data_loss": "このデータベースでサービスを起動しないでください。証拠を確認してください。database_recover.yml を --check で実行すると、復旧方法ごとに失われるデータを確認できます",
+    "asked.data_loss_unknown_cause": "このデータベースでサービスを起動しないでください。証拠を確認してください。database_recover.yml を --check で実行すると、復旧方法ごとに失われるデータを確認できます",
+    "asked.data_loss_long_outage": "このデータベースでサービスを起動しないでください。証拠を確認してください。database_recover.yml を --check で実行すると、復旧方法ごとに失われるデータを確認できます",
     "asked.data_loss_known": "まずサービスを復旧してください。その後、失われた行のうち再入力が必要なものを利用者と確認してください",
-    "asked.data_in_doubt": "サービスを続けてよいか判断してください。database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
+    "asked.data_in_doubt": "サービスの稼働を続けてよいか判断してください。database_recover.yml を --check で実行すると、復旧方法ごとに失われるデータを確認できます",
     "asked.long_outage": "担当者を決めて証拠を確認し、利用者へ状況を知らせてください",
-    "asked.unknown_cause": "担当者を決めて証拠を確認してください。同じ手順を繰り返しても復旧しません",
-    "asked.not_recovered": "原因を取り除いてから、Playbook を再度実行してください",
+    "asked.unknown_cause": "担当者を決めて証拠を確認してください。実施した手順では復旧しておらず、繰り返しても復旧しません",
+    "asked.not_recovered": "原因に対処してから、Playbook を再度実行してください",
     "asked.login_failed": "ログインできることと、ログイン確認に使うアカウントを確認し、Playbook を再度実行してください",
     "asked.repeated_restarts": "根本原因を調査してください。再起動の効果は次の停止までの一時的なものです",
-    "asked.nothing": "追加の対応は不要です。詳細はポストモーテムを参照してください",
+    "asked.nothing": "現時点で対応は不要です。今後の対応はポストモーテムを参照してください",
     "asked.find_out": "状況を確認してください",
 }

@@ -246,7 +246,7 @@ def test_missing_node(config, tmp_path):
     (tmp_path / "tools" / "start").write_text("#!/bin/sh\n")
     (tmp_path / "tools" / "start").chmod(0o755)
     (problem,) = examine(config, command=["start"])["problems"]
-    assert problem["message"].endswith(f": needs Node.js; there is no 'node' in {tmp_path}/tools")
+    assert problem["message"].endswith(f": requires Node.js; there is no 'node' in {tmp_path}/tools")
 
 
 def test_without_root_the_user_must_be_our_own(config, monkeypatch):

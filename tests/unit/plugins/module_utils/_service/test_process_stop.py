@@ -322,8 +322,8 @@ def test_a_migration_is_left_running_unless_policy_names_it(service, database):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"policies": [Policy(user="", command="x")]}, "policy: each row must name a user and a command"),
-        ({"policies": [Policy(user=ME, command="")]}, "policy: each row must name a user and a command"),
+        ({"policies": [Policy(user="", command="x")]}, "policy: each entry must name a user and a command"),
+        ({"policies": [Policy(user=ME, command="")]}, "policy: each entry must name a user and a command"),
         ({"policies": [Policy(user=ME, command="(")]}, "policy: command '(' is not a regular expression"),
         ({"policies": [Policy(user="no-such-user", command="(")]}, "policy: command '(' is not a regular expression"),
         ({"timeout": 0}, "timeout is 0: must be more than 0 seconds"),

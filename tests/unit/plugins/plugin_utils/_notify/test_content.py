@@ -59,7 +59,7 @@ def test_teams_gets_an_adaptive_card_without_markdown():
 
 
 def test_teams_and_mattermost_texts_are_limited():
-    long = {"subject": "停止", "text": "\n".join("実施: 再起動 → 復旧せず" + "x" * 600 for _ in range(300))}
+    long = {"subject": "停止", "text": "\n".join("実施: 再起動 → 失敗" + "x" * 600 for _ in range(300))}
     card = json.dumps(notification_content.body(long, "teams"), ensure_ascii=False).encode()
     assert len(card) < 28_000
     assert len(notification_content.body(long, "mattermost")["text"]) < 16_383

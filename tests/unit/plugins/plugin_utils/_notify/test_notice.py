@@ -42,7 +42,7 @@ def texts(language: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_cause_is_worded_as_in_the_documents() -> None:
-    assert texts("en")["cause"] == "disk_full: Almost no bytes or inodes are free on /srv"
+    assert texts("en")["cause"] == "disk_full: Almost no space or inodes are left on /srv"
     assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量または inode がほとんどありません"
     # Without a message, the English text is quoted.
     assert texts("ja", messages={})["cause"] == "ディスク容量不足：「No space is left on /srv」"
@@ -57,14 +57,18 @@ def test_a_rule_of_the_inventory_has_its_own_reason() -> None:
 @pytest.mark.parametrize(
     ("rung", "english", "japanese"),
     [
-        ({"held": True}, "restart succeeded", "再起動（復旧）"),
-        ({"held": False}, "restart failed", "再起動（復旧せず）"),
+        ({"held": True}, "restart succeeded", "再起動（成功）"),
+        ({"held": False}, "restart failed", "再起動（失敗）"),
         ({"held": None}, "restart not verified", "再起動（未確認）"),
-        ({"serves": True}, "restart failed: the service answers, but the login failed", "再起動（稼働、ログイン失敗）"),
+        (
+            {"serves": True},
+            "restart failed: the service answers, but the login failed",
+            "再起動（失敗：サービスは応答するが、ログインに失敗）",
+        ),
         (
             {"held": False, "reason": "no answer"},
             "restart failed: no answer",
-            "再起動（復旧せず）：「no answer」",
+            "再起動（失敗）：「no answer」",
         ),
         (
             {
@@ -73,12 +77,12 @@ def test_a_rule_of_the_inventory_has_its_own_reason() -> None:
                 "messages": {"reason": [message("reason.probe.gone").to_dict()]},
             },
             "restart failed: the process is gone",
-            "再起動（復旧せず）：プロセス消失",
+            "再起動（失敗）：プロセス消失",
         ),
         (
             {"rung": "database_recovery by backup", "held": True},
             "database_recovery by backup succeeded",
-            "データベース復旧（backup）（復旧）",
+            "データベース復旧（backup）（成功）",
         ),
     ],
 )
@@ -91,7 +95,7 @@ def test_each_remedy_is_a_line() -> None:
     told = {"action": message("deed.stop", processes=["pid 7 tar"]).to_dict()}
     tried = [{"cause": "db_locked", "action": "stop it", "failed": True, "messages": told}, {"cause": "oom_kill"}]
     assert texts("ja", remedies=tried)["done"] == [
-        "このアプリケーションのもの、または方針で許可されたものであれば停止する：pid 7 tar（失敗）",
+        "このアプリケーションのプロセス、または方針で許可されたプロセスであれば停止する：pid 7 tar（失敗）",
         "OOMKill（メモリ不足）",
     ]
     assert texts("en", remedies=tried)["done"][0].endswith("policy names them: pid 7 tar (failed)")
@@ -131,7 +135,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
         (
             {"event": "resolved"},
             "No action is needed now; the postmortem lists the follow-up actions.",
-            "追加の対応は不要です。詳細はポストモーテムを参照してください。",
+            "現時点で対応は不要です。今後の対応はポストモーテムを参照してください。",
         ),
         (
             {"event": "resolved", "rule": "repeated_restarts"},
@@ -152,8 +156,8 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
             },
             "Complete the open prevention items. The service is held by incident INC-1, so nobody can start it by "
             "accident.",
-            "再発防止策の項目に対応する。 サービスの起動はインシデント INC-1 により保留されているため、"
-            "誤って起動されることはありません。",
+            "未完了の再発防止策に対応する。 サービスの起動はインシデント INC-1 により保留されているため、"
+            "誤って起動されることはない。",
         ),
     ],
 )

@@ -66,7 +66,7 @@ def test_a_second_failure_is_added_to_the_first() -> None:
     assert english(failures.later(None, None, "then")) == "then unknown"
     assert (
         english(failures.later([], [GONE], "restored"))
-        == "the return to the previous state also failed: the process is gone"
+        == "restoring the previous state also failed: the process is gone"
     )
 
 

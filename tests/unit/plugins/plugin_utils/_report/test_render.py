@@ -296,11 +296,11 @@ def test_memory_and_disk_are_judged_by_the_free_amount():
     told = incident(findings=[{"cause": "killed", "confidence": 0.9}], resources=resources)
     why = {action.title: action.why for action in prose_actions.actions(EN, told)}
     assert why["Check log rotation"] == (
-        "no full file system was found (1.0 GiB of 8.0 GiB were free on /srv; "
+        "no full file system was found (1.0 GiB of 8.0 GiB was free on /srv; "
         "/var/log/itsm/server.log had a size of 2.0 KiB)"
     )
     assert why["Consider more memory or disk"] == (
-        "memory and disk were sufficient (1.5 GiB of 4.0 GiB of memory were free; 1.0 GiB of 8.0 GiB were free on /srv)"
+        "memory and disk were sufficient (1.5 GiB of 4.0 GiB of memory was free; 1.0 GiB of 8.0 GiB was free on /srv)"
     )
 
 
@@ -629,8 +629,8 @@ def test_each_notification_attempt_is_listed():
     assert "| 2026-03-02T01:02:00.000Z | project leader | mail | notified |" in told
     assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT REACHED: no \\*answer\\* |" in told
     assert "- Notified: project leader by mail; NOT YET NOTIFIED: DBA" in document
-    told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "連絡先と連絡状況")
-    assert "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 連絡済み |" in told
+    told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "連絡先と通知状況")
+    assert "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 通知済み |" in told
     assert "|" not in section(markdown_report.markdown(EN, incident()), "Notified")
 
 
@@ -1053,7 +1053,7 @@ def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
     assert "  next step   Hand the database to the DBA." in lines
     assert "still down" not in "\n".join(lines)
     assert screen_report.tone(told) == screen_report.BAD
-    assert "データベースを DBA に引き継ぐ" in prose.next_step(JA, told)
+    assert "データベースの確認を DBA に依頼する" in prose.next_step(JA, told)
     (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
     assert not automation.wanted and "its database is in doubt" in automation.why
 
