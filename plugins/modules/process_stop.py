@@ -15,9 +15,9 @@ description:
   - A process is stopped only if it verifiably belongs to this application, or if it matches an item of O(policy). A
     process belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as
     O(service.user).
-  - A process that has released the port or the lock in the meantime is not stopped either. Processes that systemd or the pid
-    file identifies as the running service are never stopped. The same applies to the processes that make up this run's
-    connection.
+  - A process that has released the port or the lock in the meantime is not stopped either. Processes that systemd or
+    the pid file identifies as the running service are never stopped. The same applies to the processes that make up
+    this run's connection.
   - The module sends C(SIGTERM) to a process, and also C(SIGCONT) in case the process is suspended. If the process has
     not ended after O(timeout), the module sends C(SIGKILL).
 extends_documentation_fragment:

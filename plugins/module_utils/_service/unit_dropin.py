@@ -104,7 +104,7 @@ def _checked(dropin: Dropin, *, state: str) -> None:
 def _ends(until: str) -> float:
     match = _INSTANT.fullmatch(until)
     if not match:
-        raise UnitDropinError(f"until is {until!r}: must be an instant in UTC, such as 2026-03-02T05:00:00Z")
+        raise UnitDropinError(f"until is {until!r}: must be a time in UTC such as 2026-03-02T05:00:00Z")
     try:
         moment = datetime.datetime.strptime(match.group(1), "%Y-%m-%dT%H:%M:%S")
     except ValueError as error:

@@ -51,7 +51,7 @@ def _until(value: Any, *, now: datetime.datetime) -> Iterator[str]:
         end = None
     if end is None:
         # Without quotes, YAML reads the value as a date, not as a string.
-        yield f"{name} is '{value}': must be empty, or an instant in UTC such as '2026-03-02T05:00:00Z', in quotes"
+        yield f"{name} is '{value}': must be empty, or a time in UTC such as '2026-03-02T05:00:00Z', in quotes"
     elif end > now + datetime.timedelta(days=MOST_DAYS_WITHOUT_HTTPS):
         yield f"{name} is '{value}': must be within {MOST_DAYS_WITHOUT_HTTPS} days from now"
 

@@ -125,7 +125,7 @@ def test_without_any_writable_folder_an_error_is_raised(place, tmp_path):
 
 
 def test_a_failed_reload_of_systemd_is_an_error(place):
-    with pytest.raises(unit_hold.HoldError, match="read the drop-ins"):
+    with pytest.raises(unit_hold.HoldError, match="reload the drop-ins"):
         hold(place, Systemd(failing=("daemon-reload",)))
 
 

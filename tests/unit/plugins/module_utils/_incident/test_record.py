@@ -542,7 +542,7 @@ def test_a_start_without_an_incident_is_not_recorded(call, note_start, tmp_path)
     assert call("present")["id"] is None
     (tmp_path / "file").write_text("")
     said = incident_notes.note_start(state_dir="/x", run="run-x", memory=str(tmp_path / "file"))
-    assert said.startswith("The start was not recorded: Cannot save the incident of /x")
+    assert said.startswith("The start was not recorded: Cannot save the incident record in /x")
 
 
 def test_a_repeated_call_changes_nothing(call, time):

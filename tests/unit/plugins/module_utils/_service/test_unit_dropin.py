@@ -269,7 +269,7 @@ def test_removing_the_end_removes_the_timer_first(systemd):
         ({"environment": {"A B": "x"}}, "environment: A B='x' must be a variable"),
         ({"environment": {"A": "x\ny"}}, "in one line"),
         ({"environment": {"NODE_OPTIONS": "x"}}, "other than NODE_OPTIONS"),
-        ({"memory_max": 1, "until": "tomorrow"}, "until is 'tomorrow': must be an instant in UTC"),
+        ({"memory_max": 1, "until": "tomorrow"}, "until is 'tomorrow': must be a time in UTC"),
         ({"memory_max": 1, "until": "2026-02-31T00:00:00Z"}, "until is '2026-02-31T00:00:00Z': day is out of range"),
         ({"memory_max": 1, "until": "2020-01-01T00:00:00Z"}, "until is '2020-01-01T00:00:00Z': must be in the future"),
     ],
