@@ -133,7 +133,7 @@ def _check_tables(
     os.close(turns)
 
     def work(emit: child_process.Emit) -> None:
-        connection = way.connect()
+        connection = way.connect(check_cells=False)
         with sqlite_reader.interrupted_at(connection, deadline):
             connection.execute(f"PRAGMA mmap_size={_MAP}")
             while True:

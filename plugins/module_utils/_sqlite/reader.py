@@ -96,14 +96,15 @@ class WayIn(NamedTuple):
     path: str
     busy_timeout: float
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self, *, check_cells: bool = True) -> sqlite3.Connection:
         """Open the database for reading. For child processes only, because the process may permanently change its user.
 
-        Raises sqlite3.Error, or SqliteError if another file has replaced the database.
+        check_cells: see connect() below. Raises sqlite3.Error, or SqliteError if another file has replaced the
+        database.
         """
         if self.way == "copy" and self.rights:
             safe_open.become(*self.rights)
-        connection = connect(self.path, way=self.way, busy_timeout=self.busy_timeout)
+        connection = connect(self.path, way=self.way, busy_timeout=self.busy_timeout, check_cells=check_cells)
         if self.way != "copy" and not self._is_open():
             raise sqlite_files.SqliteError("another file has taken its place")
         return connection
@@ -157,8 +158,12 @@ def way_in(
         yield WayIn(found=found, way=way, path=path, busy_timeout=busy_timeout)
 
 
-def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
-    """Open a database for reading in the given way. Raises sqlite3.Error."""
+def connect(path: str, *, way: str, busy_timeout: float, check_cells: bool = True) -> sqlite3.Connection:
+    """Open a database for reading in the given way. Raises sqlite3.Error.
+
+    check_cells: False only for an integrity check, which itself checks the cells of every page before it reads rows.
+    With SQLite's own check at each access to a page, it would take twice the time.
+    """
     query = {
         "alone": "mode=ro&immutable=1",
         "still": "mode=ro&vfs=unix-none",
@@ -172,7 +177,7 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
     # The writer of the file controls the schema, so the schema must not call functions with side effects.
     connection.execute("PRAGMA trusted_schema=OFF")
-    connection.execute("PRAGMA cell_size_check=ON")
+    connection.execute(f"PRAGMA cell_size_check={'ON' if check_cells else 'OFF'}")
     # Create no files next to the database or in a temporary folder.
     connection.execute("PRAGMA temp_store=MEMORY")
     if hasattr(connection, "setlimit"):  # since Python 3.11
