@@ -55,16 +55,16 @@ options:
         default: ""
   mode:
     description:
-      - V(watch) reports the service as healthy at the first healthy answer. It reports the severity V(critical) after
+      - V(watch) reports the service as healthy at the first healthy response. It reports the severity V(critical) after
         O(critical_after) consecutive failures, and V(emergency) as soon as a probe fails and the process is gone.
       - V(await) is for use after a start. It probes until all endpoints are healthy, for at most O(deadline) seconds.
         It stops earlier if the process is gone and no start is pending, or if systemd restarted the process and the
         process ended again.
       - V(hold) probes O(count) times. It reports the service as unhealthy as soon as a probe fails or the process IDs
         change.
-      - With O(run), V(await) records the time of the first healthy answer in the incident. V(hold) removes this time if
-        the stability check fails. The end of the outage is therefore recorded even if the run is killed between these
-        two checks.
+      - With O(run), V(await) records the time of the first healthy response in the incident. V(hold) removes this time
+        if the stability check fails. The end of the outage is therefore recorded even if the run is killed between
+        these two checks.
     type: str
     default: watch
     choices: [watch, await, hold]
@@ -304,12 +304,12 @@ first_failure_at:
   type: str
   sample: "2026-03-02T01:02:03.456Z"
 last_success_at:
-  description: Time of the last healthy answer, or V(null) if there was none.
+  description: Time of the last healthy response, or V(null) if there was none.
   returned: success
   type: str
   sample: null
 first_healthy_at:
-  description: Time of the first healthy answer, or V(null) if there was none.
+  description: Time of the first healthy response, or V(null) if there was none.
   returned: success
   type: str
   sample: null
@@ -323,7 +323,7 @@ opened:
   type: dict
   sample: null
 signs:
-  description: The last healthy answer and the first failed probe, in the format of
+  description: The last healthy response and the first failed probe, in the format of
     O(itsm_nexus.runbook.incident#module:signs).
   returned: success
   type: list

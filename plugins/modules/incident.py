@@ -53,7 +53,7 @@ options:
         O(run). If the run is killed before that call, the next run notifies the contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. The call does not fail if
         another run has taken the lease. See RV(locked_by).
-      - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance window of the host. A run that is
+      - V(maintenance_begun) sets the maintenance window of the host, and V(maintenance_ended) removes it. A run that is
         in progress is not affected.
     type: str
     choices: [open, attempt, closed, resolved, renewed, maintenance_begun, maintenance_ended]
@@ -221,8 +221,8 @@ options:
       - With O(state=resolved), or with O(state=closed) and an empty O(run), the start time of the process that now
         serves requests.
       - If the process started right after a recorded start by a run, that run ended the outage (RV(outcome=recovered)).
-        In this case, the end of the outage is the first recorded healthy answer. If no healthy answer is recorded, the
-        end of the outage is the start of the process, and RV(mitigated_estimated) is true.
+        In this case, the outage ends at the first recorded healthy response. If no healthy response is recorded, the
+        outage ends at the start of the process, and RV(mitigated_estimated) is true.
     type: str
     version_added: 0.2.0
   serving_restarts:
@@ -234,7 +234,7 @@ options:
   said_at:
     description:
       - With O(serving_since), the time of the log line in which the process reports that it serves requests. If no
-        probe received the first healthy answer, this time is the end of the outage.
+        probe received the first healthy response, this time is the end of the outage.
     type: str
     version_added: 0.2.0
   outcome:
@@ -376,7 +376,7 @@ detected_by:
   type: str
 answered_at:
   description:
-    - Time of the first healthy answer after a start, or V(null) if the service failed again.
+    - Time of the first healthy response after a start, or V(null) if the service failed again.
       M(itsm_nexus.runbook.health_probe) records this time before the stability check.
   returned: always
   type: str
@@ -391,7 +391,7 @@ mitigated_from:
   type: str
   version_added: 0.2.0
 mitigated_estimated:
-  description: True if RV(mitigated_at) is an estimate, because no probe saw the first healthy answer.
+  description: True if RV(mitigated_at) is an estimate, because no probe saw the first healthy response.
   returned: always
   type: bool
   version_added: 0.2.0

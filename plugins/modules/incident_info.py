@@ -104,7 +104,7 @@ detected_by:
   type: str
 answered_at:
   description:
-    - Time of the first healthy answer after a start, or V(null) if the service failed again.
+    - Time of the first healthy response after a start, or V(null) if the service failed again.
       M(itsm_nexus.runbook.health_probe) records this time before the stability check.
   returned: always
   type: str
@@ -117,7 +117,7 @@ mitigated_from:
   returned: always
   type: str
 mitigated_estimated:
-  description: True if RV(mitigated_at) is an estimate, because no probe saw the first healthy answer.
+  description: True if RV(mitigated_at) is an estimate, because no probe saw the first healthy response.
   returned: always
   type: bool
 record_in_memory:

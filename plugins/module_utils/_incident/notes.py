@@ -84,7 +84,7 @@ def note_answer(
                     )
                 store.write(record)
     except (incident_store.IncidentError, host_lease.LeaseError) as error:
-        return f"The first healthy answer was not recorded: {error}"
+        return f"The first healthy response was not recorded: {error}"
     return None
 
 

@@ -227,7 +227,7 @@ def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None
 
 
 def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]) -> Callable[[], None]:
-    """Record the data loss in a database recovery in the open incident, if there is one. loss: see _LOSSES.
+    """If an incident is open, record that a database recovery lost data. For the values of loss, see _LOSSES.
 
     Returns a function that removes this loss from the record again. Call this function if the recovery changed nothing.
     """

@@ -106,7 +106,7 @@ class _Watch:
         # The unit's phase at the first probe, and the time in seconds for which the check has waited for the start.
         self.first_phase: Optional[str] = None
         self.waited = 0.0
-        # True if the check has waited for an imminent automatic restart.
+        # True if the check waited for an imminent automatic restart.
         self.restart_awaited = False
         self.endpoints: List[Dict[str, Any]] = []
         self.silent = False

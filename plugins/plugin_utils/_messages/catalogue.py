@@ -180,7 +180,7 @@ class Words:
         return f"{local} {self.zone_name(at)}" if local else self.utc(at)
 
     def zone_name(self, at: Optional[str] = None) -> str:
-        """Return the name of the service's time zone at an instant, such as JST or CEST."""
+        """Return the abbreviation of the service's time zone (such as JST or CEST) at an instant."""
         moment = _moment(at) or datetime.datetime.now(datetime.timezone.utc)
         return "" if self.zone is None else moment.astimezone(self.zone).tzname() or ""
 

@@ -173,7 +173,7 @@ SENTENCES: Dict[str, str] = {
     "measure.detect": "Time to detect",
     "measure.detect.meaning": "from the first sign of the outage to its detection; the mean over several incidents is the MTTD",
     "measure.mitigate": "Time to mitigate",
-    "measure.mitigate.meaning": "from the first sign of the outage to the first healthy answer: how long users had to wait",
+    "measure.mitigate.meaning": "from the first sign of the outage to the first healthy response: how long users had to wait",
     "measure.resolve": "Time to resolve",
     "measure.resolve.meaning": "from the first sign of the outage to the close of the incident, after the recovery was verified and the contacts were notified",
     "outage.unreached": "unknown; the playbook has had no access to the host for {outage}",

@@ -45,7 +45,7 @@ SENTENCES: Dict[str, str] = {
     "doc.mark.started": "Outage began",
     "doc.mark.unreached": "No access since",
     "doc.mark.detected": "Detected",
-    "doc.mark.mitigated": "First healthy answer",
+    "doc.mark.mitigated": "First healthy response",
     "doc.mark.resolved": "Closed",
     "doc.after_begin": "after the start",
     "doc.column.part": "part",

@@ -86,7 +86,7 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A postmortem. Texts from the host are not escaped yet."""
+    """A postmortem. Text from the host is not escaped yet."""
 
     title: str
     outcome: str

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - lines of markup are not wrapped inside an element.
 
-"""Style and layout of the HTML pages, in Jinja2, which escapes all texts. The texts are in other files.
+"""Style and layout of the HTML pages, in Jinja2, which escapes all texts. The message strings are in other files.
 
 The pages do not load files or run scripts. Their Content-Security-Policy allows only their own style, by its hash.
 """

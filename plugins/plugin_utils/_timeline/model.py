@@ -141,10 +141,10 @@ class Times:
     started_at: Optional[str] = _says("The first sign that the service did not work. Durations are counted from here.")
     started_from: Optional[str] = _says("The source of started_at.")
     detected_at: Optional[str] = _says("When the outage was noticed.")
-    mitigated_at: Optional[str] = _says("The service's first healthy answer after the outage.")
+    mitigated_at: Optional[str] = _says("The service's first healthy response after the outage.")
     mitigated_from: Optional[str] = _says("The source of mitigated_at.")
     mitigated_estimated: bool = _says(
-        "True if mitigated_at is an estimate, because no run saw the first healthy answer."
+        "True if mitigated_at is an estimate, because no run saw the first healthy response."
     )
     resolved_at: Optional[str] = _says("When the incident was closed, after its verification.")
     clocks_apart: Optional[float] = _says(
@@ -156,7 +156,7 @@ class Times:
 class Durations:
     """Durations in seconds, each counted from started_at."""
 
-    outage: Optional[float] = _says("To the first healthy answer or, if there is none yet, to the verdict.")
+    outage: Optional[float] = _says("To the first healthy response or, if there is none yet, to the verdict.")
     detect: Optional[float] = _says("Time to detect: to detected_at.")
     mitigate: Optional[float] = _says("Time to mitigate: to mitigated_at.")
     resolve: Optional[float] = _says("Time to resolve: to resolved_at.")

@@ -20,7 +20,8 @@ description:
     not for every answer.
   - C(event.outage.act) is the action. It is V(triage) after O(warning_after) consecutive failures, and V(recover) after
     O(critical_after) consecutive failures, or as soon as a probe fails and the process is gone. It is V(restored) after
-    O(restored_after) consecutive healthy answers. During an outage, no event is repeated unless O(again_after) is set.
+    O(restored_after) consecutive healthy responses. During an outage, no event is repeated unless O(again_after) is
+    set.
   - C(event.outage) also has C(host), C(severity), C(consecutive_failures), C(process), C(summary) and
     C(first_failure_at). C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to this host.
 options:
@@ -65,7 +66,7 @@ options:
     type: int
     default: 5
   restored_after:
-    description: Number of consecutive healthy answers after which the next failure is a new outage.
+    description: Number of consecutive healthy responses after which the next failure is a new outage.
     type: int
     default: 5
   again_after:

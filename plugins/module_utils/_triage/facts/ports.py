@@ -41,7 +41,7 @@ class Health(Part):
 
     @property
     def problem(self) -> str:
-        """The ID of the message about an unhealthy answer, or an empty string if the answer was healthy."""
+        """The ID of the message about an unhealthy response, or an empty string if the answer was healthy."""
         return str((self.messages.get("error") or {}).get("id") or "")
 
 

@@ -63,7 +63,7 @@ def record(
             [(-4,), (-300, "bad", "journal: exited"), (-60, "good", "last healthy run")],
             -60,
             -4,
-            id="an exit followed by a healthy answer",
+            id="an exit followed by a healthy response",
         ),
         pytest.param([(-4,), (30,), (35, "good")], -4, -4, id="signs after the opening"),
         pytest.param(

@@ -1035,7 +1035,7 @@ def test_only_a_run_of_the_incident_records_an_answer(call, note_answer, tmp_pat
     assert call("present")["answered_at"] is None
     (tmp_path / "file").touch()
     said = incident_notes.note_answer(state_dir="/x", run="run-x", at=None, memory=str(tmp_path / "file"))
-    assert said.startswith("The first healthy answer was not recorded: ")
+    assert said.startswith("The first healthy response was not recorded: ")
 
 
 def test_a_read_can_wait_until_no_other_run_has_the_lease(call, time):

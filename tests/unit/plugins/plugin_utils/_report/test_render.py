@@ -697,7 +697,7 @@ def test_an_unreachable_host_is_not_reported_as_down():
     )
     assert "Outage began" not in document and "still down" not in document and "stopped by an error" not in document
     assert "section Service" not in document and "gantt" in document
-    assert "| First healthy answer | none yet |" in document
+    assert "| First healthy response | none yet |" in document
     assert "- Not needed: Consider automatic recovery" in document
     screen = "\n".join(screen_report.summary(EN, lost, document="x"))
     assert "still down" not in screen and screen.count("no route") == 1
