@@ -36,7 +36,7 @@ LONGEST = 300.0
 _GAP = 0.02
 INCIDENT = "itsm_nexus.runbook.incident"
 # The tasks whose times are read from the timeline of a run.
-CONFIRMED = "Wait for the first healthy answer and log in"
+CONFIRMED = "Wait for the first healthy response and log in"
 DETECTED = "Probe the service's health"
 CLOSING = "Record the attempts"
 
