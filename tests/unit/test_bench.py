@@ -2,12 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Running "make bench ONLY=name" replaces the figures of one measurement and detects measurements without figures."""
+"""Running "make bench ONLY=name" replaces the figures of one measurement and detects measurements without figures.
+
+The benchmark finds the moments of a run by the names of tasks.
+"""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import pytest
 from bench import figures
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["first", "second"]
 
 
@@ -30,3 +38,12 @@ def test_failure_is_kept_until_the_measurement_succeeds():
 def test_only_rows_never_measured_are_missing():
     assert figures.missing(told(("second", 2)), within=NAMES) == ["first"]
     assert figures.missing(told(("second", 2), failed=["first"]), within=NAMES) == []
+
+
+@pytest.mark.parametrize("constant", ["CONFIRMED", "DETECTED", "CLOSING"])
+def test_the_benchmark_knows_the_names_of_tasks(constant):
+    stand = (ROOT / "tests" / "bench" / "stand.py").read_text("utf-8")
+    found = re.search(rf'^{constant} = "(.+)"$', stand, re.MULTILINE)
+    assert found
+    files = [path for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*.yml")]
+    assert any(f"name: {found[1]}\n" in path.read_text("utf-8") for path in files)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import harness
 import hosts
+import stand
 from harness import Measurement
 
 OURS = "outage_recover.yml"
@@ -175,7 +176,7 @@ def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harnes
             return {SERVED: run.ended - run.started if run.code != 0 and named else None}
         if run.code != 0 or not serves(place):
             return {SERVED: None}
-        return {SERVED: run.moment("Wait for the first healthy response and log in") - run.started}
+        return {SERVED: run.moment(stand.CONFIRMED) - run.started}
 
     return measure
 
