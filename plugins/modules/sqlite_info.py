@@ -109,8 +109,8 @@ healthy:
   sample: true
 conclusive:
   description:
-    - True if the verdict is complete, that is, if an error was found or if everything was checked: the whole WAL, and
-      the pages and row counts that were requested. Otherwise, RV(healthy) refers only to the part that was checked.
+    - True if the verdict is complete. It is complete if an error was found, or if the whole WAL and all requested pages
+      and row counts were checked. Otherwise, RV(healthy) refers only to the part that was checked.
   returned: success
   type: bool
   sample: true
