@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Errors from the service's log file and the journal, and what they say about why the service exited."""
+"""Errors from the log file and the journal, and the reasons that they give for the exit of the service."""
 
 from __future__ import annotations
 
