@@ -69,7 +69,7 @@ def test_mail_is_received(drill: Drill, story: Story) -> None:
     mail, incident = story.mail.mails[0], drill.postmortem("third")["incident"]
     assert story.mail.recipients[0] == ["leader@example.com"]
     text = mail.get_body(("plain",)).get_content()
-    for words in (incident, "restarted 3 times", "Find the root cause"):
+    for words in (incident, "started 3 times within the last 60 minutes", "Find the root cause"):
         assert words in text
 
 
@@ -77,7 +77,11 @@ def test_webhook_is_received(drill: Drill, story: Story) -> None:
     asked = story.chat.requests[0]
     assert asked.path == WEBHOOK
     shown = json.loads(asked.body)["blocks"][1]["text"]["text"]
-    for words in (drill.postmortem("third")["incident"], "restarted 3 times", "Find the root cause"):
+    for words in (
+        drill.postmortem("third")["incident"],
+        "started 3 times within the last 60 minutes",
+        "Find the root cause",
+    ):
         assert words in shown
 
 
