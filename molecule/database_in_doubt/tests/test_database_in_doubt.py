@@ -31,10 +31,13 @@ DAMAGES = ("zero", "pages", "deleted")
 DELAYS = (0, 3, 6, 9, 11)
 # With this delay, systemd has already started the service when the run begins.
 SYSTEMD_FIRST = 30
+# With this delay, systemd has just started the service's process, which opens its database SLOW seconds later.
+JUST_STARTED = 11.5
+SLOW = 8
 ROUNDS = (
-    [*itertools.product(DAMAGES, DELAYS), *((damage, SYSTEMD_FIRST) for damage in DAMAGES)]
+    [*itertools.product(DAMAGES, (*DELAYS, SYSTEMD_FIRST)), ("pages", JUST_STARTED)]
     if THOROUGH
-    else [("zero", 3), ("pages", 0), ("deleted", 6), ("deleted", SYSTEMD_FIRST)]
+    else [("zero", 3), ("pages", JUST_STARTED), ("deleted", 6), ("deleted", SYSTEMD_FIRST)]
 )
 KILLS = range(10 if THOROUGH else 1)
 # Time in seconds for which systemd is watched after the kill: at least twice systemd's restart delay plus the pause
@@ -203,10 +206,16 @@ def recover_the_database(drill: Drill, this: Round) -> None:
 
 @pytest.mark.parametrize(("damage", "delay"), ROUNDS)
 def test_nothing_starts_the_service(drill: Drill, acknowledged: set[str], damage: str, delay: float) -> None:
+    slow = delay == JUST_STARTED
     this = put_in_doubt(drill, f"{damage}-{delay}", damage, acknowledged)
+    if slow:
+        drill.host.check_output(f"/opt/drill/bin/start-slowly {SLOW}")
     time.sleep(max(0.0, this.killed_at + delay - time.time()))
     assert runs.run(drill, this.name) == 2
     this = this.met(drill)
+    if slow:
+        assert "started" in outside.unit_events(drill, this.killed_at)
+        drill.host.check_output("/opt/drill/bin/start-slowly 0")
     opened = opened_by_node(drill, this.killed_at)
     assert opened or delay != SYSTEMD_FIRST
     if opened:

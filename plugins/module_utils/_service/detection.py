@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Set
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, failure, message, of
@@ -137,12 +137,14 @@ def _database_path(checked: Optional[Dict[str, Any]]) -> str:
     return str(((checked or {}).get("resolved") or {}).get("database_path") or "")
 
 
-def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bool], Optional[str]]:
+def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> service_health.Doubt:
     """Return a function for the health check. It returns why the service must not start, or None if it may start."""
     path, user = _database_path(checked), values["service"]["user"]
-    if not values["open"]:
-        return lambda closely: None
-    return lambda closely: start_safety.doubt(path) or (start_safety.quick_doubt(path, user=user) if closely else None)
+
+    def doubt(closely: bool, pids: Sequence[int]) -> Optional[str]:
+        return start_safety.doubt(path) or (start_safety.quick_doubt(path, user=user, pids=pids) if closely else None)
+
+    return doubt if values["open"] else lambda closely, pids: None
 
 
 def _is_busy(values: Values) -> bool:

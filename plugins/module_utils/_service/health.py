@@ -42,6 +42,10 @@ _SETTLE = 25.0
 _YOUNG = 20.0
 _YOUNG_INTERVAL = 0.2
 
+# A function that returns why the service must not be started with its database, or None if it may be started. Its
+# arguments: whether there is time for a detailed check, and the process IDs of the service.
+Doubt = Callable[[bool, Sequence[int]], Optional[str]]
+
 
 def _process(state: str, found: Sequence[procfs.Process], properties: Mapping[str, str]) -> Dict[str, Any]:
     restarts = properties.get("NRestarts", "")
@@ -90,15 +94,16 @@ class _Watch:
         *,
         run: commands.Runner,
         proc_root: str,
-        doubt: Callable[[bool], Optional[str]],
+        doubt: Doubt,
         busy: Callable[[], bool],
     ) -> None:
         self.service = service
         self.targets = targets
         self.plan = plan
-        # Called after each failed probe in watch mode. Its argument is True if a start by systemd or a person is in
-        # progress or imminent, so that there is time for a detailed check.
+        # Called after each failed probe in watch mode.
         self.doubt = doubt
+        # True if the database was checked in detail, because a start was in progress or imminent.
+        self.checked_closely = False
         # Returns True if another run is working on the host. In this case, that run starts the service, and this check
         # does not wait for the start.
         self.busy = busy
@@ -192,6 +197,17 @@ class _Watch:
             and takeover.started_within(self.properties, seconds=_YOUNG)
         )
 
+    def is_in_doubt(self, *, starting: bool) -> bool:
+        """Return True if the service must not be started with its database. Set doubted to the reason.
+
+        starting: True if a start is in progress or imminent, so that there is time for a detailed check. A young
+        process may not have opened the database yet, so the database is also checked in detail once for this process.
+        """
+        closely = starting or (self.is_young() and not self.checked_closely)
+        self.checked_closely = self.checked_closely or closely
+        self.doubted = self.doubt(closely, self.process["pids"])
+        return bool(self.doubted)
+
     def discount_failure(self) -> None:
         """Exclude the last probe from the count, because it failed while the service was starting."""
         self.failures -= 1
@@ -236,8 +252,7 @@ def _watch_until_verdict(watch: _Watch) -> bool:
         # outage.
         soon = not watch.restart_awaited and takeover.is_imminent(watch.properties)
         comes = phase == takeover.STARTING or soon
-        watch.doubted = watch.doubt(comes)
-        if watch.doubted:
+        if watch.is_in_doubt(starting=comes):
             return False
         wait = watch.waited < _SETTLE and not watch.busy()
         if wait and (comes or phase == takeover.STOPPING):
@@ -315,15 +330,13 @@ def ask(
     endpoints_needed: bool = True,
     run: commands.Runner = commands.run,
     proc_root: str = "/proc",
-    doubt: Callable[[bool], Optional[str]] = lambda closely: None,
+    doubt: Doubt = lambda closely, pids: None,
     busy: Callable[[], bool] = lambda: False,
 ) -> Dict[str, Any]:
     """Check the service's health in the mode that the plan sets, and return the result of the health_probe module.
 
-    If the plan has no endpoints and needs none, only the process is checked, and the result is never healthy. doubt: a
-    function that returns why the service must not be started with its database, or None if it may be started. Its
-    argument is True if there is time for a detailed check. busy: a function that returns True if another run is working
-    on the host. Raises HealthError.
+    If the plan has no endpoints and needs none, only the process is checked, and the result is never healthy. busy: a
+    function that returns True if another run is working on the host. Raises HealthError.
     """
     if targets or endpoints_needed:
         probe_plan.check(targets, plan, login=login)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from typing import Optional
+from typing import Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
@@ -53,16 +53,19 @@ def _beginning(path: str) -> bytes:
         os.close(descriptor)
 
 
-def quick_doubt(path: str, *, user: str = "") -> Optional[str]:
+def quick_doubt(path: str, *, user: str = "", pids: Sequence[int] = ()) -> Optional[str]:
     """Check the database for at most _QUICK seconds. Return why the service must not start with it, or None.
 
-    user: the user that reads the database. See file_survey.look.
+    user: the user that reads the database. See file_survey.look. pids: the processes of the service. If one of them
+    already has the database open, it is too late to prevent the start, and the result is None.
     """
     if not path or not os.path.exists(path):
         return None
     try:
         found = sqlite_check.check(path=path, checks=["quick"], user=user, row_counts=False, time_budget=_QUICK)
     except SqliteError:
+        return None
+    if {holder["pid"] for holder in found["holders"]} & set(pids):
         return None
     problems = [item for item in found["problems"] if item["code"] in _HARMFUL]
     return str(problems[0]["message"]) if problems else None

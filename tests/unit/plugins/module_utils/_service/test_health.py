@@ -261,19 +261,45 @@ def test_the_start_of_another_run_is_not_waited_for(unit_service):
 def test_nothing_is_waited_for_on_a_database_in_doubt(unit_service):
     asked = []
 
-    def doubt(closely):
-        asked.append(closely)
+    def doubt(closely, pids):
+        asked.append((closely, pids))
         return "it has 0 bytes beside its WAL"
 
     with Server(BAD) as server:
         result = service_health.ask(unit_service, [server.target()], Plan(), run=Unit(starting(1)), doubt=doubt)
-    assert (result["doubt"], result["severity"], asked) == ("it has 0 bytes beside its WAL", "emergency", [True])
+    assert (result["doubt"], result["severity"], asked) == ("it has 0 bytes beside its WAL", "emergency", [(True, [])])
+
+
+def test_the_database_is_checked_closely_while_a_process_is_young_but_only_once(unit_service, running, monkeypatch):
+    """A process that does not listen yet may not have opened its database yet either."""
+    monkeypatch.setattr(service_health, "_YOUNG_INTERVAL", 0.01)
+    asked = []
+
+    def doubt(closely, pids):
+        asked.append((closely, pids))
+
+    with Server(BAD, BAD, BAD, GOOD) as server:
+        result = service_health.ask(unit_service, [server.target()], Plan(), run=Unit(young(running.pid)), doubt=doubt)
+    assert result["healthy"]
+    assert asked == [(True, [running.pid]), (False, [running.pid]), (False, [running.pid])]
+
+
+def test_the_database_is_not_checked_closely_again_after_a_start_that_was_waited_for(unit_service, running):
+    asked = []
+
+    def doubt(closely, pids):
+        asked.append(closely)
+
+    with Server(BAD, BAD, GOOD) as server:
+        states = [starting(1), starting(1), young(running.pid, 1)]
+        assert service_health.ask(unit_service, [server.target()], Plan(), run=Unit(*states), doubt=doubt)["healthy"]
+    assert asked[0] is True and not any(asked[1:])
 
 
 def test_a_process_on_a_database_in_doubt_is_always_an_emergency(unit_service, running):
     with Server(BAD) as server:
         result = service_health.ask(
-            unit_service, [server.target()], Plan(), run=Unit(young(running.pid)), doubt=lambda closely: "it is empty"
+            unit_service, [server.target()], Plan(), run=Unit(young(running.pid)), doubt=lambda *_: "it is empty"
         )
     assert (result["process"]["state"], result["severity"], result["attempts"]) == ("running", "emergency", 1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 
 import pytest
 
@@ -54,7 +55,8 @@ def test_another_kind_of_file_in_place_of_the_database(database):
     assert "does not begin with a SQLite header" in start_safety.doubt(str(database))
 
 
-def test_damaged_pages_are_found_by_the_full_check(database):
+@pytest.fixture
+def damaged(database):
     connection = sqlite3.connect(database)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     (root,) = connection.execute("SELECT rootpage FROM sqlite_master").fetchone()
@@ -62,8 +64,20 @@ def test_damaged_pages_are_found_by_the_full_check(database):
     with open(database, "r+b") as stream:
         stream.seek((root - 1) * 4096)
         stream.write(b"\xa5" * 4096)
-    assert start_safety.doubt(str(database)) is None
-    assert start_safety.quick_doubt(str(database))
+    return database
+
+
+def test_damaged_pages_are_found_by_the_full_check(damaged):
+    assert start_safety.doubt(str(damaged)) is None
+    assert start_safety.quick_doubt(str(damaged))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_start_is_only_prevented_before_the_process_opens_the_database(damaged, own):
+    with subprocess.Popen(["sleep", "60"], stdin=open(damaged, "rb")) as process:
+        doubt = start_safety.quick_doubt(str(damaged), pids=[process.pid] if own else [])
+        process.kill()
+    assert bool(doubt) is not own
 
 
 def test_a_missing_database_without_a_wal_is_not_in_doubt(tmp_path):
