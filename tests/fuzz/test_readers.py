@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 from sqlite_samples import crashed
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, semver, timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, run_as, x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import (
+    env_file,
+    procfs,
+    run_as,
+    sockets,
+    systemd,
+    x509,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window, record_result
@@ -146,8 +153,8 @@ def test_any_bytes_in_proc(files, tcp, tcp6):
             procfs.runs_command(process, app_dir="/srv", command=["node", "server.js"])
         procfs.environment(7, proc_root=root)
         procfs.control_groups(7, proc_root=root)
-        with contextlib.suppress(procfs.ProcfsError):
-            procfs.listeners([8080], proc_root=root)
+        with contextlib.suppress(procfs.HostError):
+            sockets.listeners([8080], proc_root=root)
 
 
 def answering(text: str):
@@ -188,7 +195,7 @@ def test_any_answer_of_systemctl(text):
     told = collect_service.unit(question(text))
     json.dumps(told).encode("utf-8", "replace")
     env_file.unit_environment({"Environment": text, "EnvironmentFiles": ""})
-    procfs.timespan(text)
+    systemd.timespan(text)
 
 
 @given(LINES)

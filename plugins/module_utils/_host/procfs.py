@@ -2,44 +2,31 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts about processes, from the kernel and systemd: running processes, the service's processes, port listeners.
+"""Facts about processes, from the kernel: running processes and the processes of the service.
 
-The formats are described in proc_pid_stat(5), proc_pid_cmdline(5) and proc_net(5). Text in these formats can contain
-any byte. Bytes that are not valid UTF-8 are replaced, because the text is passed on as JSON.
+The formats are described in proc_pid_stat(5) and proc_pid_cmdline(5). Text in these formats can contain any byte. Bytes
+that are not valid UTF-8 are replaced, because the text is passed on as JSON.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
-import re
 import shutil
-import sys
 import time
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, messages, timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
-    Message,
-    MessageError,
-    message,
-    quoted,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
 
 # The PATH with which the service is started. The PATH of this process is not used.
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_LISTEN = "0A"
 _DELETED = " (deleted)"
-_SYSTEMCTL_TIMEOUT = 15.0
-# Time units (systemd.time(7)), as systemd itself prints them.
-_TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_TIMESPAN = re.compile(r"([0-9.]+)(us|ms|min|s|h|d|w)\b")
 
 
-class ProcfsError(MessageError):
+class HostError(MessageError):
     """/proc cannot be read, or systemd does not answer."""
 
     templates = messages.ENGLISH
@@ -82,16 +69,6 @@ class Process(NamedTuple):
         return f"{self.argv[0]} {script}" if is_file else self.argv[0]
 
 
-class Listener(NamedTuple):
-    """One listening TCP socket. pids: processes that have the socket open, if visible to this user. uid: owner."""
-
-    port: int
-    address: str
-    inode: int
-    pids: List[int]
-    uid: int = -1
-
-
 def _read(path: str) -> bytes:
     with open(path, "rb") as stream:
         return stream.read()
@@ -99,6 +76,11 @@ def _read(path: str) -> bytes:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
+
+
+def read_text(path: str) -> str:
+    """Return the text of a file below /proc. Raises OSError."""
+    return _text(_read(path))
 
 
 def _link(path: str) -> Optional[str]:
@@ -122,17 +104,17 @@ def _started_at(start_ticks: int) -> str:
 
 
 def pids(*, proc_root: str = "/proc") -> List[int]:
-    """Return all pids, lowest first. Raises ProcfsError."""
+    """Return all pids, lowest first. Raises HostError."""
     try:
         return sorted(int(name) for name in os.listdir(proc_root) if name.isdecimal())
     except OSError as error:
-        raise ProcfsError(message("reason.host.processes_unread", path=proc_root, why=str(error.strerror))) from error
+        raise HostError(message("reason.host.processes_unread", path=proc_root, why=str(error.strerror))) from error
 
 
 def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
     """Yield the pid of each other process, with the paths of its descriptors, or None if this user has no access.
 
-    Raises ProcfsError.
+    Raises HostError.
     """
     for pid in pids(proc_root=proc_root):
         if pid == os.getpid():
@@ -175,7 +157,7 @@ def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
 
 
 def processes(*, proc_root: str = "/proc") -> Iterator[Process]:
-    """Yield all processes, except processes that end during the call. Raises ProcfsError."""
+    """Yield all processes, except processes that end during the call. Raises HostError."""
     for pid in pids(proc_root=proc_root):
         process = read_process(pid, proc_root=proc_root)
         if process is not None:
@@ -200,7 +182,7 @@ def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str
 def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
     """Return the control groups of a process in the format of systemd's ControlGroup, or [] if it has ended."""
     try:
-        lines = _text(_read(os.path.join(proc_root, str(pid), "cgroup"))).split("\n")
+        lines = read_text(os.path.join(proc_root, str(pid), "cgroup")).split("\n")
     except OSError:
         return []
     return [line.split(":", 2)[2] for line in lines if line.count(":") >= 2]
@@ -247,7 +229,7 @@ def runs_command(process: Process, *, app_dir: str, command: Sequence[str]) -> b
 
 
 def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = "/proc") -> List[Process]:
-    """Return the running processes for which runs_command is true, oldest first. Raises ProcfsError."""
+    """Return the running processes for which runs_command is true, oldest first. Raises HostError."""
     folder = os.path.realpath(app_dir)
     found = []
     for pid in pids(proc_root=proc_root):
@@ -258,76 +240,6 @@ def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = 
         if process is not None and runs_command(process, app_dir=folder, command=command):
             found.append(process)
     return sorted(found, key=lambda process: (process.start_ticks, process.pid))
-
-
-def _address(text: str) -> str:
-    """Convert an address from /proc/net/tcp or tcp6, which has 32-bit words in the byte order of this machine."""
-    raw = b"".join(int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8))
-    address = ipaddress.ip_address(raw)
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
-
-
-def _sockets(wanted: Set[int], *, proc_root: str) -> Iterator[Listener]:
-    for name in ("tcp", "tcp6"):
-        path = os.path.join(proc_root, "net", name)
-        try:
-            lines = _text(_read(path)).splitlines()[1:]
-        except FileNotFoundError:
-            if name == "tcp6":  # the host has no IPv6
-                continue
-            raise
-        for line in lines:
-            fields = line.split()
-            if len(fields) < 10 or fields[3] != _LISTEN:
-                continue
-            address, _separator, port = fields[1].partition(":")
-            if int(port, 16) in wanted:
-                yield Listener(
-                    port=int(port, 16), address=_address(address), inode=int(fields[9]), pids=[], uid=int(fields[7])
-                )
-
-
-def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
-    """Return, for each socket inode, the pids of the processes that have the socket open."""
-    links = {f"socket:[{inode}]": inode for inode in inodes}
-    held: Dict[int, List[int]] = {inode: [] for inode in inodes}
-    for pid in pids(proc_root=proc_root):
-        folder = os.path.join(proc_root, str(pid), "fd")
-        seen: Set[int] = set()
-        with contextlib.suppress(OSError):  # another user owns the process, or the process has just ended
-            for entry in os.listdir(folder):
-                with contextlib.suppress(OSError):
-                    inode = links.get(os.readlink(os.path.join(folder, entry)))
-                    if inode is not None:
-                        seen.add(inode)
-        for inode in seen:
-            held[inode].append(pid)
-    return held
-
-
-def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listener]:
-    """Return the listening TCP sockets on the given ports (IPv4 and IPv6), without connected sockets.
-
-    Raises ProcfsError.
-    """
-    wanted = {port for port in ports if port}
-    try:
-        found = list(_sockets(wanted, proc_root=proc_root))
-    except (OSError, ValueError) as error:
-        raise ProcfsError(message("reason.host.sockets_unread", path=f"{proc_root}/net", why=str(error))) from error
-    if not found:
-        return []
-    held = _holders({listener.inode for listener in found}, proc_root=proc_root)
-    return [listener._replace(pids=held[listener.inode]) for listener in found]
-
-
-def timespan(text: str) -> Optional[float]:
-    """Convert a time span in the format of systemctl show (1min 30s) to seconds, or to None for infinity."""
-    parts = _TIMESPAN.findall(text)
-    if not parts:
-        return 0.0 if text == "0" else None
-    return sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
 
 
 def holds_deleted(pid: int, path: str) -> bool:
@@ -346,32 +258,3 @@ def holds_deleted(pid: int, path: str) -> bool:
     except OSError:
         return True
     return False
-
-
-def why_failed(done: commands.Completed) -> Message:
-    """Return why a systemd command failed: the time limit, its first error line, or its exit code."""
-    if done.timed_out:
-        return message("reason.host.late")
-    said = done.stderr.strip().splitlines()
-    return quoted(said[0]) if said else message("reason.host.rc", code=str(done.rc))
-
-
-def unit_properties(unit: str, names: Sequence[str], *, run: commands.Runner) -> Dict[str, str]:
-    """Return properties of a systemd unit, with one call of systemctl show.
-
-    If a property occurs several times (EnvironmentFiles), its values are on separate lines. A unit that does not exist
-    has LoadState=not-found. Raises ProcfsError if systemd does not answer.
-    """
-    argv = ["systemctl", "show", f"--property={','.join(names)}", "--", unit]
-    try:
-        done = run(argv, timeout=_SYSTEMCTL_TIMEOUT)
-    except commands.CommandError as error:
-        raise ProcfsError(message("reason.host.systemd_silent", unit=repr(unit), why=error.told)) from error
-    if not done.ok:
-        raise ProcfsError(message("reason.host.systemd_silent", unit=repr(unit), why=why_failed(done)))
-    values: Dict[str, str] = {}
-    for line in done.stdout.splitlines():
-        name, equals, value = line.partition("=")
-        if equals:
-            values[name] = f"{values[name]}\n{value}" if name in values else value
-    return values

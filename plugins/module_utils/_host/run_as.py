@@ -66,7 +66,7 @@ def explained(deed: str, /, *, failure: Type[MessageError], **values: str) -> It
     """
     try:
         yield
-    except (OSError, commands.CommandError, IdentityError, procfs.ProcfsError) as error:
+    except (OSError, commands.CommandError, IdentityError, procfs.HostError) as error:
         raise failure(message(f"reason.cannot.{deed}", **values, why=why(error))) from error
 
 

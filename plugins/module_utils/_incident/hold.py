@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     message,
     quoted,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages, takeover
 
@@ -191,7 +191,7 @@ def _systemctl(*words: str, run: commands.Runner) -> Optional[Message]:
         done = run(["systemctl", "--no-ask-password", *words], timeout=_TIMEOUT)
     except commands.CommandError as error:
         return error.told
-    return None if done.ok else procfs.why_failed(done)
+    return None if done.ok else systemd.why_failed(done)
 
 
 def _reload(where: Place, *, run: commands.Runner) -> None:
@@ -203,8 +203,8 @@ def _reload(where: Place, *, run: commands.Runner) -> None:
 def _cancel(where: Place, *, run: commands.Runner) -> None:
     """Cancel a scheduled or running start of the unit. The hold prevents later starts."""
     try:
-        properties = procfs.unit_properties(where.unit, takeover.PROPERTIES, run=run)
-    except procfs.ProcfsError as error:
+        properties = systemd.unit_properties(where.unit, takeover.PROPERTIES, run=run)
+    except procfs.HostError as error:
         raise HoldError(message("reason.holding.start_unknown", unit=where.unit, why=error.told)) from error
     if takeover.phase(properties) in (takeover.PENDING, takeover.STARTING):
         problem = _systemctl("stop", "--", where.unit, run=run)

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, takeover
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
@@ -47,7 +47,7 @@ def take_over(
     """
     seat = host_lease.Seat(state_dir=state_dir)
     try:
-        properties = procfs.unit_properties(unit, takeover.PROPERTIES, run=command)
+        properties = systemd.unit_properties(unit, takeover.PROPERTIES, run=command)
         phase = takeover.phase(properties)
         due = (takeover.PENDING, takeover.STARTING) if reason else (takeover.PENDING,)
         # Kill a process that has just started: it must not open the database, and a regular exit could change the
@@ -57,7 +57,7 @@ def take_over(
         if kill or phase in due:
             guard = _guard(unit=unit, state_dir=state_dir, database_path=database_path, user=user)
             taken = takeover.take(unit, properties, seat=seat, kill=kill, guard=guard, run=command).as_dict()
-    except (procfs.ProcfsError, takeover.TakeoverError) as error:
+    except (procfs.HostError, takeover.TakeoverError) as error:
         warn(f"systemd may start {unit} while this run works on it: {error}")
         return None
     if taken is not None:

@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
@@ -198,7 +198,7 @@ def phase(properties: Mapping[str, str]) -> str:
 def is_imminent(properties: Mapping[str, str]) -> bool:
     """Return True if an automatic restart is due so soon that the run must wait for it. False if unknown."""
     changed = _number(properties.get("StateChangeTimestampMonotonic", "")) / 1e6
-    delay = procfs.timespan(properties.get("RestartUSecNext", "") or properties.get("RestartUSec", ""))
+    delay = systemd.timespan(properties.get("RestartUSecNext", "") or properties.get("RestartUSec", ""))
     if phase(properties) != PENDING or not changed or delay is None:
         return False
     left = changed + delay - time.clock_gettime(time.CLOCK_MONOTONIC)
@@ -341,7 +341,7 @@ def _checked(argv: List[str], purpose: str, *, unit: str, run: commands.Runner) 
     except commands.CommandError as error:
         raise TakeoverError(message(f"reason.takeover.not_{purpose}", unit=unit, why=error.told)) from error
     if not done.ok:
-        raise TakeoverError(message(f"reason.takeover.not_{purpose}", unit=unit, why=procfs.why_failed(done)))
+        raise TakeoverError(message(f"reason.takeover.not_{purpose}", unit=unit, why=systemd.why_failed(done)))
 
 
 def settle(
@@ -359,7 +359,7 @@ def settle(
     """
     give_up, soon = time.monotonic() + limit, True
     while True:
-        properties = procfs.unit_properties(unit, PROPERTIES, run=run)
+        properties = systemd.unit_properties(unit, PROPERTIES, run=run)
         # Wait for only one imminent restart, because systemd restarts a service in a crash loop repeatedly.
         soon = soon and is_imminent(properties)
         busy = soon or phase(properties) in (STARTING, STOPPING)

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     labelled,
     message,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, messages, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
@@ -68,14 +68,14 @@ def look_at_process(
     found: List[procfs.Process] = []
     try:
         if service.manager == "systemd":
-            properties = procfs.unit_properties(service.unit, service_process.UNIT_PROPERTIES, run=run)
+            properties = systemd.unit_properties(service.unit, service_process.UNIT_PROPERTIES, run=run)
             service_process.require_loaded(service, properties)
             main = procfs.read_process(service_process.main_pid(properties), proc_root=proc_root)
             found = [main] if main is not None and main.alive else []
         # If the unit has no process, a manually started process may still be serving.
         found = found or service_process.find(service, proc_root=proc_root)
         hidden = not found and service_process.is_hidden(service)
-    except procfs.ProcfsError:
+    except procfs.HostError:
         return _process("unknown", [], {}), {}
     except service_process.NodeProcessError as error:
         raise HealthError(error) from error
@@ -218,8 +218,8 @@ class _Watch:
         self.discount_failure()
         begun = time.monotonic()
         limits = (self.properties.get(name, "") for name in ("TimeoutStartUSec", "TimeoutStopUSec"))
-        spans = [procfs.timespan(limit) or _SETTLE for limit in limits]
-        with contextlib.suppress(procfs.ProcfsError):
+        spans = [systemd.timespan(limit) or _SETTLE for limit in limits]
+        with contextlib.suppress(procfs.HostError):
             takeover.settle(self.service.unit, limit=min(sum(spans), _SETTLE - self.waited), run=self._run)
         self.waited += max(0.01, time.monotonic() - begun)
 
@@ -297,7 +297,7 @@ def _grace(watch: _Watch) -> float:
     """Return for how many seconds the process is allowed to be absent, or 0 if systemd is not about to restart it."""
     if not service_process.waits_for_restart(watch.properties):
         return 0.0
-    return (procfs.timespan(watch.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE
+    return (systemd.timespan(watch.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE
 
 
 def _hold_good(watch: _Watch) -> bool:

@@ -15,7 +15,7 @@ from typing import Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.preflight_findings import Findings
@@ -36,8 +36,8 @@ class UnitQuestion(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.properties = procfs.unit_properties(self._unit, _UNIT_PROPERTIES, run=self._ask)
-        except procfs.ProcfsError as error:
+            self.properties = systemd.unit_properties(self._unit, _UNIT_PROPERTIES, run=self._ask)
+        except procfs.HostError as error:
             self.error = error.told
 
 

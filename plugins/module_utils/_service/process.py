@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, sockets, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 
@@ -149,10 +149,10 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
         # Search for listeners only if the result depends on them, because the search reads every descriptor of every
         # process.
         if len(proved) < len(candidates):
-            sockets = procfs.listeners(service.ports, proc_root=proc_root)
-            listening = {pid for listener in sockets for pid in listener.pids}
+            listeners = sockets.listeners(service.ports, proc_root=proc_root)
+            listening = {pid for listener in listeners for pid in listener.pids}
             proved = [process for process in candidates if process.uid == uid or process.pid in listening]
-    except procfs.ProcfsError as error:
+    except procfs.HostError as error:
         raise NodeProcessError(error) from error
     found.update({process.pid: process for process in proved})
     return sorted(found.values(), key=lambda process: (process.start_ticks, process.pid))
@@ -162,8 +162,8 @@ def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) ->
     """Return the listeners on the service's ports that are neither the service nor its children nor in its unit."""
     found: List[Dict[str, Any]] = []
     try:
-        listeners = procfs.listeners(service.ports, proc_root=proc_root)
-    except procfs.ProcfsError as error:
+        listeners = sockets.listeners(service.ports, proc_root=proc_root)
+    except procfs.HostError as error:
         raise NodeProcessError(error) from error
     for listener in listeners:
         if not listener.pids and listener.uid != account(service.user).pw_uid:
@@ -202,8 +202,8 @@ def require_loaded(service: Service, properties: Mapping[str, str]) -> None:
 
 def unit_state(service: Service, *, run: commands.Runner) -> Dict[str, str]:
     try:
-        properties = procfs.unit_properties(service.unit, UNIT_PROPERTIES, run=run)
-    except procfs.ProcfsError as error:
+        properties = systemd.unit_properties(service.unit, UNIT_PROPERTIES, run=run)
+    except procfs.HostError as error:
         raise NodeProcessError(error) from error
     require_loaded(service, properties)
     return properties

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Seq
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, labelled, message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, sockets, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, messages, process_signals
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
@@ -95,8 +95,8 @@ class _Judge:
         self._group = ""
         if service.manager == "systemd":
             try:
-                properties = procfs.unit_properties(service.unit, ["ControlGroup"], run=run)
-            except procfs.ProcfsError as error:
+                properties = systemd.unit_properties(service.unit, ["ControlGroup"], run=run)
+            except procfs.HostError as error:
                 raise ProcessStopError(error) from error
             self._group = properties.get("ControlGroup", "")
         try:
@@ -163,8 +163,8 @@ class _Judge:
 
 def _listening(port: int, *, proc_root: str) -> Set[int]:
     try:
-        return {pid for listener in procfs.listeners([port], proc_root=proc_root) for pid in listener.pids}
-    except procfs.ProcfsError as error:
+        return {pid for listener in sockets.listeners([port], proc_root=proc_root) for pid in listener.pids}
+    except procfs.HostError as error:
         raise ProcessStopError(error) from error
 
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Mapping
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process_signals
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import Look, NodeProcessError, Service
@@ -57,8 +57,8 @@ def act_systemd(
 
     Before a start, the service's processes outside the unit are stopped.
     """
-    stop = procfs.timespan(look.properties.get("TimeoutStopUSec", "")) or stop_timeout
-    start = procfs.timespan(look.properties.get("TimeoutStartUSec", "")) or _START_TIMEOUT
+    stop = systemd.timespan(look.properties.get("TimeoutStopUSec", "")) or stop_timeout
+    start = systemd.timespan(look.properties.get("TimeoutStartUSec", "")) or _START_TIMEOUT
     if state == "stopped":
         stopped = _unit_stopped(service, look, "stop", run=run, timeout=stop + _MARGIN)
         return stopped + process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)

@@ -141,7 +141,7 @@ def roll_back(
                     _act(releases, way, step, record)
     except Refused as refusal:
         result.update(refused=str(refusal), messages=plain(refused=refusal.told))
-    except (OSError, commands.CommandError, run_as.IdentityError, procfs.ProcfsError) as error:
+    except (OSError, commands.CommandError, run_as.IdentityError, procfs.HostError) as error:
         raise ReleaseError(
             message("reason.cannot.change_release", folder=releases.app_dir, why=run_as.why(error))
         ) from error

@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 
 FOLDER = "/etc/systemd/system"
@@ -120,8 +120,8 @@ class _Systemd:
 
     def properties(self, dropin: Dropin) -> Dict[str, str]:
         try:
-            found = procfs.unit_properties(dropin.service, _PROPERTIES, run=self._run)
-        except procfs.ProcfsError as error:
+            found = systemd.unit_properties(dropin.service, _PROPERTIES, run=self._run)
+        except procfs.HostError as error:
             raise UnitDropinError(error) from error
         if found.get("LoadState") != "loaded":
             about = {"unit": repr(dropin.unit), "state": str(found.get("LoadState"))}
@@ -135,7 +135,7 @@ class _Systemd:
             raise UnitDropinError(error) from error
         if not done.ok:
             command = " ".join(words)
-            raise UnitDropinError(message("reason.dropin.systemctl", command=command, why=procfs.why_failed(done)))
+            raise UnitDropinError(message("reason.dropin.systemctl", command=command, why=systemd.why_failed(done)))
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
@@ -247,35 +247,35 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
         raise UnitDropinError(message("reason.dropin.not_written", why=str(error))) from error
 
 
-def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
+def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, manager: _Systemd) -> None:
     """Put the files in place and make systemd load them.
 
     The timer is started first, so that every active setting expires even if this process is killed.
     """
     if paths.timer in before and paths.timer not in after:
-        systemd.tell("disable", "--now", "--", paths.timer_name)
+        manager.tell("disable", "--now", "--", paths.timer_name)
     if paths.timer in after:
         early = {path: text for path, text in after.items() if path != paths.conf}
         _write({path: text for path, text in before.items() if path in early}, early)
-        systemd.tell("daemon-reload")
-        systemd.tell("enable", "--", paths.timer_name)
+        manager.tell("daemon-reload")
+        manager.tell("enable", "--", paths.timer_name)
         # restart the timer, because a running timer would keep its old expiry time
-        systemd.tell("restart", "--", paths.timer_name)
+        manager.tell("restart", "--", paths.timer_name)
     _write(before, after)
-    systemd.tell("daemon-reload")
+    manager.tell("daemon-reload")
 
 
-def _take_back(before: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
+def _take_back(before: Mapping[str, str], paths: _Paths, *, manager: _Systemd) -> None:
     """Restore the unit's earlier state, as far as possible."""
     with contextlib.suppress(UnitDropinError):
         now = _present(paths.all())
         if paths.timer in now and paths.timer not in before:
             with contextlib.suppress(UnitDropinError):
-                systemd.tell("disable", "--now", "--", paths.timer_name)
+                manager.tell("disable", "--now", "--", paths.timer_name)
         _write(now, before)
-        systemd.tell("daemon-reload")
+        manager.tell("daemon-reload")
         if paths.timer in before:
-            systemd.tell("restart", "--", paths.timer_name)
+            manager.tell("restart", "--", paths.timer_name)
 
 
 def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str, str]) -> None:
@@ -317,8 +317,8 @@ def ensure(
     begun = time.monotonic()
     _checked(dropin, state=state)
     paths = _Paths(dropin, folder=folder)
-    systemd = _Systemd(run=run)
-    properties = systemd.properties(dropin)
+    manager = _Systemd(run=run)
+    properties = manager.properties(dropin)
     before = _present(paths.all())
     variables: Dict[str, str] = {}
     after: Dict[str, str] = {}
@@ -329,14 +329,14 @@ def ensure(
     changed = before != after
     try:
         if changed and not check_mode:
-            _apply(before, after, paths, systemd=systemd)
-            properties = systemd.properties(dropin)
+            _apply(before, after, paths, manager=manager)
+            properties = manager.properties(dropin)
         if not (check_mode and changed):
             _prove(dropin, variables, properties)
     except UnitDropinError:
         # Undo the change, because the settings have no effect or would never expire.
         if changed and state == "present":
-            _take_back(before, paths, systemd=systemd)
+            _take_back(before, paths, manager=manager)
         raise
     limit: Optional[str] = properties.get("MemoryMax")
     return {

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any, Collection, Dict, List
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, sockets, x509
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_certificate
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
@@ -33,7 +33,7 @@ def ports(question: Question) -> Dict[str, Any]:
     ours = {item.pid for item in service_processes(question)}
     redactor = question.redactor
     facts = []
-    for listener in procfs.listeners(range(1, 65536) if ours else configured):
+    for listener in sockets.listeners(range(1, 65536) if ours else configured):
         if listener.port not in configured and not ours.intersection(listener.pids):
             continue
         owners = []
@@ -78,7 +78,7 @@ def answer(question: Question) -> Dict[str, Any]:
     """Return the answers from the listening ports."""
     service = question.service
     ports_asked = {name: port for name, port in (("https", service.https_port), ("http", service.http_port)) if port}
-    listening = {listener.port: listener for listener in reversed(procfs.listeners(ports_asked.values()))}
+    listening = {listener.port: listener for listener in reversed(sockets.listeners(ports_asked.values()))}
     facts: Dict[str, Any] = {}
 
     def look(name: str, port: int) -> None:
@@ -105,10 +105,10 @@ def answer(question: Question) -> Dict[str, Any]:
     return found(facts)
 
 
-def _others(question: Question, *, configured: Collection[int]) -> List[procfs.Listener]:
+def _others(question: Question, *, configured: Collection[int]) -> List[sockets.Listener]:
     """Return the service's own listeners on ports that are not configured, at most _MOST_OTHERS."""
     ours = {item.pid for item in service_processes(question)}
-    every = procfs.listeners(range(1, 65536)) if ours else []
+    every = sockets.listeners(range(1, 65536)) if ours else []
     return [item for item in every if item.port not in configured and ours.intersection(item.pids)][:_MOST_OTHERS]
 
 

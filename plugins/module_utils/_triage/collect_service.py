@@ -14,7 +14,7 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel, redact, timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_certificate, collect_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
     Question,
@@ -74,7 +74,7 @@ _HEAP = re.compile(r"--max[-_]old[-_]space[-_]size[= ](\d{1,9})")
 
 def unit(question: Question) -> Dict[str, Any]:
     """Return the unit's properties, as systemd reports them."""
-    raw = procfs.unit_properties(question.service.unit, _UNIT_PROPERTIES, run=question.command)
+    raw = systemd.unit_properties(question.service.unit, _UNIT_PROPERTIES, run=question.command)
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
 
     def at(name: str) -> Optional[str]:
@@ -137,9 +137,9 @@ def _unit_environment(question: Question) -> Tuple[List[Tuple[str, Mapping[str, 
     """Return the variables that the unit itself sets, and the paths of its environment files."""
     unit_name = question.service.unit
     try:
-        raw = procfs.unit_properties(unit_name, ["Environment", "EnvironmentFiles"], run=question.command)
+        raw = systemd.unit_properties(unit_name, ["Environment", "EnvironmentFiles"], run=question.command)
         words = shlex.split(raw.get("Environment", ""))
-    except (procfs.ProcfsError, ValueError):  # the `unit` part reports the problem with systemd
+    except (procfs.HostError, ValueError):  # the `unit` part reports the problem with systemd
         return [], []
     files = [re.sub(r" \(ignore_errors=\w+\)$", "", line) for line in raw.get("EnvironmentFiles", "").splitlines()]
     pairs = [word.partition("=") for word in words]

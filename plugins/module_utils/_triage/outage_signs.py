@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
 # If the unit has been active for this time, in seconds, the service is assumed to have served requests.
@@ -62,7 +62,7 @@ def _ends(facts: Facts) -> List[Mapping[str, Any]]:
     unit, journal, until = facts.unit, facts.journal, facts.window.until
     if unit.active_state is None:
         return []
-    gap = _SERVES_AFTER + (procfs.timespan(unit.restart_delay) or 0.0)
+    gap = _SERVES_AFTER + (systemd.timespan(unit.restart_delay) or 0.0)
     ends = sorted([*journal.exits, *journal.stops], key=lambda item: str(item["at"]))
     starts = [str(item["at"]) for item in journal.starts]
     if unit.active_state in ("active", "reloading"):

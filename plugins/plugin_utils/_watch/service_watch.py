@@ -17,7 +17,7 @@ import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, sanitize, timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, probe_plan
@@ -237,9 +237,9 @@ class Watch:
         try:
             if not self.target.over:
                 return str(service_health.look_at_process(service, run=self._run)[0]["state"])
-            properties = procfs.unit_properties(service.unit, service_process.UNIT_PROPERTIES, run=self._over)
+            properties = systemd.unit_properties(service.unit, service_process.UNIT_PROPERTIES, run=self._over)
             service_process.require_loaded(service, properties)
-        except (probe_plan.HealthError, service_process.NodeProcessError, procfs.ProcfsError) as error:
+        except (probe_plan.HealthError, service_process.NodeProcessError, procfs.HostError) as error:
             self._warn(f"cannot check whether the process is running: {error}")
             return "unknown"
         return "running" if service_process.main_pid(properties) else "gone"

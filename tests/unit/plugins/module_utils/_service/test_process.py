@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, sockets
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import desired_state, process_signals
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
@@ -108,7 +108,7 @@ def variant(service, *words, **changes):
 
 
 def listening(port):
-    return eventually(lambda: procfs.listeners([port]))
+    return eventually(lambda: sockets.listeners([port]))
 
 
 @contextlib.contextmanager

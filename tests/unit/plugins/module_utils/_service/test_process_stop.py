@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, sockets
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process_stop
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process_stop import (
@@ -96,7 +96,7 @@ def listening(service, *, cwd=None, program=None, words=()):
     script = str(Path(service.app_dir) / "server.py") if cwd else "server.py"
     arguments = [program or service.command[0], "-IS", script, *service.command[3:], *words]
     with running(*arguments, cwd=cwd or service.app_dir) as child:
-        eventually(lambda: any(child.pid in found.pids for found in procfs.listeners(service.ports)))
+        eventually(lambda: any(child.pid in found.pids for found in sockets.listeners(service.ports)))
         yield child
 
 
@@ -125,7 +125,7 @@ def test_a_stale_process_of_this_app_is_stopped_and_its_port_is_free(service, po
         assert (entry["pid"], entry["user"], entry["signal"]) == (child.pid, ME, "TERM")
         assert result["changed"] and result["left"] == result["remaining"] == []
         assert result["diff"]["before"] == f"pid {child.pid} of {ME}: {entry['command']}\n"
-        assert procfs.listeners([port]) == []
+        assert sockets.listeners([port]) == []
         again = stop(service, named)
         assert (again["changed"], again["gone"]) == (False, [child.pid])
 
@@ -159,7 +159,7 @@ def test_check_mode_reports_and_stops_nothing(service, port):
         assert (result["changed"], result["stopped"][0]["pid"]) == (True, child.pid)
         assert result["stopped"][0]["signal"] is None
         assert child.poll() is None
-        assert procfs.listeners([port])
+        assert sockets.listeners([port])
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_foreign_process_is_stopped_only_if_a_policy_names_it(service, port, c
             why(stop(service, wanted(child, port))) == "it does not belong to this application, and no policy names it"
         )
         result = stop(service, wanted(child, port), policies=[row])
-        assert result["changed"] == stopped == (procfs.listeners([port]) == [])
+        assert result["changed"] == stopped == (sockets.listeners([port]) == [])
         assert result["remaining"] == ([] if stopped else [{**told(child), "port": port}])
 
 

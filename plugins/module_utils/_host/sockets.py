@@ -1,0 +1,92 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Listening TCP sockets on this host, from the kernel. The format is described in proc_net(5)."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import sys
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Set
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+
+_LISTEN = "0A"
+
+
+class Listener(NamedTuple):
+    """One listening TCP socket. pids: processes that have the socket open, if visible to this user. uid: owner."""
+
+    port: int
+    address: str
+    inode: int
+    pids: List[int]
+    uid: int = -1
+
+
+def _address(text: str) -> str:
+    """Convert an address from /proc/net/tcp or tcp6, which has 32-bit words in the byte order of this machine."""
+    raw = b"".join(int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8))
+    address = ipaddress.ip_address(raw)
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def _sockets(wanted: Set[int], *, proc_root: str) -> Iterator[Listener]:
+    for name in ("tcp", "tcp6"):
+        path = os.path.join(proc_root, "net", name)
+        try:
+            lines = procfs.read_text(path).splitlines()[1:]
+        except FileNotFoundError:
+            if name == "tcp6":  # the host has no IPv6
+                continue
+            raise
+        for line in lines:
+            fields = line.split()
+            if len(fields) < 10 or fields[3] != _LISTEN:
+                continue
+            address, _separator, port = fields[1].partition(":")
+            if int(port, 16) in wanted:
+                yield Listener(
+                    port=int(port, 16), address=_address(address), inode=int(fields[9]), pids=[], uid=int(fields[7])
+                )
+
+
+def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
+    """Return, for each socket inode, the pids of the processes that have the socket open."""
+    links = {f"socket:[{inode}]": inode for inode in inodes}
+    held: Dict[int, List[int]] = {inode: [] for inode in inodes}
+    for pid in procfs.pids(proc_root=proc_root):
+        folder = os.path.join(proc_root, str(pid), "fd")
+        seen: Set[int] = set()
+        with contextlib.suppress(OSError):  # another user owns the process, or the process has just ended
+            for entry in os.listdir(folder):
+                with contextlib.suppress(OSError):
+                    inode = links.get(os.readlink(os.path.join(folder, entry)))
+                    if inode is not None:
+                        seen.add(inode)
+        for inode in seen:
+            held[inode].append(pid)
+    return held
+
+
+def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listener]:
+    """Return the listening TCP sockets on the given ports (IPv4 and IPv6), without connected sockets.
+
+    Raises procfs.HostError.
+    """
+    wanted = {port for port in ports if port}
+    try:
+        found = list(_sockets(wanted, proc_root=proc_root))
+    except (OSError, ValueError) as error:
+        raise procfs.HostError(
+            message("reason.host.sockets_unread", path=f"{proc_root}/net", why=str(error))
+        ) from error
+    if not found:
+        return []
+    held = _holders({listener.inode for listener in found}, proc_root=proc_root)
+    return [listener._replace(pids=held[listener.inode]) for listener in found]

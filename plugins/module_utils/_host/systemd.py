@@ -1,0 +1,56 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Facts about units, from systemd."""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+
+_SYSTEMCTL_TIMEOUT = 15.0
+# Time units (systemd.time(7)), as systemd itself prints them.
+_TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_TIMESPAN = re.compile(r"([0-9.]+)(us|ms|min|s|h|d|w)\b")
+
+
+def timespan(text: str) -> Optional[float]:
+    """Convert a time span in the format of systemctl show (1min 30s) to seconds, or to None for infinity."""
+    parts = _TIMESPAN.findall(text)
+    if not parts:
+        return 0.0 if text == "0" else None
+    return sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
+
+
+def why_failed(done: commands.Completed) -> Message:
+    """Return why a systemd command failed: the time limit, its first error line, or its exit code."""
+    if done.timed_out:
+        return message("reason.host.late")
+    said = done.stderr.strip().splitlines()
+    return quoted(said[0]) if said else message("reason.host.rc", code=str(done.rc))
+
+
+def unit_properties(unit: str, names: Sequence[str], *, run: commands.Runner) -> Dict[str, str]:
+    """Return properties of a systemd unit, with one call of systemctl show.
+
+    If a property occurs several times (EnvironmentFiles), its values are on separate lines. A unit that does not exist
+    has LoadState=not-found. Raises procfs.HostError if systemd does not answer.
+    """
+    argv = ["systemctl", "show", f"--property={','.join(names)}", "--", unit]
+    try:
+        done = run(argv, timeout=_SYSTEMCTL_TIMEOUT)
+    except commands.CommandError as error:
+        raise procfs.HostError(message("reason.host.systemd_silent", unit=repr(unit), why=error.told)) from error
+    if not done.ok:
+        raise procfs.HostError(message("reason.host.systemd_silent", unit=repr(unit), why=why_failed(done)))
+    values: Dict[str, str] = {}
+    for line in done.stdout.splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            values[name] = f"{values[name]}\n{value}" if name in values else value
+    return values
