@@ -15,7 +15,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
     ONLY_START,
     RUNGS,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, LOOP_FALLS, PROOF
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import (
+    FALLS,
+    LOOP_FALLS,
+    PROOF,
+    only_start,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
@@ -125,14 +130,14 @@ def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
     schema are the cause.
     """
     if not repeated(facts, item):
-        return _useless_in_a_loop(facts)
+        return () if facts.process.changed_since(item.get("changed_at")) else _useless_in_a_loop(facts)
     sound = facts.dependencies.ok is True and facts.migrations.pending == []
     return RUNGS if sound and not in_dependency(item) else KEEP_MODULES
 
 
 def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
     """In a crash loop, return the rungs that only start the service. Otherwise, return an empty tuple."""
-    return ONLY_START if facts.process.gone and facts.process.falls >= LOOP_FALLS else ()
+    return only_start(facts) if facts.process.falls >= LOOP_FALLS else ()
 
 
 def syntax_error(facts: Facts) -> Optional[Finding]:

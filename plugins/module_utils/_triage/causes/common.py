@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ONLY_START
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import mismatches
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
 FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "wal_pending")
 
@@ -24,6 +26,15 @@ LOOP_FALLS = 3
 
 # After this many consecutive failed starts, assume that the next start will also fail unless something changes.
 PROOF = 2
+
+
+def only_start(facts: Facts) -> Tuple[str, ...]:
+    """Return the rungs that only start a service that keeps crashing.
+
+    Return an empty tuple if the process is running, or if the unit or its settings were changed after the last exit,
+    because the next start may then succeed.
+    """
+    return ONLY_START if facts.process.gone and not facts.process.changed_since(facts.start.changed_at) else ()
 
 
 def process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Dict, List, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import from_dict, message, quoted
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ONLY_START, RUNGS
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import LOOP_FALLS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import LOOP_FALLS, only_start
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.process import SENT
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS
@@ -69,7 +69,7 @@ def crash_loop(facts: Facts) -> Optional[Finding]:
         evidence=facts.unit.ending() + [says("journal", item["text"]) for item in facts.process.exits[-3:]],
         remedy=message("remedy.crash_loop"),
         prevention=message("prevention.crash_loop"),
-        useless_rungs=ONLY_START if facts.process.gone else (),
+        useless_rungs=only_start(facts),
         details={"falls": facts.process.falls, "exception": facts.errors.text()[:500]},
     )
 

@@ -1492,6 +1492,11 @@ OWN_PORT = {
         # systemd has already restarted the service several times.
         ([GONE, EXIT_1, exception(), exits(3)], START),
         ([GONE, EXIT_1, exception(), exits(2)], []),
+        # A person has changed the settings or the file since the last exit.
+        ([GONE, EXIT_1, exception(), exits(3), {"start": {"changed_at": "2026-03-02T01:01:00.000Z"}}], []),
+        ([GONE, EXIT_1, exception(changed_at="2026-03-02T01:01:00.000Z"), exits(3)], []),
+        ([GONE, EXIT_1, exits(3), {"start": {"changed_at": "2026-03-02T01:01:00.000Z"}}], []),
+        ([GONE, EXIT_1, exception(), exits(3), {"start": {"changed_at": "2026-03-02T00:59:00.000Z"}}], START),
         ([GONE, EXIT_1, exits(3)], START),
         # systemd has not restarted the service since the cause disappeared.
         (
