@@ -222,6 +222,10 @@ def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: S
     run = service.play("playbooks/database_recover.yml")
     end = run.screen[run.screen.index("PLAY RECAP") :]
     assert run.rc != 0
+    told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
+    assert told["outcome"] == "data_in_doubt"
+    assert "DATA IN DOUBT" in end and "NOT RECOVERED" not in end
+    assert "still down" not in end
     assert "incidents" in end
     assert "SUSPECTED" in end
     assert service.pids() == pids

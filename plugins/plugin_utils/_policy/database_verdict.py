@@ -38,7 +38,12 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     triage, record = seen.get("triage") or {}, seen.get("record") or {}
     held, lost = bool(seen.get("held")), str(seen.get("lost") or "")
     serves = not held and bool(verified.get("serves"))
-    outcome = _outcome(held=held, serves=serves, lost=lost, check_mode=bool(seen.get("check_mode")))
+    # A healthy service is not stopped if a person must first decide about missing rows.
+    serves_still = bool((seen.get("detection") or {}).get("healthy")) and recovery.get("stopped") is False
+    check_mode = bool(seen.get("check_mode"))
+    outcome = _outcome(
+        held=held, serves=serves, lost=lost, refused=serves_still and _rows_are_missing(seen), check_mode=check_mode
+    )
     finding = next(iter(triage.get("findings") or []), UNKNOWN_CAUSE)
     error = lost or str(seen.get("error") or "")
     told = seen.get("lost_message") if lost else seen.get("error_messages")
@@ -98,13 +103,21 @@ def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool
     }
 
 
-def _outcome(*, held: bool, serves: bool, lost: str, check_mode: bool) -> str:
+def _rows_are_missing(seen: Mapping[str, Any]) -> bool:
+    """Return True if the recovery kept a sound database in which triage found fewer rows than before."""
+    recovery = seen.get("recovery") or {}
+    kept = bool(recovery.get("healthy_before")) and not recovery.get("replaced")
+    return kept and bool((seen.get("triage") or {}).get("rows_missing"))
+
+
+def _outcome(*, held: bool, serves: bool, lost: str, refused: bool, check_mode: bool) -> str:
     """Return the outcome, which is determined by the first rule that applies."""
     rules = (
         ("would_recover", held and check_mode),
         ("recovered", held),
         ("login_failed", serves),
         ("unreachable", bool(lost)),
+        ("data_in_doubt", refused),
     )
     return next((outcome for outcome, applies in rules if applies), "not_recovered")
 
@@ -138,10 +151,7 @@ def _statements(
             "attempts": record.get("attempts"),
             "data": record.get("data"),
             "recovery": recovery,
-            # The database was sound and was kept, so the rows that were missing during triage are still missing.
-            "suspected": bool(recovery.get("healthy_before"))
-            and not recovery.get("replaced")
-            and bool((seen.get("triage") or {}).get("rows_missing")),
+            "suspected": _rows_are_missing(seen),
             "changes": [] if seen.get("check_mode") else [recovery],
         }
     )

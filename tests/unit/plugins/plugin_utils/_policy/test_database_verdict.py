@@ -21,6 +21,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 ROOT = Path(__file__).resolve().parents[5]
 DONE = {"method": "salvage", "replaced": True, "data_loss": "none", "rows_before": {"a": 2}, "rows_after": {"a": 2}}
 LOST = {**DONE, "data_loss": "known", "statement": "1 row of a.", "kept": "/kept"}
+KEPT = {"healthy_before": True, "replaced": False}
+FEWER = {"findings": [{"cause": "db_corrupt", "summary": "Rows are missing."}], "rows_missing": {"a": [2, 1]}}
+SERVES = {"healthy": True}
 VERIFIED = {"verified": True, "row_counts": {"a": 2}, "first_healthy_at": "10:00"}
 
 
@@ -43,6 +46,21 @@ OUTCOMES = [
     ("in check mode", {"held": True, "recovery": DONE, "check_mode": True}, "would_recover"),
     ("no method was possible", {"error": "no method", "recovery": {"method": ""}}, "not_recovered"),
     ("it serves, and the login fails", {"recovery": DONE, "verification": {"serves": True}}, "login_failed"),
+    (
+        "rows are missing, and it still serves",
+        {"error": "fewer", "recovery": {**KEPT, "stopped": False}, "triage": FEWER, "detection": SERVES},
+        "data_in_doubt",
+    ),
+    (
+        "rows are missing, and it was stopped",
+        {"error": "fewer", "recovery": KEPT, "triage": FEWER, "detection": SERVES},
+        "not_recovered",
+    ),
+    (
+        "rows are missing, and it was down",
+        {"error": "fewer", "recovery": {**KEPT, "stopped": False}, "triage": FEWER},
+        "not_recovered",
+    ),
     ("the host was lost", {"lost": "the host cannot be reached: gone"}, "unreachable"),
     ("the host was lost after the verification", {"held": True, "recovery": DONE, "lost": "gone"}, "recovered"),
 ]
@@ -53,7 +71,9 @@ def test_outcome(case: str, changes: dict[str, Any], outcome: str) -> None:
     judged = database_verdict.of_run(seen(**changes))
     assert judged["outcome"] == outcome
     assert (
-        judged["failed"] == (outcome in ("not_recovered", "login_failed", "unreachable")) == (not judged["recovered"])
+        judged["failed"]
+        == (outcome in ("not_recovered", "login_failed", "unreachable", "data_in_doubt"))
+        == (not judged["recovered"])
     )
     assert judged["rung"] == ("database_recovery by salvage" if changes.get("held") else None)
 
