@@ -53,7 +53,7 @@ SENTENCES: Dict[str, str] = {
     "deed.migration_unlock": "stop the service, back up the database, release the stale migration lock, apply the pending migrations: {names}",
     "deed.migration_nothing": "nothing",
     "deed.migration_applied": "applied {name}",
-    "deed.modules": "install new dependencies from the lock file in a separate folder, then swap them with the current ones",
+    "deed.modules": "install the dependencies from the lock file in a separate folder, then replace the current node_modules with that folder",
     "deed.release": "stop the service, back up the database, roll back from release {old} to {new}",
     "deed.release_left": "rolled back from release {old} to {new}",
     "deed.release_modules": "modules installed",
