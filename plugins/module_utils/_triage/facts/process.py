@@ -133,9 +133,14 @@ class Process(NamedTuple):
         return count
 
     def changed_since(self, changed_at: Optional[str]) -> bool:
-        """Return True if changed_at is after the last exit of the service, so that the next start may succeed."""
+        """Return True if changed_at is after the last start of the service, so that the next start may succeed.
+
+        If the time of that start is unknown, the last exit is used.
+        """
+        starts = [self.unit.started_at, *(item["at"] for item in self.journal.starts[-1:])]
         ends = [self.unit.exited_at, self.last_exit[2], *(item["at"] for item in self.exits[-1:])]
-        return bool(changed_at) and str(changed_at) > max((str(end) for end in ends if end), default="9")
+        known = [str(at) for at in starts if at] or [str(at) for at in ends if at]
+        return bool(changed_at) and str(changed_at) > max(known, default="9")
 
     @property
     def falls(self) -> int:

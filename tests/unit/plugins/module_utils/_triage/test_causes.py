@@ -1496,7 +1496,9 @@ OWN_PORT = {
         ([GONE, EXIT_1, exception(), exits(3), {"start": {"changed_at": "2026-03-02T01:01:00.000Z"}}], []),
         ([GONE, EXIT_1, exception(changed_at="2026-03-02T01:01:00.000Z"), exits(3)], []),
         ([GONE, EXIT_1, exits(3), {"start": {"changed_at": "2026-03-02T01:01:00.000Z"}}], []),
-        ([GONE, EXIT_1, exception(), exits(3), {"start": {"changed_at": "2026-03-02T00:59:00.000Z"}}], START),
+        ([GONE, EXIT_1, exception(), exits(3), {"start": {"changed_at": "2026-01-31T00:00:00.000Z"}}], START),
+        # The last start used the earlier settings, although they were changed before the last exit.
+        ([GONE, EXIT_1, exception(), exits(3), {"start": {"changed_at": "2026-03-02T00:59:00.000Z"}}], []),
         ([GONE, EXIT_1, exits(3)], START),
         # systemd has not restarted the service since the cause disappeared.
         (
