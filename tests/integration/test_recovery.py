@@ -219,6 +219,10 @@ def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: S
     service.database.write_bytes(older)
     service.start()
     pids = service.pids()
+    planned = service.play("playbooks/database_recover.yml", "--check")
+    assert planned.rc != 0
+    assert "backup" in planned.screen and "Report the data loss of each method" in planned.screen
+    assert "DATA IN DOUBT" in planned.screen
     run = service.play("playbooks/database_recover.yml")
     end = run.screen[run.screen.index("PLAY RECAP") :]
     assert run.rc != 0

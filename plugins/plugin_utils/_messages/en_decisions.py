@@ -52,6 +52,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.held": "The service is held by incident {incident}, so nobody can start it by accident",
     "next_step.database.loss": "Report the lost data: {statement:;}. The damaged files are in {kept}",
     "next_step.database.loss_in_evidence": "Report the lost data: {statement:;}. The damaged files are in the evidence",
+    "next_step.database.data_in_doubt": "Ask the DBA if the missing rows were deleted on purpose. If they were, run outage_release.yml. Otherwise, run database_recover.yml with --check to see what each method would lose, then set database_recovery_method",
     "next_step.database.not_recovered": "Hand the evidence to the DBA. All files of the database are kept. To try another method, set database_recovery_method and run the playbook again",
     "next_step.reach.other": "Connect to the host another way, for example through its console, then run the playbook again",
     "next_step.reach.known_hosts": "known_hosts has no key for this host, or a different key. Verify the host key, add it to known_hosts, then run the playbook again",

@@ -52,6 +52,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.held": "サービスの起動はインシデント {incident} により保留されているため、誤って起動されることはない",
     "next_step.database.loss": "失われたデータの内容（{statement}）を関係者に報告する。破損したファイルは {kept} に保存されている",
     "next_step.database.loss_in_evidence": "失われたデータの内容（{statement}）を関係者に報告する。破損したファイルは証拠として保存されている",
+    "next_step.database.data_in_doubt": "欠落した行が意図した削除かどうかを DBA に確認する。意図した削除であれば outage_release.yml を実行する。そうでなければ、database_recover.yml を --check で実行して復旧方法ごとに失われるデータを確認し、database_recovery_method を設定する",
     "next_step.database.not_recovered": "証拠を DBA に引き継ぐ。データベースのファイルはすべて保存されている。別の方法で復旧する場合は database_recovery_method を指定して、Playbook を再度実行する",
     "next_step.reach.other": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",
     "next_step.reach.known_hosts": "known_hosts にこのホストの鍵がないか、別の鍵が登録されている。ホスト鍵を確認し、known_hosts に登録してから、Playbook を再度実行する",

@@ -39,8 +39,9 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     held, lost = bool(seen.get("held")), str(seen.get("lost") or "")
     serves = not held and bool(verified.get("serves"))
     # A healthy service is not stopped if a person must first decide about missing rows.
-    serves_still = bool((seen.get("detection") or {}).get("healthy")) and recovery.get("stopped") is False
     check_mode = bool(seen.get("check_mode"))
+    not_stopped = check_mode or recovery.get("stopped") is False
+    serves_still = not_stopped and bool((seen.get("detection") or {}).get("healthy"))
     outcome = _outcome(
         held=held, serves=serves, lost=lost, refused=serves_still and _rows_are_missing(seen), check_mode=check_mode
     )
@@ -125,8 +126,8 @@ def _outcome(*, held: bool, serves: bool, lost: str, refused: bool, check_mode: 
 def _next_step(outcome: str, recovery: Mapping[str, Any], *, lost: str) -> Message:
     if outcome == "unreachable":
         return unreachable.reach(lost)
-    if outcome == "not_recovered":
-        return message("next_step.database.not_recovered")
+    if outcome in ("not_recovered", "data_in_doubt"):
+        return message(f"next_step.database.{outcome}")
     if outcome == "recovered" and recovery.get("data_loss") != statements.NONE:
         statement = messages_of(recovery, "statement")
         kept = recovery.get("kept")

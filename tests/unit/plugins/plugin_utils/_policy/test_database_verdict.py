@@ -52,6 +52,11 @@ OUTCOMES = [
         "data_in_doubt",
     ),
     (
+        "rows are missing in check mode, which stops nothing",
+        {"error": "fewer", "recovery": KEPT, "triage": FEWER, "detection": SERVES, "check_mode": True},
+        "data_in_doubt",
+    ),
+    (
         "rows are missing, and it was stopped",
         {"error": "fewer", "recovery": KEPT, "triage": FEWER, "detection": SERVES},
         "not_recovered",
@@ -84,6 +89,10 @@ NEXT_STEPS = [
     ({"held": True, "recovery": DONE}, "Complete the open prevention items"),
     ({"held": True, "recovery": LOST, "check_mode": True}, "Run the playbook without --check"),
     ({"error": "no method"}, "Hand the evidence to the DBA"),
+    (
+        {"error": "fewer", "recovery": {**KEPT, "stopped": False}, "triage": FEWER, "detection": SERVES},
+        "run outage_release.yml",
+    ),
     ({"recovery": DONE, "verification": {"serves": True}}, "Check that people can log in"),
     ({"lost": "Permission denied (publickey)"}, "The host refuses the login"),
 ]
