@@ -242,16 +242,26 @@ def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = 
     return sorted(found, key=lambda process: (process.start_ticks, process.pid))
 
 
+def holds(pid: int, path: str) -> bool:
+    """Return True if a process has the file at path open, or if the process cannot be inspected."""
+    return _has_descriptor(pid, os.path.realpath(path))
+
+
 def holds_deleted(pid: int, path: str) -> bool:
     """Return True if a process has the deleted file at path open. The kernel frees its space when the process ends.
 
     Also returns True if the process cannot be inspected.
     """
-    folder, lost = f"/proc/{pid}/fd", f"{os.path.realpath(path)} (deleted)"
+    return _has_descriptor(pid, f"{os.path.realpath(path)}{_DELETED}")
+
+
+def _has_descriptor(pid: int, target: str) -> bool:
+    """Return True if a descriptor of the process links to target, or if the process cannot be inspected."""
+    folder = f"/proc/{pid}/fd"
     try:
         for name in os.listdir(folder):
             with contextlib.suppress(FileNotFoundError):  # the process has closed the file in the meantime
-                if os.readlink(f"{folder}/{name}") == lost:
+                if os.readlink(f"{folder}/{name}") == target:
                     return True
     except FileNotFoundError:  # the process has ended in the meantime
         return False

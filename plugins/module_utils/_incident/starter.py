@@ -21,8 +21,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-# Maximum age in seconds of a process that may be killed, because such a young process has hardly done anything yet.
-_YOUNG = 20.0
+# Maximum age in seconds of a process that may be killed, because such a young process has hardly done anything yet. A
+# health check waits for processes of up to 20 seconds, and its last check of the database takes up to 1.5 seconds.
+_YOUNG = 25.0
 # Possible data losses in a database recovery, the most severe last. After several recoveries, the most severe loss
 # counts.
 _LOSSES = ("", "none", "unknown", "known")

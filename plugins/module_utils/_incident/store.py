@@ -317,6 +317,12 @@ def unsettled(record: Optional[Mapping[str, Any]]) -> bool:
     return ((record or {}).get("data") or {}).get("state") in (IN_DOUBT, NOT_FOUND)
 
 
+def accepted_damage(state_dir: str) -> List[str]:
+    """Return the codes of the database problems that a person has accepted in the open incident."""
+    data = (current(state_dir) or {}).get("data") or {}
+    return list(data.get("accepted") or ()) if data.get("state") == ACCEPTED else []
+
+
 @contextlib.contextmanager
 def lock(seat: host_lease.Seat, *, writing: bool) -> Iterator[None]:
     if not writing:

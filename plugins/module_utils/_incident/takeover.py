@@ -355,7 +355,7 @@ def settle(
     """Wait until the unit is neither starting nor stopping, for at most limit seconds. Return its properties.
 
     doubt: a function that is called at each check. If it returns a true value, the unit must not start, and the wait
-    ends immediately. Raises ProcfsError if systemd does not answer.
+    ends immediately. Raises HostError if systemd does not answer.
     """
     give_up, soon = time.monotonic() + limit, True
     while True:

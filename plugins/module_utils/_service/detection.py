@@ -142,7 +142,11 @@ def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> service_heal
     path, user = _database_path(checked), values["service"]["user"]
 
     def doubt(closely: bool, pids: Sequence[int]) -> Optional[str]:
-        return start_safety.doubt(path) or (start_safety.quick_doubt(path, user=user, pids=pids) if closely else None)
+        accepted = incident_store.accepted_damage(values["state_dir"])
+        found = start_safety.doubt(path, accepted=accepted)
+        if found or not closely:
+            return found
+        return start_safety.quick_doubt(path, user=user, pids=pids, accepted=accepted)
 
     return doubt if values["open"] else lambda closely, pids: None
 

@@ -43,7 +43,7 @@ _YOUNG = 20.0
 _YOUNG_INTERVAL = 0.2
 
 # A function that returns why the service must not be started with its database, or None if it may be started. Its
-# arguments: whether there is time for a detailed check, and the process IDs of the service.
+# arguments: whether there is time for a detailed check, and the process IDs of the service if it has been started.
 Doubt = Callable[[bool, Sequence[int]], Optional[str]]
 
 
@@ -102,7 +102,7 @@ class _Watch:
         self.plan = plan
         # Called after each failed probe in watch mode.
         self.doubt = doubt
-        # True if the database was checked in detail, because a start was in progress or imminent.
+        # True if the database was checked in detail. This is done once, because it takes up to 1.5 seconds.
         self.checked_closely = False
         # Returns True if another run is working on the host. In this case, that run starts the service, and this check
         # does not wait for the start.
@@ -201,11 +201,13 @@ class _Watch:
         """Return True if the service must not be started with its database. Set doubted to the reason.
 
         starting: True if a start is in progress or imminent, so that there is time for a detailed check. A young
-        process may not have opened the database yet, so the database is also checked in detail once for this process.
+        process may not have opened the database yet, so the database is also checked in detail if this was not done
+        before.
         """
         closely = starting or (self.is_young() and not self.checked_closely)
         self.checked_closely = self.checked_closely or closely
-        self.doubted = self.doubt(closely, self.process["pids"])
+        # Processes that exist before the start have nothing to do with it.
+        self.doubted = self.doubt(closely, [] if starting else self.process["pids"])
         return bool(self.doubted)
 
     def discount_failure(self) -> None:

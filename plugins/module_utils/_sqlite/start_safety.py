@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import os
-from typing import Optional, Sequence
+from typing import Container, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
@@ -20,18 +21,20 @@ _QUICK = 1.5
 _HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign")
 
 
-def doubt(path: str) -> Optional[str]:
+def doubt(path: str, *, accepted: Container[str] = ()) -> Optional[str]:
     """Check a database in about a millisecond. Return why the service must not start with it, or None.
 
-    When SQLite opens a missing or empty database, it deletes the WAL next to it.
+    When SQLite opens a missing or empty database, it deletes the WAL next to it. accepted: the codes of the problems
+    that a person has accepted.
     """
     if not path:
         return None
     try:
         sizes = [_size(path), _size(f"{path}-wal")]
-        if sizes[0] == 0 and sizes[1] > 0:
+        lost = "empty_beside_wal" if os.path.exists(path) else "missing"
+        if sizes[0] == 0 and sizes[1] > 0 and lost not in accepted:
             return f"The database {path} is missing or empty, and its WAL has {sizes[1]} bytes"
-        if sizes[0] > 0 and _beginning(path) != _MAGIC:
+        if sizes[0] > 0 and _beginning(path) != _MAGIC and "not_a_database" not in accepted:
             return f"The database {path} does not begin with a SQLite header"
     except OSError:
         return None
@@ -53,11 +56,12 @@ def _beginning(path: str) -> bytes:
         os.close(descriptor)
 
 
-def quick_doubt(path: str, *, user: str = "", pids: Sequence[int] = ()) -> Optional[str]:
+def quick_doubt(path: str, *, user: str = "", pids: Sequence[int] = (), accepted: Container[str] = ()) -> Optional[str]:
     """Check the database for at most _QUICK seconds. Return why the service must not start with it, or None.
 
-    user: the user that reads the database. See file_survey.look. pids: the processes of the service. If one of them
-    already has the database open, it is too late to prevent the start, and the result is None.
+    user: the user that reads the database. See file_survey.look. pids: the processes of the service. If one of them has
+    opened the database by the end of the check, it is too late to prevent the start, and the result is None. accepted:
+    the codes of the problems that a person has accepted.
     """
     if not path or not os.path.exists(path):
         return None
@@ -65,7 +69,7 @@ def quick_doubt(path: str, *, user: str = "", pids: Sequence[int] = ()) -> Optio
         found = sqlite_check.check(path=path, checks=["quick"], user=user, row_counts=False, time_budget=_QUICK)
     except SqliteError:
         return None
-    if {holder["pid"] for holder in found["holders"]} & set(pids):
+    problems = [item for item in found["problems"] if item["code"] in _HARMFUL and item["code"] not in accepted]
+    if not problems or any(procfs.holds(pid, path) for pid in pids):
         return None
-    problems = [item for item in found["problems"] if item["code"] in _HARMFUL]
-    return str(problems[0]["message"]) if problems else None
+    return str(problems[0]["message"])

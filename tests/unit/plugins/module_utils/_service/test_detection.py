@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from http_servers import BAD, GOOD, Server
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection
 
@@ -55,6 +55,19 @@ def test_an_invalid_maintenance_window_is_a_warning_and_hides_no_outage(tmp_path
     result, warnings, _state_dir = detect(tmp_path, BAD, open=False, maintenance_until="tomorrow")
     assert (result["severity"], result["maintenance"]) == ("emergency", None)
     assert "tomorrow" in warnings[0]
+
+
+def test_damage_that_a_person_has_accepted_does_not_prevent_a_start(tmp_path):
+    """After a release, a run must not kill the process that the person has just started."""
+    database = tmp_path / "itsm.db"
+    database.write_bytes(b"x" * 8192)
+    result, _warnings, state_dir = detect(tmp_path, BAD)
+    values = {"state_dir": state_dir, "service": {"user": ""}, "open": True}
+    doubt = detection._doubt_of(values, {"resolved": {"database_path": str(database)}})
+    assert doubt(True, []) and doubt(False, [])
+    noted = {"state": incident_store.ACCEPTED, "reasons": [], "rows": {}, "accepted": ["not_a_database"]}
+    assert notes.note(state_dir=state_dir, run=result["opened"]["run"], data=noted) is None
+    assert (doubt(True, []), doubt(False, [])) == (None, None)
 
 
 @pytest.mark.parametrize("answer", [GOOD, BAD])

@@ -44,6 +44,20 @@ def test_an_empty_database_with_a_wal(database):
     assert "missing or empty" in start_safety.doubt(str(database))
 
 
+def test_accepted_damage_does_not_prevent_a_start(database, damaged):
+    assert start_safety.quick_doubt(str(damaged), accepted=["corrupt"]) is None
+    assert start_safety.quick_doubt(str(damaged), accepted=["empty_beside_wal"])
+    database.write_bytes(b"x" * 8192)
+    assert start_safety.doubt(str(database), accepted=["not_a_database"]) is None
+    shutil.copy(database, f"{database}-wal")
+    database.write_bytes(b"")
+    assert start_safety.doubt(str(database), accepted=["empty_beside_wal"]) is None
+    assert start_safety.doubt(str(database), accepted=["missing"])
+    database.unlink()
+    assert start_safety.doubt(str(database), accepted=["missing"]) is None
+    assert start_safety.doubt(str(database), accepted=["empty_beside_wal"])
+
+
 def test_a_deleted_database_with_a_wal(database):
     database.unlink()
     assert "missing or empty" in start_safety.doubt(str(database))
