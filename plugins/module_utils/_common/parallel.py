@@ -109,14 +109,15 @@ def ask(
     after: Optional[Mapping[str, str]] = None,
     first: Container[str] = (),
     until: float = float("inf"),
+    meanwhile: Callable[[], Any] = lambda: None,
 ) -> Dict[str, Answer]:
     """Run all questions in parallel, each for at most timeout seconds, and return the answers by name.
 
     after: maps the name of a question to the name of the question that must end before it. If the earlier question
     times out, the later question is not asked. Each time limit begins when its question starts. first: the questions to
     start first. Name slow questions here, because each start takes a few milliseconds. until: the deadline for all
-    questions (time.monotonic seconds). Do not call this function while other threads are running, because each question
-    runs in a forked copy of this process.
+    questions (time.monotonic seconds). meanwhile: a function that is called once, after the questions have started. Do
+    not call this function while other threads are running, because each question runs in a forked copy of this process.
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}
@@ -131,6 +132,7 @@ def ask(
         for name in sorted(questions, key=lambda name: name not in first):
             if name not in later:
                 begin(name)
+        meanwhile()
         while waiting:
             remaining = min(child.until for child in waiting.values()) - time.monotonic()
             ended = []

@@ -209,7 +209,7 @@ _RULES: Tuple[_Rule, ...] = (
         signs="-",
     ),
 )
-_WORDS = tuple(dict.fromkeys(word for rule in _RULES for word in rule.words))
+_WORDS = redact_shapes.Words({word for rule in _RULES for word in rule.words})
 
 
 def is_secret_name(name: str) -> bool:
@@ -271,7 +271,7 @@ def _hides_next(argument: str) -> bool:
 _LONGEST_LINE = 64 * 1024
 
 
-def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]:
+def _without_values(lines: Sequence[str], words: Iterable[str]) -> Iterator[str]:
     """Yield the lines, with a mask for each secret that matches a rule or follows a secret's name.
 
     words: the rule words that occur in the text.
@@ -307,6 +307,11 @@ def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]
 _REPEATED = 1000
 
 
+def prepare() -> None:
+    """Compile the patterns that most logs need. Call this function while other processes are working."""
+    Redactor(["a known value"]).text("-auth key=1 token: '2' password=\"3\"\n")
+
+
 class Redactor:
     """Removes secrets from text and data. Known values are removed everywhere."""
 
@@ -329,9 +334,7 @@ class Redactor:
 
     def _without_secrets(self, text: str) -> str:
         text = redact_shapes.without_private_keys(self._known.mask(sanitize.without_sequences(text)))
-        lowered = text.lower()
-        # Most texts contain none of these words. Searching for the words is much faster than trying the patterns.
-        words = [word for word in _WORDS if word in lowered]
+        words = _WORDS.found_in(text.lower())
         if words:
             text = "\n".join(_without_values(text.split("\n"), words))
         return redact_shapes.without_opaque(redact_shapes.without_tokens(text))

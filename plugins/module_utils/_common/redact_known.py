@@ -31,15 +31,19 @@ _SHORTEST_LINE = 16
 _LEVELS = 4
 
 # Each match is a sequence of escapes of equal length, so a position in the copy can be converted to a position in the
-# text. Every match begins with one of five characters, which makes the search fast.
-_ESCAPES = lazy(
-    r"[%\\&'\"](?:(?P<percent>(?<=%)[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2})*)|"
+# text. Every match begins with one of a few characters, which makes the search fast.
+_AFTER_A_SIGN = (
+    r"(?:(?P<percent>(?<=%)[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2})*)|"
     r"(?<=\\)(?:(?P<unicode>u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*)|(?P<byte>x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2})*)|"
     r"(?P<octal>[0-7]{3}(?:\\[0-7]{3})*)|(?P<braces>u\{[0-9a-fA-F]{1,6}\}|U[0-9a-fA-F]{8})|"
     r"(?P<backslashes>\\(?:\\\\)*)|(?P<letters>[^ux0-7\\\r\n](?:\\[^ux0-7\\\r\n])*))|"
     r"(?P<entity>(?<=&)(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-z]{2,6});)|"
     r"(?<=')(?:(?P<shell>(?:\\'|\"'\")')|(?P<single>'(?:'')*))|(?P<double>(?<=\")\"(?:\"\")*))"
 )
+_ESCAPES = lazy(r"[%\\&'\"]" + _AFTER_A_SIGN)
+# A JSON log has many quotes, but usually no escape that begins with a quote. Such a text contains none of _QUOTES.
+_WITHOUT_QUOTES = lazy(r"[%\\&]" + _AFTER_A_SIGN)
+_QUOTES = ("''", '""', "'\\'", "'\"'")
 # For each kind of escape: its prefix, the base of its digits, and its length.
 _DIGITS = {"percent": ("%", 16, 3), "unicode": ("\\u", 16, 6), "byte": ("\\x", 16, 4), "octal": ("\\", 8, 4)}
 _BREAK = lazy(shapes.BREAK)
@@ -102,7 +106,9 @@ class _Copy:
         at = text.find("\n")
         while at >= 0:
             following = at + 1
-            if folded[at - 1 : at] in signs or folded[at - 1 : at] in _LEFT_OUT:
+            end = folded[at - 1 : at]
+            # A brace at the end of a line is only dropped together with a quote before it.
+            if end in signs or (end in _LEFT_OUT and (end != "}" or folded[at - 2 : at - 1] == '"')):
                 before = _BEFORE_BREAK.search(text[max(last, at - 8) : at])
                 begin = at - len(before.group()) if before else at
                 match = _BREAK.match(text, at) if begin == last or folded[begin - 1] in signs else None
@@ -125,8 +131,13 @@ class _Copy:
 
     def without_escapes(self) -> Optional[_Copy]:
         """Return a copy in which one level of escapes is decoded, or None if the text has no escapes."""
+        pattern = _ESCAPES
+        if not any(each in self.text for each in _QUOTES):
+            pattern = _WITHOUT_QUOTES
+            if not any(sign in self.text for sign in "%\\&"):
+                return None
         return self._changed(
-            (*match.span(), *_undone(match.lastgroup, match.group())) for match in _ESCAPES.finditer(self.text)
+            (*match.span(), *_undone(match.lastgroup, match.group())) for match in pattern.finditer(self.text)
         )
 
     def breaks(self, begin: int, end: int) -> List[int]:

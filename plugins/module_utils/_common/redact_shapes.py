@@ -9,8 +9,9 @@ Every pattern runs in time proportional to the length of the text. redact.py exp
 
 from __future__ import annotations
 
+import os
 import re
-from typing import List, Match, Tuple
+from typing import Dict, Iterable, List, Match, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
@@ -82,7 +83,7 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
         r"(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|gl[a-z]{2,6}-[\w-]{16,}|GR1348941[\w-]{16,})",
     ),
     (
-        ("xox", "xapp-", "k_", "sk-", "npm_", "AIza", "ya29.", "sq0", "EAAA"),
+        ("xox", "xapp-", "k_live_", "k_test_", "sk-", "npm_", "AIza", "ya29.", "sq0", "EAAA"),
         r"(?:(?:xox[abeoprs]|xapp)-[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}|\bsk-[\w-]{20,}|\bnpm_(?!config_)\w{30,}|"
         r"AIza[\w-]{30,}|\bya29\.[\w-]{20,}|sq0[a-z]{3}-[\w\\-]{22,}|\bEAAA[\w-]{60})",
     ),
@@ -110,12 +111,33 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
 )
 
 
+class Words:
+    """Finds the words that occur in a text. Most texts contain few of them, and a search by a pattern is slower.
+
+    Words with the same first two characters are only searched if the text contains their common beginning.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        groups: Dict[str, List[str]] = {}
+        for word in words:
+            groups.setdefault(word[:2], []).append(word)
+        # The words are not paths, so a comparison by character is right.
+        self._groups = [(os.path.commonprefix(group), group) for group in groups.values()]  # noqa: RUF071
+
+    def found_in(self, text: str) -> Set[str]:
+        """Return the words that text contains. The case of letters matters."""
+        return {word for beginning, group in self._groups if beginning in text for word in group if word in text}
+
+
+_TOKEN_WORDS = Words(word for words, pattern in _TOKENS for word in words if not pattern.startswith(_ANY_CASE))
+_TOKEN_WORDS_IN_ANY_CASE = Words(word for words, pattern in _TOKENS for word in words if pattern.startswith(_ANY_CASE))
+
+
 def without_tokens(text: str) -> str:
     """Return text without the tokens and hashes that are recognizable by their first characters."""
-    lowered = text.lower()
-    for words, pattern in _TOKENS:
-        searched = lowered if pattern.startswith(_ANY_CASE) else text
-        if any(word in searched for word in words):
+    found = _TOKEN_WORDS.found_in(text) | _TOKEN_WORDS_IN_ANY_CASE.found_in(text.lower())
+    for words, pattern in _TOKENS if found else ():
+        if not found.isdisjoint(words):
             text = re.sub(pattern, MASK, text)
     return text
 

@@ -16,7 +16,7 @@ import os
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel, redact, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
     collect_application,
@@ -137,7 +137,14 @@ class Triage:
     def elapsed(self) -> float:
         return time.monotonic() - self._started
 
-    def _ask(self, parts: Mapping[str, Part], *, timeout: float, after: Optional[Mapping[str, str]] = None) -> None:
+    def _ask(
+        self,
+        parts: Mapping[str, Part],
+        *,
+        timeout: float,
+        after: Optional[Mapping[str, str]] = None,
+        meanwhile: Callable[[], Any] = lambda: None,
+    ) -> None:
         until = time.monotonic() + timeout
         question = dataclasses.replace(
             self._base,
@@ -148,7 +155,8 @@ class Triage:
             known=dataclasses.replace(self._known, secrets=self.done.secrets),
         )
         questions = {name: functools.partial(_run, part, question) for name, part in parts.items()}
-        self.done.take(parallel.ask(questions, timeout=timeout, after=after, first=_SLOWEST, until=until))
+        how: Dict[str, Any] = {"after": after, "first": _SLOWEST, "meanwhile": meanwhile}
+        self.done.take(parallel.ask(questions, timeout=timeout, until=until, **how))
 
     def ask_all(self, database_timeout: float) -> None:
         """Run all parts before the deadline. Only the database check is allowed database_timeout more seconds."""
@@ -189,7 +197,10 @@ class Triage:
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
         # The "migrations" part waits for the "database" part. Otherwise, each part would report the other as a process
         # that has the database open.
-        self._ask(self._late_parts(), timeout=max(0.1, min(self._part_timeout, left)), after={"migrations": "database"})
+        timeout = max(0.1, min(self._part_timeout, left))
+        # The evidence is redacted after the slowest part. While the parts are working, this process is idle.
+        after = {"migrations": "database"}
+        self._ask(self._late_parts(), timeout=timeout, after=after, meanwhile=redact.prepare)
         if collect_application.to_be_listed(self.done.of("migrations"), self.done.of("migrations_shipped")):
             left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
             listed = {"migrations_shipped": collect_application.migrations_listed}
