@@ -155,8 +155,10 @@ class Triage:
             known=dataclasses.replace(self._known, secrets=self.done.secrets),
         )
         questions = {name: functools.partial(_run, part, question) for name, part in parts.items()}
-        how: Dict[str, Any] = {"after": after, "first": _SLOWEST, "meanwhile": meanwhile}
-        self.done.take(parallel.ask(questions, timeout=timeout, until=until, **how))
+        answers = parallel.ask(
+            questions, timeout=timeout, after=after, first=_SLOWEST, until=until, meanwhile=meanwhile
+        )
+        self.done.take(answers)
 
     def ask_all(self, database_timeout: float) -> None:
         """Run all parts before the deadline. Only the database check is allowed database_timeout more seconds."""

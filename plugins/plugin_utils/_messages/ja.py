@@ -145,6 +145,7 @@ SENTENCES: Dict[str, str] = {
     "escalation.data_loss_long_outage": "データ損失の疑いがあり、停止時間も基準を超えたため（DB破損 Runbook を参照）",
     "escalation.rules_unusable": "エスカレーションのルールを評価できず、復旧もしていないため",
     "escalation.database_emptied": "データベースを空のものに置き換えたため",
+    "escalation.rows_missing": "データベースの行が減っており、意図した削除かどうかを人が判断する必要があるため（この実行ではサービスを停止していない）",
     "escalation.database_not_recovered": "正常なデータベースでサービスを稼働できていないため（データベースのファイルはすべて保存済み）",
     "escalation.database_from_backup": "データベースをバックアップから復元したため（データ損失の内容は「データ損失」を参照）",
     "escalation.database_salvaged": "救出できたデータでデータベースを作り直したため（データ損失の内容は「データ損失」を参照）",
