@@ -308,14 +308,14 @@ def test_everybody_is_notified_although_one_channel_is_down(desk: Desk) -> None:
 
 def test_the_mail_is_sent_by_the_logged_in_account(desk: Desk) -> None:
     (mail,) = desk.smtp.mails
-    assert mail["Subject"] == "DOWN: the service on node1 for 0 s"
+    assert mail["Subject"] == "DOWN: the service on node1"
     assert (mail["To"], mail["Bcc"]) == ("leader@example.com", None)
     assert [login.login for login in desk.smtp.logins] == [b"runbook"]
 
 
 def test_slack_gets_plain_text(desk: Desk) -> None:
     body = desk.last("slack")
-    assert body["text"] == "DOWN: the service on node1 for 0 s"
+    assert body["text"] == "DOWN: the service on node1"
     assert {block["text"]["type"] for block in body["blocks"]} == {"plain_text"}
     assert desk.https["slack"].requests[0].path == f"/{SECRETS['slack']}"
 
@@ -327,7 +327,7 @@ def test_pagerduty_is_triggered_with_the_id_of_the_incident(desk: Desk) -> None:
     assert event["routing_key"] == SECRETS["pager"]
     payload = event["payload"]
     assert (payload["source"], payload["severity"], payload["class"]) == ("node1", "error", "hung")
-    assert payload["summary"] == "DOWN: the service on node1 for 0 s"
+    assert payload["summary"] == "DOWN: the service on node1"
 
 
 def test_the_signed_document_is_valid_and_fresh(desk: Desk) -> None:
@@ -370,8 +370,8 @@ def test_a_higher_level_is_notified_in_japanese(desk: Desk) -> None:
     assert desk.counts() == {**before, "teams": 1, "mattermost": 1}
     card = desk.last("teams")["attachments"][0]["content"]
     lines = [part["inlines"][0]["text"] for part in card["body"]]
-    assert lines[0] == "【停止】node1 の the service(32 分経過)"
-    assert "理由: 停止時間がエスカレーションの基準を超えたため" in lines
+    assert lines[0] == "【停止】node1 の the service（32分経過）"
+    assert "理由：停止時間がエスカレーションの基準を超えたため" in lines
     assert "原因: 応答不能（ハング）：「{{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com」" in lines
     assert desk.last("mattermost")["text"].startswith("```text\n【停止】node1")
 
@@ -435,12 +435,12 @@ def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path
     (ntfy,) = desk.https["slack"].requests[before["slack"] :]
     assert (ntfy.method, ntfy.headers["authorization"]) == ("POST", f"Bearer {SECRETS['slack']}")
     document = json.loads(ntfy.body)
-    assert (document["topic"], document["title"]) == ("outages", "DOWN: the service on node1 for 0 s")
+    assert (document["topic"], document["title"]) == ("outages", "DOWN: the service on node1")
     event, message = document["tags"]
     assert event == "raised" and message.endswith("/not_recovered/project_leader")
     (siren,) = desk.https["teams"].requests[before["teams"] :]
     assert (siren.method, siren.path, siren.headers["x-relay-key"]) == ("PUT", "/3", SECRETS["teams"])
-    assert json.loads(siren.body) == {"id": message, "event": "raised", "reason": "DOWN: the service on node1 for 0 s"}
+    assert json.loads(siren.body) == {"id": message, "event": "raised", "reason": "DOWN: the service on node1"}
     assert "project_leader by ntfy 127.0.0.1: notified; project_leader by siren 127.0.0.1: notified; " in run.screen
     assert "project_leader by broken siren: NOT NOTIFIED, answered -1" in run.screen
 

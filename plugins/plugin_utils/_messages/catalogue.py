@@ -16,7 +16,7 @@ import dataclasses
 import datetime
 import functools
 import string
-from typing import List, Mapping, Optional, Sequence
+from typing import Iterable, List, Mapping, Optional, Sequence
 
 import zoneinfo
 
@@ -140,6 +140,10 @@ class Words:
         """Return clauses on one line. Each clause is complete in itself."""
         return self.sentences["list.clauses"].join(clauses)
 
+    def paragraph(self, sentences: Iterable[str]) -> str:
+        """Return sentences on one line, without the empty ones."""
+        return self.sentences["list.sentences"].join(filter(None, sentences))
+
     def sentence(self, text: str) -> str:
         """Return text with a capital letter at the beginning and a full stop at the end."""
         return self.say("sentence", text=text[:1].upper() + " ".join(text[1:].split()).rstrip(" .;。"))
@@ -160,24 +164,35 @@ class Words:
         return self.say("duration.h_min" if minutes else "duration.h", h=hours, min=minutes)
 
     def local(self, at: Optional[str]) -> str:
-        """Return an instant (UTC) in the service's time zone, or an empty string if either is missing."""
-        moment = _moment(at)
-        return "" if moment is None or self.zone is None else moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S")
+        """Return an instant (UTC) in the service's time zone, or an empty string if either is missing. For tables."""
+        moment = self._in_zone(at)
+        return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
 
     def utc(self, at: Optional[str]) -> str:
         """Return an instant (UTC) in human-readable form, rounded down to the second. Tables show the exact time."""
         moment = _moment(at)
-        return str(at or "") if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+        return str(at or "") if moment is None else f"{self._date_time(moment)} UTC"
 
     def when(self, at: Optional[str]) -> str:
         """Return an instant in human-readable form, in UTC and, if the service has a time zone, also in that zone."""
-        local = self.local(at)
-        return f"{local} {self.zone_name(at)} ({self.utc(at)})" if local else self.utc(at)
+        local, utc = self._in_zone(at), self.utc(at)
+        return utc if local is None else self.say("date_time.both", local=self._zoned(local), utc=utc)
 
     def short(self, at: Optional[str]) -> str:
         """Return an instant as a single time, in the service's time zone if there is one, otherwise in UTC."""
-        local = self.local(at)
-        return f"{local} {self.zone_name(at)}" if local else self.utc(at)
+        local = self._in_zone(at)
+        return self.utc(at) if local is None else self._zoned(local)
+
+    def _in_zone(self, at: Optional[str]) -> Optional[datetime.datetime]:
+        moment = _moment(at)
+        return None if moment is None or self.zone is None else moment.astimezone(self.zone)
+
+    def _zoned(self, moment: datetime.datetime) -> str:
+        return f"{self._date_time(moment)} {moment.tzname() or ''}".rstrip()
+
+    def _date_time(self, moment: datetime.datetime) -> str:
+        year, month, day, time = moment.strftime("%Y %m %d %H:%M:%S").split()
+        return self.say("date_time", year=year, month=month, day=day, time=time)
 
     def zone_name(self, at: Optional[str] = None) -> str:
         """Return the abbreviation of the service's time zone (such as JST or CEST) at an instant."""

@@ -32,6 +32,7 @@ SENTENCES: Dict[str, str] = {
     "list.and": "{names} and {last}",
     "list.more": "{names} and {number} more",
     "list.clauses": "; ",
+    "list.sentences": " ",
     "sentence": "{text}.",
     "aside": "{text} ({aside})",
     "unknown": "unknown",
@@ -44,6 +45,8 @@ SENTENCES: Dict[str, str] = {
     "run": "run {number}",
     "rung_of_run": "{run}, {rung}",
     # Numbers.
+    "date_time": "{year}-{month}-{day} {time}",
+    "date_time.both": "{local} ({utc})",
     "duration.s": "{s} s",
     "duration.min": "{min} min",
     "duration.min_s": "{min} min {s} s",

@@ -31,6 +31,7 @@ SENTENCES: Dict[str, str] = {
     "list.and": "{names}、{last}",
     "list.more": "{names}、ほか{number}件",
     "list.clauses": "。",
+    "list.sentences": "",
     "label": "{name}：{text}",
     "sentence": "{text}。",
     "aside": "{text}（{aside}）",
@@ -44,6 +45,8 @@ SENTENCES: Dict[str, str] = {
     "run": "実行{number}",
     "rung_of_run": "{run}の{rung}",
     # 数値
+    "date_time": "{year}年{month}月{day}日 {time}",
+    "date_time.both": "{local}（{utc}）",
     "duration.s": "{s}秒",
     "duration.min": "{min}分",
     "duration.min_s": "{min}分{s}秒",

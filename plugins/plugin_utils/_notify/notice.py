@@ -21,9 +21,16 @@ _ASKED_LATER = "repeated_restarts"
 
 
 def texts(facts: _Facts, language: str) -> Dict[str, Any]:
-    """Return the statements of a notification: severity, cause, reason, done (a list), data_loss and asked."""
+    """Return the statements of a notification.
+
+    These are severity, lasted, began, ended, cause, reason, done (a list), data_loss and asked. A missing statement is an
+    empty string.
+    """
     words = catalogue.of(language)
     return {
+        "lasted": words.duration(facts["outage_seconds"]) if facts["outage_seconds"] else "",
+        "began": words.utc(facts["outage_started_at"]),
+        "ended": words.utc(facts["mitigated_at"]),
         "severity": words.name("severity", facts["severity"]) if facts["severity"] else "",
         "cause": _cause(words, facts),
         "reason": _reason(words, facts),
@@ -87,7 +94,7 @@ def _asked(words: Words, facts: _Facts) -> str:
     told = (facts.get("messages") or {}).get("next_step") or []
     steps = [words.message(each) for each in (told if isinstance(told, list) else [told])]
     if steps and all(steps):
-        return " ".join(map(words.sentence, steps))
+        return words.paragraph(map(words.sentence, steps))
     if facts["next_step"]:
         return words.sentence(words.quoted(facts["next_step"]))
     return words.sentence(words.say(by_rule if by_rule in words.sentences else "asked.find_out"))

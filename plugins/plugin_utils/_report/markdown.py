@@ -49,7 +49,7 @@ def markdown(words: Words, incident: incident_model.Incident) -> str:
     sections = [
         _head(words, document, drawn=mermaid.gantt(words, incident)),
         _section(words.say("doc.when"), _when(words, document)),
-        _section(words.say("doc.detection"), [escape(" ".join(document.detected))]),
+        _section(words.say("doc.detection"), [escape(words.paragraph(document.detected))]),
         _section(words.say("doc.impact"), _impact(words, document)),
         _section(words.say("doc.cause"), _root_cause(words, document)),
         _section(words.say("doc.recovery"), _recovery(words, document)),

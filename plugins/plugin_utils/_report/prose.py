@@ -53,7 +53,7 @@ def next_step(words: Words, incident: incident_model.Incident) -> str:
     """Return the next step for a person. If an incident blocks the start of the service, also name this incident."""
     held = words.sentence(words.say("next_step.held", incident=incident.held_by)) if incident.held_by else ""
     step = _next_step(words, incident)
-    return " ".join(part for part in (words.sentence(step) if step else "", held) if part)
+    return words.paragraph([words.sentence(step) if step else "", held])
 
 
 def _next_step(words: Words, incident: incident_model.Incident) -> str:

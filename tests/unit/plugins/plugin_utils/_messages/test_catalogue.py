@@ -340,10 +340,10 @@ def test_lists_and_counts():
 
 def test_times_are_shown_in_the_zone_of_the_service_and_in_utc():
     at = "2026-03-02T15:30:00.500Z"
-    assert JA.when(at) == "2026-03-03 00:30:00 JST (2026-03-02 15:30:00 UTC)"
+    assert JA.when(at) == "2026年03月03日 00:30:00 JST（2026年03月02日 15:30:00 UTC）"
     assert EN.when(at) == "2026-03-02 15:30:00 UTC"
     assert (EN.local(at), JA.local("no instant"), JA.when(None)) == ("", "", "")
-    assert (EN.short(at), JA.short(at)) == ("2026-03-02 15:30:00 UTC", "2026-03-03 00:30:00 JST")
+    assert (EN.short(at), JA.short(at)) == ("2026-03-02 15:30:00 UTC", "2026年03月03日 00:30:00 JST")
 
 
 @pytest.mark.parametrize("zone", ["", None, "UTC", "No/Such", "../../etc/passwd"])

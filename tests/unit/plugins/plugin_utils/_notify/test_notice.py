@@ -24,6 +24,9 @@ FACTS: dict[str, Any] = {
     "rule": "data_loss",
     "reason": "Data loss is suspected.",
     "severity": "critical",
+    "outage_seconds": 185.2,
+    "outage_started_at": "2026-03-02T01:00:00.000Z",
+    "mitigated_at": "",
     "cause": "disk_full",
     "cause_summary": "No space is left on /srv.",
     "remedies": [],
@@ -47,6 +50,19 @@ def test_the_cause_is_worded_as_in_the_documents() -> None:
     # Without a message, the English text is quoted.
     assert texts("ja", messages={})["cause"] == "ディスク容量不足：「No space is left on /srv」"
     assert texts("en", cause_summary="", messages={})["cause"] == "disk_full"
+
+
+def test_the_time_of_the_outage_is_worded_as_in_the_documents() -> None:
+    english, japanese = (texts(each, mitigated_at="2026-03-02T01:03:05.200Z") for each in ("en", "ja"))
+    times = ("began", "ended", "lasted")
+    assert [english[each] for each in times] == ["2026-03-02 01:00:00 UTC", "2026-03-02 01:03:05 UTC", "3 min 5 s"]
+    assert [japanese[each] for each in times] == [
+        "2026年03月02日 01:00:00 UTC",
+        "2026年03月02日 01:03:05 UTC",
+        "3分5秒",
+    ]
+    unknown = texts("en", outage_seconds=0.0, outage_started_at="")
+    assert [unknown[each] for each in times] == ["", "", ""]
 
 
 def test_a_rule_of_the_inventory_has_its_own_reason() -> None:
@@ -156,7 +172,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
             },
             "Complete the open prevention items. The service is held by incident INC-1, so nobody can start it by "
             "accident.",
-            "未完了の再発防止策に対応する。 サービスの起動はインシデント INC-1 により保留されているため、"
+            "未完了の再発防止策に対応する。サービスの起動はインシデント INC-1 により保留されているため、"
             "誤って起動されることはない。",
         ),
     ],
