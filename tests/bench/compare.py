@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare our contender in this checkout with our contender in another commit: make bench AGAINST=commit.
+"""Compare this checkout with earlier commits: make bench AGAINST="commit ...".
 
-Both commits run in turn on the same machine, so that a change of the machine affects both. Each pair of turns gives one
-ratio per figure. If the median ratio of a measurement is above the limit, more pairs are run, because a few pairs
-cannot separate a change of this size from noise.
+Only our own contender of each measurement runs. The checkout and the commits take turns on the same machine, so that a
+change of the machine affects all of them. Each turn gives one ratio per figure. If a median ratio is above the limit,
+more turns follow, because a few turns cannot separate a change of this size from noise.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 import databases
 import harness
 
-PAIRS = 4
-MOST_PAIRS = 12
+TURNS = 4
+MOST_TURNS = 12
 LIMIT = 1.05
 _TURN = Path(__file__).resolve().parent / "turn.py"
 Figures = dict[str, "float | None"]
@@ -36,7 +36,7 @@ def checkout(commit: str) -> Iterator[Path]:
     """Yield a folder with the files of a commit. Raises BenchError if the commit does not exist."""
     git = ["git", "-C", str(harness.ROOT)]
     with tempfile.TemporaryDirectory(prefix="itsm-nexus-bench-commit-") as folder:
-        place = Path(folder) / "checkout"
+        place = Path(folder) / commit
         added = subprocess.run(
             [*git, "worktree", "add", "--quiet", "--detach", str(place), commit],
             capture_output=True,
@@ -57,8 +57,8 @@ class Side:
     """A process that runs the measurement of one checkout. It prepares when it is entered."""
 
     def __init__(self, root: Path, name: str) -> None:
-        # Each checkout has its own databases, because a commit removes databases that another commit has made.
-        self._cache = databases.CACHE / "compared" / ("here" if root == harness.ROOT else "other")
+        # Each checkout has its own databases, because the benchmark removes databases that another commit has made.
+        self._cache = databases.CACHE / "compared" / ("here" if root == harness.ROOT else root.name)
         self._command = [sys.executable, str(_TURN), str(root), str(self._cache), name]
 
     def __enter__(self) -> Side:
@@ -83,12 +83,13 @@ class Side:
 
 
 def _in_turn(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
-    """Yield the figures of one turn of each checkout, again and again. Leave out the first turns, which fill caches."""
+    """Yield the figures of each checkout, one turn after the other. Leave out the first turn, which fills caches."""
     with contextlib.ExitStack() as stack:
         sides = [stack.enter_context(Side(root, name)) for root in roots]
         number = 0
         while True:
-            order = sides if number % 2 else sides[::-1]
+            turn = number % len(sides)
+            order = [*sides[turn:], *sides[:turn]]
             figures = {side: side.ask("run") for side in order}
             if number:
                 yield [figures[side] for side in sides]
@@ -96,71 +97,77 @@ def _in_turn(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
 
 
 def _one_by_one(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
-    """Do the same for a measurement with hosts. Both checkouts use the same host, so that only one can be prepared."""
+    """Do the same for a measurement with hosts. The checkouts share a host, so only one of them can be prepared."""
     number = 0
     while True:
         figures: dict[Path, list[Figures]] = {}
-        for root in roots if number % 2 else roots[::-1]:
+        turn = number % len(roots)
+        for root in [*roots[turn:], *roots[:turn]]:
             with Side(root, name) as side:
                 side.ask("run")
                 figures[root] = [side.ask("run") for _turn in range(2)]
-        yield from ([*both] for both in zip(*(figures[root] for root in roots)))
+        yield from ([*turns] for turns in zip(*(figures[root] for root in roots)))
         number += 1
 
 
-def ratios(pairs: Sequence[Sequence[Figures]]) -> dict[str, list[float]]:
-    """Return the ratio of the second figure to the first figure in each pair, by the name of the figure."""
+def ratios(turns: Sequence[Sequence[Figures]], side: int) -> dict[str, list[float]]:
+    """Return the ratio of this checkout's figure to another checkout's figure in each turn, by the figure's name."""
     found: dict[str, list[float]] = {}
-    for name in pairs[0][0]:
-        both = [(pair[0].get(name), pair[1].get(name)) for pair in pairs]
+    for name in turns[0][-1]:
+        both = [(turn[side].get(name), turn[-1].get(name)) for turn in turns]
         values = [new / old for old, new in both if old and new and old > 0]
-        if len(values) == len(pairs):
+        if len(values) == len(turns):
             found[name] = values
     return found
 
 
-def compare(measurement: harness.Measurement, other: Path) -> tuple[bool, list[str]]:
-    """Return whether the measurement is slower than in the other checkout, and its lines. Raises BenchError."""
-    turns = (_one_by_one if measurement.needs_hosts else _in_turn)([other, harness.ROOT], measurement.name)
-    # A contender may return a value in seconds without a name.
+def slower(measurement: harness.Measurement, found: dict[str, list[float]]) -> set[str]:
+    """Return the names of the figures whose median ratio is above the limit. Only figures with a goal count."""
     decides = {goal.figure for goal in measurement.goals} | {"wall"}
-    pairs: list[list[Figures]] = []
-    with contextlib.closing(turns):
-        for pair in turns:
-            pairs.append(pair)
-            found = ratios(pairs)
-            slower = {name: values for name, values in found.items() if statistics.median(values) > LIMIT}
-            if len(pairs) >= MOST_PAIRS or (len(pairs) >= PAIRS and not decides & set(slower)):
+    return {name for name, values in found.items() if name in decides and statistics.median(values) > LIMIT}
+
+
+def compare(measurement: harness.Measurement, others: Mapping[str, Path]) -> tuple[list[str], list[str]]:
+    """Return the commits that are faster than this checkout, and the lines of the table. Raises BenchError."""
+    turns: list[list[Figures]] = []
+    run = _one_by_one if measurement.needs_hosts else _in_turn
+    with contextlib.closing(run([*others.values(), harness.ROOT], measurement.name)) as more:
+        for turn in more:
+            turns.append(turn)
+            found = [ratios(turns, side) for side in range(len(others))]
+            if len(turns) >= (MOST_TURNS if any(slower(measurement, each) for each in found) else TURNS):
                 break
-    lines = []
-    for name, values in found.items():
-        old, new = (statistics.median(cast(float, pair[side][name]) for pair in pairs) for side in (0, 1))
-        mark = "  SLOWER" if name in slower and name in decides else ""
-        spread = f"{min(values):.2f} to {max(values):.2f}"
-        lines.append(
-            f"{measurement.name:22} {name or measurement.ours[0]:34} {old:9.3f} {new:9.3f} "
-            f"{statistics.median(values):6.3f}  {spread:14} {len(pairs):3}{mark}"
-        )
-    return bool(decides & set(slower)), lines
+    faster, lines = [], []
+    for side, commit in enumerate(others):
+        worse = slower(measurement, found[side])
+        faster += [commit] if worse else []
+        for name, values in found[side].items():
+            old, new = (statistics.median(cast(float, turn[which][name]) for turn in turns) for which in (side, -1))
+            spread = f"{min(values):.2f} to {max(values):.2f}"
+            lines.append(
+                f"{measurement.name:22} {name or measurement.ours[0]:30} {commit:9.9} {old:9.3f} {new:9.3f} "
+                f"{statistics.median(values):6.3f}  {spread:14} {len(turns):5}{'  SLOWER' if name in worse else ''}"
+            )
+    return faster, lines
 
 
-def main(commit: str, wanted: Sequence[harness.Measurement]) -> int:
+def main(commits: Sequence[str], wanted: Sequence[harness.Measurement]) -> int:
     """Compare the measurements and print a table. Return 1 if one is slower or could not be compared."""
-    slower: list[str] = []
+    worse: list[str] = []
     failed: list[str] = []
-    print(f"{'measurement':22} {'figure':34} {commit[:9]:>9} {'here':>9} {'ratio':>6}  {'spread':14} pairs", flush=True)
-    with checkout(commit) as other:
+    print(f"{'measurement':22} {'figure':30} commit       before      here  ratio  spread         turns", flush=True)
+    with contextlib.ExitStack() as stack:
+        others = {commit: stack.enter_context(checkout(commit)) for commit in commits}
         for measurement in wanted:
             try:
-                is_slower, lines = compare(measurement, other)
+                faster, lines = compare(measurement, others)
             except (harness.BenchError, OSError) as error:
                 print(f"{measurement.name}: cannot compare: {error}", flush=True)
                 failed.append(measurement.name)
                 continue
             print("\n".join(lines), flush=True)
-            if is_slower:
-                slower.append(measurement.name)
-    print(f"{len(wanted)} measurements, ratio above {LIMIT}: {', '.join(slower) or 'none'}")
+            worse += [f"{measurement.name} ({commit:.9})" for commit in faster]
+    print(f"Compared: {len(wanted) - len(failed)}. Slower by more than {LIMIT - 1:.0%}: {', '.join(worse) or 'none'}")
     if failed:
         print(f"Not compared: {', '.join(failed)}")
-    return int(bool(slower or failed))
+    return int(bool(worse or failed))
