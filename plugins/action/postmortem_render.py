@@ -44,8 +44,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             raise AnsibleActionFail(f"Cannot render the postmortems in {path}: {error}") from error
         if options["incident"] and not rendered:
             raise AnsibleActionFail(f"No timeline in {path} contains the incident {options['incident']!r}")
-        result.update(dir=path, changed=any(each["changed"] for each in rendered), documents=rendered, diff=diff)
-        return result
+        result.update(dir=path, changed=any(each["changed"] for each in rendered), documents=rendered)
+        # Ansible adds the diff to the output and to the result of a job, even if nobody asked for it.
+        return {**result, "diff": diff} if self._task.diff else result
 
 
 def _configured(option: str) -> str:
