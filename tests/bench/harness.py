@@ -251,7 +251,7 @@ def _judge(code: int, said: str, errors: str, *, expect: str) -> None:
 
 @functools.cache
 def _archive() -> str:
-    """Return the path of a zip file with module_utils as a managed host receives it, without compiled code."""
+    """Return the path of a zip file like the one that a managed host receives: module_utils without compiled code."""
     folder = tempfile.mkdtemp(prefix="itsm-nexus-bench-")
     path = f"{folder}/logic.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -272,7 +272,7 @@ def discard_archive() -> None:
 
 
 def on_host(logic: str, call: str, **arguments: Any) -> tuple[list[str], dict[str, str]]:
-    """Return the command and environment for a new Python process that does a module's work as on a managed host.
+    """Return the command and environment for a Python process that does a module's work, as if on a managed host.
 
     logic: a file below plugins/module_utils, such as _sqlite.check. call: an expression whose value the process prints.
     The expression can use the name of the file and the dict `arguments`.

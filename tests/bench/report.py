@@ -156,7 +156,7 @@ def document(told: dict[str, Any]) -> str:
 
 
 def _environments(entries: list[dict[str, Any]]) -> list[str]:
-    """Return lines that describe the machines and programs. If they differ, each line lists its measurements."""
+    """Return a line for each combination of machine and programs. If there are several, each lists its measurements."""
     measured: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         facts = entry["machine"]

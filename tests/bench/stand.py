@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A service for outages and recoveries, an observer of this service, and runs of the project's playbooks."""
+"""A service to break and recover, an observer of this service, and runs of the project's playbooks."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Run:
     started: float  # time.time
     ended: float
     cpu: float  # CPU seconds of ansible-playbook and its children
-    memory: float  # MiB, of the largest process among them
+    memory: float  # peak memory in MiB of the largest of these processes
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def moment(self, task: str, *, end: bool = True) -> float:
@@ -124,7 +124,7 @@ class Run:
         raise harness.BenchError(f"its timeline has no task {task!r}")
 
     def profile(self, *, until: float) -> list[tuple[float, float, str]]:
-        """Return the steps that began before `until`: start, duration and name. Skipped tasks appear as one step."""
+        """Return the steps that began before `until`: start, duration and name. A longer gap appears as a step too."""
         steps, over = [], self.started
         for event in self.events:
             if event["kind"] == "run_start":

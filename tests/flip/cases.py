@@ -62,8 +62,8 @@ class Case:
     """A call to our code.
 
     lay: creates the files for the call in a folder. In the victims' folders, the content has a mark that reveals a
-    leak. run: makes the call, with the user's folder and ours. after: changes the user's files. errors: the errors that
-    the call documents.
+    leak. run: makes the call, with the user's folder and ours. after: changes the user's files after `lay`. errors:
+    the errors that the call documents.
     """
 
     name: str

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replace the file at a path just before each system call that uses it, as a hostile service user could.
+"""Replace the file at a path just before each system call that uses the path, as a hostile service user could.
 
 Each case calls our code as root on files owned by the service's user. The case is run once to record the system calls
 that take a path in the user's zone. Calls by a process that has permanently become the user are omitted, because such a
@@ -145,7 +145,7 @@ class Ground:
         return found
 
     def leaked(self) -> Optional[str]:
-        """Return the path of a file outside the victims' tree that has the victims' content, or None."""
+        """Return the path of a file that has the victims' content but is outside their tree, or None."""
         for top in (self.theirs, self.ours):
             for folder, _folders, names in os.walk(top):
                 for name in names:
@@ -238,7 +238,7 @@ def _work(ground: Ground) -> Callable[[], bytes]:
 
 
 def record(ground: Ground) -> List[tracer.Call]:
-    """Return the calls in one undisturbed run that take a path in the user's zone."""
+    """Run the case once without an exchange. Return the calls that take a path in the user's zone."""
     ground.lay()
     calls: List[tracer.Call] = []
 
@@ -253,7 +253,7 @@ def record(ground: Ground) -> List[tracer.Call]:
 
 
 def run(ground: Ground, *, number: int, exchange: Exchange) -> Optional[str]:
-    """Run a case with one exchange before the call with the given number. Return the harm that resulted, or None."""
+    """Run a case, with one exchange just before call `number`. Return the resulting harm, or None."""
     ground.lay()
     untouched = ground.digest()
     seen = -1

@@ -7,9 +7,10 @@
 
 Each of --rounds rounds has these steps:
 
-1. A writer commits numbered rows with synchronous=FULL and reports each commit. SIGKILL ends it at a random moment. 2.
-The database steps of a clean start (check, evidence, backup, checkpoint, check) are run and killed. 3. The backups and
-the evidence are checked. Then the steps run again. They must succeed, and the database must contain every reported row.
+1. A writer commits numbered rows with synchronous=FULL and reports each commit. SIGKILL ends it at a random moment.
+2. The database steps of a clean start (check, evidence, backup, checkpoint, check) are run and killed.
+3. The backups and the evidence are checked. Then the steps run again. They must succeed, and the database must contain
+   every reported row.
 
 The steps are killed in three ways, in turn:
 
@@ -21,7 +22,7 @@ The boundaries are known from an uninterrupted run. At a boundary, either all pr
 the process that reads or writes the database. In the second case, the parent process must handle the kill.
 
 Then --backups live backups are made while a writer is running. Each backup must be sound, and must contain all commits
-up to one commit, without a gap.
+up to the time of the backup, without a gap.
 
 At the end, writers fill one database with --supervised rows, and are killed repeatedly. A supervisor restarts the
 writer after a delay, as systemd does, possibly while the steps are running. The steps may refuse to continue. Some runs
@@ -256,7 +257,7 @@ class Boundaries:
         return self._shared[4 : 4 + int.from_bytes(self._shared[:4], "little")].decode().splitlines()
 
     def watch(self, wanted: Optional[Boundary], *, alone: bool) -> None:
-        """Record every boundary from now on, in this process and its children. Kill them at the boundary `wanted`.
+        """From now on, record every boundary in this process and its children. At the boundary `wanted`, kill them.
 
         alone: True to kill only the child process that reaches the boundary.
         """
