@@ -62,7 +62,7 @@ class Client:
         return next((answered for asked, answered, healthy in list(self._asked) if asked > since and healthy), None)
 
     def outages(self, since: float) -> list[tuple[float, float]]:
-        """Return (time of the last healthy response, time of the next one) for each outage that ended after `since`."""
+        """Return the times of the healthy responses just before and after each outage that ended after `since`."""
         found, last = [], None
         for asked, answered, healthy in list(self._asked):
             if asked < since - 1:
@@ -95,7 +95,7 @@ def seconds_of(instant: str) -> float:
 
 
 def units_of_the_recovery(drill: Drill) -> str:
-    """Return the transient units of runs that exist on the host, one per line."""
+    """Return the recovery's transient units on the host, one per line."""
     return drill.host.check_output("systemctl list-units --all --plain --no-legend 'itsm-runbook-*'")
 
 

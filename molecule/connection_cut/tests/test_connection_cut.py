@@ -5,8 +5,8 @@
 """The connection is cut at a random moment during a run: the run reconnects and continues with the step's result.
 
 The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one of these rounds, the host has no
-network for 15 s. With DRILL_THOROUGH (make nightly), it runs them 20 and 10 times. To cut at the same moments as in an
-earlier drill, set DRILL_SEED to the seed in that drill's rounds.log.
+network for 15 s. With DRILL_THOROUGH (make nightly), it runs them 20 times and 10 times, respectively. To cut at the
+same moments as in an earlier drill, set DRILL_SEED to the seed in that drill's rounds.log.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def share(playbook: str, number: int) -> float:
 @pytest.mark.parametrize(("playbook", "number"), ROUNDS)
 def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
     away = AWAY if (playbook, number) == AWAY_ROUND else 0.0
-    # A run that is faster than the measured run may end before the cut. The next attempt then uses its duration.
+    # A run that is faster than the measured run may end before the cut. The next attempt then uses this run's duration.
     for attempt in range(4):
         moment = (0.1 + 0.8 * share(playbook, number)) * lengths[playbook]
         name = f"{playbook}-{number}-{attempt}"

@@ -57,7 +57,7 @@ def is_over(drill: Drill) -> bool:
 def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None:
     """Let the lease of the killed run expire, and run the playbook until the incident is closed.
 
-    `ended_at` is the time on the lease's clock at which the killed run ended. If `patient` is False, the lease is
+    `ended_at` is the end of the killed run, by the clock that leases use. If `patient` is False, the lease is
     backdated.
     """
     held = runs.lease(drill)["lease"]

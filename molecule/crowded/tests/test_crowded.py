@@ -13,7 +13,7 @@ import pytest
 import runs
 from drills import STATE_DIR, Drill
 
-# The maximum number of seconds by which triage is allowed to take longer than its slowest part.
+# Triage may take at most this many seconds longer than its slowest part.
 MOST = 1.5
 DEADLINE = 10.0
 INCIDENT = "INC-20260302T010203Z-0001"
