@@ -222,7 +222,7 @@ def test_notifications_are_one_line_and_inert(message, shape):
     assert all(len(str(value).splitlines()) <= 1 and not sanitize.ACTIVE.search(str(value)) for value in told.values())
     body = notification_content.body({"subject": "", "text": "", **told}, shape)
     if shape == "slack":
-        # The blocks are plain text. Slack interprets mentions only in the key text.
+        # The blocks are plain text. Slack interprets mentions only in the value of `text`.
         assert "<" not in body["text"]
     if shape == "mattermost":
         fence = re.match("`+", body["text"])

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to completion. The result's stdout contains its output and errors, which a failed test shows."""
+    """Run a command to completion. The result's stdout contains output and errors, which a failed test shows."""
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
@@ -110,7 +110,7 @@ class Service:
         )
 
     def install_copy(self, template: Service) -> None:
-        """Install a copy of another service that was never started, with the ports of this service.
+        """Copy another service that was never started. The copy uses the ports of this service.
 
         The files in node_modules are hard links. A test can remove or replace these files, but must not write to them.
         """
@@ -228,7 +228,7 @@ class Service:
         return any(f'"{task}"' in path.read_text(encoding="utf-8") for path in self.postmortems.glob("*.jsonl"))
 
     def end(self, playbook: str, *, when: Callable[[], bool], by: signal.Signals, **changes: Any) -> None:
-        """Run a playbook against the service. As soon as `when` returns True, send a signal to all its processes."""
+        """Run a playbook against the service. As soon as `when` returns True, send a signal to the run's processes."""
         argv, environment = self._command(playbook, **changes)
         with subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True) as run:
             deadline = time.monotonic() + 120

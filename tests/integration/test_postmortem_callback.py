@@ -124,7 +124,7 @@ RECOVERY = [
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory):
-    """Create a collection with the same name, with the real callback and with modules that return given results.
+    """Create a collection with our collection's name and callback, whose modules return given results.
 
     Returns the folder that contains ansible_collections.
     """

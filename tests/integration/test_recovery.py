@@ -107,7 +107,7 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     # The file's modification time is the time of the last healthy response. A process that ended before then is not the
     # cause of a later outage.
     assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
-    # The task's name includes the duration of the check on the screen, but not in the document.
+    # On the screen, the task's name includes the duration of the check. In the document, it does not.
     assert "Check that the service stays up (0.5 s)] **" in run.screen
     assert "Check that the service stays up" in {step["task"] for step in told["steps"]}
 
@@ -177,7 +177,7 @@ def test_no_start_on_an_unsound_database(service: Service) -> None:
 
 
 def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: Service) -> None:
-    """A person starts the service on a damaged database. It answers, because no request needs a damaged page."""
+    """A person starts the service on a damaged database. Requests succeed, because none needs a damaged page."""
     with contextlib.closing(sqlite3.connect(service.database)) as connection:
         connection.execute("CREATE TABLE archive (content)")
         connection.executemany("INSERT INTO archive VALUES (?)", [("x" * 3000,)] * 100)
@@ -204,7 +204,7 @@ def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: 
 
 
 def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: Service) -> None:
-    """A person starts the service on an older database. It is sound but lacks rows, so a person chooses a method."""
+    """The service was started on an older database, which is sound but lacks rows. A person must choose a method."""
     for number in range(5):
         service.write(f"row {number}")
     assert service.play("playbooks/outage_verify.yml").rc == 0
@@ -229,7 +229,7 @@ def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: S
     told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
     assert told["outcome"] == "data_in_doubt"
     assert "DATA IN DOUBT" in end and "NOT RECOVERED" not in end
-    # The service answered at the beginning of the run. The end of the run has not checked this again.
+    # The service answered at the beginning of the run. The run does not check this again at its end.
     assert "still down" not in end and "answers" not in end
     assert "incidents" in end
     assert "SUSPECTED" in end

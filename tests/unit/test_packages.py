@@ -84,7 +84,7 @@ def test_every_file_is_in_a_package_with_a_description(kind: str) -> None:
 
 
 def upwards(name: str) -> list[str]:
-    """Return the files that a file imports although their packages are not below its own package."""
+    """Return the imports of a file that break the rule: the imported packages are not below its own package."""
     own = name.split(".")[:2]
     return sorted(each for each in IMPORTS[name] if each.split(".")[:2] != own and rank(each) >= rank(name))
 

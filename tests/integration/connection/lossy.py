@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A connection plugin for tests. It runs commands on this machine, and drops the connection during planned modules."""
+"""A connection plugin for tests. It runs commands on this machine, and drops the connection as a test has planned."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ options:
   become_success_timeout:
     type: int
     default: 10
-    description: As of the local connection.
+    description: As for the local connection.
   become_strip_preamble:
     type: bool
     default: true
-    description: As of the local connection.
+    description: As for the local connection.
 extends_documentation_fragment:
   - connection_pipelining
 """

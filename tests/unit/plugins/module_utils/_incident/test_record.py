@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An incident's record, and the lease that calls acquire, renew and release."""
+"""An incident's record, and how its calls acquire, renew and release the lease."""
 
 from __future__ import annotations
 

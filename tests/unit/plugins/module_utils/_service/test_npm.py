@@ -4,8 +4,8 @@
 
 """An application's modules: broken modules are detected, and the old modules are kept if an installation fails.
 
-Small scripts stand in for npm and node. The npm script creates a given tree. The node script reports that a package
-fails to load if the package contains a file named "broken".
+Small scripts stand in for npm and node. The npm script creates a given tree. The node script reports that
+a package fails to load only if the package contains a file named "broken".
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ def nested_package_missing(site: Site) -> None:
             lambda site: (site.app / "node_modules/better-sqlite3/deadly").touch(),
             ["better-sqlite3 does not load: node ended while loading it (code -9)"],
         ),
-        # The package is reported as missing, but not as a package that fails to load as well.
+        # The package is reported only as missing, and not also as a package that fails to load.
         (
             lambda site: shutil.rmtree(site.app / "node_modules/better-sqlite3"),
             ["better-sqlite3: node_modules/better-sqlite3/package.json is missing or unreadable"],
@@ -793,8 +793,8 @@ def owners(tree: Path) -> set[int]:
 @pytest.mark.parametrize("user", ["nobody", None])
 def test_npm_runs_as_the_service_user(public_site, user):
     nobody = give_to_nobody(public_site.app)
-    # Make root the owner of the old tree, as after an installation as root. The user can move this tree, but only
-    # root can remove it.
+    # Make root the owner of the old tree, as if root had installed it. The user can move this tree, but only root can
+    # remove it.
     shutil.copytree(public_site.app / "node_modules", public_site.app / "node_modules.previous")
     public_site.install(application={"user": user})
     _argv, uid, home, *_names = (public_site.base / "log").read_text().splitlines()

@@ -139,7 +139,7 @@ def _wal_of_other_page_size(path: str) -> None:
 
 
 def _wal_of_another_database(path: str) -> None:
-    """Add the WAL of another, undamaged database. It contains every page, so SQLite reads only the other database."""
+    """Add the WAL of another, undamaged database. This WAL contains every page, so SQLite reads only its pages."""
     crashed(f"{path}.other")
     closed(path, mode="DELETE")
     connection = sqlite3.connect(path, isolation_level=None)
@@ -576,8 +576,8 @@ def test_a_service_that_ends_while_its_files_are_opened(
     path = str(tmp_path / "itsm.db")
     closed(path)
     connect, stamps_of = sqlite_reader.connect, sqlite_files.stamps_of
-    # Count the attempts to open the database in memory that all processes share, because the process that opens it
-    # cannot write to any file.
+    # Count the attempts to open the database. The counter is in shared memory, because the process that opens the
+    # database cannot write to any file.
     opened = mmap.mmap(-1, 1)
 
     def last_close(*arguments: Any, **options: Any) -> sqlite3.Connection:

@@ -52,7 +52,7 @@ GROWN = ["PRAGMA writable_schema=ON", "UPDATE sqlite_master SET sql = replace(sq
 
 
 def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
-    """Evaluate `code` in a separate process. Return the value, and the peak memory of its largest child in KiB.
+    """Evaluate `code` in a separate process. Return the value, and the peak memory in KiB of the largest child.
 
     A separate process is needed, because the kernel reports only the peak across all children that a process has ever
     had.

@@ -266,7 +266,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_a_recovery_waits_for_a_process_that_copies_the_files(
     path: str, copied: Callable[[int], None], there: bool
 ) -> None:
-    """While another process is copying the WAL, it cannot be read. Without the WAL, no rows could be salvaged."""
+    """The WAL cannot be read while another process is copying it. Without the WAL, no rows could be salvaged."""
     only_in_its_wal(path)
     if not there:
         os.unlink(path)
@@ -601,7 +601,7 @@ POINTS = ("link", "symlink", "rename", "rmtree")
 
 
 def killed_at(number: int, work: Callable[[], Any]) -> bool:
-    """Run `work` in a process that is killed at the call of POINTS with this number. Return True if it was killed."""
+    """Run `work` in a process that is killed at call `number` of those in POINTS. Return True if it was killed."""
     pid = os.fork()
     if pid == 0:
         calls = itertools.count(1)

@@ -917,8 +917,8 @@ def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
 
 
 def test_every_fact_that_a_rule_reads_is_collected(read_by_rules):
-    # The code that collects a fact contains the fact's name. The rules contain these names too, so they are excluded
-    # from the search.
+    # The code that collects a fact contains the fact's name. The rules contain these names too, so the files of the
+    # rules are not searched.
     packages = pathlib.Path(table.__file__).parents[2]
     gathering = {
         *(packages / "_triage").glob("collect_*.py"),
@@ -1830,7 +1830,7 @@ def test_an_ended_cause_ranks_below_a_present_one(past, present):
     found = evaluate(GONE, *PAST[past], *PRESENT[present])
     order = [item.cause for item in found if item.confidence >= 0.5]
     assert order[0] == present
-    # The findings may not include the cause that has ended, because other facts can contradict its log line.
+    # The cause that has ended may be missing from the findings, because other facts can contradict its log line.
     assert past not in order or {item.cause: item.past for item in found}[past]
     assert {item.cause: item.past for item in found}[present] is False
 

@@ -206,7 +206,7 @@ def test_a_person_who_accepts_a_new_database_makes_it_the_last_good_one(guard) -
 
 
 def hold_for(guard, cause: str) -> None:
-    """Hold the service, with a time between BEFORE and NEW."""
+    """Hold the service, and set the time of the hold to a time between BEFORE and NEW."""
     given = {"incident": "INC-1", "cause": cause, "reason": "The disk is not mounted", "data": False}
     starter.hold(**guard.place, run=guard.id, **given, warn=lambda text: None)
     path = Path(guard.state_dir, "hold.json")
@@ -332,7 +332,7 @@ def test_another_database_in_place_of_the_one_that_was_not_found_is_in_doubt(gua
 
 
 def test_damage_is_not_explained_by_a_missing_folder_of_the_application() -> None:
-    """The damaged database was found because it is outside the application's folder."""
+    """The damaged database was found, because it is not in the application's folder, which is missing."""
     facts = seen(BEFORE)
     damage = {"code": "not_a_database", "message": "It is no database", "level": "error"}
     facts["database"].update(problems=[damage], data_loss_suspected=True, row_counts={})

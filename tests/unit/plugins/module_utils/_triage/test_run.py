@@ -162,7 +162,7 @@ def test_health_is_probed_as_by_the_detection(service):
         result = look(service)
         (health,) = result["facts"]["health"]
         url = f"http://localhost:{described.http_port}/api/v1/health"
-        # From the message's ID, a rule distinguishes an unhealthy status from a page that is not a health check.
+        # By the message's ID, a rule distinguishes an unhealthy status from a page that is not a health check.
         values = {"status": "'ok'", "expected": "up"}
         told = {"error": {"id": "reason.probe.wrong_status", "values": values}} if error else {}
         assert health.pop("messages") == told

@@ -59,7 +59,7 @@ def files(language):
 
 
 def other_file(key, language):
-    """Return the file that should contain the message `key` in `language`. It exists only in the other language."""
+    """Return the file that should contain the message `key` in `language`. Only the other language has the message."""
     of_packages = {"_triage": "ja_findings.py", "_sqlite": "ja_sqlite.py"}
     if language == "en":
         path = files("ja")[key]

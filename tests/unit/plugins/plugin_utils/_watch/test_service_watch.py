@@ -69,7 +69,7 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("x+++++x", {1: "recover", 6: "restored", 7: "recover"}),
         ("---+++++---", {3: "triage", 8: "restored", 11: "triage"}),
         ("x+++++-----", {1: "recover", 6: "restored", 9: "triage", 11: "recover"}),
-        # Failures that led to a warning which has since ended do not count towards the next outage.
+        # If a warning has ended, its failures do not count towards the next outage.
         ("---++--+--", {3: "triage"}),
     ],
 )
