@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Databases for measurements. Each is made once from a recipe, and kept in the user's cache by a hash of the recipe."""
+"""Databases for measurements. Each is made once and cached in a folder whose name contains a hash of its recipe."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ WORDS += ["memory", "request", "approved", "rejected"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """The size of a database: incidents, proportional numbers of other rows, and rows until the WAL has wal_mib MiB."""
+    """The size of a database: the number of incidents (other rows are proportional), and the size of the WAL in MiB."""
 
     name: str
     incidents: int
@@ -91,7 +91,7 @@ def number(value: int) -> int:
 
 
 def moment(value: int) -> str:
-    """Return a time as text, from 2020 on. A higher value yields a later time."""
+    """Return a time in 2020 or later, as text. A higher value yields a later time."""
     return (
         f"20{20 + value // 400_000:02d}-{value // 40_000 % 10 + 1:02d}-{value // 1500 % 27 + 1:02d}T{value % 1440:04d}Z"
     )
@@ -185,6 +185,6 @@ def make(work: Path, recipe: Recipe) -> None:
         fill(connection, range(start, start + 20))
         connection.execute("COMMIT")
         start += 20
-    for suffix in ("", "-wal"):  # copy before the close, as after a crash
+    for suffix in ("", "-wal"):  # copied before the close, so that the files are as after a crash
         shutil.copy(f"{source}{suffix}", target / f"{source.name}{suffix}")
     connection.close()
