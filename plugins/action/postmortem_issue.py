@@ -93,5 +93,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _not_published(self, result: Dict[str, Any], reason: str) -> Dict[str, Any]:
         result["reason"] = reason
-        result["warnings"] = [f"The postmortem was not published: {reason}. Its documents are written."]
+        result["warnings"] = [f"The postmortem was not published: {reason}. Its documents were written."]
         return result

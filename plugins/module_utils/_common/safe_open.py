@@ -151,7 +151,7 @@ def _down(way: _Way, path: str, flags: int, mode: int) -> int:
             linked = stat.S_ISREG(opened.st_mode) and opened.st_nlink > 1 and opened.st_uid != folder.st_uid
             if linked and not safe:
                 os.close(descriptor)
-                raise PermissionError(errno.EPERM, "it has a second name in another folder", path)
+                raise PermissionError(errno.EPERM, "it has another hard link, which may be in another folder", path)
             return descriptor
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
 

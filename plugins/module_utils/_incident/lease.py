@@ -290,7 +290,7 @@ def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int
                 seat.take(run=run)
     except OSError as error:
         # Continue without the lease: the host needs a recovery even if this file cannot be written.
-        warn(f"Cannot write the lease of run {run} to {seat.folder}: {error.strerror}; another run may start meanwhile")
+        warn(f"Cannot write the lease of run {run} to {seat.folder}: {error.strerror}; another run may start now")
     for warning in seat.warnings:
         warn(warning)
     return descriptor

@@ -203,7 +203,7 @@ class Store:
                     raise
                 self.warnings.append(
                     f"The incident's record cannot be kept in {self.home} ({error.strerror}). For now, it is "
-                    f"in {self.spare}, where a reboot loses it"
+                    f"in {self.spare} and will be lost at the next reboot"
                 )
             else:
                 break

@@ -271,7 +271,7 @@ class _Reclaim:
             self.skip(candidate.path, "it is protected")
             return
         if candidate.status.st_nlink > 1:
-            self.skip(candidate.path, f"it has {candidate.status.st_nlink} names: removing one frees no space")
+            self.skip(candidate.path, f"it has {candidate.status.st_nlink} hard links: removing one frees no space")
             return
         is_open = self._is_open(candidate)
         truncated = is_open or candidate.path in self._truncate_only

@@ -188,9 +188,9 @@ def _give(application: Application, name: str, folder: int, owner: os.stat_resul
     try:
         status = os.fstat(opened)
         if status.st_uid not in (application.account.pw_uid, owner.st_uid):
-            raise OSError(0, f"{name} was not made by user {application.account.pw_name}")
+            raise OSError(0, f"{name} was not created by user {application.account.pw_name}")
         if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
-            raise OSError(0, f"{name} has a second name, through which its user could still change it")
+            raise OSError(0, f"{name} has another hard link, through which the user could still change it")
         if status.st_uid != owner.st_uid:
             os.chown(f"/proc/self/fd/{opened}", owner.st_uid, owner.st_gid)
     finally:

@@ -29,8 +29,9 @@ def warnings(checked: Mapping[str, Any], *, state_dir: str) -> List[str]:
     if checked["resolved"]["state_dir_writable"]:
         return []
     return [
-        f"nexus_state_dir is {state_dir!r}: it cannot be written to. The incident's record is kept in memory, where a "
-        "reboot loses it. Make the folder writable; the next run that finds the service healthy moves the record there."
+        f"nexus_state_dir is {state_dir!r}: it cannot be written to. The incident's record is kept in memory and will "
+        "be lost at the next reboot. Make the folder writable. The next run that finds the service healthy then moves "
+        "the record to this folder."
     ]
 
 

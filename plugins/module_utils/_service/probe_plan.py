@@ -66,7 +66,7 @@ def _check_target(target: Target, *, parameter: str) -> None:
     if not usable:
         raise HealthError(f"{parameter}: {target.url!r} must be an http:// or https:// URL with a host")
     if parts.username is not None or parts.password is not None:
-        raise HealthError(f"{parameter}: the URL of {target.name!r} must not hold a user or password")
+        raise HealthError(f"{parameter}: the URL of {target.name!r} must not contain a user or password")
     if target.ca_path and not os.access(target.ca_path, os.R_OK):
         raise HealthError(f"{parameter}: ca_path {target.ca_path!r} must be a readable file of certificates")
 
@@ -81,7 +81,7 @@ def _is_loopback(host: str) -> bool:
 def check(targets: Sequence[Target], plan: Plan, *, login: Optional[Login] = None) -> None:
     """Raise HealthError if a parameter is invalid or contradicts another parameter."""
     if not any(target.required for target in targets):
-        raise HealthError("endpoints: at least one endpoint must be required")
+        raise HealthError("endpoints: at least one endpoint must have required=true")
     for target in targets:
         _check_target(target, parameter="endpoints")
     if not 1 <= plan.warning_after <= plan.critical_after:
@@ -104,12 +104,12 @@ def check(targets: Sequence[Target], plan: Plan, *, login: Optional[Login] = Non
 
 def _check_login(login: Login, plan: Plan) -> None:
     if plan.mode == "watch":
-        raise HealthError("login: is possible with mode=await or mode=hold, not with mode=watch")
+        raise HealthError("login: allowed only with mode=await or mode=hold, not with mode=watch")
     _check_target(login.target, parameter="login")
     parts = urllib.parse.urlsplit(login.target.url)
     proved = parts.scheme == "https" and login.target.validate_certs
     if not proved and not _is_loopback(parts.hostname or ""):
         raise HealthError(
-            f"login: a password is sent to {parts.hostname} only over https with validate_certs=true; "
-            "without it, only to a loopback address"
+            f"login: a password may be sent to {parts.hostname} only over https with validate_certs=true; "
+            "other connections may send it only to a loopback address"
         )

@@ -75,7 +75,7 @@ def why_not_pattern(pattern: str) -> str:
     """Return the unmet requirement of a pattern, or an empty string if the pattern is valid."""
     parts = [part for part in pattern.split("/") if part]
     if not pattern.startswith("/") or pattern.endswith("/") or "\0" in pattern or {".", ".."} & set(parts):
-        return "must be an absolute pattern of files, without . and .. and not ending with /"
+        return "must be an absolute path pattern for files, without . and .. and not ending with /"
     plain = list(itertools.takewhile(lambda part: not _WILD.search(part), parts[:-1]))
     deepest = len(plain) == len(parts) - 1 and parts[-1] != _DEEP
     if not plain:
@@ -94,11 +94,11 @@ def checked(rules: Sequence[Rule], targets: Sequence[Target], others: Sequence[s
         if reason:
             raise DiskReclaimError(f"globs: {rule.pattern!r} {reason}")
         if rule.keep < 0:
-            raise DiskReclaimError(f"globs: keep of {rule.pattern!r} is {rule.keep}: must be 0 or more")
+            raise DiskReclaimError(f"globs: 'keep' of {rule.pattern!r} is {rule.keep}: must be 0 or more")
     for target in targets:
         if not os.path.isabs(target.path) or target.available < 0 or target.inodes < 0:
             raise DiskReclaimError(
-                f"targets: {target.path!r} must be an absolute path, with 0 or more bytes and inodes, "
+                f"targets: {target.path!r} must be an absolute path; bytes and inodes must be 0 or more, "
                 f"not {target.available} and {target.inodes}"
             )
     for path in others:

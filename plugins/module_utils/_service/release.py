@@ -86,7 +86,7 @@ def _checked(releases: Releases) -> None:
             f"migrations_dir is {releases.migrations_dir!r}: must be relative to the application's folder"
         )
     if releases.release.startswith("-"):
-        raise ReleaseError(f"release is {releases.release!r}: must be the name of a release")
+        raise ReleaseError(f"option 'release' is {releases.release!r}: must be the name of a release")
 
 
 def _refuse_lost_migrations(releases: Releases, step: Step, there: Set[str]) -> None:

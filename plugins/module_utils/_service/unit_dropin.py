@@ -84,7 +84,7 @@ def _checked(dropin: Dropin, *, state: str) -> None:
     if not _UNIT.fullmatch(dropin.unit):
         raise UnitDropinError(f"unit is {dropin.unit!r}: must be the name of a service unit")
     if not _NAME.fullmatch(dropin.name):
-        raise UnitDropinError(f"name is {dropin.name!r}: must be a word of a-z, 0-9 and -")
+        raise UnitDropinError(f"name is {dropin.name!r}: must consist of a-z, 0-9 and -")
     if state == "absent":
         return
     for name in ("memory_max", "max_old_space_size"):
@@ -95,7 +95,7 @@ def _checked(dropin: Dropin, *, state: str) -> None:
     for name, value in dropin.environment.items():
         if not env_file.NAME.match(name) or name == "NODE_OPTIONS" or re.search(r"[\x00-\x1f\"\\]", value):
             raise UnitDropinError(
-                f"environment: {name}={value!r} must be a variable other than NODE_OPTIONS, and plain text in one line"
+                f"environment: {name}={value!r} must be a variable other than NODE_OPTIONS with one line of plain text"
             )
     if dropin.until and _ends(dropin.until) <= time.time():
         raise UnitDropinError(f"until is {dropin.until!r}: must be in the future")

@@ -212,13 +212,13 @@ def _names(
 ) -> Tuple[str, str, str]:
     """Return the folder, prefix and name of the copy. Raises SqliteError if the parameters contradict each other."""
     if (dest is None) == (dest_dir is None):
-        raise SqliteError("Give either dest or dest_dir")
+        raise SqliteError("Set either dest or dest_dir")
     if keep < 0:
         raise SqliteError(f"keep must be 0 (keep all) or more, not {keep}")
     if dest is not None and (evidence or keep or prefix is not None):
-        raise SqliteError("dest names one backup file: evidence, keep and prefix go with dest_dir")
+        raise SqliteError("dest names one backup file: 'evidence', 'keep' and 'prefix' require dest_dir")
     if evidence and keep:
-        raise SqliteError("keep applies to backups: evidence is never removed")
+        raise SqliteError("'keep' applies only to backups: evidence is never removed")
     given = dest if dest is not None else dest_dir
     if given is None or not os.path.isabs(given) or "\0" in given:
         raise SqliteError(f"{'dest' if dest else 'dest_dir'} must be an absolute path, not {given!r}")

@@ -313,7 +313,7 @@ def save(
     known that state_dir does not respond. about: additional content for the manifest. Raises EvidenceError.
     """
     if not _NAME.match(incident):
-        raise EvidenceError(f"incident is {incident!r}: must be a folder's name of letters, digits, '.', '_' and '-'")
+        raise EvidenceError(f"incident is {incident!r}: must be a folder name of letters, digits, '.', '_' and '-'")
     bundle = _Bundle(
         incident=incident,
         state_dir=state_dir,

@@ -211,7 +211,7 @@ SENTENCES: Dict[str, str] = {
     "came.backup": "database backed up as {name}",
     "came.copied": "database files copied as {name}",
     "came.checkpointed": "{frames} of the WAL checkpointed into the database",
-    "came.no_method": "no method is possible: {reason}",
+    "came.no_method": "no method is applicable: {reason}",
     "came.restored": "{method}; lost: {lost}",
     "came.asked_for": "requested",
     "came.rebuilt": "dependencies rebuilt: {why}",

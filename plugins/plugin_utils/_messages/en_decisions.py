@@ -34,7 +34,7 @@ SENTENCES: Dict[str, str] = {
     "reason.failure.not_usable": "invalid settings: {names}",
     "reason.verification.fell": "failed again: {why}",
     "reason.verification.login": "{why}; the service answers, so check nexus_login_username and nexus_login_password",
-    "reason.recovery.no_method": "{path} was not changed because no method is possible: {why:;}. To use an empty database, set database_recovery_confirm_empty",
+    "reason.recovery.no_method": "{path} was not changed because no method is applicable: {why:;}. To use an empty database, set database_recovery_confirm_empty",
     "reason.recovery.rows_missing": "{path} was not changed: it is sound, but these tables have fewer rows than at the last good count: {tables}. If these rows were deleted on purpose, release the service with outage_release.yml. Otherwise, set database_recovery_method",
     "reason.recovery.not_sound": "After the migrations, {path} is not sound: {problems:;}",
     "remedy.see_evidence": "see the evidence",

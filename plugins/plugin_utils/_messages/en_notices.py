@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English for notifications: what the notified person is asked to do, by the rule of the escalation."""
+"""English for notifications: what each escalation rule asks the notified person to do."""
 
 from __future__ import annotations
 

@@ -273,7 +273,7 @@ class _Client:
             401: "the token is wrong or has expired",
             403: "the token may not write issues there",
             404: f"there is no {self.target.repository}, or the token may not see it",
-            410: "the repository has no issues",
+            410: "issues are disabled in the repository",
         }.get(status)
         return IssueError(f"{told}; {hint}" if hint else told)
 

@@ -73,7 +73,7 @@ def _kind(value: Any) -> str:
     """Return the type of a value for a message, such as "a list"."""
     names = {bool: "a boolean", int: "a number", float: "a number", type(None): "empty"}
     return (
-        "a text"
+        "a string"
         if isinstance(value, str)
         else "a list"
         if isinstance(value, (list, tuple))
@@ -112,9 +112,9 @@ def _channel(where: str, channel: Any, *, types: Sequence[str]) -> List[str]:
     if kind not in CHANNEL_KEYS:
         return [f"{where}.{key} {UNREADABLE_REASON}" for key, value in channel.items() if is_unreadable(value)]
     needs, may = CHANNEL_KEYS[kind], OPTIONAL_KEYS.get(kind, [])
-    found = [f"{where}.{key} is missing, a channel of type {kind} needs it" for key in needs if not channel.get(key)]
+    found = [f"{where}.{key} is missing: a channel of type {kind} needs it" for key in needs if not channel.get(key)]
     found += [
-        f"{where} has the unknown key {key!r}, a channel of type {kind} has {', '.join(['type', 'name', *needs, *may])}"
+        f"{where} has the unknown key {key!r}: a channel of type {kind} has {', '.join(['type', 'name', *needs, *may])}"
         for key in channel
         if key not in ("type", "name", *needs, *may)
     ]
@@ -136,7 +136,7 @@ def _why_not_input(kind: Any) -> str:
 
 def _why_not_argv(argv: Any) -> str:
     if not (isinstance(argv, (list, tuple)) and argv and all(isinstance(each, str) for each in argv)):
-        return "must be a list of texts, the program first"
+        return "must be a list of strings that begins with the program"
     program = argv[0]
     # A relative path depends on the folder in which ansible-playbook is started.
     if shutil.which(program) and os.path.isabs(program) == bool(os.path.dirname(program)):
@@ -155,16 +155,16 @@ def _why_not_recipients(to: Any) -> str:
 
 def _why_not_secret(secret: Any) -> str:
     if not isinstance(secret, str):
-        return f"is {_kind(secret)}: must be a text"
+        return f"is {_kind(secret)}: must be a string"
     try:
         length = len(transports.signing_key(secret))
     except ValueError as error:
         return f"is invalid: {error}"
-    return "" if length >= _SHORTEST_SECRET else f"has {length} bytes, at least {_SHORTEST_SECRET} are needed"
+    return "" if length >= _SHORTEST_SECRET else f"has {length} bytes, but at least {_SHORTEST_SECRET} are needed"
 
 
 def _why_not_key(key: Any) -> str:
-    return "" if isinstance(key, str) else f"is {_kind(key)}: must be a text"
+    return "" if isinstance(key, str) else f"is {_kind(key)}: must be a string"
 
 
 _JUDGES = {
@@ -191,7 +191,7 @@ def _rules(rules: Any, contacts: Mapping[str, Any]) -> List[str]:
             continue
         found += [f"{where}.{key} is missing" for key in ("name", "when", "to", "reason") if key not in rule]
         if rule.get("level", rule.get("name")) in (RESOLVED, ACKNOWLEDGED):
-            found.append(f"{where} has the level {level_of(rule)!r}, which is not for rules")
+            found.append(f"{where} has the level {level_of(rule)!r}, which rules must not use")
         if not isinstance(rule.get("to", []), (list, tuple)):
             found.append(f"{where}.to is {_kind(rule['to'])}: must be a list of contacts")
     found += _missing_contacts(rules, contacts)
@@ -261,5 +261,5 @@ def _mail_server(settings: Mapping[str, Any]) -> List[str]:
                 "but must be starttls or tls"
             )
         if not settings["escalation_smtp_username"]:
-            found.append("escalation_smtp_username is missing, escalation_smtp_password is set")
+            found.append("escalation_smtp_username is missing, but escalation_smtp_password is set")
     return found

@@ -334,7 +334,7 @@ def _smtp(error: smtplib.SMTPException) -> DeliveryError:
     if isinstance(error, smtplib.SMTPResponseException):
         what = "refused the login" if isinstance(error, smtplib.SMTPAuthenticationError) else "refused the mail"
         return DeliveryError(f"{what} ({error.smtp_code})", passing=400 <= error.smtp_code < 500)
-    return DeliveryError(f"broke off ({type(error).__name__})", passing=True)
+    return DeliveryError(f"broke off the connection ({type(error).__name__})", passing=True)
 
 
 # A local command.

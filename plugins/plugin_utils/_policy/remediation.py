@@ -122,8 +122,8 @@ def problems(settings: Mapping[str, Any], *, causes: Sequence[str], now: datetim
     mode = settings["remediation_tls_key_mode"]
     if mode and not (isinstance(mode, str) and re.fullmatch(r"0?[0-7]{3}", mode) and not int(mode, 8) & 0o027):
         found.append(
-            f"remediation_tls_key_mode is {mode!r}: must be octal digits in quotes, nothing for others and no writing "
-            "for the group"
+            f"remediation_tls_key_mode is {mode!r}: must be octal digits in quotes, without access for others "
+            "and without write access for the group"
         )
     lists = {"remediation_disk_globs": _globs, "remediation_stop_policy": _stop_policy}
     for name, check in lists.items():

@@ -156,7 +156,9 @@ class Times:
 class Durations:
     """Durations in seconds, each counted from started_at."""
 
-    outage: Optional[float] = _says("To the first healthy response or, if there is none yet, to the verdict.")
+    outage: Optional[float] = _says(
+        "From started_at to the first healthy response or, if there is none yet, to the verdict."
+    )
     detect: Optional[float] = _says("Time to detect: to detected_at.")
     mitigate: Optional[float] = _says("Time to mitigate: to mitigated_at.")
     resolve: Optional[float] = _says("Time to resolve: to resolved_at.")
@@ -212,7 +214,9 @@ class Incident:
     rows_seeded: Dict[str, float] = _says(
         "Current rows of tables that had no rows before: the service may seed them at its start."
     )
-    rows_replaced: bool = _says("True if rows_after are those of a new database that replaced the one of rows_before.")
+    rows_replaced: bool = _says(
+        "True if rows_after was counted in a new database that replaced the database of rows_before."
+    )
     rows_stale: bool = _says("True if the service was started after rows_after was counted.")
     statements: Dict[str, Any] = _says("The statements of docs/statements.md: the value, and why the value is unknown.")
     login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer, or null if not verified.")
@@ -227,7 +231,7 @@ class Incident:
     evidence: Optional[str] = _says("Folder of the evidence on the host.")
     database_copied: Optional[str] = _says("Copy of the files of a database in doubt, on the host.")
     database_not_copied: Optional[str] = _says("Why there is no copy of the files of a database in doubt.")
-    record_in_memory: Optional[str] = _says("Folder in memory on the host that has the record, which a reboot deletes.")
+    record_in_memory: Optional[str] = _says("In-memory folder for the record, on the host. A reboot deletes it.")
     error: Optional[str] = _says("The error that stopped the recovery.")
     next_step: Optional[str] = _says("The next step for a person.")
     messages: Dict[str, Any] = _says(

@@ -101,10 +101,10 @@ def _target(values: Any, *, parameter: str) -> Target:
             raise WatchError(f"{parameter}.{name}: must be a list of words, not {words!r}")
     if target.over:
         if process is not None and process.manager != "systemd":
-            raise WatchError(f"{parameter}.process.manager: must be systemd if over is set, not {process.manager!r}")
+            raise WatchError(f"{parameter}.process.manager: must be systemd if 'over' is set, not {process.manager!r}")
         for word in (process.unit if process else "", target.state_dir):
             if word and not _PLAIN.match(word):
-                raise WatchError(f"{parameter}: {word!r} must not contain blanks or quotes if over is set")
+                raise WatchError(f"{parameter}: {word!r} must not contain blanks or quotes if 'over' is set")
     return target._replace(endpoints=endpoints, process=process)
 
 

@@ -46,7 +46,7 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
                 evidence.append(says(where, f"{text} (of this service, started outside the unit)"))
         if not listener["owners"] and facts.process.gone:
             strangers.append((listener["port"], {}))
-            evidence.append(says(where, "a process that this user may not see listens on it"))
+            evidence.append(says(where, "a process that this user cannot see is listening on it"))
     words = facts.errors.signature("port_taken") if facts.troubled else []
     if not strangers and not stale and not (words and not facts.process.processes):
         return None

@@ -148,7 +148,7 @@ def test_the_host_is_free_when_the_lease_of_a_killed_module_ends(seat, tmp_path)
         probe = begin("health_probe", run=run, state_dir=seat.state_dir, **SERVICE, **asked)
         while seat.worker() is None:
             assert probe.poll() is None
-        with pytest.raises(incident_store.IncidentError, match=f"its process {probe.pid} is running"):
+        with pytest.raises(incident_store.IncidentError, match=f"process {probe.pid} of that run is running"):
             incident_record.call(state_dir=seat.state_dir, state="open")
         probe.kill()
         probe.wait()

@@ -254,7 +254,7 @@ def test_unusable_shared_memory_is_a_warning(seat, tmp_path, time):
     with host_lease.held(state_dir=seat.state_dir, run="a", memory=str(tmp_path / "file"), warn=warnings.append):
         worked.append(True)
     assert worked and len(warnings) == 1
-    assert "another run may start meanwhile" in warnings[0] and "File exists" in warnings[0]
+    assert "another run may start now" in warnings[0] and "File exists" in warnings[0]
 
 
 def test_a_folder_that_others_may_write_to_is_not_trusted(tmp_path):

@@ -336,7 +336,7 @@ def test_a_lookup_names_its_run_and_does_not_wait_for_its_own_lease(call, time, 
 
 
 def test_only_a_run_renews_its_lease(call, time):
-    with pytest.raises(IncidentError, match="run is empty"):
+    with pytest.raises(IncidentError, match="option 'run' is empty"):
         call("renewed")
     run = call("open")["run"]
     time.advance(50)
@@ -769,7 +769,7 @@ def test_a_full_disk_keeps_the_record_in_memory_until_there_is_space(call, tmp_p
         (tmp_path / "state").mkdir(mode=0o700)
     disk.full = True
     opened = call("open", update={"severity": "critical"})
-    assert "No space left on device" in opened["warnings"][0] and "a reboot loses it" in opened["warnings"][0]
+    assert "No space left on device" in opened["warnings"][0] and "lost at the next reboot" in opened["warnings"][0]
     with pytest.raises(IncidentError, match=opened["run"]):
         call("open")
     assert call("present")["id"] == opened["id"]
@@ -1129,7 +1129,7 @@ def test_a_maintenance_window_that_a_variable_defines(call, time):
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"state": "attempt"}, "run is empty"),
+        ({"state": "attempt"}, "option 'run' is empty"),
         ({"state": "closed", "run": "run-x"}, "no incident is open"),
         ({"state": "open", "restart_limit": -1}, "restart_limit is -1"),
         ({"state": "open", "maintenance_reason": "x"}, "a maintenance window must have an end"),
@@ -1137,10 +1137,10 @@ def test_a_maintenance_window_that_a_variable_defines(call, time):
             {"state": "open", "update": {"notified": [{"at": "2026-03-02T01:02:03.000Z"}]}},
             r"notified\[\].level is None",
         ),
-        ({"state": "open", "lease": 0}, "lease is 0"),
+        ({"state": "open", "lease": 0}, "option 'lease' is 0"),
         ({"state": "open", "lease": 4000}, "at most 3600"),
-        ({"state": "open", "wait": -1}, "wait is -1"),
-        ({"state": "open", "window": 0}, "window is 0"),
+        ({"state": "open", "wait": -1}, "option 'wait' is -1"),
+        ({"state": "open", "window": 0}, "option 'window' is 0"),
         ({"state": "open", "update": {"mitigated_at": "now"}}, "mitigated_at is 'now'"),
         ({"state": "open", "update": {"signs": [{"at": "1"}]}}, r"signs\[\].at is '1'"),
     ],

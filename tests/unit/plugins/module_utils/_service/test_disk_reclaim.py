@@ -320,7 +320,7 @@ def test_a_file_with_a_hard_link_is_kept(logs, tmp_path, truncate_only):
     os.link(path, tmp_path / "passwd")
     result = reclaim(logs, logs / "*", truncate_only=[str(path)] if truncate_only else [])
     assert (result["changed"], path.stat().st_size) == (False, MIB)
-    assert reasons(result) == {"app.log": "it has 2 names: removing one frees no space"}
+    assert reasons(result) == {"app.log": "it has 2 hard links: removing one frees no space"}
 
 
 def test_only_regular_files_are_deleted(logs):
@@ -441,7 +441,7 @@ def test_common_patterns_are_not_rejected_as_too_wide(pattern):
 @pytest.mark.parametrize(
     ("pattern", "keep", "message"),
     [
-        ("relative/*", 0, "globs: 'relative/*' must be an absolute pattern"),
+        ("relative/*", 0, "globs: 'relative/*' must be an absolute path pattern"),
         ("/var/log/../../etc/*", 0, "without . and .."),
         ("/./[a-z]*/*", 0, "without . and .."),
         ("/var/log/", 0, "not ending with /"),
@@ -460,7 +460,7 @@ def test_common_patterns_are_not_rejected_as_too_wide(pattern):
         ("/var/**/*.log", 0, "for example /var/name/**/*.log"),
         ("/var/?og/*", 0, "for example /var/name/?og/*"),
         ("/var/lib/*/*", 0, "for example /var/lib/name/*/*"),
-        ("/var/log/*", -1, "keep of '/var/log/*' is -1: must be 0 or more"),
+        ("/var/log/*", -1, "'keep' of '/var/log/*' is -1: must be 0 or more"),
     ],
 )
 def test_invalid_rules(logs, pattern, keep, message):
@@ -473,7 +473,7 @@ def test_invalid_rules(logs, pattern, keep, message):
     ("target", "message"),
     [
         (Target(path="relative"), "targets: 'relative' must be an absolute path"),
-        (Target(path="/", available=-1), "0 or more bytes"),
+        (Target(path="/", available=-1), "bytes and inodes must be 0 or more"),
         (Target(path="/nowhere/at/all"), "targets: cannot check the file system of /nowhere/at/all: No such file"),
     ],
 )

@@ -384,7 +384,7 @@ def test_hold_ends_if_the_process_changes(unit_service, running):
         finally:
             other.kill()
     assert (result["healthy"], result["severity"], result["attempts"]) == (False, "warning", 3)
-    assert result["summary"] == "a different process answers than before"
+    assert result["summary"] == "a different process answers now"
 
 
 # Login
@@ -448,10 +448,10 @@ def test_no_login_to_an_unhealthy_service(service):
         (
             {"url": "http://me:hunter2@localhost/"},
             {},
-            r"^endpoints: the URL of 'one' must not hold a user",
+            r"^endpoints: the URL of 'one' must not contain a user",
         ),
         ({"ca_path": "/nowhere.pem"}, {}, r"^endpoints: ca_path '/nowhere.pem' must be a readable file"),
-        ({"required": False}, {}, r"^endpoints: at least one endpoint must be required"),
+        ({"required": False}, {}, r"^endpoints: at least one endpoint must have required=true"),
         ({}, {"warning_after": 6}, r"^warning_after 6 and critical_after 5 must be 1 <= "),
         ({}, {"warning_after": 0}, r"^warning_after 0 and "),
         ({}, {"timeout": 0}, r"^timeout: 0 must be more than 0 seconds"),
@@ -468,7 +468,7 @@ def test_invalid_parameters(service, target, plan, said):
 
 
 def test_login_during_a_stability_check_is_refused(service):
-    with Server() as server, pytest.raises(HealthError, match=r"^login: is possible with mode=await or mode=hold"):
+    with Server() as server, pytest.raises(HealthError, match=r"^login: allowed only with mode=await or mode=hold"):
         ask(service, [server.target()], login=login(server))
 
 

@@ -457,7 +457,7 @@ def use_workspaces(site: Site) -> None:
             {},
             r"Cannot load .* \(the old node_modules is still in place\): better-sqlite3: wrong ELF class",
         ),
-        (link_into_the_build, {}, "node_modules/absolute in it is a link to an absolute path"),
+        (link_into_the_build, {}, "node_modules/absolute, a link to an absolute path"),
         (fill_the_disk, {}, "it needs about 1048576 bytes, but 4096 are free"),
         (run_out_of_inodes, {}, "it needs about .* inodes, but 1 are free"),
         (use_workspaces, {}, r"links to folders of the application itself \(packages/mine\)"),

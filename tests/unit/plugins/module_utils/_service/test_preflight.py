@@ -160,7 +160,11 @@ def test_node_is_actually_run(config):
         ({"db_path": ""}, "nexus_db_path", "must be the path of the database file"),
         ({"log_file": "server.log"}, "nexus_log_file", "must be the absolute path of a file"),
         ({"log_file": "/etc"}, "nexus_log_file", "must be the absolute path of a file"),
-        ({"log_file": "/nowhere/server.log"}, "nexus_log_file", "must be in a folder that exists; /nowhere does not"),
+        (
+            {"log_file": "/nowhere/server.log"},
+            "nexus_log_file",
+            "must be in a folder that exists; /nowhere does not exist",
+        ),
         ({"state_dir": "state"}, "nexus_state_dir", "must be an absolute path"),
         ({"state_dir": "/etc/passwd"}, "nexus_state_dir", "must be a folder, or the path for a new folder"),
         ({"state_dir": "/etc/passwd/state"}, "nexus_state_dir", "must be a folder, or the path for a new folder"),
@@ -172,7 +176,7 @@ def test_node_is_actually_run(config):
         ({"http_port": 8080.5}, "nexus_http_port", "must be a port"),
         ({"http_port": "²"}, "nexus_http_port", "must be a port"),
         ({"https_port": 0, "http_port": 0}, "nexus_https_port", "must be a port, because nexus_http_port is also 0"),
-        ({"http_port": "6443"}, "nexus_http_port", "must not be the port of nexus_https_port (6443)"),
+        ({"http_port": "6443"}, "nexus_http_port", "must differ from nexus_https_port (6443)"),
     ],
 )
 def test_invalid_values_are_named_with_the_allowed_ones(config, changes, variable, allowed):
@@ -263,7 +267,7 @@ def test_read_only_state_dir_does_not_prevent_a_recovery(config, monkeypatch):
     result = examine(config, state_dir="/usr/state")
     assert (result["problems"], result["resolved"]["state_dir_writable"]) == ([], False)
     (warning,) = service_preflight.warnings(result, state_dir="/usr/state")
-    assert "'/usr/state'" in warning and "a reboot loses it" in warning
+    assert "'/usr/state'" in warning and "will be lost at the next reboot" in warning
     assert service_preflight.warnings(examine(config), state_dir=config.state_dir) == []
 
 

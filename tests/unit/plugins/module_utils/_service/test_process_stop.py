@@ -214,7 +214,7 @@ def test_the_program_of_the_service_run_by_another_user_is_not_of_this_app(servi
 def test_another_process_with_the_same_pid_is_not_stopped(service, port):
     with listening(service) as child:
         other = wanted(child, port)._replace(start_ticks=wanted(child).start_ticks - 1)
-        assert why(stop(service, other)) == "another process has its pid now"
+        assert why(stop(service, other)) == "another process has this pid now"
         assert child.poll() is None
 
 
@@ -229,7 +229,7 @@ def test_the_service_itself_is_not_stopped_if_the_pid_file_names_it(service, por
         start = wanted(child).start_ticks
         Path(service.pid_file).write_text(f"{child.pid}\n{start}\n")
         result = stop(service, wanted(child, port), policies=[Policy(user=ME, command=".*")])
-        assert why(result) == "it is the service itself, which is restarted and not stopped"
+        assert why(result) == "it is the service itself, which is restarted instead"
         assert child.poll() is None
         Path(service.pid_file).write_text(f"{child.pid}\n{start - 1}\n")
         assert stop(service, wanted(child, port))["changed"]
@@ -251,7 +251,7 @@ def test_the_service_itself_is_not_stopped_if_it_runs_in_the_unit(service, port,
         result = stop(service, wanted(child, port), run=systemctl)
         assert result["changed"] != left
         if left:
-            assert why(result) == "it is the service itself, which is restarted and not stopped"
+            assert why(result) == "it is the service itself, which is restarted instead"
 
 
 def test_our_ancestors_and_the_init_process_are_not_stopped(service):

@@ -182,7 +182,7 @@ def test_a_missing_release_is_refused(site):
         ({"db_path": "itsm.db"}, "db_path is 'itsm.db': must be an absolute path"),
         ({"releases_dir": "releases"}, "releases_dir is 'releases': must be an absolute path"),
         ({"migrations_dir": "/migrations"}, "migrations_dir is '/migrations': must be relative"),
-        ({"release": "--force"}, "release is '--force': must be the name of a release"),
+        ({"release": "--force"}, "option 'release' is '--force': must be the name of a release"),
         ({"db_path": "/nonexistent.db"}, "There is no database"),
     ],
 )

@@ -257,7 +257,7 @@ def test_refused(app: str, dest: str, make: Callable[[str], None], words: str) -
         ({"dest": "/a/b", "dest_dir": "/a"}, "either dest or dest_dir"),
         ({"dest_dir": "a"}, "dest_dir must be an absolute path, not 'a'"),
         ({"dest": "b"}, "dest must be an absolute path, not 'b'"),
-        ({"dest": "/a/b", "keep": 2}, "go with dest_dir"),
+        ({"dest": "/a/b", "keep": 2}, "require dest_dir"),
         ({"dest_dir": "/a", "keep": -1}, "keep must be 0"),
         ({"dest_dir": "/a", "keep": 1, "evidence": True}, "evidence is never removed"),
         ({"dest_dir": "/a", "prefix": "../b"}, "prefix must be the beginning of a file name"),

@@ -317,7 +317,7 @@ def test_a_database_whose_disk_is_not_mounted_was_not_seen(tmp_path: Path, monke
     monkeypatch.setattr(mounts, "unmounted", lambda path: str(tmp_path))
     result = check(str(tmp_path / "itsm.db"), checks=CHECKS)
     assert codes(result) == ["not_mounted"]
-    assert result["problems"][0]["message"].endswith(f"is not mounted at {tmp_path}, as /etc/fstab requires")
+    assert result["problems"][0]["message"].endswith(f"is not mounted at {tmp_path}, although /etc/fstab lists it")
     assert (result["conclusive"], result["data_loss_suspected"]) == (False, False)
 
 

@@ -78,8 +78,8 @@ def secret(folder):
         (lambda folder: (folder / "itsm.db").unlink(), "There is no database"),
         (lambda folder: os.chown(folder / "itsm.db", 1, 1), "owned by uid 1, not by root"),
         (lambda folder: (folder / "itsm.db").chmod(0o400), "denies access to its owner"),
-        (lambda folder: (folder / "config.js").write_text(""), "config.js is not owned by nobody either"),
-        (lambda folder: os.chown(folder, 0, 0), "backend is not owned by nobody either"),
+        (lambda folder: (folder / "config.js").write_text(""), r"nobody does not own .*config\.js"),
+        (lambda folder: os.chown(folder, 0, 0), "nobody does not own .*backend"),
     ],
 )
 def test_the_owner_of_other_files_is_not_changed(folder, spoil, reason):

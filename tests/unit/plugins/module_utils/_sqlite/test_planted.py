@@ -319,7 +319,7 @@ def test_a_backup_that_is_a_hard_link_to_a_file_of_root_is_skipped(app, private)
         evidence_dir=str(app.parent / "ev"),
         backup_patterns=["*.backup_*"],
     )
-    assert made["source"].endswith("backup_1") and "second name" in made["reason"]
+    assert made["source"].endswith("backup_1") and "another hard link" in made["reason"]
 
 
 def as_the_user(call):

@@ -393,7 +393,7 @@ def test_nothing_is_restored_to_a_mount_point_without_its_file_system(
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     before = sqlite_samples.snapshot(str(folder))
     monkeypatch.setattr(mounts, "unmounted", lambda place: str(folder))
-    with pytest.raises(SqliteError, match=r"is not mounted at .*, as /etc/fstab requires: mount its disk first"):
+    with pytest.raises(SqliteError, match=r"is not mounted at .*, although /etc/fstab lists it: mount its disk first"):
         restore(path, act=act, method=method, confirm_empty=True)
     assert sqlite_samples.snapshot(str(folder)) == before
     monkeypatch.undo()

@@ -660,7 +660,7 @@ CASES = [
         "check that its disk is mounted",
     ),
     ("config_mismatch", [GONE, away("folder_missing")], "The folder of the database /srv/itsm.db does not exist"),
-    ("config_mismatch", [GONE, away("not_mounted")], "is not mounted at /srv, as /etc/fstab requires"),
+    ("config_mismatch", [GONE, away("not_mounted")], "is not mounted at /srv, although /etc/fstab lists it"),
     ("config_mismatch", [OTHER_DATABASE], "/srv/other.db"),
     ("config_mismatch", [GONE, OTHER_DATABASE, problem("missing", lost=True), exception()], "/srv/other.db"),
     ("config_mismatch", [GONE, PROCESS, {"environment": {"problems": ["no /srv/itsm/.env"]}}], "no /srv/itsm/.env"),

@@ -61,10 +61,10 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
 @pytest.mark.parametrize(
     ("channel", "problem"),
     [
-        ("mail", f"{WHERE} is a text: must be a dictionary with the type of the channel"),
+        ("mail", f"{WHERE} is a string: must be a dictionary with the type of the channel"),
         ({}, f"{WHERE}.type is None: must be one of {ALLOWED_TYPES}"),
         ({"type": "fax"}, f"{WHERE}.type is 'fax': must be one of {ALLOWED_TYPES}"),
-        ({"type": "webhook", "shape": "slack"}, f"{WHERE}.url is missing, a channel of type webhook needs it"),
+        ({"type": "webhook", "shape": "slack"}, f"{WHERE}.url is missing: a channel of type webhook needs it"),
         (
             {"type": "webhook", "shape": "discord", "url": URL},
             f"{WHERE}.shape is 'discord': must be one of mattermost, slack, teams",
@@ -74,7 +74,7 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
             f"{WHERE}.url is not https:// (http:// is only allowed for this machine)",
         ),
         ({"type": "webhook", "shape": "slack", "url": 7}, f"{WHERE}.url is not a URL with a host"),
-        ({"type": "pagerduty"}, f"{WHERE}.routing_key is missing, a channel of type pagerduty needs it"),
+        ({"type": "pagerduty"}, f"{WHERE}.routing_key is missing: a channel of type pagerduty needs it"),
         (
             {"type": "pagerduty", "routing_key": notification_contacts.UNREADABLE},
             f"{WHERE}.routing_key cannot be evaluated; check if it uses an undefined variable",
@@ -83,7 +83,7 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
             {"type": "sms", "token": notification_contacts.UNREADABLE},
             f"{WHERE}.token cannot be evaluated; check if it uses an undefined variable",
         ),
-        ({"type": "pagerduty", "routing_key": 12}, f"{WHERE}.routing_key is a number: must be a text"),
+        ({"type": "pagerduty", "routing_key": 12}, f"{WHERE}.routing_key is a number: must be a string"),
         ({"type": "mail", "to": "leader"}, f"{WHERE}.to is not a mail address: 'leader'"),
         (
             {"type": "mail", "to": ["a@example.com", "b@example.com\nBcc: c@example.com"]},
@@ -92,18 +92,24 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
         ({"type": "mail", "to": "a@b.c, d@e.f"}, f"{WHERE}.to has more than one address: 'a@b.c, d@e.f'"),
         (
             {"type": "mail", "to": "a@b.c", "cc": "d@e.f"},
-            f"{WHERE} has the unknown key 'cc', a channel of type mail has type, name, to",
+            f"{WHERE} has the unknown key 'cc': a channel of type mail has type, name, to",
         ),
         (
             {"type": "http", "url": URL, "secret": "verysecretkey"},
-            f"{WHERE}.secret has 13 bytes, at least 24 are needed",
+            f"{WHERE}.secret has 13 bytes, but at least 24 are needed",
         ),
         (
             {"type": "http", "url": URL, "secret": "whsec_verysecretkey!"},
             f"{WHERE}.secret is invalid: the text after whsec_ is not base64",
         ),
-        ({"type": "command", "argv": "ring --loud"}, f"{WHERE}.argv must be a list of texts, the program first"),
-        ({"type": "command", "argv": ["ring", 1]}, f"{WHERE}.argv must be a list of texts, the program first"),
+        (
+            {"type": "command", "argv": "ring --loud"},
+            f"{WHERE}.argv must be a list of strings that begins with the program",
+        ),
+        (
+            {"type": "command", "argv": ["ring", 1]},
+            f"{WHERE}.argv must be a list of strings that begins with the program",
+        ),
         ({"type": "command", "argv": ["sh"], "input": "xml"}, f"{WHERE}.input is 'xml': must be text or json"),
     ],
 )
@@ -158,15 +164,15 @@ ROW = {"name": "down", "when": True, "to": ["leader"], "reason": "x"}
             notification_contacts.UNREADABLE,
             "escalation_rules cannot be evaluated; check if it uses an undefined variable",
         ),
-        (["down"], "escalation_rules[0] is a text: must be a dictionary"),
+        (["down"], "escalation_rules[0] is a string: must be a dictionary"),
         ([{"name": "down", "when": True, "to": []}], "escalation_rules[0].reason is missing"),
-        ([{**ROW, "to": "leader"}], "escalation_rules[0].to is a text: must be a list of contacts"),
+        ([{**ROW, "to": "leader"}], "escalation_rules[0].to is a string: must be a list of contacts"),
         (
             [{**ROW, "to": ["boss"]}],
             "escalation_contacts lacks 'boss', which these rules name in 'to': down. Add the contact, or name only "
             "existing contacts (leader, dba, team, spare)",
         ),
-        ([{**ROW, "level": "resolved"}], "escalation_rules[0] has the level 'resolved', which is not for rules"),
+        ([{**ROW, "level": "resolved"}], "escalation_rules[0] has the level 'resolved', which rules must not use"),
         ([ROW, {**ROW, "when": "False"}], "escalation_rules[1].when is false; the last rule must always apply"),
     ],
 )
@@ -201,7 +207,7 @@ def test_a_missing_contact_is_reported_once_with_all_rules_that_need_it():
         (
             "smtp_password",
             "verysecretkey",
-            "escalation_smtp_username is missing, escalation_smtp_password is set",
+            "escalation_smtp_username is missing, but escalation_smtp_password is set",
         ),
     ],
 )

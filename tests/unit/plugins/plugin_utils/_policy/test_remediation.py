@@ -75,7 +75,7 @@ def test_a_valid_policy(changes):
         ("remediation_disk_globs", [{"glob": ""}], "each must be a dictionary with glob"),
         ("remediation_disk_globs", [{"glob": "/var/log/*", "keeps": 1}], "it may contain only glob, keep"),
         ("remediation_disk_globs", [{"glob": "/var/log/*", "keep": "all"}], "keep must be a whole number"),
-        ("remediation_disk_globs", [{"glob": "log/*"}], "'log/*': must be an absolute pattern"),
+        ("remediation_disk_globs", [{"glob": "log/*"}], "'log/*': must be an absolute path pattern"),
         ("remediation_stop_timeout", float("inf"), "inf: must be a number of at least 0.1"),
         ("remediation_tls_renew_timeout", "1e999", "'1e999': must be a number of at least 0.1"),
         ("remediation_memory_max", float("nan"), "nan: must be a number of at least 67108864"),
