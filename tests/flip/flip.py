@@ -334,7 +334,9 @@ def main() -> int:
         "--jobs", type=int, default=1, help="how many processes share the work, each with its own files"
     )
     parser.add_argument("--share", help=argparse.SUPPRESS)
-    parser.add_argument("--every", action="store_true", help="include calls of processes that are the user for good")
+    parser.add_argument(
+        "--every", action="store_true", help="include calls by processes that have permanently become the user"
+    )
     given = parser.parse_args()
     known = {case.name: case for case in cases.CASES}
     unknown = [name for name in given.cases if name not in known]
