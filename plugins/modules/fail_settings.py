@@ -13,8 +13,8 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Fails if O(problems) is not empty. The P(itsm_nexus.runbook.postmortem#callback) callback records these problems and
-    shows them in the closing summary. It does neither with the messages of M(ansible.builtin.fail) and
-    M(ansible.builtin.assert). The text of a problem must not contain a secret.
+    shows them in the closing summary. The callback neither records nor shows the messages of M(ansible.builtin.fail)
+    and M(ansible.builtin.assert). The text of a problem must not contain a secret.
   - The module runs on the controller and does not connect to the host.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes

@@ -156,9 +156,9 @@ options:
   preflight:
     description:
       - Options of M(itsm_nexus.runbook.service_preflight_info) in addition to O(service) and O(state_dir). If this
-        option is set, the module makes both checks in one round trip. If a value is invalid, the module fails only if
-        the service is healthy or its state is unknown. If the service is down, the module succeeds, and RV(preflight)
-        lists the invalid values. Only endpoints with valid settings are probed.
+        option is set, the module validates these options and probes the service in one round trip. If a value is
+        invalid, the module fails only if the service is healthy or its state is unknown. If the service is down, the
+        module succeeds, and RV(preflight) lists the invalid values. Only endpoints with valid settings are probed.
       - While HTTPS is switched off by a drop-in of M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
     type: dict
     version_added: 0.2.0

@@ -10,8 +10,8 @@ module: impact_info
 short_description: Count the users and requests that an outage affected
 version_added: 0.2.0
 description:
-  - Runs one query on the database, in a read-only process with a time limit. Also counts the requests in an access log
-    that were logged during the outage.
+  - Runs one query on the database, in a read-only process with a time limit. Also counts the requests that an access
+    log recorded during the outage.
   - If a number is unknown, the module returns null and the reason. The module fails only if its parameters are invalid.
 options:
   path:
@@ -49,7 +49,7 @@ options:
     type: str
     required: true
   time_budget:
-    description: Time limit in seconds for the query and for reading the log, together.
+    description: Combined time limit, in seconds, for the query and for reading the log.
     type: float
     default: 5.0
 extends_documentation_fragment:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: incident
-short_description: Keep the record of an incident on its host, and let only one run at a time work on the host
+short_description: Keep the record of an incident on the affected host, and let only one run at a time work on that host
 version_added: 0.1.0
 description:
   - Records when the outage began, when it was detected and when it ended, and records the attempts and the
@@ -69,8 +69,8 @@ options:
     default: ""
   step:
     description:
-      - Current step of the run. Runs that wait or are refused report this step. Defaults to the rung that the run has
-        begun or, if there is none, to O(state).
+      - Current step of the run. If another run must wait or is refused, it reports this step. Defaults to the rung that
+        the run has begun or, if there is none, to O(state).
     type: str
     default: ""
   lease:
@@ -227,8 +227,9 @@ options:
     version_added: 0.2.0
   serving_restarts:
     description:
-      - With O(serving_since), the number of automatic restarts of the unit by systemd since its last manual start
-        (C(NRestarts)). If the number is greater than 0, systemd ended the outage (RV(outcome=recovered_by_systemd)).
+      - With O(serving_since), the number of times that systemd has automatically restarted the unit since the unit's
+        last manual start (C(NRestarts)). If the number is greater than 0, systemd ended the outage
+        (RV(outcome=recovered_by_systemd)).
     type: int
     version_added: 0.2.0
   said_at:
@@ -245,8 +246,8 @@ options:
     description:
       - The service's systemd unit, for O(state=open). If systemd has scheduled a restart, the module cancels the
         restart or, if it is due within 1.5 seconds, waits for it. If the module cancels the restart, a timer on the
-        host starts the unit in case this run is killed. If no run starts the unit before the call with O(state=closed),
-        that call starts the unit.
+        host starts the unit if this run is killed. If no run starts the unit before the call with O(state=closed), that
+        call starts the unit.
     type: str
     default: ""
     version_added: 0.2.0
@@ -413,8 +414,8 @@ outcome:
   type: str
 last_exit:
   description:
-    - How the process ended before the module took over the unit from systemd, with C(result), C(code), C(status),
-      C(pid), C(at) and C(restarts), or V(null) if the module did not take over the unit.
+    - The exit of the process before the module took over the unit from systemd, or V(null) if the module did not take
+      over the unit. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict
   version_added: 0.2.0
@@ -490,16 +491,16 @@ waited:
   version_added: 0.2.0
 maintenance:
   description:
-    - The current maintenance window with C(until), C(reason) and C(source) (V(variable), or the path of its file), or
-      V(null) if there is none. During a maintenance window, O(state=open) does not open an incident, and RV(run) is
-      V(null).
+    - The current maintenance window, or V(null) if there is none. The keys are C(until), C(reason) and C(source)
+      (V(variable) or the path of the window's file). During a maintenance window, O(state=open) does not open an
+      incident, and RV(run) is V(null).
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 locked_by:
   description:
-    - The run that has the lease, as C(run), C(since), C(step), C(until) and C(pid), or V(null) if there is none. C(pid)
-      is the process ID of the module that is running for this run, or V(null) if no module is running.
+    - The run that has the lease, with C(run), C(since), C(step), C(until) and C(pid), or V(null) if there is none.
+      C(pid) is the process ID of the module that is running for that run, or V(null) if no module is running.
   returned: always
   type: dict
 taken_by:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: incident_info
-short_description: Read the record of the open incident, and wait for another run if requested
+short_description: Read the record of the open incident, optionally after waiting for another run
 version_added: 0.2.0
 description:
   - Returns the record of the open incident on this host, the run that is working on the host, and the maintenance
@@ -137,8 +137,8 @@ outcome:
   type: str
 last_exit:
   description:
-    - How the process ended before a run took over the unit from systemd, with C(result), C(code), C(status), C(pid),
-      C(at) and C(restarts), or V(null) if no run took over the unit.
+    - The exit of the process before a run took over the unit from systemd, or V(null) if no run took over the unit. The
+      keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict
 takeover:
@@ -198,15 +198,15 @@ waited:
   type: float
 maintenance:
   description:
-    - The current maintenance window with C(until), C(reason) and C(source) (the path of its file), or V(null) if there
-      is none.
+    - The current maintenance window, or V(null) if there is none. The keys are C(until), C(reason) and C(source) (the
+      path of the window's file).
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "maintenance.json"}
 locked_by:
   description:
-    - The run that has the lease, as C(run), C(since), C(step), C(until) and C(pid), or V(null) if there is none. C(pid)
-      is the process ID of the module that is running for this run, or V(null) if no module is running.
+    - The run that has the lease, with C(run), C(since), C(step), C(until) and C(pid), or V(null) if there is none.
+      C(pid) is the process ID of the module that is running for that run, or V(null) if no module is running.
   returned: always
   type: dict
 warnings:

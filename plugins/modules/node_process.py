@@ -70,8 +70,8 @@ options:
     default: []
     version_added: 0.2.0
   signs:
-    description: Signs of health and of failure to record together with O(attempts), in the format of
-      O(itsm_nexus.runbook.incident#module:signs).
+    description: Signs that the service was healthy or had failed, in the format of
+      O(itsm_nexus.runbook.incident#module:signs). They are recorded together with O(attempts).
     type: list
     elements: dict
     default: []

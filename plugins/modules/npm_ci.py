@@ -49,13 +49,13 @@ options:
     choices: [auto, always]
     default: auto
   omit_dev:
-    description: Whether to omit development dependencies. If development dependencies are installed, this is not a
-      reason to install the modules again.
+    description: Whether to omit development dependencies. Installed development dependencies are not a reason to
+      install the modules again.
     type: bool
     default: true
   offline:
-    description: Whether to let npm use only its cache. By default, npm downloads packages that are not in its cache
-      from the registry.
+    description: Whether to let npm use only its cache. By default, npm downloads packages from the registry if they are
+      not in its cache.
     type: bool
     default: false
   cache:
@@ -76,7 +76,7 @@ options:
     default: 600
   build_only:
     description:
-      - Whether to only build and load a new tree, if one is needed, and not put it in place. The new tree is kept next
+      - Whether to build and load a new tree (if one is needed) without putting it in place. The new tree is kept next
         to the current tree. The next call without this option puts the new tree in place, unless C(package.json) or
         C(package-lock.json) has changed.
       - Use this option to keep the service running until the build has succeeded.
@@ -151,7 +151,7 @@ built:
   type: str
   sample: null
 previous:
-  description: Folder that contains the tree that the last swap replaced.
+  description: Folder with the tree that the last swap replaced.
   returned: success
   type: str
   sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous

@@ -32,7 +32,7 @@ options:
         type: str
         required: true
   retention_days:
-    description: Number of days after its last write for which a document is kept. If V(0), all documents are kept.
+    description: Number of days to keep a document after its last write. If V(0), all documents are kept.
     type: float
     default: 365
 extends_documentation_fragment:

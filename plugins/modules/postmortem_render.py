@@ -32,13 +32,13 @@ options:
     type: path
   incident:
     description:
-      - Id of the incident whose documents to write. Existing documents are overwritten.
-      - If empty, the module writes the documents of every incident that has a timeline in the folder, but not all of
-        its documents.
+      - Id of the incident to document. Existing documents of the incident are overwritten.
+      - If empty, the module writes the documents of every incident that has a timeline in the folder but lacks at least
+        one document.
     type: str
     default: ""
   host:
-    description: Host whose documents to write. If empty, the documents of all hosts are written.
+    description: Only the documents of this host are written. If empty, the documents of all hosts are written.
     type: str
     default: ""
     version_added: 0.2.0

@@ -48,7 +48,8 @@ options:
     default: false
   room_only:
     description:
-      - Whether to only check that there is enough space for the copy, and return RV(room_needed). No file is copied.
+      - Whether to only check that there is enough space for the copy. The module then returns RV(room_needed) and
+        copies no file.
       - If there is not enough space, the module fails with RV(no_room=true).
     type: bool
     default: false
@@ -68,7 +69,7 @@ options:
     type: str
     version_added: 0.2.0
   busy_timeout:
-    description: Maximum time to wait for another process to release its lock on the database, in seconds.
+    description: Maximum time, in seconds, to wait for another process to release its lock on the database.
     type: float
     default: 5.0
   timeout:

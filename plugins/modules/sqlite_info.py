@@ -59,12 +59,12 @@ options:
     type: str
     version_added: 0.2.0
   time_budget:
-    description: Time limit for all checks together, in seconds. Checks for which no time is left are skipped, and
+    description: Combined time limit, in seconds, for all checks. Checks for which no time is left are skipped, and
       RV(checks) marks them as skipped.
     type: float
     default: 30.0
   busy_timeout:
-    description: Maximum time to wait for another process to release its lock on the database, in seconds.
+    description: Maximum time, in seconds, to wait for another process to release its lock on the database.
     type: float
     default: 5.0
   remember:

@@ -135,12 +135,12 @@ EXAMPLES = r"""
 RETURN = r"""
 method:
   description: The method that was applied. With O(state=planned) and in check mode, the method that would be applied.
-    Null if no method is possible.
+    Null if no method is applicable.
   returned: success
   type: str
   sample: salvage
 reason:
-  description: The reason why this method was selected, or why no method is possible.
+  description: The reason why this method was selected, or why no method is applicable.
   returned: success
   type: str
   sample: "the sqlite3 shell's .recover restores 328 rows in 2 tables"

@@ -34,11 +34,11 @@ options:
     type: str
     version_added: 0.2.0
   busy_timeout:
-    description: Maximum time to wait for another process to release its lock on the database, in seconds.
+    description: Maximum time, in seconds, to wait for another process to release its lock on the database.
     type: float
     default: 5.0
   time_budget:
-    description: Time limit in seconds. The limit applies to each check, and to all steps together until the checkpoint
+    description: Time limit, in seconds. It applies to each check separately, and to the total time until the checkpoint
       ends.
     type: float
     default: 120.0

@@ -129,8 +129,8 @@ options:
     type: float
     default: 300.0
   window:
-    description: Length of the triage window, in seconds. The window ends when the unit ended or, if the unit has not
-      ended, now. Log lines from before the window are not read.
+    description: Length of the triage window, in seconds. The window ends at the time when the unit ended or, if the
+      unit has not ended, at the current time. Log lines from before the window are not read.
     type: int
     default: 600
   log_lines:
@@ -352,8 +352,8 @@ facts:
       type: dict
     kernel:
       description: >-
-        C(source), and C(out_of_memory), the kernel's log lines about low memory, each with C(at), C(text), C(pid),
-        C(name).
+        C(source), and C(out_of_memory) (the kernel's log lines about low memory, each with C(at), C(text), C(pid),
+        C(name)).
       type: dict
     log:
       description: >-
@@ -505,8 +505,8 @@ rows_collapsed:
   version_added: 0.2.0
 created_before:
   description:
-    - The time when the database with RV(rows_before) was created, which is when knex applied the first migration. Empty
-      if this time is unknown.
+    - The time when the database with RV(rows_before) was created, which is the time of the first migration by knex.
+      Empty if this time is unknown.
   returned: always
   type: str
   version_added: 0.2.0
