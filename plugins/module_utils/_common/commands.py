@@ -63,8 +63,7 @@ def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Ca
 
     If no user is given, the child process runs with the current effective IDs of this process.
 
-    new_privileges: True to allow programs that the child starts to gain privileges from a setuid bit or file
-    capabilities.
+    new_privileges: True if programs started by the child may gain privileges from a setuid bit or file capabilities.
 
     Raises CommandError if the user does not exist, or if this process is not allowed to switch to that user.
     """

@@ -367,7 +367,7 @@ class Redactor:
         return value
 
     def _member(self, name: str, item: Any) -> Any:
-        """Return the value of a dictionary entry without secrets. name: the key of the entry."""
+        """Return the value of a dictionary entry, with its secrets masked. name: the key of the entry."""
         if name == "argv" and isinstance(item, list):
             return self.argv(item)
         if isinstance(name, str) and is_secret_name(name):

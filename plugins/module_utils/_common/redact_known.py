@@ -159,7 +159,7 @@ class _Copy:
 
 
 def _copies(text: str, signs: Container[str]) -> Iterator[_Copy]:
-    """Yield the text and its copies with up to three levels of decoded escapes, each of them also with joined lines.
+    """Yield the text and its copies with up to three levels of escapes decoded, each with and without joined lines.
 
     signs: the last characters of the lines to join.
     """

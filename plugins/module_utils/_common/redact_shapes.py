@@ -114,7 +114,7 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
 class Words:
     """Finds the words that occur in a text. Most texts contain few of them, and a search by a pattern is slower.
 
-    Words with the same first two characters are only searched if the text contains their common beginning.
+    Words with the same first two characters are searched for only if the text contains their common beginning.
     """
 
     def __init__(self, words: Iterable[str]) -> None:

@@ -74,7 +74,7 @@ _ELEMENT_BEGUN = rf"<[\w:.-]{{0,60}}?{TELLING}>[ \t\r]{{0,20}}\Z"
 # A value that is compared with a name: "x" === password.
 _COMPARED = rf"[=!]{{2,3}}[ \t]{{0,4}}[\w.$]{{0,60}}?{TELLING}"
 
-# Text before the opening quote that is part of the value: b'', $'', @"", new String("").
+# Characters that precede the opening quote and are part of the value: b'', $'', @"", new String("").
 _BEFORE_QUOTE = lazy(r"(?:[bBuUrRfF]{1,2}|[$@]|!!\w{1,20}[ ]|(?:new[ ])?[A-Za-z][\w.]{0,40}\()?(?=\\{0,8}[\"'`])")
 _STRING = lazy(rf"(?:{QUOTED})")
 # Another string that is part of the value: 'a' + 'b', 'it'\''s', 'it''s', Python's "a" "b".
@@ -287,7 +287,7 @@ def _without_compared(line: str) -> str:
 
 
 def _without_named(line: str, pattern: str) -> Tuple[str, Optional[Carry]]:
-    """Return a line without the values that follow the matches of a pattern, and the carry after the last value."""
+    """Mask the values that follow the matches of a pattern. Return the line, and the carry after the last value."""
     carry: Optional[Carry] = None
     pieces: List[str] = []
     last = 0
@@ -313,7 +313,7 @@ def _without_named(line: str, pattern: str) -> Tuple[str, Optional[Carry]]:
 
 
 def named_values(line: str) -> Tuple[str, Optional[Carry]]:
-    """Return a line without the values that follow names of secrets, and the carry for the next line."""
+    """Mask the values that follow names of secrets. Return the line, and the carry for the next line."""
     carry: Optional[Carry] = None
     if "value" in line.lower():
         line, carry = _without_named(line, _PAIR)
@@ -333,7 +333,7 @@ def _masked(line: str, start: int, end: int) -> str:
 
 
 def carried(line: str, carry: Carry) -> Tuple[str, Optional[Carry]]:
-    """Return a line without the value that continues from the previous line, and the carry for the next line."""
+    """Mask the value that continues from the previous line. Return the line, and the carry for the next line."""
     found = _BODY.match(line)
     start = found.end() if found else 0
     body = line[start : start + 200]

@@ -405,7 +405,7 @@ def _first_stranger(path: str) -> Rights:
 def become(uid: int, gid: int, *, new_privileges: bool = False) -> None:
     """Permanently switch this process to a user, without capabilities.
 
-    If new_privileges is false, programs that this process starts gain no privileges from a setuid bit or file
+    If new_privileges is false, programs started by this process gain no privileges from a setuid bit or file
     capabilities.
     """
     os.seteuid(os.getuid())

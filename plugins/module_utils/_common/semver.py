@@ -41,7 +41,7 @@ def _whole(numbers: List[int]) -> _Version:
 
 
 def _after(numbers: List[int]) -> Optional[_Version]:
-    """Return the first version above all versions that a partial version (20 or 20.1) matches, or None for *."""
+    """Return the first version after all those that match a partial version (20 or 20.1), or None for *."""
     return _whole([*numbers[:-1], numbers[-1] + 1]) if numbers else None
 
 

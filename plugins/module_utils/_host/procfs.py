@@ -84,7 +84,7 @@ def read_text(path: str) -> str:
 
 
 def _link(path: str) -> Optional[str]:
-    """Return the target of a link in /proc, without the mark for a deleted target, or None if it is unreadable."""
+    """Return the target of a link in /proc, without the marker of a deleted target, or None if it is unreadable."""
     try:
         target = _text(os.readlink(os.fsencode(path)))
     except OSError:
@@ -112,7 +112,7 @@ def pids(*, proc_root: str = "/proc") -> List[int]:
 
 
 def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
-    """Yield the pid of each other process, with the paths of its descriptors, or None if this user has no access.
+    """Yield the pid of each other process, and the paths of its descriptors (None if this user has no access).
 
     Raises HostError.
     """

@@ -83,7 +83,7 @@ def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
     """Return a time when the service was down: the time of this collection's first failed probe.
 
     If no probe failed, return the last bad sign before the last successful probe. If there is no such sign, return the
-    time of that probe. If no probe ran, return the time when the incident was opened.
+    time of that successful probe. If no probe ran, return the time when the incident was opened.
     """
     bad = [str(item["at"]) for item in signs if item["kind"] == "bad"]
     own_bad = [str(item["at"]) for item in signs if item["kind"] == "bad" and item["source"] in _OWN]

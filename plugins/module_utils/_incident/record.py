@@ -66,7 +66,7 @@ def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
 
 
 def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
-    """Return the record to continue, or None after closing a record that an earlier run mitigated but did not close."""
+    """Return the record to continue. If an earlier run already ended the outage, close the record and return None."""
     kept = record["outcome"] in incident_store.UNFINISHED or incident_store.unsettled(record)
     if not record["mitigated_at"] or run in record["runs"] or kept:
         return record
@@ -157,8 +157,8 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # Because of this bad sign, a later run does not conclude that a process that is already running now ended
-            # the outage.
+            # With this bad sign, a later run does not mistake a process that is already running now for the one that
+            # ended the outage.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )
@@ -172,7 +172,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
 def _absent(
     record: Optional[Dict[str, Any]], call: Call, *, store: incident_store.Store, seat: host_lease.Seat
 ) -> _Outcome:
-    """Return the result of a call if the calling run has no open incident.
+    """Return the result of a call by a run that has no open incident.
 
     If the run's incident is closed, the run can close it again and record notifications. Any other writing call is an
     error.

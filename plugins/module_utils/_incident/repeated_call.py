@@ -108,7 +108,10 @@ def once(
 
 
 def _acts(params: Mapping[str, Any]) -> bool:
-    """Return True if a call may change anything. Only health_probe in watch mode without open and run does not."""
+    """Return True if a call may change anything.
+
+    Only health_probe in watch mode changes nothing, and only if neither "open" nor "run" is set.
+    """
     return bool(params.get("mode") != "watch" or params.get("open") or params.get("run"))
 
 

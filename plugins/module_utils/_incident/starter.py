@@ -136,8 +136,7 @@ def follow(
 ) -> Dict[str, Any]:
     """Take the unit over after an incident was opened. Hand the unit back after an incident was closed.
 
-    result: the result of the incident module for state. Returns the keys of result to be changed, with their new
-    values.
+    result: the result of the incident module for state. Returns the changed keys of result, with their new values.
     """
     if state == "open" and unit and result["run"]:
         taken = take_over(unit=unit, state_dir=state_dir, run=result["run"], warn=warn)

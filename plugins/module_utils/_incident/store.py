@@ -26,7 +26,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
 # States of the service's data in an incident. An incident cannot be closed while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_found"
-# The code for a database that could not be checked completely. A person accepts it together with the damage codes.
+# The code for a database that could not be checked completely. A person accepts this code together with the damage
+# codes.
 UNCHECKED = "unchecked"
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # Maximum size of a record in bytes. Even the record of a week-long outage is smaller.

@@ -33,7 +33,7 @@ class CertificateError(messages.ServiceError):
 class Pair(NamedTuple):
     """The certificate and private key files, and the user that must be able to read them.
 
-    If key is empty, the file with the extension .key next to the certificate is used, if it exists.
+    An empty key stands for the file with the extension .key next to the certificate, if that file exists.
     """
 
     certificate: str
@@ -206,7 +206,7 @@ def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> D
 
 
 def _with_key(pair: Pair) -> Pair:
-    """Return the pair. If its key is empty, use the key next to the certificate, if that key exists.
+    """Return the pair. An empty key is replaced with the key next to the certificate, if that key exists.
 
     Raises CertificateError.
     """

@@ -110,7 +110,7 @@ def add_to_summary(result: Dict[str, Any], told: Message) -> None:
 
 
 def _service(values: Values, checked: Optional[Dict[str, Any]]) -> service_process.Service:
-    """Return the service to check. Omit an invalid nexus_user. If nexus_unit is invalid, the manager is process."""
+    """Return the service to check. Omit an invalid nexus_user. If nexus_unit is invalid, set manager to "process"."""
     service = service_process.Service(**values["service"], ports=values["ports"])
     wrong = _wrong_settings(checked)
     if "nexus_user" in wrong:
@@ -183,7 +183,7 @@ def mark_restart(values: Values, result: Dict[str, Any]) -> None:
 
 
 def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) -> Dict[str, Any]:
-    """If systemd restarted a healthy service, or no run saw it come back, determine when it started to answer."""
+    """Determine when a healthy service started to answer, if systemd restarted it or no run saw it come back."""
     if values["mode"] != "watch" or not result["healthy"]:
         return {"serving_said_at": None, "answers_since": None}
     before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]

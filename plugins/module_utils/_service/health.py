@@ -200,13 +200,12 @@ class _Watch:
     def is_in_doubt(self, *, starting: bool) -> bool:
         """Return True if the service must not be started with its database. Set doubted to the reason.
 
-        starting: True if a start is in progress or imminent, so that there is time for a detailed check. A young
-        process may not have opened the database yet, so the database is also checked in detail if this was not done
-        before.
+        starting: True if a start is in progress or imminent. There is then time for a detailed check. A young process
+        may not have opened the database yet, so the database is also checked in detail if this was not done before.
         """
         closely = starting or (self.is_young() and not self.checked_closely)
         self.checked_closely = self.checked_closely or closely
-        # Processes that exist before the start have nothing to do with it.
+        # If the start is still to come, the existing processes do not matter.
         self.doubted = self.doubt(closely, [] if starting else self.process["pids"])
         return bool(self.doubted)
 

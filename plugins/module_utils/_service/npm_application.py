@@ -84,7 +84,7 @@ class Application:
             raise NpmError(f"app_dir is {app_dir!r}: must be the absolute path of an existing folder")
         self.app_dir = os.path.realpath(app_dir)
         with npm_lock.explained("work_in", folder=app_dir):
-            # root must not put a tree that the user built into another account's application.
+            # A tree that the user built must not become part of another account's application.
             judged, there = safe_open.look_up(app_dir, folder_too=False), os.stat(self.app_dir)
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")

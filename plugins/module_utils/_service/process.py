@@ -123,7 +123,7 @@ def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
 
 
 def is_hidden(service: Service) -> bool:
-    """Return True if the service's processes may be hidden from this user, so that an empty result proves nothing."""
+    """Return True if the service's processes may be hidden from this user. An empty result then proves nothing."""
     return os.geteuid() not in (0, account(service.user).pw_uid)
 
 

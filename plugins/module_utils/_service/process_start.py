@@ -132,7 +132,7 @@ def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoRetur
         if launch.become is not None:
             launch.become()
         os.chdir(service.app_dir)
-        os.execve(launch.program, list(service.command), dict(launch.environment))  # noqa: S606 - no shell is what we want
+        os.execve(launch.program, list(service.command), dict(launch.environment))  # noqa: S606 - deliberately no shell
     except OSError as error:
         os.write(report, f"{error.strerror}: {error.filename or launch.program}".encode("utf-8", "replace"))
     finally:

@@ -32,7 +32,7 @@ _PATIENCE = 5.0
 def since_start(
     started_at: str, *, ports: Sequence[int], unit: str, log_file: str, run: commands.Runner = commands.run
 ) -> Optional[str]:
-    """Return when a process logged that it was serving, or None. With several ports, the last logged port counts.
+    """Return when a process logged that it was serving (on the last of its ports, if there are several), or None.
 
     started_at: the start time of the process. unit: its systemd unit, or "". log_file: its log, or "".
     """

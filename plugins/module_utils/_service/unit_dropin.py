@@ -139,7 +139,7 @@ class _Systemd:
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
-    """Return the drop-in with the sizes that its files already set, to keep earlier remedies for other causes.
+    """Return the drop-in, with the sizes in its existing files added. This keeps earlier remedies for other causes.
 
     A size in dropin takes precedence.
     """

@@ -75,7 +75,7 @@ def work_of(place: str) -> str:
 
 
 def guard_of(place: str) -> str:
-    """Return the target of the guard: a symbolic link that prevents access to the database during a replacement.
+    """Return the target of the guard link, which prevents access to the database during a replacement.
 
     The folder of the target never exists.
     """
@@ -83,13 +83,13 @@ def guard_of(place: str) -> str:
 
 
 def is_guard_target(path: str) -> bool:
-    """Return True if path (with links resolved) is the target of a guard, so that a replacement was interrupted."""
+    """Return True if path (with links resolved) is a guard's target, which means that a replacement was interrupted."""
     folder, name = os.path.split(path)
     return path == guard_of(os.path.join(os.path.dirname(os.path.dirname(folder)), name))
 
 
 class Problem(NamedTuple):
-    """A problem. The level error makes the database unhealthy. The level warning is only reported.
+    """A problem. An "error" makes the database unhealthy. A "warning" is only reported.
 
     loss: True if the problem suggests data loss.
     """

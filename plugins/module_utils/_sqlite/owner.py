@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Restore the service's user as the owner of a database after a command that ran as root changed the owner.
+"""Make the service's user the owner of a database again, if root now owns it.
 
 The service's user may replace these files at any moment. So the folder and its files are opened without following
 links. Each file is checked and changed through its descriptor.

@@ -126,7 +126,7 @@ class WayIn(NamedTuple):
 
     @property
     def read_only(self) -> bool:
-        """True if this way needs no write access, so that the process drops it before opening the database."""
+        """True if this way needs no write access. The process then drops this access before it opens the database."""
         return self.way != "copy"
 
     @property

@@ -31,7 +31,7 @@ _MOST_BACKUPS = 20  # maximum number of backups to examine, newest first
 
 @dataclasses.dataclass
 class Way:
-    """A method, whether it is possible, and its result.
+    """A method, whether it is applicable, and its result.
 
     source, source_at: the path and modification time of the backup. age: the number of seconds by which the backup is
     older than the newest file of the damaged database.
@@ -50,7 +50,7 @@ class Way:
 
     @property
     def reason(self) -> str:
-        """Why the method is possible or impossible."""
+        """Why the method is or is not applicable."""
         return joined(self.reasons)
 
     @property

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The evidence bundle, which is saved before anything is changed, in a folder per incident that only root can read.
+"""The evidence bundle, which is saved before anything is changed. Each incident has a folder that only root can read.
 
 Everything is redacted before it is written. A second triage for the same incident writes to a subfolder of the first
 triage's folder, so that evidence is added but never replaced.

@@ -95,7 +95,7 @@ class Process(NamedTuple):
 
     @property
     def ended_by_others(self) -> bool:
-        """True if something else ended the process, so that its own errors are not the cause."""
+        """True if something else ended the process. The process's own errors are then not the cause."""
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:
