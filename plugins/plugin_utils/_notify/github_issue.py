@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Publish a postmortem as an issue on GitHub or GitHub Enterprise Server, and later versions of it as comments.
+"""Publish a postmortem as an issue on GitHub or GitHub Enterprise Server, and its later versions as comments.
 
-GitHub does not support idempotency keys, so the body contains two hidden marks. The incident mark identifies the issue
-of an incident. The document mark shows that this version has already been posted. The code lists issues instead of
-searching for them, because GitHub updates its search index with a delay. (https://docs.github.com/en/rest/issues)
+GitHub does not support idempotency keys, so the body contains two hidden markers. The incident marker identifies the
+issue of an incident. The document marker shows that this version has already been posted. The code lists issues instead
+of searching for them, because GitHub updates its search index with a delay. (https://docs.github.com/en/rest/issues)
 """
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ class Published:
 
 
 def body(document: str, *, incident: str, where: str) -> str:
-    """Return a document (Markdown) as the body of an issue, with its hidden marks, within GitHub's size limit.
+    """Return a document (Markdown) as the body of an issue, with its hidden markers, within GitHub's size limit.
 
     If the document is too long, sections that do not fit are replaced by a reference to the full document. Earlier
     sections have priority.
     """
     marks = f"{marker(incident)}\n{_digest_mark(document)}\n"
-    # The marks identify an issue. Marks in the document are made invalid, because a host could include such a mark in
-    # its output.
+    # The markers identify an issue. Markers in the document are made invalid, because a host could include such a
+    # marker in its output.
     document = document.replace("<!--", "<!- -")
     room = LONGEST - len(marks)
     if _length(document) <= room:
@@ -111,7 +111,7 @@ def _length(text: str) -> int:
 
 
 def marker(incident: str) -> str:
-    """Return the hidden mark for an incident. Characters that could end the mark are replaced."""
+    """Return the hidden marker for an incident. Characters that could end the marker are replaced."""
     return f"<!-- incident: {re.sub(r'[^A-Za-z0-9._-]', '_', incident)} -->"
 
 
@@ -184,19 +184,19 @@ class _Client:
         self._base = f"{target.api.rstrip('/')}/repos/{target.repository}"
 
     def find(self, mark: str, *, since: str) -> Optional[Dict[str, Any]]:
-        """Return the issue with the mark, or None. Search by label, then by time in case someone removed the label."""
+        """Return the issue with the marker, or None. Search by label, then by time in case the label was removed."""
         queries = [{"since": since}]
         if self.target.labels:
             queries.insert(0, {"labels": self.target.labels[0]})
         for query in queries:
             for each in self.pages("/issues", {**query, "state": "all", "sort": "created", "direction": "desc"}):
-                # The body of the incident's issue begins with the mark. Other issues may quote the mark further down.
+                # The body of the incident's issue begins with the marker. Other issues may quote it further down.
                 if "pull_request" not in each and str(each.get("body") or "").startswith(mark):
                     return each
         return None
 
     def commented(self, number: int, mark: str) -> bool:
-        """Return True if a comment on the issue contains the mark."""
+        """Return True if a comment on the issue contains the marker."""
         return any(mark in str(each.get("body") or "")[:300] for each in self.pages(f"/issues/{number}/comments", {}))
 
     def create(self, title: str, text: str) -> Tuple[Dict[str, Any], List[str]]:

@@ -23,8 +23,8 @@ _ASKED_LATER = "repeated_restarts"
 def texts(facts: _Facts, language: str) -> Dict[str, Any]:
     """Return the statements of a notification.
 
-    These are severity, lasted, began, ended, cause, reason, done (a list), data_loss and asked. A missing statement is an
-    empty string.
+    The keys are severity, lasted, began, ended, cause, reason, done (a list), data_loss and asked. A missing statement
+    is an empty string.
     """
     words = catalogue.of(language)
     return {

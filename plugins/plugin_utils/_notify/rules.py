@@ -50,12 +50,12 @@ def plan(
 
     names contains the name of each contact in the rule, and of each contact that was notified before.
 
-    The notification for a level is sent once to the contacts in its rule, through each channel that has not accepted it
-    yet. It is not sent if a higher level was sent before. The most severe rule is first, so the first rule of a level
-    defines the rank of the level. When the service has recovered, each channel that accepted a message is notified
-    once, unless it now receives the notification for a level. If two contacts share a destination (a room, an address),
-    only the first of their deliveries is sent. In the second delivery, same_as names the contact and channel of the
-    first one.
+    The contacts in a level's rule are notified once, through each channel that has not accepted a notification of this
+    level yet. They are not notified if a higher level was sent before. The most severe rule is first, so the first rule
+    of a level defines the rank of the level. When the service has recovered, each channel that accepted a message is
+    notified once, unless it now receives the notification for a level. If two contacts share a destination (a room, an
+    address), only the first of their deliveries is sent. In the second delivery, same_as names the contact and channel
+    of the first one.
 
     types: the supported channel types, or empty. If types is not empty, a channel of any other type has an error.
     """
@@ -114,7 +114,7 @@ def _due_by_rule(
 
 
 def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken) -> _Due:
-    """Return a message about the event for each channel that accepted an earlier notification and now receives none."""
+    """Return a message about the event for each channel that accepted an earlier one and now receives no other."""
     now = {(each.contact, each.label) for _name, each in rising}
     informed = {(contact, label) for name, contact, label in taken if name not in (RESOLVED, ACKNOWLEDGED)}
     return [

@@ -202,7 +202,7 @@ def _rules(rules: Any, contacts: Mapping[str, Any]) -> List[str]:
 
 
 def _missing_contacts(rules: Sequence[Any], contacts: Mapping[str, Any]) -> List[str]:
-    """Return one sentence for each contact that a rule names and that is not defined, with the rules that name it."""
+    """Return a sentence for each undefined contact in the rules. The sentence lists the rules that name it."""
     needed: Dict[str, List[str]] = {}
     for number, rule in enumerate(rules):
         keys = rule.get("to") if isinstance(rule, Mapping) else None

@@ -45,7 +45,7 @@ _ALIKE = 0.85
 
 
 def ladder(highest: Any = None) -> List[str]:
-    """Return the rungs up to highest: all rungs if highest is empty, and no rungs if it is not the name of a rung."""
+    """Return the rungs up to `highest`: all rungs if `highest` is empty, and none if there is no rung of that name."""
     if highest in (None, ""):
         return list(RUNGS)
     return list(RUNGS[: RUNGS.index(highest) + 1]) if highest in RUNGS else []

@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts i
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
-# Outcomes that leave the service not working as it should. After these outcomes, the playbook fails.
+# Outcomes after which the playbook fails, because the service does not work as it should or its state is unknown.
 FAILED = ("login_failed", "data_in_doubt", "not_recovered", "unreachable")
 # All outcomes of a run, in the order of the summary.
 OUTCOMES = (

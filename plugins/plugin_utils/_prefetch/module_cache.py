@@ -225,7 +225,7 @@ def _of_this_run() -> str:
 
 
 def _compiled(generation: str) -> List[str]:
-    """Return the folders of a generation with compiled code, one for each Python version."""
+    """Return the folders of compiled code in a generation, one for each Python version."""
     if not os.path.isdir(generation):
         return []
     return [os.path.join(generation, name) for name in os.listdir(generation) if name.startswith(_COMPILED)]

@@ -77,9 +77,9 @@ def skips(
 ) -> List[str]:
     """Return which rungs were skipped or not reached, and why. Rungs with the same reason share a line.
 
-    shown: label -> text for the fields that are already on the screen. A reason that one of them contains is not
-    repeated: a skipped rung is omitted, because ladder() names it, and for a rung that was not reached, the line refers
-    to the label.
+    shown: label -> text for the fields that are already on the screen. A reason that one of these texts contains is not
+    repeated. A skipped rung is then omitted, because ladder() already names it. The line for a rung that was not
+    reached then refers to the label instead.
     """
     lines = []
     for reason, rungs in _by_reason(words, incident.rungs_skipped, run=run).items():

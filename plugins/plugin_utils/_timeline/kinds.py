@@ -62,8 +62,8 @@ def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
 
 
 def _cleaned(value: str, limit: int) -> str:
-    # Cut the text first, because matching the patterns takes more time for long texts. The remaining part of a cut
-    # secret is still masked.
+    # Truncate the text first, because matching the patterns takes more time for long texts. The remaining part of a
+    # truncated secret is still masked.
     cleaned = _REDACTOR.text(sanitize.ACTIVE.sub(" ", sanitize.without_sequences(str(value[:limit]))))
     return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
 

@@ -83,7 +83,8 @@ class Facts:
 class Statement:
     """A statement with a value from VALUES.
 
-    why: for UNKNOWN, the reason, if several are possible. For SUSPECTED, ALREADY_LOST or empty. Otherwise empty.
+    why: the reason for the value UNKNOWN, if several reasons are possible. For SUSPECTED, `why` is ALREADY_LOST or
+    empty. For all other values, `why` is empty.
     """
 
     value: str
