@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The options run, state_dir and call."""
+    """The options "run", "state_dir" and "call"."""
 
     DOCUMENTATION = r"""
 options:

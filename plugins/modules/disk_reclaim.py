@@ -157,7 +157,7 @@ targets:
       inodes_freed: 3
       enough: true
 duration:
-  description: Time that the module took on the host, in seconds.
+  description: Run time of the module on the host, in seconds.
   returned: success
   type: float
   sample: 0.08

@@ -98,7 +98,7 @@ locked:
   type: bool
   sample: false
 duration:
-  description: Time that the module took on the host, in seconds.
+  description: Run time of the module on the host, in seconds.
   returned: always
   type: float
   sample: 0.41

@@ -147,7 +147,7 @@ started_at:
   type: str
   sample: "2026-03-02T01:02:03.450Z"
 duration:
-  description: Time that the module took on the host, in seconds.
+  description: Run time of the module on the host, in seconds.
   returned: success
   type: float
   sample: 0.312

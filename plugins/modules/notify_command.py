@@ -80,7 +80,8 @@ attempts:
   returned: always
   type: int
 error:
-  description: The reason why the message was not accepted, without secrets. Empty if the message was accepted.
+  description: The reason why the message was not accepted. Empty if the message was accepted. The reason contains no
+    secret.
   returned: always
   type: str
   sample: ended with exit code 3

@@ -117,7 +117,8 @@ attempts:
   returned: always
   type: int
 error:
-  description: The reason why the message was not accepted, without secrets. Empty if the message was accepted.
+  description: The reason why the message was not accepted. Empty if the message was accepted. The reason contains no
+    secret.
   returned: always
   type: str
   sample: answered 503 Service Unavailable

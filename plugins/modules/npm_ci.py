@@ -168,7 +168,7 @@ leftovers:
   elements: str
   sample: []
 duration:
-  description: Time that the module took on the host, in seconds.
+  description: Run time of the module on the host, in seconds.
   returned: success
   type: float
   sample: 57.2

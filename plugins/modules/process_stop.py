@@ -141,7 +141,7 @@ remaining:
   elements: dict
   sample: [{"pid": 812, "user": "www-data", "command": "/usr/sbin/nginx", "port": 6443}]
 duration:
-  description: Time that the module took on the host, in seconds.
+  description: Run time of the module on the host, in seconds.
   returned: success
   type: float
   sample: 0.09

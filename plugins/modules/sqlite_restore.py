@@ -301,7 +301,7 @@ holders:
   elements: dict
   sample: []
 duration:
-  description: Time that the module took on the host, in seconds.
+  description: Run time of the module on the host, in seconds.
   returned: success
   type: float
   sample: 0.42

@@ -128,7 +128,7 @@ wal_size_after:
   type: int
   sample: 0
 duration:
-  description: Time that the module took on the host, in seconds.
+  description: Run time of the module on the host, in seconds.
   returned: success
   type: float
   sample: 0.06

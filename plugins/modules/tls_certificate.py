@@ -130,7 +130,7 @@ output:
   type: str
   sample: "Congratulations, all renewals succeeded"
 duration:
-  description: Time that the module took on the host, in seconds.
+  description: Run time of the module on the host, in seconds.
   returned: success
   type: float
   sample: 4.2

@@ -104,7 +104,7 @@ until:
   type: str
   sample: "2026-03-02T05:00:00.000Z"
 duration:
-  description: Time that the module took on the host, in seconds.
+  description: Run time of the module on the host, in seconds.
   returned: success
   type: float
   sample: 0.4
