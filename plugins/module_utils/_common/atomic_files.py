@@ -86,7 +86,8 @@ def _folder(path: str, mode: int) -> None:
 def read_plain(path: str, *, limit: int) -> bytes:
     """Return the content of a regular file. Does not block on a FIFO that has no writer.
 
-    Raises OSError if the file cannot be read, and ValueError if it is not a regular file or is larger than limit bytes.
+    Raises OSError if the file cannot be read, and ValueError if it is not a regular file or is larger than `limit`
+    bytes.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:

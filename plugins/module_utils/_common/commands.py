@@ -109,8 +109,8 @@ class _Output:
 class _Streams:
     """The pipes of a child process. They are read until they end or until a deadline.
 
-    A program's child processes can leave its process group and keep its output open forever. The output can also be
-    larger than the memory. In both cases, the caller must get a result in time.
+    The child processes of a program can leave the program's process group and keep the output open forever. The output
+    can also be larger than the memory. In both cases, the caller must get a result in time.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], stdin: Optional[bytes]) -> None:

@@ -33,7 +33,7 @@ def _shown(match: Match[str]) -> str:
 
 
 def text(value: object) -> str:
-    """Return value as text without terminal commands. Other control characters (see ACTIVE) are made visible."""
+    """Return `value` as text without terminal commands. Other control characters (see ACTIVE) are made visible."""
     return ACTIVE.sub(_shown, without_sequences(str(value)))
 
 

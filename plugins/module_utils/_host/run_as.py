@@ -23,9 +23,9 @@ class IdentityError(MessageError):
 
 
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
-    """Return the account to act as: user or, if user is not given, a default account.
+    """Return the account to act as: `user` or, if `user` is not given, a default account.
 
-    The default account is the owner of folder if this process runs as root, otherwise this process's own account.
+    The default account is the owner of `folder` if this process runs as root, otherwise this process's own account.
     Raises IdentityError if there is no such account, or if this process is not allowed to switch to it.
     """
     ours = os.geteuid()

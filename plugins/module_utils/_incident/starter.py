@@ -136,7 +136,7 @@ def follow(
 ) -> Dict[str, Any]:
     """Take the unit over after an incident was opened. Hand the unit back after an incident was closed.
 
-    result: the result of the incident module for state. Returns the changed keys of result, with their new values.
+    result: the result of the incident module for `state`. Returns the changed keys of `result`, with their new values.
     """
     if state == "open" and unit and result["run"]:
         taken = take_over(unit=unit, state_dir=state_dir, run=result["run"], warn=warn)
@@ -253,7 +253,7 @@ def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]
 def note_rows(
     *, state_dir: str, run: str, rows: Mapping[str, int], created_at: str = "", warn: Callable[[str], Any]
 ) -> None:
-    """Record the row counts of a sound database, and when it was created, in the open incident."""
+    """Record in the open incident the row counts of a sound database, and the time when it was created."""
     data = {"state": incident_store.SOUND, "reasons": [], "rows": dict(rows), "created_at": created_at}
     data["checked_at"] = timestamps.now()
     note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)

@@ -352,7 +352,7 @@ def settle(
     poll: float = 0.1,
     doubt: Optional[Any] = None,
 ) -> Dict[str, str]:
-    """Wait until the unit is neither starting nor stopping, for at most limit seconds. Return its properties.
+    """Wait until the unit is neither starting nor stopping, for at most `limit` seconds. Return its properties.
 
     doubt: a function that is called at each check. If it returns a true value, the unit must not start, and the wait
     ends immediately. Raises HostError if systemd does not answer.

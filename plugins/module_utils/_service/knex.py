@@ -35,7 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_t
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
-# The options from the "knex" documentation fragment, without timeout. They are the parameters of Migrator.
+# The options from the "knex" documentation fragment, except "timeout". They are the parameters of Migrator.
 ARGUMENTS: Dict[str, Dict[str, Any]] = {
     "app_dir": {"type": "path", "required": True},
     "db_path": {"type": "path", "required": True},

@@ -90,7 +90,8 @@ _SUCCESS = lazy(
 class Line(NamedTuple):
     """One line of a log.
 
-    at: the line's timestamp or, if it has none, the last timestamp before it, in seconds since the epoch, or None.
+    at: seconds since the epoch, from the line's own timestamp or else from the last timestamp before the line. None if
+    there is no timestamp.
     """
 
     text: str
@@ -137,7 +138,7 @@ def _instant(head: str) -> Optional[float]:
 
 
 def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
-    """Return the last limit bytes of a file as text, whether the file is larger, and its status.
+    """Return the last `limit` bytes of a file as text, whether the file is larger, and its status.
 
     An incomplete first line is omitted, because it may contain a secret without the name that identifies the secret.
     Raises OSError.

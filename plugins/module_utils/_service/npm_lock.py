@@ -90,7 +90,7 @@ def read_packages(path: str) -> Dict[str, Dict[str, Any]]:
 
 
 def installable(packages: Mapping[str, Dict[str, Any]], *, omit_dev: bool) -> Dict[str, Dict[str, Any]]:
-    """Return the entries that belong in node_modules, without the application itself and local folders (workspaces)."""
+    """Return the entries that belong in node_modules, except the application itself and local folders (workspaces)."""
     return {
         folder: entry
         for folder, entry in packages.items()

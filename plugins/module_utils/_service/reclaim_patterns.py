@@ -44,7 +44,7 @@ class Rule(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The requested free space on the file system of path, in bytes and inodes."""
+    """The requested free space, in bytes and inodes, on the file system that contains `path`."""
 
     path: str
     available: int = 0

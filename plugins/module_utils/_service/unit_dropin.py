@@ -189,7 +189,7 @@ def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Di
 
 
 def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
-    """Return the content of the timer and the service that remove the drop-in when it expires, by path.
+    """Return, by path, the content of the timer and the service that remove the drop-in when it expires.
 
     The service removes all files of the drop-in and restarts the unit.
     """

@@ -140,7 +140,7 @@ class _Child:
 def in_child(
     work: Callable[[Emit], None], *, deadline: float, read_only: bool = True, rights: safe_open.Rights = None
 ) -> List[Message]:
-    """Run work in a child process and return the emitted messages. The last message is {"event": "end", ...}.
+    """Run `work` in a child process and return the emitted messages. The last message is {"event": "end", ...}.
 
     deadline: in time.monotonic seconds. read_only: True if the child must not write to any file. rights: the user
     (uid, gid) to which the child switches permanently, or None. Raises SqliteError if no child can be started.
@@ -210,7 +210,7 @@ def _child(
     read_only: bool,
     rights: safe_open.Rights,
 ) -> None:
-    """Run work in the child and exit. This function never returns, so the child does not run the parent's clean-up."""
+    """Run `work` in the child and exit. This function never returns, so the parent's clean-up does not run here."""
     status = 1
     try:
         os.close(reading)

@@ -30,7 +30,7 @@ _Made = TypeVar("_Made")
 
 
 def patiently(work: Callable[[], _Made], *, until: float) -> _Made:
-    """Return the result of work. Retry for up to _PATIENCE seconds while a process has the files open.
+    """Return the result of `work`. Retry for up to _PATIENCE seconds while a process has the files open.
 
     until: the deadline, in time.monotonic seconds. Raises SqliteError.
     """

@@ -70,7 +70,7 @@ def cannot(deed: str, /, **values: Value) -> SqliteError:
 
 
 def work_of(place: str) -> str:
-    """Return the path of the work folder for replacing the database at place."""
+    """Return the path of the work folder for replacing the database at `place`."""
     return f"{os.path.dirname(place)}/.{os.path.basename(place)}.restore"
 
 
@@ -185,7 +185,7 @@ class Look:
 
 
 def printable(path: str) -> str:
-    """Return path for messages and results, with bytes that are not UTF-8 replaced."""
+    """Return `path` for messages and results, with bytes that are not UTF-8 replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 

@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 _LONGEST_LINE = 1000  # maximum number of characters in a line, because the names of tables may have any length
 _SHOWN = 10  # maximum number of lines that a message quotes from a check's output
 _PROCESSES = 4  # maximum number of processes per check
-LARGE = 32 << 20  # minimum size of a database, in bytes, for which several processes are faster than one
+LARGE = 32 << 20  # minimum size, in bytes, of a database for which several processes are faster than one
 _MAP = 1 << 40  # SQLite maps as much of the database as its build allows
 # Parts of error messages that do not indicate damage. They have other causes: SQLite lacks a module, function or
 # collation of the application, this code forbids a function, or a value needs too much memory.

@@ -68,7 +68,7 @@ def _is_kind(head: bytes, kinds: Tuple[bytes, ...]) -> bool:
 
 
 def _require_own_folder(folder: int, *, path: str, family: List[str], account: pwd.struct_passwd) -> None:
-    """Raise SqliteOwnerError unless account owns the folder and all its entries. Names in family are ignored."""
+    """Raise SqliteOwnerError unless `account` owns the folder and all its entries. Names in `family` are ignored."""
     others = [path] if os.fstat(folder).st_uid != account.pw_uid else []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -79,7 +79,7 @@ def _require_own_folder(folder: int, *, path: str, family: List[str], account: p
 
 
 def restore(*, path: str, user: str, check_mode: bool = False) -> Dict[str, Any]:
-    """Make user the owner of a database and its -wal and -shm files if root owns them. Return the module's result.
+    """Make `user` the owner of a database and its -wal and -shm files if root owns them. Return the module's result.
 
     All files are checked before the first file is changed. Raises SqliteOwnerError.
     """

@@ -141,7 +141,7 @@ class WayIn(NamedTuple):
         return sqlite_files.stamps_of(self.found.path, rights=self.found.rights) == self.found.stamps
 
     def read(self, work: Callable[[sqlite3.Connection, Emit], None], *, deadline: float) -> List[Message]:
-        """Run work on a connection in a child process, and return its messages. See child_process.in_child."""
+        """Run `work` on a connection in a child process, and return its messages. See child_process.in_child."""
         return child_process.in_child(
             lambda emit: work(self.connect(), emit), deadline=deadline, read_only=self.read_only, rights=self.rights
         )

@@ -176,7 +176,7 @@ def _size_of(place: str, *, rights: safe_open.Rights) -> int:
 
 
 def as_it_was(place: str, scratch: str, *, rights: safe_open.Rights) -> str:
-    """Return the path of the damaged database: place, or a copy if a killed run has moved files away."""
+    """Return the path of the damaged database: `place`, or a copy if a killed run has moved files away."""
     if not guarded(place):
         return place
     name, old = os.path.basename(place), f"{sqlite_files.work_of(place)}/old"

@@ -52,7 +52,7 @@ class Salvaged:
 def as_owner(
     work: Callable[[child_process.Emit], None], *, owner: salvage_image.Owner, deadline: float
 ) -> List[child_process.Message]:
-    """Run work in a child process that permanently runs as the owner. See child_process.in_child."""
+    """Run `work` in a child process that permanently runs as the owner. See child_process.in_child."""
     return child_process.in_child(work, deadline=deadline, read_only=False, rights=(owner.uid, owner.gid))
 
 
@@ -218,5 +218,5 @@ def make_empty(path: str, *, owner: salvage_image.Owner, wal_mode: bool, deadlin
 
 
 def find_shell(shell: str) -> Optional[str]:
-    """Return the path of the sqlite3 shell, given its name or path, or None if it does not exist."""
+    """Return the path of the sqlite3 shell, or None if there is no shell with the given name or path."""
     return shutil.which(shell, path=_PATH)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy tables out of a damaged database, without the rows that cannot be read."""
+"""Copy tables out of a damaged database, except for rows that cannot be read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_new(path: str) -> sqlite3.Connection:
 
 
 def by_dump(image: str, made: str, *, deadline: float) -> List[str]:
-    """Copy each table with SQL statements, without unreadable rows. Raises sqlite3.Error.
+    """Copy each table with SQL statements, except for unreadable rows. Raises sqlite3.Error.
 
     Returns the first statements that failed, each with its error.
     """

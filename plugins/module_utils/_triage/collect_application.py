@@ -369,7 +369,7 @@ def dependencies(question: Question) -> Dict[str, Any]:
 
 
 def files(question: Question) -> Dict[str, Any]:
-    """List the entries in the application, database and log folders (names, sizes, owners, times), without content."""
+    """List the entries in the application, database and log folders (name, size, owner and time, but no content)."""
     service = question.service
     folders = [service.app_dir, os.path.dirname(question.known.database_path), os.path.dirname(service.log_file)]
     text = []

@@ -162,7 +162,7 @@ def _kernel_journal(question: Question) -> List[str]:
 
 
 def _crowded_out(question: Question, text: str) -> str:
-    """If text is too short to cover the whole window, search the full log for the out-of-memory killer's lines."""
+    """If `text` is too short to cover the whole window, search the full log for the out-of-memory killer's lines."""
     if question.kernel_log_command or text.count("\n") < _KERNEL_LINES:
         return ""
     # If the pattern is in lower case, journalctl matches case-insensitively. If journalctl was built without

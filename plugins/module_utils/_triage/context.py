@@ -108,7 +108,7 @@ class Question:
         return redact.Redactor(self.known.secrets)
 
     def begun_with(self, budget: float) -> Question:
-        """Return a copy of the question with a time limit of budget seconds from now."""
+        """Return a copy of the question with a time limit of `budget` seconds from now."""
         return dataclasses.replace(self, budget=budget, asked_at=time.monotonic())
 
     def command(self, argv: Sequence[str], **_ignored: Any) -> commands.Completed:
@@ -167,7 +167,7 @@ def why(done: commands.Completed) -> str:
 
 
 def end_of(text: str, *, limit: int) -> Tuple[str, bool]:
-    """Return the last lines of a text (at most limit characters), and whether earlier lines were omitted."""
+    """Return the last lines of a text (at most `limit` characters), and whether earlier lines were omitted."""
     return (text, False) if len(text) <= limit else (text[-limit:].partition("\n")[2], True)
 
 

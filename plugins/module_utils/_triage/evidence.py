@@ -150,7 +150,7 @@ def _size(top: str) -> int:
 
 
 def _shorten(data: bytes, *, limit: int) -> bytes:
-    """Return the last lines of data (at most limit bytes), because the end of a log is its most important part."""
+    """Return the last lines of `data` (at most `limit` bytes), because the end of a log is its most important part."""
     if len(data) <= limit:
         return data
     return data[len(data) - limit :].partition(b"\n")[2] if limit > 0 else b""
@@ -254,7 +254,7 @@ class _Bundle:
         return os.path.join(self.state_dir, "evidence")
 
     def size(self, *, limit: int) -> int:
-        """Return the size of the bundle in bytes, at most limit."""
+        """Return the size of the bundle in bytes, or `limit` if the bundle is larger."""
         return min(limit, _MANIFEST + sum(_ENTRY + len(data) for _item, data in self.contents))
 
     def _attempt(self, place: str, *, limit: int, wanted: int) -> Dict[str, Any]:
@@ -306,7 +306,7 @@ def save(
 
     The content is redacted, except in files that are already marked as redacted.
 
-    Together, the bundles of one incident are at most limit bytes in size. The first files have priority. If state_dir
+    Together, the bundles of one incident are at most `limit` bytes in size. The first files have priority. If state_dir
     has no space, cannot be written to, or does not respond within timeout seconds, the bundle is written to the first
     usable folder in elsewhere. If no folder has space for the whole bundle, part of it is written to the folder with
     the most space. In both cases, a warning is returned, and the manifest contains a note. home_answers: False if it is

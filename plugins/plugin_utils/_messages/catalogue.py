@@ -60,7 +60,7 @@ class Words:
         return self.sentences[key].format(**values)
 
     def name(self, family: str, value: Optional[str], **values: object) -> str:
-        """Return the name of value in this language, or value unchanged if the catalogue has no name for it."""
+        """Return the name of `value` in this language, or `value` itself if the catalogue has no name for it."""
         key = f"{family}.{value}"
         return self.say(key, **values) if key in self.sentences else str(value or "")
 
@@ -100,7 +100,7 @@ class Words:
         return self.say("quoted", text=whole) if whole else ""
 
     def knows(self, family: str, value: Optional[str]) -> bool:
-        """Return True if the catalogue has an entry for value."""
+        """Return True if the catalogue has an entry for `value`."""
         return f"{family}.{value}" in self.sentences
 
     def part(self, name: Optional[str]) -> str:

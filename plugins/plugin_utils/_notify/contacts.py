@@ -81,5 +81,5 @@ def listed(value: Any) -> List[Any]:
 
 
 def why_not_type(kind: Any, types: Sequence[str]) -> str:
-    """Return why kind is not a valid channel type, or an empty string if it is valid."""
+    """Return why `kind` is not a valid channel type, or an empty string if it is valid."""
     return "" if kind in types else f"type is {kind!r}: must be one of {', '.join(types)}"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts on which the decisions in a recovery are based, from its role results.
+"""The facts on which the decisions in a recovery are based. They are taken from role results.
 
 A time is a string in UTC (ISO 8601).
 """

@@ -48,7 +48,7 @@ class Outcome:
 
 
 def of_run(seen: _Data) -> Dict[str, Any]:
-    """Return the outcome of a run that handled an incident, as plain data.
+    """Return the outcome, as plain data, of a run that handled an incident.
 
     seen: host, service, reason, ticket, verdict (verdict.of_run or database_verdict.of_run), record (of the incident),
     escalation (result of the escalation role).
@@ -86,7 +86,7 @@ def of_run(seen: _Data) -> Dict[str, Any]:
 
 
 def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
-    """Return the outcome of a run that could not reach the host, as plain data.
+    """Return the outcome, as plain data, of a run that could not reach the host.
 
     seen: host, service, language, timezone, reason, ticket, escalation, and the record that is kept on the controller.
 
@@ -125,7 +125,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
 
 
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
-    """Return the outcome of an incident whose outage ended before this run closed the incident, as plain data.
+    """Return the outcome, as plain data, of an incident whose outage ended before this run closed the incident.
 
     This outcome contains no statement about the data, so that an earlier statement remains valid. seen contains host,
     service, language, timezone, record and closed_at, and also:

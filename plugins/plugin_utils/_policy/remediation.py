@@ -94,7 +94,7 @@ def summaries(findings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
 
 
 def wanted(mounts: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
-    """Return how many bytes or inodes to free on each full file system, as messages."""
+    """Return messages that state how many bytes or inodes to free on each full file system."""
     return [
         message(
             "deed.disk_inodes" if mount["what"] == "inodes" else "deed.disk_bytes", number=str(mount["wanted"])

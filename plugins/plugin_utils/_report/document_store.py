@@ -62,7 +62,7 @@ class Document:
 
 
 def safe_name(identity: str) -> str:
-    """Return identity if it is a valid file name, otherwise a unique name that is derived from it."""
+    """Return `identity` if it is a valid file name, otherwise a unique name that is derived from it."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", identity) and identity != _INDEX:
         return identity
     digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]

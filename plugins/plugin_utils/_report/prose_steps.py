@@ -118,7 +118,7 @@ def lost(step: incident_model.Step) -> str:
 
 
 def lost_message(step: incident_model.Step) -> object:
-    """Return why a module of this collection could not reach its host, as a message. None if the timeline is old."""
+    """Return a message that states why a module could not reach its host, or None if the timeline is old."""
     return message_of(step.data, "summary" if unreached(step) else "why")
 
 

@@ -217,7 +217,7 @@ def _without_incident(
 
 
 def hosts(words: Words, ended: Mapping[str, Sequence[str]], *, check_mode: bool = False) -> Tuple[str, List[str]]:
-    """Return the tone and lines for all hosts in a run, by outcome. Healthy hosts are only counted."""
+    """Return the tone, and the lines for all hosts in a run, grouped by outcome. Healthy hosts are only counted."""
     counts = {name: ended.get(name) or [] for name in allowlist.SUMMARY}
     number = sum(map(len, counts.values()))
     what = [

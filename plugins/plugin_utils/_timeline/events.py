@@ -92,7 +92,7 @@ def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
 
 
 def _fits_not(event: Event) -> bool:
-    """Return True if a variable of one of our roles is invalid or missing, so that the role runs no module."""
+    """Return True if a variable of one of our roles is invalid or missing. The role then runs no module."""
     if event["kind"] != "task":
         return False
     unset = str(event.get("action")).rsplit(".", 1)[-1] == "validate_argument_spec" and event.get("msg")

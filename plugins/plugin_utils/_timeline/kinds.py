@@ -56,7 +56,7 @@ Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
 
 
 def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
-    """Return value without control characters and credentials, at most limit characters long."""
+    """Return `value` without control characters and credentials, shortened to at most `limit` characters."""
     # Short texts are cached, because the same task, table and part names occur for every host.
     return _clean(value, limit) if len(value) <= _OFTEN else _cleaned(value, limit)
 

@@ -62,7 +62,7 @@ class Watch:
         self._thread: Optional[threading.Thread] = None
 
     def begin(self, interval: float) -> None:
-        """Start watching, and report every interval seconds. If interval is 0, report nothing."""
+        """Start watching, and report every `interval` seconds. If `interval` is 0, report nothing."""
         self.end()
         self._interval = interval
 

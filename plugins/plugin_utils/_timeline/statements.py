@@ -4,7 +4,7 @@
 
 """The statements that may be made about a service and its data, for screen, documents, notifications and artifacts.
 
-A statement must be based on a check that was made after the last event that could have made the statement false
+A statement must be based on a check made after the last event that could have made the statement false
 (docs/statements.md). If there was no such check, the value of the statement is UNKNOWN.
 """
 

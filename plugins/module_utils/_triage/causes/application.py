@@ -197,7 +197,7 @@ def location(item: Mapping[str, Any]) -> str:
 
 
 def in_dependency(item: Mapping[str, Any]) -> bool:
-    """Return True if the error is in an npm package, so that rebuilding the dependencies may help."""
+    """Return True if the error is in an npm package. Rebuilding the dependencies may then help."""
     return "/node_modules/" in location(item)
 
 

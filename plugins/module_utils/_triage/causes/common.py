@@ -29,7 +29,7 @@ PROOF = 2
 
 
 def only_start(facts: Facts) -> Tuple[str, ...]:
-    """Return the rungs that only start a service that keeps crashing.
+    """Return the rungs that do nothing but start the service, if the service keeps crashing.
 
     Return an empty tuple if the process is running, or if the unit or its settings were changed after the last exit,
     because the next start may then succeed.

@@ -103,7 +103,7 @@ def unit_invalid(facts: Facts) -> Optional[Finding]:
 
 
 def _settings(facts: Facts, *names: str) -> List[Dict[str, str]]:
-    """Return the problems that the preflight found with these variables, as evidence."""
+    """Return, as evidence, the problems that the preflight found with these variables."""
     return [says(item["variable"], item["message"]) for item in facts.settings if item["variable"] in names]
 
 

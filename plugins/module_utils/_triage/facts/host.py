@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.p
 _FULL_SHARE = 0.01
 _FULL_BYTES = 8 * 1024 * 1024
 _FULL_INODES = 16
-# The space that must be free after a cleanup. The service reports that it is ready only if a tenth of its disk is free.
+# The space that must be free after a cleanup. The service reports itself as ready only if a tenth of its disk is free.
 _ROOM_SHARE = 0.1
 _ROOM_BYTES = 1024**3
 _ROOM_INODES = 10000

@@ -59,7 +59,7 @@ class Process(NamedTuple):
 
     @property
     def exits(self) -> Sequence[Mapping[str, Any]]:
-        """The exits of the main process within the window, from systemd's log lines, without requested stops."""
+        """The exits of the main process within the window, as systemd logged them. Requested stops are omitted."""
         journal = self.journal
         asked = [item["at"] for item in journal.stops if item["text"].startswith("Stopping ")]
         started = [item["at"] for item in journal.starts]
@@ -133,7 +133,7 @@ class Process(NamedTuple):
         return count
 
     def changed_since(self, changed_at: Optional[str]) -> bool:
-        """Return True if changed_at is after the last start of the service, so that the next start may succeed.
+        """Return True if changed_at is after the last start of the service. The next start may then succeed.
 
         If the time of that start is unknown, the last exit is used.
         """
