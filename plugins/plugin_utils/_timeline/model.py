@@ -63,7 +63,7 @@ class Step:
     task: Optional[str] = _says("The task's name in the playbook.")
     status: Optional[str] = _says("ok, changed, failed or ignored.")
     seconds: Optional[float] = _says("How long the step took.")
-    data: Dict[str, Any] = _says("The whitelisted keys of the result.")
+    data: Dict[str, Any] = _says("The allowlisted keys of the result.")
     message: Optional[str] = _says("Why the step failed.")
 
 
@@ -77,7 +77,7 @@ class Rung:
     serves: Optional[bool] = _says("True if the service answered afterwards and only the login check failed.")
     restored: Optional[bool] = _says("True if the rung failed and the service runs in its previous state.")
     reason: Optional[str] = _says("Why the rung failed.")
-    messages: Dict[str, Any] = _says("The reason as translatable messages: id and values of each.")
+    messages: Dict[str, Any] = _says("The reason as translatable messages, each with id and values.")
     started_at: Optional[str] = _says("When the rung began.")
     seconds: Optional[float] = _says("How long the rung took, including its verification.")
     run: str = _says("The run that tried the rung.")
@@ -89,7 +89,7 @@ class Skip:
 
     rung: str = _says("The role of the rung.")
     reason: Optional[str] = _says("Why the rung could not have helped.")
-    messages: Dict[str, Any] = _says("The reason as translatable messages: id and values of each.")
+    messages: Dict[str, Any] = _says("The reason as translatable messages, each with id and values.")
     at: Optional[str] = _says("When the rung was skipped.")
     run: str = _says("The run that skipped the rung.")
 
@@ -100,7 +100,7 @@ class NotReached:
 
     rung: str = _says("The role of the rung.")
     reason: Optional[str] = _says("Why the run did not reach the rung.")
-    messages: Dict[str, Any] = _says("The reason as translatable messages: id and values of each.")
+    messages: Dict[str, Any] = _says("The reason as translatable messages, each with id and values.")
     run: str = _says("The run that did not reach the rung.")
 
 
@@ -114,7 +114,7 @@ class Remedy:
     failed: bool = _says("True if the action failed.")
     detail: List[str] = _says("The details of the action.")
     reason: Optional[str] = _says("Why there was no action.")
-    messages: Dict[str, Any] = _says("action, detail and reason as translatable messages: id and values of each.")
+    messages: Dict[str, Any] = _says("action, detail and reason as translatable messages, each with id and values.")
     seconds: Optional[float] = _says("How long the action took.")
     run: str = _says("The run that decided on the remedy.")
 
@@ -127,7 +127,7 @@ class Run:
     playbook: Optional[str] = _says("The playbook's file.")
     core: Optional[str] = _says("Version of ansible-core.")
     started_at: str = _says("When the run began.")
-    last_event_at: str = _says("The time of its verdict or, without a verdict, of the last event on record.")
+    last_event_at: str = _says("The time of the run's verdict or, without a verdict, of the last recorded event.")
     complete: bool = _says("False if the run was killed before its verdict.")
     last_task: Optional[str] = _says("The last task that began.")
     last_action: Optional[str] = _says("Full name of the module of last_task.")
@@ -176,7 +176,7 @@ class Impact:
     requests_from: Optional[str] = _says("The access log.")
     requests_unknown: Optional[str] = _says("Why the numbers of requests are not known.")
     messages: Dict[str, Any] = _says(
-        "users_unknown and requests_unknown as translatable messages: id and values of each."
+        "users_unknown and requests_unknown as translatable messages, each with id and values."
     )
 
 
@@ -188,7 +188,7 @@ class Incident:
     incident: str = _says("Id of the incident.")
     host: str = _says("The host's name in the inventory.")
     service: Optional[str] = _says("The service on the host.")
-    language: Optional[str] = _says("The language of its documents.")
+    language: Optional[str] = _says("The language of the documents.")
     timezone: Optional[str] = _says("The time zone of the service.")
     reason: Optional[str] = _says("Why the playbook was started, as given by the person or rule that started it.")
     ticket: Optional[str] = _says("The ticket given at the start of the playbook.")
@@ -203,7 +203,7 @@ class Incident:
     rungs_not_reached: List[NotReached] = _says(
         "After a failed recovery that tried or skipped a rung: the rungs that it did not reach."
     )
-    remedies: List[Remedy] = _says("The remedies of causes before the ladder.")
+    remedies: List[Remedy] = _says("The remedies for the causes, before the ladder.")
     times: Times = _says("The times of the incident.")
     durations: Durations = _says("The durations of the incident.")
     impact: Impact = _says("The users and requests that were affected.")
@@ -214,9 +214,7 @@ class Incident:
     rows_seeded: Dict[str, float] = _says(
         "Current rows of tables that had no rows before: the service may seed them at its start."
     )
-    rows_replaced: bool = _says(
-        "True if rows_after was counted in a new database that replaced the database of rows_before."
-    )
+    rows_replaced: bool = _says("True if rows_after was counted in a new database that replaced the earlier one.")
     rows_stale: bool = _says("True if the service was started after rows_after was counted.")
     statements: Dict[str, Any] = _says("The statements of docs/statements.md: the value, and why the value is unknown.")
     login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer, or null if not verified.")
@@ -229,15 +227,17 @@ class Incident:
         " true if the last run sent it), reason."
     )
     evidence: Optional[str] = _says("Folder of the evidence on the host.")
-    database_copied: Optional[str] = _says("Copy of the files of a database in doubt, on the host.")
+    database_copied: Optional[str] = _says("Copy, on the host, of the files of a database in doubt.")
     database_not_copied: Optional[str] = _says("Why there is no copy of the files of a database in doubt.")
-    record_in_memory: Optional[str] = _says("In-memory folder for the record, on the host. A reboot deletes it.")
+    record_in_memory: Optional[str] = _says(
+        "In-memory folder on the host that contains the record. A reboot deletes this folder."
+    )
     error: Optional[str] = _says("The error that stopped the recovery.")
     next_step: Optional[str] = _says("The next step for a person.")
     messages: Dict[str, Any] = _says(
-        "cause_summary, error, login_error and next_step as translatable messages: id and values of each."
+        "cause_summary, error, login_error and next_step as translatable messages, each with id and values."
     )
-    held_by: Optional[str] = _says("The incident that holds the start of the service at the end, if any.")
+    held_by: Optional[str] = _says("The incident that still holds the service at the end of the run, if any.")
     findings: List[Dict[str, Any]] = _says("Causes, the most likely first, with their evidence.")
     resources: Dict[str, Any] = _says("Disk, memory and log at the first triage.")
     probe: Dict[str, Any] = _says("The first health probe that failed.")
