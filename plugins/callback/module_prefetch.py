@@ -14,7 +14,7 @@ author:
 description:
   - Shortens a recovery by a few seconds and does not change its result. If the callback fails, the run continues
     without it.
-  - Packs the module that usually runs next while the current module is running. Requires ansible-core 2.19 or later.
+  - While a module is running, packs the modules that usually run next. Requires ansible-core 2.19 or later.
   - Keeps packed modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. Requires ansible-core 2.19 or
     later.
   - Loads the components that every task needs, such as filters and a play's variable files, only once per run.

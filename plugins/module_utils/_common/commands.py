@@ -191,8 +191,8 @@ def run(
     """
     started = time.monotonic()
     try:
-        # subprocess supports user= only since Python 3.9, so preexec_fn is used. This is safe because a module has no
-        # threads at this point. AnsibleModule.run_command can neither set a deadline nor change the user.
+        # subprocess supports user= only in Python 3.9 and later, so preexec_fn is used. This is safe because a module
+        # has no threads at this point. AnsibleModule.run_command can neither set a deadline nor change the user.
         become = drop_to(user)
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),

@@ -263,7 +263,7 @@ def call(
     if state in ("attempt", "renewed") and not run and not check_mode:
         raise incident_store.IncidentError(message("reason.record.no_run", state=repr(state)))
     if state == "renewed":
-        state = "present"  # if a run looks up the incident, its lease is renewed
+        state = "present"  # if a run looks up the incident, the run's lease is renewed
     _check_numbers(lease=lease, wait=wait, window=window, restart_limit=restart_limit)
     record_update.checked(update)
     said: Dict[str, Any] = {"until": maintenance_until, "reason": maintenance_reason}

@@ -195,7 +195,7 @@ def put_in_doubt(
     """Record in the open incident that the service's data are in doubt. Earlier good row counts remain in the record.
 
     created_at: when the database with the good row counts was created. See last_good.Counted. damaged: True if the rows
-    could not be counted completely. If such a database is sound later, somebody has replaced it.
+    could not be counted completely. If such a database is later found to be sound, somebody has replaced it.
     """
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {

@@ -25,7 +25,7 @@ _LONGEST_LINE = 2000
 _CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
-# An exception counts as the end of the log if at most this many lines follow it.
+# An exception counts as being at the end of the log if at most this many lines follow it.
 _AFTER_THE_LAST = 3
 
 # Patterns of known errors in an application's log. The triage rules use the names of these patterns.

@@ -49,14 +49,14 @@ OPEN = (
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """A language, and the time zone in which times are shown in addition to UTC. Use of() to create an instance."""
+    """A language, and the time zone in which times are shown in addition to UTC. Create instances with of()."""
 
     language: str
     sentences: Mapping[str, str]
     zone: Optional[datetime.tzinfo] = None
 
     def say(self, key: str, **values: object) -> str:
-        """Return the sentence with this key, with the values inserted."""
+        """Return the sentence for this key, with the values inserted."""
         return self.sentences[key].format(**values)
 
     def name(self, family: str, value: Optional[str], **values: object) -> str:

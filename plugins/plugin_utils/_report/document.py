@@ -62,7 +62,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """The changes made by a rung, or outside the rungs (in which case held and took are empty). name can be empty."""
+    """The changes made by a rung, or outside the rungs (`held` and `took` are then empty). `name` can be empty."""
 
     name: str
     on_rung: bool
