@@ -14,7 +14,7 @@ description:
     ports and their answers, the disk, the memory, the kernel's messages about low memory, the log file, the journal,
     the certificate, the database, core dumps, Node, and the names of the environment variables. Each of these parts has
     its own time limit. RV(parts) shows which parts could not be collected.
-  - Returns the causes of the outage in RV(findings), the most urgent first. On a healthy host, RV(findings) is empty.
+  - Returns the causes of the outage in RV(findings), the most likely first. On a healthy host, RV(findings) is empty.
   - With O(incident), the module saves the facts as the evidence bundle of this incident, in a folder that only its
     owner can read. If O(run) is also set, the module can hold the service or release a hold. See RV(hold).
   - Passwords, tokens, keys and the values of the service's secret variables are removed from all data that the module
@@ -173,7 +173,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: The causes of the outage, the most urgent first.
+  description: The causes of the outage, the most likely first.
   returned: always
   type: list
   elements: dict
@@ -547,7 +547,7 @@ data_evidence:
   description:
     - The copy of the database files, which is made if the database is in doubt. C(path) is the folder that contains the
       copy. If no copy was made, C(not_copied) is the reason.
-    - V(null) if the database is not in doubt.
+    - V(null) if triage found no problem with the database.
   returned: always
   type: dict
   version_added: 0.2.0
