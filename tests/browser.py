@@ -33,7 +33,7 @@ class Browser:
     def __init__(self, folder: Path) -> None:
         program = shutil.which("chromium")
         assert program, "chromium is not installed; make integration does that"
-        # With --remote-debugging-pipe, the browser reads commands from descriptor 3 and writes answers to descriptor 4.
+        # With --remote-debugging-pipe, the browser reads commands from descriptor 3 and writes responses to 4.
         command_end, self._commands = os.pipe()
         self._answers, answer_end = os.pipe()
         plumbing = 'exec 3<&"$1" 4>&"$2"; shift 2; exec "$@"'

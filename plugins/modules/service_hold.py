@@ -85,7 +85,7 @@ EXAMPLES = r"""
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
   register: look
 
-- name: Release the service
+- name: Release the hold
   itsm_nexus.runbook.service_hold:
     state: released
     unit: itsm-system

@@ -4,9 +4,9 @@
 
 """Compare this checkout with earlier commits: make bench AGAINST="commit ...".
 
-Both commits run in turn on the same machine, so that a change of the machine affects both. Each pair of turns gives one
-ratio per figure. If the median ratio of a measurement is above the limit, more pairs are run, because a few pairs
-cannot distinguish a change of this size from noise.
+Only our own contender of each measurement runs. The checkout and the commits take turns on the same machine, so that a
+change of the machine affects all of them. Each turn gives one ratio per figure. If a median ratio is above the limit,
+more turns follow, because a few turns cannot separate a change of this size from noise.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def checkout(commit: str) -> Iterator[Path]:
 
 
 class Side:
-    """A process that runs the measurement of one checkout. Entering the context prepares the measurement."""
+    """A process that runs the measurement of one checkout. It prepares when it is entered."""
 
     def __init__(self, root: Path, name: str) -> None:
-        # Each checkout has its own databases, because the code of one commit removes the databases of another.
-        self._cache = databases.CACHE / "compared" / ("here" if root == harness.ROOT else "other")
+        # Each checkout has its own databases, because the benchmark removes databases that another commit has made.
+        self._cache = databases.CACHE / "compared" / ("here" if root == harness.ROOT else root.name)
         self._command = [sys.executable, str(_TURN), str(root), str(self._cache), name]
 
     def __enter__(self) -> Side:
@@ -83,7 +83,7 @@ class Side:
 
 
 def _in_turn(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
-    """Run both checkouts in turn, and yield the figures of each pair. Omit the first pair, which only fills caches."""
+    """Yield the figures of each checkout, one turn after the other. Leave out the first turn, which fills caches."""
     with contextlib.ExitStack() as stack:
         sides = [stack.enter_context(Side(root, name)) for root in roots]
         number = 0
@@ -97,7 +97,7 @@ def _in_turn(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
 
 
 def _one_by_one(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
-    """Do the same for a measurement with hosts. Prepare one checkout at a time, because both use the same host."""
+    """Do the same for a measurement with hosts. The checkouts share a host, so only one of them can be prepared."""
     number = 0
     while True:
         figures: dict[Path, list[Figures]] = {}
@@ -110,8 +110,8 @@ def _one_by_one(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
         number += 1
 
 
-def ratios(pairs: Sequence[Sequence[Figures]]) -> dict[str, list[float]]:
-    """Return, by figure name, the ratio of the second value to the first value in each pair."""
+def ratios(turns: Sequence[Sequence[Figures]], side: int) -> dict[str, list[float]]:
+    """Return the ratio of this checkout's figure to another checkout's figure in each turn, by the figure's name."""
     found: dict[str, list[float]] = {}
     for name in turns[0][-1]:
         both = [(turn[side].get(name), turn[-1].get(name)) for turn in turns]
@@ -121,10 +121,8 @@ def ratios(pairs: Sequence[Sequence[Figures]]) -> dict[str, list[float]]:
     return found
 
 
-def compare(measurement: harness.Measurement, other: Path) -> tuple[bool, list[str]]:
-    """Return True if the measurement is slower here, and the lines of the table. Raises BenchError."""
-    turns = (_one_by_one if measurement.needs_hosts else _in_turn)([other, harness.ROOT], measurement.name)
-    # A contender may return a value in seconds without a name.
+def slower(measurement: harness.Measurement, found: dict[str, list[float]]) -> set[str]:
+    """Return the names of the figures whose median ratio is above the limit. Only figures with a goal count."""
     decides = {goal.figure for goal in measurement.goals} | {"wall"}
     return {name for name, values in found.items() if name in decides and statistics.median(values) > LIMIT}
 

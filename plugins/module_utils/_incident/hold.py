@@ -214,7 +214,7 @@ def _cancel(where: Place, *, run: commands.Runner) -> None:
 
 
 def release(where: Place, *, run: commands.Runner = commands.run) -> bool:
-    """Release the service; return True if it was held. Raises HoldError."""
+    """Release the hold. Return True if the service was held. Raises HoldError."""
     dropins = where.dropins()
     held = bool(dropins) or read(where) is not None
     try:

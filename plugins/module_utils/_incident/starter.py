@@ -272,7 +272,7 @@ def settle_doubt(
     created_at: str = "",
     look: Optional[Mapping[str, Any]] = None,
 ) -> bool:
-    """Release the service and record why its data are no longer in doubt. Return True if the service was held.
+    """Release the hold and record why the data are no longer in doubt. Return True if the service was held.
 
     state: SOUND after a check, ACCEPTED if a person accepts the damage. look: the result of sqlite_info. ACCEPTED
     covers only the damage and the row counts in this result. Raises HoldError.

@@ -146,7 +146,7 @@ def _why_sound(result: Mapping[str, Any], known: Mapping[str, Any], *, created_a
 
 
 def _settle(params: Params, result: Dict[str, Any], *, reason: str, created_at: str, warn: Warn) -> None:
-    """Release the service, and record that its data are sound."""
+    """Release the hold, and record that the data are sound."""
     where = {**_place(params), "run": params["run"], "rows": result["row_counts"], "created_at": created_at}
     try:
         one_starter.settle_doubt(**where, state=incident_store.SOUND, reason=reason, warn=warn)

@@ -118,7 +118,7 @@ def _runs(incident: incident_model.Incident) -> List[Tuple[float, float]]:
 
 
 def axis(incident: incident_model.Incident) -> List[Piece]:
-    """Return the segments of the axis. Long periods without work are shortened, so that the work remains readable."""
+    """Return the segments of the axis. Long idle periods are shortened, so that the other periods remain readable."""
     times = incident.times
     marks = [times.last_good_at, times.started_at, times.detected_at, times.mitigated_at, times.resolved_at]
     points = [(at, at) for at in map(instant, marks) if at is not None]
