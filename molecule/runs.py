@@ -22,7 +22,7 @@ from typing import Any
 from drills import STATE_DIR, Drill
 
 UNIT = "itsm-system"
-# A file that the service reads at its start.
+# A file that the service reads at startup.
 ENVIRONMENT = "/etc/itsm/itsm.env"
 # Timeout in seconds. A healthy run reaches every task earlier, even on a busy machine.
 PATIENCE = 180.0

@@ -200,7 +200,7 @@ ENGLISH: Dict[str, str] = {
     "reason.npm.other_platform": "{name}: node_modules was installed for a platform other than {platform}",
     "reason.npm.other_there": "{name}: {folder} contains version {found}, but the lock file requires {wanted}",
     "reason.npm.not_locked": "{name}: {folder} is installed, but not in the lock file",
-    "reason.npm.dead_link": "{name}: its link {folder} is broken",
+    "reason.npm.dead_link": "{name}: the link {folder} is broken",
     "reason.npm.no_manifest": "{name}: {folder}/package.json is missing or unreadable",
     "reason.npm.broken_manifest": "{name}: {folder}/package.json is not JSON",
     "reason.npm.unloadable": "{name} does not load: {why}",

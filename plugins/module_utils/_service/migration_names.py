@@ -46,7 +46,7 @@ def parse_list(output: str) -> Tuple[List[str], List[str]]:
 
 
 def in_folder(app_dir: str) -> Optional[List[str]]:
-    """Return the sorted names of the migrations in the first usual folder that exists, or None if none exists.
+    """Return the sorted names of the migrations, from the first of the usual folders that exists, or None.
 
     The knexfile may specify another folder, but only knex can read the knexfile, and starting Node is slow.
     """

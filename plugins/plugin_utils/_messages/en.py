@@ -122,7 +122,7 @@ SENTENCES: Dict[str, str] = {
     "uncounted.not_after": "the rows were not counted after the recovery",
     "uncounted.started_since": "the rows have not been counted since the last start of the service",
     "uncounted.fewer_since": "there are fewer rows than after the last verified run; users may have deleted them in normal work",
-    "uncounted.written_since": "no table has fewer rows than after the last verified run; rows written since then were not counted",
+    "uncounted.written_since": "no table has fewer rows than after the last verified run; a loss of newer rows would not be noticed",
     # Notifications.
     "notified.undecided": "undecided, because the run ended before escalation",
     "notified.nobody": "nobody",

@@ -139,7 +139,7 @@ def refused(step: incident_model.Step) -> List[Mapping[str, Any]]:
         return [{"message": each} for each in step.data.get("problems") or []]
     if module not in ("service_preflight_info", "health_probe"):
         return []
-    # If the probe itself did not fail, invalid settings are only one of its findings.
+    # A probe that succeeded reports invalid settings in its summary.
     if module == "health_probe" and step.status not in ("failed", "ignored"):
         return []
     checked = (step.data if module == "service_preflight_info" else step.data.get("preflight")) or {}

@@ -289,7 +289,7 @@ def nested_package_missing(site: Site) -> None:
             other_content_of_same_version,
             ["express 4.0.0: another package of the same version is installed (integrity differs)"],
         ),
-        (dangling_link, ["local: its link node_modules/local is broken"]),
+        (dangling_link, ["local: the link node_modules/local is broken"]),
         (nested_package_too_much, ["qs: node_modules/express/node_modules/qs is installed, but not in the lock file"]),
         (nested_package_missing, ["qs 1.0.0 is in the lock file, but not installed"]),
         (
