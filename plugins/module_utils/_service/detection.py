@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import leftovers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, failure, message, of
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
     last_good,
@@ -302,6 +302,8 @@ class Detection:
         if opened and result["supervisor"]["restarted"] and not self._check_mode:
             # This run reports the outage, so the next run must not report it again.
             last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
+        if values["open"] and not self._check_mode:
+            leftovers.remove()
         service = values["service"]
         held = one_starter.held(manager=service["manager"], unit=service["unit"], state_dir=values["state_dir"])
         if held is not None:
