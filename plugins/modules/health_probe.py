@@ -101,7 +101,7 @@ options:
   login:
     description:
       - With O(mode=await) and O(mode=hold), a login that the module tries once, after all endpoints are healthy. If the
-        login fails, the service is unhealthy. The content of the answer is discarded.
+        login fails, the service is unhealthy. The response body is discarded.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
     type: dict
     suboptions:
@@ -238,7 +238,7 @@ messages:
   description:
     - RV(summary) as translatable messages. C(summary) is a list with one message per problem. Each message contains the
       C(id) of the text in the message catalogue and the C(values) to insert into the text.
-    - If the module fails, C(msg) is the reason for the failure as a message.
+    - If the module fails, C(msg) contains the reason as a message.
   returned: success, and when a parameter is invalid
   type: dict
   version_added: 0.2.0

@@ -279,7 +279,7 @@ kept:
   type: str
   sample: /srv/itsm.db.damaged_20260302T010203Z
 orphans_file:
-  description: The database with the rows that cannot be assigned to a table.
+  description: Database that contains the rows that cannot be assigned to a table.
   returned: success
   type: str
   sample: null

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
 
-"""Japanese for the problems of a service, its hold and its host, under the ids of module_utils/*/messages.py."""
+"""Japanese messages about the service, its hold and its host. The ids are those of module_utils/*/messages.py."""
 
 from __future__ import annotations
 

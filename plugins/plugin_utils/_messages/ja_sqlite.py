@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
 
-"""Japanese for the problems of a database, under the ids of module_utils/_sqlite/messages.py."""
+"""Japanese messages about databases. The ids are those of module_utils/_sqlite/messages.py."""
 
 from __future__ import annotations
 
