@@ -283,7 +283,7 @@ def test_a_dry_run_lists_the_contacts_and_notifies_nobody(
     run = desk.play(*arguments, state_dir=str(desk.folder / "dry"), **changes)
     assert run.rc == 0
     for channel in (DEAD, *LEADER):
-        assert f"Would notify the leader by {channel}: DOWN: the service on node1 for 0 s" in run.screen
+        assert f"Would notify the leader by {channel}: DOWN: the service on node1" in run.screen
     # The screen also shows the message that would be sent.
     assert "Done: restart failed: no answer" in run.screen
     assert set(desk.counts().values()) == {0}
@@ -300,7 +300,7 @@ def test_everybody_is_notified_although_one_channel_is_down(desk: Desk) -> None:
     assert any(f"NOT REACHED by {DEAD}: cannot be reached: Connection refused" in text for text in documents)
     for text in (desk.text.read_text(encoding="utf-8"), desk.smtp.mails[0].get_content().replace("\r", "")):
         assert "Cause: hung: {{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com\n" in text
-        assert "Since: 2026-03-02 01:02:03 UTC (0 s)\n" in text
+        assert "Since: 2026-03-02 01:02:03 UTC\n" in text
         assert "Done: restart failed: no answer\n" in text
         assert "Next step: Fix the cause, then run the playbook again.\n" in text
         assert "Evidence: node1:/var/lib/itsm-runbook/evidence/INC\n" in text
@@ -372,7 +372,7 @@ def test_a_higher_level_is_notified_in_japanese(desk: Desk) -> None:
     lines = [part["inlines"][0]["text"] for part in card["body"]]
     assert lines[0] == "【停止】node1 の the service（32分経過）"
     assert "理由：停止時間がエスカレーションの基準を超えたため" in lines
-    assert "原因: 応答不能（ハング）：「{{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com」" in lines
+    assert "原因：応答不能（ハング）：「{{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com」" in lines
     assert desk.last("mattermost")["text"].startswith("```text\n【停止】node1")
 
 

@@ -179,6 +179,15 @@ TEXTS_FOR_PEOPLE = {
     "webhook": "escalation_message | itsm_nexus.runbook.escalation_body(escalation_channel.shape)",
 }
 
+# The names of the channels in the English pages and in the Japanese README.
+NAMES = {
+    "command": ("a command", "コマンド"),
+    "http": ("signed JSON", "署名付き JSON"),
+    "mail": ("mail", "メール"),
+    "pagerduty": ("PagerDuty", "PagerDuty"),
+    "webhook": ("chat webhook", "webhook"),
+}
+
 
 def lacks_of_body(place: str, tasks: list[dict]) -> list[str]:
     """Return a line for each value that is missing from the body of a channel's message. place: the channel's file."""
@@ -207,6 +216,9 @@ def test_a_channel_is_complete(path: Path) -> None:
         "roles/escalation/meta/argument_specs.yml": f"C({kind})",
     }
     missing = [f"{name} lacks {what}" for name, what in texts.items() if what not in (ROOT / name).read_text("utf-8")]
+    english, japanese = NAMES.get(kind, (f"the channel {kind} (also add its name to NAMES in this test)",) * 2)
+    pages = {"README.md": english, "docs/operations.md": english, "README.ja.md": japanese}
+    missing += [f"{page} lacks {name}" for page, name in pages.items() if name not in (ROOT / page).read_text("utf-8")]
     if kind not in notification_settings.CHANNEL_KEYS:
         missing.append(f"plugins/plugin_utils/_notify/settings.py lacks the required keys of {kind} in CHANNEL_KEYS")
     tasks = yaml.safe_load(text)

@@ -24,6 +24,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts i
 
 ROOT = Path(__file__).resolve().parents[5]
 ALL_RUNGS = list(RUNGS)
+FIRST, *LATER = RUNGS
+LAST = RUNGS[-1]
 DOWN = Facts(severity="emergency", act_on=["critical", "emergency"])
 
 
@@ -104,7 +106,7 @@ def test_the_table_has_every_outcome() -> None:
     assert with_cases == set(verdict.OUTCOMES)
 
 
-RUNGS = [
+RUNG_CASES = [
     ("nothing is in the way", {"findings": [finding()]}, "restart", True, ""),
     ("a start would do harm", {"findings": [BLOCKS]}, "restart", False, ""),
     ("no rung can help", {"findings": [USELESS]}, "restart", False, "It is masked."),
@@ -188,52 +190,49 @@ RUNGS = [
 
 
 @pytest.mark.parametrize(
-    ("changes", "name", "climb", "useless"), [each[1:] for each in RUNGS], ids=[each[0] for each in RUNGS]
+    ("changes", "name", "climb", "useless"), [each[1:] for each in RUNG_CASES], ids=[each[0] for each in RUNG_CASES]
 )
 def test_rung(changes: dict[str, Any], name: str, climb: bool, useless: str) -> None:
     decided = verdict.rung(dataclasses.replace(DOWN, **changes), name)
     assert (decided.climb, decided.useless) == (climb, useless)
 
 
-LADDER = {"rungs": ["restart", "standard_recovery", "clean_start_recovery"]}
+SKIPPED = [{"rung": each} for each in LATER[:-1]]
 NOT_REACHED = [
-    ("every rung was tried or skipped", {"tried": [tried()], "skipped": [{"rung": "standard_recovery"}, CLEAN]}, {}),
+    ("every rung was tried or skipped", {"tried": [tried()], "skipped": [{"rung": each} for each in LATER]}, {}),
     ("nothing was tried or skipped", {"findings": [BLOCKS]}, {}),
     ("the service is back", {"tried": [tried(held=True)]}, {}),
     (
         "a rung ended the ladder",
-        {"tried": [tried(halted=True)], "skipped": [{"rung": "standard_recovery"}]},
-        {"clean_start_recovery": "an earlier rung ended the recovery."},
+        {"tried": [tried(halted=True)], "skipped": SKIPPED},
+        {LAST: "an earlier rung ended the recovery."},
     ),
     (
         "the triage after a rung found something that no rung can fix",
         {"tried": [tried()], "findings": [USELESS]},
-        dict.fromkeys(("standard_recovery", "clean_start_recovery"), "It is masked"),
+        dict.fromkeys(LATER, "It is masked"),
     ),
     (
         "the run may try only one rung",
-        {"tried": [tried()], "rungs": ["restart"]},
-        dict.fromkeys(
-            ("standard_recovery", "clean_start_recovery"),
-            "not allowed by outage_recover_rungs or outage_recover_highest_rung.",
-        ),
+        {"tried": [tried()], "rungs": [FIRST]},
+        dict.fromkeys(LATER, "not allowed by outage_recover_rungs or outage_recover_highest_rung."),
     ),
     (
         "the host was lost",
         {"tried": [tried(held=None)], "lost": "Connection timed out"},
-        dict.fromkeys(("standard_recovery", "clean_start_recovery"), "the connection to the host was lost."),
+        dict.fromkeys(LATER, "the connection to the host was lost."),
     ),
     (
         "an error stopped the recovery",
         {"tried": [tried()], "error": "Triage: broke"},
-        dict.fromkeys(("standard_recovery", "clean_start_recovery"), "an error stopped the recovery."),
+        dict.fromkeys(LATER, "an error stopped the recovery."),
     ),
 ]
 
 
 @pytest.mark.parametrize(("changes", "rest"), [each[1:] for each in NOT_REACHED], ids=[each[0] for each in NOT_REACHED])
 def test_rungs_that_a_failed_recovery_did_not_reach(changes: dict[str, Any], rest: dict[str, str]) -> None:
-    told = verdict.not_reached(dataclasses.replace(DOWN, **{**LADDER, **changes}))
+    told = verdict.not_reached(dataclasses.replace(DOWN, **{"rungs": ALL_RUNGS, **changes}))
     assert {each["rung"]: each["reason"] for each in told} == rest
     assert all(each["messages"]["reason"] for each in told)
 
