@@ -24,8 +24,8 @@ from typing import IO, Any, cast
 import databases
 import harness
 
-TURNS = 4
-MOST_TURNS = 12
+TURNS = 3
+MOST_TURNS = 9
 LIMIT = 1.05
 _TURN = Path(__file__).resolve().parent / "turn.py"
 Figures = dict[str, "float | None"]

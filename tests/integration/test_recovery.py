@@ -203,6 +203,35 @@ def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: 
     assert not service.pids()
 
 
+def test_a_database_without_most_of_its_rows_is_not_started(service: Service) -> None:
+    """The database is sound, but far fewer rows are left than the last verified run counted."""
+    for number in range(40):
+        service.write(f"row {number}")
+    assert service.play("playbooks/outage_verify.yml").rc == 0
+    service.kill()
+    with contextlib.closing(sqlite3.connect(service.database)) as connection:
+        (before,) = connection.execute("SELECT count(*) FROM incidents").fetchone()
+        connection.execute("DELETE FROM incidents WHERE title LIKE 'row %'")
+        connection.execute("DELETE FROM audit_logs")
+        (left,) = connection.execute("SELECT count(*) FROM incidents").fetchone()
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    planned = service.play("playbooks/outage_recover.yml", "--check")
+    assert planned.rc != 0 and "WOULD RECOVER" not in planned.screen
+    run = service.play("playbooks/outage_recover.yml")
+    end = run.screen[run.screen.index("PLAY RECAP") :]
+    told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
+    assert run.rc != 0
+    assert not service.pids()
+    assert (told["outcome"], told["cause"], told["data_loss"]) == ("not_recovered", "db_corrupt", "suspected")
+    assert f"incidents {left} of {before}" in end
+    assert "DBA" in end
+    # A person states that the rows were deleted on purpose. The next run then starts the service.
+    assert service.play("playbooks/outage_release.yml", "-e", "outage_release_reason=archived").rc == 0
+    again = service.play("playbooks/outage_recover.yml")
+    assert again.rc == 0 and service.healthy()
+
+
 def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: Service) -> None:
     """The service was started on an older database, which is sound but lacks rows. A person must choose a method."""
     for number in range(5):

@@ -112,15 +112,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
             one_starter.note_unseen(state_dir=params["state_dir"], run=params["run"], warn=warn)
         return
     if known["held"] is None and not incident_store.unsettled(record):
-        # If a person has accepted damage, the known row counts may predate the damage, so they are not compared.
-        if result["rows_collapsed"] and not on_record.get("accepted"):
-            lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
-            reasons = [f"Fewer rows than at the last good count: {lost}"]
-            before = {"rows": result["rows_before"], "created_at": result["created_before"]}
-            one_starter.put_in_doubt(
-                state_dir=params["state_dir"], run=params["run"], reasons=reasons, **before, warn=warn
-            )
-        elif conclusive and not on_record:
+        if conclusive and not on_record:
             seen = {"rows": result["row_counts"], "created_at": created_at}
             one_starter.note_rows(state_dir=params["state_dir"], run=params["run"], **seen, warn=warn)
         return

@@ -41,6 +41,7 @@ ENGLISH: Dict[str, str] = {
     "finding.db_corrupt.unsound": "The database {path} is not sound: {reasons}",
     "finding.db_corrupt.another": "The database {path} was not found at first. The file that is there now may be a different database",
     "finding.db_corrupt.replaced": "The database {path} was created at {at}, so it does not have the earlier rows",
+    "finding.db_corrupt.fewer": "The database {path} has far fewer rows than at the last good count: {tables}",
     "finding.db_corrupt.rows": "Rows of the database {path} may be lost",
     "finding.db_corrupt.reported": "The service reported a damaged database, but {path} can be read",
     "remedy.db_corrupt": "Start nothing and change nothing. Leave the database, its -wal file and its -shm file as they are, and call the DBA",

@@ -108,9 +108,13 @@ def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str
     later, so it still blocks the start.
     """
     damages = Database.of(facts.get("database")).damages
+    # If damage was accepted, the last good row counts may be older than this damage. Otherwise, they are those of the
+    # acceptance, so that rows that are missing now were lost later.
+    lost_later = facts["hold"]["rows_collapsed"] and not accepted
     covered = {
         # If the service created a new database later, the accepted damage does not apply to this database.
-        "db_corrupt": {item["code"] for item in damages} <= set(accepted) and not facts["hold"]["replaced"],
+        "db_corrupt": {item["code"] for item in damages} <= set(accepted)
+        and not (facts["hold"]["replaced"] or lost_later),
         "db_unchecked": incident_store.UNCHECKED in accepted,
         "start_held": True,
     }

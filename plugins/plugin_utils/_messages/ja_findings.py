@@ -35,6 +35,7 @@ SENTENCES: Dict[str, str] = {
     "finding.db_corrupt.unsound": "データベース {path} に問題があります：{reasons}",
     "finding.db_corrupt.another": "最初はデータベース {path} が見つかりませんでした。現在のファイルは別のデータベースの可能性があります",
     "finding.db_corrupt.replaced": "データベース {path} は {at} に新しく作成されたもので、以前の行は含まれていません",
+    "finding.db_corrupt.fewer": "データベース {path} の行が、前回の正常な集計より大幅に減っています：{tables}",
     "finding.db_corrupt.rows": "データベース {path} の行が失われた疑いがあります",
     "finding.db_corrupt.reported": "サービスがデータベースの破損を報告しましたが、{path} は読み取れました",
     "remedy.db_corrupt": "何も起動・変更せず、データベース、-wal、-shm をそのまま残して DBA に連絡する（DB破損 Runbook を参照）",

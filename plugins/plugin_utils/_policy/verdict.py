@@ -207,6 +207,8 @@ def _outcome(facts: Facts) -> str:
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
     rules = (
         ("would_recover", facts.check_mode and bool(facts.held)),
+        # A healthy answer after a start says nothing about the rows.
+        ("data_in_doubt", facts.in_doubt and bool(facts.held or facts.restored)),
         ("recovered", bool(facts.held or facts.restored)),
         ("unreachable", bool(facts.lost)),
         ("data_in_doubt", (facts.in_doubt or facts.not_found) and (facts.healthy or doubted_before)),

@@ -31,8 +31,8 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
     texts = [item["message"] for item in problems]
     lost = bool(database.data_loss_suspected)
     words = facts.errors.signature("db_corrupt") if facts.troubled else []
-    another = bool(facts.hold.may_be_another)
-    if not problems and not lost and not words and not replaced and not another:
+    another, missing = bool(facts.hold.may_be_another), _missing(facts)
+    if not problems and not lost and not words and not replaced and not another and not missing:
         return None
     path = database.path
     if problems:
@@ -42,13 +42,16 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
         summary = message("finding.db_corrupt.replaced", path=path, at=created_at)
     elif another:
         summary = message("finding.db_corrupt.another", path=path)
+    elif missing:
+        summary = message("finding.db_corrupt.fewer", path=path, tables=missing)
     else:
         summary = message("finding.db_corrupt.rows" if lost else "finding.db_corrupt.reported", path=path)
     return Finding(
-        confidence=0.98 if problems or lost or replaced or another else 0.6,
+        confidence=0.98 if problems or lost or replaced or another or missing else 0.6,
         summary=summary,
         evidence=[says(path, f"{item['code']}: {item['message']}") for item in problems]
         + [says(path, text) for text in database.data_loss_reasons if text not in texts]
+        + [says(path, f"rows: {text}") for text in missing]
         + ([says(path, f"the first migration was applied at {created_at}")] if replaced else [])
         + words,
         remedy=message("remedy.db_corrupt"),
@@ -56,6 +59,13 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
         blocks_start=True,
         useless_rungs=RUNGS,
     )
+
+
+def _missing(facts: Facts) -> List[str]:
+    """Return "<table> <rows now> of <rows before>" for each table, if normal operation cannot explain the loss."""
+    if not facts.hold.rows_collapsed:
+        return []
+    return [f"{name} {now} of {before}" for name, (before, now) in sorted(facts.hold.rows_missing.items())]
 
 
 def _unsound(code: str) -> Message:

@@ -120,11 +120,16 @@ class Hold(Part):
     replaced: True if the database is newer than the one in which the last good rows were counted. created_at: the time
     when the database was created. may_be_another: True if the database was not found at first, and the current database
     was not recognized.
+
+    rows_collapsed: True if so many rows are missing that normal operation cannot explain the loss. rows_missing: the
+    tables with fewer rows than in the last good count, as [rows before, rows now].
     """
 
     held: Mapping[str, Any] = NOTHING
     kept_by: str = ""
     replaced: Optional[bool] = None
     may_be_another: bool = False
+    rows_collapsed: bool = False
+    rows_missing: Mapping[str, Any] = NOTHING
     created_at: str = ""
     messages: Mapping[str, Any] = NOTHING

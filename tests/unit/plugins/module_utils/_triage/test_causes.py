@@ -587,6 +587,11 @@ CASES = [
     ),
     ("db_corrupt", [GONE, signature("db_corrupt", "SQLITE_CORRUPT")], "can be read"),
     (
+        "db_corrupt",
+        [GONE, {"hold": {"rows_collapsed": True, "rows_missing": {"incidents": [18, 3]}}}],
+        "fewer rows than at the last good count: incidents 3 of 18",
+    ),
+    (
         "db_locked",
         [SILENT, problem("locked"), holders(WRITER)],
         "process 7",

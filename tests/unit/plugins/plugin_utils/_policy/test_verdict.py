@@ -65,6 +65,7 @@ OUTCOMES = [
     ("it answers although something is wrong", {**ANSWERS, "severity": "warning"}, "warning"),
     ("systemd brought it back", {**ANSWERS, "restarted_by_systemd": True}, "recovered_by_systemd"),
     ("it answers on a database in doubt", {**ANSWERS, "in_doubt": True}, "data_in_doubt"),
+    ("a rung started it on a database in doubt", {"in_doubt": True, "tried": [tried(held=True)]}, "data_in_doubt"),
     (
         "it answers, and its database was not found",
         {**ANSWERS, "not_found": True, "was_in_doubt": True},
