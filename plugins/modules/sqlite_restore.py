@@ -61,13 +61,25 @@ options:
     elements: path
     default: []
   backup_patterns:
-    description: File name patterns of backups. Defaults to the database's name followed by V(.backup_*) or V(.bak*).
+    description:
+      - File name patterns of backups. A backup may have its own WAL.
+      - If empty, these names are used for a database C(itsm.db). In the database's folder, V(itsm.db.backup_*) and
+        V(itsm.db.bak*). In O(backup_dirs), also V(itsm.db), V(itsm_*.db) and V(itsm-*.db).
     type: list
     elements: str
+    default: []
   expected:
     description: Known row counts from before the damage, by table.
     type: dict
     default: {}
+  last_good:
+    description:
+      - Row counts at the last good check, by table, as in RV(itsm_nexus.runbook.triage_info#module:rows_before).
+      - These counts are used for tables whose rows cannot be counted now. With O(replaced=true), they are used for all
+        tables.
+    type: dict
+    default: {}
+    version_added: 0.2.0
   replaced:
     description:
       - Whether the database is new and lacks the rows of an earlier database. See
@@ -223,7 +235,7 @@ plan:
       elements: str
       sample: []
 rows_before:
-  description: Number of rows of each table, counted in the damaged database or given in O(expected).
+  description: Number of rows of each table, counted in the damaged database or given in O(expected) or O(last_good).
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}
@@ -317,7 +329,6 @@ messages:
   sample: {"msg": {"id": "reason.sqlite.recovery_running", "values": {"path": "/srv/itsm.db"}}}
 """
 
-import os
 from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
@@ -344,8 +355,9 @@ def main() -> None:
             "confirm_empty": {"type": "bool", "default": False},
             "evidence_dir": {"type": "path", "required": True},
             "backup_dirs": {"type": "list", "elements": "path", "default": []},
-            "backup_patterns": {"type": "list", "elements": "str"},
+            "backup_patterns": {"type": "list", "elements": "str", "default": []},
             "expected": {"type": "dict", "default": {}},
+            "last_good": {"type": "dict", "default": {}},
             "replaced": {"type": "bool", "default": False},
             "owner": {"type": "str"},
             "shell": {"type": "str", "default": "sqlite3"},
@@ -358,11 +370,9 @@ def main() -> None:
     repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     parameters = dict(module.params)
     lease = {name: parameters.pop(name) for name in host_lease.ARGUMENTS}
-    name = os.path.basename(parameters["path"])
-    if parameters["backup_patterns"] is None:
-        parameters["backup_patterns"] = [f"{name}.backup_*", f"{name}.bak*"]
     try:
-        parameters["expected"] = sqlite_check.baseline_of(parameters["expected"])
+        for name in ("expected", "last_good"):
+            parameters[name] = sqlite_check.baseline_of(parameters[name])
         file_problems.find_user(parameters["owner"])
         act = parameters.pop("state") == "recovered"
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):

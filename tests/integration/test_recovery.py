@@ -14,6 +14,7 @@ import re
 import socket
 import sqlite3
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,54 @@ def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: S
     assert "incidents" in end
     assert "SUSPECTED" in end
     assert service.pids() == pids
+
+
+def incidents(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("SELECT count(*) FROM incidents").fetchone()[0])
+
+
+def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(service: Service) -> None:
+    """The backups have different ages and contents, and the newest one is almost empty. None of them is configured."""
+
+    def backup(kind: str, *, days: int) -> Path:
+        made = service.app / "backend" / "backups" / kind / f"itsm_{kind}_{days}.db"
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(service.database)) as one, contextlib.closing(
+            sqlite3.connect(made)
+        ) as two:
+            one.backup(two)
+        os.utime(made, (time.time() - days * 86400,) * 2)
+        return made
+
+    backup("weekly", days=9)
+    for number in range(30):
+        service.write(f"row {number}")
+    best = backup("daily", days=2)
+    empty = backup("daily", days=1)
+    with contextlib.closing(sqlite3.connect(empty)) as connection:
+        connection.execute("DELETE FROM incidents")
+        connection.execute("DELETE FROM audit_logs")
+        connection.commit()
+    os.utime(empty, (time.time() - 86400,) * 2)
+    for number in range(7):
+        service.write(f"last {number}")
+    before = incidents(service.database)
+    assert service.play("playbooks/outage_verify.yml").rc == 0
+    service.kill()
+    service.database.with_name("itsm.db-wal").unlink(missing_ok=True)
+    service.database.write_bytes(os.urandom(8192))
+    assert service.play("playbooks/outage_recover.yml").rc != 0
+    run = service.play("playbooks/database_recover.yml")
+    assert run.rc == 0, run.screen
+    assert service.healthy()
+    lost = before - incidents(best)
+    assert lost == 7
+    assert incidents(service.database) == before - lost
+    told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
+    assert str(best) in run.screen
+    assert f"incidents {lost} of {before}" in run.screen
+    assert told["data_loss"] == "known"
 
 
 @pytest.mark.parametrize("missing", ["application", "database"])

@@ -159,6 +159,11 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.latest_backup.hours": "the latest good backup is {path}, {number} hours older than the last write",
     "reason.restore.latest_backup.minutes": "the latest good backup is {path}, {number} minutes older than the last write",
     "reason.restore.latest_backup.seconds": "the latest good backup is {path}, {number} seconds older than the last write",
+    "reason.restore.best_backup.days": "the backup that loses the fewest rows is {path}, {number} days older than the last write",
+    "reason.restore.best_backup.hours": "the backup that loses the fewest rows is {path}, {number} hours older than the last write",
+    "reason.restore.best_backup.minutes": "the backup that loses the fewest rows is {path}, {number} minutes older than the last write",
+    "reason.restore.best_backup.seconds": "the backup that loses the fewest rows is {path}, {number} seconds older than the last write",
+    "reason.restore.worse_backup": "{path} is newer, but loses {rows} more rows",
     "reason.restore.confirmed": "confirm_empty is set",
     "reason.restore.unconfirmed": "all rows would be lost, so confirm_empty is required",
     # The data loss of a method.

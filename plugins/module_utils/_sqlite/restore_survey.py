@@ -89,12 +89,21 @@ def examine(
     *,
     scratch: str,
     expected: Mapping[str, int],
+    last_good: Mapping[str, int],
+    replaced: bool,
     owner: Optional[str],
     time_budget: float,
     deadline: float,
     rights: safe_open.Rights,
     proc_root: str,
 ) -> restore_ways.Case:
+    """Check the damaged database and count its rows. Raises SqliteError.
+
+    expected: numbers of rows that the database had at least. last_good: numbers of rows at the last good count. Users
+    delete rows, so these numbers are used only if the rows cannot be counted now, or if the database is a new one.
+    """
+    begun = time.monotonic()
+    known = {**last_good, **expected} if replaced else expected
     check = sqlite_check.check(
         path=path,
         checks=["quick", "integrity", "foreign_keys"],
@@ -121,18 +130,21 @@ def examine(
         rows=dict(check["row_counts"]),
         uncounted=[],
         schema_unreadable=False,
+        comparable=bool(known) or not replaced,
         reading=salvage_image.COMMITTED,
+        begun=begun,
         deadline=deadline,
         rights=rights,
     )
     if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
         _count(case, scratch)
-    for table, rows in expected.items():
-        # The database had at least as many rows as were counted before the damage.
+    # The database had at least as many rows as were counted before the damage.
+    least = {table: rows for table, rows in last_good.items() if case.schema_unreadable or table in case.uncounted}
+    for table, rows in {**least, **known}.items():
         case.rows[table] = max(case.rows.get(table, 0), rows)
         if table in case.uncounted:
             case.uncounted.remove(table)
-    case.schema_unreadable = case.schema_unreadable and not expected
+    case.schema_unreadable = case.schema_unreadable and not known and not last_good
     return case
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fnmatch
+import glob
 import os
 import stat
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, of
@@ -27,6 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage
 
 MARGIN = 8 << 20  # number of bytes to leave free
 _MOST_BACKUPS = 20  # maximum number of backups to examine, newest first
+_MOST_COMPARED = 5  # maximum number of sound backups to compare, because checking a large backup takes many seconds
 
 
 @dataclasses.dataclass
@@ -85,9 +87,17 @@ class Case:
     rows: Dict[str, int]
     uncounted: List[str]
     schema_unreadable: bool
+    # True if `rows` may be compared with a backup. The rows of a new database say nothing about the earlier ones.
+    comparable: bool
     reading: str
+    begun: float
     deadline: float
     rights: safe_open.Rights
+
+    @property
+    def all_counted(self) -> bool:
+        """True if the number of rows in each table is known."""
+        return bool(self.rows) and self.comparable and not self.uncounted and not self.schema_unreadable
 
     @property
     def wal_mode(self) -> bool:
@@ -219,26 +229,43 @@ def checked(path: str, *, user: Optional[str], time_budget: float) -> List[Messa
 def backups(
     place: str, *, dirs: Sequence[str], patterns: Sequence[str], rights: safe_open.Rights
 ) -> List[Tuple[float, str]]:
-    """Return (modification time, path) of each backup that is next to the database or in dirs, newest first.
+    """Return (time of the last write, path) of each backup that is next to the database or in dirs, newest first.
 
-    Backups are recognized by their names. Times are in seconds since the epoch. Each folder is read as the account that
-    safe_open.rights_on returns for it. Raises SqliteError.
+    Backups are recognized by their names. patterns: file name patterns, or empty for the usual names. Times are in
+    seconds since the epoch. Each folder is read as the account that safe_open.rights_on returns for it. Raises
+    SqliteError.
     """
     found: Dict[str, float] = {}
-    for folder in dict.fromkeys([os.path.dirname(place), *dirs]):
+    beside = os.path.dirname(place)
+    for folder in dict.fromkeys([beside, *dirs]):
         if not os.path.isabs(folder):
             raise SqliteError(f"backup_dirs must be absolute paths, not {folder!r}")
+        names = patterns or usual_names(place, beside=folder == beside)
         with sqlite_files.clear_errors("look_for_backups", path=printable(folder)), contextlib.suppress(
             FileNotFoundError
         ):
             there = safe_open.rights_on(folder, user=rights)
             with safe_open.acting(there):
-                found.update(_backups_in(folder, place=place, patterns=patterns))
+                found.update(_backups_in(folder, place=place, patterns=names))
     return sorted(((changed, path) for path, changed in found.items()), reverse=True)
 
 
+def usual_names(place: str, *, beside: bool) -> List[str]:
+    """Return the file name patterns of backups: the database's name with an ending, and with a date before its ending.
+
+    beside: True for the database's own folder. There, a database with a similar name may be in use by another program.
+    """
+    name = glob.escape(os.path.basename(place))
+    stem, ending = os.path.splitext(name)
+    own = [f"{name}.backup_*", f"{name}.bak*"]
+    return own if beside else [*own, name, f"{stem}_*{ending}", f"{stem}-*{ending}"]
+
+
 def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator[Tuple[str, float]]:
-    """Yield path and modification time of each regular file whose name matches a pattern. Raises OSError."""
+    """Yield path and time of the last write of each regular file whose name matches a pattern. Raises OSError.
+
+    A backup may have its own WAL, which can be newer than the backup itself.
+    """
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         path = f"{folder.rstrip('/')}/{name}"
         if path == place or name.endswith(("-wal", "-shm", "-journal")):
@@ -246,16 +273,60 @@ def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
             status = os.lstat(path)
             if stat.S_ISREG(status.st_mode):
-                yield path, status.st_mtime
+                yield path, max(status.st_mtime, _written_at(f"{path}-wal"))
+
+
+def _written_at(path: str) -> float:
+    """Return when a regular file was last changed, in seconds since the epoch, or 0 if there is none."""
+    with contextlib.suppress(OSError):
+        status = os.lstat(path)
+        return status.st_mtime if stat.S_ISREG(status.st_mode) and status.st_size else 0.0
+    return 0.0
+
+
+class _Backup(NamedTuple):
+    """A sound backup: the time of its last write in seconds since the epoch, its path, and the rows of each table."""
+
+    made: float
+    path: str
+    rows: Dict[str, int]
 
 
 def _by_backup(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget: float) -> Way:
-    """Find the most recent backup that is sound and contains tables."""
+    """Find the sound backup that loses the fewest rows. Among equal backups, the newest one is chosen."""
     way = Way("backup")
+    sound, refused = _sound_backups(case, backups, time_budget=time_budget)
+    if not sound:
+        way.reasons = refused or [message("reason.restore.no_backup")]
+        return way
+    loss = [_loss(case, each, sound) for each in sound]
+    number = loss.index(min(loss))  # the newest of the best backups, because the list begins with the newest
+    chosen = sound[number]
+    facts = [case.found.files[name].mtime_ns for name in ("database", "wal") if name in case.found.files]
+    newest = max(facts, default=time.time_ns()) / 1e9
+    way.possible, way.source, way.rows = True, printable(chosen.path), chosen.rows
+    way.source_at, way.age = timestamps.iso(chosen.made), round(max(newest - chosen.made, 0.0), 3)
+    unit, span = _span(way.age)
+    which = "best_backup" if number else "latest_backup"
+    told = message(f"reason.restore.{which}.{unit}", path=printable(chosen.path), number=span)
+    worse = [
+        message("reason.restore.worse_backup", path=printable(newer.path), rows=loss[each] - loss[number])
+        for each, newer in enumerate(sound[:number])
+    ]
+    way.reasons = [told, *worse, *refused]
+    return way
+
+
+def _sound_backups(
+    case: Case, backups: Sequence[Tuple[float, str]], *, time_budget: float
+) -> Tuple[List[_Backup], List[Message]]:
+    """Return the sound backups, newest first, and why others cannot be used. Stop at a backup that loses nothing."""
+    sound: List[_Backup] = []
     refused: List[Message] = []
     for made, path in backups[:_MOST_BACKUPS]:
         left = case.deadline - time.monotonic()
-        if left <= 0:
+        # If there is a sound backup, keep half of the time for the recovery itself.
+        if left <= 0 or (sound and left < (case.deadline - case.begun) / 2):
             refused.append(message("reason.restore.no_time"))
             break
         try:
@@ -267,19 +338,30 @@ def _by_backup(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget:
             continue
         checks = check["checks"]
         if check["healthy"] and all(checks.get(name) == "ok" for name in ("quick", "integrity", "row_counts")):
-            facts = [case.found.files[name].mtime_ns for name in ("database", "wal") if name in case.found.files]
-            newest = max(facts, default=time.time_ns()) / 1e9
-            way.possible, way.source, way.rows = True, printable(path), dict(check["row_counts"])
-            way.source_at, way.age = timestamps.iso(made), round(max(newest - made, 0.0), 3)
-            unit, number = _span(way.age)
-            latest = message(f"reason.restore.latest_backup.{unit}", path=printable(path), number=number)
-            way.reasons = [latest, *refused]
-            return way
+            sound.append(_Backup(made, path, dict(check["row_counts"])))
+            if len(sound) >= _MOST_COMPARED or (case.all_counted and not lost(case.rows, sound[-1].rows)):
+                break
+            continue
         whole = message("reason.restore.checks", checks=str(checks))
         why = of(check["problems"][0], "message") if check["problems"] else whole
         refused.append(message("reason.restore.backup_unusable", path=printable(path), why=why))
-    way.reasons = refused or [message("reason.restore.no_backup")]
-    return way
+    return sound, refused
+
+
+def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
+    """Return how many rows a backup loses.
+
+    If the rows of a table in the damaged database are unknown, compare with the other backups. Users delete rows, so a
+    smaller table is a loss only if more than half of its rows are missing.
+    """
+    counted = case.rows if case.comparable else {}
+    known = sum(lost(counted, backup.rows).values())
+    most: Dict[str, int] = {}
+    for each in sound:
+        for table, rows in each.rows.items():
+            most[table] = max(rows, most.get(table, 0))
+    unknown = [(rows, backup.rows.get(table, 0)) for table, rows in most.items() if table not in counted]
+    return known + sum(rows - kept for rows, kept in unknown if kept * 2 < rows)
 
 
 def _span(seconds: float) -> Tuple[str, str]:

@@ -152,6 +152,11 @@ SENTENCES: Dict[str, str] = {
     "reason.restore.latest_backup.hours": "最新の正常なバックアップは {path}（最後の書き込みの{number}時間前）",
     "reason.restore.latest_backup.minutes": "最新の正常なバックアップは {path}（最後の書き込みの{number}分前）",
     "reason.restore.latest_backup.seconds": "最新の正常なバックアップは {path}（最後の書き込みの{number}秒前）",
+    "reason.restore.best_backup.days": "失われる行が最も少ないバックアップは {path}（最後の書き込みの{number}日前）",
+    "reason.restore.best_backup.hours": "失われる行が最も少ないバックアップは {path}（最後の書き込みの{number}時間前）",
+    "reason.restore.best_backup.minutes": "失われる行が最も少ないバックアップは {path}（最後の書き込みの{number}分前）",
+    "reason.restore.best_backup.seconds": "失われる行が最も少ないバックアップは {path}（最後の書き込みの{number}秒前）",
+    "reason.restore.worse_backup": "{path} はより新しいが、失われる行が{rows}行多い",
     "reason.restore.confirmed": "confirm_empty が指定されている",
     "reason.restore.unconfirmed": "すべての行が失われるため、confirm_empty の指定が必要",
     # 失われるデータ

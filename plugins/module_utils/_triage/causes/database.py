@@ -31,7 +31,8 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
     texts = [item["message"] for item in problems]
     lost = bool(database.data_loss_suspected)
     words = facts.errors.signature("db_corrupt") if facts.troubled else []
-    another, missing = bool(facts.hold.may_be_another), _missing(facts)
+    # The rows of a damaged database cannot be compared.
+    another, missing = bool(facts.hold.may_be_another), [] if problems else _missing(facts)
     if not problems and not lost and not words and not replaced and not another and not missing:
         return None
     path = database.path

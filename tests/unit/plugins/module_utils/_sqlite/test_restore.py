@@ -26,6 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
     file_survey,
     restore_survey,
     restore_swap,
+    restore_ways,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
@@ -50,9 +51,9 @@ def reachable() -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-def restore(path: str, *, act: bool = True, **parameters: Any) -> Dict[str, Any]:
+def restore(path: str, *, act: bool = True, patterns: Any = PATTERNS, **parameters: Any) -> Dict[str, Any]:
     parameters.setdefault("evidence_dir", os.path.join(os.path.dirname(os.path.dirname(path)), "evidence"))
-    return sqlite_restore.restore(path=path, act=act, backup_patterns=PATTERNS, **parameters)
+    return sqlite_restore.restore(path=path, act=act, backup_patterns=patterns, **parameters)
 
 
 @pytest.fixture
@@ -352,6 +353,69 @@ def test_backup_is_found_verified_and_its_age_and_loss_are_reported(path: str, t
     assert result["rows_lost"] == {"incidents": 7}
     assert rows(path) == {"users": 2, "incidents": 300}
     assert (apart / "itsm.db.backup_good").exists()
+
+
+def backed_up(path: str, place: Path, rows: int, *, days: int) -> str:
+    """Make a backup with this number of incidents, written `days` after the first backup. Return its path."""
+    sqlite_samples.closed(f"{place}.made", rows=rows)
+    place.parent.mkdir(exist_ok=True)
+    os.rename(f"{place}.made", place)
+    os.utime(place, (1_000_000 + days * 86400,) * 2)
+    return str(place)
+
+
+def test_the_backup_that_loses_the_fewest_rows_is_used(path: str, tmp_path: Path) -> None:
+    """The newest backup was made after most rows were lost, and the middle one is damaged."""
+    sqlite_samples.closed(path, rows=300)
+    Path(path).write_bytes(b"\xa5" * os.path.getsize(path))
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    full = backed_up(path, folder / "itsm_daily_1.db", 290, days=1)
+    damaged = backed_up(path, folder / "itsm_daily_2.db", 299, days=2)
+    Path(damaged).write_bytes(b"\xa5" * 8192)
+    small = backed_up(path, folder / "itsm_daily_3.db", 5, days=3)
+    old = backed_up(path, folder / "itsm_daily_0.db", 290, days=0)
+    given = {"backup_dirs": [str(folder)], "patterns": [], "expected": {"users": 2, "incidents": 300}}
+    backup = way(restore(path, act=False, **given), "backup")
+    assert (backup["source"], backup["lost"]) == (full, {"incidents": 10})
+    assert f"{small} is newer, but loses 285 more rows" in backup["reason"]
+    assert f"{damaged} cannot be used" in backup["reason"]
+    # Damage can make the rows uncountable. The last good count is then used.
+    counted = {**given, "expected": {}, "last_good": {"users": 2, "incidents": 295}}
+    assert way(restore(path, act=False, **counted), "backup")["lost"] == {"incidents": 5}
+    # Without known numbers of rows, a backup with less than half of the rows of another backup counts as incomplete.
+    assert way(restore(path, act=False, **{**given, "expected": {}}), "backup")["source"] == full
+    # Of equal backups, the newest one is used, even if only its WAL is newer.
+    with open(f"{old}-wal", "wb") as wal:
+        wal.write(b"x" * 32)
+    assert way(restore(path, act=False, **given), "backup")["source"] == old
+    result = restore(path, **given)
+    assert (result["source"], result["rows_lost"]) == (old, {"incidents": 10})
+    assert rows(path) == {"users": 2, "incidents": 290}
+
+
+def test_the_rows_of_a_new_database_do_not_decide_which_backup_is_used(path: str, tmp_path: Path) -> None:
+    """The service has created a new database with three rows, and its last backup contains only these rows."""
+    sqlite_samples.closed(path, rows=3)
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    full = backed_up(path, folder / "itsm_daily_1.db", 290, days=1)
+    backed_up(path, folder / "itsm_daily_2.db", 3, days=2)
+    plan = restore(path, act=False, backup_dirs=[str(folder)], patterns=[], replaced=True)
+    assert way(plan, "backup")["source"] == full
+    assert way(plan, "backup")["lost"] == {}
+    given = {"backup_dirs": [str(folder)], "patterns": [], "last_good": {"incidents": 295}}
+    assert way(restore(path, act=False, replaced=True, **given), "backup")["lost"] == {"incidents": 5}
+    # Users may have deleted rows of a database whose rows can be counted.
+    assert way(restore(path, act=False, **given), "checkpoint")["lost"] == {}
+
+
+def test_only_backup_folders_may_contain_similar_names(path: str, tmp_path: Path) -> None:
+    """Next to the database, a file with a similar name may be the database of another program."""
+    assert restore_ways.usual_names("/a/itsm.db", beside=True) == ["itsm.db.backup_*", "itsm.db.bak*"]
+    assert restore_ways.usual_names("/a/[x].db", beside=False) == [
+        *("[[]x].db.backup_*", "[[]x].db.bak*", "[[]x].db", "[[]x]_*.db", "[[]x]-*.db")
+    ]
 
 
 def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
