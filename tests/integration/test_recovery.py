@@ -228,7 +228,9 @@ def test_a_database_without_most_of_its_rows_is_not_started(service: Service) ->
     assert f"incidents {left} of {before}" in end
     assert "DBA" in end
     # A person states that the rows were deleted on purpose. The next run then starts the service.
-    assert service.play("playbooks/outage_release.yml", "-e", "outage_release_reason=archived").rc == 0
+    released = service.play("playbooks/outage_release.yml", "-e", "outage_release_reason=archived")
+    assert released.rc == 0
+    assert "RELEASED: " in released.screen and "RECOVERED" not in released.screen[released.screen.index("PLAY RECAP") :]
     again = service.play("playbooks/outage_recover.yml")
     assert again.rc == 0 and service.healthy()
 

@@ -49,7 +49,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.would_recover": "Run the playbook without --check to recover the service",
     "next_step.recovered": "Complete the open prevention items",
     "next_step.recovered_by_systemd": "Complete the open prevention items",
-    "next_step.held": "The service is held by incident {incident}, so nobody can start it by accident",
+    "next_step.held": "The service is held by incident {incident}: until the hold is released, neither this collection nor systemd starts it",
     "next_step.database.loss": "Report the lost data: {statement:;}. The damaged files are in {kept}",
     "next_step.database.loss_in_evidence": "Report the lost data: {statement:;}. The damaged files are in the evidence",
     "next_step.database.data_in_doubt": "Ask the DBA if the missing rows were deleted on purpose. If they were, run outage_release.yml. Otherwise, run database_recover.yml with --check to see what each method would lose, then set database_recovery_method",

@@ -49,7 +49,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.would_recover": "--check なしで Playbook を実行し、サービスを復旧する",
     "next_step.recovered": "未完了の再発防止策に対応する",
     "next_step.recovered_by_systemd": "未完了の再発防止策に対応する",
-    "next_step.held": "サービスの起動はインシデント {incident} により保留されているため、誤って起動されることはない",
+    "next_step.held": "サービスの起動はインシデント {incident} により保留されており、解除されるまで、本コレクションも systemd もサービスを起動しない",
     "next_step.database.loss": "失われたデータの内容（{statement}）を関係者に報告する。破損したファイルは {kept} に保存されている",
     "next_step.database.loss_in_evidence": "失われたデータの内容（{statement}）を関係者に報告する。破損したファイルは証拠として保存されている",
     "next_step.database.data_in_doubt": "欠落した行が意図した削除かどうかを DBA に確認する。意図した削除であれば outage_release.yml を実行する。そうでなければ、database_recover.yml を --check で実行して復旧方法ごとに失われるデータを確認し、database_recovery_method を設定する",

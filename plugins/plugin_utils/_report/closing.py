@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 from typing import Iterator, List, Optional, Protocol
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store, screen_layout
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
+    document_store,
+    screen_layout,
+    screen_release,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import wording as run_wording
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
@@ -48,7 +52,8 @@ class Closing:
         """Write the documents, then show the summary. events: all events of the run. Raises OSError."""
         shown = False
         for incident in self._incidents(events):
-            self._show(incident, self._write(incident), first=not shown)
+            mine = [event for event in events if event.get("host") == incident.host]
+            self._show(incident, self._write(incident), events=mine, first=not shown)
             shown = True
         if shown and not self._check:
             self._write_index()
@@ -56,7 +61,7 @@ class Closing:
         together = summaries[-1] if summaries and sum(map(len, summaries[-1].values())) > 1 else {}
         for host, of_host in timeline_events.without_incident(events).items():
             if any(event["kind"] == "outcome" for event in of_host):
-                self._show(timeline_incidents.model("", host, [of_host]), None, first=not shown)
+                self._show(timeline_incidents.model("", host, [of_host]), None, events=of_host, first=not shown)
                 shown = True
                 continue
             tone, lines = screen_report.without_incident(self._wording.of_run(), host, of_host, check_mode=self._check)
@@ -106,10 +111,22 @@ class Closing:
         except OSError as error:
             self._screen.warn(f"Cannot write the index of the postmortems: {error}")
 
-    def _show(self, incident: incident_model.Incident, document: Optional[str], *, first: bool) -> None:
+    def _show(
+        self,
+        incident: incident_model.Incident,
+        document: Optional[str],
+        *,
+        events: List[timeline_events.Event],
+        first: bool,
+    ) -> None:
         words = self._wording.of(incident.language, incident.timezone)
         if first:
             self._screen.title(words.say("screen.title"))
+        release = screen_release.lines(words, incident, events, document=document, check_mode=self._check)
+        if release:
+            self._say(release[:1], screen_layout.ATTENTION)
+            self._say(release[1:])
+            return
         head, *fields = screen_report.summary(words, incident, document=document, check_mode=self._check)
         self._say([head], screen_report.tone(incident))
         self._say(fields)

@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing, screen_layout
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import wording as run_wording
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
@@ -104,6 +104,34 @@ def test_check_mode_is_named_on_every_first_line(tmp_path, screen):
         "HEALTHY: node2, this run did not change the service (check mode)",
         "2 HOSTS: 1 healthy, 1 warning (check mode)",
     ]
+
+
+def release(status="changed"):
+    return {**result("service_hold", {}), "status": status}
+
+
+def test_a_release_does_not_show_the_outcome_of_an_earlier_run(tmp_path, screen):
+    earlier = [*incident("run1"), {**outcome(), "run": "run1"}]
+    (tmp_path / "run1.jsonl").write_bytes(b"".join(map(timeline_events.encode, earlier)))
+    conclude(tmp_path, screen, [*incident(), release()])
+    assert screen.lines[0] == (
+        "RELEASED: node1, incident INC-1; the hold is removed, and nothing was started",
+        screen_layout.ATTENTION,
+    )
+    assert "Run outage_recover.yml to start the service" in screen.text
+    assert "RECOVERED" not in screen.text and "data loss" not in screen.text
+    assert (tmp_path / "INC-1.md").exists()
+
+
+def test_a_release_in_check_mode_is_only_announced(tmp_path, screen):
+    conclude(tmp_path, screen, [*incident(), release()], check=True)
+    assert screen.lines[0][0] == "WOULD RELEASE: node1, incident INC-1"
+    assert "UNFINISHED" not in screen.text
+
+
+def test_other_runs_with_a_hold_show_their_outcome(tmp_path, screen):
+    conclude(tmp_path, screen, [*incident(), release(), outcome(outcome="data_in_doubt")])
+    assert screen.lines[0][0].startswith("DATA IN DOUBT")
 
 
 def test_an_unwritable_folder_is_a_warning_and_the_summary_is_shown(tmp_path, screen):

@@ -1,0 +1,42 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The summary on the screen of a run that only releases a hold."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_layout import Field, aligned
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import steps as timeline_steps
+
+
+def lines(
+    words: Words,
+    incident: incident_model.Incident,
+    events: Sequence[timeline_events.Event],
+    *,
+    document: Optional[str],
+    check_mode: bool,
+) -> List[str]:
+    """Return the lines for a run that released a hold, or an empty list for any other run.
+
+    Such a run decides nothing about the outage, so its summary must not show the outcome of an earlier run. events: the
+    events of this run on the incident's host. document: the path of the postmortem, or None.
+    """
+    steps = [each for each in map(timeline_steps.step, events) if each]
+    holds = [each for each in steps if allowlist.own_module(each.action or "") == "service_hold"]
+    failed = any(each.weight == incident_model.FAILURE for each in steps)
+    if failed or timeline_events.verdict_of(events) or not any(each.status == "changed" for each in holds):
+        return []
+    known = {"subject": prose.subject(words, incident), "incident": incident.incident}
+    if check_mode:
+        return [words.say("screen.would_release", **known), *aligned(words, [("recap", words.say("screen.counted"))])]
+    fields: List[Field] = [("next", words.say("screen.start_it")), ("postmortem", document or "")]
+    return [words.say("screen.released", **known), *aligned(words, fields)]
