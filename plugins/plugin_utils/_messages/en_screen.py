@@ -51,7 +51,7 @@ SENTENCES: Dict[str, str] = {
     "screen.that_cause": "no allowed rung can fix the cause below",
     "screen.released": "RELEASED: {subject}, incident {incident}; the hold is removed, and nothing was started",
     "screen.would_release": "WOULD RELEASE: {subject}, incident {incident}",
-    "screen.start_it": "Run outage_recover.yml to start the service. If that run finds other damage, it holds the service again.",
+    "screen.start_it": "Run outage_recover.yml to start the service with the database as it is now. If that run finds other damage, it holds the service again.",
     "screen.unfinished": "the run ended before its verdict",
     "screen.changed": "changed: {what}",
     "screen.unchanged": "this run did not change the service",

@@ -51,7 +51,7 @@ SENTENCES: Dict[str, str] = {
     "screen.that_cause": "下記の原因（許可された復旧段階では解消できない）",
     "screen.released": "保留解除：{subject}、インシデント {incident}。起動の保留を解除した。サービスは起動していない",
     "screen.would_release": "保留解除の予定：{subject}、インシデント {incident}",
-    "screen.start_it": "outage_recover.yml を実行してサービスを起動する。別の破損が見つかった場合は、再び起動が保留される。",
+    "screen.start_it": "outage_recover.yml を実行し、現在の状態のデータベースでサービスを起動する。別の破損が見つかった場合は、再び起動が保留される。",
     "screen.unfinished": "判定前に実行が終了",
     "screen.changed": "変更：{what}",
     "screen.unchanged": "この実行によるサービスの変更なし",

@@ -18,6 +18,8 @@ _Facts = Mapping[str, Any]
 
 # The rule whose notification asks for an action even if the service is healthy again.
 _ASKED_LATER = "repeated_restarts"
+# Next steps after a recovery that lost rows. They remain necessary although the service is healthy again.
+_LOSSES = ("next_step.database.loss", "next_step.database.loss_in_evidence")
 
 
 def texts(facts: _Facts, language: str) -> Dict[str, Any]:
@@ -88,11 +90,14 @@ def _asked(words: Words, facts: _Facts) -> str:
     by_rule = f"asked.{rule}"
     if facts["event"] == "acknowledged":
         return ""
+    told = (facts.get("messages") or {}).get("next_step") or []
+    told = told if isinstance(told, list) else [told]
+    steps = [words.message(each) for each in told]
     if facts["event"] == "resolved":
         due = (rule == _ASKED_LATER or suspected) and by_rule in words.sentences
-        return words.sentence(words.say(by_rule if due else "asked.nothing"))
-    told = (facts.get("messages") or {}).get("next_step") or []
-    steps = [words.message(each) for each in (told if isinstance(told, list) else [told])]
+        lost = any(isinstance(each, Mapping) and each.get("id") in _LOSSES for each in told)
+        if due or not (lost and all(steps)):
+            return words.sentence(words.say(by_rule if due else "asked.nothing"))
     if steps and all(steps):
         return words.paragraph(map(words.sentence, steps))
     if facts["next_step"]:

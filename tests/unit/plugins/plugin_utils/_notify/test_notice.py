@@ -154,6 +154,16 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
             "現時点で対応は不要です。今後の対応はポストモーテムを参照してください。",
         ),
         (
+            {
+                "event": "resolved",
+                "messages": {
+                    "next_step": [message("next_step.database.loss_in_evidence", statement="7 rows").to_dict()]
+                },
+            },
+            "Report the lost data: 7 rows. The damaged files are in the evidence.",
+            "失われたデータの内容（7 rows）を関係者に報告する。破損したファイルは証拠として保存されている。",
+        ),
+        (
             {"event": "resolved", "rule": "repeated_restarts"},
             "Find the root cause. A restart only helps until the next failure.",
             "根本原因を調査してください。再起動の効果は次の停止までの一時的なものです。",
