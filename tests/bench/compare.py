@@ -105,7 +105,7 @@ def _one_by_one(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
         for root in [*roots[turn:], *roots[:turn]]:
             with Side(root, name) as side:
                 side.ask("run")
-                figures[root] = [side.ask("run") for _turn in range(2)]
+                figures[root] = [side.ask("run") for _turn in range(TURNS)]
         yield from ([*turns] for turns in zip(*(figures[root] for root in roots)))
         number += 1
 
