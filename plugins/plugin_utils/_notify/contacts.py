@@ -10,6 +10,7 @@ import os
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.content import SHAPES
 
 # Placeholder for a value that could not be evaluated.
 UNREADABLE = object()
@@ -82,4 +83,7 @@ def listed(value: Any) -> List[Any]:
 
 def why_not_type(kind: Any, types: Sequence[str]) -> str:
     """Return why `kind` is not a valid channel type, or an empty string if it is valid."""
-    return "" if kind in types else f"type is {kind!r}: must be one of {', '.join(types)}"
+    if kind in types:
+        return ""
+    hint = f". For {kind}, use type: webhook and shape: {kind}" if kind in SHAPES and "webhook" in types else ""
+    return f"type is {kind!r}: must be one of {', '.join(types)}{hint}"

@@ -64,6 +64,10 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
         ("mail", f"{WHERE} is a string: must be a dictionary with the type of the channel"),
         ({}, f"{WHERE}.type is None: must be one of {ALLOWED_TYPES}"),
         ({"type": "fax"}, f"{WHERE}.type is 'fax': must be one of {ALLOWED_TYPES}"),
+        (
+            {"type": "slack"},
+            f"{WHERE}.type is 'slack': must be one of {ALLOWED_TYPES}. For slack, use type: webhook and shape: slack",
+        ),
         ({"type": "webhook", "shape": "slack"}, f"{WHERE}.url is missing: a channel of type webhook needs it"),
         (
             {"type": "webhook", "shape": "discord", "url": URL},
