@@ -77,6 +77,13 @@ options:
     elements: str
     default: [ok]
     version_added: 0.2.0
+  log_patterns:
+    description: Path patterns of more log files, absolute or relative to O(service.app_dir), for logs that get a new
+      name every day. The newest files are read in addition to O(service.log_file).
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
   silent:
     description:
       - Whether all earlier probes timed out. See RV(itsm_nexus.runbook.health_probe#module:silent). If true, the module
@@ -357,11 +364,12 @@ facts:
       type: dict
     log:
       description: >-
-        The log file with C(path), C(size), C(written_at), C(lines) (only the last O(log_lines) lines), C(exceptions),
-        C(signatures) by name (each with C(count), C(text), C(at)) and C(last_success_at). C(exceptions) and
-        C(signatures) may also come from earlier lines. An exception has C(message), C(stack), C(fatal), C(last), C(at),
-        C(place) (C(file), C(line)), C(compiling) (true if Node was parsing a file), C(times) (number of occurrences in
-        the log), C(changed_at) (when its file was last changed) and C(parses) (true if Node can parse that file now).
+        The log files. C(path), C(size) and C(written_at) describe the newest one. C(lines) (only the last
+        O(log_lines) lines), C(exceptions), C(signatures) by name (each with C(count), C(text), C(at)) and
+        C(last_success_at). C(exceptions) and C(signatures) may also come from earlier lines. An exception has
+        C(message), C(stack), C(fatal), C(last), C(at), C(place) (C(file), C(line)), C(compiling) (true if Node was
+        parsing a file), C(times) (number of occurrences in the log), C(changed_at) (when its file was last changed)
+        and C(parses) (true if Node can parse that file now).
       type: dict
     journal:
       description: >-
@@ -585,6 +593,7 @@ _DESCRIPTION = {
     "health_ok_statuses": {"type": "list", "elements": "str", "default": ["ok"]},
     "required_environment": {"type": "list", "elements": "str", "default": []},
     "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
+    "log_patterns": {"type": "list", "elements": "str", "default": []},
 }
 
 

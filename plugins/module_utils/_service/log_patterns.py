@@ -15,7 +15,7 @@ import collections
 import datetime
 import os
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Pattern, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
@@ -180,6 +180,30 @@ def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
         searched = _COLOUR.sub("", whole)[:_LONGEST_LINE]
         lines.append(Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None, unmasked=searched))
     return lines
+
+
+def merged(logs: Sequence[Tuple[float, Sequence[Line]]]) -> List[Line]:
+    """Return the lines of several logs in the order of their times, without repetitions.
+
+    logs: for each log, the time of its last write in seconds since the epoch, and its lines. A line without a timestamp
+    stays after its predecessor. A log without any timestamp counts as written at its last write. Applications often
+    write an error to two logs, so an entry that is also in an earlier log is omitted.
+    """
+    known: Set[Tuple[Optional[float], str]] = set()
+    lines: List[Tuple[float, Line]] = []
+    for written_at, log in logs:
+        mine: Set[Tuple[Optional[float], str]] = set()
+        has_times = any(line.dated for line in log)
+        repeated = False
+        for line in log:
+            if line.dated:
+                entry = (line.at, line.text)
+                repeated = entry in known
+                mine.add(entry)
+            if not repeated:
+                lines.append((line.at or 0.0 if has_times else written_at, line))
+        known |= mine
+    return [line for _at, line in sorted(lines, key=lambda each: each[0])]
 
 
 def _quoted(text: str, pattern: Pattern[str]) -> str:

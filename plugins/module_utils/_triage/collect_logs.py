@@ -7,15 +7,18 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
+import stat
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
     Question,
+    Service,
     file,
     found,
     program,
@@ -23,6 +26,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 )
 
 _LOG_BYTES = 512 * 1024
+# Maximum number of files that match log_patterns. An application usually has one file for all lines and one for errors.
+_MOST_LOGS = 4
 _JOURNAL_LINES = 2000
 # Journal lines are truncated to these lengths before and after redaction, because a line can be 48 KiB long.
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
@@ -96,25 +101,52 @@ def _changed_at(*paths: str) -> Optional[str]:
     return timestamps.iso(max(times)) if times else None
 
 
+def log_files(service: Service) -> List[str]:
+    """Return the log file if there is one, and the newest files that match log_patterns, newest first.
+
+    The files are listed with the rights of the service's user, because this user can exchange the folders.
+    """
+    found: Dict[str, float] = {}
+    with safe_open.acting(safe_open.account_rights(service.user)):
+        for pattern in service.log_patterns:
+            for path in glob.glob(service.path(pattern)):
+                with contextlib.suppress(OSError):
+                    status = os.lstat(path)
+                    if stat.S_ISREG(status.st_mode):
+                        found[path] = status.st_mtime
+    newest = sorted(found, key=lambda path: -found[path])[:_MOST_LOGS]
+    return list(dict.fromkeys([*([service.log_file] if service.log_file else []), *newest]))
+
+
 def log(question: Question) -> Dict[str, Any]:
-    """Return facts about the log file, and facts from its last lines."""
-    path = question.service.log_file
-    try:
-        text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES)
-    except OSError as error:
-        return found({"path": path, "error": error.strerror})
-    # Redact the text before it is truncated, because the redactor does not recognize incomplete secrets.
-    unmasked, text = text, question.redactor.text(text)
-    lines = log_patterns.dated(log_patterns.split(text), unmasked=log_patterns.split(unmasked))
+    """Return facts about the log files, and facts from their last lines. The newest file is the main one."""
+    paths = log_files(question.service)
+    facts: Dict[str, Any] = {"path": question.service.log_file}
+    evidence, lines, written = [], [], []
+    for path in paths:
+        try:
+            text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES // len(paths))
+        except OSError as error:
+            facts.setdefault("error", error.strerror)
+            continue
+        # Redact the text before it is truncated, because the redactor does not recognize incomplete secrets.
+        unmasked, text = text, question.redactor.text(text)
+        dated = log_patterns.dated(log_patterns.split(text), unmasked=log_patterns.split(unmasked))
+        lines.append((status.st_mtime, dated))
+        written.append((status.st_mtime, path, status.st_size))
+        evidence += [file(os.path.basename(path), path, text, truncated=truncated)] if question.keep else []
+    if not written:
+        return found(facts)
+    written_at, path, size = max(written)
+    merged = log_patterns.merged(lines)
     facts = {
         "path": path,
-        "size": status.st_size,
-        "written_at": timestamps.iso(status.st_mtime),
-        "lines": [line.text for line in lines[-question.log_lines :]],
-        **log_patterns.analyse(lines, since=question.since, written_at=status.st_mtime),
+        "size": size,
+        "written_at": timestamps.iso(written_at),
+        "lines": [line.text for line in merged[-question.log_lines :]],
+        **log_patterns.analyse(merged, since=question.since, written_at=written_at),
     }
     _look_again(question, facts["exceptions"])
-    evidence = [file(os.path.basename(path), path, text, truncated=truncated)] if question.keep else []
     return found(facts, evidence=evidence)
 
 

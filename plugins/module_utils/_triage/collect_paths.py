@@ -57,8 +57,11 @@ def _may_be_theirs(path: str, *, user: str) -> bool:
 
 
 def _used_log(question: Question) -> Tuple[Optional[str], str]:
-    names, configured = _opened(question, "open_logs"), os.path.realpath(question.service.log_file)
-    return configured if configured in names else next(iter(names), None), "open in the running process"
+    """Return the log file that the service uses, or None if no log file is configured or open."""
+    service, names = question.service, _opened(question, "open_logs")
+    if not service.log_file:
+        return None, ""
+    return next(filter(service.is_log, names), next(iter(names), None)), "open in the running process"
 
 
 def _used_folder(question: Question) -> Tuple[Optional[str], str]:
@@ -83,6 +86,8 @@ def paths(question: Question, *, what: str) -> Dict[str, Any]:
         configured = service.app_dir
         effective, source = _used_folder(question)
     same = None if effective is None else os.path.realpath(effective) == os.path.realpath(configured)
+    if what == "log" and effective is not None:
+        same = service.is_log(effective)
     return found(
         {
             "what": what,

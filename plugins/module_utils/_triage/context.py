@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 import os
 import pwd
 import re
@@ -49,10 +50,18 @@ class Service(NamedTuple):
     # Path of the health request, or empty for no request, and the values of `status` in the answer that mean healthy.
     health_path: str = ""
     health_ok_statuses: Sequence[str] = ("ok",)
+    # Path patterns of more log files, for logs that get a new name every day.
+    log_patterns: Sequence[str] = ()
 
     def path(self, path: str) -> str:
         """Return the absolute path."""
         return os.path.join(self.app_dir, path)
+
+    def is_log(self, path: str) -> bool:
+        """Return True if the path is the configured log file, or matches one of log_patterns."""
+        patterns = [os.path.realpath(self.path(pattern)) for pattern in self.log_patterns]
+        same = bool(self.log_file) and os.path.realpath(self.log_file) == os.path.realpath(path)
+        return same or any(fnmatch.fnmatchcase(os.path.realpath(path), pattern) for pattern in patterns)
 
 
 @dataclasses.dataclass(frozen=True)

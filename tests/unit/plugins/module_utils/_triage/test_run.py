@@ -29,6 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
     collect_application,
     collect_host,
     collect_logs,
+    collect_paths,
     collect_service,
     outage_signs,
     triage_pass,
@@ -561,6 +562,74 @@ def test_the_service_cannot_fake_messages_of_systemd(service):
     facts = collect_logs.journal(question(service, {"-u itsm": "\n".join(said), "_PID=1": ""}))["facts"]
     assert [facts[name] for name in ("exits", "stops", "exceptions")] == [[], [], []]
     assert len(facts["lines"]) == 3
+
+
+def daily_logs(service):
+    """Create the logs of an application that begins new files every day. Return the folder."""
+    folder = pathlib.Path(service.described.app_dir) / "backend" / "logs"
+    folder.mkdir(parents=True)
+    now = time.time()
+
+    def line(ago, text):
+        return f"{timestamps.iso(now - ago)} {text}\n"
+
+    boom = line(3, "ERROR Error: boom") + "    at main (server.js:1:2)\n" + line(2, "INFO stopping")
+    (folder / "app-2026-03-01.log").write_text(line(90000, "INFO yesterday"))
+    (folder / "app-2026-03-02.log").write_text(line(9, "INFO started") + boom)
+    (folder / "error-2026-03-02.log").write_text(boom.rpartition("\n2")[0] + "\n")
+    (folder / "app-2026-03-01.log.gz").write_bytes(b"\x1f\x8b")
+    os.utime(folder / "app-2026-03-01.log", (now - 90000,) * 2)
+    os.utime(folder / "error-2026-03-02.log", (now - 3,) * 2)
+    service.described = service.described._replace(log_patterns=["backend/logs/*.log"])
+    return folder
+
+
+def test_logs_with_a_new_name_every_day_are_read(service):
+    folder = daily_logs(service)
+    service.described = service.described._replace(log_file="")
+    facts = collect_logs.log(question(service, {}))["facts"]
+    assert facts["path"] == str(folder / "app-2026-03-02.log")
+    assert [line.split(" ", 1)[1].strip() for line in facts["lines"]] == [
+        *("INFO yesterday", "INFO started", "ERROR Error: boom", "at main (server.js:1:2)", "INFO stopping")
+    ]
+    # The error is in two files, but it occurred once.
+    assert [item["times"] for item in facts["exceptions"]] == [1]
+
+
+def test_a_missing_log_file_is_no_error_if_other_logs_exist(service):
+    folder = daily_logs(service)
+    service.described = service.described._replace(log_file="/var/log/itsm/missing.log")
+    facts = collect_logs.log(question(service, {}))["facts"]
+    assert "error" not in facts and facts["path"] == str(folder / "app-2026-03-02.log")
+    service.described = service.described._replace(log_patterns=["backend/none/*.log"])
+    facts = collect_logs.log(question(service, {}))["facts"]
+    assert facts == {"path": "/var/log/itsm/missing.log", "error": "No such file or directory"}
+
+
+def test_a_log_without_times_counts_as_written_at_its_last_write():
+    def line(at, text):
+        return log_patterns.Line(text=text, at=at, dated=at is not None)
+
+    logs = [(50.0, [line(None, "a"), line(None, "b")]), (90.0, [line(40.0, "c"), line(60.0, "d")])]
+    assert [each.text for each in log_patterns.merged(logs)] == ["c", "a", "b", "d"]
+
+
+@pytest.mark.parametrize(
+    ("log_file", "is_open", "same"),
+    [
+        ("/var/log/itsm/server.log", "backend/logs/app-2026-03-02.log", True),
+        ("/var/log/itsm/server.log", "backend/other.log", False),
+        ("/var/log/itsm/server.log", None, None),
+        # Without a log file, nothing is configured that could be wrong.
+        ("", "backend/other.log", None),
+    ],
+)
+def test_a_log_that_matches_a_pattern_is_configured(service, log_file, is_open, same):
+    described = service.described._replace(log_file=log_file, log_patterns=["backend/logs/*.log"])
+    service.described = described
+    processes = [{"open_logs": [described.path(is_open)] if is_open else []}]
+    asked_for = question(service, {}, known=triage_context.Known(processes=processes))
+    assert collect_paths.paths(asked_for, what="log")["facts"]["same"] is same
 
 
 def test_user_input_in_the_log_is_not_a_separate_line(service):
