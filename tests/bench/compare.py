@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import IO, Any, cast
 
 import databases
 import harness
+import hosts
 
 TURNS = 3
 MOST_TURNS = 9
@@ -156,6 +158,9 @@ def main(commits: Sequence[str], wanted: Sequence[harness.Measurement]) -> int:
     worse: list[str] = []
     failed: list[str] = []
     print(f"{'measurement':22} {'figure':30} commit       before      here  ratio  spread         turns", flush=True)
+    if any(measurement.needs_hosts for measurement in wanted):
+        # All commits use the same image, so that only the product differs. An older commit would first build its own.
+        os.environ.setdefault("DRILL_IMAGE", hosts.run(hosts.DRILLS / "hosts" / "build-image").splitlines()[-1])
     with contextlib.ExitStack() as stack:
         others = {commit: stack.enter_context(checkout(commit)) for commit in commits}
         for measurement in wanted:
