@@ -19,7 +19,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 ENGLISH: Dict[str, str] = {
     **service_messages.ENGLISH,
     # Disk.
-    "finding.disk_full.now": "Almost no space or inodes are left on {mounts}",
+    "finding.disk_full.both": "Almost no space or inodes are left on {mounts}",
+    "finding.disk_full.inodes": "Almost no inodes are left on {mounts}, so that no file can be created",
+    "finding.disk_full.now": "Almost no space is left on {mounts}",
     "finding.disk_full.past": "Writes failed because a disk was full; there is free space again",
     "remedy.disk_full.restart": "Restart the service. It keeps deleted files open, and their space is freed only when it ends",
     "remedy.disk_full.make_room": "Free space on {mounts}, for example rotated logs, the npm cache or old backups. Never delete the database, its -wal file or its -shm file",

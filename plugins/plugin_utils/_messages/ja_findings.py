@@ -13,7 +13,9 @@ SENTENCES: Dict[str, str] = {
     "quoted": "「{text}」",
     "and": "{names}、{last}",
     # ディスク
-    "finding.disk_full.now": "{mounts} の空き容量または inode がほとんどありません",
+    "finding.disk_full.both": "{mounts} の空き容量または inode がほとんどありません",
+    "finding.disk_full.inodes": "{mounts} の inode がほとんどなく、ファイルを作成できません",
+    "finding.disk_full.now": "{mounts} の空き容量がほとんどありません",
     "finding.disk_full.past": "空き容量の不足により書き込みに失敗しました（現在は空き容量があります）",
     "remedy.disk_full.restart": "サービスを再起動する（削除済みのファイルを開いたままのため、停止するまで容量が解放されない）",
     "remedy.disk_full.make_room": "{mounts} の空き容量を確保する（例：ローテーション済みのログ、npm キャッシュ、古いバックアップ）。データベース、-wal、-shm は削除しない",

@@ -45,15 +45,21 @@ def disk_full(facts: Facts) -> Optional[Finding]:
     # The space that a deleted file occupies is freed only when the file is closed.
     freed_by_restart = all(room["what"] == "bytes" and room["held"] >= room["wanted"] for room in full)
     mounts = sorted(room["mount"] for room in full)
+    lacks = {room["what"] for room in full}
+    what = "inodes" if lacks == {"inodes"} else "both" if "inodes" in lacks else "now"
+    # Without free inodes, no file can be created, but the service can start if its files exist.
+    hinders = bool(words) or any(
+        room["what"] == "bytes" and set(room["uses"]).intersection(_WRITTEN_TO) for room in full
+    )
     return Finding(
         confidence=0.97 if words else 0.9 if matters else 0.4,
-        summary=message("finding.disk_full.now", mounts=mounts),
+        summary=message(f"finding.disk_full.{what}", mounts=mounts),
         evidence=evidence + words,
         remedy=message("remedy.disk_full.restart")
         if freed_by_restart
         else message("remedy.disk_full.make_room", mounts=mounts),
         prevention=prevention,
-        useless_rungs=RUNGS if matters and not freed_by_restart else (),
+        useless_rungs=RUNGS if hinders and not freed_by_restart else (),
         details={"mounts": [{name: room[name] for name in room if name not in ("uses", "held")} for room in full]},
     )
 

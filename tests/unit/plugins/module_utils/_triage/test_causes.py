@@ -510,7 +510,8 @@ CASES = [
         "given up",
     ),
     ("disk_full", [FULL], "/var"),
-    ("disk_full", [NO_INODES], "/var"),
+    ("disk_full", [NO_INODES], "Almost no inodes are left on /var"),
+    ("disk_full", [{"disk": [*FULL["disk"], {**NO_INODES["disk"][0], "mount": "/srv"}]}], "no space or inodes are left"),
     ("disk_full", [FULL_TMP], "/tmp"),
     ("disk_full", [GONE, signature("disk_full", "SQLITE_FULL: database or disk is full")], "there is free space again"),
     (
@@ -1384,6 +1385,9 @@ OWN_PORT = {
         ([FULL], ALL),
         ([GONE, FULL_TMP], []),
         ([GONE, FULL_TMP, signature("disk_full", "ENOSPC")], ALL),
+        # The service can start without free inodes, unless it has reported that it could not write.
+        ([GONE, NO_INODES], []),
+        ([GONE, NO_INODES, signature("disk_full", "ENOSPC")], ALL),
         ([GONE, signature("disk_full", "ENOSPC")], []),
         ([GONE, {"disk": [{**ROOM, "use": "database", "read_only": True}]}], ALL),
         ([GONE, {"disk": [{**ROOM, "use": "log", "read_only": True}]}], []),

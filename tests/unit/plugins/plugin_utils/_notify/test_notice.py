@@ -45,8 +45,8 @@ def texts(language: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_cause_is_worded_as_in_the_documents() -> None:
-    assert texts("en")["cause"] == "disk_full: Almost no space or inodes are left on /srv"
-    assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量または inode がほとんどありません"
+    assert texts("en")["cause"] == "disk_full: Almost no space is left on /srv"
+    assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量がほとんどありません"
     # Without a message, the English text is quoted.
     assert texts("ja", messages={})["cause"] == "ディスク容量不足：「No space is left on /srv」"
     assert texts("en", cause_summary="", messages={})["cause"] == "disk_full"
