@@ -207,13 +207,19 @@ def _of_environment(facts: Facts) -> List[Mismatch]:
     missing = list(environment.required_missing)
     if missing and facts.down:
         complaints = facts.errors.text()
-        said = [name for name in missing if name in complaints]
+        said = [name for name in missing if _is_named(name, complaints)]
         # If the service logged a different problem, that problem is the cause.
         sure = 0.95 if said else 0.6 if facts.unit.exited and not complaints else 0.45
         told = message("reason.mismatch.environment", names=_listed(said or missing))
         explains = (START,) if sure > 0.5 else ()
         found.append(Mismatch("environment", told, sure, said or missing, None, hinders=bool(said), explains=explains))
     return found
+
+
+def _is_named(variable: str, text: str) -> bool:
+    """Return True if a text contains the name of a variable, also in words: "JWT secret" for JWT_SECRET."""
+    words = r"[\s_-]?".join(map(re.escape, variable.split("_")))
+    return re.search(rf"(?<![A-Za-z0-9]){words}(?![A-Za-z0-9])", text, re.IGNORECASE) is not None
 
 
 # Settings whose problem is already reported if the unit has one of these load states.

@@ -511,7 +511,11 @@ CASES = [
     ),
     ("disk_full", [FULL], "/var"),
     ("disk_full", [NO_INODES], "Almost no inodes are left on /var"),
-    ("disk_full", [{"disk": [*FULL["disk"], {**NO_INODES["disk"][0], "mount": "/srv"}]}], "no space or inodes are left"),
+    (
+        "disk_full",
+        [{"disk": [*FULL["disk"], {**NO_INODES["disk"][0], "mount": "/srv"}]}],
+        "no space or inodes are left",
+    ),
     ("disk_full", [FULL_TMP], "/tmp"),
     ("disk_full", [GONE, signature("disk_full", "SQLITE_FULL: database or disk is full")], "there is free space again"),
     (
@@ -678,6 +682,11 @@ CASES = [
     (
         "config_mismatch",
         [GONE, EXIT_1, MISSING_SECRET, exception(message="Error: JWT_SECRET is not set: refusing to start")],
+        "not set: JWT_SECRET",
+    ),
+    (
+        "config_mismatch",
+        [GONE, EXIT_1, MISSING_SECRET, exception(message="Error: A JWT secret is required in production")],
         "not set: JWT_SECRET",
     ),
     ("config_mismatch", [GONE, EXIT_1, MISSING_SECRET], "not set: JWT_SECRET and MAIL_PASSWORD"),
