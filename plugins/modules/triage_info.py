@@ -187,10 +187,11 @@ findings:
   contains:
     cause:
       description: >-
-        V(disk_full), V(disk_read_only), V(oom_kill), V(heap_oom), V(db_corrupt), V(db_unchecked), V(start_held),
-        V(config_mismatch), V(port_conflict), V(modules_broken), V(db_locked), V(migration_pending), V(tls_expired),
-        V(hung), V(unit_masked), V(unit_invalid), V(environment_missing), V(exec_failed), V(syntax_error),
-        V(database_owner), V(unhandled_exception), V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
+        V(disk_full), V(disk_read_only), V(too_many_files), V(oom_kill), V(heap_oom), V(db_corrupt), V(db_unchecked),
+        V(start_held), V(config_mismatch), V(port_conflict), V(modules_broken), V(db_locked), V(migration_pending),
+        V(tls_expired), V(hung), V(unit_masked), V(unit_invalid), V(environment_missing), V(exec_failed),
+        V(syntax_error), V(database_owner), V(unhandled_exception), V(killed), V(crash_loop), V(stopped),
+        V(wal_pending) or V(unknown).
       type: str
     confidence:
       description: Number from 0 to 1. If the value is at least 0.5, the cause is likely. A lower value is only a hint.

@@ -34,6 +34,7 @@ SIGNATURES: Dict[str, Pattern[str]] = {
         r"JavaScript heap out of memory|Reached heap limit|Ineffective mark-compacts near heap limit"
     ),
     "disk_full": re.compile(r"\bENOSPC\b|SQLITE_FULL|database or disk is full|No space left on device"),
+    "too_many_files": re.compile(r"\bEMFILE\b|\bENFILE\b|[Tt]oo many open files"),
     "port_taken": re.compile(r"\bEADDRINUSE\b"),
     "tls": re.compile(
         r"CERT_HAS_EXPIRED|certificate has expired|ERR_OSSL_|ERR_SSL_|key values mismatch|KEY_VALUES_MISMATCH|"

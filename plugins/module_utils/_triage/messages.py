@@ -190,6 +190,11 @@ ENGLISH: Dict[str, str] = {
     "reason.start.no_user": "there is no user {user}",
     "reason.start.no_group": "there is no group {group}",
     # The process.
+    "finding.too_many_files.now": "Process {pid} has {open_files} of at most {open_files_max} files and connections open",
+    "finding.too_many_files.past": "The service could not open more files or connections",
+    "remedy.too_many_files": "Restart the service, and find the code that does not close its files or connections",
+    "remedy.tried.too_many_files": "Find the code that does not close its files or connections",
+    "prevention.too_many_files": "Set an alert for the number of open files of the service, and check if LimitNOFILE= is high enough",
     "finding.hung.stopped": "Process {pid} is suspended (SIGSTOP)",
     "finding.hung.silent": "The process is running but does not answer",
     "prevention.hung.stopped": "Find out who sent SIGSTOP",

@@ -183,6 +183,11 @@ SENTENCES: Dict[str, str] = {
     "reason.start.no_user": "ユーザー {user} が存在しない",
     "reason.start.no_group": "グループ {group} が存在しない",
     # プロセス
+    "finding.too_many_files.now": "プロセス {pid} が上限 {open_files_max} のうち {open_files} のファイルと接続を開いています",
+    "finding.too_many_files.past": "サービスがこれ以上ファイルや接続を開けませんでした",
+    "remedy.too_many_files": "サービスを再起動し、ファイルや接続を閉じていない処理を特定する",
+    "remedy.tried.too_many_files": "ファイルや接続を閉じていない処理を特定する",
+    "prevention.too_many_files": "サービスが開いているファイルの数を監視し、LimitNOFILE= が十分か確認する",
     "finding.hung.stopped": "プロセス {pid} が SIGSTOP により一時停止しています",
     "finding.hung.silent": "プロセスは稼働していますが、応答がありません",
     "prevention.hung.stopped": "SIGSTOP の送信元を特定する",

@@ -19,6 +19,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 # Causes that make a process abort. systemd reports an abort as an exit caused by a signal.
 _CRASHES = ("heap_oom", "modules_broken", "db_corrupt", "disk_full", "config_mismatch", "unhandled_exception")
 
+# Share of the limit for open files and connections above which the next connection may fail.
+_MANY_FILES = 0.95
+
 
 def hung(facts: Facts) -> Optional[Finding]:
     """Report a process that exists but does not answer."""
@@ -50,6 +53,34 @@ def hung(facts: Facts) -> Optional[Finding]:
         evidence=evidence,
         remedy=message("remedy.restart"),
         prevention=message("prevention.hung.stopped" if stopped_ones else "prevention.hung.silent"),
+    )
+
+
+def too_many_files(facts: Facts) -> Optional[Finding]:
+    """Report a process that has almost as many files and connections open as its limit allows."""
+    near = [
+        item
+        for item in facts.process.processes
+        if (item.get("open_files") or 0) >= (item.get("open_files_max") or float("inf")) * _MANY_FILES
+    ]
+    words = facts.errors.signature("too_many_files") if facts.troubled or near else []
+    if not near and not words:
+        return None
+    if near:
+        values = {name: near[0][name] for name in ("pid", "open_files", "open_files_max")}
+        summary = message("finding.too_many_files.now", **values)
+    else:
+        summary = message("finding.too_many_files.past")
+    return Finding(
+        confidence=0.9 if near else 0.7,
+        summary=summary,
+        evidence=[
+            says(f"/proc/{item['pid']}/fd", f"{item['open_files']} of {item['open_files_max']} are open")
+            for item in near
+        ]
+        + words,
+        remedy=message("remedy.too_many_files"),
+        prevention=message("prevention.too_many_files"),
     )
 
 

@@ -76,6 +76,7 @@ CAUSES: Dict[str, Cause] = {
     "db_locked": Cause(database.db_locked, ("hung", "migration_pending", *FALLS), errors=("db_locked",)),
     "migration_pending": Cause(database.migration_pending, FALLS, errors=("migration_locked", "migration_missing")),
     "tls_expired": Cause(network.tls_expired, FALLS),
+    "too_many_files": Cause(process.too_many_files, ("hung", *FALLS), errors=("too_many_files",)),
     "hung": Cause(process.hung, ("wal_pending",)),
     "unhandled_exception": Cause(
         application.unhandled_exception, ("crash_loop", "stopped", "killed", "wal_pending"), symptom=True

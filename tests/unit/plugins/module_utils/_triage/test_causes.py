@@ -252,6 +252,7 @@ def shown(body):
     }
 
 
+PROCESS_OPEN = {"pid": 100, "state": "S", "started_at": "2026-02-01T00:00:00.000Z", "open_files_max": 1024}
 SILENT = {
     "answer": {"https": {"answered": False, "error": "timed out"}, "http": {"answered": False, "error": "timed out"}}
 }
@@ -509,6 +510,12 @@ CASES = [
         [GONE, {"journal": {"start_limit": [{"at": "2026-03-02T01:00:00.000Z", "text": "too quickly"}]}}],
         "given up",
     ),
+    (
+        "too_many_files",
+        [SILENT, {"process": {"processes": [{**PROCESS_OPEN, "open_files": 1000}]}}],
+        "Process 100 has 1000 of at most 1024 files and connections open",
+    ),
+    ("too_many_files", [GONE, EXIT_1, signature("too_many_files", "EMFILE"), exception()], "could not open more"),
     ("disk_full", [FULL], "/var"),
     ("disk_full", [NO_INODES], "Almost no inodes are left on /var"),
     (

@@ -852,6 +852,7 @@ KNOWN_ERRORS = [
     ("FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory", "heap_oom"),
     ("Error: ENOSPC: no space left on device, write", "disk_full"),
     ("SqliteError: database or disk is full", "disk_full"),
+    ("Error: EMFILE: too many open files, open '/srv/app/views/index.html'", "too_many_files"),
     ("Error: listen EADDRINUSE: address already in use :::6443", "port_taken"),
     ("HTTPS is not available, continuing with HTTP", "tls"),
     ("Error: EACCES: permission denied, open 'server.key' - SSL falling back to HTTP", "tls"),
