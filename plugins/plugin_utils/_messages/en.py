@@ -131,7 +131,7 @@ SENTENCES: Dict[str, str] = {
     "notified.before": "{names}, before this run",
     "notified.by": "{name} by {ways}",
     "notified.failed": "NOT REACHED by {channels}",
-    "notified.missing": "NOT YET NOTIFIED: {names}",
+    "notified.missing": "NOT NOTIFIED, call them: {names}",
     "notified.by_no_way": "{name} (no channel is set)",
     "notified.is_notified": "{name} (already notified)",
     "notified.otherwise": "if the recovery fails: {told}",

@@ -458,7 +458,7 @@ def test_that_no_table_has_fewer_rows_is_said_once(loss, why, told):
                 "NOT RECOVERED",
                 "restart failed, then standard_recovery ended the recovery",
                 "restart: no answer",
-                "notified    Lead by mail lead@x; NOT YET NOTIFIED: DBA; NOT REACHED by slack chat.x:",
+                "notified    Lead by mail lead@x; NOT NOTIFIED, call them: DBA; NOT REACHED by slack chat.x:",
                 "next step   Look at the evidence",
                 "still down",
             ],
@@ -628,7 +628,7 @@ def test_each_notification_attempt_is_listed():
     told = section(document, "Notified")
     assert "| 2026-03-02T01:02:00.000Z | project leader | mail | notified |" in told
     assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT REACHED: no \\*answer\\* |" in told
-    assert "- Notified: project leader by mail; NOT YET NOTIFIED: DBA" in document
+    assert "- Notified: project leader by mail; NOT NOTIFIED, call them: DBA" in document
     told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "連絡先と通知状況")
     assert "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 通知済み |" in told
     assert "|" not in section(markdown_report.markdown(EN, incident()), "Notified")
