@@ -42,7 +42,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             rendered, diff = _render(path, options, dry=self._task.check_mode)
         except OSError as error:
             raise AnsibleActionFail(f"Cannot render the postmortems in {path}: {error}") from error
-        if options["incident"] and not rendered:
+        if options["incident"] and not options["host"] and not rendered:
             raise AnsibleActionFail(f"No timeline in {path} contains the incident {options['incident']!r}")
         result.update(dir=path, changed=any(each["changed"] for each in rendered), documents=rendered)
         # Ansible adds the diff to the output and to the result of a job, even if nobody asked for it.

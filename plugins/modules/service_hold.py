@@ -62,9 +62,9 @@ options:
     default: {}
   look:
     description:
-      - With O(statement=accepted), the current result of M(itsm_nexus.runbook.sqlite_info). The person accepts the
-        damage and the row counts in this result. If another kind of damage is found later, the service is held again.
-      - If not set, no damage is accepted.
+      - The current result of M(itsm_nexus.runbook.sqlite_info). Its row counts become the last good row counts.
+      - With O(statement=accepted), the person accepts the damage in this result. If another kind of damage is found
+        later, the service is held again. If this option is not set, no damage is accepted.
     type: dict
     default: {}
 seealso:

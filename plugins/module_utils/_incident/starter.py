@@ -292,10 +292,10 @@ def settle_doubt(
         }
         if state == incident_store.ACCEPTED:
             noted["accepted"] = damage(look or {})
-            path = ((look or {}).get("database") or {}).get("path")
-            if path and seen.rows:
-                # In the next incident, the rows are compared with the state that the person accepted.
-                last_good.note_rows(state_dir, path=str(path), counted=seen)
+        path = ((look or {}).get("database") or {}).get("path")
+        if path and seen.rows:
+            # In the next incident, the rows are compared with the current state.
+            last_good.note_rows(state_dir, path=str(path), counted=seen)
         note(incident_notes.note(state_dir=state_dir, run=run, data=noted), warn=warn)
     return was_held
 

@@ -187,24 +187,26 @@ def merged(logs: Sequence[Tuple[float, Sequence[Line]]]) -> List[Line]:
     """Return the lines of several logs in the order of their times, without repetitions.
 
     logs: for each log, the time of its last write in seconds since the epoch, and its lines. A line without a timestamp
-    stays after its predecessor. A log without any timestamp counts as written at its last write. Applications often
-    write an error to two logs, so an entry that is also in an earlier log is omitted.
+    stays after its predecessor. Lines without a timestamp at the end of a log, such as a crash of Node, count as
+    written at the last write. Applications often write an error to two logs, so an entry that is also in an earlier log
+    is omitted.
     """
+    if len(logs) == 1:
+        return list(logs[0][1])
     known: Set[Tuple[Optional[float], str]] = set()
-    lines: List[Tuple[float, Line]] = []
+    lines: List[Line] = []
     for written_at, log in logs:
+        end = max((number for number, line in enumerate(log) if line.dated), default=-1)
         mine: Set[Tuple[Optional[float], str]] = set()
-        has_times = any(line.dated for line in log)
         repeated = False
-        for line in log:
+        for number, line in enumerate(log):
             if line.dated:
-                entry = (line.at, line.text)
-                repeated = entry in known
-                mine.add(entry)
+                repeated = (line.at, line.text) in known
+                mine.add((line.at, line.text))
             if not repeated:
-                lines.append((line.at or 0.0 if has_times else written_at, line))
+                lines.append(line._replace(at=written_at) if number > end else line)
         known |= mine
-    return [line for _at, line in sorted(lines, key=lambda each: each[0])]
+    return sorted(lines, key=lambda line: line.at or 0.0)
 
 
 def _quoted(text: str, pattern: Pattern[str]) -> str:

@@ -25,6 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import salvage as sqlite_salvage
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.row_counts import collapsed
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
 # Maximum time in seconds to retry while another process has the database open, and time between two attempts.
@@ -100,10 +101,10 @@ def examine(
     """Check the damaged database and count its rows. Raises SqliteError.
 
     expected: numbers of rows that the database had at least. last_good: numbers of rows at the last good count. Users
-    delete rows, so these numbers are used only if the rows cannot be counted now, or if the database is a new one.
+    delete rows, so these numbers are used only in two cases: the rows cannot be counted now, or the database is a new
+    one or has lost most of its rows.
     """
     begun = time.monotonic()
-    known = {**last_good, **expected} if replaced else expected
     check = sqlite_check.check(
         path=path,
         checks=["quick", "integrity", "foreign_keys"],
@@ -112,6 +113,9 @@ def examine(
         user=owner,
         proc_root=proc_root,
     )
+    # The rows of a new database, or of one that has lost most of its rows, say nothing about the earlier rows.
+    lacking = replaced or (check["checks"].get("row_counts") == "ok" and collapsed(last_good, check["row_counts"]))
+    known = {**last_good, **expected} if lacking else expected
     found, holders, unread = _survey(path, user=owner, deadline=deadline, proc_root=proc_root)
     for facts in found.files.values():
         if not facts.regular:
@@ -130,7 +134,7 @@ def examine(
         rows=dict(check["row_counts"]),
         uncounted=[],
         schema_unreadable=False,
-        comparable=bool(known) or not replaced,
+        comparable=bool(known) or not lacking,
         reading=salvage_image.COMMITTED,
         begun=begun,
         deadline=deadline,
@@ -138,13 +142,13 @@ def examine(
     )
     if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
         _count(case, scratch)
-    # The database had at least as many rows as were counted before the damage.
+    # The database had at least as many rows as were counted before the damage. Rows that were written after the last
+    # good count are still unknown.
     least = {table: rows for table, rows in last_good.items() if case.schema_unreadable or table in case.uncounted}
     for table, rows in {**least, **known}.items():
         case.rows[table] = max(case.rows.get(table, 0), rows)
-        if table in case.uncounted:
-            case.uncounted.remove(table)
-    case.schema_unreadable = case.schema_unreadable and not known and not last_good
+    case.uncounted = [table for table in case.uncounted if table not in expected]
+    case.schema_unreadable = case.schema_unreadable and not expected
     return case
 
 

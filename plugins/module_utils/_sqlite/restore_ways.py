@@ -120,7 +120,7 @@ def ways(
     scratch: str,
     shell: str,
     confirm_empty: bool,
-    backups: Sequence[Tuple[float, str]],
+    backups: Tuple[Sequence[Tuple[float, str]], Sequence[Message]],
     time_budget: float,
 ) -> List[Way]:
     """Examine the given methods in order until a method can be chosen. If every is True, examine all of them."""
@@ -228,26 +228,30 @@ def checked(path: str, *, user: Optional[str], time_budget: float) -> List[Messa
 
 def backups(
     place: str, *, dirs: Sequence[str], patterns: Sequence[str], rights: safe_open.Rights
-) -> List[Tuple[float, str]]:
+) -> Tuple[List[Tuple[float, str]], List[Message]]:
     """Return (time of the last write, path) of each backup that is next to the database or in dirs, newest first.
 
-    Backups are recognized by their names. patterns: file name patterns, or empty for the usual names. Times are in
-    seconds since the epoch. Each folder is read as the account that safe_open.rights_on returns for it. Raises
-    SqliteError.
+    Also return why folders could not be read. Backups are recognized by their names. patterns: file name patterns, or
+    empty for the usual names. Times are in seconds since the epoch. Each folder is read as the account that
+    safe_open.rights_on returns for it. Raises SqliteError if dirs contains a relative path.
     """
     found: Dict[str, float] = {}
+    unread: List[Message] = []
     beside = os.path.dirname(place)
     for folder in dict.fromkeys([beside, *dirs]):
         if not os.path.isabs(folder):
             raise SqliteError(f"backup_dirs must be absolute paths, not {folder!r}")
         names = patterns or usual_names(place, beside=folder == beside)
-        with sqlite_files.clear_errors("look_for_backups", path=printable(folder)), contextlib.suppress(
-            FileNotFoundError
-        ):
-            there = safe_open.rights_on(folder, user=rights)
-            with safe_open.acting(there):
-                found.update(_backups_in(folder, place=place, patterns=names))
-    return sorted(((changed, path) for path, changed in found.items()), reverse=True)
+        try:
+            with sqlite_files.clear_errors("look_for_backups", path=printable(folder)), contextlib.suppress(
+                FileNotFoundError
+            ):
+                there = safe_open.rights_on(folder, user=rights)
+                with safe_open.acting(there):
+                    found.update(_backups_in(folder, place=place, patterns=names))
+        except SqliteError as error:
+            unread.append(error.told)
+    return sorted(((changed, path) for path, changed in found.items()), reverse=True), unread
 
 
 def usual_names(place: str, *, beside: bool) -> List[str]:
@@ -271,9 +275,10 @@ def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator
         if path == place or name.endswith(("-wal", "-shm", "-journal")):
             continue
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-            status = os.lstat(path)
-            if stat.S_ISREG(status.st_mode):
-                yield path, max(status.st_mtime, _written_at(f"{path}-wal"))
+            with contextlib.suppress(FileNotFoundError):  # it may be rotated away at this moment
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode):
+                    yield path, max(status.st_mtime, _written_at(f"{path}-wal"))
 
 
 def _written_at(path: str) -> float:
@@ -292,10 +297,13 @@ class _Backup(NamedTuple):
     rows: Dict[str, int]
 
 
-def _by_backup(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget: float) -> Way:
+def _by_backup(
+    case: Case, backups: Tuple[Sequence[Tuple[float, str]], Sequence[Message]], *, time_budget: float
+) -> Way:
     """Find the sound backup that loses the fewest rows. Among equal backups, the newest one is chosen."""
     way = Way("backup")
-    sound, refused = _sound_backups(case, backups, time_budget=time_budget)
+    sound, refused = _sound_backups(case, backups[0], time_budget=time_budget)
+    refused += backups[1]
     if not sound:
         way.reasons = refused or [message("reason.restore.no_backup")]
         return way
@@ -323,7 +331,7 @@ def _sound_backups(
     """Return the sound backups, newest first, and why others cannot be used. Stop at a backup that loses nothing."""
     sound: List[_Backup] = []
     refused: List[Message] = []
-    for made, path in backups[:_MOST_BACKUPS]:
+    for number, (made, path) in enumerate(backups[:_MOST_BACKUPS], 1):
         left = case.deadline - time.monotonic()
         # If there is a sound backup, keep half of the time for the recovery itself.
         if left <= 0 or (sound and left < (case.deadline - case.begun) / 2):
@@ -339,7 +347,11 @@ def _sound_backups(
         checks = check["checks"]
         if check["healthy"] and all(checks.get(name) == "ok" for name in ("quick", "integrity", "row_counts")):
             sound.append(_Backup(made, path, dict(check["row_counts"])))
-            if len(sound) >= _MOST_COMPARED or (case.all_counted and not lost(case.rows, sound[-1].rows)):
+            if case.all_counted and not lost(case.rows, sound[-1].rows):
+                break
+            if len(sound) >= _MOST_COMPARED:
+                if number < len(backups):
+                    refused.append(message("reason.restore.not_compared", number=len(backups) - number))
                 break
             continue
         whole = message("reason.restore.checks", checks=str(checks))
@@ -360,7 +372,9 @@ def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
     for each in sound:
         for table, rows in each.rows.items():
             most[table] = max(rows, most.get(table, 0))
-    unknown = [(rows, backup.rows.get(table, 0)) for table, rows in most.items() if table not in counted]
+    # A table that only some backups have was created or dropped by a migration, or the file is another database.
+    uncounted = [table for table in most if not counted or case.schema_unreadable or table in case.uncounted]
+    unknown = [(most[table], backup.rows.get(table, 0)) for table in uncounted if table not in counted]
     return known + sum(rows - kept for rows, kept in unknown if kept * 2 < rows)
 
 

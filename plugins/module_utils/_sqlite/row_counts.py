@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Dict, List, Mapping
 
+# The table in which knex records applied migrations.
+_MIGRATIONS = "knex_migrations"
+
 
 def missing(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, List[int]]:
     """Return the tables with fewer rows than before, as {table: [before, after]}. A missing table counts as empty."""
@@ -18,8 +21,10 @@ def collapsed(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
     """Return True if so many rows are missing that normal operation cannot explain the loss.
 
     Tables shrink in normal operation, for example when sessions end or old entries are deleted. But a database does not
-    normally lose more than half of its rows, or a whole table.
+    normally lose more than half of its rows, or a whole table. A later migration may have dropped a table.
     """
     if not before:
         return False
-    return any(name not in after for name in before) or sum(after.values()) * 2 < sum(before.values())
+    migrated = after.get(_MIGRATIONS, 0) > before.get(_MIGRATIONS, 0)
+    kept = {name: rows for name, rows in before.items() if name in after or not migrated}
+    return any(name not in after for name in kept) or sum(after.values()) * 2 < sum(kept.values())

@@ -123,7 +123,7 @@ def log(question: Question) -> Dict[str, Any]:
     paths = log_files(question.service)
     facts: Dict[str, Any] = {"path": question.service.log_file}
     evidence, lines, written = [], [], []
-    for path in paths:
+    for number, path in enumerate(paths):
         try:
             text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES // len(paths))
         except OSError as error:
@@ -134,7 +134,9 @@ def log(question: Question) -> Dict[str, Any]:
         dated = log_patterns.dated(log_patterns.split(text), unmasked=log_patterns.split(unmasked))
         lines.append((status.st_mtime, dated))
         written.append((status.st_mtime, path, status.st_size))
-        evidence += [file(os.path.basename(path), path, text, truncated=truncated)] if question.keep else []
+        # The service's user chooses the names of files that match a pattern.
+        name = os.path.basename(path) if path == question.service.log_file else f"log-{number}.txt"
+        evidence += [file(name, path, text, truncated=truncated)] if question.keep else []
     if not written:
         return found(facts)
     written_at, path, size = max(written)

@@ -116,7 +116,8 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
             seen = {"rows": result["row_counts"], "created_at": created_at}
             one_starter.note_rows(state_dir=params["state_dir"], run=params["run"], **seen, warn=warn)
         return
-    reason = _why_sound(result, known, created_at=created_at) if conclusive else ""
+    counted = conclusive and result["rows_counted"]
+    reason = _why_sound(result, known, created_at=created_at) if counted else ""
     if reason:
         _settle(params, result, reason=reason, created_at=created_at, warn=warn)
 

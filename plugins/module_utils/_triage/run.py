@@ -70,7 +70,10 @@ def _hold_facts(
     created_at = last_good.Counted.of(database).created_at
     replaced = counted.is_replaced_by(created_at)
     counts = database.get("row_counts") or {}
-    missing = row_counts.missing(rows, counts) if database.get("conclusive") else {}
+    # A check that failed, for example on a locked database, is also conclusive, but it counts no rows.
+    counted_now = bool(counts) or (database.get("checks") or {}).get("row_counts") == "ok"
+    comparable = bool(database.get("conclusive")) and counted_now
+    missing = row_counts.missing(rows, counts) if comparable else {}
     kept: Optional[message.Message] = None
     # The database was not found at first, and the hold has been lost, for example at a reboot. Since then, a start may
     # have created the current database.
@@ -82,7 +85,7 @@ def _hold_facts(
             kept = None
         elif not rows:
             kept = message.message("reason.hold.no_counts")
-        elif not database.get("conclusive") or replaced is None:
+        elif not comparable or replaced is None:
             kept = message.message("reason.hold.unchecked")
         elif replaced:
             kept = message.message("reason.hold.replaced", at=created_at)
@@ -97,7 +100,8 @@ def _hold_facts(
         "may_be_another": lost_hold and not recognized,
         "created_at": created_at,
         "rows_missing": missing,
-        "rows_collapsed": bool(database.get("conclusive")) and row_counts.collapsed(rows, counts),
+        "rows_collapsed": comparable and row_counts.collapsed(rows, counts),
+        "rows_counted": comparable,
     }
 
 
@@ -206,6 +210,7 @@ def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapp
         "database_replaced": facts["hold"]["replaced"],
         "rows_missing": facts["hold"]["rows_missing"],
         "rows_collapsed": facts["hold"]["rows_collapsed"],
+        "rows_counted": facts["hold"]["rows_counted"],
         "rows_before": dict(counted.rows),
         "created_before": counted.created_at,
     }

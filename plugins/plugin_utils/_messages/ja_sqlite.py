@@ -156,6 +156,7 @@ SENTENCES: Dict[str, str] = {
     "reason.restore.best_backup.hours": "失われる行が最も少ないバックアップは {path}（最後の書き込みの{number}時間前）",
     "reason.restore.best_backup.minutes": "失われる行が最も少ないバックアップは {path}（最後の書き込みの{number}分前）",
     "reason.restore.best_backup.seconds": "失われる行が最も少ないバックアップは {path}（最後の書き込みの{number}秒前）",
+    "reason.restore.not_compared": "より古いバックアップ{number}件は比較していない",
     "reason.restore.worse_backup": "{path} はより新しいが、失われる行が{rows}行多い",
     "reason.restore.confirmed": "confirm_empty が指定されている",
     "reason.restore.unconfirmed": "すべての行が失われるため、confirm_empty の指定が必要",

@@ -49,6 +49,8 @@ _ENDED = ("login_failed", "not_recovered", "unreachable")
 # The next steps, as the last parts of their message IDs. The first four have conditions. If none of these conditions is
 # met, the outcome determines the next step.
 NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each in OUTCOMES if each != "login_failed"))
+# The finding about a sound database with far fewer rows. A person must decide if they were deleted on purpose.
+_FEWER_ROWS = "finding.db_corrupt.fewer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,6 +293,8 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
     }
     if which == "unreachable":
         return unreachable.reach(facts.lost)
+    if which == "data_loss" and [each.id for each in messages_of(facts.finding, "summary")] == [_FEWER_ROWS]:
+        return message("next_step.database.data_in_doubt")
     return message(f"next_step.{which}", **values.get(which, {}))
 
 

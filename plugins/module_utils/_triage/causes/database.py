@@ -55,7 +55,8 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
         + [says(path, f"rows: {text}") for text in missing]
         + ([says(path, f"the first migration was applied at {created_at}")] if replaced else [])
         + words,
-        remedy=message("remedy.db_corrupt"),
+        # Only a person knows if the rows were deleted on purpose.
+        remedy=message("remedy.start_held" if summary.id == "finding.db_corrupt.fewer" else "remedy.db_corrupt"),
         prevention=message("prevention.db_corrupt"),
         blocks_start=True,
         useless_rungs=RUNGS,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -407,7 +408,50 @@ def test_the_rows_of_a_new_database_do_not_decide_which_backup_is_used(path: str
     given = {"backup_dirs": [str(folder)], "patterns": [], "last_good": {"incidents": 295}}
     assert way(restore(path, act=False, replaced=True, **given), "backup")["lost"] == {"incidents": 5}
     # Users may have deleted rows of a database whose rows can be counted.
-    assert way(restore(path, act=False, **given), "checkpoint")["lost"] == {}
+    assert way(restore(path, act=False, last_good={"incidents": 4}), "checkpoint")["lost"] == {}
+    # But they do not delete almost all rows. A backup that was made later is then no better than the database.
+    plan = restore(path, act=False, **given)
+    assert way(plan, "checkpoint")["lost"] == {"incidents": 292}
+    assert (way(plan, "backup")["source"], way(plan, "backup")["lost"]) == (full, {"incidents": 5})
+
+
+def test_a_table_that_only_an_older_backup_has_does_not_count(path: str, tmp_path: Path) -> None:
+    """A migration has dropped the table since then."""
+    sqlite_samples.closed(path, rows=300)
+    Path(path).write_bytes(b"\xa5" * os.path.getsize(path))
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    older = backed_up(path, folder / "itsm_daily_1.db", 200, days=1)
+    with contextlib.closing(sqlite3.connect(older)) as connection:
+        connection.execute("CREATE TABLE legacy (content)")
+        connection.executemany("INSERT INTO legacy VALUES (?)", [("x",)] * 500)
+        connection.commit()
+    os.utime(older, (1_000_000,) * 2)
+    newer = backed_up(path, folder / "itsm_daily_2.db", 290, days=2)
+    given = {"backup_dirs": [str(folder)], "patterns": [], "expected": {"users": 2, "incidents": 300}}
+    assert way(restore(path, act=False, **given), "backup")["source"] == newer
+
+
+def test_rows_after_the_last_good_count_are_not_reported_as_kept(path: str) -> None:
+    """The damaged table had more rows than were counted, so the number of lost rows is unknown."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE notes (content)")
+        connection.executemany("INSERT INTO notes VALUES (?)", [("x" * 400,)] * 1500)
+        connection.commit()
+    overwrite(path, os.path.getsize(path) // 4096 // 2)
+    for last_good in ({}, {"notes": 1000}):
+        plan = restore(path, act=False, last_good=last_good)
+        assert plan["data_loss"] == "unknown", last_good
+        assert "unknown number of rows in notes" in way(plan, "salvage")["statement"]
+
+
+def test_a_folder_that_cannot_be_read_does_not_stop_the_recovery(path: str, tmp_path: Path) -> None:
+    sqlite_samples.closed(path, rows=300)
+    folder = tmp_path / "backups"
+    folder.write_text("not a folder")
+    plan = restore(path, act=False, backup_dirs=[str(folder / "daily")])
+    assert plan["method"] == "checkpoint"
+    assert f"Cannot look for backups in {folder}/daily: Not a directory" in way(plan, "backup")["reason"]
 
 
 def test_only_backup_folders_may_contain_similar_names(path: str, tmp_path: Path) -> None:

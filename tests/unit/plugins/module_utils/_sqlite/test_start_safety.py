@@ -104,6 +104,13 @@ def test_a_pipe_in_its_place_is_not_waited_for(tmp_path):
     assert start_safety.doubt(str(tmp_path / "itsm.db")) is None
 
 
+def test_a_table_that_a_migration_dropped_is_not_lost():
+    before = {"users": 100, "legacy": 3, "knex_migrations": 7}
+    assert row_counts.collapsed(before, {"users": 100, "knex_migrations": 7})
+    assert not row_counts.collapsed(before, {"users": 100, "knex_migrations": 8})
+    assert row_counts.collapsed(before, {"users": 10, "knex_migrations": 8})
+
+
 @pytest.mark.parametrize(
     ("before", "after", "missing", "collapsed"),
     [

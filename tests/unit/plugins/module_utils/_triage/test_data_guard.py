@@ -114,6 +114,31 @@ def test_a_new_database_blocks_the_start_although_no_table_has_fewer_rows() -> N
     assert (result["data_loss_suspected"], result["database_replaced"], result["rows_missing"]) == (True, True, {})
 
 
+def test_a_database_that_could_not_be_counted_has_not_lost_its_rows() -> None:
+    """A check that fails because the database is locked is conclusive, but it counts no rows."""
+    facts = seen(BEFORE)
+    facts["database"].update(row_counts={}, checks={"quick": "skipped"})
+    known = triage_run._hold_facts(facts, None, COUNTED, on_record={})
+    assert (known["rows_collapsed"], known["rows_counted"], known["rows_missing"]) == (False, False, {})
+    held = {"incident": "INC-1", "cause": "db_corrupt"}
+    facts["hold"] = triage_run._hold_facts(facts, held, COUNTED, on_record={})
+    assert "was not checked" in facts["hold"]["kept_by"] or "checked" in facts["hold"]["kept_by"]
+    assert triage_run._judge(facts, counted=COUNTED, on_record={})["rows_counted"] is False
+
+
+def test_a_database_without_most_of_its_rows_blocks_the_start() -> None:
+    facts = seen(BEFORE, rows=1)
+    facts["hold"] = triage_run._hold_facts(facts, None, COUNTED, on_record={})
+    result = triage_run._judge(facts, counted=COUNTED, on_record={})
+    assert causes(result) == ["db_corrupt"]
+    assert "users 1 of 5" in result["findings"][0]["summary"]
+    # A person has accepted these rows, and the rows were counted again at that time.
+    accepted = {"state": "accepted", "accepted": []}
+    assert causes(triage_run._judge(facts, counted=COUNTED, on_record=accepted)) == ["db_corrupt"]
+    facts["hold"] = triage_run._hold_facts(facts, None, Counted({"users": 1}, BEFORE), on_record=accepted)
+    assert causes(triage_run._judge(facts, counted=Counted({"users": 1}, BEFORE), on_record=accepted)) == []
+
+
 @pytest.mark.parametrize(
     ("created_at", "counted", "replaced"),
     [

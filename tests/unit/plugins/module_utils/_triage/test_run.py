@@ -614,6 +614,36 @@ def test_a_log_without_times_counts_as_written_at_its_last_write():
     assert [each.text for each in log_patterns.merged(logs)] == ["c", "a", "b", "d"]
 
 
+def test_a_crash_at_the_end_of_one_log_is_found_beside_a_newer_log(service):
+    """Node writes its last words without timestamps, after an old line. The application's own log has newer lines."""
+    now = time.time()
+    service.described = service.described._replace(log_patterns=["backend/logs/*.log"])
+    output = pathlib.Path(service.described.log_file)
+    output.write_text(
+        f"{timestamps.iso(now - 9000)} INFO listening\nnode:net:1904\n      throw er;\n      ^\n\n"
+        "Error: listen EADDRINUSE: address already in use :::6443\n    at Server.setup (node:net:1904:16)\n"
+        "\nNode.js v20.20.2\n"
+    )
+    logs = pathlib.Path(service.described.app_dir) / "backend" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "app.log").write_text(f"{timestamps.iso(now - 5)} INFO request\n")
+    facts = collect_logs.log(question(service, {}))["facts"]
+    assert list(facts["signatures"]) == ["port_taken"]
+    assert len(facts["exceptions"]) == 1
+
+
+def test_the_names_of_evidence_files_do_not_come_from_the_application(service):
+    folder = daily_logs(service)
+    (folder / f"{'x' * 240}.log").write_text("x\n")
+    described = service.described._replace(log_patterns=["backend/logs/*.log", "backend/logs/triage.json"])
+    service.described = described
+    (folder / "triage.json").write_text("{}")
+    asked_for = dataclasses.replace(question(service, {}), keep=True)
+    names = [each["name"] for each in collect_logs.log(asked_for)["evidence"]]
+    assert names and all(name.startswith(("log-", pathlib.Path(described.log_file).name)) for name in names), names
+    assert len(set(names)) == len(names)
+
+
 @pytest.mark.parametrize(
     ("log_file", "is_open", "same"),
     [
