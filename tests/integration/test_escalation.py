@@ -532,7 +532,7 @@ def test_a_shared_room_gets_one_message(desk: Desk) -> None:
     ("language", "subject"),
     [
         ("en", "ATTENTION: the database of the service on node1 is in doubt, the service answers"),
-        ("ja", "【要対応】node1 の the service のデータベースに疑いがあります(サービスは応答中)"),
+        ("ja", "【要対応】node1 の the service のデータベースに疑いがあります（サービスは応答中）"),
     ],
 )
 def test_the_dba_is_notified_at_once_if_the_database_is_in_doubt(desk: Desk, language: str, subject: str) -> None:

@@ -260,7 +260,7 @@ SENTENCES: Dict[str, str] = {
     "action.seen.disk": "{available} of {size} was free on {mount}",
     "action.seen.log": "{path} had a size of {size}",
     "action.seen.memory": "{available} of {total} of memory was free",
-    "action.not_needed": "Not needed: {title}",
+    "action.not_needed": "{title} (not needed)",
     "resource.memory": "memory",
     "resource.disk": "disk",
     "state.started": "started",

@@ -359,7 +359,7 @@ SENTENCES: Dict[str, str] = {
     "action.seen.disk": "{mount} の空き容量は {size} のうち {available}",
     "action.seen.log": "{path} のサイズは {size}",
     "action.seen.memory": "メモリの空きは {total} のうち {available}",
-    "action.not_needed": "対応不要：{title}",
+    "action.not_needed": "{title}（対応不要）",
     "resource.memory": "メモリ",
     "resource.disk": "ディスク",
     # 各モジュールの名前。英語の文書ではタスク名をそのまま使う

@@ -602,7 +602,7 @@ def test_items_without_work_have_no_checkbox():
     lines = section(markdown_report.markdown(EN, told_of), "6.").splitlines()[2:-1]
     assert "[x]" not in "".join(lines)
     assert "- [ ] Read: no check confirmed that this cause is resolved (hung)" in lines
-    assert "- Not needed: Check log rotation: no full file system was found" in lines
+    assert "- Check log rotation (not needed): no full file system was found" in lines
     assert lines == sorted(lines, key=lambda line: not line.startswith("- [ ] "))
 
 
@@ -698,7 +698,7 @@ def test_an_unreachable_host_is_not_reported_as_down():
     assert "Outage began" not in document and "still down" not in document and "stopped by an error" not in document
     assert "section Service" not in document and "gantt" in document
     assert "| First healthy response | none yet |" in document
-    assert "- Not needed: Consider automatic recovery" in document
+    assert "- Consider automatic recovery (not needed)" in document
     screen = "\n".join(screen_report.summary(EN, lost, document="x"))
     assert "still down" not in screen and screen.count("no route") == 1
     assert [bar.tone for bar in chart.service(lost)] == [chart.UNSURE]
