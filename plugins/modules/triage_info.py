@@ -365,7 +365,7 @@ facts:
       type: dict
     log:
       description: >-
-        The log files. C(path), C(size) and C(written_at) describe the newest one. C(lines) (only the last
+        The log files C(paths). C(path), C(size) and C(written_at) describe the newest one. C(lines) (only the last
         O(log_lines) lines), C(exceptions), C(signatures) by name (each with C(count), C(text), C(at)) and
         C(last_success_at). C(exceptions) and C(signatures) may also come from earlier lines. An exception has
         C(message), C(stack), C(fatal), C(last), C(at), C(place) (C(file), C(line)), C(compiling) (true if Node was

@@ -143,6 +143,7 @@ def log(question: Question) -> Dict[str, Any]:
     merged = log_patterns.merged(lines)
     facts = {
         "path": path,
+        "paths": [each for _at, each, _size in written],
         "size": size,
         "written_at": timestamps.iso(written_at),
         "lines": [line.text for line in merged[-question.log_lines :]],

@@ -112,12 +112,11 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
             one_starter.note_unseen(state_dir=params["state_dir"], run=params["run"], warn=warn)
         return
     if known["held"] is None and not incident_store.unsettled(record):
-        if conclusive and not on_record:
+        if result["rows_counted"] and not on_record:
             seen = {"rows": result["row_counts"], "created_at": created_at}
             one_starter.note_rows(state_dir=params["state_dir"], run=params["run"], **seen, warn=warn)
         return
-    counted = conclusive and result["rows_counted"]
-    reason = _why_sound(result, known, created_at=created_at) if counted else ""
+    reason = _why_sound(result, known, created_at=created_at) if result["rows_counted"] else ""
     if reason:
         _settle(params, result, reason=reason, created_at=created_at, warn=warn)
 

@@ -47,7 +47,7 @@ class Errors(NamedTuple):
         """Return (source, exception) for fatal exceptions and, if the process exited, those at the end of its log."""
         ended = self.process.gone or self.process.restarted
         return [
-            (source.path, item)
+            (source.source, item)
             for source in self._sources
             for item in source.exceptions
             if item["fatal"] or (item["last"] and ended)
@@ -65,7 +65,7 @@ class Errors(NamedTuple):
                 continue
             at = log_patterns.instant(lines[-1])
             if _LAST_WORD.search(lines[-1]) and (at is None or timestamps.iso(at) >= max(started, since)):
-                return source.path, lines[-1].strip()
+                return source.source, lines[-1].strip()
         return None
 
     def text(self) -> str:

@@ -16,11 +16,18 @@ class Log(Part):
     """The log file. signatures: the known error patterns found in it, by name, or None if it was not read."""
 
     path: str = "log"
+    # All files that were read. A line may come from each of them.
+    paths: Sequence[str] = ()
     lines: Sequence[str] = ()
     exceptions: Sequence[Mapping[str, Any]] = ()
     signatures: Optional[Mapping[str, Any]] = None
     last_success_at: str = ""
     written_at: str = ""
+
+    @property
+    def source(self) -> str:
+        """The name of the log for evidence. If several files were read, it contains all of them."""
+        return ", ".join(self.paths) or self.path
 
     def signature(self, name: str) -> List[Dict[str, str]]:
         """Return the evidence for a known error pattern."""
@@ -28,7 +35,7 @@ class Log(Part):
         if not hit:
             return []
         times = f"{hit['count']} times, first: " if hit["count"] > 1 else ""
-        return [says(self.path, times + hit["text"])]
+        return [says(self.source, times + hit["text"])]
 
 
 class Journal(Log):

@@ -356,6 +356,15 @@ def test_backup_is_found_verified_and_its_age_and_loss_are_reported(path: str, t
     assert (apart / "itsm.db.backup_good").exists()
 
 
+def unreadable(path: str, tmp_path: Path) -> Path:
+    """Create a database of which nothing can be read. Return an empty folder for its backups."""
+    sqlite_samples.closed(path, rows=300)
+    Path(path).write_bytes(b"\xa5" * os.path.getsize(path))
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    return folder
+
+
 def backed_up(path: str, place: Path, rows: int, *, days: int) -> str:
     """Make a backup with this number of incidents, written `days` after the first backup. Return its path."""
     sqlite_samples.closed(f"{place}.made", rows=rows)
@@ -367,10 +376,7 @@ def backed_up(path: str, place: Path, rows: int, *, days: int) -> str:
 
 def test_the_backup_that_loses_the_fewest_rows_is_used(path: str, tmp_path: Path) -> None:
     """The newest backup was made after most rows were lost, and the middle one is damaged."""
-    sqlite_samples.closed(path, rows=300)
-    Path(path).write_bytes(b"\xa5" * os.path.getsize(path))
-    folder = tmp_path / "backups"
-    folder.mkdir()
+    folder = unreadable(path, tmp_path)
     full = backed_up(path, folder / "itsm_daily_1.db", 290, days=1)
     damaged = backed_up(path, folder / "itsm_daily_2.db", 299, days=2)
     Path(damaged).write_bytes(b"\xa5" * 8192)
@@ -417,10 +423,7 @@ def test_the_rows_of_a_new_database_do_not_decide_which_backup_is_used(path: str
 
 def test_a_table_that_only_an_older_backup_has_does_not_count(path: str, tmp_path: Path) -> None:
     """A migration has dropped the table since then."""
-    sqlite_samples.closed(path, rows=300)
-    Path(path).write_bytes(b"\xa5" * os.path.getsize(path))
-    folder = tmp_path / "backups"
-    folder.mkdir()
+    folder = unreadable(path, tmp_path)
     older = backed_up(path, folder / "itsm_daily_1.db", 200, days=1)
     with contextlib.closing(sqlite3.connect(older)) as connection:
         connection.execute("CREATE TABLE legacy (content)")

@@ -592,6 +592,9 @@ def test_logs_with_a_new_name_every_day_are_read(service):
     assert [line.split(" ", 1)[1].strip() for line in facts["lines"]] == [
         *("INFO yesterday", "INFO started", "ERROR Error: boom", "at main (server.js:1:2)", "INFO stopping")
     ]
+    assert facts["paths"] == [
+        str(folder / f"{name}.log") for name in ("app-2026-03-02", "error-2026-03-02", "app-2026-03-01")
+    ]
     # The error is in two files, but it occurred once.
     assert [item["times"] for item in facts["exceptions"]] == [1]
 
