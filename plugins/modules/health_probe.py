@@ -100,8 +100,9 @@ options:
     default: 6
   login:
     description:
-      - With O(mode=await) and O(mode=hold), a login that the module tries once, after all endpoints are healthy. If the
-        login fails, the service is unhealthy. The response body is discarded.
+      - A login that the module tries once, after all endpoints are healthy. The response body is discarded.
+      - With O(mode=await) and O(mode=hold), the service is unhealthy if the login fails. With O(mode=watch), the login
+        is allowed only together with O(readiness). If it fails, the service is degraded.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
     type: dict
     suboptions:
@@ -179,6 +180,71 @@ options:
         description: See M(itsm_nexus.runbook.service_preflight_info).
         type: raw
         required: true
+  readiness:
+    description:
+      - If this option is set and the service answers, O(mode=watch) and O(mode=hold) also check whether the service is
+        ready. See RV(readiness). With O(mode=watch), a service that is not ready has the severity V(degraded).
+      - The database is checked if O(preflight) is set, because the preflight finds its path.
+      - Trends need earlier measurements, which the module saves in O(state_dir) if O(remember=true).
+    type: dict
+    version_added: 0.2.0
+    suboptions:
+      ready_path:
+        description:
+          - Path of the endpoint that reports whether the service is ready. It must answer with a status from 200 to
+            299. With 404 and other statuses below 500, the readiness counts as not checked. If the body is a JSON
+            object with C(checks), the names of the failed checks are reported.
+          - If empty, no such endpoint is asked.
+        type: str
+        default: ""
+      slow_after:
+        description: Latency in seconds from which an answer is slow. If the usual latency is known, the answer must
+          also be ten times as slow. A slow answer is reported only if two further answers are also slow. With V(0), the
+          latency is not checked.
+        type: float
+        default: 1.0
+      lock_after:
+        description: Number of seconds for which one process must block all writes to the database without a pause. At
+          most V(10). With V(0), locks are not checked.
+        type: float
+        default: 2.0
+      check_budget:
+        description: Time limit in seconds for the check of the database (quick_check). At most V(10). With V(0), the
+          content of the database is not checked.
+        type: float
+        default: 0.5
+      open_files_percent:
+        description: Share of the limit for open files and connections, in percent. With V(0), they are not checked.
+        type: float
+        default: 90.0
+      certificate_days:
+        description: Number of days before the end of the certificate.
+        type: float
+        default: 7.0
+      disk_percent:
+        description:
+          - Share of used space or inodes in percent, from which a file system is reported if it will be full in
+            O(readiness.disk_hours). A file system of which V(99) % are used is always reported.
+          - With V(0), the trend is not checked.
+        type: float
+        default: 95.0
+      disk_hours:
+        description: See O(readiness.disk_percent). Number of hours.
+        type: float
+        default: 24.0
+      wal_bytes:
+        description: Size in bytes from which a WAL is reported if it keeps growing. With V(0), the size is not checked.
+        type: int
+        default: 67108864
+      restarts:
+        description: Number of restarts by systemd in the last hour. With V(0), they are not checked.
+        type: int
+        default: 3
+      memory_pressure:
+        description: Share of the last minute in percent, in which all processes waited for memory. With V(0), this is
+          not checked.
+        type: float
+        default: 20.0
   ports:
     description: The TCP ports that the service listens on. The module uses the ports to find the service's process if
       another user started it.
@@ -225,7 +291,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: True if the service is healthy according to O(mode). If a login was tried, it must have succeeded.
+  description: True if the service is healthy according to O(mode). If a login was tried, it must have succeeded. With
+    O(mode=watch), a degraded service is not healthy, although it answers.
   returned: success
   type: bool
   sample: false
@@ -248,6 +315,7 @@ severity:
     - V(none) if the service is healthy, otherwise V(warning), V(critical) or V(emergency). The severity is V(emergency)
       if the process is gone, or if the service must not be started because a check found a problem in its database
       (RV(doubt)).
+    - With O(mode=watch), V(degraded) means that the service answers, but RV(readiness) contains problems.
     - With O(mode=watch), V(unreachable) means that the connection failed or the host did not answer within the task's
       C(timeout). In this case, the state of the service is unknown.
     - With O(mode=watch), V(warning) is also returned if the service answers again after O(warning_after) or more
@@ -255,6 +323,25 @@ severity:
   returned: success
   type: str
   sample: emergency
+readiness:
+  description:
+    - Whether a service that answers is also ready. V(null) if O(readiness) is not set or the service does not answer.
+    - C(problems) lists the problems. C(cause) is a cause as in RV(itsm_nexus.runbook.triage_info#module:findings).
+      C(source) is the place where the problem was seen.
+    - C(unchecked) lists the checks that could not be done, with the reason.
+    - C(seconds) is the duration of the checks.
+  returned: success
+  type: dict
+  version_added: 0.2.0
+  sample:
+    problems:
+      - cause: db_locked
+        summary: Process 4711 (sqlite3) has blocked all writes to the database for 2.0 s
+        source: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+        messages: {}
+    unchecked:
+      - {check: ready, why: /api/v1/health/ready answered with status 404, messages: {}}
+    seconds: 0.04
 consecutive_failures:
   description: Number of consecutive failures at the end of the probes.
   returned: success
@@ -426,12 +513,16 @@ login:
   sample: {"ok": true, "checked": true, "status": 200, "error": null, "messages": {}}
 """
 
+import functools
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure, plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import examine as service_readiness
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import limits
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
@@ -481,12 +572,14 @@ def main() -> None:
             "maintenance_until": {"type": "str", "default": ""},
             "maintenance_reason": {"type": "str", "default": ""},
             "preflight": {"type": "dict", "options": _CHECKED},
+            "readiness": {"type": "dict", "options": limits.arguments()},
         },
         supports_check_mode=True,
     )
     numbers.require_finite(module.params, fail=module.fail_json)
     repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
-    detect = detection.Detection(module.params, check_mode=module.check_mode, warn=module.warn)
+    ready = functools.partial(service_readiness.of_detection, check_mode=module.check_mode)
+    detect = detection.Detection(module.params, check_mode=module.check_mode, warn=module.warn, ready=ready)
     try:
         with host_lease.held(**detect.lease, warn=module.warn, fail=module.fail_json):
             detect.ask()

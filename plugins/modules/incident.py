@@ -43,8 +43,9 @@ options:
       - V(open) takes the lease, and opens an incident or continues the open incident.
       - V(attempt) records attempts, findings and notifications, and renews the lease. After an incident is closed, its
         runs can record only O(notified).
-      - V(closed) records the outcome and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
-        O(outcome=login_failed), the incident itself stays open, and the next run continues the incident.
+      - V(closed) records the outcome and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt),
+        O(outcome=login_failed) or O(outcome=degraded), the incident itself stays open, and the next run continues the
+        incident.
       - Use V(closed) with an empty O(run) if a probe found the service healthy. Unless a run is working on the open
         incident, the module closes the incident with RV(outcome=resolved_manually). If a start by an earlier run or by
         systemd ended the outage, RV(outcome) is different. See O(serving_since) and O(serving_restarts).
@@ -127,7 +128,7 @@ options:
     description: Severity of the outage. V(unreachable) means that the host cannot be reached. In this case, the
       playbooks save the record on the controller.
     type: str
-    choices: [warning, critical, emergency, unreachable]
+    choices: [degraded, warning, critical, emergency, unreachable]
   detected_at:
     description: Time when the outage was detected (UTC, for example V(2026-03-02T01:02:03.456Z)). Later calls do not
       change the recorded time.
@@ -241,7 +242,7 @@ options:
   outcome:
     description: The outcome of the run.
     type: str
-    choices: [recovered, recovered_by_systemd, not_recovered, warning, data_in_doubt, login_failed]
+    choices: [recovered, recovered_by_systemd, not_recovered, warning, degraded, data_in_doubt, login_failed]
   unit:
     description:
       - The service's systemd unit, for O(state=open). If systemd has scheduled a restart, the module cancels the
@@ -537,7 +538,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
 UPDATE = {
-    "severity": {"type": "str", "choices": ["warning", "critical", "emergency", "unreachable"]},
+    "severity": {"type": "str", "choices": ["degraded", "warning", "critical", "emergency", "unreachable"]},
     "detected_at": {"type": "str"},
     "detected_by": {"type": "str"},
     "signs": {
@@ -575,7 +576,10 @@ UPDATE = {
     "said_at": {"type": "str"},
     "outcome": {
         "type": "str",
-        "choices": ["recovered", "recovered_by_systemd", "not_recovered", "warning", "data_in_doubt", "login_failed"],
+        "choices": [
+            *("recovered", "recovered_by_systemd", "not_recovered", "warning"),
+            *("degraded", "data_in_doubt", "login_failed"),
+        ],
     },
     "notified": {
         "type": "list",

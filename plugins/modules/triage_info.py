@@ -159,6 +159,14 @@ options:
     elements: dict
     default: []
     version_added: 0.2.0
+  readiness:
+    description:
+      - Problems of a service that answers, as C(problems) in RV(itsm_nexus.runbook.health_probe#module:readiness) lists
+        them. A problem whose cause the module does not find itself is reported as a finding.
+    type: list
+    elements: dict
+    default: []
+    version_added: 0.2.0
 """
 
 EXAMPLES = r"""
@@ -191,7 +199,8 @@ findings:
         V(start_held), V(config_mismatch), V(port_conflict), V(modules_broken), V(db_locked), V(migration_pending),
         V(tls_expired), V(hung), V(unit_masked), V(unit_invalid), V(environment_missing), V(exec_failed),
         V(syntax_error), V(database_owner), V(unhandled_exception), V(killed), V(crash_loop), V(stopped),
-        V(wal_pending) or V(unknown).
+        V(wal_pending) or V(unknown). For a service that answers, also V(disk_filling), V(tls_expiring), V(wal_growing),
+        V(memory_pressure), V(frequent_restarts), V(clock_jump), V(login_refused), V(slow) or V(not_ready).
       type: str
     confidence:
       description: Number from 0 to 1. If the value is at least 0.5, the cause is likely. A lower value is only a hint.
@@ -435,6 +444,11 @@ facts:
       description: The variables in O(settings), each with C(variable), C(value), C(message), C(messages).
       type: list
       elements: dict
+    readiness:
+      description: The problems in O(readiness), each with C(cause), C(summary), C(source), and C(messages) (C(summary)
+        as a translatable message, with C(id) and C(values)).
+      type: list
+      elements: dict
     paths:
       description: >-
         The configured and the effective paths, each with C(what) (V(database), V(log), V(working directory)),
@@ -617,6 +631,7 @@ def main() -> None:
             "silent": {"type": "bool", "default": False},
             "kernel_log_command": {"type": "list", "elements": "str", "default": []},
             "settings": {"type": "list", "elements": "dict", "default": []},
+            "readiness": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )

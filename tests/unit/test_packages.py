@@ -24,6 +24,7 @@ MODULE_UTILS = [
     ["_host"],
     ["_sqlite", "_incident"],
     ["_service"],
+    ["_readiness"],
     ["_triage"],
 ]
 # All packages of plugin_utils may also import from module_utils.

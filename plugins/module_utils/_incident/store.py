@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 # Outcomes that leave the incident open, so that the next run continues the incident: the service does not answer, its
 # data are in doubt, or nobody can log in.
-UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
+UNFINISHED = ("degraded", "not_recovered", "data_in_doubt", "login_failed")
 # States of the service's data in an incident. An incident cannot be closed while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_found"
 # The code for a database that could not be checked completely. A person accepts this code together with the damage

@@ -40,8 +40,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 
 Values = Mapping[str, Any]
 Warn = Callable[[str], Any]
+# A function that checks the readiness of a service that answers. It takes the parameters, the result of the preflight
+# and the health. It returns the result `readiness` of health_probe, or None if this check is not requested.
+Ready = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any]], Optional[Dict[str, Any]]]
 
-_DOWN = ("warning", "critical", "emergency")
+# The service answers, but it is not ready, for example because its database is damaged.
+DEGRADED = "degraded"
+_REPORTED = (DEGRADED, "warning", "critical", "emergency")
 
 
 class SettingsError(Exception):
@@ -81,14 +86,15 @@ def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, A
 
     Raises SettingsError if settings are invalid, unless the service is known to be unhealthy.
     """
-    service, targets = _service(values, checked), _targets(values["endpoints"], checked)
+    service, targets = _service(values, checked), targets_of(values["endpoints"], checked)
     refused = checked is not None and bool(checked["problems"])
     plan = {field.name: values[field.name] for field in dataclasses.fields(Plan) if field.name in values}
     found: Dict[str, Any] = service_health.ask(
         service,
         targets,
         Plan(**plan, sole_starter=bool(values["run"])),
-        login=_login(values["login"]) if values["login"] else None,
+        # In watch mode, the login is a check of the readiness.
+        login=None if values["mode"] == "watch" and values["readiness"] else login_of(values),
         endpoints_needed=not refused,
         doubt=_doubt_of(values, checked),
         busy=lambda: _is_busy(values),
@@ -118,7 +124,7 @@ def _service(values: Values, checked: Optional[Dict[str, Any]]) -> service_proce
     return service._replace(manager="process") if "nexus_unit" in wrong else service
 
 
-def _targets(endpoints: List[Dict[str, Any]], checked: Optional[Dict[str, Any]]) -> List[Target]:
+def targets_of(endpoints: List[Dict[str, Any]], checked: Optional[Dict[str, Any]]) -> List[Target]:
     targets = [Target(**endpoint) for endpoint in endpoints]
     if checked is None or not checked["resolved"]["https_suspended"]:
         return targets
@@ -126,20 +132,24 @@ def _targets(endpoints: List[Dict[str, Any]], checked: Optional[Dict[str, Any]])
     return [target._replace(required=True) for target in plain] or targets
 
 
-def _login(values: Dict[str, Any]) -> Login:
-    proof = {name: values[name] for name in ("validate_certs", "ca_path")}
-    target = Target(name="login", url=values["url"], **proof)
-    return Login(target=target, username=values["username"], password=values["password"])
+def login_of(values: Values) -> Optional[Login]:
+    """Return the login that must succeed, or None."""
+    given = values["login"]
+    if not given:
+        return None
+    proof = {name: given[name] for name in ("validate_certs", "ca_path")}
+    target = Target(name="login", url=given["url"], **proof)
+    return Login(target=target, username=given["username"], password=given["password"])
 
 
-def _database_path(checked: Optional[Dict[str, Any]]) -> str:
+def database_path_of(checked: Optional[Dict[str, Any]]) -> str:
     """Return the database path that the preflight found, or an empty string if the path is unknown."""
     return str(((checked or {}).get("resolved") or {}).get("database_path") or "")
 
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> service_health.Doubt:
     """Return a function for the health check. It returns why the service must not start, or None if it may start."""
-    path, user = _database_path(checked), values["service"]["user"]
+    path, user = database_path_of(checked), values["service"]["user"]
 
     def doubt(closely: bool, pids: Sequence[int]) -> Optional[str]:
         accepted = incident_store.accepted_damage(values["state_dir"])
@@ -180,6 +190,20 @@ def mark_restart(values: Values, result: Dict[str, Any]) -> None:
         result["severity"] = "emergency"
     else:
         result["supervisor"]["restarted"] = False
+
+
+def mark_degraded(values: Values, result: Dict[str, Any]) -> None:
+    """Report a service as degraded if it answers but a check of its readiness found a problem."""
+    problems = (result["readiness"] or {}).get("problems") or []
+    if values["mode"] != "watch" or result["severity"] != "none" or not problems:
+        return
+    told = [of(problem, "summary") for problem in problems]
+    result.update(
+        healthy=False,
+        severity=DEGRADED,
+        summary="; ".join(problem["summary"] for problem in problems),
+        messages={**result["messages"], "summary": [each.to_dict() for each in told]},
+    )
 
 
 def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) -> Dict[str, Any]:
@@ -243,7 +267,7 @@ def take_over(
         return None
     where = {"unit": service["unit"], "state_dir": values["state_dir"], "run": opened["run"], "warn": warn}
     taken: Optional[Dict[str, Any]] = one_starter.take_over(
-        **where, reason=doubt or "", database_path=_database_path(result.get("preflight")), user=service["user"]
+        **where, reason=doubt or "", database_path=database_path_of(result.get("preflight")), user=service["user"]
     )
     if doubt:
         # This cause is precise enough for now, because triage reports the details next.
@@ -254,10 +278,11 @@ def take_over(
 class Detection:
     """One call of the health_probe module. Call ask() while the run holds its lease, and report() afterwards."""
 
-    def __init__(self, values: Values, *, check_mode: bool, warn: Warn) -> None:
+    def __init__(self, values: Values, *, check_mode: bool, warn: Warn, ready: Ready) -> None:
         self._values = {**values, "service": service_process.settings(values)}
         self._check_mode = check_mode
         self._warn = warn
+        self._ready = ready
         self._checked: Optional[Dict[str, Any]] = None
         self._result: Dict[str, Any] = {}
 
@@ -270,6 +295,8 @@ class Detection:
         """Check the settings and the service's health. Raises SettingsError and HealthError."""
         self._checked = check_settings(self._values, warn=self._warn)
         self._result = ask_health(self._values, self._checked)
+        answers = self._result["healthy"] and self._values["mode"] != "await"
+        self._result["readiness"] = self._ready(self._values, self._checked, self._result) if answers else None
         if self._values["run"] and not self._check_mode:
             self._note_answer()
 
@@ -289,12 +316,13 @@ class Detection:
         """Open an incident if the service is down, and return the result of the health_probe module."""
         values, result = self._values, self._result
         mark_restart(values, result)
+        mark_degraded(values, result)
         self._remember_healthy()
         result["maintenance"] = find_maintenance(values, warn=self._warn)
         before = incident_store.current(values["state_dir"])
         unseen = before is not None and result["severity"] == "none"
         result.update(find_end_of_outage(values, result, unseen=unseen))
-        due = values["open"] and result["severity"] in _DOWN
+        due = values["open"] and result["severity"] in _REPORTED
         opened = open_incident(values, result, check_mode=self._check_mode) if due else None
         result["preflight"] = self._checked
         owner = opened or ({"run": values["run"], "id": (before or {}).get("id")} if values["mode"] == "await" else {})

@@ -17,7 +17,7 @@ import ssl
 import threading
 import time
 import urllib.parse
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
@@ -230,6 +230,20 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
             }
         )
     return answers
+
+
+class Fetched(NamedTuple):
+    """The status and the body of an answer, or the reason why there was no answer."""
+
+    status: Optional[int]
+    body: bytes
+    error: Optional[Message]
+
+
+def fetch(target: Target, *, timeout: float) -> Fetched:
+    """Return the answer to one GET request, for at most timeout seconds."""
+    request = _Request(target, timeout=timeout).result()
+    return Fetched(request.status, request.answer, request.error)
 
 
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:

@@ -99,12 +99,13 @@ def check(targets: Sequence[Target], plan: Plan, *, login: Optional[Login] = Non
     if not plan.ok_statuses:
         raise HealthError("ok_statuses: must contain at least one word")
     if login is not None:
-        _check_login(login, plan)
+        if plan.mode == "watch":
+            raise HealthError("login: allowed with mode=watch only together with readiness")
+        check_login(login)
 
 
-def _check_login(login: Login, plan: Plan) -> None:
-    if plan.mode == "watch":
-        raise HealthError("login: allowed only with mode=await or mode=hold, not with mode=watch")
+def check_login(login: Login) -> None:
+    """Raise HealthError if the login's URL is invalid, or if the password could be read on its way."""
     _check_target(login.target, parameter="login")
     parts = urllib.parse.urlsplit(login.target.url)
     proved = parts.scheme == "https" and login.target.validate_certs

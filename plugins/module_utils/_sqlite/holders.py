@@ -31,6 +31,9 @@ _SHARED_SIZE = 510
 _ROLES = ("writer", "checkpointer", "recovering", "reader", "open")
 # Roles whose lock prevents all other processes from writing.
 BLOCKING = ("writer", "checkpointer", "recovering")
+# The locks that block all writes, as the end of the file's name, the first byte and the number of bytes. In WAL mode,
+# the lock is in the -shm file. Otherwise, it is in the database.
+WRITE_LOCKS = (("-shm", 120, 1), ("", _PENDING, 2 + _SHARED_SIZE))
 HIDDEN = "hidden: a process in another PID namespace"
 
 
@@ -108,11 +111,11 @@ def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
                 continue
             name = by_identity.get((seen.st_dev, seen.st_ino))
             if name is not None:
-                holder = holders.setdefault(pid, Holder(pid=pid, command=_command_of(proc_root, pid)))
+                holder = holders.setdefault(pid, Holder(pid=pid, command=command_of(pid, proc_root)))
                 if name not in holder.files:
                     holder.files.append(name)
             elif target in gone:
-                deleted.setdefault(pid, Holder(pid=pid, command=_command_of(proc_root, pid)))
+                deleted.setdefault(pid, Holder(pid=pid, command=command_of(pid, proc_root)))
     _add_roles(holders, files, wal_mode=wal_mode, proc_root=proc_root)
     if not holders:
         holders.update(_hidden(files))
@@ -122,7 +125,7 @@ def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
     return Holders(found=ordered, complete=complete, deleted=sorted(deleted.values(), key=lambda holder: holder.pid))
 
 
-def _command_of(proc_root: str, pid: int) -> str:
+def command_of(pid: int, proc_root: str = "/proc") -> str:
     """Return the program and its script, without other arguments, which may contain secrets."""
     try:
         with open(f"{proc_root}/{pid}/cmdline", "rb") as stream:
@@ -176,7 +179,7 @@ def _add_roles(
             continue
         end = 1 << 62 if words[7] == "EOF" else int(words[7])
         role = role_of_lock(name=name, kind=words[3], start=int(words[6]), end=end, wal_mode=wal_mode)
-        holder = holders.setdefault(pid, Holder(pid=pid, command=_command_of(proc_root, pid)))
+        holder = holders.setdefault(pid, Holder(pid=pid, command=command_of(pid, proc_root)))
         if name not in holder.files:
             holder.files.append(name)
         if _ROLES.index(role) < _ROLES.index(holder.role):
@@ -197,7 +200,7 @@ def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, 
 
 def _hidden(files: Mapping[str, sqlite_files.FileFacts]) -> Dict[int, Holder]:
     """Search for a lock of a process that is not visible in /proc. Return {pid: holder}, or an empty mapping."""
-    for name, start, length in (("shm", 120, 9), ("database", _PENDING, 2 + _SHARED_SIZE)):
+    for name, start, length in (("shm", 120, 9), ("database", *WRITE_LOCKS[1][1:])):
         if name not in files:
             continue
         try:

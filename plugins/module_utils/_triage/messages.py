@@ -14,10 +14,10 @@ from __future__ import annotations
 from typing import Dict
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import messages as readiness_messages
 
 ENGLISH: Dict[str, str] = {
-    **service_messages.ENGLISH,
+    **readiness_messages.ENGLISH,
     # Disk.
     "finding.disk_full.both": "Almost no space or inodes are left on {mounts}",
     "finding.disk_full.inodes": "Almost no inodes are left on {mounts}, so that no file can be created",
@@ -25,6 +25,7 @@ ENGLISH: Dict[str, str] = {
     "finding.disk_full.past": "Writes failed because a disk was full; there is free space again",
     "remedy.disk_full.restart": "Restart the service. It keeps deleted files open, and their space is freed only when it ends",
     "remedy.disk_full.make_room": "Free space on {mounts}, for example rotated logs, the npm cache or old backups. Never delete the database, its -wal file or its -shm file",
+    "remedy.disk_filling": "Free space on this file system, for example rotated logs, the npm cache or old backups. Never delete the database, its -wal file or its -shm file",
     "remedy.disk_full.past": "Start the service, and find out what filled the disk",
     "prevention.disk_full": "Rotate and compress the logs, and set an alert for disks that are almost full",
     "finding.disk_read_only": "The file system {mounts} is read-only",
@@ -48,18 +49,6 @@ ENGLISH: Dict[str, str] = {
     "finding.db_corrupt.reported": "The service reported a damaged database, but {path} can be read",
     "remedy.db_corrupt": "Start nothing and change nothing. Leave the database, its -wal file and its -shm file as they are, and call the DBA",
     "prevention.db_corrupt": "Back up the database often, and test that the backups can be restored. Find out what damaged the database",
-    "reason.database.missing": "the file does not exist",
-    "reason.database.empty": "the file has 0 bytes",
-    "reason.database.empty_beside_wal": "the file is empty, but a WAL exists",
-    "reason.database.no_tables": "it has no tables",
-    "reason.database.not_a_database": "the file is not in the SQLite format",
-    "reason.database.not_a_file": "its path is not a file",
-    "reason.database.corrupt": "pages are damaged",
-    "reason.database.wal_damaged": "the WAL is damaged",
-    "reason.database.wal_foreign": "the WAL does not match the database",
-    "reason.database.row_loss": "rows are missing",
-    "reason.database.open_deleted": "the file was deleted while it was open",
-    "reason.database.unreadable": "it cannot be read",
     "finding.db_unchecked.unread": "The database {path} was not checked: it cannot be opened",
     "finding.db_unchecked.away": "The database {path} was not checked, because it was not found: {reason}",
     "finding.db_unchecked.late": "The check of the database {path} did not finish in time",
@@ -189,6 +178,20 @@ ENGLISH: Dict[str, str] = {
     "reason.start.no_program": "{path} is neither a program nor a script",
     "reason.start.no_user": "there is no user {user}",
     "reason.start.no_group": "there is no group {group}",
+    # A service that answers but is degraded. See _readiness/messages.py for the findings.
+    "remedy.wal_growing": "Find the connection that keeps a read transaction open, and end it. Do not delete the -wal file",
+    "prevention.wal_growing": "Close read transactions soon, and set an alert for the size of the -wal file",
+    "remedy.memory_pressure": "Find out what uses the memory, and free some before the kernel kills a process",
+    "prevention.memory_pressure": "Limit the memory of other programs, and set an alert for memory pressure",
+    "remedy.frequent_restarts": "Read the service's log before each restart, and fix the cause of the exits",
+    "remedy.clock_jump": "Check the time synchronization of the host. Users may have to log in again",
+    "prevention.clock_jump": "Synchronize the clock continuously, for example with chrony",
+    "remedy.login_refused": "Check that people can log in, and that nexus_login_username and nexus_login_password are correct",
+    "prevention.login_refused": "Change the password in the inventory together with the password of the account",
+    "remedy.slow": "Find out what delays the answers: the load, the disk, the database or another process on the host",
+    "prevention.slow": "Set an alert for the time that the service needs for an answer",
+    "remedy.not_ready": "Read the answer of the ready endpoint, and fix what it reports",
+    "prevention.not_ready": "Monitor the ready endpoint as well as the health endpoint",
     # The process.
     "finding.too_many_files.now": "Process {pid} has {open_files} of at most {open_files_max} files and connections open",
     "finding.too_many_files.past": "The service could not open more files or connections",

@@ -147,12 +147,13 @@ def triage(
     held: Optional[Mapping[str, Any]] = None,
     last_good_of: Callable[[str], last_good.Counted] = lambda path: last_good.Counted(),
     settings: Sequence[Mapping[str, Any]] = (),
+    readiness: Sequence[Mapping[str, Any]] = (),
 ) -> Dict[str, Any]:
     """Collect all facts once and return the result of the triage_info module.
 
     record: the record of the open incident. held: the service's hold, or None. last_good_of: returns a database's row
     counts from the last check that found it sound. settings: problems that the preflight found with the service's
-    variables.
+    variables. readiness: problems that the health probe found with a service that answers.
 
     If the database check does not finish by the deadline, it is repeated for at most database_timeout seconds. The
     service must not be started with an unchecked database.
@@ -173,7 +174,7 @@ def triage(
     asking = triage_pass.Triage(base, deadline=deadline, part_timeout=part_timeout, window=window, record=record)
     asking.ask_all(database_timeout)
     redactor = redact.Redactor(asking.done.secrets)
-    facts = {**asking.facts(), "settings": list(settings)}
+    facts = {**asking.facts(), "settings": list(settings), "readiness": list(readiness)}
     on_record = (record or {}).get("data") or {}
     counted = last_good.Counted(on_record.get("rows") or {}, on_record.get("created_at") or "")
     if not counted.rows:

@@ -42,6 +42,7 @@ SENTENCES: Dict[str, str] = {
     "doc.clock_behind": "The host's clock is {apart} behind the controller's; this timeline contains times from both.",
     "doc.begin_read_from": "Source of the start time of the outage: {source}.",
     "doc.mark.last_good": "Last sign of health",
+    "doc.mark.degraded": "Degraded since",
     "doc.mark.started": "Outage began",
     "doc.mark.unreached": "No access since",
     "doc.mark.detected": "Detected",

@@ -16,6 +16,8 @@ SENTENCES: Dict[str, str] = {
     "asked.data_loss_long_outage": "Do not start the service on this database. Read the evidence. To see what each method would lose, run database_recover.yml with --check",
     "asked.data_loss_known": "Bring the service back first. Then ask the users which lost rows must be entered again",
     "asked.data_in_doubt": "Decide whether the service may keep running. To see what each method would lose, run database_recover.yml with --check",
+    "asked.degraded": "Fix the cause. The service keeps running until then",
+    "asked.degraded_database": "Decide when to stop the service. Then run database_recover.yml. To see what each method would lose, run it with --check first",
     "asked.long_outage": "Decide who takes over, read the evidence, and inform the users",
     "asked.unknown_cause": "Decide who takes over, and read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "asked.not_recovered": "Fix the cause, then run the playbook again",

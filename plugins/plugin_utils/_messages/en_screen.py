@@ -80,6 +80,7 @@ SENTENCES: Dict[str, str] = {
     "screen.hosts": "{number} HOSTS: {what}",
     "screen.hosts_of": "{number} {ended}",
     "ended.recovered_by_systemd": "recovered by systemd",
+    "ended.degraded": "degraded",
     "ended.data_in_doubt": "with data in doubt",
     "ended.login_failed": "serving, login failed",
     "ended.not_recovered": "not recovered",

@@ -42,6 +42,7 @@ SENTENCES: Dict[str, str] = {
     "doc.clock_behind": "ホストの時計はコントローラーより{apart}遅れています。タイムラインには両方の時刻が含まれます。",
     "doc.begin_read_from": "停止開始時刻の根拠：{source}。",
     "doc.mark.last_good": "最後の正常応答",
+    "doc.mark.degraded": "機能低下の検知",
     "doc.mark.started": "停止開始",
     "doc.mark.unreached": "アクセス不能の開始",
     "doc.mark.detected": "検知",

@@ -81,6 +81,7 @@ SENTENCES: Dict[str, str] = {
     "ended.healthy": "正常",
     "ended.recovered": "復旧済み",
     "ended.would_recover": "復旧可能",
+    "ended.degraded": "機能低下",
     "ended.warning": "警告",
     "ended.critical": "重大",
     "ended.emergency": "緊急",

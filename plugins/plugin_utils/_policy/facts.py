@@ -15,6 +15,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
 
+# The severity and the outcome of a service that answers, but that is not ready.
+DEGRADED = "degraded"
 UNKNOWN_CAUSE: Mapping[str, Any] = {
     "cause": "unknown",
     "summary": "No cause was found.",
@@ -31,6 +33,8 @@ class Facts:
     healthy: bool = False
     restarted_by_systemd: bool = False
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # The problems of a service that answers. They were found by the first probe or, after a rung, by the verification.
+    degraded: Sequence[Reason] = ()
     # True if the data of the open incident were in doubt before this run.
     was_in_doubt: bool = False
     # True if the database was not found, and no later check has shown that the current database is the same one.
@@ -71,6 +75,11 @@ class Facts:
     def finding(self) -> Mapping[str, Any]:
         """The first finding of the diagnosis, or UNKNOWN_CAUSE if there is none."""
         return next(iter(self.diagnosis), UNKNOWN_CAUSE)
+
+    @property
+    def answers(self) -> bool:
+        """True if the service answered at the first probe."""
+        return self.healthy or self.severity == DEGRADED
 
     @property
     def held(self) -> str:
@@ -118,11 +127,14 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     before = seen.get("before") or {}
     state = (triage.get("data") or {}).get("state")
     in_doubt = state == "in_doubt"
+    # After a rung, only the verification knows whether the service is ready.
+    ready = (seen.get("verification") or detection).get("readiness") or {}
     looks = (triage, seen.get("clean_start") or {}, seen.get("verification") or {})
     return Facts(
         severity=detection["severity"],
         healthy=bool(detection.get("healthy")),
         restarted_by_systemd=bool((detection.get("supervisor") or {}).get("restarted")),
+        degraded=[Reason.read(each, "summary") for each in ready.get("problems") or ()],
         answers_since=detection.get("answers_since") or {},
         was_in_doubt=bool(detection.get("data_in_doubt")),
         not_found=state == "not_found",

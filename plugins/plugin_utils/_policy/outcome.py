@@ -178,6 +178,7 @@ def error_message(outcome: _Data) -> str:
     states = {
         UNREACHABLE: "in an unknown state, because its host cannot be reached",
         "login_failed": "serving, login failed",
+        "degraded": "serving, but degraded",
     }
     if outcome["rungs_tried"] and str(outcome["rungs_tried"][-1]["rung"]).startswith("database_recovery"):
         why = outcome["error"] or "the service did not stay up"

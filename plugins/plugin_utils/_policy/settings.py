@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 
 PREFIX = "outage_recover_"
 
-SEVERITIES = ("none", "warning", "critical", "emergency")
+SEVERITIES = ("none", "degraded", "warning", "critical", "emergency")
 STRATEGIES = ("free", "host_pinned", "linear", "debug")
 
 # Maximum number of characters to show of an invalid value.

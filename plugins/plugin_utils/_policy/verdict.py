@@ -20,20 +20,21 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import DEGRADED, Facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 # Outcomes after which the playbook fails, because the service does not work as it should or its state is unknown.
-FAILED = ("login_failed", "data_in_doubt", "not_recovered", "unreachable")
+FAILED = (DEGRADED, "login_failed", "data_in_doubt", "not_recovered", "unreachable")
 # All outcomes of a run, in the order of the summary.
 OUTCOMES = (
-    *("recovered", "recovered_by_systemd", "would_recover", "warning", "data_in_doubt", "login_failed"),
+    *("recovered", "recovered_by_systemd", "would_recover", "warning"),
+    *(DEGRADED, "data_in_doubt", "login_failed"),
     *("not_recovered", "unreachable"),
 )
 # If the first probe returns one of these severities, the run reports it, even if outage_recover_act_on does not list
 # it.
-_REPORTED = ("warning", "critical", "emergency", "unreachable")
+_REPORTED = (DEGRADED, "warning", "critical", "emergency", "unreachable")
 # Remedies that consist only of starting the service again.
 _ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
 # Remedies that propose a rollback.
@@ -173,9 +174,11 @@ def judge(facts: Facts) -> Verdict:
     outcome = _outcome(facts)
     halted = _halted(facts, outcome)
     by_itself = outcome in ("recovered", "warning", "recovered_by_systemd") and not facts.tried
-    by_a_rung = outcome in ("recovered", "login_failed") and bool(facts.tried)
+    by_a_rung = outcome in ("recovered", "login_failed", DEGRADED) and bool(facts.tried)
     next_step, summary = _next_step(facts, outcome, halted=halted), _summary(facts.finding)
     error = facts.why("lost") if facts.lost else facts.why("error") if facts.error else _kept_down(facts)
+    if outcome == DEGRADED:
+        error = joined(facts.degraded) if facts.degraded else error
     at = facts.first_healthy_at if by_a_rung else facts.answers_since.get("at") if by_itself else None
     return Verdict(
         outcome=outcome,
@@ -207,13 +210,19 @@ def _outcome(facts: Facts) -> str:
     # An earlier run stopped the service because its database is in doubt. If no rung has been tried since, the verdict
     # does not change.
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
+    # The service answered all the time, so nothing is stopped, even if its database is damaged.
+    degraded = facts.severity == DEGRADED and not facts.tried
     rules = (
         ("would_recover", facts.check_mode and bool(facts.held)),
         # A healthy answer after a start says nothing about the rows.
         ("data_in_doubt", facts.in_doubt and bool(facts.held or facts.restored)),
+        (DEGRADED, bool(facts.held and facts.degraded)),
         ("recovered", bool(facts.held or facts.restored)),
         ("unreachable", bool(facts.lost)),
-        ("data_in_doubt", (facts.in_doubt or facts.not_found) and (facts.healthy or doubted_before)),
+        (DEGRADED, degraded and facts.outcome_before in ("", DEGRADED)),
+        (DEGRADED, facts.answers and facts.outcome_before == DEGRADED and facts.in_doubt),
+        ("data_in_doubt", (facts.in_doubt or facts.not_found) and (facts.answers or doubted_before)),
+        (DEGRADED, degraded or bool(facts.healthy and facts.restarted_by_systemd and facts.degraded)),
         ("recovered_by_systemd", facts.healthy and facts.restarted_by_systemd and nothing_before),
         ("recovered", facts.healthy and facts.was_in_doubt),
         ("login_failed", any(each.get("serves") for each in facts.tried)),
@@ -280,7 +289,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
     cause_unknown = facts.finding["cause"] == "unknown"
     helpless = outcome == "not_recovered" and facts.started_in_vain and (cause_unknown or not remedy)
     rules = (
-        ("data_loss", facts.loss_suspected),
+        ("data_loss", facts.loss_suspected and outcome != DEGRADED),
         ("login_failed", outcome == "login_failed"),
         ("halted", bool(halted.text)),
         ("helpless", helpless),
@@ -289,6 +298,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
     values: Mapping[str, Mapping[str, Any]] = {
         "halted": {"halted": list(halted.sentences)},
         "not_recovered": {"remedy": remedy or [message("remedy.see_evidence")]},
+        DEGRADED: {"remedy": remedy or [message("remedy.see_evidence")]},
         "warning": {"summary": list(messages_of(facts.finding, "summary"))},
     }
     if which == "unreachable":
@@ -334,7 +344,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     said = statements.of_run(
         {
             "outcome": verdict.outcome,
-            "healthy": detection.get("healthy"),
+            "healthy": facts.answers,
             "tried": facts.tried,
             "verification": seen.get("verification"),
             "clean_start": seen.get("clean_start"),

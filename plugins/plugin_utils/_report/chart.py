@@ -97,9 +97,9 @@ def _tone(incident: incident_model.Incident, step: incident_model.Step, begin: f
 
 
 def service(incident: incident_model.Incident) -> List[Bar]:
-    """Return the periods in which the service was up, down or unknown, or [] if the start of the outage is unknown."""
+    """Return the periods in which the service was up, down or unknown, or [] if no outage is known."""
     times, begin = incident.times, instant(incident.times.started_at)
-    if begin is None:
+    if begin is None or incident.answered:
         return []
     good, back = instant(times.last_good_at), instant(times.mitigated_at)
     until = max([begin, *(end for _begin, end in _runs(incident)), back or begin, instant(times.resolved_at) or begin])

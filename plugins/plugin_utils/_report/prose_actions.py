@@ -95,7 +95,7 @@ def _automation(words: Words, incident: incident_model.Incident) -> Action:
     if incident.outcome == "recovered_by_systemd":
         took = words.duration(incident.durations.mitigate)
         return Action(title, False, words.say("action.automation.systemd", took=took))
-    if incident.outcome in ("warning", "unreachable", "unfinished", incident_model.IN_DOUBT):
+    if incident.outcome in ("degraded", "warning", "unreachable", "unfinished", incident_model.IN_DOUBT):
         return Action(title, incident.outcome == "unfinished", words.say(f"action.automation.{incident.outcome}"))
     for_a_person = [each for each in incident.findings if prose_causes.likely(each) and each.get("blocks_start")]
     if for_a_person:

@@ -51,6 +51,8 @@ def still_down(incident: incident_model.Incident) -> bool:
 
 def lasted(words: Words, incident: incident_model.Incident) -> str:
     """Return the length of the outage as a short text. If the outage has not ended, return its length so far."""
+    if incident.answered:
+        return words.say("outage.none")
     told = words.duration(incident.durations.outage)
     if incident.outcome == "unreachable":
         return words.say("outage.unreached", outage=told)
@@ -63,7 +65,7 @@ def outage(words: Words, incident: incident_model.Incident) -> str:
     spans = incident.durations
     if spans.outage is None:
         return words.say("unknown")
-    if incident.outcome == "unreachable":
+    if incident.outcome == "unreachable" or incident.answered:
         return lasted(words, incident)
     exact = words.say("exactly", seconds=f"{spans.outage:,.1f}")
     told = exact if spans.outage < 60 else words.say("exactly_or", exactly=exact, about=words.duration(spans.outage))
@@ -109,7 +111,9 @@ def no_instant(words: Words, incident: incident_model.Incident, name: str) -> st
 
 
 def begun(words: Words, incident: incident_model.Incident) -> str:
-    """Return the label of the first bad sign: "Outage began", or "No answer since" if the host is unreachable."""
+    """Return the label of the first bad sign: "Outage began", "No answer since" or "Degraded since"."""
+    if incident.answered:
+        return words.say("doc.mark.degraded")
     return words.say("doc.mark.unreached" if incident.outcome == "unreachable" else "doc.mark.started")
 
 

@@ -42,7 +42,7 @@ _FINE = ("healthy", "recovered", "recovered_by_systemd", "would_recover", "warni
 
 _TONES: Mapping[str, str] = {
     **dict.fromkeys((*incident_model.BACK, "healthy"), GOOD),
-    **dict.fromkeys(("warning", "would_recover", "login_failed"), ATTENTION),
+    **dict.fromkeys(("warning", "would_recover", "login_failed", "degraded"), ATTENTION),
 }
 
 
@@ -129,6 +129,8 @@ def _kept(words: Words, name: str, path: str, *, inside: Optional[str]) -> str:
 
 
 def _outage(words: Words, incident: incident_model.Incident) -> str:
+    if incident.answered:
+        return prose_times.lasted(words, incident)
     told = words.duration(incident.durations.outage)
     if incident.times.started_at:
         told = words.say("screen.since", outage=told, at=words.when(incident.times.started_at))
@@ -342,7 +344,7 @@ def _triage(words: Words, host: str, data: Mapping[str, Any]) -> Tuple[str, List
 
 def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str]]:
     if incident.error and bare(incident.error) == bare(incident.cause_summary):
-        return "" if incident.outcome == "unreachable" else words.say("screen.that_cause")
+        return "" if incident.outcome in ("unreachable", "degraded") else words.say("screen.that_cause")
     if incident.error:
         return words.message(incident.messages.get("error"), incident.error)
     tried = [each for each in incident.rungs_tried if each.reason]

@@ -289,7 +289,8 @@ SUMMARY_KEY = "outage_summary"
 SUMMARY: Mapping[str, Any] = {
     ended: Each(TEXT, limit=10_000)
     for ended in (
-        *("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning", "critical", "emergency"),
+        *("healthy", "recovered", "recovered_by_systemd", "would_recover", "degraded", "warning"),
+        *("critical", "emergency"),
         *("data_in_doubt", "login_failed", "not_recovered", "unreachable", "stopped"),
     )
 }

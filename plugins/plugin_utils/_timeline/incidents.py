@@ -181,7 +181,8 @@ def _derived_outcome(
     if not probes:
         return "unfinished"
     if not probes[-1].get("healthy"):
-        return "not_recovered" if tried else "warning" if probes[-1].get("severity") == "warning" else "not_recovered"
+        severity = probes[-1].get("severity")
+        return str(severity) if severity in ("degraded", "warning") and not tried else "not_recovered"
     if login_failed:
         return "login_failed"
     return "recovered" if tried else "healthy"

@@ -36,6 +36,7 @@ OUTCOMES = (
     *BACK,
     IN_DOUBT,
     "login_failed",
+    "degraded",
     "not_recovered",
     "warning",
     "healthy",
@@ -194,7 +195,7 @@ class Incident:
     ticket: Optional[str] = _says("The ticket given at the start of the playbook.")
     outcome: str = _says("The outcome.")
     source: str = _says("verdict if a run published its verdict, events if the outcome is derived from the events.")
-    severity: Optional[str] = _says("warning, critical or emergency.")
+    severity: Optional[str] = _says("degraded, warning, critical or emergency.")
     cause: Optional[str] = _says("The most likely cause.")
     cause_summary: Optional[str] = _says("A sentence about that cause.")
     rung: Optional[str] = _says("The rung that succeeded.")
@@ -248,6 +249,11 @@ class Incident:
     def rows_lost(self) -> Dict[str, Tuple[float, float]]:
         """Return table -> (before, after) for tables with fewer rows than before. A missing table counts as 0 rows."""
         return statements.rows_fewer(self.rows_before, self.rows_after)
+
+    @property
+    def answered(self) -> bool:
+        """True if the incident is no outage, because the service answered all the time but is degraded."""
+        return self.outcome == self.severity == "degraded" and not self.rungs_tried
 
     def stated(self, name: str) -> str:
         """Return the value of a statement about the service."""

@@ -42,6 +42,7 @@ UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITT
 
 # The source of the row counts before the outage: the first triage in the incident, or the last verified run.
 FIRST_LOOK, LAST_GOOD = "first_look", "last_good"
+_DEGRADED = "degraded"
 _BACK = ("recovered", "recovered_by_systemd", "resolved_manually")
 _LOGIN = {"checked": YES, "failed": NO}
 
@@ -100,7 +101,7 @@ def decide(facts: Facts) -> Dict[str, Statement]:
     """Return every statement in VALUES."""
     data = data_loss(facts)
     down = True if facts.stopped else None if facts.answers is None else not facts.answers
-    healthy = None if down is None else not down and facts.login != "failed"
+    healthy = None if down is None else not down and facts.login != "failed" and facts.outcome != _DEGRADED
     return {
         "healthy": _said(healthy),
         "still_down": _said(down),
@@ -184,7 +185,8 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     seen contains role results: verification, clean_start, recovery (from the database_recovery role), first and last
     (from the triage role).
 
-    - outcome, suspected, stopped: from the run. healthy: from the detection. tried: the rungs.
+    - outcome, suspected, stopped: from the run. tried: the rungs. healthy: True if the service answered at the first
+      probe, even if it is degraded.
     - starts, attempts, data: from the record.
     - changes: a list of possible changes. An empty value in it means no change.
     """

@@ -12,6 +12,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import mismatches
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
+# The symptoms of a service that answers but is degraded.
+DEGRADES = ("not_ready", "slow", "login_refused")
+
 FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "wal_pending")
 
 # The causes that a mismatch explains, by the affected part of the service. See mismatches.py.

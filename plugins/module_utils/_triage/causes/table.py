@@ -26,8 +26,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes 
     memory,
     network,
     process,
+    readiness,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, OF_MISFITS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import (
+    DEGRADES,
+    FALLS,
+    OF_MISFITS,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
@@ -52,9 +57,11 @@ class Cause(NamedTuple):
 
 CAUSES: Dict[str, Cause] = {
     "disk_full": Cause(
-        disk.disk_full, ("db_locked", "tls_expired", "migration_pending", "hung", *FALLS), errors=("disk_full",)
+        disk.disk_full,
+        ("db_locked", "tls_expired", "migration_pending", "hung", *DEGRADES, *FALLS),
+        errors=("disk_full",),
     ),
-    "disk_read_only": Cause(disk.disk_read_only, ("db_locked", "migration_pending", "hung", *FALLS)),
+    "disk_read_only": Cause(disk.disk_read_only, ("db_locked", "migration_pending", "hung", *DEGRADES, *FALLS)),
     "oom_kill": Cause(memory.oom_kill, ("heap_oom", *FALLS)),
     "heap_oom": Cause(memory.heap_oom, FALLS),
     "config_mismatch": Cause(
@@ -68,15 +75,15 @@ CAUSES: Dict[str, Cause] = {
     "exec_failed": Cause(config.exec_failed, ("config_mismatch", "crash_loop", "stopped", "wal_pending")),
     "syntax_error": Cause(application.syntax_error, ("unhandled_exception", "crash_loop", "stopped", "wal_pending")),
     "database_owner": Cause(database.database_owner, ("db_locked", "migration_pending", "hung", *FALLS)),
-    "db_corrupt": Cause(database.db_corrupt, ("start_held", "migration_pending", "hung", *FALLS)),
+    "db_corrupt": Cause(database.db_corrupt, ("start_held", "migration_pending", "hung", *DEGRADES, *FALLS)),
     "db_unchecked": Cause(database.db_unchecked),
     "start_held": Cause(process.start_held, ("stopped",)),
     "port_conflict": Cause(network.port_conflict, ("hung", *FALLS), errors=("port_taken",)),
     "modules_broken": Cause(application.modules_broken, FALLS, errors=("module_missing",)),
-    "db_locked": Cause(database.db_locked, ("hung", "migration_pending", *FALLS), errors=("db_locked",)),
+    "db_locked": Cause(database.db_locked, ("hung", "migration_pending", *DEGRADES, *FALLS), errors=("db_locked",)),
     "migration_pending": Cause(database.migration_pending, FALLS, errors=("migration_locked", "migration_missing")),
     "tls_expired": Cause(network.tls_expired, FALLS),
-    "too_many_files": Cause(process.too_many_files, ("hung", *FALLS), errors=("too_many_files",)),
+    "too_many_files": Cause(process.too_many_files, ("hung", *DEGRADES, *FALLS), errors=("too_many_files",)),
     "hung": Cause(process.hung, ("wal_pending",)),
     "unhandled_exception": Cause(
         application.unhandled_exception, ("crash_loop", "stopped", "killed", "wal_pending"), symptom=True
@@ -85,6 +92,15 @@ CAUSES: Dict[str, Cause] = {
     "crash_loop": Cause(process.crash_loop, ("stopped", "wal_pending"), symptom=True),
     "stopped": Cause(process.stopped, ("wal_pending",)),
     "unknown": Cause(process.unknown),
+    "disk_filling": Cause(readiness.only_reported, DEGRADES),
+    "tls_expiring": Cause(readiness.only_reported),
+    "wal_growing": Cause(readiness.only_reported, ("slow",)),
+    "memory_pressure": Cause(readiness.only_reported, DEGRADES),
+    "frequent_restarts": Cause(readiness.only_reported),
+    "clock_jump": Cause(readiness.only_reported, ("login_refused",)),
+    "login_refused": Cause(readiness.only_reported),
+    "slow": Cause(readiness.only_reported, ("not_ready",)),
+    "not_ready": Cause(readiness.only_reported),
     "wal_pending": Cause(database.wal_pending),
 }
 
@@ -94,7 +110,7 @@ def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
     known = Facts.of(facts)
     found = {}
     for name, cause in CAUSES.items():
-        finding = cause.rule(known)
+        finding = cause.rule(known) or readiness.reported(known, name)
         if finding is not None:
             found[name] = finding
     if any(finding.confidence >= _LIKELY for finding in found.values()):

@@ -32,7 +32,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.s
 
 
 class Facts(NamedTuple):
-    """The facts from one triage, by subject. For the lists paths and settings, see RETURN of the triage_info module."""
+    """The facts from one triage, by subject.
+
+    For the lists paths, settings and readiness, see RETURN of the triage_info module.
+    """
 
     window: Window
     service: Service
@@ -56,6 +59,7 @@ class Facts(NamedTuple):
     hold: Hold
     paths: Sequence[Mapping[str, Any]]
     settings: Sequence[Mapping[str, Any]]
+    readiness: Sequence[Mapping[str, Any]]
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Facts:
@@ -87,6 +91,7 @@ class Facts(NamedTuple):
             hold=Hold.of(facts.get("hold")),
             paths=entries(facts.get("paths")),
             settings=entries(facts.get("settings")),
+            readiness=entries(facts.get("readiness")),
         )
 
     @property

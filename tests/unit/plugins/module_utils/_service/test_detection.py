@@ -25,9 +25,9 @@ def detect(tmp_path, *answers, check_mode=False, **changes):
                 **{"environment_file": "", "log_file": None, "pid_file": None},
             },
             **{"ports": [], "run": "", "state_dir": str(tmp_path / "state"), "remember": True},
-            **{"open": True, "maintenance_until": "", "maintenance_reason": "", **changes},
+            **{"open": True, "maintenance_until": "", "maintenance_reason": "", "readiness": None, **changes},
         }
-        call = detection.Detection(values, check_mode=check_mode, warn=warnings.append)
+        call = detection.Detection(values, check_mode=check_mode, warn=warnings.append, ready=lambda *_: None)
         call.ask()
         return call.report(), warnings, values["state_dir"]
 

@@ -468,7 +468,9 @@ def test_invalid_parameters(service, target, plan, said):
 
 
 def test_login_during_a_stability_check_is_refused(service):
-    with Server() as server, pytest.raises(HealthError, match=r"^login: allowed only with mode=await or mode=hold"):
+    with Server() as server, pytest.raises(
+        HealthError, match=r"^login: allowed with mode=watch only together with readiness$"
+    ):
         ask(service, [server.target()], login=login(server))
 
 

@@ -14,7 +14,7 @@ import re
 import pytest
 import yaml
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, plain, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
@@ -416,7 +416,31 @@ LIMIT_LINE = {
 }
 OTHER_OOM = {"at": None, "text": "Out of memory: Killed process 7 (java)", "pid": 7, "name": "java"}
 
+
+def reported(cause, told):
+    """Return the facts about a service that answers but for which the health probe reported a problem."""
+    text, told_plain = messages.english(told), plain(summary=told)
+    return {"readiness": [{"cause": cause, "summary": text, "source": "the probe", "messages": told_plain}]}
+
+
 CASES = [
+    (
+        "disk_filling",
+        [reported("disk_filling", message("finding.disk_filling.space", mount="/srv", percent="96", hours="2.0"))],
+        "96 % full",
+    ),
+    (
+        "tls_expiring",
+        [reported("tls_expiring", message("finding.tls_expiring", at="2026-03-09", days="6.5"))],
+        "6.5 days",
+    ),
+    ("wal_growing", [reported("wal_growing", message("finding.wal_growing", path="/db", mib=80))], "80 MiB"),
+    ("memory_pressure", [reported("memory_pressure", message("finding.memory_pressure", percent="40"))], "40 %"),
+    ("frequent_restarts", [reported("frequent_restarts", message("finding.frequent_restarts", times=4))], "4 times"),
+    ("clock_jump", [reported("clock_jump", message("finding.clock_jump", seconds="-3600"))], "-3600 s"),
+    ("login_refused", [reported("login_refused", message("finding.login_refused", why=quoted("answered 401")))], "401"),
+    ("slow", [reported("slow", message("finding.slow.slow", seconds="4.0"))], "4.0 s"),
+    ("not_ready", [reported("not_ready", message("finding.not_ready.checks", path="/ready", checks=["disk"]))], "disk"),
     (
         "start_held",
         [

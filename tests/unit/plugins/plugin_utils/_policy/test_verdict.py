@@ -21,6 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
 
 ROOT = Path(__file__).resolve().parents[5]
 ALL_RUNGS = list(RUNGS)
@@ -49,6 +50,8 @@ def attempt(**changes: Any) -> dict[str, Any]:
 CLEAN = {"rung": "clean_start_recovery"}
 BLOCKS = finding("corrupt", blocks_start=True)
 USELESS = finding("masked", useless_rungs=ALL_RUNGS, rungs_help=False)
+SLOW = Reason.of(message("finding.slow.slow", seconds="4.0"))
+DEGRADED = {"healthy": False, "severity": "degraded", "degraded": [SLOW]}
 ANSWERS = {"healthy": True, "severity": "none", "answers_since": {"at": "10:00", "source": "probe"}}
 
 OUTCOMES = [
@@ -63,6 +66,25 @@ OUTCOMES = [
     ("the host was lost", {"lost": "Connection timed out"}, "unreachable"),
     ("the host was lost after a rung held", {"lost": "gone", "tried": [tried(held=True)]}, "recovered"),
     ("it answers although something is wrong", {**ANSWERS, "severity": "warning"}, "warning"),
+    ("it answers and is not ready", {**DEGRADED}, "degraded"),
+    ("it answers on a damaged database", {**DEGRADED, "in_doubt": True}, "degraded"),
+    ("the same as in the run before", {**DEGRADED, "in_doubt": True, "outcome_before": "degraded"}, "degraded"),
+    (
+        "it is no longer reported as degraded, but its database is still damaged",
+        {**ANSWERS, "in_doubt": True, "outcome_before": "degraded"},
+        "degraded",
+    ),
+    (
+        "an earlier run stopped it because of its data, and it answers again",
+        {**DEGRADED, "in_doubt": True, "outcome_before": "not_recovered"},
+        "data_in_doubt",
+    ),
+    ("a rung held, and it is not ready", {"tried": [tried(held=True)], "degraded": [SLOW]}, "degraded"),
+    (
+        "systemd brought it back, and it is not ready",
+        {**ANSWERS, "restarted_by_systemd": True, "degraded": [SLOW]},
+        "degraded",
+    ),
     ("systemd brought it back", {**ANSWERS, "restarted_by_systemd": True}, "recovered_by_systemd"),
     ("it answers on a database in doubt", {**ANSWERS, "in_doubt": True}, "data_in_doubt"),
     ("a rung started it on a database in doubt", {"in_doubt": True, "tried": [tried(held=True)]}, "data_in_doubt"),
@@ -98,7 +120,7 @@ def test_outcome(changes: dict[str, Any], outcome: str) -> None:
     judged = verdict.judge(dataclasses.replace(DOWN, **changes))
     assert judged.outcome == outcome
     assert judged.failed == (not judged.recovered)
-    assert judged.failed == (outcome in {"login_failed", "data_in_doubt", "not_recovered", "unreachable"})
+    assert judged.failed == (outcome in {"degraded", "login_failed", "data_in_doubt", "not_recovered", "unreachable"})
 
 
 def test_the_table_has_every_outcome() -> None:

@@ -1,0 +1,240 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Check whether a service that answers is also ready, in the round trip of the health probe.
+
+A service that only answers can have a damaged or locked database, an expired certificate or a full disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.client
+import json
+import os
+import time
+import urllib.parse
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, from_dict, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import history, measure, problems
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import limits as readiness_limits
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness.limits import Limits
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness.problems import Problem, Unchecked
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, http_probe, probe_plan
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Target
+
+# A slow answer counts only if this number of further answers is also slow.
+_AGAIN = 2
+# Time in seconds that the measurements of files may take in addition to the time limits of their checks.
+_MORE = 1.0
+
+
+class Question(NamedTuple):
+    """The service whose readiness is checked.
+
+    endpoints, pids, restarts: as in health_probe's result. targets: the requests that the probe sent. folders: the
+    folders of the service by use. login: a login that must succeed, or None. timeout: the time limit of a request, in
+    seconds.
+    """
+
+    endpoints: Sequence[Mapping[str, Any]]
+    targets: Sequence[Target]
+    pids: Sequence[int]
+    restarts: Optional[int]
+    database_path: str
+    user: str
+    folders: Mapping[str, str]
+    login: Optional[Login]
+    timeout: float
+    state_dir: str
+
+    @property
+    def required(self) -> List[Target]:
+        """The requests that must succeed."""
+        return [target for target in self.targets if target.required]
+
+
+class _Check:
+    """The checks of one call: their problems, and the checks that could not be done."""
+
+    def __init__(self, question: Question, limits: Limits) -> None:
+        self.question = question
+        self.limits = limits
+        self.found: List[Problem] = []
+        self.unchecked: List[Unchecked] = []
+        self.clock = measure.clock()
+        self.known = history.read(question.state_dir, now=self.clock["now"])
+        self.latency: Optional[float] = None
+
+    def answers(self) -> None:
+        """Check everything that needs no file of the service: answers, certificates, the process and the host."""
+        question = self.question
+        self.found += problems.of_certificates(question.endpoints, self.limits, self.clock["now"])
+        self._check_latency()
+        if self.limits.ready_path and question.required:
+            first = question.required[0]
+            url = urllib.parse.urljoin(first.url, self.limits.ready_path)
+            self._ask_ready(first._replace(name="ready", url=url))
+        if question.login is not None:
+            self._log_in(question.login)
+        for pid in question.pids:
+            files = measure.open_files(pid)
+            self.found += problems.of_open_files(*files, self.limits)
+            if files.open_files is None:
+                self.unchecked.append(Unchecked("open_files", message("reason.unready.process")))
+        self.found += problems.of_host(
+            clock=self.clock,
+            restarts=question.restarts,
+            pressure=max((measure.memory_pressure(pid) or 0.0 for pid in question.pids), default=None),
+            known=self.known,
+            limits=self.limits,
+        )
+
+    def _check_latency(self) -> None:
+        answered = [each for each in self.question.endpoints if each["required"] and each["ok"]]
+        slow = problems.slow_after(self.known, self.limits)
+        if not answered or slow is None:
+            return
+        latency = max(each["latency_ms"] for each in answered) / 1000
+        for _time in range(_AGAIN if latency >= slow else 0):
+            again = http_probe.probe(self.question.required, timeout=self.question.timeout, ok_statuses=())
+            latency = min(latency, max((each["latency_ms"] for each in again), default=0.0) / 1000)
+        self.latency = latency
+        if latency >= slow:
+            self.found.append(problems.of_latency(latency, self.known, answered[0]["url"]))
+
+    def _ask_ready(self, target: Target) -> None:
+        answer = http_probe.fetch(target, timeout=self.question.timeout)
+        path = urllib.parse.urlsplit(target.url).path
+        if answer.error is not None:
+            told = message("finding.not_ready.silent", path=path, why=answer.error)
+            self.found.append(Problem("not_ready", told, target.url))
+        elif answer.status is not None and 200 <= answer.status < 300:
+            return
+        elif answer.status == http.client.SERVICE_UNAVAILABLE or (answer.status or 0) >= 500:
+            self.found.append(Problem("not_ready", _not_ready(path, answer.status, answer.body), target.url))
+        else:
+            # The service has no such endpoint (404), or a limit for requests is reached (429).
+            told = message("reason.unready.status", path=path, status=str(answer.status))
+            self.unchecked.append(Unchecked("ready", told))
+
+    def _log_in(self, login: Login) -> None:
+        answer = http_probe.log_in(login, timeout=self.question.timeout)
+        path = urllib.parse.urlsplit(login.target.url).path
+        if not answer["ok"]:
+            why = from_dict(answer["messages"]["error"])
+            self.found.append(Problem("login_refused", message("finding.login_refused", why=why), path))
+        elif not answer["checked"]:
+            told = message("reason.unready.status", path=path, status=str(answer["status"]))
+            self.unchecked.append(Unchecked("login", told))
+
+    def files(self, answers: Mapping[str, parallel.Answer]) -> Optional[Mapping[str, Any]]:
+        """Check the database and the file systems. Return the facts about the database, or None if it is unknown."""
+        now, disks = self.clock["now"], answers["disks"]
+        if disks.error is None:
+            self.found += problems.of_disks(disks.value, self.known, self.limits, now)
+        else:
+            self.unchecked.append(Unchecked("disks", self._why_not(disks)))
+        database = answers.get("database")
+        if database is None or database.error is not None:
+            told = message("reason.unready.path") if database is None else self._why_not(database)
+            self.unchecked.append(Unchecked("database", told))
+            return None
+        seen: Mapping[str, Any] = database.value
+        self.found += problems.of_database(self.question.database_path, seen, self.known, self.limits, now)
+        if self.limits.check_budget and not seen["checked"]:
+            late = message("reason.unready.late", seconds=f"{self.limits.check_budget:g}")
+            self.unchecked.append(Unchecked("database", late))
+        return seen
+
+    def _why_not(self, answer: parallel.Answer) -> Message:
+        if answer.error == parallel.TIMED_OUT:
+            return message("reason.unready.late", seconds=f"{answer.seconds:.1f}")
+        return message("reason.unready.error", why=str(answer.error))
+
+
+def _not_ready(path: str, status: Optional[int], body: bytes) -> Message:
+    """Return the message for an answer that names the checks that failed, as in {"checks": {"disk": {"ok": false}}}."""
+    checks: Any = None
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        checks = json.loads(body.decode("utf-8"))["checks"]
+    failed = [str(name)[:40] for name, each in checks.items() if _has_failed(each)] if isinstance(checks, dict) else []
+    if not failed:
+        return message("finding.not_ready.status", path=path, status=str(status))
+    return message("finding.not_ready.checks", path=path, checks=failed[:10])
+
+
+def _has_failed(check: Any) -> bool:
+    value = check.get("ok", check.get("status")) if isinstance(check, dict) else check
+    return value is False or (isinstance(value, str) and value.casefold() not in ("ok", "healthy", "up", "pass"))
+
+
+def examine(question: Question, limits: Limits, *, remember: bool) -> Dict[str, Any]:
+    """Return the result `readiness` of health_probe. If remember is true, the measurements are saved for trends."""
+    begun = time.monotonic()
+    check = _Check(question, limits)
+    asked: Dict[str, Any] = {"disks": functools.partial(measure.disks, question.folders)}
+    if question.database_path:
+        asked["database"] = functools.partial(
+            measure.database,
+            question.database_path,
+            user=question.user,
+            budget=limits.check_budget,
+            lock_after=limits.lock_after,
+        )
+    limit = _MORE + limits.check_budget + limits.lock_after
+    answers = parallel.ask(asked, timeout=limit, first=("database",), meanwhile=check.answers)
+    seen = check.files(answers)
+    if remember:
+        disks = answers["disks"].value or []
+        new = history.sample(
+            at=check.clock["now"],
+            boot=check.clock["boot"],
+            offset=check.clock["offset"],
+            latency=check.latency,
+            restarts=question.restarts,
+            wal=seen["wal"] if seen else None,
+            disks={disk["mount"]: {name: disk[name] for name in ("bytes", "inodes")} for disk in disks},
+        )
+        history.write(question.state_dir, check.known, new)
+    return {
+        "problems": [each.as_dict() for each in problems.first_of_each(check.found)],
+        "unchecked": [each.as_dict() for each in check.unchecked],
+        "seconds": round(time.monotonic() - begun, 3),
+    }
+
+
+def of_detection(
+    values: Mapping[str, Any], checked: Optional[Dict[str, Any]], health: Mapping[str, Any], *, check_mode: bool
+) -> Optional[Dict[str, Any]]:
+    """Return the readiness for health_probe, or None if its option `readiness` is not set. See detection.Ready.
+
+    Raises HealthError if a parameter is invalid.
+    """
+    if not values["readiness"]:
+        return None
+    service, path = values["service"], detection.database_path_of(checked)
+    login = detection.login_of(values) if values["mode"] == "watch" else None
+    if login is not None:
+        probe_plan.check_login(login)
+    folders = {"application": service["app_dir"], "state": values["state_dir"]}
+    folders.update({"database": os.path.dirname(path)} if path else {})
+    folders.update({"log": os.path.dirname(service["log_file"])} if service["log_file"] else {})
+    question = Question(
+        endpoints=health["endpoints"],
+        targets=detection.targets_of(values["endpoints"], checked),
+        pids=health["process"]["pids"],
+        restarts=health["process"]["restarts"],
+        database_path=path,
+        user=((checked or {}).get("resolved") or {}).get("user") or service["user"],
+        folders=folders,
+        login=login,
+        timeout=values["timeout"],
+        state_dir=values["state_dir"],
+    )
+    remember = values["mode"] == "watch" and values["remember"] and not check_mode
+    return examine(question, readiness_limits.of(values["readiness"]), remember=remember)

@@ -1,0 +1,141 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Earlier measurements of a host, which show trends: a disk that fills, a WAL that grows, restarts, slow answers.
+
+The measurements are kept in a file in the state folder. Without this file, no trend is known, and no problem is
+reported because of a trend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
+
+_FILE = "readiness.json"
+_LARGEST = 1 << 20
+# A measurement is saved at most once in this number of seconds, is kept for a day, and at most _MOST of them are kept.
+_EVERY = 25.0
+_AGE = 86400.0
+_MOST = 200
+# The shortest time in seconds from which a trend is derived, and the times for which the rate is calculated.
+_SHORTEST = 60.0
+_SPANS = (3600.0, _AGE)
+_ENOUGH = 5
+
+Sample = Mapping[str, Any]
+
+
+def read(state_dir: str, *, now: float) -> List[Sample]:
+    """Return the measurements of the last day, the oldest first. Return an empty list if the file is unusable.
+
+    After the clock was set back, the last measurements are in the future.
+    """
+    try:
+        data = atomic_files.read_plain(os.path.join(state_dir, _FILE), limit=_LARGEST)
+        known = json.loads(data.decode("utf-8"))["samples"]
+        return [each for each in known if isinstance(each, dict) and now - _AGE <= float(each["at"])]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+
+
+def write(state_dir: str, samples: Sequence[Sample], new: Sample) -> None:
+    """Save a new measurement, unless the last one is only seconds old. A write error is ignored."""
+    kept = [each for each in samples if float(each["at"]) <= float(new["at"])]
+    if kept and len(kept) == len(samples) and float(new["at"]) - float(kept[-1]["at"]) < _EVERY:
+        return
+    if len(kept) >= _MOST:
+        # Keep every second one of the older half, so that the file still describes the whole day.
+        kept = kept[: _MOST // 2 : 2] + kept[_MOST // 2 :]
+    data = json.dumps({"samples": [*kept, new]}, sort_keys=True).encode()
+    with contextlib.suppress(OSError):
+        atomic_files.private_folder(state_dir)
+        atomic_files.write_atomically(os.path.join(state_dir, _FILE), data + b"\n")
+
+
+def usual_latency(samples: Sequence[Sample]) -> Optional[float]:
+    """Return the median latency in seconds, or None if there are too few measurements."""
+    known = [float(each["latency"]) for each in samples if isinstance(each.get("latency"), (int, float))]
+    return statistics.median(known) if len(known) >= _ENOUGH else None
+
+
+def hours_until_full(samples: Sequence[Sample], *, mount: str, what: str, free: int, now: float) -> Optional[float]:
+    """Return after how many hours a file system is full if it continues to fill at this rate, or None.
+
+    what: bytes or inodes. free: the free ones now. The rate is the highest one of the last hour and of the last day.
+    """
+    before = _values(samples, "disks", mount, what, now=now)
+    firsts = [next((each for each in before if now - each[0] <= span), None) for span in _SPANS]
+    rate = max([(first[1] - free) / (now - first[0]) for first in firsts if first is not None], default=0.0)
+    return free / rate / 3600 if rate > 0 else None
+
+
+def grows(samples: Sequence[Sample], *, wal_bytes: int, now: float) -> bool:
+    """Return True if the WAL grew since the first measurement, and never shrank in between."""
+    sizes = [size for _at, size in _values(samples, "wal", now=now)]
+    return bool(sizes) and sizes == sorted(sizes) and sizes[0] < wal_bytes and sizes[-1] <= wal_bytes
+
+
+def restarts_since(samples: Sequence[Sample], *, restarts: int, boot: str, seconds: float, now: float) -> int:
+    """Return how often systemd has restarted the service within the last seconds, as far as measurements show it."""
+    known = [
+        int(each["restarts"])
+        for each in samples
+        if each.get("boot") == boot and isinstance(each.get("restarts"), int) and now - float(each["at"]) <= seconds
+    ]
+    count, before = 0, known[0] if known else restarts
+    for each in [*known, restarts]:
+        # The counter starts again at 0 when a person starts the unit.
+        count += each - before if each >= before else each
+        before = each
+    return count
+
+
+def clock_jump(samples: Sequence[Sample], *, boot: str, offset: float) -> float:
+    """Return the change of the clock in seconds since the last measurement, apart from the time that passed.
+
+    offset: the time of the clock minus the time since the host booted.
+    """
+    last = next((each for each in reversed(samples) if each.get("boot") == boot), {})
+    before = last.get("offset")
+    return offset - float(before) if isinstance(before, (int, float)) else 0.0
+
+
+def _values(samples: Sequence[Sample], *keys: str, now: float) -> List[Any]:
+    """Return the time and the value of each measurement that is old enough to show a trend."""
+    found: List[Any] = []
+    for each in samples:
+        value: Any = each
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, (int, float)) and now - float(each["at"]) >= _SHORTEST:
+            found.append((float(each["at"]), value))
+    return found
+
+
+def sample(
+    *,
+    at: float,
+    boot: str,
+    offset: float,
+    latency: Optional[float],
+    restarts: Optional[int],
+    wal: Optional[int],
+    disks: Mapping[str, Mapping[str, int]],
+) -> Dict[str, Any]:
+    """Return a measurement. at: the time in seconds. disks: the free bytes and inodes of each mount point."""
+    return {
+        "at": at,
+        "boot": boot,
+        "offset": offset,
+        "latency": latency,
+        "restarts": restarts,
+        "wal": wal,
+        "disks": {mount: dict(free) for mount, free in disks.items()},
+    }

@@ -1,0 +1,147 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Measure what the readiness checks need, for at most a few seconds.
+
+disks and database run in a child process, because an access to a hanging disk never returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+
+# Problems of a database that do not depend on what the service is doing.
+_DAMAGE = ("empty", "empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign", "open_deleted")
+_LOOKS = 40
+
+
+class Files(NamedTuple):
+    """What the service has open: the number of files and connections, and the limit. None is unknown."""
+
+    pid: int
+    open_files: Optional[int]
+    limit: Optional[int]
+
+
+def open_files(pid: int, *, proc_root: str = "/proc") -> Files:
+    """Return the number of open files of a process, and its limit."""
+    count: Optional[int] = None
+    limit: Optional[int] = None
+    with contextlib.suppress(OSError, ValueError):
+        count = len(os.listdir(f"{proc_root}/{pid}/fd"))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = procfs.read_text(f"{proc_root}/{pid}/limits").splitlines()
+        soft = next(line for line in lines if line.startswith("Max open files")).split()[3]
+        limit = int(soft) if soft.isdecimal() else None
+    return Files(pid, count, limit)
+
+
+def memory_pressure(pid: int, *, proc_root: str = "/proc", group_root: str = "/sys/fs/cgroup") -> Optional[float]:
+    """Return in percent how long all processes waited for memory in the last minute, on the host or in the unit.
+
+    The higher value counts. Return None if the kernel does not measure it.
+    """
+    found = []
+    groups = [group for group in procfs.control_groups(pid, proc_root=proc_root) if group not in ("", "/")]
+    for path in (f"{proc_root}/pressure/memory", *(f"{group_root}{group}/memory.pressure" for group in groups)):
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            full = next(line for line in procfs.read_text(path).splitlines() if line.startswith("full "))
+            found.append(float(full.split("avg60=")[1].split()[0]))
+    return max(found, default=None)
+
+
+def clock(*, proc_root: str = "/proc") -> Dict[str, Any]:
+    """Return the time in seconds, the ID of the boot, and the time minus the time since the host booted."""
+    boot = ""
+    with contextlib.suppress(OSError):
+        boot = procfs.read_text(f"{proc_root}/sys/kernel/random/boot_id").strip()
+    now = time.time()
+    return {"now": now, "boot": boot, "offset": now - time.clock_gettime(time.CLOCK_BOOTTIME)}
+
+
+def disks(paths: Mapping[str, str]) -> List[Dict[str, Any]]:
+    """Return the free space of the file systems that contain these paths, by use. Omit read-only file systems."""
+    found: Dict[str, Dict[str, Any]] = {}
+    points = [mount[0] for mount in mounts.mounted()]
+    for use, path in paths.items():
+        place = os.path.realpath(path)
+        while not os.path.exists(place) and place != "/":
+            place = os.path.dirname(place)
+        room = os.statvfs(place)
+        inside = [point for point in points if place == point or place.startswith(point.rstrip("/") + "/")]
+        mount = max(inside, key=len, default="/")
+        used, free = room.f_blocks - room.f_bfree, room.f_bavail
+        if room.f_flag & os.ST_RDONLY or not used + free:
+            continue
+        known = {
+            "mount": mount,
+            "uses": [],
+            "bytes": free * room.f_frsize,
+            "used_percent": 100 * used / (used + free),
+            # If a file system does not count inodes (btrfs), the total is 0.
+            "inodes": room.f_favail,
+            "inodes_percent": 100 * (room.f_files - room.f_favail) / room.f_files if room.f_files else 0.0,
+        }
+        found.setdefault(mount, known)["uses"].append(use)
+    return list(found.values())
+
+
+def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[str, Any]:
+    """Check the database while the service uses it. Return its damage, its lock and the size of its WAL.
+
+    - damage: the first problem, with code and message, or None. checked: False if the check did not finish in `budget`
+      seconds.
+    - lock: pid and command of the process that blocked all writes for lock_after seconds, or None.
+    - wal: the size of the WAL in bytes.
+    """
+    found: Dict[str, Any] = {"damage": None, "checked": False, "lock": None, "wal": None}
+    with contextlib.suppress(OSError):
+        found["wal"] = os.lstat(f"{path}-wal").st_size
+    found["lock"] = _lock(path, lock_after) if lock_after else None
+    if budget:
+        try:
+            looked = sqlite_check.check(path=path, checks=["quick"], user=user, row_counts=False, time_budget=budget)
+        except SqliteError:
+            return found
+        damages = [item for item in looked["problems"] if item["code"] in _DAMAGE]
+        found["damage"] = {name: damages[0][name] for name in ("code", "message")} if damages else None
+        found["checked"] = bool(damages) or looked["checks"].get("quick") == "ok"
+    return found
+
+
+def _lock(path: str, lock_after: float) -> Optional[Dict[str, Any]]:
+    """Return the process that blocked all writes for lock_after seconds without a pause, or None."""
+    begun = time.monotonic()
+    holder: Optional[int] = None
+    for _look in range(_LOOKS + 1):
+        now = _writer(path)
+        if now is None or holder not in (None, now):
+            return None
+        holder = now
+        time.sleep(lock_after / _LOOKS)
+    seconds = round(time.monotonic() - begun, 1)
+    return {"pid": holder, "command": sqlite_holders.command_of(holder or 0), "seconds": seconds}
+
+
+def _writer(path: str) -> Optional[int]:
+    """Return the process that holds the lock for writes, 0 if it is in another PID namespace, or None."""
+    for name, start, length in sqlite_holders.WRITE_LOCKS:
+        with contextlib.suppress(OSError):
+            descriptor = safe_open.open_file(path + name)
+            try:
+                lock = sqlite_holders.lock_on(descriptor, start=start, length=length)
+            finally:
+                os.close(descriptor)
+            if lock is not None and lock[0] == "WRITE":
+                return lock[1]
+    return None

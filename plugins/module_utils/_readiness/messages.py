@@ -1,0 +1,66 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - a sentence is one line.
+
+"""English messages about a service that answers but is degraded.
+
+A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_readiness.py, with the
+same ids.
+"""
+
+from __future__ import annotations
+
+from typing import Dict
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
+
+ENGLISH: Dict[str, str] = {
+    **service_messages.ENGLISH,
+    # Problems.
+    "finding.db_corrupt.in_use": "The database {path} is not sound: {why}",
+    "finding.db_locked.blocks_all": "Process {pid} ({command}) has blocked all writes to the database for {seconds} s",
+    "finding.db_locked.unseen": "A process that is not visible on this host has blocked all writes to the database for {seconds} s",
+    "finding.wal_growing": "The -wal file of the database {path} has {mib} MiB and keeps growing, because no checkpoint empties it",
+    "finding.disk_full.percent": "Almost no space is left on {mount} ({percent} % used)",
+    "finding.disk_full.no_inodes": "Almost no inodes are left on {mount}, so that no file can be created",
+    "finding.disk_filling.space": "{mount} is {percent} % full and will be full in about {hours} h",
+    "finding.disk_filling.inodes": "{percent} % of the inodes on {mount} are in use, and there will be none left in about {hours} h",
+    "finding.too_many_files.near": "Process {pid} has {open_files} of at most {limit} files and connections open",
+    "finding.tls_expired.served": "The TLS certificate expired on {at}",
+    "finding.tls_expiring": "The TLS certificate expires on {at} (in {days} days)",
+    "finding.frequent_restarts": "systemd has restarted the service {times} times in the last hour",
+    "finding.memory_pressure": "In the last minute, all processes waited for memory for {percent} % of the time",
+    "finding.clock_jump": "The clock of the host was changed by {seconds} s",
+    "finding.slow.slow": "The service needs {seconds} s for an answer",
+    "finding.slow.slower": "The service needs {seconds} s for an answer, instead of {usual} s as usual",
+    "finding.not_ready.status": "The ready endpoint {path} reports that the service is not ready (status {status})",
+    "finding.not_ready.checks": "The ready endpoint {path} reports that the service is not ready: {checks}",
+    "finding.not_ready.silent": "The ready endpoint {path} does not answer: {why}",
+    "finding.login_refused": "The login fails: {why}",
+    # Why a check was not done.
+    "reason.unready.status": "{path} answered with status {status}",
+    "reason.unready.late": "the check did not finish within {seconds} s",
+    "reason.unready.path": "the path of the database is unknown",
+    "reason.unready.process": "the process is not visible to this user",
+    "reason.unready.error": "{why}",
+    # Damage of a database.
+    "reason.database.missing": "the file does not exist",
+    "reason.database.empty": "the file has 0 bytes",
+    "reason.database.empty_beside_wal": "the file is empty, but a WAL exists",
+    "reason.database.no_tables": "it has no tables",
+    "reason.database.not_a_database": "the file is not in the SQLite format",
+    "reason.database.not_a_file": "its path is not a file",
+    "reason.database.corrupt": "pages are damaged",
+    "reason.database.wal_damaged": "the WAL is damaged",
+    "reason.database.wal_foreign": "the WAL does not match the database",
+    "reason.database.row_loss": "rows are missing",
+    "reason.database.open_deleted": "the file was deleted while it was open",
+    "reason.database.unreadable": "it cannot be read",
+}
+
+
+def english(told: message.Message) -> str:
+    """Return the English text of a message, without a final full stop."""
+    return message.english(told, ENGLISH)

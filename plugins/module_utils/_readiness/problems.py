@@ -1,0 +1,159 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Derive the problems of a service that answers from measurements, their limits and earlier measurements."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import history, messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness.limits import Limits
+
+_HOUR = 3600.0
+_DAY = 86400.0
+# Shares in percent above which a file system counts as full.
+_FULL = 99.0
+# A latency must exceed the usual one by this factor.
+_SLOWER = 10.0
+# A change of the clock in seconds that counts. Smaller changes are normal corrections.
+_CLOCK = 60.0
+
+
+class Problem(NamedTuple):
+    """A problem: the cause as in the findings of triage_info, the message, and where it was seen."""
+
+    cause: str
+    told: Message
+    source: str
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the problem in the format of health_probe's result."""
+        return {
+            "cause": self.cause,
+            "summary": messages.english(self.told),
+            "source": self.source,
+            "messages": plain(summary=self.told),
+        }
+
+
+class Unchecked(NamedTuple):
+    """A check that could not be done, and why."""
+
+    check: str
+    told: Message
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the check in the format of health_probe's result."""
+        return {"check": self.check, "why": messages.english(self.told), "messages": plain(why=self.told)}
+
+
+def of_database(
+    path: str, seen: Mapping[str, Any], known: Sequence[history.Sample], limits: Limits, now: float
+) -> Iterator[Problem]:
+    """Yield the problems with the database: damage, a lock that blocks all writes, and a WAL that grows."""
+    if seen["damage"]:
+        code = seen["damage"]["code"]
+        yield Problem(
+            "db_corrupt", message("finding.db_corrupt.in_use", path=path, why=message(f"reason.database.{code}")), path
+        )
+    lock = seen["lock"]
+    if lock and lock["pid"]:
+        values = {name: lock[name] for name in ("pid", "command", "seconds")}
+        yield Problem("db_locked", message("finding.db_locked.blocks_all", **values), path)
+    elif lock:
+        yield Problem("db_locked", message("finding.db_locked.unseen", seconds=lock["seconds"]), path)
+    size = seen["wal"] or 0
+    if limits.wal_bytes and size >= limits.wal_bytes and history.grows(known, wal_bytes=size, now=now):
+        yield Problem("wal_growing", message("finding.wal_growing", path=path, mib=size >> 20), f"{path}-wal")
+
+
+def of_disks(
+    disks: Sequence[Mapping[str, Any]], known: Sequence[history.Sample], limits: Limits, now: float
+) -> Iterator[Problem]:
+    """Yield the file systems that are full, or that will soon be full."""
+    for disk in disks:
+        mount, source = disk["mount"], f"{disk['mount']} ({', '.join(disk['uses'])})"
+        space, inodes = disk["used_percent"], disk["inodes_percent"]
+        if space >= _FULL:
+            yield Problem(
+                "disk_full", message("finding.disk_full.percent", mount=mount, percent=f"{space:.0f}"), source
+            )
+        elif space >= limits.disk_percent > 0:
+            hours = history.hours_until_full(known, mount=mount, what="bytes", free=disk["bytes"], now=now)
+            if hours is not None and hours <= limits.disk_hours:
+                values = {"mount": mount, "percent": f"{space:.0f}", "hours": f"{hours:.1f}"}
+                yield Problem("disk_filling", message("finding.disk_filling.space", **values), source)
+        if inodes >= _FULL:
+            yield Problem("disk_full", message("finding.disk_full.no_inodes", mount=mount), source)
+        elif inodes >= limits.disk_percent > 0:
+            hours = history.hours_until_full(known, mount=mount, what="inodes", free=disk["inodes"], now=now)
+            if hours is not None and hours <= limits.disk_hours:
+                values = {"mount": mount, "percent": f"{inodes:.0f}", "hours": f"{hours:.1f}"}
+                yield Problem("disk_filling", message("finding.disk_filling.inodes", **values), source)
+
+
+def of_open_files(pid: int, open_files: Optional[int], limit: Optional[int], limits: Limits) -> Iterator[Problem]:
+    """Yield a process that has almost as many files and connections open as it may have."""
+    if open_files and limit and limits.open_files_percent and open_files >= limit * limits.open_files_percent / 100:
+        told = message("finding.too_many_files.near", pid=pid, open_files=open_files, limit=limit)
+        yield Problem("too_many_files", told, f"/proc/{pid}/fd")
+
+
+def of_certificates(endpoints: Sequence[Mapping[str, Any]], limits: Limits, now: float) -> Iterator[Problem]:
+    """Yield the certificates that have expired or expire soon."""
+    for endpoint in endpoints:
+        certificate = endpoint.get("certificate")
+        if not certificate:
+            continue
+        at, left = certificate["not_after"], timestamps.epoch(certificate["not_after"]) - now
+        if left <= 0:
+            yield Problem("tls_expired", message("finding.tls_expired.served", at=at), endpoint["url"])
+        elif left < limits.certificate_days * _DAY:
+            told = message("finding.tls_expiring", at=at, days=f"{left / _DAY:.1f}")
+            yield Problem("tls_expiring", told, endpoint["url"])
+
+
+def of_host(
+    *,
+    clock: Mapping[str, Any],
+    restarts: Optional[int],
+    pressure: Optional[float],
+    known: Sequence[history.Sample],
+    limits: Limits,
+) -> Iterator[Problem]:
+    """Yield frequent restarts, a lack of memory, and a change of the clock."""
+    if restarts is not None and limits.restarts:
+        times = history.restarts_since(known, restarts=restarts, boot=clock["boot"], seconds=_HOUR, now=clock["now"])
+        if times >= limits.restarts:
+            yield Problem("frequent_restarts", message("finding.frequent_restarts", times=times), "systemd")
+    if pressure is not None and limits.memory_pressure and pressure >= limits.memory_pressure:
+        yield Problem(
+            "memory_pressure", message("finding.memory_pressure", percent=f"{pressure:.0f}"), "memory.pressure"
+        )
+    jump = history.clock_jump(known, boot=clock["boot"], offset=clock["offset"])
+    if abs(jump) >= _CLOCK:
+        yield Problem("clock_jump", message("finding.clock_jump", seconds=f"{jump:+.0f}"), "clock")
+
+
+def slow_after(known: Sequence[history.Sample], limits: Limits) -> Optional[float]:
+    """Return the latency in seconds from which an answer is slow, or None if the latency is not checked."""
+    if not limits.slow_after:
+        return None
+    return max(limits.slow_after, (history.usual_latency(known) or 0.0) * _SLOWER)
+
+
+def of_latency(latency: float, known: Sequence[history.Sample], source: str) -> Problem:
+    """Return the problem of a slow answer."""
+    usual, seconds = history.usual_latency(known), f"{latency:.1f}"
+    if usual is None:
+        return Problem("slow", message("finding.slow.slow", seconds=seconds), source)
+    return Problem("slow", message("finding.slow.slower", seconds=seconds, usual=f"{usual:.3f}"), source)
+
+
+def first_of_each(problems: Sequence[Problem]) -> List[Problem]:
+    """Return the problems without repeated messages, such as one certificate on two ports."""
+    return list({str(each.told): each for each in reversed(problems)}.values())[::-1]

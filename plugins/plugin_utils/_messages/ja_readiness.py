@@ -1,0 +1,38 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
+
+"""Japanese for a service that answers but is degraded, under the ids of module_utils/_readiness/messages.py."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+SENTENCES: Dict[str, str] = {
+    "finding.db_corrupt.in_use": "データベース {path} に問題があります：{why}",
+    "finding.db_locked.blocks_all": "プロセス {pid}（{command}）が {seconds} 秒間、データベースへの書き込みをすべて妨げています",
+    "finding.db_locked.unseen": "このホストから見えないプロセスが {seconds} 秒間、データベースへの書き込みをすべて妨げています",
+    "finding.wal_growing": "データベース {path} の -wal ファイルが {mib} MiB あり、チェックポイントで空にならないため増え続けています",
+    "finding.disk_full.percent": "{mount} の空き容量がほとんどありません（使用率 {percent} %）",
+    "finding.disk_full.no_inodes": "{mount} の inode がほとんどなく、ファイルを作成できません",
+    "finding.disk_filling.space": "{mount} の使用率は {percent} % で、約 {hours} 時間後に空きがなくなります",
+    "finding.disk_filling.inodes": "{mount} の inode の使用率は {percent} % で、約 {hours} 時間後に空きがなくなります",
+    "finding.too_many_files.near": "プロセス {pid} が、上限 {limit} のうち {open_files} のファイルと接続を開いています",
+    "finding.tls_expired.served": "TLS 証明書は {at} に失効しました",
+    "finding.tls_expiring": "TLS 証明書は {at} に失効します（残り {days} 日）",
+    "finding.frequent_restarts": "この 1 時間に systemd がサービスを {times} 回再起動しました",
+    "finding.memory_pressure": "直前の 1 分間のうち {percent} % の時間、すべてのプロセスがメモリを待っていました",
+    "finding.clock_jump": "ホストの時刻が {seconds} 秒変更されました",
+    "finding.slow.slow": "サービスの応答に {seconds} 秒かかっています",
+    "finding.slow.slower": "サービスの応答に {seconds} 秒かかっています（通常は {usual} 秒）",
+    "finding.not_ready.status": "ready エンドポイント {path} が準備未完了を報告しています（ステータス {status}）",
+    "finding.not_ready.checks": "ready エンドポイント {path} が準備未完了を報告しています：{checks}",
+    "finding.not_ready.silent": "ready エンドポイント {path} が応答しません：{why}",
+    "finding.login_refused": "ログインできません：{why}",
+    "reason.unready.status": "{path} はステータス {status} を返しました",
+    "reason.unready.late": "確認が {seconds} 秒以内に終わりませんでした",
+    "reason.unready.path": "データベースのパスが不明です",
+    "reason.unready.process": "このユーザーにはプロセスが見えません",
+    "reason.unready.error": "{why}",
+}
