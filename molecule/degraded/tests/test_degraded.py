@@ -1,0 +1,181 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The service answers its health endpoint, but has a problem that this endpoint hides. Nothing is restarted.
+
+With DRILL_THOROUGH (make nightly), the busy healthy host is checked 50 times.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import outside
+import pytest
+import runs
+from drills import Drill
+
+BUSY_RUNS = 50 if os.environ.get("DRILL_THOROUGH") else 5
+APP = "/mnt/LinuxHDD/ITSM-System"
+DATABASE = f"{APP}/backend/itsm.db"
+CERTIFICATE = f"/opt/drill/service/certificate {APP}/backend/ssl"
+HOOK = "/opt/hook.js"
+NOT_READY = "require('os').freemem = () => 0;"
+SLOW = """for (const {Server} of [require('http'), require('https')]) {
+  const emit = Server.prototype.emit;
+  Server.prototype.emit = function (name, ...rest) {
+    if (name !== 'request') return emit.call(this, name, ...rest);
+    setTimeout(() => emit.call(this, name, ...rest), 1500);
+    return true;
+  };
+}"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room(drill: Drill) -> None:
+    """Give the application its own small file system."""
+    drill.host.check_output("/opt/drill/bin/fill-disk --room 100")
+    start(drill)
+
+
+def start(drill: Drill) -> None:
+    """Start the service as a person does, and wait until it answers."""
+    drill.host.check_output(f"systemctl reset-failed {runs.UNIT}; systemctl restart {runs.UNIT}")
+    runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
+
+
+def process(drill: Drill) -> dict[str, Any]:
+    return outside.show(drill, "MainPID", "NRestarts", "ActiveState", "ActiveEnterTimestampMonotonic")
+
+
+def notifications(drill: Drill) -> str:
+    path = drill.output / "sent-to-project_leader"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def test_a_busy_healthy_host_is_never_degraded(drill: Drill) -> None:
+    drill.host.check_output("/opt/drill/bin/make-busy start")
+    try:
+        for number in range(BUSY_RUNS):
+            name = f"busy-{number}"
+            run = runs.Run(drill, name, playbook="outage_detect")
+            # The log is rotated while the check runs.
+            drill.host.check_output("cd /var/log/itsm && mv server.log server.log.1 && touch server.log")
+            assert run.wait() == 0, drill.screen(name)
+    finally:
+        drill.host.check_output("/opt/drill/bin/make-busy stop")
+    assert runs.open_incident(drill) is None
+
+
+def with_hook(program: str) -> tuple[Callable[[Drill], None], Callable[[Drill], None]]:
+    def install(drill: Drill) -> None:
+        drill.host.check_output(f"cat > {HOOK} << 'END'\n{program}\nEND")
+        drill.host.check_output(f"echo NODE_OPTIONS=--require={HOOK} >> {runs.ENVIRONMENT}")
+        start(drill)
+
+    def remove(drill: Drill) -> None:
+        drill.host.check_output(f"sed -i /NODE_OPTIONS/d {runs.ENVIRONMENT}")
+        start(drill)
+
+    return install, remove
+
+
+def command(line: str, *, restart: bool = False) -> Callable[[Drill], None]:
+    def act(drill: Drill) -> None:
+        drill.host.check_output(line)
+        if restart:
+            start(drill)
+
+    return act
+
+
+FILES = f"$(ls /proc/$(systemctl show --property=MainPID --value {runs.UNIT})/fd | wc -l)"
+LIMIT = f"prlimit --pid $(systemctl show --property=MainPID --value {runs.UNIT}) --nofile"
+CASES: dict[str, tuple[str, tuple[Callable[[Drill], None], Callable[[Drill], None]]]] = {
+    "write lock": (
+        "db_locked",
+        (
+            command(
+                f"systemd-run --quiet --unit=report --uid=itsm /usr/bin/python3 /opt/drill/bin/hold-lock {DATABASE}"
+            ),
+            command("systemctl stop report"),
+        ),
+    ),
+    "expired certificate": (
+        "tls_expired",
+        (
+            command(f"{CERTIFICATE} '32 days ago' '2 days ago'", restart=True),
+            command(f"{CERTIFICATE}", restart=True),
+        ),
+    ),
+    "failing ready endpoint": ("not_ready", with_hook(NOT_READY)),
+    "slow answers": ("slow", with_hook(SLOW)),
+    "descriptors near the limit": (
+        "too_many_files",
+        (command(f"{LIMIT}=$(({FILES} + 1)):"), command(f"{LIMIT}=100000:")),
+    ),
+    "no inodes": (
+        "disk_full",
+        (
+            command(f"mount -o remount,nr_inodes=$(df --output=iused {APP} | tail -1) {APP}"),
+            command(f"mount -o remount,nr_inodes=1000000 {APP}"),
+        ),
+    ),
+    "disk at 96 % and growing": (
+        "disk_filling",
+        (
+            command(f"head -c $(($(df --output=avail -B1 {APP} | tail -1) * 96 / 100)) /dev/zero > {APP}/uploads.bin"),
+            command(f"rm {APP}/uploads.bin"),
+        ),
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest, drill: Drill) -> Iterator[tuple[str, str]]:
+    cause, (break_it, repair) = CASES[request.param]
+    outside.forget_restarts(drill)
+    break_it(drill)
+    yield request.param.replace(" ", "-").replace("%", ""), cause
+    repair(drill)
+
+
+def test_the_problem_is_reported_and_nothing_is_restarted(drill: Drill, case: tuple[str, str]) -> None:
+    name, cause = case
+    assert_degraded(drill, name, cause)
+
+
+def assert_degraded(drill: Drill, name: str, cause: str) -> None:
+    before, told_before = process(drill), notifications(drill).count("DEGRADED:")
+    began = time.monotonic()
+    assert runs.run(drill, name) == 2, drill.screen(name)
+    print(f"run: {name} {time.monotonic() - began:.1f} s")
+    told = drill.postmortem(name)
+    assert (told["outcome"], told["severity"], told["cause"]) == ("degraded", "degraded", cause), told["findings"]
+    assert told["rungs_tried"] == []
+    assert "DEGRADED, the service answers" in drill.screen(name)
+    assert process(drill) == before
+    # The same problem is reported again, but the contacts are notified only once.
+    assert runs.run(drill, f"{name}-again") == 2
+    assert drill.postmortem(f"{name}-again")["incident"] == told["incident"]
+    assert notifications(drill).count("DEGRADED:") == told_before + 1
+    assert process(drill) == before
+
+
+def test_the_incident_is_closed_when_the_problem_is_gone(drill: Drill) -> None:
+    resolved = notifications(drill).count("RESOLVED:")
+    assert runs.open_incident(drill) is not None
+    assert runs.run(drill, "gone") == 0, drill.screen("gone")
+    assert runs.open_incident(drill) is None
+    assert notifications(drill).count("RESOLVED:") == resolved + 1
+    drill.assert_serves()
+
+
+def test_a_damaged_page_is_reported_and_the_service_keeps_running(drill: Drill) -> None:
+    drill.host.check_output("/opt/drill/bin/damage-database --rows 300 incidents 3")
+    assert_degraded(drill, "damaged", "db_corrupt")
+    drill.assert_serves()
