@@ -199,8 +199,9 @@ findings:
         V(start_held), V(config_mismatch), V(port_conflict), V(modules_broken), V(db_locked), V(migration_pending),
         V(tls_expired), V(hung), V(unit_masked), V(unit_invalid), V(environment_missing), V(exec_failed),
         V(syntax_error), V(database_owner), V(unhandled_exception), V(killed), V(crash_loop), V(stopped),
-        V(wal_pending) or V(unknown). For a service that answers, also V(disk_filling), V(tls_expiring), V(wal_growing),
-        V(memory_pressure), V(frequent_restarts), V(clock_jump), V(login_refused), V(slow) or V(not_ready).
+        V(wal_pending), V(wal_reset_bug) or V(unknown). For a service that answers, also V(disk_filling),
+        V(tls_expiring), V(wal_growing), V(memory_pressure), V(frequent_restarts), V(clock_jump), V(login_refused),
+        V(slow) or V(not_ready).
       type: str
     confidence:
       description: Number from 0 to 1. If the value is at least 0.5, the cause is likely. A lower value is only a hint.

@@ -85,14 +85,14 @@ def of_disks(
         elif space >= limits.disk_percent > 0:
             hours = history.hours_until_full(known, mount=mount, what="bytes", free=disk["bytes"], now=now)
             if hours is not None and hours <= limits.disk_hours:
-                values = {"mount": mount, "percent": f"{space:.0f}", "hours": f"{hours:.1f}"}
+                values = {"mount": mount, "percent": f"{space:.0f}", "minutes": round(hours * 60)}
                 yield Problem("disk_filling", message("finding.disk_filling.space", **values), source)
         if inodes >= _FULL:
             yield Problem("disk_full", message("finding.disk_full.no_inodes", mount=mount), source)
         elif inodes >= limits.disk_percent > 0:
             hours = history.hours_until_full(known, mount=mount, what="inodes", free=disk["inodes"], now=now)
             if hours is not None and hours <= limits.disk_hours:
-                values = {"mount": mount, "percent": f"{inodes:.0f}", "hours": f"{hours:.1f}"}
+                values = {"mount": mount, "percent": f"{inodes:.0f}", "minutes": round(hours * 60)}
                 yield Problem("disk_filling", message("finding.disk_filling.inodes", **values), source)
 
 

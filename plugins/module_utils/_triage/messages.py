@@ -84,6 +84,9 @@ ENGLISH: Dict[str, str] = {
     "finding.wal_pending": "{pages} committed pages of the database are only in its -wal file",
     "remedy.wal_pending": "Do not delete the -wal file. The next start of the service, or a checkpoint (sqlite_wal module), copies its pages into the database",
     "prevention.wal_pending": "Let the service close its database when it is stopped (handle SIGTERM)",
+    "finding.wal_reset_bug": "SQLite {version} wrote this database. This version has a bug that can damage a database in WAL mode if two connections write and checkpoint at the same time",
+    "remedy.wal_reset_bug": "Find out if another process, such as a backup, had the database open before the damage",
+    "prevention.wal_reset_bug": "Update the SQLite library of the service to 3.51.3 or later, and let no other process write to its database",
     # Ports and certificates.
     "finding.port_conflict.other": "Port {port} is taken by process {pid} of user {user} ({program}), which is not the service",
     "finding.port_conflict.hidden": "Port {port} is taken by another process, which this user cannot see",

@@ -46,6 +46,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.helpless": "Read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "next_step.not_recovered": "Fix the cause ({remedy:;}), then run the playbook again",
     "next_step.degraded": "Fix the cause ({remedy:;}). The service keeps running until then. Run the playbook again to check whether the problem is gone",
+    "next_step.degraded_database": "The service keeps running. Agree on a time to stop it, then run database_recover.yml. To see what each method would lose, run it with --check first",
     "next_step.warning": "Find the cause before the warning becomes an outage: {summary}",
     "next_step.would_recover": "Run the playbook without --check to recover the service",
     "next_step.recovered": "Complete the open prevention items",

@@ -183,6 +183,9 @@ SENTENCES: Dict[str, str] = {
     "reason.start.no_user": "ユーザー {user} が存在しない",
     "reason.start.no_group": "グループ {group} が存在しない",
     # プロセス
+    "finding.wal_reset_bug": "このデータベースは SQLite {version} で書き込まれました。このバージョンには、2つの接続が同時に書き込みとチェックポイントを行うと WAL モードのデータベースが破損する不具合があります",
+    "remedy.wal_reset_bug": "破損の前に、バックアップなど別のプロセスがデータベースを開いていたかを調べる",
+    "prevention.wal_reset_bug": "サービスの SQLite ライブラリを 3.51.3 以降に更新し、別のプロセスからデータベースに書き込まないようにする",
     # 応答しているが問題のあるサービス
     "remedy.disk_filling": "このファイルシステムの空き容量を確保する（例：ローテーション済みのログ、npm キャッシュ、古いバックアップ）。データベース、-wal、-shm は削除しない",
     "remedy.wal_growing": "読み取りトランザクションを開いたままの接続を特定して終了する。-wal ファイルは削除しない",

@@ -47,9 +47,12 @@ _ROLLBACKS = (
 # Only after these outcomes can a run keep later steps of a workflow from trying a rung.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
-# The next steps, as the last parts of their message IDs. The first four have conditions. If none of these conditions is
+# The next steps, as the last parts of their message IDs. The first five have conditions. If none of these conditions is
 # met, the outcome determines the next step.
-NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each in OUTCOMES if each != "login_failed"))
+NEXT_STEPS = (
+    *("data_loss", "login_failed", "degraded_database", "halted", "helpless"),
+    *(each for each in OUTCOMES if each != "login_failed"),
+)
 # The finding about a sound database with far fewer rows. A person must decide if they were deleted on purpose.
 _FEWER_ROWS = "finding.db_corrupt.fewer"
 
@@ -291,6 +294,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
     rules = (
         ("data_loss", facts.loss_suspected and outcome != DEGRADED),
         ("login_failed", outcome == "login_failed"),
+        ("degraded_database", outcome == DEGRADED and facts.in_doubt),
         ("halted", bool(halted.text)),
         ("helpless", helpless),
     )

@@ -252,8 +252,9 @@ class Incident:
 
     @property
     def answered(self) -> bool:
-        """True if the incident is no outage, because the service answered all the time but is degraded."""
-        return self.outcome == self.severity == "degraded" and not self.rungs_tried
+        """True if the incident is no outage, because the service answered all the time but is or was degraded."""
+        degraded = self.severity == "degraded" and not self.rungs_tried
+        return degraded and self.outcome in ("degraded", "resolved_manually")
 
     def stated(self, name: str) -> str:
         """Return the value of a statement about the service."""

@@ -63,6 +63,23 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
     )
 
 
+def wal_reset_bug(facts: Facts) -> Optional[Finding]:
+    """Report a damaged database that was written by a version of SQLite with a bug that can damage it."""
+    database = facts.database
+    known = database.database or {}
+    if not known.get("wal_reset_bug") or not (database.damages or database.data_loss_suspected):
+        return None
+    version = str(known.get("sqlite_version"))
+    return Finding(
+        # Other faults damage a database too, so this is only a note.
+        confidence=0.3,
+        summary=message("finding.wal_reset_bug", version=version),
+        evidence=[says(database.path, f"written by SQLite {version}, in WAL mode")],
+        remedy=message("remedy.wal_reset_bug"),
+        prevention=message("prevention.wal_reset_bug"),
+    )
+
+
 def _missing(facts: Facts) -> List[str]:
     """Return "<table> <rows now> of <rows before>" for each table, if normal operation cannot explain the loss."""
     if not facts.hold.rows_collapsed:

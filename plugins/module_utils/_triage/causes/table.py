@@ -102,6 +102,7 @@ CAUSES: Dict[str, Cause] = {
     "slow": Cause(readiness.only_reported, ("not_ready",)),
     "not_ready": Cause(readiness.only_reported),
     "wal_pending": Cause(database.wal_pending),
+    "wal_reset_bug": Cause(database.wal_reset_bug),
 }
 
 

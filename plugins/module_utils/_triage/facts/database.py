@@ -26,6 +26,7 @@ class Database(Part):
     checks: Mapping[str, str] = NOTHING
     problems: Sequence[Mapping[str, Any]] = ()
     holders: Sequence[Mapping[str, Any]] = ()
+    database: Mapping[str, Any] = NOTHING
     wal: Mapping[str, Any] = NOTHING
     data_loss_suspected: bool = False
     data_loss_reasons: Sequence[str] = ()
