@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import resource
 import sqlite3
 import subprocess
@@ -124,3 +125,20 @@ def test_a_problem_that_the_health_endpoint_hides_is_reported_and_nothing_is_res
         assert outcome(again)["incident"] == told["incident"]
         assert [each for each in outcome(again)["escalation"]["notified"] if each["new"]] == []
         assert service.pids() == before
+
+
+def test_a_process_that_holds_the_lock_is_stopped_if_the_policy_names_it(service: Service) -> None:
+    before = service.pids()
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    with lock(service):
+        run = service.play(
+            "playbooks/outage_recover.yml",
+            remediation_stop_policy=[{"user": user, "command": "python3 -c import sqlite3.*"}],
+        )
+    assert run.rc == 0, run.screen
+    told = outcome(run)
+    assert (told["outcome"], told["severity"], told["cause"]) == ("recovered", "degraded", "db_locked")
+    assert [(each["cause"], each["changed"]) for each in told["remedies"]] == [("db_locked", True)]
+    assert told["rungs_tried"] == []
+    assert service.pids() == before
+    assert service.play("playbooks/outage_recover.yml").rc == 0

@@ -35,6 +35,8 @@ class Facts:
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # The problems of a service that answers. They were found by the first probe or, after a rung, by the verification.
     degraded: Sequence[Reason] = ()
+    # True if the service was degraded until a remedy of this run made a change.
+    was_degraded: bool = False
     # True if the data of the open incident were in doubt before this run.
     was_in_doubt: bool = False
     # True if the database was not found, and no later check has shown that the current database is the same one.
@@ -136,6 +138,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         restarted_by_systemd=bool((detection.get("supervisor") or {}).get("restarted")),
         degraded=[Reason.read(each, "summary") for each in ready.get("problems") or ()],
         answers_since=detection.get("answers_since") or {},
+        was_degraded=bool(seen.get("was_degraded")),
         was_in_doubt=bool(detection.get("data_in_doubt")),
         not_found=state == "not_found",
         findings=triage.get("findings") or [],

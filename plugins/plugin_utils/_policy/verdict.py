@@ -187,7 +187,7 @@ def judge(facts: Facts) -> Verdict:
         outcome=outcome,
         recovered=outcome not in FAILED,
         failed=outcome in FAILED,
-        severity="unreachable" if outcome == "unreachable" else facts.severity,
+        severity=_severity(facts, outcome),
         cause=str(facts.finding["cause"]),
         cause_summary=summary.text,
         rung=facts.held or None,
@@ -205,6 +205,12 @@ def judge(facts: Facts) -> Verdict:
         mitigated_at=at,
         mitigated_from=facts.answers_since.get("source") if by_itself else None,
     )
+
+
+def _severity(facts: Facts, outcome: str) -> str:
+    if outcome == "unreachable":
+        return outcome
+    return DEGRADED if facts.was_degraded else facts.severity
 
 
 def _outcome(facts: Facts) -> str:
@@ -227,7 +233,7 @@ def _outcome(facts: Facts) -> str:
         ("data_in_doubt", (facts.in_doubt or facts.not_found) and (facts.answers or doubted_before)),
         (DEGRADED, degraded or bool(facts.healthy and facts.restarted_by_systemd and facts.degraded)),
         ("recovered_by_systemd", facts.healthy and facts.restarted_by_systemd and nothing_before),
-        ("recovered", facts.healthy and facts.was_in_doubt),
+        ("recovered", facts.healthy and (facts.was_in_doubt or facts.was_degraded)),
         ("login_failed", any(each.get("serves") for each in facts.tried)),
         ("warning", facts.healthy and not facts.tried and nothing_before),
     )
@@ -334,6 +340,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     seen contains the keys that facts.of_run expects, and also:
 
     - rung: the name of the next rung, or empty if there is none.
+    - was_degraded: True if the service was degraded until a remedy of this run made a change.
     - stopped: True if this run stopped the service because the data are in doubt.
     - policy_problem: why the remedy policy is invalid, or empty if it is valid.
     - continued: True if a later step of a workflow is allowed to try one of the rungs.

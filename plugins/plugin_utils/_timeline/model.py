@@ -254,7 +254,7 @@ class Incident:
     def answered(self) -> bool:
         """True if the incident is no outage, because the service answered all the time but is or was degraded."""
         degraded = self.severity == "degraded" and not self.rungs_tried
-        return degraded and self.outcome in ("degraded", "resolved_manually")
+        return degraded and self.outcome in ("degraded", "recovered", "resolved_manually")
 
     def stated(self, name: str) -> str:
         """Return the value of a statement about the service."""

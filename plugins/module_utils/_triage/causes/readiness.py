@@ -55,6 +55,8 @@ def reported(facts: Facts, cause: str) -> Optional[Finding]:
         prevention=advice.prevention,
         # The service is not started on a database that may be damaged.
         blocks_start=cause == "db_corrupt",
+        # The remedies find nothing to stop or to free.
+        details={"holders": [], "mounts": []},
     )
 
 

@@ -67,6 +67,8 @@ OUTCOMES = [
     ("the host was lost after a rung held", {"lost": "gone", "tried": [tried(held=True)]}, "recovered"),
     ("it answers although something is wrong", {**ANSWERS, "severity": "warning"}, "warning"),
     ("it answers and is not ready", {**DEGRADED}, "degraded"),
+    ("a remedy helped a degraded service", {**ANSWERS, "was_degraded": True}, "recovered"),
+    ("a remedy did not help a degraded service", {**DEGRADED, "was_degraded": True}, "degraded"),
     ("it answers on a damaged database", {**DEGRADED, "in_doubt": True}, "degraded"),
     ("the same as in the run before", {**DEGRADED, "in_doubt": True, "outcome_before": "degraded"}, "degraded"),
     (
