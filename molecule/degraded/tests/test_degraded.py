@@ -94,8 +94,33 @@ def command(line: str, *, restart: bool = False) -> Callable[[Drill], None]:
     return act
 
 
-FILES = f"$(ls /proc/$(systemctl show --property=MainPID --value {runs.UNIT})/fd | wc -l)"
-LIMIT = f"prlimit --pid $(systemctl show --property=MainPID --value {runs.UNIT}) --nofile"
+DROPIN = f"/run/systemd/system/{runs.UNIT}.service.d/limit.conf"
+# Opens connections and sends nothing, so that the service has all but three of its files in use.
+CONNECTIONS = """
+import os, socket, sys, time
+open_files = len(os.listdir(f'/proc/{sys.argv[1]}/fd'))
+held = [socket.create_connection(('localhost', 8080)) for number in range(61 - open_files)]
+time.sleep(600)
+"""
+
+
+def use_files(drill: Drill) -> None:
+    drill.host.check_output(
+        f"mkdir -p $(dirname {DROPIN}) && printf '[Service]\nLimitNOFILE=64\n' > {DROPIN} && systemctl daemon-reload"
+    )
+    start(drill)
+    pid = process(drill)["MainPID"]
+    drill.host.check_output(f'systemd-run --quiet --unit=connections /usr/bin/python3 -c "{CONNECTIONS}" {pid}')
+    runs.wait_for(
+        lambda: int(drill.host.check_output(f"ls /proc/{pid}/fd | wc -l")) >= 60, "the service has many files open"
+    )
+
+
+def free_files(drill: Drill) -> None:
+    drill.host.check_output(f"systemctl stop connections; rm {DROPIN}; systemctl daemon-reload")
+    start(drill)
+
+
 CASES: dict[str, tuple[str, tuple[Callable[[Drill], None], Callable[[Drill], None]]]] = {
     "write lock": (
         "db_locked",
@@ -115,10 +140,7 @@ CASES: dict[str, tuple[str, tuple[Callable[[Drill], None], Callable[[Drill], Non
     ),
     "failing ready endpoint": ("not_ready", with_hook(NOT_READY)),
     "slow answers": ("slow", with_hook(SLOW)),
-    "descriptors near the limit": (
-        "too_many_files",
-        (command(f"{LIMIT}=$(({FILES} + 1)):"), command(f"{LIMIT}=100000:")),
-    ),
+    "descriptors near the limit": ("too_many_files", (use_files, free_files)),
     "no inodes": (
         "disk_full",
         (
