@@ -120,17 +120,33 @@ def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[
 
 
 def _lock(path: str, lock_after: float) -> Optional[Dict[str, Any]]:
-    """Return the process that blocked all writes for lock_after seconds without a pause, or None."""
-    begun = time.monotonic()
+    """Return the process that blocked all writes for lock_after seconds without a pause, or None.
+
+    A process that commits one transaction after the other is not meant, because others can write in between.
+    """
+    begun, committed = time.monotonic(), _commits(path)
     holder: Optional[int] = None
     for _look in range(_LOOKS + 1):
         now = _writer(path)
-        if now is None or holder not in (None, now):
+        if now is None or holder not in (None, now) or _commits(path) != committed:
             return None
         holder = now
         time.sleep(lock_after / _LOOKS)
     seconds = round(time.monotonic() - begun, 1)
     return {"pid": holder, "command": sqlite_holders.command_of(holder or 0), "seconds": seconds}
+
+
+def _commits(path: str) -> bytes:
+    """Return bytes that each commit changes: the header of the WAL index, and the change counter of the database."""
+    found = b""
+    for name, start, length in (("-shm", 0, 48), ("", 24, 4)):
+        with contextlib.suppress(OSError):
+            descriptor = safe_open.open_file(path + name)
+            try:
+                found += os.pread(descriptor, length, start)
+            finally:
+                os.close(descriptor)
+    return found
 
 
 def _writer(path: str) -> Optional[int]:

@@ -1,0 +1,142 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The measurements of the readiness checks, on real files and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import measure
+
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute(sys.argv[2])
+print(1, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(params=["wal", "delete"])
+def database(request, tmp_path):
+    """Yield the path of a database in this journal mode that a connection has open, as the service does."""
+    path = tmp_path / "itsm.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {request.param}")
+        connection.execute("CREATE TABLE incidents (id INTEGER PRIMARY KEY, title TEXT)")
+        connection.execute("INSERT INTO incidents (title) VALUES ('first')")
+        yield str(path)
+
+
+@contextlib.contextmanager
+def held(path, statement):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, path, statement], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        holder.stdout.readline()
+        yield holder.pid
+        holder.kill()
+
+
+def look(path, *, budget=5.0, lock_after=0.2):
+    return measure.database(path, user="", budget=budget, lock_after=lock_after)
+
+
+def test_a_sound_database_in_use(database):
+    seen = look(database)
+    assert (seen["damage"], seen["checked"], seen["lock"]) == (None, True, None)
+
+
+def test_a_process_that_blocks_all_writes_is_found(database):
+    with held(database, "BEGIN IMMEDIATE") as pid:
+        lock = look(database)["lock"]
+    assert lock["pid"] == pid and "python" in lock["command"] and lock["seconds"] >= 0.2
+    assert look(database)["lock"] is None
+
+
+def test_a_reader_blocks_nobody(database):
+    with held(database, "BEGIN"):
+        assert look(database)["lock"] is None
+
+
+def test_short_transactions_are_no_lock(database):
+    ended = threading.Event()
+
+    def write():
+        with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection:
+            while not ended.is_set():
+                with connection:
+                    connection.execute("INSERT INTO incidents (title) VALUES ('x')")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        # The writer is this process, so that a child process must look.
+        read, write_end = os.pipe()
+        if os.fork() == 0:
+            os.write(write_end, b"1" if look(database, lock_after=1.0)["lock"] is None else b"0")
+            os._exit(0)
+        assert os.read(read, 1) == b"1"
+        os.wait()
+    finally:
+        ended.set()
+        writer.join()
+
+
+def test_a_damaged_page_is_found(tmp_path):
+    path = tmp_path / "itsm.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE incidents (title TEXT)")
+        connection.executemany("INSERT INTO incidents VALUES (?)", [("x" * 500,)] * 200)
+        connection.commit()
+    data = bytearray(path.read_bytes())
+    data[8192:12288] = b"\xa5" * 4096
+    path.write_bytes(data)
+    assert look(str(path))["damage"]["code"] == "corrupt"
+
+
+def test_a_check_that_is_switched_off_or_too_late_finds_nothing(database):
+    assert (look(database, budget=0)["checked"], look(database, budget=0)["damage"]) == (False, None)
+    assert look(database, budget=1e-6)["damage"] is None
+
+
+def test_disks(tmp_path):
+    (disk,) = measure.disks({"application": str(tmp_path), "log": str(tmp_path / "missing" / "folder")})
+    assert disk["uses"] == ["application", "log"]
+    assert os.path.ismount(disk["mount"])
+    assert 0 <= disk["used_percent"] <= 100 and 0 <= disk["inodes_percent"] <= 100
+    assert disk["bytes"] > 0
+
+
+def test_open_files():
+    with open("/dev/null", encoding="utf-8"):
+        seen = measure.open_files(os.getpid())
+    assert seen.open_files and seen.limit and seen.open_files < seen.limit
+    assert measure.open_files(2**22 + 1) == (2**22 + 1, None, None)
+
+
+def test_memory_pressure(tmp_path):
+    root, groups = tmp_path / "proc", tmp_path / "groups"
+    (root / "pressure").mkdir(parents=True)
+    (root / "7").mkdir()
+    (groups / "unit").mkdir(parents=True)
+    line = "some avg10=1.00 avg60=2.00 avg300=0.00 total=1\nfull avg10=1.00 avg60={} avg300=0.00 total=1\n"
+    (root / "7" / "cgroup").write_text("0::/unit\n", encoding="utf-8")
+
+    def pressure():
+        return measure.memory_pressure(7, proc_root=str(root), group_root=str(groups))
+
+    assert pressure() is None
+    (root / "pressure" / "memory").write_text(line.format("3.00"), encoding="utf-8")
+    assert pressure() == 3.0
+    (groups / "unit" / "memory.pressure").write_text(line.format("41.50"), encoding="utf-8")
+    assert pressure() == 41.5
