@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 
-from .conftest import Run, Service
+from .conftest import ROOT, Run, Service, on_screen
 
 Breaking = Callable[[Service, Path], "dict[str, Any]"]
 
@@ -328,3 +329,26 @@ def test_unreachable_contacts_are_named_at_the_end_if_the_service_is_healthy(lai
     assert "STOPPED: localhost" in run.screen
     end = run.screen[run.screen.index("STOPPED: localhost") :]
     assert "pigeon" in end and "Fail if" not in end
+
+
+@pytest.mark.parametrize("playbook", ["outage_recover", "outage_escalate"])
+def test_a_check_of_an_unreachable_host_names_invalid_channels(tmp_path: Path, playbook: str) -> None:
+    wrong = {"type": "webhook", "name": "chat", "url": "https://chat.example.com/hook", "shape": "telegram"}
+    leader = {"name": "leader", "channels": [wrong, {"type": "pigeon", "name": "pigeon"}]}
+    contacts = {"project_leader": leader, "dba": "DBA", "everyone": "all"}
+    gone = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_become": False}
+    inventory = tmp_path / "hosts.json"
+    variables = {"escalation_contacts": contacts, "outage_recover_unreachable_dir": str(tmp_path / "unreachable")}
+    inventory.write_text(json.dumps({"itsm_nexus": {"hosts": {"gone": gone}, "vars": variables}}), encoding="utf-8")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    done = on_screen(
+        ["ansible-playbook", "-i", inventory, f"playbooks/{playbook}.yml", "--check"],
+        timeout=120,
+        cwd=ROOT,
+        env={**environment, "LC_ALL": "C.UTF-8", "ITSM_NEXUS_POSTMORTEM_DIR": str(tmp_path / "postmortems")},
+    )
+    end = " ".join(done.stdout[done.stdout.index("OUTAGE SUMMARY") :].split())
+    assert done.returncode == 2 and "UNREACHABLE" in end
+    assert "channels[0].shape is 'telegram': must be one of" in end
+    assert "channels[1].type is 'pigeon'" in end
+    assert "NOT NOTIFIED" not in end and not (tmp_path / "unreachable").exists()

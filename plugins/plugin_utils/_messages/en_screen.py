@@ -32,6 +32,7 @@ SENTENCES: Dict[str, str] = {
     "screen.would_climb": "would try",
     "screen.would_do": "would do",
     "screen.would_tell": "to notify",
+    "screen.settings": "invalid",
     "screen.recap": "recap",
     "screen.counted": "changed= counts planned changes, including the incident record",
     "screen.no_rung": "no rung",

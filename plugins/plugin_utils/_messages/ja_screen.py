@@ -32,6 +32,7 @@ SENTENCES: Dict[str, str] = {
     "screen.would_climb": "実施予定",
     "screen.would_do": "変更予定",
     "screen.would_tell": "通知予定",
+    "screen.settings": "無効な設定",
     "screen.recap": "集計",
     "screen.counted": "changed= は変更予定の数（インシデントの記録を含む）",
     "screen.no_rung": "なし",

@@ -132,10 +132,15 @@ def validated(step: incident_model.Step) -> bool:
     return str(step.action).rsplit(".", 1)[-1] == "validate_argument_spec"
 
 
+def validated_settings(step: incident_model.Step) -> bool:
+    """Return True if a step validates settings before they are needed, such as those of the notification channels."""
+    return allowlist.own_module(step.action or "") == "fail_settings"
+
+
 def refused(step: incident_model.Step) -> List[Mapping[str, Any]]:
     """Return the invalid settings that a step found, or [] for other steps. Each has the keys message and messages."""
     module = allowlist.own_module(step.action or "")
-    if module == "fail_settings" or validated(step):
+    if validated_settings(step) or validated(step):
         return [{"message": each} for each in step.data.get("problems") or []]
     if module not in ("service_preflight_info", "health_probe"):
         return []

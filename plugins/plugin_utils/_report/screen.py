@@ -91,7 +91,11 @@ def summary(
         ("rows", prose_data.rows(words, incident)),
         ("database", _database(incident)),
         ("login", prose.login(words, *prose.logged_in(incident))),
-        ("escalation", prose_notifications.whom(words, incident)),
+        # In check mode, nobody is notified.
+        ("would_tell", prose_notifications.would_tell(words, incident))
+        if check_mode
+        else ("escalation", prose_notifications.whom(words, incident)),
+        ("settings", _invalid_settings(words, incident)),
         ("kept", kept),
         ("postmortem", document or words.say("screen.not_written")),
     ]
@@ -166,8 +170,16 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
         ("would_do", _done(words, incident) or words.say("screen.nothing")),
         ("database", _database(incident)),
         ("would_tell", prose_notifications.would_tell(words, incident)),
+        ("settings", _invalid_settings(words, incident)),
         _counted(words),
     ]
+
+
+def _invalid_settings(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return the invalid settings that did not stop the last run, such as those of a notification channel."""
+    last_run = incident.runs[-1].run
+    found = [step for step in incident.steps if step.run == last_run and prose_steps.validated_settings(step)]
+    return prose_steps.refusals(words, found)
 
 
 def _counted(words: Words) -> Field:

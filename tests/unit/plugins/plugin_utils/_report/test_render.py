@@ -515,6 +515,18 @@ def test_a_summary_fits_on_a_screen_and_begins_with_the_next_step(drill, languag
     assert " ..." in " ".join(lines)
 
 
+@pytest.mark.parametrize("outcome", ["unreachable", "would_recover"])
+def test_a_check_shows_errors_of_channels_and_invalid_settings(outcome):
+    problem = "escalation_contacts.dba.channels[0].shape is 'telegram': must be one of slack, teams"
+    failed = step("fail_settings", data={"problems": [problem]}, weight=incident_model.FAILURE, role="escalation")
+    would = [{"name": "DBA", "channel": "chat", "error": "is not set up"}]
+    told_of = incident(outcome=outcome, steps=[failed], escalation={"to": ["DBA"], "would": would})
+    shown = " ".join(" ".join(screen_report.summary(EN, told_of, document=None, check_mode=True)).split())
+    assert "to notify DBA by chat: is not set up" in shown
+    assert f"invalid {problem}" in shown
+    assert "NOT NOTIFIED" not in shown
+
+
 def test_each_rung_names_its_run_if_there_are_several():
     told_of = incident(
         runs=runs("r1", "r2", "r3"),
