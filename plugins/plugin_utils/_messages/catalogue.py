@@ -146,7 +146,8 @@ class Words:
 
     def sentence(self, text: str) -> str:
         """Return text with a capital letter at the beginning and a full stop at the end."""
-        return self.say("sentence", text=text[:1].upper() + " ".join(text[1:].split()).rstrip(" .;。"))
+        whole = " ".join(text.split()).rstrip(" .;。")
+        return self.say("sentence", text=whole[:1].upper() + whole[1:])
 
     def duration(self, seconds: Optional[float]) -> str:
         """Return seconds in human-readable form: "0.4 s", "12 s", "3 min 5 s", "2 h 1 min", or "unknown" for None."""

@@ -311,7 +311,7 @@ SENTENCES: Dict[str, str] = {
     "summary.db_corrupt": "データベースが破損しているか、行が失われた疑いがあります",
     "summary.start_held": "サービスの起動が保留されています",
     "summary.db_unchecked": "データベースの整合性を時間内に確認できませんでした",
-    "summary.wal_pending": "コミット済みのページが -wal ファイルにのみ残っています",
+    "summary.wal_pending": "保存済みの最新の変更は -wal ファイルにのみあります",
     "summary.unhandled_exception": "未処理の例外によりサービスが終了しました",
     "summary.crash_loop": "サービスが起動と異常終了を繰り返しています",
     "summary.too_many_files": "開いているファイルと接続の数が上限に近づいています",

@@ -86,8 +86,8 @@ SENTENCES: Dict[str, str] = {
     "finding.database_owner": "ユーザー {user} が {path} に書き込めません（所有者 {owner}、モード {mode}）",
     "remedy.database_owner": "データベース、-wal、-shm とそのフォルダーの所有者をユーザー {user} に戻し（chown）、サービスを起動する",
     "prevention.database_owner": "データベースの作業は root ではなく、必ずサービスのユーザーで行う（sudo -u）",
-    "finding.wal_pending": "コミット済みの{pages}ページが -wal ファイルにのみ残っています",
-    "remedy.wal_pending": "-wal ファイルは削除しない。内容は、次のサービスの起動またはチェックポイント（sqlite_wal）でデータベースに反映される",
+    "finding.wal_pending": "保存済みの最新の変更（{pages}ページ）は -wal ファイルにのみあります。対応は不要ですが、このファイルは削除しないでください",
+    "remedy.wal_pending": "-wal ファイルは削除しない（変更が失われる）。サービスは次の起動時にこの変更を読み込む",
     "prevention.wal_pending": "停止時にデータベースを閉じるよう、サービスに SIGTERM の処理を追加する",
     # ポート、証明書
     "finding.port_conflict.other": "ポート{port}を別のプロセスが使用しています（PID {pid}、ユーザー {user}、{program}）",

@@ -330,6 +330,11 @@ def test_durations(seconds, english, japanese):
     assert (EN.duration(seconds), JA.duration(seconds)) == (english, japanese)
 
 
+def test_a_sentence_keeps_the_space_after_its_first_character():
+    assert EN.sentence("1 row  is missing;") == "1 row is missing."
+    assert EN.sentence(" a row is missing") == "A row is missing."
+
+
 def test_lists_and_counts():
     names = ["a", "b", "c"]
     assert (EN.listed(names), JA.listed(names)) == ("a, b and c", "a、b、c")
