@@ -67,6 +67,8 @@ SENTENCES: Dict[str, str] = {
     "problems.one": "{number} problem",
     "causes": "{number} causes",
     "causes.one": "{number} cause",
+    "earlier_runs": "{number} earlier runs",
+    "earlier_runs.one": "{number} earlier run",
     "requests.count": "{number} requests",
     "requests.count.one": "{number} request",
     "users.count": "{number} users",
@@ -139,6 +141,7 @@ SENTENCES: Dict[str, str] = {
     "notified.why": "{told} ({reason})",
     # The ladder.
     "ladder.none": "none tried",
+    "ladder.released": "only the hold was released",
     "ladder.rung": "{rung} {came}",
     "ladder.then": ", then ",
     "ladder.skipped_why": "{rung} skipped: {reason}",

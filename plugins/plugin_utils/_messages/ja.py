@@ -62,6 +62,7 @@ SENTENCES: Dict[str, str] = {
     "frames": "{number}フレーム",
     "problems": "問題{number}件",
     "causes": "{number}件",
+    "earlier_runs": "以前の実行{number}回",
     "requests.count": "{number}件",
     "users.count": "{number}人",
     # 停止開始時刻の根拠
@@ -174,6 +175,7 @@ SENTENCES: Dict[str, str] = {
     "part.postmortem": "ポストモーテム",
     "part.nexus": "事前確認",
     "ladder.none": "実施なし",
+    "ladder.released": "起動保留の解除のみ",
     "ladder.rung": "{rung}（{came}）",
     "ladder.then": " → ",
     "ladder.skipped_why": "{rung}を省略：{reason}",

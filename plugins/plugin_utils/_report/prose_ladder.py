@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
@@ -33,27 +33,23 @@ class Climb:
 
 def ladder(words: Words, incident: incident_model.Incident) -> str:
     """Return the rungs with their results, grouped by run if there were several runs."""
-    if not incident.rungs_tried and not incident.rungs_skipped:
+    return words.joined(by_run(words, incident))
+
+
+def by_run(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return the rungs of each run with their results, the oldest run first."""
+    if not incident.rungs_tried and not incident.rungs_skipped and not any(run.released for run in incident.runs):
         if not incident.rung:
-            return words.say("ladder.none")
-        return words.say("ladder.rung", rung=words.part(incident.rung), came=words.say("held.held"))
+            return [words.say("ladder.none")]
+        return [words.say("ladder.rung", rung=words.part(incident.rung), came=words.say("held.held"))]
     names = run_names(words, incident)
-    if not names:
-        return _climbed(words, incident)
-    return words.joined(
-        [words.say("label", name=name, text=_climbed(words, incident, run=run)) for run, name in names.items()]
-    )
-
-
-def latest_first(words: Words, incident: incident_model.Incident) -> Tuple[str, str]:
-    """Return the rungs of the last run, and those of all earlier runs or an empty string."""
-    names = run_names(words, incident)
-    if not names or not (incident.rungs_tried or incident.rungs_skipped):
-        return ladder(words, incident), ""
-    *earlier, last = [
-        words.say("label", name=name, text=_climbed(words, incident, run=run)) for run, name in names.items()
+    told = [
+        words.say("ladder.released") if run.released else _climbed(words, incident, run=run.run)
+        for run in incident.runs
     ]
-    return last, words.joined(earlier)
+    if not names:
+        return told
+    return [words.say("label", name=names[run.run], text=text) for run, text in zip(incident.runs, told)]
 
 
 def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> str:

@@ -24,6 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_
     ATTENTION,
     BAD,
     GOOD,
+    LABEL,
     LINES,
     WIDTH,
     Field,
@@ -85,7 +86,7 @@ def summary(
         ("severity", words.name("severity", incident.severity or "unknown")),
         # A run in check mode may not know the length of the outage, because it opens no incident.
         ("outage", "" if check_mode and incident.durations.outage is None else _outage(words, incident)),
-        ("rung", _rungs(words, incident, why=why, cause=cause)),
+        ("rung", _rungs(words, incident, why=why, cause=cause, brief=document is not None)),
         ("done", _done(words, incident) or _nothing_done(words, incident)),
         ("data_loss", prose_data.data_loss(words, incident)),
         ("rows", prose_data.rows(words, incident)),
@@ -113,16 +114,29 @@ def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
     return prose_ladder.not_remedied(words, incident, came, run=incident.runs[-1].run)
 
 
-def _rungs(words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str) -> List[str]:
-    """Return the rungs of the last run, its skipped rungs, then earlier runs. If space is short, the end is cut off.
+def _rungs(
+    words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str, brief: bool
+) -> List[str]:
+    """Return the rungs of all runs, the oldest run first, then the skipped rungs of the last run.
 
-    why, cause: the fields that are already shown.
+    why, cause: the fields that are already shown. brief: True to shorten the list of earlier runs.
     """
     texts = {"why": why if isinstance(why, str) else words.joined(why), "cause": cause}
     shown = {words.say(f"screen.{name}"): text for name, text in texts.items()}
-    last, earlier = prose_ladder.latest_first(words, incident)
+    *earlier, last = prose_ladder.by_run(words, incident)
     skipped = prose_ladder.skips(words, incident, run=incident.runs[-1].run, shown=shown)
-    return [last, *skipped, *_not_remedied(words, incident), *([earlier] if earlier else [])]
+    before = _earlier_runs(words, earlier) if brief else words.joined(earlier)
+    return [*([before] if before else []), last, *skipped, *_not_remedied(words, incident)]
+
+
+def _earlier_runs(words: Words, told: Sequence[str]) -> str:
+    """Return the latest runs that fit on a line, and the number of runs before them.
+
+    A long field is cut off at its end, where the last run is. So the earlier runs must be short.
+    """
+    lines = [words.joined([words.count("earlier_runs", omitted), *told[omitted:]]) for omitted in range(1, len(told))]
+    lines = [words.joined(told), *lines]
+    return next((line for line in lines if columns(line) <= WIDTH - LABEL), lines[-1])
 
 
 def _kept(words: Words, name: str, path: str, *, inside: Optional[str]) -> str:

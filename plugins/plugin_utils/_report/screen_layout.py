@@ -22,7 +22,7 @@ LINES = 24
 _CUT = " ..."
 # Fields that are never shortened, because they name the next step and the files.
 _WHOLE = ("next", "data_loss", "kept", "postmortem")
-_LABEL = 14
+LABEL = 14
 
 # The last part of the catalogue key for a label, and the value of the field, which has one or more lines.
 Field = Tuple[str, Union[str, List[str]]]
@@ -68,13 +68,13 @@ def aligned(words: Words, fields: Sequence[Field], *, most: Optional[int] = None
     texts: Dict[str, List[str]] = {}
     for key, value in fields:
         parts = [value] if isinstance(value, str) else value
-        wrapped = [line for part in parts for line in wrap(part, WIDTH - _LABEL)]
+        wrapped = [line for part in parts for line in wrap(part, WIDTH - LABEL)]
         if wrapped:
             texts[key] = wrapped
     lines: List[str] = []
     for key, wrapped in (_shortened(texts, most=most) if most else texts).items():
         label = words.say(f"screen.{key}")
-        heads = [f"  {label}{' ' * max(_LABEL - 2 - columns(label), 1)}", *[" " * _LABEL] * len(wrapped)]
+        heads = [f"  {label}{' ' * max(LABEL - 2 - columns(label), 1)}", *[" " * LABEL] * len(wrapped)]
         lines += [head + line for head, line in zip(heads, wrapped)]
     return lines
 
@@ -87,5 +87,5 @@ def _shortened(texts: Mapping[str, List[str]], *, most: int) -> Dict[str, List[s
         if longest in _WHOLE or len(shorter[longest]) == 1:
             break
         *kept, cut, _gone = shorter[longest]
-        shorter[longest] = [*kept, f"{(wrap(cut, WIDTH - _LABEL - len(_CUT)) or [''])[0]}{_CUT}"]
+        shorter[longest] = [*kept, f"{(wrap(cut, WIDTH - LABEL - len(_CUT)) or [''])[0]}{_CUT}"]
     return shorter

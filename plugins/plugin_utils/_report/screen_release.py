@@ -11,10 +11,9 @@ from typing import List, Optional, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_layout import Field, aligned
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import steps as timeline_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import runs as timeline_runs
 
 
 def lines(
@@ -30,10 +29,7 @@ def lines(
     Such a run decides nothing about the outage, so its summary must not show the outcome of an earlier run. events: the
     events of this run on the incident's host. document: the path of the postmortem, or None.
     """
-    steps = [each for each in map(timeline_steps.step, events) if each]
-    holds = [each for each in steps if allowlist.own_module(each.action or "") == "service_hold"]
-    failed = any(each.weight == incident_model.FAILURE for each in steps)
-    if failed or timeline_events.verdict_of(events) or not any(each.status == "changed" for each in holds):
+    if not timeline_runs.is_release(events):
         return []
     known = {"subject": prose.subject(words, incident), "incident": incident.incident}
     if check_mode:

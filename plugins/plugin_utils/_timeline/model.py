@@ -130,6 +130,7 @@ class Run:
     started_at: str = _says("When the run began.")
     last_event_at: str = _says("The time of the run's verdict or, without a verdict, of the last recorded event.")
     complete: bool = _says("False if the run was killed before its verdict.")
+    released: bool = _says("True if the run only released a hold. Such a run tries no rung.")
     last_task: Optional[str] = _says("The last task that began.")
     last_action: Optional[str] = _says("Full name of the module of last_task.")
 

@@ -25,6 +25,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model
 )
 
 _LOOKS = ("detection", "verification")
+# Modules that a run which only releases a hold does not use.
+_RECOVERS = ("health_probe", "sqlite_restore")
 
 
 def rungs(run: Sequence[Event]) -> List[Rung]:
@@ -141,6 +143,17 @@ def remedies(run: Sequence[Event]) -> List[Remedy]:
     ]
 
 
+def is_release(events: Sequence[Event]) -> bool:
+    """Return True if the run only released a hold, or would release it in check mode.
+
+    A run that recovers the service may also change a hold, but it probes the service first.
+    """
+    holds = [event for event in events if event["kind"] == "task" and module_of(event) == "service_hold"]
+    failed = any(event.get("status") == "failed" or event["kind"] == "unreachable" for event in events)
+    recovers = verdict_of(events) or any(module_of(event) in _RECOVERS for event in events)
+    return not failed and not recovers and any(event.get("status") == "changed" for event in holds)
+
+
 def summary(events: Sequence[Event]) -> Run:
     """Return the data of the run itself, such as its playbook, start and end."""
     first = events[0]
@@ -154,6 +167,7 @@ def summary(events: Sequence[Event]) -> Run:
         # Events after the verdict only publish it.
         last_event_at=str((verdicts or events)[-1]["at"]),
         complete=any(event["kind"] in ("outcome", "stats") for event in events),
+        released=is_release(events),
         last_task=first_value(tasks[-1].get("task"), tasks[-1].get("action")) if tasks else None,
         last_action=tasks[-1].get("action") if tasks else None,
     )

@@ -88,7 +88,7 @@ def step(module="node_process", data=None, **changes):
 
 
 def runs(*names):
-    return [incident_model.Run(name, "outage_recover.yml", None, "", "", True, None, None) for name in names]
+    return [incident_model.Run(name, "outage_recover.yml", None, "", "", True, False, None, None) for name in names]
 
 
 def section(document, title):
@@ -535,14 +535,34 @@ def test_each_rung_names_its_run_if_there_are_several():
         steps=[step(data={"pids_after": [1]}, run="r1"), step(data={"pids_after": [3]}, run="r3")],
     )
     screen = "\n".join(screen_report.summary(EN, told_of, document=None))
-    # The last run comes first, because a long field is truncated at its end.
-    last, earlier = "run 3: restart succeeded", "run 1: restart failed; run 2: none tried"
-    assert f"rungs       {last}\n              {earlier}\n" in screen
+    earlier, last = "run 1: restart failed; run 2: none tried", "run 3: restart succeeded"
+    assert f"rungs       {earlier}\n              {last}\n" in screen
     assert "done        run 3, restart: started pid 3\n" in screen
     assert "pid 1" not in screen
     told = section(markdown_report.markdown(EN, told_of), "5.")
     assert "1. **run 1, restart** failed, 2.0 s: no answer\n   - started pid 1\n2. **run 3, restart**" in told
     assert told.endswith("   - started pid 3\n")
+
+
+def test_a_release_is_named_in_the_list_of_runs():
+    told_of = incident(runs=runs("r1", "r2", "r3"), rungs_tried=[rung(held=False, run="r1"), rung(run="r3")])
+    told_of.runs[1].released = True
+    screen = "\n".join(screen_report.summary(EN, told_of, document=None))
+    assert "rungs       run 1: restart failed; run 2: only the hold was released\n" in screen
+    assert "run 2: only the hold was released; run 3: restart succeeded" in markdown_report.markdown(EN, told_of)
+    alone = incident(runs=runs("r1"), rung=None, rungs_tried=[])
+    alone.runs[0].released = True
+    assert prose_ladder.by_run(EN, alone) == ["only the hold was released"]
+
+
+def test_of_many_earlier_runs_only_the_latest_are_shown():
+    names = [f"r{number}" for number in range(1, 9)]
+    told_of = incident(runs=runs(*names), rungs_tried=[rung(held=False, run=run) for run in names])
+    screen = "\n".join(screen_report.summary(EN, told_of, document="/d/INC-1.md"))
+    earlier = "4 earlier runs; run 5: restart failed; run 6: restart failed; run 7: restart failed"
+    assert f"rungs       {earlier}\n              run 8: restart failed\n" in screen
+    # Without a postmortem, all runs are shown.
+    assert "run 1: restart failed" in "\n".join(screen_report.summary(EN, told_of, document=None))
 
 
 def test_changes_are_listed_under_their_rung():

@@ -71,3 +71,27 @@ def test_two_runs_of_an_incident_are_one():
         ("standard_recovery", "run1"),
         ("restart", "run2"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("finish", "released"),
+    [
+        pytest.param(lambda each: each.task("service_hold", status="changed"), True, id="a release"),
+        pytest.param(lambda each: each.task("service_hold"), False, id="nothing to release"),
+        pytest.param(lambda each: each.task("service_hold", status="failed"), False, id="failed"),
+        pytest.param(lambda each: each.down().task("service_hold", status="changed"), False, id="set by a recovery"),
+        pytest.param(
+            lambda each: each.task("service_hold", status="changed").add("outcome", host="node1", data=OUTCOME),
+            False,
+            id="with a verdict",
+        ),
+        pytest.param(
+            lambda each: each.task("sqlite_restore", {"kept": "/a"}, "changed").task("service_hold", status="changed"),
+            False,
+            id="released by a recovery of the database",
+        ),
+    ],
+)
+def test_a_run_that_only_releases_a_hold_is_a_release(finish, released):
+    (run,) = only(finish(Recording().opened()).ended()).runs
+    assert run.released is released
