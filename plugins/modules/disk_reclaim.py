@@ -12,7 +12,10 @@ version_added: 0.2.0
 description:
   - Removes files that match O(globs), oldest first, until every file system in O(targets) has the requested free space.
     Files on other file systems are not touched.
-  - A file that a process has open is truncated instead, because removing an open file frees no space.
+  - A file that a process has open is never touched. If the processes of another user cannot be inspected, the newest
+    file of each series is not touched either. The files of a series are in the same folder, and their names differ only
+    in numbers, times and the suffix of a compressed file. Examples are a log and its rotated files, and the logs of an
+    application that uses a new name every day.
   - Symbolic links to files or folders are never followed. Files with more than one hard link are skipped.
   - Nothing in O(state_dir) is touched, because this folder contains the evidence.
   - Databases in use and their C(-wal), C(-shm) and C(-journal) files are never touched. If a glob matches copies of a
@@ -64,21 +67,14 @@ options:
         required: true
       keep:
         description:
-          - Number of newest files to keep. If some of the files are complete copies of a database, the module also
-            keeps this number of the newest copies (at least one).
+          - Number of newest files to keep of each series. If some of the files are complete copies of a database, the
+            module also keeps this number of the newest copies (at least one).
         type: int
         default: 0
   protect:
     description:
       - Absolute paths that are never touched. If a path is a database, its C(-wal), C(-shm) and C(-journal) files are
         protected too. If a path is a folder, all files in it are protected.
-    type: list
-    elements: path
-    default: []
-  truncate_only:
-    description:
-      - Files that the module may truncate but never removes. Use this option for files that a service opens by name and
-        may not be able to create again.
     type: list
     elements: path
     default: []
@@ -100,10 +96,10 @@ EXAMPLES = r"""
         available: 104857600
     globs:
       - glob: /var/log/itsm/server.log*
+        keep: 1
       - glob: /mnt/LinuxHDD/ITSM-System/backend/itsm.db.backup_*
         keep: 3
     protect: [/mnt/LinuxHDD/ITSM-System/backend/itsm.db]
-    truncate_only: [/var/log/itsm/server.log]
 """
 
 RETURN = r"""
@@ -113,12 +109,14 @@ removed:
   type: list
   elements: dict
   sample: [{"path": "/var/log/itsm/server.log.3", "size": 52428800, "modified": "2026-02-27T03:00:00.000Z"}]
-truncated:
-  description: The truncated files with their previous sizes. In check mode, the files that a run would truncate.
+kept:
+  description:
+    - The largest files that match a glob and were not removed, for example because a process has them open. At most five
+      files are listed. Empty if there is enough space.
   returned: success
   type: list
   elements: dict
-  sample: []
+  sample: [{"path": "/var/log/itsm/server.log", "size": 734003200, "modified": "2026-03-02T01:02:03.000Z"}]
 skipped:
   description: Files that match a glob but were not touched, each with the reason. At most 50 files are listed.
   returned: success
@@ -204,7 +202,6 @@ def main() -> None:
                 },
             },
             "protect": {"type": "list", "elements": "path", "default": []},
-            "truncate_only": {"type": "list", "elements": "path", "default": []},
             "keep_databases": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -217,7 +214,6 @@ def main() -> None:
                 rules=[reclaim_patterns.Rule(pattern=rule["glob"], keep=rule["keep"]) for rule in params["globs"]],
                 targets=[reclaim_patterns.Target(**target) for target in params["targets"]],
                 protect=params["protect"],
-                truncate_only=params["truncate_only"],
                 keep_databases=params["keep_databases"],
                 state_dir=params["state_dir"],
                 check_mode=module.check_mode,

@@ -143,22 +143,27 @@ def fill(path: Path, *, size: int | None = None) -> None:
             stream.write(b"x" * 65536)
 
 
+def full_mount(folder: Path) -> dict[str, Any]:
+    """Return the detail of the finding for a full file system on which 3 MiB are needed."""
+    return {
+        "mount": str(folder),
+        "path": str(folder),
+        "what": "bytes",
+        "available": 0,
+        "size": 8 << 20,
+        "inodes_available": 1000,
+        "inodes": 1000,
+        "wanted": 3 << 20,
+    }
+
+
 def test_space_is_freed_on_a_full_disk(laid: Service) -> None:
     with small_disk(laid.log.parent):
         for number in range(3):
             fill(laid.log.parent / f"server.log.{number}", size=2 << 20)
             os.utime(laid.log.parent / f"server.log.{number}", (1 << 30, (1 << 30) - number))
         fill(laid.log)
-        mount = {
-            "mount": str(laid.log.parent),
-            "path": str(laid.log.parent),
-            "what": "bytes",
-            "available": 0,
-            "size": 8 << 20,
-            "inodes_available": 1000,
-            "inodes": 1000,
-            "wanted": 3 << 20,
-        }
+        mount = full_mount(laid.log.parent)
         _run, result = remedy(laid, "disk_full", mounts=[mount])
         entry = only(result)
         assert (entry["failed"], entry["detail"]) == (
@@ -173,8 +178,42 @@ def test_space_is_freed_on_a_full_disk(laid: Service) -> None:
         _run, result = remedy(laid, "disk_full", mounts=[{**mount, "wanted": 99 << 20}])
         entry = only(result)
         assert (entry["changed"], entry["failed"]) == (True, True)
+        # The log itself is never touched. The error names it, so that a person can decide about it.
+        size = laid.log.stat().st_size
         assert f"There is still not enough space on {laid.log.parent}" in entry["detail"][-1]
-        assert [(path.name, path.stat().st_size) for path in laid.log.parent.iterdir()] == [("server.log", 0)]
+        assert f"{laid.log} ({size} bytes)" in entry["detail"][-1]
+        assert size > 5 << 20 and list(laid.log.parent.iterdir()) == [laid.log]
+
+
+def test_of_dated_logs_the_one_that_is_being_written_is_kept(laid: Service) -> None:
+    logs = laid.app / "backend" / "logs"
+    logs.mkdir()
+    with small_disk(logs):
+        for day in (23, 24, 25):
+            fill(logs / f"app-2026-11-{day}.log", size=2 << 20)
+            os.utime(logs / f"app-2026-11-{day}.log", (1 << 30, (1 << 30) + day))
+        current, errors = logs / "app-2026-11-26.log", logs / "error-2026-11-26.log"
+        errors.write_text("no space left\n", encoding="utf-8")
+        with current.open("ab", buffering=0) as stream:
+            writer = subprocess.Popen(["sh", "-c", "read line; echo more"], stdin=subprocess.PIPE, stdout=stream)
+        try:
+            fill(current)
+            # The file that is being written is the oldest one, so only the open descriptor protects it.
+            os.utime(current, (1 << 29, 1 << 29))
+            size = current.stat().st_size
+            entry = only(remedy(laid, "disk_full", mounts=[full_mount(logs)])[1])
+            assert entry["detail"] == [f"{logs}/app-2026-11-{day}.log removed ({2 << 20} bytes)" for day in (23, 24)]
+            assert (entry["failed"], current.stat().st_size) == (False, size)
+            writer.communicate(b"\n", timeout=5)
+            assert current.read_bytes()[size:] == b"more\n"
+        finally:
+            writer.kill()
+            writer.wait()
+        # Nobody has the newest logs open now, because the service has ended. They are still kept.
+        os.utime(current)
+        entry = only(remedy(laid, "disk_full", mounts=[{**full_mount(logs), "wanted": 99 << 20}])[1])
+        assert entry["failed"] and sorted(logs.iterdir()) == [current, errors]
+        assert str(current) in entry["detail"][-1]
 
 
 def test_sound_modules_are_not_rebuilt(laid: Service) -> None:

@@ -32,6 +32,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
+# Maximum number of files in the list of files that were kept.
+_MOST_KEPT = 5
 
 
 @dataclasses.dataclass
@@ -158,8 +160,11 @@ def _head(candidate: Candidate, folder: int, *, size: int = len(sqlite_files.MAG
         os.close(descriptor)
 
 
-def _why_database(candidate: Candidate, folder: int, *, is_open: bool) -> Optional[str]:
-    """Return why a file may be part of a database that is in use, or None if it cannot be."""
+def _why_database(candidate: Candidate, folder: int, *, unseen: bool) -> Optional[str]:
+    """Return why a file may be part of a database that is in use, or None if it cannot be.
+
+    unseen: True if a process that cannot be inspected may have the file open.
+    """
     name = candidate.name
     if name.endswith(_SIDE_FILES):
         return "it may be part of a database"
@@ -167,8 +172,8 @@ def _why_database(candidate: Candidate, folder: int, *, is_open: bool) -> Option
         with contextlib.suppress(OSError):
             os.stat(name + suffix, dir_fd=folder, follow_symlinks=False)
             return f"it is a database with {name}{suffix} next to it"
-    if is_open and _head(candidate, folder) == sqlite_files.MAGIC:
-        return "it is a database that a process has open"
+    if unseen and _head(candidate, folder) == sqlite_files.MAGIC:
+        return "it is a database that a process may have open"
     return None
 
 
@@ -196,16 +201,6 @@ def _remove(candidate: Candidate, folder: int) -> None:
     os.unlink(candidate.name, dir_fd=folder)
 
 
-def _truncate(candidate: Candidate, folder: int) -> None:
-    descriptor = os.open(candidate.name, os.O_WRONLY | reclaim_patterns.FILE, dir_fd=folder)
-    try:
-        if not _still(candidate, os.fstat(descriptor)):
-            raise OSError(0, "another file has taken its place")
-        os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
-
-
 def _told(candidate: Candidate) -> Dict[str, Any]:
     return {
         "path": printable(candidate.path),
@@ -222,18 +217,16 @@ class _Reclaim:
         *,
         rooms: Mapping[int, _Room],
         protected: _Protected,
-        truncate_only: Sequence[str],
         check_mode: bool,
         proc_root: str,
     ) -> None:
         self.rooms = rooms
         self.removed: List[Dict[str, Any]] = []
-        self.truncated: List[Dict[str, Any]] = []
         self.skipped: List[Dict[str, str]] = []
         self.skipped_count = 0
         self._protected = protected
-        self._truncate_only = {os.path.normpath(path) for path in truncate_only}
         self._check_mode = check_mode
+        self._found: Dict[Identity, Candidate] = {}
         self._open, self._all_seen = _open_files(proc_root)
 
     def skip(self, path: str, reason: str) -> None:
@@ -245,53 +238,73 @@ class _Reclaim:
     def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[Candidate]:
         """Return the files on the targets' file systems that the rules allow to be removed, oldest first."""
         walk = reclaim_patterns.Walk(skip=self.skip)
-        found: Dict[Identity, Candidate] = {}
         kept: Set[Identity] = set()
         for rule in rules:
             files = sorted(walk.find(rule.pattern), key=lambda item: (-item.status.st_mtime, item.path))
-            kept |= {item.identity for item in files[: rule.keep]}
+            kept |= self._newest(files, keep=rule.keep)
             # With keep_databases, all copies of a database are kept. Otherwise, at least the newest complete copy is
             # kept.
             copies = (item for item in files if (_is_database if keep_databases else _is_whole)(item))
             kept |= {item.identity for item in itertools.islice(copies, None if keep_databases else rule.keep or 1)}
-            found.update({item.identity: item for item in files})
+            self._found.update({item.identity: item for item in files if item.status.st_dev in self.rooms})
         return sorted(
-            (item for item in found.values() if item.identity not in kept and item.status.st_dev in self.rooms),
+            (item for item in self._found.values() if item.identity not in kept),
             key=lambda item: (item.status.st_mtime, item.path),
         )
 
-    def _is_open(self, candidate: Candidate) -> bool:
-        # If other users' processes cannot be inspected, assume that their files are open.
-        unseen = not self._all_seen and candidate.status.st_uid != os.geteuid()
-        return candidate.identity in self._open or unseen
+    def _newest(self, files: Sequence[Candidate], *, keep: int) -> Set[Identity]:
+        """Return the newest `keep` files of each series. files: newest first.
+
+        If another user's processes cannot be inspected, the newest file of each series may be the one that they write
+        to. Then it is kept too.
+        """
+        counts: Dict[Tuple[str, str], int] = {}
+        newest = set()
+        for item in files:
+            series = (item.folder, item.series)
+            counts[series] = counts.get(series, 0) + 1
+            if counts[series] <= max(keep, int(self._unseen(item))):
+                newest.add(item.identity)
+        return newest
+
+    def _unseen(self, candidate: Candidate) -> bool:
+        """Return True if a process that cannot be inspected may have the file open."""
+        return not self._all_seen and candidate.status.st_uid != os.geteuid()
+
+    def kept(self, devices: Set[int]) -> List[Dict[str, Any]]:
+        """Return the largest files on these file systems that match a rule and were not removed."""
+        removed = {item["path"] for item in self.removed}
+        left = [item for item in self._found.values() if item.status.st_dev in devices and item.frees]
+        told = [_told(item) for item in sorted(left, key=lambda item: (-item.frees, item.path))]
+        return [item for item in told if item["path"] not in removed][:_MOST_KEPT]
 
     def take(self, candidate: Candidate) -> None:
-        """Remove or truncate one file, or record why it was skipped."""
+        """Remove one file, or record why it was skipped."""
         if self._protected.holds(candidate.path, candidate.identity):
             self.skip(candidate.path, "it is protected")
             return
         if candidate.status.st_nlink > 1:
             self.skip(candidate.path, f"it has {candidate.status.st_nlink} hard links: removing one frees no space")
             return
-        is_open = self._is_open(candidate)
-        truncated = is_open or candidate.path in self._truncate_only
-        if truncated and not candidate.frees:
+        # Removing an open file frees no space. Truncating it would destroy the lines that the process has just written.
+        if candidate.identity in self._open:
+            self.skip(candidate.path, "a process has it open")
             return
         try:
             with _folder_of(candidate) as folder:
-                why = _why_database(candidate, folder, is_open=is_open)
+                why = _why_database(candidate, folder, unseen=self._unseen(candidate))
                 if why is not None:
                     self.skip(candidate.path, why)
                     return
                 if not self._check_mode:
-                    (_truncate if truncated else _remove)(candidate, folder)
+                    _remove(candidate, folder)
         except OSError as error:
-            self.skip(candidate.path, f"cannot be {'truncated' if truncated else 'removed'}: {error.strerror}")
+            self.skip(candidate.path, f"cannot be removed: {error.strerror}")
             return
-        (self.truncated if truncated else self.removed).append(_told(candidate))
+        self.removed.append(_told(candidate))
         room = self.rooms[candidate.status.st_dev]
         room.bytes_freed += candidate.frees
-        room.inodes_freed += 0 if truncated else 1
+        room.inodes_freed += 1
 
 
 def reclaim(
@@ -299,7 +312,6 @@ def reclaim(
     rules: Sequence[Rule],
     targets: Sequence[reclaim_patterns.Target],
     protect: Sequence[str] = (),
-    truncate_only: Sequence[str] = (),
     state_dir: str,
     keep_databases: bool = False,
     check_mode: bool = False,
@@ -312,12 +324,11 @@ def reclaim(
     Raises DiskReclaimError.
     """
     started = time.monotonic()
-    reclaim_patterns.checked(rules, targets, [*protect, *truncate_only, state_dir])
+    reclaim_patterns.checked(rules, targets, [*protect, state_dir])
     rooms = _rooms(targets)
     work = _Reclaim(
         rooms=rooms,
         protected=_protect(protect, [state_dir, *protect]),
-        truncate_only=truncate_only,
         check_mode=check_mode,
         proc_root=proc_root,
     )
@@ -328,11 +339,10 @@ def reclaim(
             work.take(candidate)
             if rooms[device].enough(measured=not check_mode):
                 wanting.remove(device)
-    gone = [*work.removed, *work.truncated]
     return {
-        "changed": bool(gone),
+        "changed": bool(work.removed),
         "removed": work.removed,
-        "truncated": work.truncated,
+        "kept": work.kept(wanting),
         "skipped": work.skipped,
         "skipped_count": work.skipped_count,
         "freed": sum(room.bytes_freed for room in rooms.values()),
@@ -349,9 +359,6 @@ def reclaim(
             }
             for device, room in rooms.items()
         ],
-        "diff": {
-            "before": "".join(f"{item['path']} {item['size']}\n" for item in gone),
-            "after": "".join(f"{item['path']} 0\n" for item in work.truncated),
-        },
+        "diff": {"before": "".join(f"{item['path']} {item['size']}\n" for item in work.removed), "after": ""},
         "duration": round(time.monotonic() - started, 3),
     }

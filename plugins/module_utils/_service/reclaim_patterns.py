@@ -16,6 +16,8 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 _DEEP = "**"
 _WILD = re.compile(r"[*?\[]")
+_COMPRESSED = re.compile(r"(?:\.(?:gz|xz|bz2|zst|Z))+$")
+_TIME = re.compile(r"\d[\dTZ:_.-]*")
 MOST_SKIPPED = 50
 _BLOCK = 512  # st_blocks counts units of this many bytes on every file system
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -36,7 +38,7 @@ class DiskReclaimError(Exception):
 class Rule(NamedTuple):
     """Files that may be removed: all files that match an absolute pattern, except the newest ones.
 
-    keep: number of newest files to keep.
+    keep: number of newest files to keep of each series. See Candidate.series.
     """
 
     pattern: str
@@ -65,6 +67,15 @@ class Candidate(NamedTuple):
     @property
     def identity(self) -> Identity:
         return (self.status.st_dev, self.status.st_ino)
+
+    @property
+    def series(self) -> str:
+        """Return the name without numbers, times and the suffix of a compressed file.
+
+        A log and its rotated files have the same series, such as app-2026-11-25.log.gz and app-2026-11-26.log.
+        """
+        stem = _TIME.sub("", _COMPRESSED.sub("", self.name))
+        return "".join(character for character in stem if character.isalpha())
 
     @property
     def frees(self) -> int:
@@ -103,7 +114,7 @@ def checked(rules: Sequence[Rule], targets: Sequence[Target], others: Sequence[s
             )
     for path in others:
         if not os.path.isabs(path):
-            raise DiskReclaimError(f"protect, truncate_only, state_dir: {path!r} must be an absolute path")
+            raise DiskReclaimError(f"protect, state_dir: {path!r} must be an absolute path")
 
 
 class Walk:

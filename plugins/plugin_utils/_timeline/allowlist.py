@@ -227,7 +227,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "knex_migrate_info": {"pending": Each(TEXT), "batch": NUMBER, "locked": FLAG, "duration": NUMBER},
     "disk_reclaim": {
         "removed": Each({"path": TEXT, "size": NUMBER, "modified": TEXT}),
-        "truncated": Each({"path": TEXT, "size": NUMBER, "modified": TEXT}),
+        "kept": Each({"path": TEXT, "size": NUMBER, "modified": TEXT}),
         "skipped_count": NUMBER,
         "freed": NUMBER,
         "enough": FLAG,

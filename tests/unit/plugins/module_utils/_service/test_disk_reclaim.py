@@ -205,36 +205,65 @@ def test_names_may_contain_any_byte(logs):
     assert list(logs.iterdir()) == []
 
 
-# Files that are truncated
+# Files that are being written
 
 
-def test_an_open_file_is_truncated_and_its_writer_continues(logs):
-    path = lay(logs / "server.log", age=1)
-    with path.open("ab", buffering=0) as own:
-        writer = subprocess.Popen(["sh", "-c", "read line; echo more"], stdin=subprocess.PIPE, stdout=own)
+@contextlib.contextmanager
+def opened(path: Path, mode: str = "ab"):
+    """Let another process have a file open."""
+    with path.open(mode) as own:
+        process = subprocess.Popen(["sleep", "60"], stdin=own)
     try:
-        result = reclaim(logs, logs / "*")
-        assert (result["removed"], paths(result["truncated"])) == ([], [str(path)])
-        assert (result["truncated"][0]["size"], path.stat().st_size, result["freed"]) == (MIB, 0, MIB)
-        assert result["diff"]["after"] == f"{path} 0\n"
-        writer.communicate(b"\n", timeout=5)
-        assert path.read_bytes() == b"more\n"
+        yield
     finally:
-        writer.kill()
-        writer.wait()
+        process.kill()
+        process.wait()
 
 
-def test_a_log_that_the_service_opens_by_name_is_truncated_even_if_nobody_has_it_open(logs):
-    path = lay(logs / "server.log", age=1)
-    path.chmod(0o640)
-    result = reclaim(logs, logs / "server.log*", truncate_only=[str(path)])
-    assert (paths(result["truncated"]), path.stat().st_size, path.stat().st_mode & 0o777) == ([str(path)], 0, 0o640)
-    again = reclaim(logs, logs / "server.log*", truncate_only=[str(path)])
-    assert not again["changed"]
+@pytest.mark.parametrize("mode", ["ab", "rb"])
+def test_an_open_file_is_never_touched(logs, mode):
+    old, path = lay(logs / "server.log.1", age=9), lay(logs / "server.log", age=99)
+    with opened(path, mode):
+        result = reclaim(logs, logs / "*")
+    assert (paths(result["removed"]), path.stat().st_size, old.exists()) == ([str(old)], MIB, False)
+    assert reasons(result) == {"server.log": "a process has it open"}
+    assert [(item["path"], item["size"]) for item in result["kept"]] == [(str(path), MIB)]
 
 
-def test_if_processes_are_hidden_files_of_others_count_as_open(logs, monkeypatch):
-    mine, other = lay(logs / "mine", age=2), lay(logs / "other", age=1)
+@pytest.mark.parametrize("is_open", [True, False])
+def test_of_dated_logs_only_the_newest_of_each_series_is_kept(logs, is_open):
+    names = [f"{kind}-2026-11-{day}.log" for kind in ("app", "error") for day in (24, 25, 26)]
+    files = [lay(logs / name, age=60 - int(name.partition(".")[0][-2:])) for name in [*names, "app-2026-11-23.log.gz"]]
+    newest = [path for path in files if path.name.endswith("26.log")]
+    with contextlib.ExitStack() as stack:
+        for path in newest if is_open else ():
+            stack.enter_context(opened(path))
+        result = reclaim(logs, Rule(f"{logs}/*.log*", keep=0 if is_open else 1))
+    assert sorted(logs.iterdir()) == newest
+    assert len(result["removed"]) == 5
+    # The largest files that were kept are listed, because there is still too little space.
+    assert [item["path"] for item in result["kept"]] == [str(path) for path in newest]
+
+
+@pytest.mark.parametrize(
+    ("name", "series"),
+    [
+        *[(name, "serverlog") for name in ("server.log", "server.log.1", "server.log.2.gz", "server.log-20261125.xz")],
+        *[(name, "applog") for name in ("app-2026-11-26.log", "app-2026-11-26.log.gz", "app-2026-11-26T01:02:03Z.log")],
+        ("error-2026-11-26.log", "errorlog"),
+        *[(f"itsm.db.backup_{at}", "itsmdbbackup") for at in ("20260301_030000", "20260302T180258Z")],
+        ("2026-11-26", ""),
+    ],
+)
+def test_names_of_a_series_differ_only_in_numbers_times_and_compression(logs, name, series):
+    assert reclaim_patterns.Candidate(folder="/x", name=name, status=os.stat(logs)).series == series
+
+
+def test_if_processes_are_hidden_the_newest_file_of_others_is_kept(logs, monkeypatch):
+    for name, age in (("mine", 3), ("other", 1), ("other.1", 2)):
+        lay(logs / name, age=age)
+    copy = database(logs / "other.db", age=4)
+    database(logs / "newest.db", age=1)
     monkeypatch.setattr(disk_reclaim, "_open_files", lambda _proc_root: (set(), False))
     uid = os.geteuid()
     real = os.stat
@@ -250,11 +279,14 @@ def test_if_processes_are_hidden_files_of_others_count_as_open(logs, monkeypatch
 
     def stat(path, *arguments, **options):
         found = real(path, *arguments, **options)
-        return Other(found) if path == "other" else found
+        return Other(found) if str(path).startswith("other") else found
 
     monkeypatch.setattr(os, "stat", stat)
+    lay(logs / "other.2.db", age=0)
     result = reclaim(logs, logs / "*")
-    assert (paths(result["removed"]), paths(result["truncated"])) == ([str(mine)], [str(other)])
+    assert [Path(path).name for path in paths(result["removed"])] == ["mine", "other.1"]
+    assert reasons(result) == {"other.db": "it is a database that a process may have open"}
+    assert copy.exists()
 
 
 # Files that are never deleted
@@ -266,7 +298,7 @@ def test_links_are_not_followed(logs, tmp_path):
     (logs / "link.log").symlink_to(precious)
     (logs / "folder").symlink_to(outside)
     result = reclaim(logs, logs / "*", logs / "folder" / "*", logs / "*" / "*.log", logs / "**" / "*.log")
-    assert result["removed"] == result["truncated"] == []
+    assert result["removed"] == []
     assert precious.stat().st_size == MIB
     assert reasons(result) == {
         "link.log": "it is a symbolic link",
@@ -299,8 +331,7 @@ def test_a_folder_replaced_with_a_link_after_the_check_is_not_entered(logs, tmp_
     assert "cannot be removed" in reasons(result)["app.log"]
 
 
-@pytest.mark.parametrize("truncate_only", [False, True])
-def test_a_file_replaced_after_the_check_is_kept(logs, tmp_path, monkeypatch, truncate_only):
+def test_a_file_replaced_after_the_check_is_kept(logs, tmp_path, monkeypatch):
     path = lay(logs / "app.log", age=1)
     other = lay(tmp_path / "other", age=1)
     look = disk_reclaim._Reclaim.take
@@ -310,15 +341,14 @@ def test_a_file_replaced_after_the_check_is_kept(logs, tmp_path, monkeypatch, tr
         look(self, candidate)
 
     monkeypatch.setattr(disk_reclaim._Reclaim, "take", swap_first)
-    result = reclaim(logs, logs / "*", truncate_only=[str(path)] if truncate_only else [])
+    result = reclaim(logs, logs / "*")
     assert (result["changed"], path.stat().st_size) == (False, MIB)
 
 
-@pytest.mark.parametrize("truncate_only", [False, True])
-def test_a_file_with_a_hard_link_is_kept(logs, tmp_path, truncate_only):
+def test_a_file_with_a_hard_link_is_kept(logs, tmp_path):
     path = lay(logs / "app.log", age=1)
     os.link(path, tmp_path / "passwd")
-    result = reclaim(logs, logs / "*", truncate_only=[str(path)] if truncate_only else [])
+    result = reclaim(logs, logs / "*")
     assert (result["changed"], path.stat().st_size) == (False, MIB)
     assert reasons(result) == {"app.log": "it has 2 hard links: removing one frees no space"}
 
@@ -351,24 +381,19 @@ def test_a_database_in_use_is_never_touched(logs):
     connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
     os.utime(database(logs / "itsm.db.backup_9"), (1 << 33, 1 << 33))  # the newest backup is never deleted
     before = files_of(logs)
-    result = reclaim(logs, Rule(f"{logs}/itsm.db*", keep=1), truncate_only=[str(path)])
+    result = reclaim(logs, logs / "itsm.db*")
     assert (result["changed"], files_of(logs)) == (False, before)
     assert set(reasons(result)) == {"itsm.db", "itsm.db-wal", "itsm.db-shm"}
     connection.close()
 
 
-def test_a_database_without_side_files_that_another_process_has_open_is_never_truncated(logs):
+def test_a_database_without_side_files_that_another_process_has_open_is_never_touched(logs):
     path = database(logs / "other.db")
     newest = database(logs / "newest.db", age=1)
-    with path.open("rb") as own:
-        reader = subprocess.Popen(["sleep", "60"], stdin=own)
-    try:
+    with opened(path, "rb"):
         result = reclaim(logs, logs / "*.db")
-        assert (result["changed"], reasons(result)) == (False, {"other.db": "it is a database that a process has open"})
-        assert path.stat().st_size > 100000 and newest.exists()
-    finally:
-        reader.kill()
-        reader.wait()
+    assert (result["changed"], reasons(result)) == (False, {"other.db": "a process has it open"})
+    assert path.stat().st_size > 100000 and newest.exists()
 
 
 def test_the_only_copy_of_a_database_is_kept(logs):
