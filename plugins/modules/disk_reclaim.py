@@ -111,8 +111,8 @@ removed:
   sample: [{"path": "/var/log/itsm/server.log.3", "size": 52428800, "modified": "2026-02-27T03:00:00.000Z"}]
 kept:
   description:
-    - The largest files that match a glob and were not removed, for example because a process has them open. At most five
-      files are listed. Empty if there is enough space.
+    - The largest files that match a glob and were not removed, for example because a process has them open. At most
+      five files are listed. Empty if there is enough space.
   returned: success
   type: list
   elements: dict

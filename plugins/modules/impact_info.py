@@ -10,8 +10,10 @@ module: impact_info
 short_description: Count the users and requests that an outage affected
 version_added: 0.2.0
 description:
-  - Runs one query on the database, in a read-only process with a time limit. Also counts the requests that an access
-    log recorded during the outage.
+  - Runs one query on the database, in a read-only process with a time limit. Also counts the requests that were logged
+    during the outage, in the journal and in log files. Rotated and compressed files (C(.gz)) are included.
+  - A request that is logged in several places is counted once. Requests are the same if they have the same method, path
+    and status, and nearly the same time.
   - If a number is unknown, the module returns null and the reason. The module fails only if its parameters are invalid.
 options:
   path:
@@ -37,9 +39,26 @@ options:
     description:
       - A log with the time and the status of each request on one line, such as the access log of a web server or a
         proxy. A proxy's log also contains requests that never reached the service.
-      - If empty, no log is read.
+      - If empty, only the other places are read.
     type: str
     default: ""
+  access_log_patterns:
+    description:
+      - Path patterns of more logs with requests, absolute or relative to O(app_dir), for logs that get a new name every
+        day.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
+  app_dir:
+    description: Folder of the application. Required if a pattern is relative.
+    type: path
+    version_added: 0.2.0
+  journal_unit:
+    description: The systemd unit whose journal contains requests. If empty, no journal is read.
+    type: str
+    default: ""
+    version_added: 0.2.0
   start:
     description: Start of the outage (UTC, ISO 8601).
     type: str
@@ -49,7 +68,7 @@ options:
     type: str
     required: true
   time_budget:
-    description: Combined time limit, in seconds, for the query and for reading the log.
+    description: Combined time limit, in seconds, for the query and for reading the logs.
     type: float
     default: 5.0
 extends_documentation_fragment:
@@ -65,6 +84,9 @@ EXAMPLES = r"""
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     query: SELECT count(DISTINCT user_id) FROM user_activity WHERE datetime(created_at) >= datetime(:start, '-1 hour')
     access_log: /var/log/nginx/access.log
+    access_log_patterns: [backend/logs/*.log]
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    journal_unit: itsm-system
     start: "2026-03-02T01:02:03.456Z"
     end: "2026-03-02T01:04:05.678Z"
 """
@@ -81,7 +103,7 @@ users_unknown:
   type: str
   sample: "the query failed: no such table: user_activity"
 requests:
-  description: Number of requests in the log during the outage.
+  description: Number of requests in the logs during the outage.
   returned: always
   type: int
   sample: 340
@@ -91,10 +113,12 @@ requests_failed:
   type: int
   sample: 17
 requests_from:
-  description: Path of the log.
+  description:
+    - The logs that contain these requests, separated by commas. At most five logs are listed. A journal is named by the
+      command that shows it.
   returned: always
   type: str
-  sample: /var/log/nginx/access.log
+  sample: "journalctl -u itsm-system, /mnt/LinuxHDD/ITSM-System/backend/logs/app-2026-03-02.log"
 requests_unknown:
   description: The reason why the number of requests is unknown. Null if the number is known or no log was given.
   returned: always
@@ -110,10 +134,13 @@ messages:
   sample: {"users_unknown": {"id": "reason.impact.query_late", "values": {}}}
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import impact as outage_impact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_files, request_log
 
 
 def main() -> None:
@@ -122,6 +149,9 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "query": {"type": "str", "default": ""},
             "access_log": {"type": "str", "default": ""},
+            "access_log_patterns": {"type": "list", "elements": "str", "default": []},
+            "app_dir": {"type": "path"},
+            "journal_unit": {"type": "str", "default": ""},
             "start": {"type": "str", "required": True},
             "end": {"type": "str", "required": True},
             "user": {"type": "str", "default": ""},
@@ -129,9 +159,21 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    numbers.require_finite(module.params, fail=module.fail_json)
+    params = module.params
+    numbers.require_finite(params, fail=module.fail_json)
+    patterns = params.pop("access_log_patterns")
+    app_dir = params.pop("app_dir")
+    relative = [pattern for pattern in patterns if not os.path.isabs(pattern)]
+    if relative and not app_dir:
+        module.fail_json(msg=f"access_log_patterns: {relative[0]!r} is relative, so app_dir is required")
+    places = request_log.Places(
+        log=params.pop("access_log"),
+        patterns=log_files.absolute(patterns, folder=app_dir or "/"),
+        unit=params.pop("journal_unit"),
+        user=params["user"],
+    )
     try:
-        result = outage_impact.measure(**module.params)
+        result = outage_impact.measure(places=places, **params)
     except outage_impact.ImpactError as error:
         module.fail_json(msg=sanitize.text(error))
     module.exit_json(**sanitize.data(result))

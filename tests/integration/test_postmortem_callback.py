@@ -581,7 +581,7 @@ from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule(argument_spec=dict.fromkeys(
     (
         *("state", "state_dir", "run", "outcome", "notified", "path", "user", "query", "access_log", "start", "end"),
-        "time_budget",
+        *("access_log_patterns", "app_dir", "journal_unit", "time_budget"),
     ),
     dict(type="raw")), supports_check_mode=True)
 module.exit_json(**{answer})
@@ -612,7 +612,11 @@ def publishing(controller, collection, tmp_path):
         variables = {
             "nexus_state_dir": str(state),
             "nexus_database": "/app/itsm.db",
+            "nexus_app_dir": "/app",
             "nexus_log_file": "/var/log/itsm.log",
+            "nexus_log_patterns": ["logs/*.log"],
+            "nexus_manager": "systemd",
+            "nexus_unit": "itsm",
             "postmortem_github_repository": "o/r",
             "postmortem_github_api_url": api.url,
             "postmortem_github_patience": 0,

@@ -4,35 +4,24 @@
 
 """Count the users and requests that an outage affected.
 
-A database query counts the users, and the access log is searched for requests. The database and the log are only read,
-with a time limit.
+A database query counts the users, and the journal and the logs are searched for requests. They are only read, with a
+time limit.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import sqlite3
 import time
 from typing import Any, Dict, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns, messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages, request_log
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
-
-# Maximum number of bytes to read from the end of the access log.
-_LOG_BYTES = 64 << 20
-
-_STATUS = re.compile(
-    r"""\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)\b[\s"']+\S+(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?([1-5]\d\d)\b|"""
-    r""""(?:status|statusCode|status_code)":\s*([1-5]\d\d)\b"""
-)
-
 
 # SQLITE_READ, SQLITE_SELECT, SQLITE_FUNCTION, SQLITE_RECURSIVE (https://www.sqlite.org/c3ref/c_alter_table.html)
 _READING = (20, 21, 31, 33)
@@ -50,7 +39,7 @@ def measure(
     *,
     path: str,
     query: str,
-    access_log: str,
+    places: request_log.Places,
     start: str,
     end: str,
     time_budget: float,
@@ -60,21 +49,21 @@ def measure(
     """Return how many users and requests an outage affected between two times, or why a number is unknown.
 
     path: the path of the database, or "". query: one statement that returns the number of users; in this statement,
-    :start and :end are the two times. access_log: the path of the log. An empty query or access_log is skipped. user:
-    the user that reads the database. See file_survey.look. Raises ImpactError.
+    :start and :end are the two times. An empty query is skipped. places: where requests are logged. user: the user that
+    reads the database. See file_survey.look. Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)
     deadline = time.monotonic() + time_budget
     users, why_no_users = _users(
         path, query, {"start": start, "end": end}, deadline=deadline, user=user, busy_timeout=busy_timeout
     )
-    requests, why_no_requests = _requests(access_log, begun, over, deadline)
+    requests, why_no_requests = _requests(places, begun=begun, over=over, deadline=deadline)
     return {
         "users": users,
         "users_unknown": None if why_no_users is None else messages.english(why_no_users),
-        "requests": requests[0] if requests else None,
-        "requests_failed": requests[1] if requests else None,
-        "requests_from": access_log if requests else None,
+        "requests": requests.requests if requests else None,
+        "requests_failed": requests.failed if requests else None,
+        "requests_from": ", ".join(requests.sources) if requests else None,
         "requests_unknown": None if why_no_requests is None else messages.english(why_no_requests),
         "messages": messages.plain(users_unknown=why_no_users, requests_unknown=why_no_requests),
     }
@@ -136,33 +125,12 @@ def _unopenable(path: str, problems: Sequence[sqlite_files.Problem]) -> Message:
 
 
 def _requests(
-    path: str, begun: float, over: float, deadline: float
-) -> Tuple[Optional[Tuple[int, int]], Optional[Message]]:
-    """Return the number of requests logged between two times, and how many of them were answered with 5xx.
-
-    If these numbers are unknown, returns None and the reason.
-    """
-    if not path:
+    places: request_log.Places, *, begun: float, over: float, deadline: float
+) -> Tuple[Optional[request_log.Counted], Optional[Message]]:
+    """Return the requests, or None and the reason why they are unknown. There is no reason if no place is given."""
+    if not (places.log or places.patterns or places.unit):
         return None, None
-    seen = requests = failed = 0
     try:
-        with os.fdopen(safe_open.open_file(path), "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size > _LOG_BYTES:
-                stream.seek(size - _LOG_BYTES)
-                stream.readline()
-            for number, raw in enumerate(stream):
-                if number % 1000 == 0 and time.monotonic() > deadline:
-                    return None, message("reason.impact.log_late", path=path)
-                line = raw[:2000].decode("utf-8", "replace")
-                match = _STATUS.search(line)
-                at = log_patterns.instant(line) if match else None
-                if match is None or at is None:
-                    continue
-                seen += 1
-                if begun <= at <= over:
-                    requests += 1
-                    failed += (match.group(1) or match.group(2)).startswith("5")
-    except OSError as error:
-        return None, message("reason.impact.log_unread", path=path, why=str(error.strerror))
-    return ((requests, failed), None) if seen else (None, message("reason.impact.log_empty", path=path))
+        return request_log.count(places, begun=begun, over=over, deadline=deadline), None
+    except request_log.RequestLogError as error:
+        return None, error.told

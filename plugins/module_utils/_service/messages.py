@@ -257,7 +257,10 @@ ENGLISH: Dict[str, str] = {
     "reason.impact.query_failed": "the query failed: {why}",
     "reason.impact.log_late": "reading {path} took too long",
     "reason.impact.log_unread": "{path} cannot be read: {why}",
-    "reason.impact.log_empty": "no requests were recognized in {path}; only the end of a large log is read",
+    "reason.impact.log_large": "{path} has too many lines from that time",
+    "reason.impact.log_many": "{number} log files were changed since the outage began, more than {most}",
+    "reason.impact.log_empty": "no requests from that time were recognized in {path}",
+    "reason.impact.no_logs": "no log was found",
 }
 
 

@@ -14,10 +14,10 @@ import re
 import stat
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_files
+
 _DEEP = "**"
 _WILD = re.compile(r"[*?\[]")
-_COMPRESSED = re.compile(r"(?:\.(?:gz|xz|bz2|zst|Z))+$")
-_TIME = re.compile(r"\d[\dTZ:_.-]*")
 MOST_SKIPPED = 50
 _BLOCK = 512  # st_blocks counts units of this many bytes on every file system
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -70,12 +70,8 @@ class Candidate(NamedTuple):
 
     @property
     def series(self) -> str:
-        """Return the name without numbers, times and the suffix of a compressed file.
-
-        A log and its rotated files have the same series, such as app-2026-11-25.log.gz and app-2026-11-26.log.
-        """
-        stem = _TIME.sub("", _COMPRESSED.sub("", self.name))
-        return "".join(character for character in stem if character.isalpha())
+        """Return the series of logs or copies that the file belongs to. See log_files.series."""
+        return log_files.series(self.name)
 
     @property
     def frees(self) -> int:

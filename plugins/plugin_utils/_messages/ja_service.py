@@ -247,7 +247,10 @@ SENTENCES: Dict[str, str] = {
     "reason.impact.query_failed": "クエリが失敗：{why}",
     "reason.impact.log_late": "{path} の読み取りが時間内に終わらなかった",
     "reason.impact.log_unread": "{path} を読み取れない：{why}",
-    "reason.impact.log_empty": "{path} にリクエストの記録が見つからない。大きなログは末尾のみ読み取る",
+    "reason.impact.log_large": "{path} のこの間の行が多すぎる",
+    "reason.impact.log_many": "停止以降に変更されたログファイルが{number}個あり、上限の{most}個を超えている",
+    "reason.impact.log_empty": "{path} にこの間のリクエストの記録が見つからない",
+    "reason.impact.no_logs": "ログが見つからない",
     # 起動の保留
     "reason.holding.not_held": "ユニット {unit} の起動を保留できない：{why}",
     "reason.holding.not_reloaded": "{unit} のドロップインを systemd に再読み込みさせられない：{why}",

@@ -173,9 +173,9 @@ class Impact:
 
     users: Optional[int] = _says("The number that the query for affected users returned.")
     users_unknown: Optional[str] = _says("Why the number of users is not known.")
-    requests: Optional[int] = _says("Requests in the access log during the outage.")
+    requests: Optional[int] = _says("Requests in the logs during the outage.")
     requests_failed: Optional[int] = _says("Requests that were answered with 5xx.")
-    requests_from: Optional[str] = _says("The access log.")
+    requests_from: Optional[str] = _says("The logs, separated by commas.")
     requests_unknown: Optional[str] = _says("Why the numbers of requests are not known.")
     messages: Dict[str, Any] = _says(
         "users_unknown and requests_unknown as translatable messages, each with id and values."

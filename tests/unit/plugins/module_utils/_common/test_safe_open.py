@@ -27,6 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
     preflight_service,
     preflight_settings,
     process_start,
+    request_log,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_certificate
@@ -130,7 +131,7 @@ def test_pipes_and_endless_files_are_refused_without_waiting(host):
     measured = outage_impact.measure(
         path=str(host / "none.db"),
         query="",
-        access_log=str(host / "app" / "pipe"),
+        places=request_log.Places(log=str(host / "app" / "pipe")),
         start="2026-03-02T01:00:00.000Z",
         end="2026-03-02T02:00:00.000Z",
         time_budget=5.0,

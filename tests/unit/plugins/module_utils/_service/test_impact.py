@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import impact as outage_impact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import request_log
 
 ROLE = pathlib.Path(__file__).resolve().parents[5] / "roles" / "postmortem"
 DEFAULT = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text(encoding="utf-8"))[
@@ -46,7 +47,15 @@ def database(tmp_path):
 
 def measure(path, **keys):
     return outage_impact.measure(
-        **{"path": path, "query": "", "access_log": "", "start": START, "end": END, "time_budget": 5.0, **keys}
+        **{
+            "path": path,
+            "query": "",
+            "places": request_log.Places(),
+            "start": START,
+            "end": END,
+            "time_budget": 5.0,
+            **keys,
+        }
     )
 
 
@@ -94,33 +103,19 @@ def test_a_missing_database_is_not_created(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        pytest.param(
-            '10.0.0.1 - - [02/Mar/2026:{clock} +0000] "GET /api/v1/x HTTP/1.1" {status} 12 "-" "-"', id="proxy"
-        ),
-        pytest.param("2026-03-02T{clock}.123Z INFO GET /api/v1/x {status} 3 ms", id="application"),
-        pytest.param('{{"time":"2026-03-02T{clock}.123Z","method":"GET","status": {status}}}', id="json"),
-    ],
-)
-def test_requests_of_the_outage_are_counted(database, tmp_path, form):
+def test_requests_of_the_outage_are_counted(database, tmp_path):
     log = tmp_path / "access.log"
     lines = [("00:59:59", 500), ("01:00:01", 502), ("01:05:00", 200), ("01:09:59", 503), ("01:10:01", 500)]
-    log.write_text("\n".join(form.format(clock=clock, status=status) for clock, status in lines) + "\nnoise 500\n")
-    told = measure(database, access_log=str(log))
+    text = "".join(f"2026-03-02T{clock}.123Z INFO GET /api/v1/x {status} 3 ms\n" for clock, status in lines)
+    log.write_text(text + "noise 500\n")
+    told = measure(database, places=request_log.Places(log=str(log)))
     assert (told["requests"], told["requests_failed"], told["requests_from"]) == (3, 2, str(log))
 
 
-@pytest.mark.parametrize(
-    ("content", "why"), [(None, "cannot be read: No such file"), ("hello\n", "no requests were recognized")]
-)
-def test_a_log_without_requests_reports_the_reason(database, tmp_path, content, why):
-    log = tmp_path / "access.log"
-    if content is not None:
-        log.write_text(content)
-    told = measure(database, access_log=str(log))
-    assert told["requests"] is None and why in told["requests_unknown"]
+def test_a_log_without_requests_reports_the_reason(database, tmp_path):
+    told = measure(database, places=request_log.Places(log=str(tmp_path / "access.log")))
+    assert told["requests"] is None and "cannot be read: No such file" in told["requests_unknown"]
+    assert told["messages"]["requests_unknown"]["id"] == "reason.impact.log_unread"
 
 
 def test_without_a_query_the_impact_is_unknown_without_an_error(database):

@@ -1,0 +1,82 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Find the log files of the service: a log with a fixed name, logs that match patterns, and their rotated files."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import stat
+from typing import Dict, Iterable, List, NamedTuple, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+
+# The suffix of compressed files that log readers can read.
+COMPRESSED = ".gz"
+_ANY_COMPRESSED = re.compile(r"(?:\.(?:gz|xz|bz2|zst|Z))+$")
+_TIME = re.compile(r"\d[\dTZ:_.-]*")
+
+
+class LogFile(NamedTuple):
+    """A log file: its path, its last change (seconds since the epoch), and the folder and name of its series."""
+
+    path: str
+    modified: float
+    series: str
+
+
+def series(name: str) -> str:
+    """Return the letters of a file name, without numbers, times and the suffix of a compressed file.
+
+    A log and its rotated files are one series, for example app-2026-11-25.log.gz and app-2026-11-26.log.
+    """
+    stem = _TIME.sub("", _ANY_COMPRESSED.sub("", name))
+    return "".join(character for character in stem if character.isalpha())
+
+
+def find(log: str, patterns: Iterable[str], *, user: str) -> List[LogFile]:
+    """Return a log, the files that match absolute patterns, and the rotated files of both, newest first.
+
+    If the time of the log is unknown, for example because the log does not exist, the log comes first. Its reader then
+    reports the error. A compressed file is omitted if the original still exists. The files of the patterns are listed
+    with the rights of the service's user, because this user can exchange the folders.
+    """
+    found: Dict[str, float] = {}
+    theirs = safe_open.account_rights(user)
+    if log:
+        found[log] = float("inf")
+        with contextlib.suppress(OSError), safe_open.acting(safe_open.rights_on(os.path.dirname(log), user=theirs)):
+            found.update(_listed([glob.escape(log)]))
+            # The log itself may be a link.
+            found[log] = os.stat(log).st_mtime
+    with safe_open.acting(theirs):
+        found.update(_listed(patterns))
+    return sorted(
+        (
+            LogFile(path=path, modified=at, series=f"{os.path.dirname(path)}/{series(os.path.basename(path))}")
+            for path, at in found.items()
+            if not (path.endswith(COMPRESSED) and path[: -len(COMPRESSED)] in found)
+        ),
+        key=lambda each: (-each.modified, each.path),
+    )
+
+
+def _listed(patterns: Iterable[str]) -> Dict[str, float]:
+    """Return the regular files that match the patterns or are named like rotated files, as path -> time of change."""
+    found: Dict[str, float] = {}
+    for pattern in patterns:
+        for path in glob.iglob(f"{pattern}*"):
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode):
+                    found[path] = status.st_mtime
+    return found
+
+
+def absolute(patterns: Sequence[str], *, folder: str) -> List[str]:
+    """Return patterns as absolute patterns. A relative pattern is relative to the folder."""
+    return [os.path.join(glob.escape(folder), pattern) for pattern in patterns]
