@@ -46,6 +46,13 @@ options:
       - Earlier row counts by table, for example RV(row_counts) from an earlier run or from a backup.
       - If a table is now missing or has fewer rows, the problem V(row_loss) is reported.
     type: dict
+  seeded:
+    description:
+      - Whether to report the rows in tables that are empty or missing in O(baseline). Use this option with the row
+        counts from before the start of the service, because many services fill empty tables when they start.
+    type: bool
+    default: false
+    version_added: 0.2.0
   owner:
     description:
       - The user that the service runs as. If this user cannot write to any of the files or to their folder, the problem
@@ -359,6 +366,27 @@ row_counts:
   returned: always
   type: dict
   sample: {users: 12, incidents: 340}
+seeded:
+  description:
+    - The tables that are empty or missing in O(baseline) and have rows now, if O(seeded) is V(true). The tables of knex
+      are omitted.
+  returned: always
+  type: list
+  elements: dict
+  version_added: 0.2.0
+  contains:
+    table:
+      description: Name of the table.
+      type: str
+      sample: incidents
+    rows:
+      description: Number of rows.
+      type: int
+      sample: 3
+    statement:
+      description: The SQL statement that removes these rows, or V(null) for a table without row IDs.
+      type: str
+      sample: DELETE FROM "incidents" WHERE rowid BETWEEN 1 AND 3;
 checks:
   description:
     - The result of each requested check and of the row count (V(row_counts)). A result is V(ok), the number of
@@ -417,6 +445,7 @@ def main() -> None:
             },
             "row_counts": {"type": "raw", "default": True},
             "baseline": {"type": "dict"},
+            "seeded": {"type": "bool", "default": False},
             "owner": {"type": "str"},
             "user": {"type": "str"},
             "time_budget": {"type": "float", "default": 30.0},
@@ -436,6 +465,7 @@ def main() -> None:
                 checks=params["checks"],
                 row_counts=sqlite_check.tables_wanted(params["row_counts"]),
                 baseline=sqlite_check.baseline_of(params["baseline"]),
+                seeded=params["seeded"],
                 owner=params["owner"],
                 user=params["user"],
                 time_budget=params["time_budget"],

@@ -274,6 +274,35 @@ def incidents(path: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM incidents").fetchone()[0])
 
 
+def test_rows_that_the_service_seeds_after_a_restore_are_reported_apart(service: Service) -> None:
+    """The only backup has no incidents, so the service fills this table when it starts."""
+    made = service.app / "backend" / "backups" / "daily" / "itsm_daily_1.db"
+    made.parent.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(service.database)) as one, contextlib.closing(sqlite3.connect(made)) as two:
+        one.backup(two)
+        two.execute("DELETE FROM incidents")
+        two.commit()
+    before = incidents(service.database)
+    service.kill()
+    service.database.with_name("itsm.db-wal").unlink(missing_ok=True)
+    service.database.write_bytes(os.urandom(8192))
+    run = service.play("playbooks/database_recover.yml")
+    assert run.rc == 0, run.screen
+    told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
+    seeded = incidents(service.database)
+    assert 0 < seeded < before
+    assert told["rows_seeded"] == {"incidents": seeded} and "incidents" not in told["rows_after"]
+    (statement,) = told["rows_seeded_removal"]
+    end = " ".join(run.screen[run.screen.index("PLAY RECAP") :].split())
+    assert f"seeded rows incidents {seeded}; not part of the recovered data" in end
+    assert f"remove them with: {statement}" in end
+    service.write("of a user")
+    with contextlib.closing(sqlite3.connect(service.database)) as connection:
+        connection.execute(statement)
+        connection.commit()
+    assert incidents(service.database) == 1
+
+
 def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(service: Service) -> None:
     """The backups have different ages and contents, and the newest one is almost empty. None of them is configured."""
 

@@ -43,12 +43,14 @@ def check(
     time_budget: float = 30.0,
     busy_timeout: float = 5.0,
     baseline: Optional[Mapping[str, int]] = None,
+    seeded: bool = False,
     owner: Optional[str] = None,
     user: Optional[str] = None,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
     """Check a database within time_budget seconds and return the result of the sqlite_info module.
 
+    seeded: True to report the rows of tables that are empty or missing in baseline.
     owner: the user that must be able to write to the database. user: the user that reads the database, by default
     owner. See file_survey.look. Problems with the database are listed in the result. Raises SqliteError for invalid
     parameters.
@@ -72,6 +74,7 @@ def check(
                 deadline=deadline,
                 busy_timeout=min(busy_timeout, time_budget),
                 baseline=baseline or {},
+                seeded=seeded,
                 writer=writer,
                 user=user or owner,
                 proc_root=proc_root,
@@ -91,6 +94,7 @@ def _attempt(
     deadline: float,
     busy_timeout: float,
     baseline: Mapping[str, int],
+    seeded: bool,
     writer: Optional[file_problems.User],
     user: Optional[str],
     proc_root: str,
@@ -101,7 +105,15 @@ def _attempt(
     if found.openable:
         try:
             with sqlite_reader.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline) as way:
-                integrity.examine(done, way, checks=asked, row_counts=row_counts, deadline=deadline, holders=holders)
+                integrity.examine(
+                    done,
+                    way,
+                    checks=asked,
+                    row_counts=row_counts,
+                    deadline=deadline,
+                    holders=holders,
+                    seeded_since=baseline if seeded else {},
+                )
                 done.steady = done.steady and way.steady
         except private_copy.OutOfTime:
             pass  # every check is reported as skipped
@@ -155,6 +167,7 @@ def _result(
         "holders": [holder.as_dict() for holder in holders.found],
         "holders_complete": holders.complete,
         "row_counts": done.row_counts,
+        "seeded": [{"table": table, **rows} for table, rows in done.seeded.items()],
         "checks": done.checks,
         "data_loss_suspected": bool(losses),
         "data_loss_reasons": losses,

@@ -12,8 +12,9 @@ import os
 import sqlite3
 import struct
 import time
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
@@ -48,6 +49,8 @@ class Examination:
     basics: Dict[str, Any] = dataclasses.field(default_factory=dict)
     checks: Dict[str, str] = dataclasses.field(default_factory=dict)
     row_counts: Dict[str, int] = dataclasses.field(default_factory=dict)
+    # By table: the number of rows that were seeded, and the statement that removes them.
+    seeded: Dict[str, Dict[str, Any]] = dataclasses.field(default_factory=dict)
     # Seconds since the epoch.
     first_migration: Optional[float] = None
     problems: List[Problem] = dataclasses.field(default_factory=list)
@@ -62,13 +65,18 @@ def examine(
     row_counts: Union[bool, Sequence[str]],
     deadline: float,
     holders: sqlite_holders.Holders,
+    seeded_since: Mapping[str, int],
 ) -> None:
-    """Read the database in a child process and record the results in done."""
+    """Read the database in a child process and record the results in done.
+
+    seeded_since: the row counts before the service started, or empty if seeded rows are not wanted.
+    """
     shown = printable(way.found.path)
-    answers = way.read(
-        lambda connection, emit: _answer(connection, emit, checks=checks, row_counts=row_counts, deadline=deadline),
-        deadline=deadline,
-    )
+
+    def work(connection: sqlite3.Connection, emit: child_process.Emit) -> None:
+        _answer(connection, emit, checks=checks, row_counts=row_counts, deadline=deadline, seeded_since=seeded_since)
+
+    answers = way.read(work, deadline=deadline)
     for answer in answers:
         event = answer["event"]
         if event == "basics":
@@ -77,13 +85,10 @@ def examine(
             done.first_migration = answer["at"]
         elif event == "check":
             _take_check(done, answer, shown=shown)
+        elif event == "seeded":
+            done.seeded = answer["tables"]
         elif event == "counts":
-            done.row_counts = {name: count for name, count in answer["counts"].items() if count is not None}
-            missing = [name for name, count in answer["counts"].items() if count is None]
-            done.checks["row_counts"] = "ok"
-            if missing:
-                told = message("reason.sqlite.no_such_table", path=shown, tables=missing)
-                done.problems.append(Problem("no_such_table", told, loss=True))
+            _take_counts(done, answer["counts"], shown=shown)
     _take_end(done, answers[-1], found=way.found, holders=holders)
     if len(answers[-1]) > 1 or not done.basics:
         return
@@ -97,6 +102,15 @@ def examine(
             done.checks["integrity"] = quick  # the quick check is part of the integrity check
     if "quick" not in checks and done.checks.get("integrity") != SKIPPED:
         done.checks.pop("quick", None)
+
+
+def _take_counts(done: Examination, counts: Mapping[str, Optional[int]], *, shown: str) -> None:
+    done.row_counts = {name: count for name, count in counts.items() if count is not None}
+    missing = [name for name, count in counts.items() if count is None]
+    done.checks["row_counts"] = "ok"
+    if missing:
+        told = message("reason.sqlite.no_such_table", path=shown, tables=missing)
+        done.problems.append(Problem("no_such_table", told, loss=True))
 
 
 def _take_end(done: Examination, end: child_process.Message, *, found: Look, holders: sqlite_holders.Holders) -> None:
@@ -169,6 +183,7 @@ def _answer(
     checks: Sequence[str],
     row_counts: Union[bool, Sequence[str]],
     deadline: float,
+    seeded_since: Mapping[str, int],
 ) -> None:
     """Run all checks on one snapshot, fast checks first, and emit the results. Runs in the child process."""
     with sqlite_reader.interrupted_at(connection, deadline):
@@ -188,11 +203,27 @@ def _answer(
                 emit(run_check(connection, name))
         if row_counts:
             try:
-                emit({"event": "counts", "counts": sqlite_schema.count_rows(connection, tables=row_counts)})
+                counts = sqlite_schema.count_rows(connection, tables=row_counts)
+                emit({"event": "counts", "counts": counts})
+                tables = seeded_tables(counts, since=seeded_since)
+                emit({"event": "seeded", "tables": sqlite_schema.seeded_rows(connection, tables=tables)})
             except sqlite3.Error as error:
                 emit({"event": "check", "name": "row_counts", "lines": [], "error": str(error)})
             with contextlib.suppress(sqlite3.Error):
                 emit({"event": "first_migration", "at": sqlite_schema.first_migration(connection)})
+
+
+def seeded_tables(counts: Mapping[str, Optional[int]], *, since: Mapping[str, int]) -> Dict[str, int]:
+    """Return the row counts of tables that have rows now and were empty or missing before.
+
+    since: the row counts before. If they are empty, the rows were not counted, so no table is returned. They come from
+    an earlier result, so sanitize.text may have changed the names of tables.
+    """
+    return {
+        name: rows
+        for name, rows in counts.items()
+        if since and rows and not since.get(name) and not since.get(sanitize.text(name))
+    }
 
 
 def run_check(connection: sqlite3.Connection, name: str, *, table: Optional[str] = None) -> child_process.Message:

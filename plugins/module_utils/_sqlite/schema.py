@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from typing import Dict, List, Optional, Sequence, Set, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Union
 
 # The columns of the table in which knex records migrations. Its name is configurable (migrations.tableName).
 MIGRATIONS_COLUMNS = {"id", "name", "batch", "migration_time"}
+# The columns of the table that knex uses as its lock.
+_LOCK_COLUMNS = {"index", "is_locked"}
 # The range of plausible migration times in milliseconds since the epoch: the years 2001 to 2286.
 _FIRST_TIME, _LAST_TIME = 10**12, 10**13 - 1
 
@@ -51,6 +54,27 @@ def count_rows(
 def columns_of(connection: sqlite3.Connection, table: str) -> Set[str]:
     """Return the column names of a table. Raises sqlite3.Error."""
     return {str(row[1]) for row in connection.execute(f"PRAGMA table_info({quoted(table)})")}
+
+
+def seeded_rows(connection: sqlite3.Connection, *, tables: Mapping[str, int]) -> Dict[str, Dict[str, Any]]:
+    """Return the rows of tables that were empty before the service started, with the statement that removes them.
+
+    tables: the row counts now. Tables of knex are omitted. The statement names the rows that exist now, so that it
+    never removes later rows. It is None for a table without row IDs. Raises sqlite3.Error.
+    """
+    found: Dict[str, Dict[str, Any]] = {}
+    for table, rows in tables.items():
+        if columns_of(connection, table) in (MIGRATIONS_COLUMNS, _LOCK_COLUMNS):
+            continue
+        statement = None
+        name = quoted(table)
+        with contextlib.suppress(sqlite3.OperationalError):
+            # The name comes from the schema and is quoted as an identifier.
+            first, last = connection.execute(f"SELECT min(rowid), max(rowid) FROM {name}").fetchone()  # noqa: S608
+            if isinstance(first, int) and isinstance(last, int):
+                statement = f"DELETE FROM {name} WHERE rowid BETWEEN {first} AND {last};"  # noqa: S608
+        found[table] = {"rows": rows, "statement": statement}
+    return found
 
 
 def first_migration(connection: sqlite3.Connection) -> Optional[float]:

@@ -28,6 +28,7 @@ SENTENCES: Dict[str, str] = {
     "doc.data_loss": "Data loss",
     "doc.users": "Affected users",
     "doc.requests": "Failed requests",
+    "doc.seeded": "Rows that the service created at its start",
     "doc.rows": "Rows",
     "doc.login": "Login",
     "doc.reason": "Started because",

@@ -22,6 +22,7 @@ SENTENCES: Dict[str, str] = {
     "screen.done": "done",
     "screen.outage": "outage",
     "screen.login": "login",
+    "screen.seeded": "seeded rows",
     "screen.rows": "rows",
     "screen.data_loss": "data loss",
     "screen.escalation": "notified",

@@ -22,6 +22,7 @@ SENTENCES: Dict[str, str] = {
     "screen.done": "実施内容",
     "screen.outage": "停止時間",
     "screen.login": "ログイン",
+    "screen.seeded": "自動作成行",
     "screen.rows": "行数",
     "screen.data_loss": "データ損失",
     "screen.escalation": "通知",

@@ -39,10 +39,7 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
         more = words.listed([f"{table} +{words.number(count)}" for table, count in grown.items()], limit=3)
         numbers["after"] = words.say("rows.after_grown", after=sum_after, grown=more)
     if incident.rows_seeded:
-        seeded = words.listed(
-            [f"{table} {words.number(count)}" for table, count in incident.rows_seeded.items()], limit=3
-        )
-        numbers["after"] = words.say("rows.after_seeded", after=numbers["after"], seeded=seeded)
+        numbers["after"] = words.say("rows.after_seeded", after=numbers["after"], seeded=_seeded(words, incident))
     if incident.rows_stale:
         numbers["after"] = words.say("rows.after_stale", after=numbers["after"])
     lost = incident.rows_lost()
@@ -52,6 +49,19 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
     said = incident.data_loss == statements.NONE or why == statements.WRITTEN_SINCE
     key = "partly" if why == statements.UNCOUNTED else "fewer" if lost else "counts" if said else "none_fewer"
     return words.say(f"rows.{key}", fewer=words.listed(fewer), **numbers)
+
+
+def seeded(words: Words, incident: incident_model.Incident) -> str:
+    """Return a note about rows that the service created by itself, with the SQL statements that remove them.
+
+    Returns an empty string if no run has such statements.
+    """
+    removal = incident.rows_seeded_removal
+    return words.say("rows.seeded", rows=_seeded(words, incident), statements=" ".join(removal)) if removal else ""
+
+
+def _seeded(words: Words, incident: incident_model.Incident) -> str:
+    return words.listed([f"{table} {words.number(count)}" for table, count in incident.rows_seeded.items()], limit=3)
 
 
 def data_loss(words: Words, incident: incident_model.Incident) -> str:

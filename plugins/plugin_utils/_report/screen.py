@@ -90,6 +90,7 @@ def summary(
         ("done", _done(words, incident) or _nothing_done(words, incident)),
         ("data_loss", prose_data.data_loss(words, incident)),
         ("rows", prose_data.rows(words, incident)),
+        ("seeded", prose_data.seeded(words, incident)),
         ("database", _database(incident)),
         ("login", prose.login(words, *prose.logged_in(incident))),
         # In check mode, nobody is notified.

@@ -353,6 +353,7 @@ OUTCOME: Mapping[str, Any] = {
     "rows_from": TEXT,
     "rows_after": _ROWS,
     "rows_seeded": _ROWS,
+    "rows_seeded_removal": Each(TEXT),
     "rows_replaced": FLAG,
     "statements": Named({"value": TEXT, "why": TEXT}),
     "escalation": {

@@ -51,12 +51,13 @@ def fields(
         if of_data.get("data_loss")
         else any(look.get("data_loss_suspected") for look in looks)
     )
+    own = _counts(of_data.get("rows_seeded"))
     seen = dataclasses.replace(
         last_look(runs),
         outcome=str(verdict.get("outcome") or ""),
         rows_before=rows_before,
         rows_from=of_data.get("rows_from") or statements.FIRST_LOOK,
-        rows_after={**rows_after, **_counts(of_data.get("rows_seeded"))},
+        rows_after={**rows_after, **{table: count for table, count in own.items() if not rows_before.get(table)}},
         suspected=suspected,
         replaced=bool(of_data.get("rows_replaced")),
         # A loss in any run counts, because later runs see only the remaining rows.
@@ -64,13 +65,14 @@ def fields(
         uncounted=any(_why(each) == statements.UNCOUNTED for each in judged),
     )
     said = statements.decide(seen)
-    seeded = statements.rows_seeded(rows_before, seen.rows_after)
+    seeded = {**statements.rows_seeded(rows_before, seen.rows_after), **own}
     return {
         "data_loss": said["data_loss"].value,
         "rows_before": rows_before,
         "rows_from": seen.rows_from,
         "rows_after": {table: count for table, count in rows_after.items() if table not in seeded},
         "rows_seeded": seeded,
+        "rows_seeded_removal": [str(each) for each in of_data.get("rows_seeded_removal") or []],
         "rows_replaced": seen.replaced,
         "rows_stale": seen.started_since,
         "statements": {

@@ -192,7 +192,11 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """
     facts = _facts_of_run(seen)
     said = {name: dataclasses.asdict(each) for name, each in decide(facts).items()}
-    seeded = rows_seeded(facts.rows_before, facts.rows_after)
+    by_service = (seen.get("verification") or {}).get("seeded") or []
+    seeded = {
+        **rows_seeded(facts.rows_before, facts.rows_after),
+        **{str(each["table"]): each["rows"] for each in by_service},
+    }
     return {
         "statements": said,
         "data_loss": said["data_loss"]["value"],
@@ -200,6 +204,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "rows_from": facts.rows_from,
         "rows_after": {table: count for table, count in facts.rows_after.items() if table not in seeded},
         "rows_seeded": seeded,
+        "rows_seeded_removal": [each["statement"] for each in by_service if each.get("statement")],
         "rows_replaced": facts.replaced,
     }
 
@@ -227,6 +232,9 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         rows_before = first.get("rows_before" if missed else "row_counts")
         since_start = (seen.get("clean_start") or {}).get("rows_after")
     rows_after = verified.get("row_counts") or since_start
+    # Rows that the service created at its start are no recovered rows.
+    own = [each["table"] for each in verified.get("seeded") or [] if (rows_before or {}).get(each["table"])]
+    rows_after = {**(rows_after or {}), **dict.fromkeys(own, 0)}
     if by_itself and recovery is None:
         # If the service was started without a run, only the last good count was made before the start.
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")

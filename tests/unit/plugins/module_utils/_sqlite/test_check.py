@@ -1101,3 +1101,35 @@ def test_when_the_first_migration_was_applied(tmp_path: Path, times: List[Any], 
         connection.execute("CREATE TABLE other (id INTEGER, name TEXT, batch INTEGER, migration_time datetime)")
         connection.execute("INSERT INTO other (migration_time) VALUES (1772413213000)")
     assert check(path)["database"]["first_migration_at"] is None
+
+
+def test_rows_that_the_service_seeded_are_reported_with_the_statement_that_removes_them(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(
+            """
+            CREATE TABLE users (name TEXT); INSERT INTO users VALUES ('a');
+            CREATE TABLE "odd ""name" (id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT);
+            INSERT INTO "odd ""name" (id, title) VALUES (41, 'x'), (42, 'y');
+            CREATE TABLE settings (name TEXT PRIMARY KEY) WITHOUT ROWID; INSERT INTO settings VALUES ('theme');
+            CREATE TABLE empty (x);
+            CREATE TABLE knex_migrations (id INTEGER PRIMARY KEY, name TEXT, batch INTEGER, migration_time INTEGER);
+            INSERT INTO knex_migrations VALUES (1, 'first', 1, 1772000000000);
+            CREATE TABLE knex_migrations_lock ("index" INTEGER PRIMARY KEY, is_locked INTEGER);
+            INSERT INTO knex_migrations_lock VALUES (1, 0);
+            """
+        )
+    before = {"users": 1, 'odd "name': 0, "empty": 0}
+    told = check(path, baseline=before, seeded=True)
+    statement = 'DELETE FROM "odd ""name" WHERE rowid BETWEEN 41 AND 42;'
+    assert told["seeded"] == [
+        {"table": 'odd "name', "rows": 2, "statement": statement},
+        {"table": "settings", "rows": 1, "statement": None},
+    ]
+    # Without earlier counts, it is unknown which rows are data.
+    assert check(path, baseline={}, seeded=True)["seeded"] == []
+    assert check(path, baseline=before)["seeded"] == []
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute('INSERT INTO "odd ""name" (title) VALUES (\'of a user\')')
+        connection.execute(statement)
+        assert connection.execute('SELECT title FROM "odd ""name"').fetchall() == [("of a user",)]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import html
 import pathlib
 import re
 
@@ -40,6 +41,31 @@ def test_the_documented_table_matches_the_code():
     assert all(f"`{why}`" in second and EN.knows("uncounted", why) and JA.knows("uncounted", why) for why in reasons)
     for name in ("README.md", "docs/architecture.md"):
         assert "statements.md" in (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_rows_seeded_after_a_recovery_are_no_recovered_rows():
+    removal = 'DELETE FROM "incidents" WHERE rowid BETWEEN 1 AND 3;'
+    run = {
+        "outcome": "recovered",
+        "tried": [{}],
+        "recovery": {
+            "replaced": True,
+            "rows_before": {"users": 3, "incidents": 10},
+            "rows_after": {"users": 3, "incidents": 0},
+            "data_loss": "known",
+        },
+        "verification": {
+            "row_counts": {"users": 3, "incidents": 3},
+            "seeded": [{"table": "incidents", "rows": 3, "statement": removal}],
+        },
+    }
+    said = statements.of_run(run)
+    assert (said["rows_after"], said["rows_seeded"]) == ({"users": 3}, {"incidents": 3})
+    assert (said["rows_seeded_removal"], said["data_loss"]) == ([removal], "known")
+    # Even if the recovery did not report the loss, three seeded rows do not stand for ten lost rows.
+    unaware = {**run, "recovery": {**run["recovery"], "data_loss": "none"}}
+    unaware["verification"]["row_counts"]["incidents"] = 12
+    assert statements.of_run(unaware)["data_loss"] == "suspected"
 
 
 @pytest.mark.parametrize(
@@ -360,6 +386,27 @@ def test_row_counts_of_two_runs_are_compared():
     incident = timeline_incidents.model("INC-1", "node1", runs)
     assert (incident.rows_before, incident.rows_after, incident.data_loss) == (BEFORE, BEFORE, "none")
     assert prose_data.rows(EN, incident) == "12 in 2 tables before, 12 after"
+
+
+def test_rows_seeded_after_a_recovery_are_shown_with_the_statement_that_removes_them():
+    removal = 'DELETE FROM "incidents" WHERE rowid BETWEEN 1 AND 3;'
+    incident = told(
+        {"users": 3, "incidents": 10},
+        {"users": 3},
+        "known",
+        rows_seeded={"incidents": 3},
+        rows_seeded_removal=[removal],
+    )
+    assert (incident.rows_after, incident.rows_seeded) == ({"users": 3}, {"incidents": 3})
+    assert incident.rows_lost() == {"incidents": (10, 0)}
+    assert "plus rows seeded at startup: incidents 3" in prose_data.rows(EN, incident)
+    for words_of in (EN, JA):
+        for text in (
+            markdown_report.markdown(words_of, incident),
+            html.unescape(html_report.page(words_of, incident)),
+            " ".join(" ".join(screen_report.summary(words_of, incident, document="/d/x.md")).split()),
+        ):
+            assert removal in text.replace("\\", "")
 
 
 def test_seeded_rows_are_distinguished():
