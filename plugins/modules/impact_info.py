@@ -165,7 +165,8 @@ def main() -> None:
     app_dir = params.pop("app_dir")
     relative = [pattern for pattern in patterns if not os.path.isabs(pattern)]
     if relative and not app_dir:
-        module.fail_json(msg=f"access_log_patterns: {relative[0]!r} is relative, so app_dir is required")
+        told = f"access_log_patterns: {relative[0]!r} is a relative pattern. Use an absolute pattern, or set app_dir."
+        module.fail_json(msg=sanitize.text(told))
     places = request_log.Places(
         log=params.pop("access_log"),
         patterns=log_files.absolute(patterns, folder=app_dir or "/"),

@@ -7,18 +7,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
-import re
 import stat
-from typing import Dict, Iterable, List, NamedTuple, Sequence
+from typing import IO, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 # The suffix of compressed files that log readers can read.
 COMPRESSED = ".gz"
-_ANY_COMPRESSED = re.compile(r"(?:\.(?:gz|xz|bz2|zst|Z))+$")
-_TIME = re.compile(r"\d[\dTZ:_.-]*")
+# Maximum number of bytes to decompress for the end of a file.
+_MOST_BYTES = 32 << 20
+_CHUNK = 1 << 18
+_ANY_COMPRESSED = lazy(r"(?:\.(?:gz|xz|bz2|zst|Z))+$")
+_TIME = lazy(r"\d[\dTZ:_.-]*")
 
 
 class LogFile(NamedTuple):
@@ -80,3 +84,23 @@ def _listed(patterns: Iterable[str]) -> Dict[str, float]:
 def absolute(patterns: Sequence[str], *, folder: str) -> List[str]:
     """Return patterns as absolute patterns. A relative pattern is relative to the folder."""
     return [os.path.join(glob.escape(folder), pattern) for pattern in patterns]
+
+
+def decompressed_tail(stream: IO[bytes], *, limit: int) -> Tuple[bytes, bool]:
+    """Return the last `limit` bytes of a compressed file, and whether it has more. Raises OSError."""
+    import gzip  # noqa: PLC0415 - needed only for a compressed file, and imported on every start of a module
+    import zlib  # noqa: PLC0415
+
+    data, size = b"", 0
+    try:
+        with gzip.GzipFile(fileobj=stream) as opened:
+            while True:
+                chunk = opened.read(_CHUNK)
+                if not chunk:
+                    return data, size > limit
+                size += len(chunk)
+                if size > _MOST_BYTES:
+                    raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES} bytes after decompression")
+                data = (data + chunk)[-limit:]
+    except (EOFError, zlib.error) as error:
+        raise OSError(errno.EIO, str(error)) from error

@@ -19,6 +19,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_files
 
 _LONGEST_LINE = 2000
 # Number of characters to quote before and after a known error, which is enough for paths and package names.
@@ -141,16 +142,19 @@ def _instant(head: str) -> Optional[float]:
 def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
     """Return the last `limit` bytes of a file as text, whether the file is larger, and its status.
 
-    An incomplete first line is omitted, because it may contain a secret without the name that identifies the secret.
-    Raises OSError.
+    An incomplete first line is omitted, because it may contain a secret without the name that identifies the secret. A
+    compressed file (.gz) is decompressed. Raises OSError.
     """
     # People read this text, so it must come from a file that the service itself is allowed to read.
     with os.fdopen(safe_open.open_file(path), "rb") as stream:
         status = os.fstat(stream.fileno())
-        cut = status.st_size > limit
-        if cut:
-            stream.seek(status.st_size - limit)
-        data = stream.read(limit)
+        if path.endswith(log_files.COMPRESSED):
+            data, cut = log_files.decompressed_tail(stream, limit=limit)
+        else:
+            cut = status.st_size > limit
+            if cut:
+                stream.seek(status.st_size - limit)
+            data = stream.read(limit)
     if cut:
         data = data.partition(b"\n")[2]
     return data.decode("utf-8", "replace"), cut, status

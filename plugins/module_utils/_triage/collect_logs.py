@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import contextlib
-import glob
+import fnmatch
 import os
 import re
-import stat
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_files as service_logs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
     Question,
@@ -28,6 +28,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 _LOG_BYTES = 512 * 1024
 # Maximum number of files that match log_patterns. An application usually has one file for all lines and one for errors.
 _MOST_LOGS = 4
+# Maximum number of rotated files.
+_MOST_ROTATED = 2
 _JOURNAL_LINES = 2000
 # Journal lines are truncated to these lengths before and after redaction, because a line can be 48 KiB long.
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
@@ -101,26 +103,23 @@ def _changed_at(*paths: str) -> Optional[str]:
     return timestamps.iso(max(times)) if times else None
 
 
-def log_files(service: Service) -> List[str]:
+def log_files(service: Service, *, since: float) -> List[str]:
     """Return the log file if there is one, and the newest files that match log_patterns, newest first.
 
-    The files are listed with the rights of the service's user, because this user can exchange the folders.
+    Rotated and compressed files follow if they were changed since a time, because the log may have been rotated right
+    after the error.
     """
-    found: Dict[str, float] = {}
-    with safe_open.acting(safe_open.account_rights(service.user)):
-        for pattern in service.log_patterns:
-            for path in glob.glob(service.path(pattern)):
-                with contextlib.suppress(OSError):
-                    status = os.lstat(path)
-                    if stat.S_ISREG(status.st_mode):
-                        found[path] = status.st_mtime
-    newest = sorted(found, key=lambda path: -found[path])[:_MOST_LOGS]
-    return list(dict.fromkeys([*([service.log_file] if service.log_file else []), *newest]))
+    patterns = service_logs.absolute(service.log_patterns, folder=service.app_dir)
+    found = service_logs.find(service.log_file, patterns, user=service.user)
+    current = [each for each in found if any(fnmatch.fnmatchcase(each.path, pattern) for pattern in patterns)]
+    rotated = [each for each in found if each not in current and each.modified >= since]
+    paths = [each.path for each in [*current[:_MOST_LOGS], *rotated[:_MOST_ROTATED]]]
+    return list(dict.fromkeys([*([service.log_file] if service.log_file else []), *paths]))
 
 
 def log(question: Question) -> Dict[str, Any]:
     """Return facts about the log files, and facts from their last lines. The newest file is the main one."""
-    paths = log_files(question.service)
+    paths = log_files(question.service, since=question.since)
     facts: Dict[str, Any] = {"path": question.service.log_file}
     evidence, lines, written = [], [], []
     for number, path in enumerate(paths):

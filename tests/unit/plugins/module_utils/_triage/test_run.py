@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import gzip
 import json
 import os
 import pathlib
@@ -597,6 +598,41 @@ def test_logs_with_a_new_name_every_day_are_read(service):
     ]
     # The error is in two files, but it occurred once.
     assert [item["times"] for item in facts["exceptions"]] == [1]
+
+
+def test_logs_that_were_rotated_after_the_error_are_read(service):
+    """The logs were rotated and compressed right after the crash, so the current files are empty."""
+    folder = daily_logs(service)
+    now = time.time()
+    error = f"{timestamps.iso(now - 5)} ERROR SQLITE_FULL: database or disk is full\n"
+    crash = f"{timestamps.iso(now - 5)} ERROR Error: boom\n    at main (server.js:1:2)\n"
+    output = pathlib.Path(service.described.log_file)
+    output.write_text("")
+    output.with_name(f"{output.name}.1").write_text(error)
+    output.with_name(f"{output.name}.2.gz").write_bytes(gzip.compress(b"old\n"))
+    os.utime(output.with_name(f"{output.name}.2.gz"), (now - 90000,) * 2)
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "app.log").write_text("")
+    (folder / "app.log.1.gz").write_bytes(gzip.compress(crash.encode() * 3))
+    facts = collect_logs.log(question(service, {}))["facts"]
+    assert list(facts["signatures"]) == ["disk_full"] and len(facts["exceptions"]) == 1
+    assert sorted(facts["paths"]) == sorted(
+        [str(output), f"{output}.1", str(folder / "app.log"), str(folder / "app.log.1.gz")]
+    )
+
+
+def test_the_end_of_a_compressed_log_is_read_within_limits(tmp_path):
+    path = tmp_path / "app.log.1.gz"
+    path.write_bytes(gzip.compress(b"first\nsecond\nthird\n"))
+    assert log_patterns.tail(str(path), limit=10)[:2] == ("third\n", True)
+    assert log_patterns.tail(str(path), limit=100)[:2] == ("first\nsecond\nthird\n", False)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(OSError, match="ended before"):
+        log_patterns.tail(str(path), limit=100)
+    path.write_bytes(gzip.compress(bytes(64 << 20)))
+    with pytest.raises(OSError, match="after decompression"):
+        log_patterns.tail(str(path), limit=100)
 
 
 def test_a_missing_log_file_is_no_error_if_other_logs_exist(service):
