@@ -78,9 +78,11 @@ options:
     default: [ok]
     version_added: 0.2.0
   log_patterns:
-    description: Path patterns of more log files, absolute or relative to O(service.app_dir), for logs that get a new
-      name every day. The newest files are read in addition to O(service.log_file). Rotated and compressed (C(.gz)) files
-      of these logs and of O(service.log_file) are read if they were changed within O(window).
+    description:
+      - Path patterns of more log files, absolute or relative to O(service.app_dir), for logs that get a new name every
+        day. The newest files are read in addition to O(service.log_file).
+      - Rotated and compressed (C(.gz)) files of these logs and of O(service.log_file) are read if they were changed
+        within O(window).
     type: list
     elements: str
     default: []

@@ -2,13 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Backups fill the disk: a restart cannot help until space is freed. Only as many files as needed are deleted."""
+"""Logs and backups fill the disk: a restart cannot help until space is freed. The oldest files are deleted."""
 
 from __future__ import annotations
 
 from drills import Drill
 
 APP = "/mnt/LinuxHDD/ITSM-System"
+LOGS = f"{APP}/backend/logs"
 
 
 def test_cause_is_named_and_nothing_is_deleted(drill: Drill) -> None:
@@ -19,10 +20,14 @@ def test_space_is_freed_if_policy_allows_it(drill: Drill) -> None:
     drill.assert_remedied(cause="disk_full")
 
 
-def test_only_the_oldest_backups_are_deleted(drill: Drill) -> None:
+def test_only_as_many_of_the_oldest_files_as_needed_are_deleted(drill: Drill) -> None:
     before, after = (drill.observation(name)["files"] for name in ("broken", "allowed-after"))
     gone = sorted(path for path in before if path not in after)
     backups = sorted(path for path in before if ".backup_" in path)
-    assert 0 < len(gone) <= 3
-    assert gone == backups[: len(gone)]
+    assert gone == [backups[0], *(f"{LOGS}/app-2026-02-{day}.log" for day in (26, 27, 28))]
     assert after[f"{APP}/uploads.bin"] == before[f"{APP}/uploads.bin"]
+
+
+def test_the_log_that_is_being_written_is_not_touched(drill: Drill) -> None:
+    before, after = (drill.observation(name)["files"] for name in ("broken", "allowed-after"))
+    assert after[f"{LOGS}/app-2026-03-06.log"] == before[f"{LOGS}/app-2026-03-06.log"]
