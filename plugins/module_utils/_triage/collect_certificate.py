@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -17,21 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import key_pair, x509
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found
 
-_CERTIFICATE_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
-_KEY_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
-# An OpenSSL variable for the certificates that OpenSSL trusts, not for the certificate that the service presents.
-_TRUSTED = "SSL_CERT_FILE"
 _LARGEST = 1 << 20
-
-
-def names_certificate(name: str) -> bool:
-    """Return True if a variable with this name contains the path of the service's certificate."""
-    return _CERTIFICATE_NAME.fullmatch(name) is not None and not name.endswith(_TRUSTED)
-
-
-def names_key(name: str) -> bool:
-    """Return True if a variable with this name contains the path of a private key."""
-    return _KEY_NAME.fullmatch(name) is not None
 
 
 def described(der: bytes) -> Dict[str, Any]:

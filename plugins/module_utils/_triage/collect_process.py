@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 import stat
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel, redact
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import open_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
     Question,
     file,
@@ -25,15 +25,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
     user_name,
 )
 
-_MOST_FILES = 500
-
-_DATABASE_NAMES = (".db", ".sqlite", ".sqlite3")
-_DELETED = " (deleted)"
-# Paths of devices, in-memory files, and unnamed temporary files. See O_TMPFILE in open(2).
-_NO_NAME = re.compile(r"/(?:dev|proc)/|/memfd:|.*/#\d+\Z")
-
-OWN_FILES = (".env", "backend/.env")
-
 
 def _limits(text: str) -> Dict[str, Optional[int]]:
     """Return the soft limits from the content of /proc/PID/limits. None means unlimited."""
@@ -43,44 +34,6 @@ def _limits(text: str) -> Dict[str, Optional[int]]:
         if soft:
             limits[name] = int(soft[0]) if soft[0].isdecimal() else None
     return limits
-
-
-def _open_files(pid: int) -> Tuple[int, List[Tuple[str, str]]]:
-    """Return the number of open file descriptors of a process, and (descriptor, link target) of the first ones."""
-    folder = f"/proc/{pid}/fd"
-    numbers = sorted(os.listdir(folder), key=int)
-    files = []
-    for name in numbers[:_MOST_FILES]:
-        with contextlib.suppress(OSError):
-            files.append((name, os.readlink(f"{folder}/{name}")))
-    return len(numbers), files
-
-
-def _written(pid: int, descriptor: str) -> bool:
-    """Return True if a descriptor is open for writing. For the octal flags, see proc_pid_fdinfo(5) and open(2)."""
-    with contextlib.suppress(OSError, ValueError):
-        flags = int(status_fields(read(f"/proc/{pid}/fdinfo/{descriptor}")).get("flags", "0"), 8)
-        return flags & os.O_ACCMODE != os.O_RDONLY
-    return False
-
-
-def _kinds_of_files(pid: int, files: Sequence[Tuple[str, str]]) -> Dict[str, Any]:
-    """Group the open files of a process: databases, logs, and deleted files that still occupy space.
-
-    Only /proc is read, because accessing a file itself could hang on a dead disk.
-    """
-    databases, logs, deleted = set(), set(), []
-    for descriptor, target in files:
-        path = target[: -len(_DELETED)] if target.endswith(_DELETED) else target
-        if not path.startswith("/") or _NO_NAME.match(path):
-            continue
-        if path.endswith(_DATABASE_NAMES):
-            databases.add(path)
-        elif _written(pid, descriptor) and (path.endswith(".log") or descriptor in ("1", "2")):
-            logs.add(path)
-        if target != path:
-            deleted.append({"path": path, "descriptor": int(descriptor)})
-    return {"open_databases": sorted(databases), "open_logs": sorted(logs), "deleted_files": deleted}
 
 
 def _sizes(pid: int, deleted: Sequence[Dict[str, Any]]) -> Dict[str, Optional[int]]:
@@ -105,8 +58,8 @@ def _look_at(item: procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List[
     count: Optional[int] = None
     files: List[Tuple[str, str]] = []
     with contextlib.suppress(OSError):
-        count, files = _open_files(item.pid)
-    kinds = _kinds_of_files(item.pid, files)
+        count, files = open_files.descriptors(item.pid)
+    kinds = open_files.kinds(item.pid, files)
     if kinds["deleted_files"]:
         sizes = parallel.ask({"sizes": functools.partial(_sizes, item.pid, kinds["deleted_files"])}, timeout=0.5)[
             "sizes"

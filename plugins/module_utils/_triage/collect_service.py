@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel, redact, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, systemd
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_certificate, collect_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
     Question,
     found,
@@ -192,7 +192,7 @@ def environment(question: Question) -> Dict[str, Any]:
         files.extend(path for path in unit_files if path not in files)
     # Many applications read a .env file themselves (dotenv). Variables that are already set take precedence over this
     # file.
-    own = [path for path in map(service.path, collect_process.OWN_FILES) if path not in files]
+    own = [path for path in map(service.path, environment_names.OWN_FILES) if path not in files]
     file_sources, problems = _read_files(files, optional=own, timeout=question.left * 0.8)
     sources = [*sources, *file_sources]
 
@@ -220,8 +220,8 @@ def environment(question: Question) -> Dict[str, Any]:
             "required_missing": sorted(set(service.required_environment) - names) if told else None,
             "database_path": database["path"],
             "database_path_source": database["source"],
-            "certificate": path_of(collect_certificate.names_certificate),
-            "key": path_of(collect_certificate.names_key),
+            "certificate": path_of(environment_names.names_certificate),
+            "key": path_of(environment_names.names_key),
             "max_old_space_size": int(heap.group(1)) if heap else None,
             "problems": problems,
         },

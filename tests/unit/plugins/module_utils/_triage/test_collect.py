@@ -28,6 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
     timestamps,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, mounts, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
     collect_application,
     collect_certificate,
@@ -243,7 +244,7 @@ def test_a_key_that_only_root_may_read(site, pairs):
     ],
 )
 def test_names_of_variables(name, of_certificate, of_key):
-    assert (collect_certificate.names_certificate(name), collect_certificate.names_key(name)) == (
+    assert (environment_names.names_certificate(name), environment_names.names_key(name)) == (
         of_certificate,
         of_key,
     )

@@ -1,0 +1,27 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Names of environment variables and files in which Node applications usually keep their settings."""
+
+from __future__ import annotations
+
+import re
+
+_CERTIFICATE_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
+_KEY_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
+# An OpenSSL variable for the certificates that OpenSSL trusts, not for the certificate that the service presents.
+_TRUSTED = "SSL_CERT_FILE"
+
+# The files that an application reads itself (dotenv), relative to its folder.
+OWN_FILES = (".env", "backend/.env")
+
+
+def names_certificate(name: str) -> bool:
+    """Return True if a variable with this name contains the path of the service's certificate."""
+    return _CERTIFICATE_NAME.fullmatch(name) is not None and not name.endswith(_TRUSTED)
+
+
+def names_key(name: str) -> bool:
+    """Return True if a variable with this name contains the path of a private key."""
+    return _KEY_NAME.fullmatch(name) is not None
