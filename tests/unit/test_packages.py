@@ -25,12 +25,12 @@ MODULE_UTILS = [
     ["_sqlite", "_incident"],
     ["_service"],
     ["_readiness"],
-    ["_triage"],
+    ["_triage", "_discovery"],
 ]
 # All packages of plugin_utils may also import from module_utils.
 PLUGIN_UTILS = [
     ["_action", "_timeline", "_messages", "_watch"],
-    ["_policy", "_notify", "_prefetch"],
+    ["_policy", "_notify", "_prefetch", "_inventory"],
     ["_report"],
 ]
 # Calls in late_import and document_store that import a module of plugin_utils by name when it is first needed.

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
@@ -41,15 +41,43 @@ def unit_properties(unit: str, names: Sequence[str], *, run: commands.Runner) ->
     If a property occurs several times (EnvironmentFiles), its values are on separate lines. A unit that does not exist
     has LoadState=not-found. Raises procfs.HostError if systemd does not answer.
     """
-    argv = ["systemctl", "show", f"--property={','.join(names)}", "--", unit]
+    found = units_properties([unit], names, run=run)
+    return found[0] if found else {}
+
+
+def units_properties(units: Sequence[str], names: Sequence[str], *, run: commands.Runner) -> List[Dict[str, str]]:
+    """Return properties of systemd units, with one call of systemctl show. See unit_properties."""
+    argv = ["systemctl", "show", f"--property={','.join(names)}", "--", *units]
+    asked = repr(units[0]) if len(units) == 1 else "*.service"
     try:
         done = run(argv, timeout=_SYSTEMCTL_TIMEOUT)
     except commands.CommandError as error:
-        raise procfs.HostError(message("reason.host.systemd_silent", unit=repr(unit), why=error.told)) from error
+        raise procfs.HostError(message("reason.host.systemd_silent", unit=asked, why=error.told)) from error
     if not done.ok:
-        raise procfs.HostError(message("reason.host.systemd_silent", unit=repr(unit), why=why_failed(done)))
+        raise procfs.HostError(message("reason.host.systemd_silent", unit=asked, why=why_failed(done)))
+    # systemctl separates units with an empty line.
+    blocks = [_properties(block.splitlines()) for block in done.stdout.split("\n\n")]
+    return [block for block in blocks if block]
+
+
+def service_units(*, run: commands.Runner) -> List[str]:
+    """Return the names of all service units: loaded units and unit files, without templates. Raises HostError."""
+    names: List[str] = []
+    for verb in (["list-unit-files"], ["list-units", "--all"]):
+        argv = ["systemctl", *verb, "--type=service", "--no-legend", "--no-pager", "--plain"]
+        try:
+            done = run(argv, timeout=_SYSTEMCTL_TIMEOUT)
+        except commands.CommandError as error:
+            raise procfs.HostError(message("reason.host.systemd_silent", unit="*.service", why=error.told)) from error
+        if not done.ok:
+            raise procfs.HostError(message("reason.host.systemd_silent", unit="*.service", why=why_failed(done)))
+        names += [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
+    return sorted({name for name in names if name.endswith(".service") and not name.endswith("@.service")})
+
+
+def _properties(lines: Sequence[str]) -> Dict[str, str]:
     values: Dict[str, str] = {}
-    for line in done.stdout.splitlines():
+    for line in lines:
         name, equals, value = line.partition("=")
         if equals:
             values[name] = f"{values[name]}\n{value}" if name in values else value

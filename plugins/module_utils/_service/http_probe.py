@@ -246,6 +246,17 @@ def fetch(target: Target, *, timeout: float) -> Fetched:
     return Fetched(request.status, request.answer, request.error)
 
 
+def ask(target: Target, *, timeout: float) -> Dict[str, Any]:
+    """Send one request. Return the HTTP status, and `status` in the answer's JSON body. Both are None if unknown."""
+    answer = fetch(target, timeout=timeout)
+    try:
+        body = json.loads(answer.body.decode("utf-8")) if answer.error is None else None
+    except (ValueError, RecursionError):
+        body = None
+    word = body.get("status") if isinstance(body, dict) else None
+    return {"status": answer.status, "word": word[:40] if isinstance(word, str) else None}
+
+
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
     """Try to log in. Return the result without the body of the answer, which contains a token.
 

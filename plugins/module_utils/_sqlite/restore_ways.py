@@ -265,6 +265,11 @@ def usual_names(place: str, *, beside: bool) -> List[str]:
     return own if beside else [*own, name, f"{stem}_*{ending}", f"{stem}-*{ending}"]
 
 
+def has_name(name: str, patterns: Sequence[str]) -> bool:
+    """Return True if a file's name matches one of the patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator[Tuple[str, float]]:
     """Yield path and time of the last write of each regular file whose name matches a pattern. Raises OSError.
 
@@ -274,7 +279,7 @@ def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator
         path = f"{folder.rstrip('/')}/{name}"
         if path == place or name.endswith(("-wal", "-shm", "-journal")):
             continue
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+        if has_name(name, patterns):
             with contextlib.suppress(FileNotFoundError):  # it may be rotated away at this moment
                 status = os.lstat(path)
                 if stat.S_ISREG(status.st_mode):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Dict
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import messages as discovery_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages as incident_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages as triage_messages
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
     en_decisions,
+    en_discovery,
     en_documents,
     en_notices,
     en_remedies,
@@ -20,9 +22,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 )
 
 SENTENCES: Dict[str, str] = {
+    **discovery_messages.ENGLISH,
     **triage_messages.ENGLISH,
     **incident_messages.ENGLISH,
     **en_decisions.SENTENCES,
+    **en_discovery.SENTENCES,
     **en_documents.SENTENCES,
     **en_remedies.SENTENCES,
     **en_screen.SENTENCES,

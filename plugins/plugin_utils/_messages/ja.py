@@ -16,6 +16,7 @@ from typing import Dict
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
     ja_decisions,
+    ja_discovery,
     ja_documents,
     ja_notices,
     ja_readiness,
@@ -406,6 +407,7 @@ SENTENCES: Dict[str, str] = {
     "module.incident.closed": "インシデントをクローズ",
     "module.incident.opened": "インシデントを登録",
     "module.incident_info": "インシデントの記録を確認",
+    "module.inventory_render": "インベントリと比較し、ホストの変数を出力",
     "module.knex_migrate": "マイグレーションを適用",
     "module.knex_migrate_info": "マイグレーションの状態を確認",
     "module.node_process": "サービスを起動または停止",
@@ -419,6 +421,7 @@ SENTENCES: Dict[str, str] = {
     "module.postmortem_render": "ポストモーテムを作成",
     "module.process_stop": "プロセスを停止",
     "module.release_rollback": "前のリリースに切り替え",
+    "module.service_discovery_info": "サービスの構成を検出",
     "module.service_hold": "起動保留を設定または解除",
     "module.service_preflight_info": "設定とホストの状態を照合",
     "module.sqlite_backup": "データベースをバックアップし、内容を検証",
@@ -434,6 +437,7 @@ SENTENCES: Dict[str, str] = {
     "module.validate_argument_spec": "変数の形式を確認",
     **messages_ja_findings.SENTENCES,
     **ja_decisions.SENTENCES,
+    **ja_discovery.SENTENCES,
     **ja_documents.SENTENCES,
     **ja_remedies.SENTENCES,
     **ja_screen.SENTENCES,

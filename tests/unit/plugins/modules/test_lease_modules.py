@@ -43,6 +43,7 @@ PARAMETERS = {
     "npm_ci": {"app_dir": "/"},
     "process_stop": {**SERVICE, "processes": []},
     "release_rollback": {"strategy": "git", "app_dir": "/nonexistent", "db_path": "/nonexistent"},
+    "service_discovery_info": {},
     "service_hold": {"state": "released", "unit": "x", "reason": "x"},
     "service_preflight_info": {
         "service": {**SERVICE["service"], **FILES, "user": "root"},

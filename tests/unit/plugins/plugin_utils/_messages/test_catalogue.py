@@ -31,7 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 ROOT = pathlib.Path(__file__).resolve().parents[5]
 PLUGINS = ROOT / "plugins"
 SPEAKING = [
-    *(PLUGINS / "plugin_utils" / "_report").glob("*.py"),
+    *(path for name in ("_inventory", "_report") for path in (PLUGINS / "plugin_utils" / name).glob("*.py")),
     *(PLUGINS / "plugin_utils" / "_messages" / f"{name}.py" for name in ("catalogue", "data_verdict")),
     PLUGINS / "plugin_utils" / "_notify" / "notice.py",
     *(PLUGINS / "callback").glob("*.py"),
@@ -44,7 +44,7 @@ def optional(key):
 
 
 # ID prefixes of the messages that modules and decisions contribute to the documents.
-MESSAGES = ("finding", "remedy", "prevention", "reason", "next_step", "deed")
+MESSAGES = ("discovery", "finding", "remedy", "prevention", "reason", "next_step", "deed")
 CATALOGUES = PLUGINS / "plugin_utils" / "_messages"
 ON_HOST = PLUGINS / "module_utils"
 
@@ -60,7 +60,7 @@ def files(language):
 
 def other_file(key, language):
     """Return the file that should contain the message `key` in `language`. Only the other language has the message."""
-    of_packages = {"_triage": "ja_findings.py", "_sqlite": "ja_sqlite.py"}
+    of_packages = {"_discovery": "ja_discovery.py", "_triage": "ja_findings.py", "_sqlite": "ja_sqlite.py"}
     if language == "en":
         path = files("ja")[key]
         package = {"ja_findings": "_triage", "ja_service": "_service", "ja_sqlite": "_sqlite"}.get(path.stem)

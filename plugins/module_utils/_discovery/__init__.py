@@ -1,0 +1,9 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Find the service on a host and propose the variables of the inventory, each with its source.
+
+Put code here if it reads how the service is deployed, or turns this into a variable or a question.
+This package imports from _service and lower packages. It never returns values from an environment that may be secret.
+"""

@@ -1,0 +1,235 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Collect the facts about the service on this host, and propose the variables of the inventory. Nothing is changed."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, from_dict, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import environment as settings
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import files, network, propose, units
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.facts import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.messages import DiscoveryError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, run_as
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names, open_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+
+# Time limit in seconds for the files of the service, which may be on a disk that does not answer.
+_PATIENCE = 20.0
+
+
+class _Running(NamedTuple):
+    """The service's processes. node: the one that runs node. ancestor: the one that the unit started."""
+
+    node: Optional[procfs.Process]
+    ancestor: Optional[procfs.Process]
+    pids: Sequence[int]
+    databases: Sequence[str]
+    logs: Sequence[str]
+    outputs: Sequence[str]
+
+
+def _running(found: units.Found, *, proc_root: str) -> _Running:
+    main = found.process
+    group = ""
+    if found.unit is not None:
+        pid = service_process.main_pid(found.unit.properties)
+        main = procfs.read_process(pid, proc_root=proc_root) if pid else None
+        group = found.unit.properties.get("ControlGroup", "")
+    if main is None or not main.alive:
+        return _Running(None, None, [], [], [], [])
+    processes = network.family(main, group, proc_root=proc_root)
+    node = next((each for each in processes if units.is_node(each)), main)
+    opened: Dict[str, Set[str]] = {"open_databases": set(), "open_logs": set()}
+    outputs: List[str] = []
+    for process in processes:
+        try:
+            _count, listed = open_files.descriptors(process.pid)
+        except OSError:  # the process has just ended, or this account may not look at it
+            continue
+        for kind, paths in opened.items():
+            paths.update(open_files.kinds(process.pid, listed)[kind])
+        if process.pid == node.pid:
+            outputs = [target for descriptor, target in listed if descriptor in ("1", "2")]
+    logs = sorted(opened["open_logs"])
+    return _Running(
+        node=node,
+        ancestor=main,
+        pids=[process.pid for process in processes],
+        databases=sorted(opened["open_databases"]),
+        logs=logs,
+        outputs=[path for path in dict.fromkeys(outputs) if path in logs],
+    )
+
+
+def _app_dir(found: units.Found, running: _Running) -> str:
+    """Return the working directory of the service, as the unit names it, because it may be a link to a release."""
+    if found.unit is not None and found.unit.folder.startswith("/"):
+        return os.path.normpath(found.unit.folder)
+    if running.node is not None and running.node.cwd:
+        return running.node.cwd
+    return found.folder
+
+
+def _user(found: units.Found, running: _Running, app_dir: str) -> str:
+    if running.node is not None:
+        return run_as.name_of(running.node.uid)
+    if found.unit is not None:
+        named = found.unit.properties.get("User", "") or "root"
+        return run_as.name_of(int(named)) if named.isdecimal() else named
+    try:
+        return run_as.name_of(os.stat(app_dir).st_uid)
+    except OSError:
+        return run_as.name_of(os.geteuid())
+
+
+def _read_environment(path: str) -> Dict[str, Any]:
+    """Return the variables in a file, or why the file cannot be read."""
+    try:
+        return {"values": env_file.read_environment_file(path)}
+    except env_file.EnvironmentFileError as error:
+        return {"why": error.told.to_dict()}
+
+
+class _Environment(NamedTuple):
+    known: settings.Environment
+    listed: List[str]
+    own: List[str]
+    unread: List[Tuple[str, Message]]
+
+
+def _environment(found: units.Found, running: _Running, app_dir: str, *, rights: safe_open.Rights) -> _Environment:
+    """Read the environment of the process, of the unit and of the files, in this order of priority."""
+    sources: List[settings.Source] = []
+    process = procfs.environment(running.node.pid) if running.node else None
+    if process:
+        sources.append(settings.Source(settings.PROCESS, "", process))
+    properties: Mapping[str, str] = found.unit.properties if found.unit else {}
+    lines = properties.get("EnvironmentFiles", "").splitlines()
+    required = env_file.required_files(properties.get("EnvironmentFiles", ""))
+    listed = list(dict.fromkeys(path for line in lines for path in env_file.files_of(line)))
+    own = []
+    with safe_open.acting(rights):
+        for name in settings.USUAL_FILES:
+            path = os.path.normpath(os.path.join(app_dir, name))
+            if path not in listed and os.path.isfile(path):
+                own.append(name)
+    questions = {path: functools.partial(_read_environment, path) for path in listed}
+    questions.update({name: functools.partial(_read_environment, os.path.join(app_dir, name)) for name in own})
+    unread: List[Tuple[str, Message]] = []
+    of_files: Dict[str, settings.Source] = {}
+    for path, answer in parallel.ask(questions, timeout=_PATIENCE).items():
+        if answer.error is not None:
+            unread.append((path, message("reason.host.late")))
+        elif "why" in answer.value:
+            if path in required or path in own or os.path.lexists(path):
+                unread.append((path, from_dict(answer.value["why"])))
+        else:
+            of_files[path] = settings.Source(settings.FILE, path, answer.value["values"])
+    # systemd reads EnvironmentFile= after Environment=, and a later file overrides an earlier one.
+    sources += [of_files[path] for path in reversed(listed) if path in of_files]
+    inline = env_file.unit_environment({"Environment": properties.get("Environment", "")})
+    if inline:
+        sources.append(settings.Source(settings.UNIT, "", inline))
+    sources += [of_files[name] for name in own if name in of_files]
+    return _Environment(settings.Environment(sources), listed, own, unread)
+
+
+def _paths(known: settings.Environment) -> Tuple[List[str], List[str], List[str]]:
+    """Return from the environment: paths to check, folders of logs, and folders of backups."""
+    checked = [
+        each.value
+        for each in (known.first(environment_names.names_certificate), known.first(environment_names.names_key))
+        if each is not None
+    ]
+    folders: Dict[str, List[str]] = {"LOG": [], "BACKUP": []}
+    for kind, found in folders.items():
+        for name in known.names:
+            variable = known.get(name) if name.startswith(kind) else None
+            if variable is not None:
+                is_file = name.endswith("_FILE") or variable.value.endswith(".log")
+                found.append(os.path.dirname(variable.value) if is_file else variable.value)
+    return checked, folders["LOG"], folders["BACKUP"]
+
+
+def _argv(found: units.Found, running: _Running) -> List[str]:
+    """Return the command of the unit or of the process. Only the process shows arguments that contain blanks."""
+    of_unit = found.unit.argv if found.unit else []
+    of_process = running.ancestor.argv if running.ancestor else []
+    if not of_unit:
+        return of_process
+    same = " ".join(of_process[1:]) == " ".join(of_unit[1:])
+    return [of_unit[0], *of_process[1:]] if of_process and same else of_unit
+
+
+def discover(
+    *, unit: str = "", app_dir: str = "", run: commands.Runner = commands.run, proc_root: str = "/proc", root: str = ""
+) -> Dict[str, Any]:
+    """Return the proposed variables, the questions and the information. Raises DiscoveryError.
+
+    unit, app_dir: the values in the inventory, or empty. root: a folder that replaces / for the proxies, for tests.
+    """
+    found = units.find(unit, app_dir=app_dir, run=run, proc_root=proc_root)
+    running = _running(found, proc_root=proc_root)
+    folder = _app_dir(found, running)
+    user = _user(found, running, folder)
+    rights = safe_open.account_rights(user)
+    environment = _environment(found, running, folder, rights=rights)
+    known = environment.known
+    checked, log_folders, backup_folders = _paths(known)
+    node_env = known.get("NODE_ENV")
+    survey = functools.partial(
+        files.survey,
+        files.Place(folder, rights),
+        section=node_env.value if node_env else "development",
+        known=known,
+        paths=checked,
+        log_folders=[*log_folders, f"/var/log/{found.unit.name}"] if found.unit else log_folders,
+        backup_folders=[*backup_folders, f"/var/backups/{found.unit.name}"] if found.unit else backup_folders,
+    )
+    disk = parallel.ask({"disk": survey}, timeout=_PATIENCE)["disk"].value
+    try:
+        numbers = network.listening(running.pids, proc_root=proc_root) if running.pids else {}
+    except procfs.HostError as error:
+        raise DiscoveryError(error) from error
+    https = known.get("HTTPS_PORT")
+    tls_first = {443, 6443, 8443, *([int(https.value)] if https else [])}
+    ports = network.ports(numbers, tls_first=tls_first)
+    speaking = sorted((port for port in ports if port.scheme), key=lambda port: port.scheme != "https")
+    facts = Facts(
+        unit=found.unit,
+        others=found.others,
+        missing_unit=found.missing,
+        running=running.node is not None,
+        app_dir=folder,
+        user=user,
+        argv=_argv(found, running),
+        program=(running.ancestor.exe if running.ancestor else None) or "",
+        launcher=running.node is not None and running.ancestor is not None and not units.is_node(running.ancestor),
+        environment=known,
+        environment_files=environment.listed,
+        own_files=environment.own,
+        unread=environment.unread,
+        databases=running.databases,
+        logs=running.logs,
+        outputs=running.outputs,
+        ports=ports,
+        answer=network.health_path(speaking[0]) if speaking else None,
+        proxies=network.proxies(propose.ports_to_find(ports, known), root=root),
+        disk=disk,
+    )
+    return {
+        "service": {
+            "manager": "systemd" if found.unit else "process",
+            "unit": found.unit.name if found.unit else None,
+            "running": facts.running,
+            "app_dir": folder,
+        },
+        **propose.propose(facts).to_dict(),
+    }

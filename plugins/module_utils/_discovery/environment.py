@@ -1,0 +1,130 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The service's environment variables and their sources.
+
+Most values are secrets, so only a few are returned, and only if they are a port, a switch, a name or a path. A URL can
+contain a password and is not returned either.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
+
+# The files with the service's environment in use, relative to the application's folder.
+USUAL_FILES = (
+    "config/env/.env.production",
+    ".env.production",
+    "backend/.env.production",
+    *environment_names.OWN_FILES,
+)
+PROCESS, UNIT, FILE = "process", "unit", "file"
+
+_PORT = re.compile(r"[0-9]{1,5}\Z")
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
+# A path has no blanks at its ends, no characters of a URL, and no equals sign or quotation mark.
+_PATH = re.compile(r"(?!\s)[^\x00-\x1f\x7f\"'`=?&@{}<>|;$*\\]{1,400}(?<!\s)\Z")
+_PORTS = ("PORT", "HTTP_PORT", "HTTPS_PORT")
+_WORDS = ("NODE_ENV", "ENABLE_HTTPS")
+_PATHS = re.compile(r"(?:LOG|LOGS|BACKUP|BACKUPS)_(?:DIR|FILE|PATH|FOLDER)")
+# Names of variables that can contain the path of the database.
+_DATABASE = re.compile(r"(?:\w+_)?(?:DATABASE|DB|SQLITE)(?:_(?:PATH|FILE|FILENAME))?")
+
+
+class Variable(NamedTuple):
+    """An environment variable that may be shown, and its source."""
+
+    name: str
+    value: str
+    source: Message
+
+
+class Source(NamedTuple):
+    """Variables from one place. kind: PROCESS, UNIT or FILE. path: the file, or an empty string."""
+
+    kind: str
+    path: str
+    values: Mapping[str, str]
+
+
+def is_path(text: str) -> bool:
+    """Return True if a text can be shown as a path. A URL cannot, because it may contain a password."""
+    return _PATH.match(text) is not None and "://" not in text
+
+
+def may_be_shown(name: str, value: str) -> bool:
+    """Return True if a variable is a setting that the inventory needs, and its value looks like such a setting."""
+    if name in _PORTS:
+        return _PORT.match(value) is not None
+    if name in _WORDS:
+        return _WORD.match(value) is not None
+    named = _PATHS.fullmatch(name) or environment_names.names_certificate(name) or environment_names.names_key(name)
+    return bool(named or _DATABASE.fullmatch(name)) and is_path(value)
+
+
+class Environment:
+    """The service's environment. The first source that contains a variable counts."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        """Store the sources, the most reliable one first."""
+        self._sources = list(sources)
+
+    @property
+    def names(self) -> List[str]:
+        """The names of all variables with a value."""
+        return sorted({name for source in self._sources for name, value in source.values.items() if value})
+
+    @property
+    def known(self) -> bool:
+        return bool(self._sources)
+
+    def get(self, name: str) -> Optional[Variable]:
+        """Return a variable, or None if it is not set or may not be shown."""
+        for source in self._sources:
+            value = source.values.get(name)
+            if value:
+                return Variable(name, value, self._told(name, value)) if may_be_shown(name, value) else None
+        return None
+
+    def is_set(self, name: str) -> bool:
+        return any(source.values.get(name) for source in self._sources)
+
+    def first(self, wanted: Callable[[str], bool]) -> Optional[Variable]:
+        """Return the first variable with a matching name that may be shown."""
+        found = (self.get(name) for source in self._sources for name in sorted(source.values) if wanted(name))
+        return next(filter(None, found), None)
+
+    def names_of(self, wanted: Callable[[str], bool]) -> List[str]:
+        """Return the names of the variables whose value matches. The values themselves are not returned."""
+        pairs = [(name, value) for source in self._sources for name, value in source.values.items() if value]
+        return list(dict.fromkeys(name for name, value in pairs if wanted(value)))
+
+    def _told(self, name: str, value: str) -> Message:
+        """Return the source of a value: the file in which a person finds it, if the process has the same value."""
+        having = [source for source in self._sources if source.values.get(name) == value]
+        kind, path = having[0].kind, next((source.path for source in having if source.path), "")
+        if kind == PROCESS and path:
+            return message("discovery.source.file_and_process", name=name, path=path)
+        if kind == PROCESS:
+            return message("discovery.source.process_variable", name=name)
+        if kind == UNIT:
+            return message("discovery.source.unit_variable", name=name)
+        return message("discovery.source.file_variable", name=name, path=path)
+
+    def changed(self) -> List[Tuple[str, str]]:
+        """Return (name, file) of shown settings whose value in a file differs from that of the running process."""
+        process: Dict[str, str] = {}
+        for source in self._sources:
+            process.update(source.values if source.kind == PROCESS else {})
+        return sorted(
+            (name, source.path)
+            for source in self._sources
+            if source.kind == FILE
+            for name, value in source.values.items()
+            if process.get(name) and value and process[name] != value and may_be_shown(name, value)
+        )

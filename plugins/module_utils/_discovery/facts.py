@@ -1,0 +1,111 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The facts from which the variables are proposed, and the proposal itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message as messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.environment import Environment
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.messages import ENGLISH
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.network import Port, Proxy
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.units import Unit
+
+# A value of a variable of the inventory.
+Value = Any
+# Templates, line breaks and control characters.
+_ACTIVE = re.compile(rf"{sanitize.ACTIVE.pattern}|[\t\n]|{{[{{%#]")
+
+
+class Facts(NamedTuple):
+    """How the service is deployed. The fields are empty or None if they are unknown, for example while it is down.
+
+    argv: the command, from the unit or the process. program: the file that runs, with links resolved. launcher: True if
+    the unit starts another program, which then starts node. outputs: the files behind descriptors 1 and 2 of the
+    process. environment_files: the files that the unit names. own_files: files with settings in the application's
+    folder. unread: (file, reason). disk: the result of files.survey, or None if the disk did not answer.
+    """
+
+    unit: Optional[Unit]
+    others: Sequence[str]
+    missing_unit: str
+    running: bool
+    app_dir: str
+    user: str
+    argv: Sequence[str]
+    program: str
+    launcher: bool
+    environment: Environment
+    environment_files: Sequence[str]
+    own_files: Sequence[str]
+    unread: Sequence[Tuple[str, Message]]
+    databases: Sequence[str]
+    logs: Sequence[str]
+    outputs: Sequence[str]
+    ports: Sequence[Port]
+    answer: Optional[Tuple[str, Optional[str]]]
+    proxies: Sequence[Proxy]
+    disk: Optional[Mapping[str, Any]]
+
+    def relative(self, path: str) -> str:
+        """Return a path relative to the application's folder if it is below this folder."""
+        prefix = self.app_dir.rstrip("/") + "/"
+        return path[len(prefix) :] if path.startswith(prefix) else path
+
+
+class Proposal:
+    """Variables with their sources, questions for a person, and information."""
+
+    def __init__(self) -> None:
+        self._values: Dict[str, Dict[str, Any]] = {}
+        self._questions: List[Dict[str, Any]] = []
+        self._information: List[Dict[str, Any]] = []
+
+    def set(self, variable: str, value: Value, source: Message) -> None:
+        """Propose a value. source: where the value was found.
+
+        The service's user chooses some of the values. A value that could act on the controller becomes a question.
+        """
+        if any(
+            _ACTIVE.search(text) for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)
+        ):
+            self.ask(variable, message("discovery.question.unusable", source=source))
+            return
+        self._values[variable] = {
+            "variable": variable,
+            "value": value,
+            "source": messages.english(source, ENGLISH),
+            "messages": messages.plain(source=source),
+        }
+
+    def value(self, variable: str) -> Value:
+        """Return the proposed value, or None."""
+        return self._values.get(variable, {}).get("value")
+
+    def ask(self, variable: str, question: Message) -> None:
+        """Ask a person about a variable. An empty variable stands for the whole inventory."""
+        self._questions.append(
+            {
+                "variable": variable,
+                "question": messages.english(question, ENGLISH),
+                "messages": messages.plain(question=question),
+            }
+        )
+
+    def inform(self, told: Message) -> None:
+        """Add information that is not a variable."""
+        self._information.append({"text": messages.english(told, ENGLISH), "messages": messages.plain(text=told)})
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return the proposal as plain data."""
+        return {
+            "variables": list(self._values.values()),
+            "questions": self._questions,
+            "information": self._information,
+        }

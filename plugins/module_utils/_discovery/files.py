@@ -1,0 +1,186 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Read the application's folder and the folders of its logs and backups.
+
+The service's user can replace files and folders there. Therefore, folders are listed with the rights of this user, and
+files are opened with safe_open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import environment, knexfile
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import open_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+
+# Folders of logs, databases and backups, relative to the application's folder. The folders of backups are the defaults
+# of the database_recovery role.
+LOG_FOLDERS = ("backend/logs", "logs", "log", "backend/log")
+BACKUP_FOLDERS = (
+    *("backups", "backend/backups"),
+    *("backend/backups/daily", "backend/backups/weekly", "backend/backups/monthly"),
+)
+_MORE_BACKUP_FOLDERS = (
+    "backups/daily",
+    "backups/weekly",
+    "backups/monthly",
+    "backup",
+    "backend/backup",
+    "data/backups",
+)
+_DATABASE_FOLDERS = ("", "backend", "data", "backend/data", "db", "database", "backend/database")
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+_MOST_ENTRIES = 5000
+_LARGEST = 1 << 20
+_HEADER = 100
+
+
+class Place(NamedTuple):
+    """The application's folder, and the rights of the service's user (None: those of this process)."""
+
+    app_dir: str
+    rights: safe_open.Rights
+
+    def path(self, path: str) -> str:
+        """Return the absolute path. Relative paths are relative to the application's folder."""
+        return os.path.normpath(os.path.join(self.app_dir, path))
+
+
+def _entries(folder: str, place: Place) -> List[Tuple[str, os.stat_result]]:
+    """Return the name and status of each regular file in a folder, or nothing if the folder cannot be read."""
+    found = []
+    with contextlib.suppress(OSError), safe_open.acting(safe_open.rights_on(folder, user=place.rights)):
+        for name in sorted(os.listdir(folder))[:_MOST_ENTRIES]:
+            with contextlib.suppress(OSError):
+                status = os.lstat(os.path.join(folder, name))
+                if stat.S_ISREG(status.st_mode):
+                    found.append((name, status))
+    return found
+
+
+def _read(path: str) -> Optional[str]:
+    with contextlib.suppress(OSError):
+        return safe_open.read(path, limit=_LARGEST).decode("utf-8", "replace")
+    return None
+
+
+def _is_database(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        descriptor = safe_open.open_file(path)
+        with os.fdopen(descriptor, "rb") as stream:
+            return sqlite_files.parse_header(stream.read(_HEADER)) is not None
+    return False
+
+
+def package(place: Place) -> Dict[str, Any]:
+    """Return name, version and start script of package.json, or {} if it cannot be read."""
+    try:
+        data = json.loads(_read(place.path("package.json")) or "{}")
+    except ValueError:
+        return {}
+    if not isinstance(data, dict):
+        return {}
+    scripts = data.get("scripts")
+    found = {"name": data.get("name"), "version": data.get("version")}
+    found["start"] = scripts.get("start") if isinstance(scripts, dict) else None
+    return {name: value for name, value in found.items() if isinstance(value, str) and value}
+
+
+def knex_database(place: Place, *, section: str, known: environment.Environment) -> Dict[str, Any]:
+    """Return the knexfile, and the database in its section. path: None if the file would have to be run."""
+
+    def variable(name: str) -> Optional[str]:
+        found = known.get(name)
+        return found.value if found else None
+
+    for name in knexfile.NAMES:
+        path = place.path(name)
+        text = _read(path)
+        if text is None:
+            continue
+        found = knexfile.database(text, section=section, path=path, app_dir=place.app_dir, variable=variable)
+        return {
+            "file": name,
+            "has_section": found is not None,
+            "path": found.path if found and environment.is_path(found.path or "") else None,
+        }
+    return {}
+
+
+def databases(place: Place) -> List[str]:
+    """Return the SQLite databases in the usual folders of the application."""
+    found = []
+    for folder in _DATABASE_FOLDERS:
+        for name, _status in _entries(place.path(folder), place):
+            path = place.path(os.path.join(folder, name))
+            if name.endswith(open_files.DATABASE_NAMES) and _is_database(path):
+                found.append(path)
+    return found
+
+
+def logs(place: Place, *, more: Sequence[str]) -> List[Dict[str, Any]]:
+    """Return the folders that contain *.log files, with the number of these files and the newest time."""
+    found = []
+    for folder in dict.fromkeys(map(place.path, [*LOG_FOLDERS, *more])):
+        times = [status.st_mtime for name, status in _entries(folder, place) if name.endswith(".log")]
+        if times:
+            found.append({"folder": folder, "files": len(times), "newest": max(times)})
+    return found
+
+
+def backups(place: Place, *, more: Sequence[str]) -> List[Dict[str, Any]]:
+    """Return the folders that contain copies of a SQLite database: names, and the newest name and time.
+
+    The newest file must be a SQLite database, so that a folder with other files is not taken for a backup.
+    """
+    found = []
+    for folder in dict.fromkeys(map(place.path, [*BACKUP_FOLDERS, *_MORE_BACKUP_FOLDERS, *more])):
+        files = [
+            (status.st_mtime, name)
+            for name, status in _entries(folder, place)
+            if re.search(r"\.(?:db|sqlite3?|bak)\b|\.backup_", name) and not name.endswith(_SIDE_FILES)
+        ]
+        if files and _is_database(os.path.join(folder, max(files)[1])):
+            names = [name for _time, name in sorted(files, reverse=True)]
+            found.append({"folder": folder, "names": names[:50], "files": len(files), "newest": max(files)[0]})
+    return found
+
+
+def survey(
+    place: Place,
+    *,
+    section: str,
+    known: environment.Environment,
+    paths: Sequence[str],
+    log_folders: Sequence[str],
+    backup_folders: Sequence[str],
+) -> Dict[str, Any]:
+    """Return all facts from the disk. paths: files whose existence is checked, relative to the application's folder."""
+    missing = []
+    with safe_open.acting(place.rights):
+        for path in paths:
+            if not os.path.isfile(place.path(path)):
+                missing.append(path)
+        link = os.readlink(place.app_dir) if os.path.islink(place.app_dir) else ""
+        git = os.path.isdir(place.path(".git"))
+        has_folder = os.path.isdir(place.app_dir)
+    return {
+        "folder": has_folder,
+        "link": link,
+        "git": git,
+        "missing": missing,
+        "package": package(place),
+        "knexfile": knex_database(place, section=section, known=known),
+        "databases": databases(place),
+        "logs": logs(place, more=log_folders),
+        "backups": backups(place, more=backup_folders),
+    }

@@ -1,0 +1,446 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Propose the variables of the inventory from the facts. Nothing is guessed: what no fact proves is a question."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import environment as settings
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import files, network, units
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.facts import Facts, Proposal
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, systemd
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names, open_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_ways
+
+_LOG_PATTERN = "backend/logs/*.log"
+_REQUIRED = ("NODE_ENV", "JWT_SECRET")
+_DATABASE_VARIABLE = "DATABASE_PATH"
+# Values of `status` that mean healthy in other services. `ok` is the default.
+_HEALTHY = ("healthy", "up", "pass", "alive", "available")
+_MOST_NAMES = 20
+_DATE = r"\d{4}-?\d\d-?\d\d"
+
+
+def propose(facts: Facts) -> Proposal:
+    """Return the proposed variables, the questions and the information."""
+    found = Proposal()
+    _service(facts, found)
+    _command(facts, found)
+    _environment(facts, found)
+    _database(facts, found)
+    _ports(facts, found)
+    _health(facts, found)
+    _certificate(facts, found)
+    _logs(facts, found)
+    _backups(facts, found)
+    _stop(facts, found)
+    _release(facts, found)
+    _inform(facts, found)
+    return found
+
+
+def _of_unit(facts: Facts, name: str) -> Message:
+    return message("discovery.source.unit", name=name, unit=facts.unit.name if facts.unit else "")
+
+
+def _service(facts: Facts, found: Proposal) -> None:
+    process = message("discovery.source.process")
+    if facts.missing_unit:
+        found.inform(message("discovery.information.unit_missing", unit=facts.missing_unit))
+    if facts.unit is not None:
+        found.set("nexus_manager", "systemd", message("discovery.source.has_unit", unit=facts.unit.name))
+        found.set("nexus_unit", facts.unit.name, message("discovery.source.unit_file", path=_file_of(facts)))
+        source = _of_unit(facts, "WorkingDirectory")
+        source = source if facts.unit.folder.startswith("/") else process
+        found.set("nexus_user", facts.user, _of_unit(facts, "User") if facts.unit.properties.get("User") else process)
+    else:
+        source = process if facts.running else message("discovery.source.inventory")
+        found.set("nexus_manager", "process", message("discovery.source.no_unit"))
+        found.set("nexus_user", facts.user, process if facts.running else message("discovery.source.owner"))
+        if not facts.running:
+            found.ask("nexus_manager", message("discovery.question.no_service", path=facts.app_dir))
+    if facts.app_dir.startswith("/"):
+        found.set("nexus_app_dir", facts.app_dir, source)
+    else:
+        found.ask("nexus_app_dir", message("discovery.question.app_dir"))
+    if facts.others:
+        found.ask("", message("discovery.question.others", names=list(facts.others)))
+    if facts.disk is None:
+        found.ask("", message("discovery.question.disk_silent", path=facts.app_dir))
+    elif not facts.disk["folder"]:
+        found.ask("", message("discovery.question.no_folder", path=facts.app_dir))
+    if not facts.running:
+        found.ask("", message("discovery.question.down"))
+
+
+def _file_of(facts: Facts) -> str:
+    path = facts.unit.properties.get("FragmentPath", "") if facts.unit else ""
+    return path or "systemctl cat"
+
+
+def _command(facts: Facts, found: Proposal) -> None:
+    """Propose the command. The name `node` is used if it leads to the program that the service runs."""
+    argv = list(facts.argv)
+    source = _of_unit(facts, "ExecStart") if facts.unit else message("discovery.source.process")
+    if not argv:
+        found.ask("nexus_command", message("discovery.question.command"))
+        return
+    if redact.Redactor().argv(argv) != argv or redact.secret_arguments(argv):
+        found.ask("nexus_command", message("discovery.question.secret_argument"))
+        return
+    usual = procfs.find_program("node", app_dir=facts.app_dir)
+    program = facts.program or argv[0]
+    if os.path.basename(argv[0]) in units.NODE and usual and os.path.realpath(usual) == os.path.realpath(program):
+        argv[0] = "node"
+    found.set("nexus_command", argv, source)
+    if facts.launcher:
+        found.ask("", message("discovery.question.launcher", program=os.path.basename(argv[0])))
+
+
+def _environment(facts: Facts, found: Proposal) -> None:
+    listed = list(facts.environment_files)
+    if listed:
+        # The last file counts if several files set the same variable.
+        found.set("nexus_environment_file", listed[-1], _of_unit(facts, "EnvironmentFile"))
+        if len(listed) > 1:
+            found.ask("nexus_environment_file", message("discovery.question.several_files", paths=listed))
+    elif facts.own_files:
+        source = message("discovery.source.own_file")
+        found.set("nexus_environment_file", os.path.join(facts.app_dir, facts.own_files[0]), source)
+        if len(facts.own_files) > 1:
+            told = message("discovery.question.several_files", paths=list(facts.own_files))
+            found.ask("nexus_environment_file", told)
+    elif facts.unit is not None and not facts.unread:
+        found.set("nexus_environment_file", "", message("discovery.source.no_file"))
+    for path, why in facts.unread:
+        found.ask("nexus_environment_file", message("discovery.question.file_unread", path=path, why=why))
+    for name, path in facts.environment.changed():
+        found.ask("", message("discovery.question.changed_since", name=name, path=path))
+    if not facts.environment.known or facts.unread:
+        return
+    names = facts.environment.names
+    missing = [name for name in _REQUIRED if name not in names]
+    if missing:
+        shown = [name for name in names if name not in ("HOME", "PATH", "LANG", "USER", "LOGNAME", "SHELL", "PWD")]
+        told = message("discovery.question.required", missing=missing, names=shown[:_MOST_NAMES] or ["-"])
+        found.ask("nexus_required_environment", told)
+    node_env = facts.environment.get("NODE_ENV")
+    if node_env is not None:
+        found.inform(message("discovery.information.node_env", value=node_env.value, source=node_env.source))
+    elif "NODE_ENV" in missing:
+        found.ask("", message("discovery.question.node_env"))
+
+
+def _database(facts: Facts, found: Proposal) -> None:
+    disk = facts.disk or {}
+    knex = disk.get("knexfile") or {}
+    variable = facts.environment.get(_DATABASE_VARIABLE)
+    opened = list(facts.databases)
+    path = ""
+    if len(opened) == 1:
+        path = opened[0]
+        found.set("nexus_db_path", facts.relative(path), message("discovery.source.open"))
+    elif variable is not None:
+        path = os.path.normpath(os.path.join(facts.app_dir, variable.value))
+        found.set("nexus_db_path", facts.relative(path), variable.source)
+        if opened and path not in opened:
+            found.ask("nexus_db_path", message("discovery.question.open_databases", paths=opened))
+    elif opened:
+        found.ask("nexus_db_path", message("discovery.question.open_databases", paths=opened))
+    elif facts.environment.is_set(_DATABASE_VARIABLE):
+        found.ask("nexus_db_path", message("discovery.question.not_a_path", name=_DATABASE_VARIABLE))
+    elif knex.get("path"):
+        path = knex["path"]
+        section = _section(facts)
+        found.set(
+            "nexus_db_path",
+            facts.relative(path),
+            message("discovery.source.knexfile", path=knex["file"], section=section),
+        )
+    else:
+        there = list(disk.get("databases") or ())
+        if len(there) == 1:
+            path = there[0]
+            found.set("nexus_db_path", facts.relative(path), message("discovery.source.only_database"))
+        told = message("discovery.question.database", paths=[facts.relative(each) for each in there] or ["-"])
+        found.ask("nexus_db_path", told)
+    if path:
+        _database_variable(facts, found, path)
+
+
+def _section(facts: Facts) -> str:
+    """Return the section of the knexfile that the service uses. Without NODE_ENV, knex uses `development`."""
+    variable = facts.environment.get("NODE_ENV")
+    return variable.value if variable else "development"
+
+
+def _database_variable(facts: Facts, found: Proposal, path: str) -> None:
+    """Find the variable that contains the path of the database. Only its name is used."""
+
+    def leads(value: str) -> bool:
+        return value.endswith(open_files.DATABASE_NAMES) and os.path.normpath(os.path.join(facts.app_dir, value)) in (
+            path,
+            os.path.realpath(path),
+        )
+
+    if facts.environment.is_set(_DATABASE_VARIABLE):
+        found.set("nexus_db_path_variable", _DATABASE_VARIABLE, message("discovery.source.names"))
+        return
+    names = facts.environment.names_of(leads)
+    if names:
+        found.set("nexus_db_path_variable", names[0], message("discovery.source.same_path", name=names[0]))
+
+
+def _ports(facts: Facts, found: Proposal) -> None:
+    get = facts.environment.get
+    wants_https = get("ENABLE_HTTPS")
+    named_https, named_http = get("HTTPS_PORT"), get("HTTP_PORT") or get("PORT")
+    if not facts.ports:
+        _ports_from_settings(facts, found)
+        return
+    for scheme, variable, named in (
+        ("https", "nexus_https_port", named_https),
+        ("http", "nexus_http_port", named_http),
+    ):
+        numbers = [port.number for port in facts.ports if port.scheme == scheme]
+        listening = message("discovery.source.listens", scheme=scheme.upper())
+        if named is not None and int(named.value) in numbers:
+            found.set(
+                variable, int(named.value), message("discovery.source.listens_as", name=named.name, source=listening)
+            )
+        elif len(numbers) == 1:
+            found.set(variable, numbers[0], listening)
+        elif numbers:
+            found.ask(variable, message("discovery.question.several_ports", ports=[str(each) for each in numbers]))
+        elif scheme == "https" and wants_https is not None and wants_https.value == "true":
+            # The service continues with HTTP if it cannot read its certificate.
+            if named is not None:
+                found.set(variable, int(named.value), named.source)
+            found.ask("", message("discovery.question.no_https"))
+        else:
+            found.set(variable, 0, message("discovery.source.not_listening", scheme=scheme.upper()))
+    silent = [str(port.number) for port in facts.ports if not port.scheme]
+    if silent:
+        found.ask("", message("discovery.question.silent_ports", ports=silent))
+    away = [str(port.number) for port in facts.ports if not port.local]
+    if away:
+        found.ask("", message("discovery.question.not_local", ports=away))
+
+
+def _ports_from_settings(facts: Facts, found: Proposal) -> None:
+    """Propose the ports from the environment, because the service does not listen on any port now."""
+    get = facts.environment.get
+    https, port, http, wanted = get("HTTPS_PORT"), get("PORT"), get("HTTP_PORT"), get("ENABLE_HTTPS")
+    plain = http or port
+    if wanted is not None and wanted.value != "true":
+        found.set("nexus_https_port", 0, wanted.source)
+    elif https is not None and (wanted is not None or not facts.environment.is_set("ENABLE_HTTPS")):
+        found.set("nexus_https_port", int(https.value), https.source)
+        if wanted is None:
+            found.ask("nexus_https_port", message("discovery.question.https_unknown"))
+    elif wanted is None:
+        # The service speaks HTTPS only if ENABLE_HTTPS=true.
+        if facts.environment.known:
+            found.set("nexus_https_port", 0, message("discovery.source.https_off"))
+    else:
+        found.ask("nexus_https_port", message("discovery.question.port", name="HTTPS_PORT"))
+    if plain is not None:
+        found.set("nexus_http_port", int(plain.value), plain.source)
+    else:
+        found.ask("nexus_http_port", message("discovery.question.port", name="PORT"))
+
+
+def _health(facts: Facts, found: Proposal) -> None:
+    if facts.running and any(port.scheme for port in facts.ports):
+        if facts.answer is None:
+            found.ask("nexus_health_path", message("discovery.question.health"))
+        else:
+            path, word = facts.answer
+            found.set("nexus_health_path", path, message("discovery.source.answers"))
+            if word is not None and word.casefold() in _HEALTHY:
+                told = message("discovery.source.answer_status", word=word)
+                found.set("nexus_health_ok_statuses", [word.casefold()], told)
+            elif word is not None and word.casefold() != "ok":
+                found.ask("nexus_health_ok_statuses", message("discovery.question.status", word=word))
+    found.ask("nexus_login_password", message("discovery.question.login"))
+
+
+def _certificate(facts: Facts, found: Proposal) -> None:
+    if not found.value("nexus_https_port"):
+        return
+    named = {
+        "nexus_tls_cert_path": facts.environment.first(environment_names.names_certificate),
+        "nexus_tls_key_path": facts.environment.first(environment_names.names_key),
+    }
+    for variable, setting in named.items():
+        if setting is None:
+            if variable == "nexus_tls_cert_path":
+                found.ask(variable, message("discovery.question.certificate"))
+            continue
+        path = os.path.normpath(os.path.join(facts.app_dir, setting.value))
+        found.set(variable, path, setting.source)
+        if facts.disk is not None and setting.value in facts.disk["missing"]:
+            found.ask("", message("discovery.question.missing_file", path=path))
+
+
+def _is_dated(path: str) -> bool:
+    return re.search(_DATE, os.path.basename(path)) is not None
+
+
+def _logs(facts: Facts, found: Proposal) -> None:
+    outputs = [path for path in facts.outputs if path.startswith("/")]
+    rest = [path for path in facts.logs if path not in outputs or _is_dated(path)]
+    if outputs and not _is_dated(outputs[0]):
+        found.set("nexus_log_file", outputs[0], message("discovery.source.output"))
+    elif outputs and facts.unit is None:
+        # Without a unit, a recovery starts the service and needs a file for its output.
+        path = re.sub(rf"[-_.]?{_DATE}", "", os.path.basename(outputs[0]))
+        told = message("discovery.source.beside_output", path=facts.relative(outputs[0]))
+        found.set("nexus_log_file", os.path.join(os.path.dirname(outputs[0]), path.lstrip(".") or "server.log"), told)
+    elif facts.running:
+        fixed = [path for path in rest if not _is_dated(path) and not path.startswith(f"{facts.app_dir}/")]
+        if fixed:
+            found.set("nexus_log_file", fixed[0], message("discovery.source.open"))
+        else:
+            found.set(
+                "nexus_log_file",
+                "",
+                message("discovery.source.journal" if facts.unit else "discovery.source.no_output"),
+            )
+    elif facts.unit is not None:
+        _log_of_unit(facts, found)
+    patterns: Dict[str, Message] = {}
+    for path in rest:
+        if path != found.value("nexus_log_file"):
+            patterns.setdefault(_pattern(facts, path), message("discovery.source.open"))
+    for each in (facts.disk or {}).get("logs") or ():
+        told = message("discovery.source.log_folder", number=each["files"])
+        patterns.setdefault(_pattern(facts, os.path.join(each["folder"], "x.log")), told)
+    # The default stays, because it does no harm if there are no such files.
+    more = {pattern: source for pattern, source in patterns.items() if pattern != _LOG_PATTERN}
+    if _LOG_PATTERN in patterns or more:
+        default = [_LOG_PATTERN] if _LOG_PATTERN in patterns else []
+        first = next(iter(more.values())) if more else patterns[_LOG_PATTERN]
+        found.set("nexus_log_patterns", default + sorted(more), first)
+
+
+def _pattern(facts: Facts, path: str) -> str:
+    """Return a pattern for the logs in the folder of a log."""
+    return os.path.join(os.path.dirname(facts.relative(path)), "*.log")
+
+
+def _log_of_unit(facts: Facts, found: Proposal) -> None:
+    """Propose the log file from the unit: StandardOutput=append:/path, or the journal."""
+    output = facts.unit.properties.get("StandardOutput", "") if facts.unit else ""
+    kind, _colon, path = output.partition(":")
+    source = _of_unit(facts, "StandardOutput")
+    if kind in ("append", "file", "truncate") and path.startswith("/"):
+        found.set("nexus_log_file", path, source)
+    elif kind in ("append", "file", "truncate"):
+        found.ask("nexus_log_file", message("discovery.question.log_file"))
+    else:
+        found.set("nexus_log_file", "", source)
+
+
+def _backups(facts: Facts, found: Proposal) -> None:
+    there: Sequence[Mapping[str, Any]] = (facts.disk or {}).get("backups") or ()
+    if not there:
+        if facts.disk is not None:
+            found.ask("database_recovery_backup_dirs", message("discovery.question.backups"))
+        return
+    usual = [os.path.join(facts.app_dir, folder) for folder in files.BACKUP_FOLDERS]
+    folders = [each["folder"] for each in there]
+    source = message("discovery.source.backups", number=sum(each["files"] for each in there))
+    more = [folder for folder in folders if folder not in usual]
+    if more:
+        found.set("database_recovery_backup_dirs", [*[each for each in usual if each in folders], *more], source)
+    found.inform(message("discovery.information.backups", folders=[facts.relative(each) for each in folders]))
+    path = found.value("nexus_db_path")
+    if path:
+        _backup_names(os.path.join(facts.app_dir, path), there, found)
+
+
+def _backup_names(database: str, there: Sequence[Mapping[str, Any]], found: Proposal) -> None:
+    """Propose patterns if the newest backup in a folder has none of the usual names."""
+    usual = restore_ways.usual_names(database, beside=False)
+    unusual: List[str] = []
+    for each in there:
+        name = each["names"][0]
+        if not restore_ways.has_name(name, usual):
+            stem, ending = os.path.splitext(name)
+            letters = re.match(r"\D*", stem)
+            unusual.append(f"{glob.escape(letters.group() if letters else '')}*{glob.escape(ending)}")
+    if unusual:
+        source = message("discovery.source.backup_names", names=sorted({str(each["names"][0]) for each in there})[:3])
+        found.set("database_recovery_backup_patterns", [*usual, *dict.fromkeys(unusual)], source)
+
+
+def _stop(facts: Facts, found: Proposal) -> None:
+    if facts.unit is None:
+        return
+    seconds = systemd.timespan(facts.unit.properties.get("TimeoutStopUSec", ""))
+    if seconds is None:
+        found.ask("nexus_stop_timeout", message("discovery.question.stop_timeout"))
+    else:
+        value = int(seconds) if seconds == int(seconds) else seconds
+        found.set("nexus_stop_timeout", value, _of_unit(facts, "TimeoutStopSec"))
+
+
+def _release(facts: Facts, found: Proposal) -> None:
+    disk = facts.disk or {}
+    if disk.get("link"):
+        told = message("discovery.question.release_link", path=facts.app_dir, target=disk["link"])
+        found.ask("nexus_release_strategy", told)
+    elif disk.get("git"):
+        found.ask("nexus_release_strategy", message("discovery.question.release_git", path=facts.app_dir))
+
+
+def _inform(facts: Facts, found: Proposal) -> None:
+    if facts.unit is not None:
+        get = facts.unit.properties.get
+        found.inform(
+            message(
+                "discovery.information.restart",
+                restart=get("Restart") or "no",
+                delay=get("RestartUSec") or "?",
+                burst=get("StartLimitBurst") or "?",
+                interval=get("StartLimitIntervalUSec") or "?",
+                stop=get("TimeoutStopUSec") or "?",
+                kill=get("KillMode") or "?",
+            )
+        )
+        if get("DynamicUser") == "yes" or get("RootDirectory") or get("RootImage"):
+            found.ask("", message("discovery.question.confined"))
+    package = (facts.disk or {}).get("package") or {}
+    if package.get("name"):
+        told = message("discovery.information.package", name=package["name"], version=package.get("version", "?"))
+        found.inform(told)
+    knex = (facts.disk or {}).get("knexfile") or {}
+    if knex and not knex["has_section"]:
+        told = message("discovery.question.no_section", path=knex["file"], section=_section(facts))
+        found.ask("", told)
+    for proxy in facts.proxies:
+        found.inform(
+            message(
+                "discovery.information.proxy",
+                program=proxy.program,
+                path=proxy.path,
+                line=proxy.line,
+                port=str(proxy.port),
+            )
+        )
+
+
+def ports_to_find(facts_ports: Sequence[network.Port], known: settings.Environment) -> List[int]:
+    """Return the ports that a proxy in front of the service would name."""
+    numbers = [port.number for port in facts_ports]
+    named: List[Optional[settings.Variable]] = [known.get(name) for name in ("HTTPS_PORT", "HTTP_PORT", "PORT")]
+    return numbers or [int(each.value) for each in named if each is not None]

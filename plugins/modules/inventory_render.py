@@ -1,0 +1,116 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: inventory_render
+short_description: Compare a discovered service with the inventory, and write the variables of the host
+version_added: 0.2.0
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+description:
+  - Compares the result of M(itsm_nexus.runbook.service_discovery_info) with the variables of the host in the inventory
+    and with the defaults of the roles. Writes a YAML file with the variables that the inventory lacks. A comment names
+    the source of each value. What is unknown is a question in a comment.
+  - A file that exists is not changed, unless O(update) is true. Then, only variables that differ from the host are
+    changed or added. All other lines and comments stay as they are.
+  - Runs on the controller.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  discovery:
+    description: The result of M(itsm_nexus.runbook.service_discovery_info).
+    type: dict
+    required: true
+  dest:
+    description:
+      - The file to write, relative to the folder of the inventory, or absolute. Its folder must exist.
+      - If empty, the file is C(host_vars/<host>.yml) next to the inventory. The folder C(host_vars) is created if it is
+        missing. If the host already has a folder there, the file is C(discovered.yml) in this folder. Without an
+        inventory file, nothing is written.
+    type: str
+    default: ""
+  update:
+    description: If true, variables that differ from the host are changed in the existing file.
+    type: bool
+    default: false
+  language:
+    description: Language of the comments and of RV(screen).
+    type: str
+    choices: [en, ja]
+    default: en
+"""
+
+EXAMPLES = r"""
+- name: Find the service
+  itsm_nexus.runbook.service_discovery_info:
+  register: _discovery
+
+- name: Write the variables of this host
+  itsm_nexus.runbook.inventory_render:
+    discovery: "{{ _discovery }}"
+"""
+
+RETURN = r"""
+dest:
+  description: The file, or V(null) if there is no inventory file.
+  returned: success
+  type: str
+  sample: /home/ops/inventories/mine/host_vars/itsm-prod-01.yml
+written:
+  description: True if the file was written.
+  returned: success
+  type: bool
+  sample: true
+text:
+  description: The content of a new file. The content of an existing file is not returned.
+  returned: success
+  type: str
+show_text:
+  description: True if there is no file that a person can read after the run, for example in AWX or in check mode.
+  returned: success
+  type: bool
+  sample: false
+differences:
+  description: The variables that the inventory lacks, or has with another value, before the file was written.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    variable:
+      description: The name of the variable.
+      type: str
+      sample: nexus_http_port
+    inventory:
+      description: The value in the inventory or, if it is not set there, the default.
+      type: raw
+      sample: 8080
+    host:
+      description: The value on the host.
+      type: raw
+      sample: 8081
+    source:
+      description: Where the value was found on the host.
+      type: str
+      sample: PORT in /etc/itsm/itsm.env
+questions:
+  description: The questions that the inventory does not answer.
+  returned: success
+  type: list
+  elements: str
+screen:
+  description: Lines for the screen.
+  returned: success
+  type: list
+  elements: str
+"""

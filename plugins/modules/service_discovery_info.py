@@ -1,0 +1,147 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_discovery_info
+short_description: Find out how the service is deployed on this host
+version_added: 0.2.0
+description:
+  - Reads the unit, its environment, the running process, its listening sockets and open files, and the application's
+    folder, in one round trip. Proposes variables of the P(itsm_nexus.runbook.nexus#role) role, each with its source.
+    What no fact proves is returned as a question.
+  - Also works while the service is down. The values then come from the unit, the environment and files.
+  - Never returns the values of environment variables, except ports, switches and paths that the inventory needs. Code
+    of the application, such as the knexfile, is not run.
+  - If the service runs, up to five health requests are sent to each of its ports.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes.info_module
+  - itsm_nexus.runbook.lease
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+options:
+  unit:
+    description:
+      - The systemd unit. If it is empty or the host has no such unit, the module searches for a unit that runs node
+        with a C(server.js), or that has one of the names V(itsm-nexus-prod), V(itsm-sec-nexus-prod), V(itsm-system) and
+        V(itsm-system-https). If there is no such unit, the module searches for a process that runs node with a
+        C(server.js).
+    type: str
+    default: ""
+  app_dir:
+    description: The service's folder. It is only used to choose from several units or processes, or if neither is
+      found.
+    type: str
+    default: ""
+"""
+
+EXAMPLES = r"""
+- name: Find the service
+  itsm_nexus.runbook.service_discovery_info:
+  register: _discovery
+
+- name: Show the questions
+  ansible.builtin.debug:
+    msg: "{{ _discovery.questions | map(attribute='question') }}"
+"""
+
+RETURN = r"""
+service:
+  description: The service that was found.
+  returned: success
+  type: dict
+  contains:
+    manager:
+      description: V(systemd) if the service has a unit, otherwise V(process).
+      type: str
+      sample: systemd
+    unit:
+      description: The name of the unit, or V(null).
+      type: str
+      sample: itsm-nexus-prod
+    running:
+      description: True if the service runs.
+      type: bool
+      sample: true
+    app_dir:
+      description: The service's working directory.
+      type: str
+      sample: /srv/itsm
+variables:
+  description:
+    - The variables whose value is known, each with its C(value) and its C(source). C(messages) contains the source as a
+      translatable message.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - variable: nexus_db_path
+      value: backend/itsm_nexus.db
+      source: open in the running process
+      messages: {source: {id: discovery.source.open, values: {}}}
+questions:
+  description:
+    - What a person must answer. C(variable) is the variable that the answer is for, or V("") if it is not about a
+      single variable. C(messages) contains the question as a translatable message.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - variable: nexus_tls_cert_path
+      question: Which certificate does the service use? No variable of its environment names the file
+      messages: {question: {id: discovery.question.certificate, values: {}}}
+information:
+  description:
+    - What a person should know, for example proxies in front of the service and the restart policy of the unit.
+      C(messages) contains the text as a translatable message.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - text: Backups are in backend/backups/daily
+      messages: {text: {id: discovery.information.backups, values: {folders: [backend/backups/daily]}}}
+messages:
+  description:
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
+  returned: failure
+  type: dict
+  sample: {"msg": {"id": "reason.discovery.none", "values": {}}}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import discover as service_discovery
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.messages import DiscoveryError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
+            "unit": {"type": "str", "default": ""},
+            "app_dir": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    values = dict(module.params)
+    run, state_dir = values.pop("run"), values.pop("state_dir")
+    with host_lease.held(run=run, state_dir=state_dir, warn=module.warn, fail=module.fail_json):
+        try:
+            result = service_discovery.discover(**values)
+        except DiscoveryError as error:
+            module.fail_json(**failure(error))
+    module.exit_json(changed=False, **sanitize.data(result))
+
+
+if __name__ == "__main__":
+    main()

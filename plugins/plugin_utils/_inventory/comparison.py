@@ -1,0 +1,116 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Compare what a host reports with the variables of the inventory."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._inventory import variables
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+
+# The state of a variable.
+NEW = "new"  # not in the inventory, and the default is wrong
+OTHER = "other"  # in the inventory with another value
+SAME = "same"  # in the inventory with this value
+DEFAULT = "default"  # not in the inventory, and the default is correct
+
+
+class Setting(NamedTuple):
+    """A variable on the host: its value, its source as text, and its state in the inventory (value: known)."""
+
+    name: str
+    value: Any
+    source: str
+    state: str
+    known: Any
+
+
+class Question(NamedTuple):
+    """A question about a variable, or about the whole inventory if the name is empty."""
+
+    name: str
+    text: str
+
+
+class Comparison(NamedTuple):
+    """The settings in the order of variables.NAMES, the open questions, and the information."""
+
+    settings: List[Setting]
+    questions: List[Question]
+    information: List[str]
+
+    def of(self, *states: str) -> List[Setting]:
+        """Return the settings in one of these states."""
+        return [setting for setting in self.settings if setting.state in states]
+
+    @property
+    def differences(self) -> List[Setting]:
+        """The settings that the inventory lacks or has with another value."""
+        return self.of(NEW, OTHER)
+
+    def without(self, names: Sequence[str]) -> Comparison:
+        """Return the comparison without some settings."""
+        return self._replace(settings=[setting for setting in self.settings if setting.name not in names])
+
+
+def _line(text: Any) -> str:
+    """Return text from a host as one line without control characters."""
+    return " ".join(sanitize.text(text).split())
+
+
+def _told(words: Words, item: Mapping[str, Any], name: str) -> str:
+    """Return a text of the host in the language of the words."""
+    messages = item.get("messages")
+    message = messages.get(name) if isinstance(messages, Mapping) else None
+    return _line(words.message(message, item.get(name, "")))
+
+
+def compare(
+    words: Words, found: Mapping[str, Any], known: Mapping[str, Any], *, unsure: Mapping[str, Any]
+) -> Comparison:
+    """Return the comparison. Values that the controller must not use become questions.
+
+    found: the result of service_discovery_info. known: the variables of the inventory for the host. unsure: variables
+    of the command line, which hide those of the inventory.
+    """
+    by_name: Dict[str, Mapping[str, Any]] = {}
+    questions: List[Question] = []
+    for item in found.get("variables") or ():
+        name, value = str(item.get("variable")), item.get("value")
+        if variables.accepted(name, value):
+            by_name[name] = item
+        else:
+            questions.append(Question(name if name in variables.NAMES else "", words.say("inventory.refused")))
+    app_dir = str((by_name.get("nexus_app_dir") or {}).get("value") or known.get("nexus_app_dir") or "")
+    settings = [
+        _setting(words, name, by_name[name], known, unsure=name in unsure, app_dir=app_dir)
+        for name in variables.NAMES
+        if name in by_name
+    ]
+    for item in found.get("questions") or ():
+        name = str(item.get("variable") or "")
+        name = name if name in variables.NAMES else ""
+        answered = bool(name) and known.get(name) not in (None, "") and name not in unsure
+        if not answered:
+            questions.append(Question(name, _told(words, item, "question")))
+    information = [_told(words, item, "text") for item in found.get("information") or ()]
+    return Comparison(settings, questions, information)
+
+
+def _setting(
+    words: Words, name: str, item: Mapping[str, Any], known: Mapping[str, Any], *, unsure: bool, app_dir: str
+) -> Setting:
+    value, of_inventory = item["value"], known.get(name)
+    default: Optional[Any] = variables.defaults().get(name)
+    if unsure:
+        state, of_inventory = NEW, None
+    elif name in known:
+        state = SAME if variables.same(name, value, of_inventory, app_dir=app_dir) else OTHER
+    else:
+        state = DEFAULT if variables.same(name, value, default, app_dir=app_dir) else NEW
+        of_inventory = default
+    return Setting(name, value, _told(words, item, "source"), state, of_inventory)
