@@ -20,7 +20,7 @@ HEALTH_PATH = "/api/v1/health"
 _OTHER_HEALTH_PATHS = ("/api/health", "/health", "/healthz")
 _TIMEOUT = 3.0
 _MOST_PORTS = 6
-_LIMITED = 429
+_LIMITED, _UNAVAILABLE = 429, 503
 _EVERYWHERE = ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104 - addresses that localhost reaches
 
 PROXIES: Tuple[Tuple[str, str], ...] = (
@@ -89,9 +89,11 @@ def ports(numbers: Dict[int, bool], *, tls_first: Set[int]) -> List[Port]:
 def health_path(port: Port) -> Optional[Tuple[str, Optional[str]]]:
     """Return the path of the health request, and `status` in its answer, or None if no usual path answers.
 
-    The status is None if the service limits the number of requests (429). The path exists then.
+    The status is None if the service limits the number of requests (429) or is unhealthy (503). The path exists then.
     """
-    if port.status == _LIMITED or (port.status in (200, 503) and port.word):
+    if port.status in (_LIMITED, _UNAVAILABLE):
+        return HEALTH_PATH, None
+    if port.status == 200 and port.word:
         return HEALTH_PATH, port.word
     for path in _OTHER_HEALTH_PATHS:
         status, word = _ask(port.scheme, port.number, path)

@@ -61,11 +61,13 @@ def render(words: Words, compared: Comparison, *, host: str) -> str:
     """Return the content of a new file."""
     asked = {question.name for question in compared.questions}
     lines = ["---", *comment(words.say("inventory.title", host=host)), *comment(words.say("inventory.review"))]
+    if "" in asked:
+        lines += ["", *_questions(words, compared, "")]
     for setting in compared.differences:
         lines += ["", *_questions(words, compared, setting.name), *_setting(words, setting)]
     written = {setting.name for setting in compared.differences}
-    for name in [name for name in ("", *variables.NAMES) if name in asked - written]:
-        lines += ["", *_questions(words, compared, name), *([f"# {name}:"] if name else [])]
+    for name in [name for name in variables.NAMES if name in asked - written]:
+        lines += ["", *_questions(words, compared, name), f"# {name}:"]
     for state, title in ((DEFAULT, "inventory.defaults"), (SAME, "inventory.elsewhere")):
         settings = compared.of(state)
         if settings:

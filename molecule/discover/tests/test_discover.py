@@ -1,0 +1,84 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A discovery describes a service with the real unit's settings. The other playbooks work with it, without edits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from drills import Drill
+
+APP_DIR = "/mnt/LinuxHDD/ITSM-ITManagementSystem"
+EXPECTED = {
+    "nexus_manager": "systemd",
+    "nexus_unit": "itsm-nexus-prod",
+    "nexus_user": "kensan",
+    "nexus_app_dir": APP_DIR,
+    "nexus_environment_file": f"{APP_DIR}/config/env/.env.production",
+    "nexus_db_path": "backend/itsm_nexus.db",
+    "nexus_http_port": 8081,
+    "nexus_tls_cert_path": f"{APP_DIR}/backend/ssl/server.crt",
+    "nexus_tls_key_path": f"{APP_DIR}/backend/ssl/server.key",
+    "nexus_log_file": "",
+}
+# The default is correct, and the inventory of the drills does not set it.
+DEFAULTS = ("nexus_manager",)
+RUNS = ("discover", "detect", "triage", "unchanged", "down", "recover")
+
+
+def variables(drill: Drill, name: str) -> dict[str, Any]:
+    return yaml.safe_load((drill.output / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["inventory/host_vars/discover.yml", "discover-down.yml"])
+def test_the_inventory_describes_the_deployment(drill: Drill, name: str) -> None:
+    expected = {key: value for key, value in EXPECTED.items() if key not in DEFAULTS}
+    assert variables(drill, name) == expected
+
+
+def test_each_value_has_its_source(drill: Drill) -> None:
+    text = (drill.output / "inventory/host_vars/discover.yml").read_text(encoding="utf-8")
+    for line in (
+        "# Source: User of the unit itsm-nexus-prod\nnexus_user: kensan",
+        "# Source: open in the running process\nnexus_db_path: backend/itsm_nexus.db",
+        "#   nexus_stop_timeout: 30  (TimeoutStopSec of the unit itsm-nexus-prod)",
+        "Restart=always, RestartSec=10s",
+        "nginx may be in front of the service: /etc/nginx/conf.d/itsm.conf, line 3 names port 6443",
+        "#   Backups are in backend/backups/daily",
+    ):
+        assert line in text
+
+
+def test_the_playbooks_work_with_the_inventory(drill: Drill) -> None:
+    assert "HEALTHY" in drill.screen("detect")
+    assert "NOTHING WRONG FOUND: discover" in drill.screen("triage")
+    assert "NO DIFFERENCE" in drill.screen("unchanged")
+    assert drill.recap("unchanged")["changed"] == 0
+    assert drill.postmortem()["outcome"] == "recovered"
+    assert drill.ask("http://host:8081/api/v1/health")[0] == 200
+
+
+def test_a_service_that_is_down_is_described_by_its_files(drill: Drill) -> None:
+    text = (drill.output / "discover-down.yml").read_text(encoding="utf-8")
+    assert "QUESTION: The service does not run now." in text
+    # The knexfile computes the path, so it is not known. The only database is proposed with a question.
+    assert "# QUESTION: Which file is the database?" in text
+    assert "# Source: the only SQLite database in the application's folder\nnexus_db_path: " in text
+    assert "not running" in drill.screen("down")
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_no_secret_leaves_the_host(drill: Drill, run: str) -> None:
+    assert "canary" not in drill.screen(run)
+    secrets = drill.host.check_output(
+        f"sed -n 's/^\\(JWT_SECRET\\|ADMIN_PASSWORD\\)=//p' {APP_DIR}/config/env/.env.production"
+    )
+    assert secrets.split()
+    for secret in secrets.split():
+        assert secret not in drill.screen(run)
+    for name in ("inventory/host_vars/discover.yml", "discover-down.yml"):
+        assert "canary" not in (drill.output / name).read_text(encoding="utf-8")
