@@ -33,6 +33,8 @@ class _Running(NamedTuple):
     databases: Sequence[str]
     logs: Sequence[str]
     outputs: Sequence[str]
+    # True if this account may not look at the open files of the processes.
+    hidden: bool = False
 
 
 def _running(found: units.Found, *, proc_root: str) -> _Running:
@@ -48,10 +50,12 @@ def _running(found: units.Found, *, proc_root: str) -> _Running:
     node = next((each for each in processes if units.is_node(each)), main)
     opened: Dict[str, Set[str]] = {"open_databases": set(), "open_logs": set()}
     outputs: List[str] = []
+    hidden = False
     for process in processes:
         try:
             _count, listed = open_files.descriptors(process.pid)
-        except OSError:  # the process has just ended, or this account may not look at it
+        except OSError as error:  # the process has just ended, or this account may not look at it
+            hidden = hidden or isinstance(error, PermissionError)
             continue
         for kind, paths in opened.items():
             paths.update(open_files.kinds(process.pid, listed)[kind])
@@ -65,6 +69,7 @@ def _running(found: units.Found, *, proc_root: str) -> _Running:
         databases=sorted(opened["open_databases"]),
         logs=logs,
         outputs=[path for path in dict.fromkeys(outputs) if path in logs],
+        hidden=hidden,
     )
 
 
@@ -190,8 +195,9 @@ def discover(
         section=node_env.value if node_env else "development",
         known=known,
         paths=checked,
-        log_folders=[*log_folders, f"/var/log/{found.unit.name}"] if found.unit else log_folders,
-        backup_folders=[*backup_folders, f"/var/backups/{found.unit.name}"] if found.unit else backup_folders,
+        unit=found.unit.name if found.unit else "",
+        log_folders=log_folders,
+        backup_folders=backup_folders,
     )
     disk = parallel.ask({"disk": survey}, timeout=_PATIENCE)["disk"].value
     try:
@@ -207,6 +213,7 @@ def discover(
         others=found.others,
         missing_unit=found.missing,
         running=running.node is not None,
+        hidden=running.hidden,
         app_dir=folder,
         user=user,
         argv=_argv(found, running),

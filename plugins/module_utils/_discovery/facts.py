@@ -26,16 +26,18 @@ _ACTIVE = re.compile(rf"{sanitize.ACTIVE.pattern}|[\t\n]|{{[{{%#]")
 class Facts(NamedTuple):
     """How the service is deployed. The fields are empty or None if they are unknown, for example while it is down.
 
-    argv: the command, from the unit or the process. program: the file that runs, with links resolved. launcher: True if
-    the unit starts another program, which then starts node. outputs: the files behind descriptors 1 and 2 of the
-    process. environment_files: the files that the unit names. own_files: files with settings in the application's
-    folder. unread: (file, reason). disk: the result of files.survey, or None if the disk did not answer.
+    hidden: True if this account may not look at the process. argv: the command, from the unit or the process. program:
+    the file that runs, with links resolved. launcher: True if the unit starts another program, which then starts node.
+    outputs: the files behind descriptors 1 and 2 of the process. environment_files: the files that the unit names.
+    own_files: files with settings in the application's folder. unread: (file, reason). disk: the result of
+    files.survey, or None if the disk did not answer.
     """
 
     unit: Optional[Unit]
     others: Sequence[str]
     missing_unit: str
     running: bool
+    hidden: bool
     app_dir: str
     user: str
     argv: Sequence[str]

@@ -55,10 +55,22 @@ class Place(NamedTuple):
         return os.path.normpath(os.path.join(self.app_dir, path))
 
 
-def _entries(folder: str, place: Place) -> List[Tuple[str, os.stat_result]]:
-    """Return the name and status of each regular file in a folder, or nothing if the folder cannot be read."""
+def _entries(folder: str, place: Place, *, theirs: bool = False) -> List[Tuple[str, os.stat_result]]:
+    """Return the name and status of each regular file in a folder, or nothing if the folder cannot be read.
+
+    theirs: True if the service's user chose the folder. This user must then have the right to read it.
+    """
     found = []
-    with contextlib.suppress(OSError), safe_open.acting(safe_open.rights_on(folder, user=place.rights)):
+    with contextlib.suppress(OSError):
+        rights = place.rights if theirs else safe_open.rights_on(folder, user=place.rights)
+        with safe_open.acting(rights):
+            found = _regular(folder)
+    return found
+
+
+def _regular(folder: str) -> List[Tuple[str, os.stat_result]]:
+    found = []
+    with contextlib.suppress(OSError):
         for name in sorted(os.listdir(folder))[:_MOST_ENTRIES]:
             with contextlib.suppress(OSError):
                 status = os.lstat(os.path.join(folder, name))
@@ -73,8 +85,8 @@ def _read(path: str) -> Optional[str]:
     return None
 
 
-def _is_database(path: str) -> bool:
-    with contextlib.suppress(OSError):
+def _is_database(path: str, *, rights: safe_open.Rights = None) -> bool:
+    with contextlib.suppress(OSError), safe_open.acting(rights):
         descriptor = safe_open.open_file(path)
         with os.fdopen(descriptor, "rb") as stream:
             return sqlite_files.parse_header(stream.read(_HEADER)) is not None
@@ -127,29 +139,41 @@ def databases(place: Place) -> List[str]:
     return found
 
 
-def logs(place: Place, *, more: Sequence[str]) -> List[Dict[str, Any]]:
-    """Return the folders that contain *.log files, with the number of these files and the newest time."""
+def logs(place: Place, *, more: Sequence[str], theirs: Sequence[str] = ()) -> List[Dict[str, Any]]:
+    """Return the folders that contain *.log files, with the number of these files and the newest time.
+
+    theirs: folders from the service's environment.
+    """
     found = []
-    for folder in dict.fromkeys(map(place.path, [*LOG_FOLDERS, *more])):
-        times = [status.st_mtime for name, status in _entries(folder, place) if name.endswith(".log")]
+    for folder, chosen in _folders(place, [*LOG_FOLDERS, *more], theirs):
+        times = [status.st_mtime for name, status in _entries(folder, place, theirs=chosen) if name.endswith(".log")]
         if times:
             found.append({"folder": folder, "files": len(times), "newest": max(times)})
     return found
 
 
-def backups(place: Place, *, more: Sequence[str]) -> List[Dict[str, Any]]:
+def _folders(place: Place, usual: Sequence[str], theirs: Sequence[str]) -> List[Tuple[str, bool]]:
+    """Return the absolute paths of folders, each with True if the service's user chose it."""
+    found = {place.path(folder): True for folder in theirs}
+    found.update({place.path(folder): False for folder in usual})
+    return sorted(found.items())
+
+
+def backups(place: Place, *, more: Sequence[str], theirs: Sequence[str] = ()) -> List[Dict[str, Any]]:
     """Return the folders that contain copies of a SQLite database: names, and the newest name and time.
 
-    The newest file must be a SQLite database, so that a folder with other files is not taken for a backup.
+    The newest file must be a SQLite database, so that a folder with other files is not taken for a backup. theirs:
+    folders from the service's environment.
     """
     found = []
-    for folder in dict.fromkeys(map(place.path, [*BACKUP_FOLDERS, *_MORE_BACKUP_FOLDERS, *more])):
+    for folder, chosen in _folders(place, [*BACKUP_FOLDERS, *_MORE_BACKUP_FOLDERS, *more], theirs):
         files = [
             (status.st_mtime, name)
-            for name, status in _entries(folder, place)
+            for name, status in _entries(folder, place, theirs=chosen)
             if re.search(r"\.(?:db|sqlite3?|bak)\b|\.backup_", name) and not name.endswith(_SIDE_FILES)
         ]
-        if files and _is_database(os.path.join(folder, max(files)[1])):
+        rights = place.rights if chosen else None
+        if files and _is_database(os.path.join(folder, max(files)[1]), rights=rights):
             names = [name for _time, name in sorted(files, reverse=True)]
             found.append({"folder": folder, "names": names[:50], "files": len(files), "newest": max(files)[0]})
     return found
@@ -161,10 +185,15 @@ def survey(
     section: str,
     known: environment.Environment,
     paths: Sequence[str],
+    unit: str,
     log_folders: Sequence[str],
     backup_folders: Sequence[str],
 ) -> Dict[str, Any]:
-    """Return all facts from the disk. paths: files whose existence is checked, relative to the application's folder."""
+    """Return all facts from the disk.
+
+    paths: files whose existence is checked, relative to the application's folder. unit: the name of the unit, or empty.
+    log_folders, backup_folders: folders from the service's environment.
+    """
     missing = []
     with safe_open.acting(place.rights):
         for path in paths:
@@ -181,6 +210,6 @@ def survey(
         "package": package(place),
         "knexfile": knex_database(place, section=section, known=known),
         "databases": databases(place),
-        "logs": logs(place, more=log_folders),
-        "backups": backups(place, more=backup_folders),
+        "logs": logs(place, more=[f"/var/log/{unit}"] if unit else [], theirs=log_folders),
+        "backups": backups(place, more=[f"/var/backups/{unit}"] if unit else [], theirs=backup_folders),
     }

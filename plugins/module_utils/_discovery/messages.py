@@ -65,6 +65,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.down": "The service does not run now. Values come from the unit, the environment and files. Run the discovery again when the service runs",
     "discovery.question.file_unread": "{why}. Which variables does {path} set?",
     "discovery.question.health": "Which path answers the health request? None of the usual paths answers with JSON that contains status",
+    "discovery.question.hidden": "Does the connection use become? This account may not look at the open files of the service",
     "discovery.question.https_unknown": "Is HTTPS on? The environment names an HTTPS port, but does not contain ENABLE_HTTPS",
     "discovery.question.launcher": "The unit starts {program}, which starts node. Can the unit start node itself? Signals and exit codes then reach the service",
     "discovery.question.log_file": "Which log file does the service write to? systemd does not show the path in StandardOutput",

@@ -79,6 +79,8 @@ def _service(facts: Facts, found: Proposal) -> None:
         found.ask("", message("discovery.question.no_folder", path=facts.app_dir))
     if not facts.running:
         found.ask("", message("discovery.question.down"))
+    elif facts.hidden:
+        found.ask("", message("discovery.question.hidden"))
 
 
 def _file_of(facts: Facts) -> str:

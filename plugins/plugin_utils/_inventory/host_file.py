@@ -92,15 +92,15 @@ class _Entry(NamedTuple):
 
 
 def _entries(text: str, *, path: str) -> Dict[str, _Entry]:
-    """Return the variables of a file. Raises InventoryError if it is not a mapping in block style."""
+    """Return the variables of a file. Raises InventoryError if the file contains something else."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise InventoryError(f"Cannot read {path}: it is not YAML: {' '.join(str(error).split())}") from error
-    if root is None:
-        return {}
-    if not isinstance(root, yaml.MappingNode) or root.flow_style:
-        raise InventoryError(f"Cannot update {path}: it must contain variables, one in each line")
+    if root is None or (isinstance(root, yaml.ScalarNode) and root.tag.endswith(":null")):
+        return {}  # nothing, or only comments
+    if not isinstance(root, yaml.MappingNode):
+        raise InventoryError(f"Cannot read {path}: it must contain variables")
     return {
         str(key.value): _Entry(key.start_mark.index, value.end_mark.index)
         for key, value in root.value
@@ -160,7 +160,7 @@ def _require(text: str, settings: Sequence[Setting], *, path: str) -> None:
         except yaml.YAMLError:
             good = False
         if not good:
-            raise InventoryError(f"Cannot change {setting.name} in {path}. Change it by hand")
+            raise InventoryError(f"Cannot change {setting.name} in {path}. Change it manually")
 
 
 def check(text: str, settings: Sequence[Setting], *, path: str) -> None:

@@ -88,6 +88,7 @@ SENTENCES: Dict[str, str] = {
     "discovery.question.down": "サービスは停止中です。値はユニット、環境変数、ファイルによるものです。サービスの稼働中に再実行してください",
     "discovery.question.file_unread": "{path} で設定される変数は何ですか。{why}",
     "discovery.question.health": "ヘルスチェックのパスは何ですか。通常のパスに、status を含む JSON の応答がありません",
+    "discovery.question.hidden": "接続で become を使用していますか。このアカウントは、サービスが開いているファイルを参照できません",
     "discovery.question.https_unknown": "HTTPS は有効ですか。HTTPS のポートは設定されていますが、ENABLE_HTTPS がありません",
     "discovery.question.launcher": "ユニットから node を直接起動できますか。現在は {program} が node を起動するため、シグナルと終了コードがサービスに届きません",
     "discovery.question.log_file": "サービスのログファイルはどれですか。StandardOutput のパスを取得できません",

@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 import subprocess
 
 import pytest
-from http_servers import Server
+from http_servers import Server, closed_port
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import network
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.network import Port
@@ -28,25 +27,19 @@ def tls(tmp_path_factory):
     return context
 
 
-def port_of(server):
-    return int(server.url.rsplit(":", 1)[1].split("/")[0])
-
-
 @pytest.mark.parametrize("likely", [True, False])
 def test_the_scheme_of_a_port_is_found_by_a_request(tls, likely):
     with Server(context=tls) as secure, Server() as plain:
-        numbers = {port_of(secure): True, port_of(plain): False}
-        found = network.ports(numbers, tls_first={port_of(secure)} if likely else set())
+        numbers = {secure.port: True, plain.port: False}
+        found = network.ports(numbers, tls_first={secure.port} if likely else set())
         assert sorted(found) == sorted(
-            [Port(port_of(secure), "https", True, 200, "ok"), Port(port_of(plain), "http", False, 200, "ok")]
+            [Port(secure.port, "https", True, 200, "ok"), Port(plain.port, "http", False, 200, "ok")]
         )
 
 
 def test_a_port_that_speaks_no_http_has_no_scheme():
-    with socket.create_server(("localhost", 0)) as silent:
-        silent.close()
-        number = 1
-        assert network.ports({number: True}, tls_first=set()) == [Port(number, "", True)]
+    port = closed_port()
+    assert network.ports({port: True}, tls_first=set()) == [Port(port, "", True)]
 
 
 @pytest.mark.parametrize(
@@ -63,10 +56,10 @@ def test_the_usual_health_path(status, word, expected):
 
 def test_another_health_path_is_searched():
     with Server((404, b"{}"), (200, b"<html>"), (200, b'{"status":"UP"}')) as server:
-        assert network.health_path(Port(port_of(server), "http", True, 404)) == ("/healthz", "UP")
+        assert network.health_path(Port(server.port, "http", True, 404)) == ("/healthz", "UP")
         assert [request[1] for request in server.requests] == ["/api/health", "/health", "/healthz"]
     with Server((404, b"{}")) as server:
-        assert network.health_path(Port(port_of(server), "http", True, 404)) is None
+        assert network.health_path(Port(server.port, "http", True, 404)) is None
 
 
 def test_a_proxy_is_found_by_the_port_in_its_configuration(tmp_path):

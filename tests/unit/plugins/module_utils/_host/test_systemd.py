@@ -30,6 +30,22 @@ def test_unit_properties():
     assert run.argv == ["systemctl", "show", "--property=MainPID,ExecStart", "--", "x"]
 
 
+def test_properties_of_several_units():
+    run = answer(stdout="Id=a.service\nMainPID=7\n\nId=b.service\nMainPID=0\n")
+    assert systemd.units_properties(["a", "b"], ["Id", "MainPID"], run=run) == [
+        {"Id": "a.service", "MainPID": "7"},
+        {"Id": "b.service", "MainPID": "0"},
+    ]
+    assert run.argv[-2:] == ["a", "b"]
+
+
+def test_service_units():
+    run = answer(stdout="b.service enabled enabled\na.service loaded active running A\nx@.service static -\n\n")
+    assert systemd.service_units(run=run) == ["a.service", "b.service"]
+    with pytest.raises(procfs.HostError, match=r"about unit \*\.service: exit code 1$"):
+        systemd.service_units(run=answer(rc=1))
+
+
 @pytest.mark.parametrize(
     ("run", "said"),
     [

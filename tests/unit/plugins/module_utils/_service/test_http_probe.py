@@ -217,3 +217,18 @@ def test_request_as_the_server_sees_it():
         ask_once(server.target(path="/health?deep=1"))
         ((method, path, headers, _body),) = server.requests
     assert (method, path, headers["Host"]) == ("GET", "/health?deep=1", f"127.0.0.1:{server.port}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ((200, b'{"status":"UP"}'), {"status": 200, "word": "UP"}),
+        ((404, b"<html>"), {"status": 404, "word": None}),
+        ((200, b'{"status":7}'), {"status": 200, "word": None}),
+        ((200, b"[]"), {"status": 200, "word": None}),
+    ],
+)
+def test_one_request_returns_the_status_and_the_word(answer, expected):
+    with Server(answer) as server:
+        assert http_probe.ask(server.target(), timeout=2.0) == expected
+    assert http_probe.ask(Target("x", f"http://localhost:{closed_port()}/"), timeout=2.0)["status"] is None
