@@ -208,6 +208,7 @@ def discover(
     tls_first = {443, 6443, 8443, *([int(https.value)] if https else [])}
     ports = network.ports(numbers, tls_first=tls_first)
     speaking = sorted((port for port in ports if port.scheme), key=lambda port: port.scheme != "https")
+    answer = network.health_path(speaking[0]) if speaking else None
     facts = Facts(
         unit=found.unit,
         others=found.others,
@@ -227,7 +228,8 @@ def discover(
         logs=running.logs,
         outputs=running.outputs,
         ports=ports,
-        answer=network.health_path(speaking[0]) if speaking else None,
+        answer=answer,
+        ready=network.ready_path(speaking[0], answer[0]) if answer else None,
         proxies=network.proxies(propose.ports_to_find(ports, known), root=root),
         disk=disk,
     )

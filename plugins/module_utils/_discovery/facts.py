@@ -30,7 +30,7 @@ class Facts(NamedTuple):
     the file that runs, with links resolved. launcher: True if the unit starts another program, which then starts node.
     outputs: the files behind descriptors 1 and 2 of the process. environment_files: the files that the unit names.
     own_files: files with settings in the application's folder. unread: (file, reason). disk: the result of
-    files.survey, or None if the disk did not answer.
+    files.survey, or None if the disk did not answer. ready: see network.ready_path.
     """
 
     unit: Optional[Unit]
@@ -52,6 +52,7 @@ class Facts(NamedTuple):
     outputs: Sequence[str]
     ports: Sequence[Port]
     answer: Optional[Tuple[str, Optional[str]]]
+    ready: Optional[str]
     proxies: Sequence[Proxy]
     disk: Optional[Mapping[str, Any]]
 

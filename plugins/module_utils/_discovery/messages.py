@@ -22,6 +22,7 @@ ENGLISH: Dict[str, str] = {
     "reason.discovery.several_units": "Several units may be the service: {names}. Set nexus_unit to one of these names",
     "reason.discovery.several_processes": "Several processes may be the service. They run in {folders}. Set nexus_app_dir to one of these folders",
     # Where a value was found.
+    "discovery.source.no_ready": "the service has no ready endpoint",
     "discovery.source.answers": "the service answers the health request there",
     "discovery.source.answer_status": 'the service answers with status "{word}"',
     "discovery.source.backup_names": "names of the backups, such as {names}",

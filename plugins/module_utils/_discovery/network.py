@@ -102,6 +102,15 @@ def health_path(port: Port) -> Optional[Tuple[str, Optional[str]]]:
     return None
 
 
+def ready_path(port: Port, health: str) -> Optional[str]:
+    """Return the path of the ready endpoint below the health path, "" if there is none, or None if this is unknown."""
+    path = f"{health.rstrip('/')}/ready"
+    status, _word = _ask(port.scheme, port.number, path)
+    if status is None or status == _LIMITED:
+        return None
+    return path if status < 300 or status >= 500 else ""
+
+
 def _files(folder: str) -> List[str]:
     found: List[str] = []
     for parent, folders, names in os.walk(folder):

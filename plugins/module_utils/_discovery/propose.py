@@ -272,6 +272,9 @@ def _health(facts: Facts, found: Proposal) -> None:
                 found.set("nexus_health_ok_statuses", [word.casefold()], told)
             elif word is not None and word.casefold() != "ok":
                 found.ask("nexus_health_ok_statuses", message("discovery.question.status", word=word))
+    if facts.ready is not None:
+        told = message("discovery.source.answers") if facts.ready else message("discovery.source.no_ready")
+        found.set("nexus_ready_path", facts.ready, told)
     found.ask("nexus_login_password", message("discovery.question.login"))
 
 

@@ -22,7 +22,7 @@ _ROLES = os.path.join(os.path.dirname(__file__), "..", "..", "..", "roles")
 NAMES = (
     *("nexus_manager", "nexus_unit", "nexus_user", "nexus_app_dir", "nexus_command"),
     *("nexus_environment_file", "nexus_required_environment", "nexus_db_path", "nexus_db_path_variable"),
-    *("nexus_https_port", "nexus_http_port", "nexus_health_path", "nexus_health_ok_statuses"),
+    *("nexus_https_port", "nexus_http_port", "nexus_health_path", "nexus_health_ok_statuses", "nexus_ready_path"),
     *("nexus_tls_cert_path", "nexus_tls_key_path", "nexus_login_password"),
     *("nexus_log_file", "nexus_log_patterns", "nexus_stop_timeout", "nexus_release_strategy"),
     *("database_recovery_backup_dirs", "database_recovery_backup_patterns"),

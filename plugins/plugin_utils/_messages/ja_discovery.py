@@ -45,6 +45,7 @@ SENTENCES: Dict[str, str] = {
     "reason.discovery.several_units": "該当しうるユニットが複数ある：{names}。nexus_unit にいずれかを設定する",
     "reason.discovery.several_processes": "該当しうるプロセスが複数ある（フォルダー：{folders}）。nexus_app_dir にいずれかを設定する",
     # 値の出典
+    "discovery.source.no_ready": "ready エンドポイントなし",
     "discovery.source.answers": "サービスがヘルスチェックに応答",
     "discovery.source.answer_status": "サービスの応答の status は「{word}」",
     "discovery.source.backup_names": "バックアップのファイル名（例：{names}）",

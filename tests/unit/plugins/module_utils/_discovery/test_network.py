@@ -54,6 +54,20 @@ def test_the_usual_health_path(status, word, expected):
     assert network.health_path(Port(1, "http", True, status, word)) == expected
 
 
+@pytest.mark.parametrize(
+    ("answers", "path"),
+    [
+        ([(200, b"{}")], "/health/ready"),
+        ([(503, b'{"status":"error"}')], "/health/ready"),
+        ([(404, b"{}")], ""),
+        ([(429, b"{}")], None),
+    ],
+)
+def test_the_ready_endpoint(answers, path):
+    with Server(*answers) as server:
+        assert network.ready_path(Port(server.port, "http", True, 200), "/health") == path
+
+
 def test_another_health_path_is_searched():
     with Server((404, b"{}"), (200, b"<html>"), (200, b'{"status":"UP"}')) as server:
         assert network.health_path(Port(server.port, "http", True, 404)) == ("/healthz", "UP")

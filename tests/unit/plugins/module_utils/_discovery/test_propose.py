@@ -82,6 +82,7 @@ FACTS = Facts(
     outputs=[],
     ports=[Port(6443, "https", True, 200, "OK"), Port(8080, "http", True, 200, "OK")],
     answer=("/api/v1/health", "OK"),
+    ready="/api/v1/health/ready",
     proxies=[],
     disk=DISK,
 )
@@ -124,6 +125,7 @@ def test_a_running_unit():
         "nexus_db_path": "backend/itsm_nexus.db",
         "nexus_https_port": 6443,
         "nexus_http_port": 8080,
+        "nexus_ready_path": "/api/v1/health/ready",
         "nexus_health_path": "/api/v1/health",
         "nexus_tls_cert_path": f"{APP}/backend/ssl/server.crt",
         "nexus_tls_key_path": f"{APP}/backend/ssl/server.key",
@@ -324,3 +326,8 @@ def test_information():
 def test_a_proxy_is_searched_by_the_ports_of_the_environment_if_the_service_is_down():
     assert propose.ports_to_find([Port(1, "", True)], env(VALUES)) == [1]
     assert propose.ports_to_find([], env(VALUES)) == [6443, 8080]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/health/ready", "", None])
+def test_the_ready_endpoint(path):
+    assert values(ready=path).get("nexus_ready_path") == path
