@@ -14,11 +14,15 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import discover as service_discovery
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import messages as discovery_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import measure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
     disk_reclaim,
     npm,
@@ -27,6 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
     preflight_findings,
     reclaim_patterns,
     release_steps,
+    request_log,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
@@ -45,6 +50,8 @@ OF_ROOT = b"canary-of-root"
 OF_ACCOUNT = b"canary-of-another-account"
 
 ERRORS = (
+    discovery_messages.DiscoveryError,
+    request_log.RequestLogError,
     reclaim_patterns.DiskReclaimError,
     env_file.EnvironmentFileError,
     npm_lock.NpmError,
@@ -165,6 +172,10 @@ def _sqlite_cases() -> List[Case]:
     def checkpoint(theirs: Path, ours: Path) -> Any:
         return sqlite_checkpoint.checkpoint(path=_path(theirs), user=USER, time_budget=10.0)
 
+    def ready(theirs: Path, ours: Path) -> Any:
+        seen = measure.database(_path(theirs), user=USER, budget=5.0, lock_after=0.01)
+        return [seen, measure.disks({"database": str(theirs / "backend")})]
+
     def owner(theirs: Path, ours: Path) -> Any:
         return sqlite_owner.restore(path=_path(theirs), user=USER)
 
@@ -177,6 +188,8 @@ def _sqlite_cases() -> List[Case]:
         Case("sqlite_backup into our folder", _crashed, backup_to_ours),
         Case("sqlite_backup evidence", _damaged, evidence),
         Case("sqlite_wal", _crashed, checkpoint),
+        Case("health_probe, readiness", _crashed, ready),
+        Case("health_probe, readiness of a damaged database", _damaged, ready),
         Case("sqlite_owner", _crashed, owner, _roots),
         Case("sqlite_restore, check mode", _damaged, lambda a, b: _restore(a, b, act=True, check_mode=True)),
         Case("sqlite_restore, check mode, cut off", _cut_off, lambda a, b: _restore(a, b, act=True, check_mode=True)),
@@ -296,7 +309,7 @@ def _release_cases() -> List[Case]:
 def _lay_logs(folder: Path, *, mark: bytes = b"") -> None:
     (folder / "logs").mkdir()
     for number in range(3):
-        (folder / "logs" / f"app-{number}.log").write_bytes(b"line " + mark + b"\n")
+        (folder / "logs" / f"app-{number}.log").write_bytes(b"2026-03-02T01:02:03.456Z GET /x 200 " + mark + b"\n")
     (folder / ".env").write_text(f"NODE_ENV=production\nNOTE={mark.decode()}\n")
 
 
@@ -314,7 +327,13 @@ def _file_cases() -> List[Case]:
     def log(theirs: Path, ours: Path) -> Any:
         return safe_open.read(str(theirs / "logs" / "app-0.log")).decode()
 
+    def requests(theirs: Path, ours: Path) -> Any:
+        log, pattern = str(theirs / "logs" / "app-0.log"), str(theirs / "logs" / "*.log")
+        places = request_log.Places(log=log, patterns=[pattern], user=USER)
+        return request_log.count(places, begun=0.0, over=1e12, deadline=time.monotonic() + 5.0)
+
     return [
+        Case("impact_info, requests", _lay_logs, requests),
         Case("disk_reclaim", _lay_logs, reclaim),
         Case("environment file", _lay_logs, environment),
         Case("log file", _lay_logs, log, errors=(OSError,)),
@@ -333,6 +352,17 @@ def _lay_application(folder: Path, *, mark: bytes = b"") -> None:
     (folder / ".env").write_text(f"NODE_ENV=production\nNOTE={mark.decode()}\n")
     (folder / "server.crt").write_text(f"{mark.decode()}\n")
     (folder / "server.key").write_text(f"{mark.decode()}\n")
+
+
+def _lay_deployed(folder: Path, *, mark: bytes = b"") -> None:
+    """Create an application as it is deployed, with its own settings, logs and backups."""
+    _lay_application(folder, mark=mark)
+    (folder / "package.json").write_text(json.dumps({"name": f"itsm{mark.decode()}", "version": "1.0.0"}))
+    (folder / "knexfile.js").write_text("module.exports = {development: {connection: {filename: 'backend/itsm.db'}}};")
+    (folder / "config" / "env").mkdir(parents=True)
+    (folder / "config" / "env" / ".env.production").write_text(f"PORT=8080\nLOG_DIR={folder}/logs{mark.decode()}\n")
+    (folder / "backups").mkdir()
+    shutil.copyfile(folder / "backend" / "itsm.db.backup_1", folder / "backups" / f"itsm_1{mark.decode()}.db")
 
 
 def _triage_cases() -> List[Case]:
@@ -383,7 +413,14 @@ def _triage_cases() -> List[Case]:
         database = str(seen["resolved"]["database_path"] or "")
         return [seen, start_safety.doubt(database), start_safety.quick_doubt(database, user=USER)]
 
+    def no_systemd(*_argv: Any, **_how: Any) -> commands.Completed:
+        raise commands.CommandError("this host has no systemd")
+
+    def discover(theirs: Path, ours: Path) -> Any:
+        return service_discovery.discover(app_dir=str(theirs), run=no_systemd)
+
     return [
+        Case("service_discovery_info", _lay_deployed, discover),
         Case("triage_info", _lay_application, triage, errors=(*ERRORS, triage_run.TriageError)),
         Case("health_probe, preflight and doubt", _lay_application, probe, errors=(*ERRORS, OSError)),
     ]

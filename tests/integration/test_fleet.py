@@ -157,6 +157,7 @@ def test_broken_hosts_are_recovered_without_waiting(fleet: Fleet) -> None:
         "recovered_by_systemd": [],
         "would_recover": [],
         "warning": [],
+        "degraded": [],
         "data_in_doubt": [],
         "login_failed": [],
         "not_recovered": [],
@@ -261,6 +262,7 @@ def test_detection_lists_hosts_that_are_down_and_hosts_that_are_unreachable(flee
     assert artifacts["outage_summary"] == {
         "hosts": 12,
         "healthy": [*BROKEN[1:], *HEALTHY[:5]],
+        "degraded": [],
         "warning": [],
         "critical": [],
         "emergency": [BROKEN[0]],

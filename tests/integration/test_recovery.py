@@ -121,8 +121,8 @@ def test_a_healthy_service_is_checked_in_one_round_trip(service: Service) -> Non
     assert run.recap()["changed"] == 0
     assert len(re.findall(r"^<localhost> EXEC", run.screen, flags=re.MULTILINE)) == 1
     assert service.pids() == pids
-    # Only the time of the last healthy response is saved.
-    assert [entry.name for entry in service.state.iterdir()] == ["last_healthy"]
+    # Only the time of the last healthy response and the measurements for trends are saved.
+    assert sorted(entry.name for entry in service.state.iterdir()) == ["last_healthy", "readiness.json"]
     assert not run.documents("")
 
 
