@@ -70,30 +70,37 @@ def clock(*, proc_root: str = "/proc") -> Dict[str, Any]:
 
 
 def disks(paths: Mapping[str, str]) -> List[Dict[str, Any]]:
-    """Return the free space of the file systems that contain these paths, by use. Omit read-only file systems."""
+    """Return the free space of the file systems that contain these paths, by use.
+
+    Read-only file systems are omitted, and also paths that the service's user has just moved away.
+    """
     found: Dict[str, Dict[str, Any]] = {}
     points = [mount[0] for mount in mounts.mounted()]
     for use, path in paths.items():
-        place = os.path.realpath(path)
-        while not os.path.exists(place) and place != "/":
-            place = os.path.dirname(place)
-        room = os.statvfs(place)
-        inside = [point for point in points if place == point or place.startswith(point.rstrip("/") + "/")]
-        mount = max(inside, key=len, default="/")
-        used, free = room.f_blocks - room.f_bfree, room.f_bavail
-        if room.f_flag & os.ST_RDONLY or not used + free:
-            continue
-        known = {
-            "mount": mount,
-            "uses": [],
-            "bytes": free * room.f_frsize,
-            "used_percent": 100 * used / (used + free),
-            # If a file system does not count inodes (btrfs), the total is 0.
-            "inodes": room.f_favail,
-            "inodes_percent": 100 * (room.f_files - room.f_favail) / room.f_files if room.f_files else 0.0,
-        }
-        found.setdefault(mount, known)["uses"].append(use)
+        with contextlib.suppress(OSError):
+            place = os.path.realpath(path)
+            while not os.path.exists(place) and place != "/":
+                place = os.path.dirname(place)
+            known = _room(os.statvfs(place))
+            inside = [point for point in points if place == point or place.startswith(point.rstrip("/") + "/")]
+            mount = max(inside, key=len, default="/")
+            if known is not None:
+                found.setdefault(mount, {"mount": mount, "uses": [], **known})["uses"].append(use)
     return list(found.values())
+
+
+def _room(room: os.statvfs_result) -> Optional[Dict[str, Any]]:
+    """Return the free and the used share of a file system, or None if it is read-only or has no size."""
+    used, free = room.f_blocks - room.f_bfree, room.f_bavail
+    if room.f_flag & os.ST_RDONLY or not used + free:
+        return None
+    return {
+        "bytes": free * room.f_frsize,
+        "used_percent": 100 * used / (used + free),
+        # If a file system does not count inodes (btrfs), the total is 0.
+        "inodes": room.f_favail,
+        "inodes_percent": 100 * (room.f_files - room.f_favail) / room.f_files if room.f_files else 0.0,
+    }
 
 
 def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[str, Any]:
