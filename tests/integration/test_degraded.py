@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import resource
 import sqlite3
 import subprocess
@@ -125,6 +126,16 @@ def test_a_problem_that_the_health_endpoint_hides_is_reported_and_nothing_is_res
         assert outcome(again)["incident"] == told["incident"]
         assert [each for each in outcome(again)["escalation"]["notified"] if each["new"]] == []
         assert service.pids() == before
+
+
+def test_detection_and_check_mode_report_the_problem(service: Service) -> None:
+    with lock(service):
+        seen = service.play("playbooks/outage_detect.yml")
+        planned = service.play("playbooks/outage_recover.yml", "--check")
+    assert (seen.rc, planned.rc) == (2, 2)
+    assert re.search(r"^DEGRADED: localhost, Process \d+ \(python3\) has blocked all writes", seen.screen, re.MULTILINE)
+    assert "DEGRADED, the service answers (check mode, nothing changed)" in planned.screen
+    assert not (service.state / "incident.json").exists()
 
 
 def test_a_process_that_holds_the_lock_is_stopped_if_the_policy_names_it(service: Service) -> None:

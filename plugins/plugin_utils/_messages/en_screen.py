@@ -70,6 +70,7 @@ SENTENCES: Dict[str, str] = {
     "ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
     "screen.end_variable": "People are working on the service. To recover it now, remove nexus_maintenance_until.",
     "screen.down": "DOWN: {host}, {seen}; {touched}",
+    "screen.degraded": "DEGRADED: {host}, {seen}; {touched}",
     "screen.not_healthy": "NOT HEALTHY: {host}, {seen}; {touched}",
     "screen.healthy": "HEALTHY: {host}, {touched}",
     "screen.healthy_login": "HEALTHY: {host}, login {login}; {touched}",

@@ -69,6 +69,7 @@ SENTENCES: Dict[str, str] = {
     "screen.end_maintenance": "担当者が作業中。今すぐ復旧させるには、メンテナンスを終了する：ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
     "screen.end_variable": "担当者が作業中。今すぐ復旧させるには、nexus_maintenance_until を外す。",
     "screen.down": "停止中：{host}、{seen}。{touched}",
+    "screen.degraded": "機能低下：{host}、{seen}。{touched}",
     "screen.not_healthy": "異常：{host}、{seen}。{touched}",
     "screen.healthy": "正常：{host}、{touched}",
     "screen.healthy_login": "正常：{host}、ログイン：{login}。{touched}",

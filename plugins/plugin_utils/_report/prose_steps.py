@@ -88,10 +88,15 @@ def probed(step: incident_model.Step) -> bool:
 
 
 def seen(words: Words, look: Mapping[str, Any]) -> str:
-    """Return the severity and the problem from a health probe that did not find the service healthy."""
+    """Return the severity and the problem from a health probe that did not find the service healthy.
+
+    For a degraded service, return only the problem.
+    """
     failing = [endpoint(words, each) for each in look.get("endpoints") or [] if each.get("ok") is False]
     wrong = bare(words.message(message_of(look, "summary"), look.get("summary")) or words.listed(failing))
     severity = words.name("severity", str(look.get("severity") or "unknown"))
+    if wrong and look.get("severity") == "degraded":
+        return wrong  # the line already begins with this word
     return words.say("label", name=severity, text=wrong) if wrong else severity
 
 

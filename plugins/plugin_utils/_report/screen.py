@@ -349,6 +349,8 @@ def _maintenance(words: Words, host: str, until: Mapping[str, Any], look: Mappin
 
 
 def _down(look: Mapping[str, Any]) -> str:
+    if look.get("severity") == "degraded":
+        return "screen.degraded"
     return "screen.down" if look.get("severity") in ("critical", "emergency") else "screen.not_healthy"
 
 
