@@ -17,6 +17,7 @@ import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notification_action
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules as notification_rules
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import settings as notification_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -277,3 +278,52 @@ def test_a_notification_about_repeated_restarts_names_their_time() -> None:
     told = jinja2.Template(reason).render(escalation_restarts=4, escalation_restart_window="5400.0")
     assert told == "The service was started 4 times within the last 90 minutes. Find the root cause."
     assert "window" not in told
+
+
+ANSWERS_WITH_DAMAGE = {"escalation_outcome": "degraded", "escalation_data_loss": True}
+DOWN = {"escalation_outcome": "not_recovered"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "level"),
+    [
+        ({"escalation_outcome": "degraded"}, DOWN, "not_recovered"),
+        ({"escalation_outcome": "degraded"}, {**DOWN, "escalation_cause": "unknown"}, "everyone"),
+        ({"escalation_outcome": "degraded"}, {**DOWN, "escalation_data_loss": True}, "data_loss"),
+        ({"escalation_outcome": "degraded"}, ANSWERS_WITH_DAMAGE, "degraded_database"),
+        (ANSWERS_WITH_DAMAGE, {**DOWN, "escalation_data_loss": True}, "data_loss"),
+        ({"escalation_outcome": "degraded"}, {**DOWN, "escalation_severity": "unreachable"}, "unreachable"),
+    ],
+)
+def test_a_degraded_service_that_fails_is_a_higher_level(
+    before: dict[str, object], now: dict[str, object], level: str
+) -> None:
+    """A contact that knows of a degraded service is also notified if the service is down."""
+    variables = load(ROOT / "roles/escalation/defaults/main.yml")
+    values = {
+        **{name: variables[name] for name in ("escalation_everyone_after", "escalation_leader_after_restarts")},
+        **dict.fromkeys(("escalation_data_loss", "escalation_recovered"), False),
+        **{"escalation_cause": "db_locked", "escalation_severity": "critical", "escalation_data_loss_verdict": "none"},
+        **{"escalation_outage_seconds": 60.0, "escalation_restarts": 0, "escalation_restart_window": 3600.0},
+    }
+
+    def planned(changes: dict[str, object], notified: list[dict[str, object]]) -> list[dict[str, object]]:
+        environment = jinja2.Environment()
+        environment.filters["bool"] = bool
+        rules = [
+            {**rule, "when": environment.from_string(str(rule["when"])).render({**values, **changes})}
+            for rule in variables["escalation_rules"]
+        ]
+        contacts = {
+            name: {"channels": [{"type": "mail", "to": f"{name}@example.com"}]}
+            for name in ("project_leader", "dba", "everyone")
+        }
+        planned = notification_rules.plan(
+            rules, contacts=contacts, notified=notified, recovered=False, acknowledged=False
+        )
+        assert planned["level"] == level or not notified
+        return list(planned["deliveries"])
+
+    told = [{**each, "ok": True} for each in planned(before, [])]
+    assert told
+    assert {each["level"] for each in planned(now, told)} == {level}

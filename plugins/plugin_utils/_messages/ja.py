@@ -148,7 +148,7 @@ SENTENCES: Dict[str, str] = {
     "escalation.unreachable": "ホストに到達できず、サービスの状態を確認できないため",
     "escalation.repeated_restarts": "再起動しても繰り返し停止しており、根本原因の調査が必要なため",
     "escalation.data_in_doubt": "サービスは応答しているが、データベースが健全であることを確認できていないため",
-    "escalation.degraded": "サービスは応答しているが、問題があるため（再起動はしていない）",
+    "escalation.degraded": "サービスは応答しているが、問題があるため",
     "escalation.degraded_database": "サービスは応答しているが、データベースに問題があるため（停止時刻を決めてから database_recover.yml を実行）",
     "escalation.data_loss": "データ損失の疑いがあるため（DB破損 Runbook を参照）",
     "escalation.data_loss_known": "データベースの復旧により行が失われ、サービスも復旧していないため",
