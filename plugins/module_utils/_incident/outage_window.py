@@ -49,6 +49,17 @@ class Ending(NamedTuple):
         return self.source in ESTIMATES
 
 
+def opened(record: Mapping[str, Any]) -> str:
+    """Return when a run first found the service down or, if it was only degraded, when the incident was opened."""
+    return str(record.get("down_at") or record["opened_at"])
+
+
+def last_answer(signs: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+    """Return the last good sign of a health probe as a list, which is empty if there is none."""
+    good = [dict(item) for item in signs if item["kind"] == "good" and item["source"] in _OWN]
+    return sorted(good, key=lambda item: str(item["at"]))[-1:]
+
+
 def start(record: Mapping[str, Any]) -> Dict[str, str]:
     """Return the earliest and the latest time at which the outage may have begun, each with its source.
 
@@ -57,18 +68,18 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
     outage had begun. Signs after the incident was opened do not count. If only one time is needed, use the latest,
     because the service had certainly failed by then.
     """
-    opened = str(record["opened_at"])
-    signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= opened]
-    failed = _known_failure(signs, opened=opened)
+    until = opened(record)
+    signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= until]
+    failed = _known_failure(signs, opened=until)
     detected = record.get("detected_at")
-    if detected and detected <= opened:
+    if detected and detected <= until:
         signs.append({"at": detected, "kind": "bad", "source": f"detection: {record.get('detected_by') or 'unknown'}"})
     good = max(
         ((item["at"], item["source"]) for item in signs if item["kind"] == "good" and item["at"] <= failed),
         default=("", ""),
     )
     bad = sorted((item["at"], item["source"]) for item in signs if item["kind"] == "bad" and item["at"] >= good[0])
-    latest = bad[0] if bad else (opened, "incident opened")
+    latest = bad[0] if bad else (until, "incident opened")
     earliest = good if good[0] else latest
     return {"earliest": earliest[0], "earliest_source": earliest[1], "latest": latest[0], "source": latest[1]}
 
@@ -130,6 +141,9 @@ def ending(
         return Ending(RECOVERED, record["mitigated_at"], record.get("mitigated_from") or PROBE)
     failed = _last_failure(record)
     outcome = _author(record, failed=failed, serving_since=serving_since, restarts=restarts)
+    if record["severity"] == "degraded":
+        # The service answered every probe, so that earlier answers are not the end.
+        return Ending(outcome, seen_at, LATER_LOOK)
     proof = _first_answer(record, failed=failed, serving_since=serving_since)
     if proof:
         return Ending(outcome, proof, PROBE)
@@ -157,7 +171,7 @@ def _last_failure(record: Mapping[str, Any]) -> str:
     # The service counts as down when the incident is opened, unless a probe got a healthy response after the last bad
     # sign.
     if not (known and good and max(good) > max(known)):
-        known.append(str(record["opened_at"]))
+        known.append(opened(record))
     for item in record["attempts"]:
         if item.get("held") is False:
             known.append(timestamps.iso(timestamps.epoch(item["started_at"]) + float(item.get("seconds") or 0)))

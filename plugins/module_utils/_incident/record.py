@@ -25,6 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
     last_good,
+    outage_window,
     record_result,
     record_update,
 )
@@ -35,6 +36,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.recor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.record_update import Update
 
 _POLL = 0.1
+# Severities of a service that is down, and the fields of a record that describe one outage.
+_DOWN = ("critical", "emergency")
+_OF_OUTAGE = ("detected_at", "detected_by", "last_exit", "answered_at", "mitigated_at", "mitigated_from", "outcome")
 
 
 def _new_record(*, clock: host_lease.Clock) -> Dict[str, Any]:
@@ -86,7 +90,17 @@ def _before_opening(record: Dict[str, Any], update: Update, *, store: incident_s
     healthy = last_good.last_healthy(store.home)
     if healthy is not None and healthy <= record["opened_at"]:
         signs.append({"at": healthy, "kind": "good", "source": "last healthy run"})
-    return update._replace(detected_at=update.detected_at or record["opened_at"], signs=signs)
+    return update._replace(detected_at=update.detected_at or outage_window.opened(record), signs=signs)
+
+
+def _begin_outage(record: Dict[str, Any], update: Update, *, clock: host_lease.Clock) -> None:
+    """If a degraded service has failed, begin its outage now, although the incident was opened earlier."""
+    if update.severity not in _DOWN or incident_store.DEGRADED not in (record["severity"], record["outcome"]):
+        return
+    record.update(down_at=timestamps.iso(clock.wall()), opened_boot=clock.boot(), boot_id=clock.boot_id())
+    record.update(dict.fromkeys(_OF_OUTAGE))
+    # Signs of an earlier outage say nothing about this one. The last answer is its earliest possible start.
+    record["signs"] = outage_window.last_answer(record["signs"])
 
 
 _Outcome = Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]
@@ -123,6 +137,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
         continued = record is not None and run not in record["runs"]
         record = record or _new_record(clock=clock)
         record["runs"] += [] if run in record["runs"] else [run]
+        _begin_outage(record, update, clock=clock)
         update = _before_opening(record, update, store=store)
     if record is None or run not in record["runs"]:
         return _absent(record, call, store=store, seat=seat)

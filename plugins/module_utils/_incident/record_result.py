@@ -29,7 +29,7 @@ def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -
 
     The duration is at least the time that passed on the clock since boot, in case the wall clock was set back.
     """
-    opened = str(record["opened_at"])
+    opened = outage_window.opened(record)
     by_wall = _between(start, timestamps.iso(clock.wall()))
     if record["opened_boot"] is None or record["boot_id"] != clock.boot_id():
         return by_wall

@@ -23,7 +23,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 # Outcomes that leave the incident open, so that the next run continues the incident: the service does not answer, its
 # data are in doubt, or nobody can log in.
-UNFINISHED = ("degraded", "not_recovered", "data_in_doubt", "login_failed")
+DEGRADED = "degraded"
+UNFINISHED = (DEGRADED, "not_recovered", "data_in_doubt", "login_failed")
 # States of the service's data in an incident. An incident cannot be closed while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_found"
 # The code for a database that could not be checked completely. A person accepts this code together with the damage
@@ -57,12 +58,15 @@ EMPTY: Dict[str, Any] = {
     "runs": [],
     # When the incident was opened, in seconds since boot, and the ID of that boot. This clock cannot be set.
     "opened_boot": None,
+    # When a run found a service down that was only degraded before. The outage then began at about this time, and
+    # opened_boot is the time of this run. None if the service was down when the incident was opened, or was never down.
+    "down_at": None,
     "boot_id": None,
     # Number of times that the record was written. Of two copies, the one with the higher number is newer.
     "revision": 0,
 }
-_INSTANTS = ("detected_at", "answered_at", "mitigated_at", "closed_at")
-UNSEEN = ("runs", "opened_boot", "boot_id", "revision")
+_INSTANTS = ("detected_at", "down_at", "answered_at", "mitigated_at", "closed_at")
+UNSEEN = ("runs", "opened_boot", "down_at", "boot_id", "revision")
 _NUMBER = (int, float)
 # Allowed types for the fields of a record (except times) and for the fields of its list items.
 _KINDS: Dict[str, Tuple[type, ...]] = {

@@ -1238,3 +1238,49 @@ def test_a_run_with_a_lost_lease_never_works_together_with_the_next(tmp_path):
         assert answers in ({"old", "refused"}, {"lost", "new"})
         seen |= answers
     assert "old" in seen or "new" in seen
+
+
+def degraded(call, time, at):
+    """Report a degraded service at a time. Its probe answers, so that its sign is good."""
+    time.passed = at
+    opened = call("open", update={"severity": "degraded", "signs": [sign(time, at - 1, "good", "health probe")]})
+    call("closed", run=opened["run"], update={"outcome": "degraded"})
+    return opened
+
+
+def test_the_outage_of_a_degraded_service_begins_when_it_fails(call, time):
+    first = degraded(call, time, 0)
+    degraded(call, time, 3600)
+    time.passed = 28_810
+    down = {"severity": "emergency", "signs": [sign(time, 28_800, "bad", "health probe")]}
+    opened = call("open", update=down)
+    assert opened["id"] == first["id"]
+    assert opened["outage_started"]["earliest"] == time.at(3599)
+    assert opened["outage_started_at"] == time.at(28_800)
+    assert opened["detected_at"] == time.at(28_810)
+    assert opened["lasted"] == 10
+    call("closed", run=opened["run"], update={"outcome": "not_recovered"})
+    time.passed = 28_900
+    again = call("open", update={"severity": "critical", "signs": [sign(time, 28_890, "bad", "health probe")]})
+    assert (again["outage_started_at"], again["lasted"]) == (time.at(28_800), 100)
+
+
+def test_the_end_of_the_first_outage_is_not_the_end_of_the_second_one(call, time):
+    """A rung ended the first outage, but the service was degraded and failed again."""
+    opened = call("open", update={"severity": "emergency", "signs": [sign(time, -5, "bad", "health probe")]})
+    call("attempt", run=opened["run"], update={"mitigated_at": time.at(10), "attempts": [attempt(time, 1, held=True)]})
+    call("closed", run=opened["run"], update={"outcome": "degraded"})
+    degraded(call, time, 600)
+    time.passed = 7200
+    again = call("open", update={"severity": "critical", "signs": [sign(time, 7195, "bad", "health probe")]})
+    assert (again["id"], again["mitigated_at"]) == (opened["id"], None)
+    assert (again["outage_started_at"], again["lasted"]) == (time.at(7195), 5)
+
+
+def test_a_service_is_degraded_until_a_probe_finds_it_healthy(call, time):
+    degraded(call, time, 0)
+    degraded(call, time, 60)
+    time.passed = 28_800
+    ended = call("resolved", update={"mitigated_at": time.at(28_799), "serving_since": time.at(-90_000)})
+    assert (ended["outage_started_at"], ended["mitigated_at"]) == (time.at(0), time.at(28_799))
+    assert (ended["outcome"], ended["mitigated_estimated"]) == ("resolved_manually", True)
