@@ -153,3 +153,16 @@ def test_a_process_that_holds_the_lock_is_stopped_if_the_policy_names_it(service
     assert told["rungs_tried"] == []
     assert service.pids() == before
     assert service.play("playbooks/outage_recover.yml").rc == 0
+
+
+def test_a_run_that_only_notifies_stops_no_process(service: Service) -> None:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    with lock(service):
+        run = service.play(
+            "playbooks/outage_recover.yml",
+            outage_recover_act_on=[],
+            remediation_stop_policy=[{"user": user, "command": "python3 -c import sqlite3.*"}],
+        )
+    assert run.rc == 2, run.screen
+    told = outcome(run)
+    assert (told["outcome"], told["cause"], told["remedies"]) == ("degraded", "db_locked", [])

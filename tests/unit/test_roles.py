@@ -308,7 +308,7 @@ def test_a_degraded_service_that_fails_is_a_higher_level(
     }
 
     def planned(changes: dict[str, object], notified: list[dict[str, object]]) -> list[dict[str, object]]:
-        environment = jinja2.Environment()
+        environment = jinja2.Environment(autoescape=True)
         environment.filters["bool"] = bool
         rules = [
             {**rule, "when": environment.from_string(str(rule["when"])).render({**values, **changes})}

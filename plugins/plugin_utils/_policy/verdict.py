@@ -35,6 +35,8 @@ OUTCOMES = (
 # If the first probe returns one of these severities, the run reports it, even if outage_recover_act_on does not list
 # it.
 _REPORTED = (DEGRADED, "warning", "critical", "emergency", "unreachable")
+# The causes that can be remediated while the service answers.
+_WHILE_SERVING = ("db_locked", "disk_full")
 # Remedies that consist only of starting the service again.
 _ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
 # Remedies that propose a rollback.
@@ -96,10 +98,15 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """The decision after the first probe. idle: True if the run ends now. acting: True if rungs are allowed."""
+    """The decision after the first probe.
+
+    idle: True if the run ends now. acting: True if rungs are allowed. remedying: True if remedies are allowed. A run
+    that only notifies (an empty outage_recover_act_on) does not change a degraded service either.
+    """
 
     idle: bool
     acting: bool
+    remedying: bool
 
 
 def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: str = "") -> Dict[str, Any]:
@@ -110,11 +117,24 @@ def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: s
     severity = detection["severity"]
     open_matter = halted_before or detection.get("data_in_doubt") or detection.get("hold")
     restarted = (detection.get("supervisor") or {}).get("restarted")
+    acting = severity in act_on and not restarted
     decided = Course(
         idle=severity not in (*act_on, *_REPORTED) and not open_matter,
-        acting=severity in act_on and not restarted,
+        acting=acting,
+        remedying=acting or (severity == DEGRADED and bool(act_on)),
     )
     return dataclasses.asdict(decided)
+
+
+def remediable(findings: Sequence[Mapping[str, Any]], severity: str) -> List[Mapping[str, Any]]:
+    """Return the findings for the remediation role.
+
+    A degraded service is not stopped, so only some of its causes are remediated. Findings that block a start have no
+    remedy, but limit the other remedies. For example, no copy of a damaged database is removed.
+    """
+    if severity != DEGRADED:
+        return list(findings)
+    return [each for each in findings if each["cause"] in _WHILE_SERVING or each.get("blocks_start")]
 
 
 def obstacles(facts: Facts) -> List[Reason]:

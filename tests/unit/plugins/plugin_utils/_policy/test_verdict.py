@@ -558,6 +558,31 @@ def test_course(detection: dict[str, Any], halted_before: str, expected: tuple[b
     assert (decided["idle"], decided["acting"]) == expected
 
 
+@pytest.mark.parametrize(
+    ("severity", "act_on", "remedying"),
+    [
+        ("degraded", ["critical", "emergency"], True),
+        ("degraded", [], False),
+        ("emergency", ["critical", "emergency"], True),
+        ("emergency", [], False),
+        ("warning", ["critical", "emergency"], False),
+    ],
+)
+def test_a_run_that_only_notifies_applies_no_remedy(severity: str, act_on: list[str], remedying: bool) -> None:
+    assert verdict.course({"severity": severity}, act_on)["remedying"] is remedying
+
+
+def test_a_damaged_database_limits_the_remedies_for_a_degraded_service() -> None:
+    """The remedy for a full disk must not remove the backups of a damaged database."""
+    findings = [
+        {"cause": "db_corrupt", "blocks_start": True},
+        {"cause": "disk_full", "blocks_start": False},
+        {"cause": "tls_expired", "blocks_start": False},
+    ]
+    assert [each["cause"] for each in verdict.remediable(findings, "degraded")] == ["db_corrupt", "disk_full"]
+    assert verdict.remediable(findings, "critical") == findings
+
+
 def test_summary_names_each_host_once() -> None:
     outcomes = [{"host": name, "outcome": name} for name in verdict.OUTCOMES]
     hosts = [*verdict.OUTCOMES, "well", "broken"]
