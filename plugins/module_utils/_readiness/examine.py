@@ -103,8 +103,10 @@ class _Check:
         for _time in range(_AGAIN if latency >= slow else 0):
             again = http_probe.probe(self.question.required, timeout=self.question.timeout, ok_statuses=())
             latency = min(latency, max((each["latency_ms"] for each in again), default=0.0) / 1000)
-        self.latency = latency
-        if latency >= slow:
+        if latency < slow:
+            # A slow answer is not saved, or the usual latency would soon be a slow one.
+            self.latency = latency
+        else:
             self.found.append(problems.of_latency(latency, self.known, answered[0]["url"]))
 
     def _ask_ready(self, target: Target) -> None:

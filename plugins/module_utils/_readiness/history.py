@@ -35,12 +35,14 @@ Sample = Mapping[str, Any]
 def read(state_dir: str, *, now: float) -> List[Sample]:
     """Return the measurements of the last day, the oldest first. Return an empty list if the file is unusable.
 
-    After the clock was set back, the last measurements are in the future.
+    The last measurement is always included, because it may only seem old after the clock was set forward. After the
+    clock was set back, the last measurements are in the future.
     """
     try:
         data = atomic_files.read_plain(os.path.join(state_dir, _FILE), limit=_LARGEST)
         known = json.loads(data.decode("utf-8"))["samples"]
-        return [each for each in known if isinstance(each, dict) and now - _AGE <= float(each["at"])]
+        samples: List[Sample] = [each for each in known if isinstance(each, dict)]
+        return [each for each in samples if now - _AGE <= float(each["at"])] or samples[-1:]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 

@@ -1,0 +1,63 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Several checks of the readiness, one after the other, with measurements that are kept in between."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import examine, limits, measure
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Target
+
+NOW = 1_800_000_000.0
+URL = "http://localhost/health"
+
+
+@pytest.fixture
+def check(monkeypatch, tmp_path):
+    """Return a function that checks a service with this latency in milliseconds, each time ten minutes later."""
+    clock = {"now": NOW, "boot": "b1", "offset": 100.0}
+    monkeypatch.setattr(measure, "clock", lambda: dict(clock))
+
+    def check(latency_ms=1.0, *, jump=0.0, **changes):
+        clock["now"] += 600 + jump
+        clock["offset"] += jump
+        endpoint = {"url": URL, "required": True, "ok": True, "latency_ms": latency_ms, "certificate": None}
+        monkeypatch.setattr(http_probe, "probe", lambda *_args, **_options: [endpoint])
+        question = examine.Question(
+            endpoints=[endpoint],
+            targets=[Target("http", URL)],
+            pids=[],
+            restarts=None,
+            database_path="",
+            user="",
+            folders={},
+            login=None,
+            timeout=1.0,
+            state_dir=str(tmp_path),
+        )._replace(**changes)
+        found = examine.examine(question, limits.Limits(ready_path=""), remember=True)
+        return [each["cause"] for each in found["problems"]]
+
+    return check
+
+
+def test_a_service_that_stays_slow_stays_degraded(check):
+    """Slow answers must not count as usual ones, or the service would soon be reported as healthy again."""
+    assert [check(1500.0) for _time in range(12)] == [["slow"]] * 12
+
+
+def test_a_service_that_becomes_slow_stays_degraded(check):
+    assert [check(20.0) for _time in range(10)] == [[]] * 10
+    assert [check(1500.0) for _time in range(60)] == [["slow"]] * 60
+    assert check(20.0) == []
+
+
+@pytest.mark.parametrize("days", [-400, -1, 1, 400])
+def test_a_clock_that_is_changed_by_days_is_reported_once(check, days):
+    assert check() == []
+    assert check(jump=days * 86400.0) == ["clock_jump"]
+    assert check() == []
