@@ -79,9 +79,16 @@ def hours_until_full(samples: Sequence[Sample], *, mount: str, what: str, free: 
 
 
 def grows(samples: Sequence[Sample], *, wal_bytes: int, now: float) -> bool:
-    """Return True if the WAL grew since the first measurement, and never shrank in between."""
-    sizes = [size for _at, size in _values(samples, "wal", now=now)]
-    return bool(sizes) and sizes == sorted(sizes) and sizes[0] < wal_bytes and sizes[-1] <= wal_bytes
+    """Return True if the part of the WAL that is in use has grown since it was last emptied.
+
+    One large transaction on an empty WAL does not count, because the next checkpoint empties it again.
+    """
+    smallest = wal_bytes
+    for _at, size in reversed(_values(samples, "wal", now=now)):
+        if not 0 < size <= smallest:
+            break
+        smallest = size
+    return smallest < wal_bytes
 
 
 def restarts_since(samples: Sequence[Sample], *, restarts: int, boot: str, seconds: float, now: float) -> int:

@@ -18,11 +18,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 # Problems of a database that do not depend on what the service is doing.
 _DAMAGE = ("empty", "empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign", "open_deleted")
 _LOOKS = 40
+# Number of bytes of the -shm file that describe the WAL.
+_INDEX = 136
 
 
 class Files(NamedTuple):
@@ -109,11 +112,13 @@ def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[
     - damage: the first problem, with code and message, or None. checked: False if the check did not finish in `budget`
       seconds.
     - lock: pid and command of the process that blocked all writes for lock_after seconds, or None.
-    - wal: the size of the WAL in bytes.
+    - wal: the size in bytes of the part of the WAL that is in use.
     """
     found: Dict[str, Any] = {"damage": None, "checked": False, "lock": None, "wal": None}
     with contextlib.suppress(OSError):
         found["wal"] = os.lstat(f"{path}-wal").st_size
+        index = sqlite_wal.parse_index(_bytes(f"{path}-shm", 0, _INDEX))
+        found["wal"] = index.bytes_in_use if index is not None else found["wal"]
     found["lock"] = _lock(path, lock_after) if lock_after else None
     if budget:
         try:
@@ -148,12 +153,16 @@ def _commits(path: str) -> bytes:
     found = b""
     for name, start, length in (("-shm", 0, 48), ("", 24, 4)):
         with contextlib.suppress(OSError):
-            descriptor = safe_open.open_file(path + name)
-            try:
-                found += os.pread(descriptor, length, start)
-            finally:
-                os.close(descriptor)
+            found += _bytes(path + name, start, length)
     return found
+
+
+def _bytes(path: str, start: int, length: int) -> bytes:
+    descriptor = safe_open.open_file(path)
+    try:
+        return os.pread(descriptor, length, start)
+    finally:
+        os.close(descriptor)
 
 
 def _writer(path: str) -> Optional[int]:

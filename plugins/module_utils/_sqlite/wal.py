@@ -77,6 +77,7 @@ class WalIndex(NamedTuple):
 
     commits: number of transactions that were committed after the index was last rebuilt. max_frame: number of valid
     frames in the WAL. backfilled: number of frames that are already in the database. salts: the salts of the WAL.
+    page_size: the size of a page in bytes.
     """
 
     initialised: bool
@@ -84,6 +85,13 @@ class WalIndex(NamedTuple):
     max_frame: int
     backfilled: int
     salts: Tuple[int, int]
+    page_size: int
+
+    @property
+    def bytes_in_use(self) -> int:
+        """The size of the frames, or 0 if all of them are in the database. The next write then reuses the WAL."""
+        frames = 0 if self.backfilled >= self.max_frame else self.max_frame
+        return HEADER_SIZE * bool(frames) + frames * (FRAME_HEADER_SIZE + self.page_size)
 
 
 def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[int, int]:
@@ -145,7 +153,7 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
     """Return the fields in the first 136 bytes of a -shm file, or None if these bytes are not a valid index."""
     if len(data) < 136 or data[:48] != data[48:96]:
         return None
-    version, _unused, commits, initialised, _endian, _page, max_frame = struct.unpack_from("=IIIBBHI", data, 0)
+    version, _unused, commits, initialised, _endian, page, max_frame = struct.unpack_from("=IIIBBHI", data, 0)
     if version != _VERSION:
         return None
     salts = struct.unpack_from(">II", data, 32)  # the salts are big-endian, as in the WAL; other fields are native
@@ -156,6 +164,7 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
         max_frame=max_frame,
         backfilled=backfilled,
         salts=(salts[0], salts[1]),
+        page_size=65536 if page == 1 else page,
     )
 
 

@@ -84,7 +84,10 @@ def test_hours_until_full(known, hours):
         pytest.param([], False, id="no measurement"),
         pytest.param([80], False, id="the same size, because it is reused"),
         pytest.param([40, 60], True, id="it grows"),
-        pytest.param([40, 0, 60], False, id="a checkpoint emptied it in between"),
+        pytest.param([60, 80], True, id="it grew, and nothing is written now"),
+        pytest.param([40, 90], False, id="a checkpoint emptied it since then"),
+        pytest.param([40, 0], False, id="it was empty, and a large transaction was just written"),
+        pytest.param([70, 2, 60], True, id="it grows since the service was restarted"),
     ],
 )
 def test_a_wal_that_grows(sizes, grows):

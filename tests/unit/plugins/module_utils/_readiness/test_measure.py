@@ -140,3 +140,20 @@ def test_memory_pressure(tmp_path):
     assert pressure() == 3.0
     (groups / "unit" / "memory.pressure").write_text(line.format("41.50"), encoding="utf-8")
     assert pressure() == 41.5
+
+
+def test_a_large_wal_that_is_in_the_database_is_not_in_use(tmp_path):
+    """SQLite reuses a WAL after a checkpoint and does not make it smaller, so that its size says nothing."""
+    path = str(tmp_path / "itsm.db")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("CREATE TABLE incidents (title TEXT)")
+        connection.executemany("INSERT INTO incidents VALUES (?)", [("x" * 5000,)] * 200)
+        size = os.path.getsize(f"{path}-wal")
+        assert look(path)["wal"] == size
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        assert os.path.getsize(f"{path}-wal") == size
+        assert look(path)["wal"] == 0
+        connection.execute("INSERT INTO incidents VALUES ('x')")
+        assert 0 < look(path)["wal"] < size / 10
