@@ -5,5 +5,5 @@
 """Readiness: problems of a service that answers, which a static health check hides.
 
 Put code here if it checks a service that answers for problems that do not stop it from answering.
-This package imports from _service, _sqlite, _host and _common.
+This package imports from _service, _incident, _sqlite, _host and _common.
 """

@@ -20,6 +20,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, from_dict, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import history, measure, problems
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import limits as readiness_limits
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness.limits import Limits
@@ -38,7 +39,7 @@ class Question(NamedTuple):
 
     endpoints, pids, restarts: as in health_probe's result. targets: the requests that the probe sent. folders: the
     folders of the service by use. login: a login that must succeed, or None. timeout: the time limit of a request, in
-    seconds.
+    seconds. before: the cause of the open incident if the service was degraded, or an empty string.
     """
 
     endpoints: Sequence[Mapping[str, Any]]
@@ -51,6 +52,7 @@ class Question(NamedTuple):
     login: Optional[Login]
     timeout: float
     state_dir: str
+    before: str = ""
 
     @property
     def required(self) -> List[Target]:
@@ -81,11 +83,14 @@ class _Check:
             self._ask_ready(first._replace(name="ready", url=url))
         if question.login is not None:
             self._log_in(question.login)
+        hidden = Unchecked("open_files", message("reason.unready.process"), ("too_many_files",))
+        if not question.pids:
+            self.unchecked.append(hidden)
         for pid in question.pids:
             files = measure.open_files(pid)
             self.found += problems.of_open_files(*files, self.limits)
             if files.open_files is None:
-                self.unchecked.append(Unchecked("open_files", message("reason.unready.process")))
+                self.unchecked.append(hidden)
         self.found += problems.of_host(
             clock=self.clock,
             restarts=question.restarts,
@@ -122,7 +127,8 @@ class _Check:
         else:
             # The service has no such endpoint (404), or a limit for requests is reached (429).
             told = message("reason.unready.status", path=path, status=str(answer.status))
-            self.unchecked.append(Unchecked("ready", told))
+            exists = answer.status != http.client.NOT_FOUND
+            self.unchecked.append(Unchecked("ready", told, ("not_ready",) if exists else ()))
 
     def _log_in(self, login: Login) -> None:
         answer = http_probe.log_in(login, timeout=self.question.timeout)
@@ -132,7 +138,7 @@ class _Check:
             self.found.append(Problem("login_refused", message("finding.login_refused", why=why), path))
         elif not answer["checked"]:
             told = message("reason.unready.status", path=path, status=str(answer["status"]))
-            self.unchecked.append(Unchecked("login", told))
+            self.unchecked.append(Unchecked("login", told, ("login_refused",)))
 
     def files(self, answers: Mapping[str, parallel.Answer]) -> Optional[Mapping[str, Any]]:
         """Check the database and the file systems. Return the facts about the database, or None if it is unknown."""
@@ -140,17 +146,17 @@ class _Check:
         if disks.error is None:
             self.found += problems.of_disks(disks.value, self.known, self.limits, now)
         else:
-            self.unchecked.append(Unchecked("disks", self._why_not(disks)))
+            self.unchecked.append(Unchecked("disks", self._why_not(disks), ("disk_full", "disk_filling")))
         database = answers.get("database")
         if database is None or database.error is not None:
             told = message("reason.unready.path") if database is None else self._why_not(database)
-            self.unchecked.append(Unchecked("database", told))
+            self.unchecked.append(Unchecked("database", told, ("db_corrupt", "db_locked", "wal_growing")))
             return None
         seen: Mapping[str, Any] = database.value
         self.found += problems.of_database(self.question.database_path, seen, self.known, self.limits, now)
         if self.limits.check_budget and not seen["checked"]:
             late = message("reason.unready.late", seconds=f"{self.limits.check_budget:g}")
-            self.unchecked.append(Unchecked("database", late))
+            self.unchecked.append(Unchecked("database", late, ("db_corrupt",)))
         return seen
 
     def _why_not(self, answer: parallel.Answer) -> Message:
@@ -191,6 +197,8 @@ def examine(question: Question, limits: Limits, *, remember: bool) -> Dict[str, 
     limit = _MORE + limits.check_budget + limits.lock_after
     answers = parallel.ask(asked, timeout=limit, first=("database",), meanwhile=check.answers)
     seen = check.files(answers)
+    if question.before not in [each.cause for each in check.found]:
+        check.found += problems.unconfirmed(question.before, check.unchecked)
     if remember:
         disks = answers["disks"].value or []
         new = history.sample(
@@ -208,6 +216,13 @@ def examine(question: Question, limits: Limits, *, remember: bool) -> Dict[str, 
         "unchecked": [each.as_dict() for each in check.unchecked],
         "seconds": round(time.monotonic() - begun, 3),
     }
+
+
+def _cause_before(state_dir: str) -> str:
+    """Return the cause of the open incident if the service was degraded, or an empty string."""
+    record = incident_store.current(state_dir) or {}
+    degraded = incident_store.DEGRADED in (record.get("severity"), record.get("outcome"))
+    return str(record.get("cause") or "") if degraded else ""
 
 
 def of_detection(
@@ -237,6 +252,7 @@ def of_detection(
         login=login,
         timeout=values["timeout"],
         state_dir=values["state_dir"],
+        before=_cause_before(values["state_dir"]) if values["mode"] == "watch" else "",
     )
     remember = values["mode"] == "watch" and values["remember"] and not check_mode
     return examine(question, readiness_limits.of(values["readiness"]), remember=remember)

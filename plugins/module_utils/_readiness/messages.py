@@ -39,6 +39,7 @@ ENGLISH: Dict[str, str] = {
     "finding.not_ready.checks": "The ready endpoint {path} reports that the service is not ready: {checks}",
     "finding.not_ready.silent": "The ready endpoint {path} does not answer: {why}",
     "finding.login_refused": "The login fails: {why}",
+    "finding.unconfirmed": "The problem of the open incident could not be checked again: {why}",
     # Why a check was not done.
     "reason.unready.status": "{path} answered with status {status}",
     "reason.unready.late": "the check did not finish within {seconds} s",

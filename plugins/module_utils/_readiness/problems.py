@@ -41,10 +41,11 @@ class Problem(NamedTuple):
 
 
 class Unchecked(NamedTuple):
-    """A check that could not be done, and why."""
+    """A check that could not be done, and why. causes: the problems that this check could have found."""
 
     check: str
     told: Message
+    causes: Sequence[str] = ()
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the check in the format of health_probe's result."""
@@ -144,6 +145,13 @@ def slow_after(known: Sequence[history.Sample], limits: Limits) -> Optional[floa
     if not limits.slow_after:
         return None
     return max(limits.slow_after, (history.usual_latency(known) or 0.0) * _SLOWER)
+
+
+def unconfirmed(cause: str, unchecked: Sequence[Unchecked]) -> Iterator[Problem]:
+    """Yield the problem of the open incident if it could not be checked again. It may still exist."""
+    for each in unchecked:
+        if cause in each.causes:
+            yield Problem(cause, message("finding.unconfirmed", why=each.told), each.check)
 
 
 def of_latency(latency: float, known: Sequence[history.Sample], source: str) -> Problem:

@@ -30,6 +30,7 @@ SENTENCES: Dict[str, str] = {
     "finding.not_ready.checks": "ready エンドポイント {path} が準備未完了を報告しています：{checks}",
     "finding.not_ready.silent": "ready エンドポイント {path} が応答しません：{why}",
     "finding.login_refused": "ログインできません：{why}",
+    "finding.unconfirmed": "未解決のインシデントの問題を再確認できませんでした：{why}",
     "reason.unready.status": "{path} はステータス {status} を返しました",
     "reason.unready.late": "確認が {seconds} 秒以内に終わりませんでした",
     "reason.unready.path": "データベースのパスが不明です",

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pytest
+from http_servers import Server
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import examine, limits, measure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
@@ -61,3 +62,31 @@ def test_a_clock_that_is_changed_by_days_is_reported_once(check, days):
     assert check() == []
     assert check(jump=days * 86400.0) == ["clock_jump"]
     assert check() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "before", "causes"),
+    [
+        (429, "", []),
+        (429, "slow", []),
+        (429, "not_ready", ["not_ready"]),
+        # The service has no such endpoint any longer.
+        (404, "not_ready", []),
+        (200, "not_ready", []),
+        (503, "not_ready", ["not_ready"]),
+    ],
+)
+def test_a_problem_that_is_not_checked_again_is_not_gone(tmp_path, status, before, causes):
+    with Server((status, b"{}")) as server:
+        question = examine.Question(
+            **{"endpoints": [], "targets": [Target("http", f"http://127.0.0.1:{server.port}/health")], "pids": []},
+            **{"restarts": None, "database_path": "", "user": "", "folders": {}, "login": None, "timeout": 1.0},
+            **{"state_dir": str(tmp_path), "before": before},
+        )
+        found = examine.examine(question, limits.Limits(ready_path="/health/ready"), remember=False)
+    assert [each["cause"] for each in found["problems"]] == causes
+
+
+def test_a_database_that_is_not_checked_again_may_still_be_locked(check):
+    assert check(before="db_locked") == ["db_locked"]
+    assert check(before="too_many_files") == ["too_many_files"]
