@@ -191,6 +191,14 @@ def test_the_time_limit_is_kept(tmp_path):
         count(Places(log=str(log)), deadline=-1.0)
 
 
+@pytest.mark.parametrize("line", ["GET" + '"' * 1990, 'GET"' * 490, "GET " + "\"'" * 990])
+def test_lines_of_quotation_marks_do_not_slow_down_the_count(tmp_path, line):
+    lay(tmp_path / "app.log", text([("01:02:00", 200)]) + f"{line}\n" * 20)
+    started = time.process_time()
+    assert count(Places(patterns=[str(tmp_path / "app.log")])).requests == 1
+    assert time.process_time() - started < 0.5
+
+
 def test_too_many_files_are_reported(tmp_path):
     for number in range(request_log._MOST_FILES + 1):
         lay(tmp_path / f"access.log.{number}", text(OUTAGE))
