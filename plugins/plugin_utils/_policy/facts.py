@@ -13,6 +13,7 @@ import dataclasses
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.outage_window import PROBE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
 
 # The severity and the outcome of a service that answers, but that is not ready.
@@ -37,6 +38,8 @@ class Facts:
     degraded: Sequence[Reason] = ()
     # True if the service was degraded until a remedy of this run made a change.
     was_degraded: bool = False
+    # True if a probe found the service down since the beginning of the incident.
+    was_down: bool = False
     # True if the data of the open incident were in doubt before this run.
     was_in_doubt: bool = False
     # True if the database was not found, and no later check has shown that the current database is the same one.
@@ -131,6 +134,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     in_doubt = state == "in_doubt"
     # After a rung, only the verification knows whether the service is ready.
     ready = (seen.get("verification") or detection).get("readiness") or {}
+    record = seen.get("record") or {}
     looks = (triage, seen.get("clean_start") or {}, seen.get("verification") or {})
     return Facts(
         severity=detection["severity"],
@@ -139,6 +143,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         degraded=[Reason.read(each, "summary") for each in ready.get("problems") or ()],
         answers_since=detection.get("answers_since") or {},
         was_degraded=bool(seen.get("was_degraded")),
+        was_down=any(each.get("kind") == "bad" and each.get("source") == PROBE for each in record.get("signs") or ()),
         was_in_doubt=bool(detection.get("data_in_doubt")),
         not_found=state == "not_found",
         findings=triage.get("findings") or [],
@@ -149,7 +154,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         or before.get("data_loss") == "suspected",
         tried=seen.get("tried") or [],
         skipped=seen.get("skipped") or [],
-        attempts=(seen.get("record") or {}).get("attempts") or [],
+        attempts=record.get("attempts") or [],
         remedies=(seen.get("remediation") or {}).get("applied") or [],
         crash_loop=seen.get("crash_loop") or {},
         check_mode=bool(seen.get("check_mode")),
@@ -158,7 +163,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         error=str(seen.get("error") or ""),
         halted_before=str(before.get("halted") or (seen.get("verified_before") or {}).get("halted") or ""),
         first_healthy_at=(seen.get("verification") or {}).get("first_healthy_at"),
-        outcome_before=str((seen.get("record") or {}).get("outcome") or ""),
+        outcome_before=str(record.get("outcome") or ""),
         held_by=str((seen.get("hold") or triage.get("hold") or {}).get("incident") or ""),
         act_on=seen.get("act_on") or [],
         rungs=seen.get("rungs") or [],

@@ -241,14 +241,17 @@ def _outcome(facts: Facts) -> str:
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
     # The service answered all the time, so nothing is stopped, even if its database is damaged.
     degraded = facts.severity == DEGRADED and not facts.tried
+    # It did not if a run found it down and its data in doubt, and was then killed.
+    answered = facts.outcome_before in ("", DEGRADED) and not (facts.was_down and facts.was_in_doubt)
+    back = bool(facts.held or facts.restored)
     rules = (
         ("would_recover", facts.check_mode and bool(facts.held)),
         # A healthy answer after a start says nothing about the rows.
-        ("data_in_doubt", facts.in_doubt and bool(facts.held or facts.restored)),
-        (DEGRADED, bool(facts.held and facts.degraded)),
-        ("recovered", bool(facts.held or facts.restored)),
+        ("data_in_doubt", facts.in_doubt and back),
+        (DEGRADED, back and bool(facts.degraded)),
+        ("recovered", back),
         ("unreachable", bool(facts.lost)),
-        (DEGRADED, degraded and facts.outcome_before in ("", DEGRADED)),
+        (DEGRADED, (degraded or (facts.was_degraded and facts.healthy and facts.in_doubt)) and answered),
         (DEGRADED, facts.answers and facts.outcome_before == DEGRADED and facts.in_doubt),
         ("data_in_doubt", (facts.in_doubt or facts.not_found) and (facts.answers or doubted_before)),
         (DEGRADED, degraded or bool(facts.healthy and facts.restarted_by_systemd and facts.degraded)),

@@ -37,7 +37,10 @@ def test_facts_passed_by_a_run() -> None:
         "error": "broke",
         "before": {"halted": "ended"},
         "verification": {"first_healthy_at": "11:00", "readiness": {"problems": [{"summary": "It is slow"}]}},
-        "record": {"outcome": "data_in_doubt", "attempts": [TRIED]},
+        "record": {
+            **{"outcome": "data_in_doubt", "attempts": [TRIED]},
+            "signs": [{"at": "09:00", "kind": "bad", "source": "health probe"}],
+        },
         "act_on": ["critical"],
         "rungs": ["restart"],
         "release_strategy": "none",

@@ -81,7 +81,23 @@ OUTCOMES = [
         {**DEGRADED, "in_doubt": True, "outcome_before": "not_recovered"},
         "data_in_doubt",
     ),
+    (
+        "a killed run found it down because of its data, and it answers again",
+        {**DEGRADED, "in_doubt": True, "was_in_doubt": True, "was_down": True},
+        "data_in_doubt",
+    ),
+    ("a killed run found its data in doubt", {**DEGRADED, "in_doubt": True, "was_in_doubt": True}, "degraded"),
+    (
+        "a remedy helped, but the database is damaged, and the second check was too slow to find it",
+        {**ANSWERS, "was_degraded": True, "in_doubt": True},
+        "degraded",
+    ),
     ("a rung held, and it is not ready", {"tried": [tried(held=True)], "degraded": [SLOW]}, "degraded"),
+    (
+        "a failed rung restored it, and it is not ready",
+        {"tried": [tried(restored=True)], "degraded": [SLOW]},
+        "degraded",
+    ),
     (
         "systemd brought it back, and it is not ready",
         {**ANSWERS, "restarted_by_systemd": True, "degraded": [SLOW]},
