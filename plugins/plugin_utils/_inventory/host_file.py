@@ -176,8 +176,11 @@ def check(text: str, settings: Sequence[Setting], *, path: str) -> None:
 def usual_path(folder: str, host: str) -> str:
     """Return the file with the variables of a host next to an inventory: the existing file, or host_vars/<host>.yml.
 
-    If the host has a folder, Ansible reads only the files in this folder.
+    If the host has a folder, Ansible reads only the files in this folder. Raises InventoryError if the name of the host
+    would lead to another folder.
     """
+    if os.sep in host or host.startswith("."):
+        raise InventoryError(f"The host name {host!r} cannot be the name of a file. Set outage_discover_dest")
     base = os.path.join(folder, "host_vars", host)
     if os.path.isdir(base):
         return os.path.join(base, "discovered.yml")
