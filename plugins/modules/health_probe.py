@@ -329,6 +329,7 @@ readiness:
     - C(problems) lists the problems. C(cause) is a cause as in RV(itsm_nexus.runbook.triage_info#module:findings).
       C(source) is the place where the problem was seen.
     - C(unchecked) lists the checks that could not be done, with the reason.
+    - C(reported) is the ID of the open incident in which a run has already reported all of these problems, or V(null).
     - C(seconds) is the duration of the checks.
   returned: success
   type: dict
@@ -341,6 +342,7 @@ readiness:
         messages: {}
     unchecked:
       - {check: ready, why: /api/v1/health/ready answered with status 404, messages: {}}
+    reported: null
     seconds: 0.04
 consecutive_failures:
   description: Number of consecutive failures at the end of the probes.

@@ -138,6 +138,21 @@ def test_detection_and_check_mode_report_the_problem(service: Service) -> None:
     assert not (service.state / "incident.json").exists()
 
 
+def test_a_timer_does_not_start_a_recovery_for_a_problem_that_was_reported(service: Service) -> None:
+    excused = {"outage_detect_excuses_reported": True}
+    with lock(service):
+        assert service.play("playbooks/outage_detect.yml", **excused).rc == 2
+        assert service.play("playbooks/outage_recover.yml").rc == 2
+        known = service.play("playbooks/outage_detect.yml", **excused)
+        assert known.rc == 0
+        assert "has already been opened for this problem: this is not an error" in known.screen
+        # Another problem is not yet known.
+        with few_files(service):
+            assert service.play("playbooks/outage_detect.yml", **excused).rc == 2
+    service.kill()
+    assert service.play("playbooks/outage_detect.yml", **excused).rc == 2
+
+
 def test_a_process_that_holds_the_lock_is_stopped_if_the_policy_names_it(service: Service) -> None:
     before = service.pids()
     user = pwd.getpwuid(os.geteuid()).pw_name

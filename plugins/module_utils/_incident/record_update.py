@@ -22,6 +22,8 @@ class Update(NamedTuple):
     detected_at: Optional[str] = None
     detected_by: Optional[str] = None
     signs: Sequence[Mapping[str, Any]] = ()
+    # The causes for which a service that answers is degraded. They replace the recorded causes.
+    problems: Sequence[str] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
     cause: Optional[str] = None
     mitigated_at: Optional[str] = None
@@ -41,6 +43,8 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
         value = getattr(update, name)
         if value:
             record[name] = value
+    if update.problems:
+        record["problems"] = sorted(set(update.problems))
     if update.mitigated_at:
         record["mitigated_from"] = update.mitigated_from or outage_window.PROBE
     # Only the first detection counts.

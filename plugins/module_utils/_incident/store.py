@@ -55,6 +55,8 @@ EMPTY: Dict[str, Any] = {
     "mitigated_from": None,
     "outcome": None,
     "notified": [],
+    # The causes that the last run found while the service answered but was degraded.
+    "problems": [],
     "runs": [],
     # When the incident was opened, in seconds since boot, and the ID of that boot. This clock cannot be set.
     "opened_boot": None,
@@ -66,7 +68,7 @@ EMPTY: Dict[str, Any] = {
     "revision": 0,
 }
 _INSTANTS = ("detected_at", "down_at", "answered_at", "mitigated_at", "closed_at")
-UNSEEN = ("runs", "opened_boot", "down_at", "boot_id", "revision")
+UNSEEN = ("problems", "runs", "opened_boot", "down_at", "boot_id", "revision")
 _NUMBER = (int, float)
 # Allowed types for the fields of a record (except times) and for the fields of its list items.
 _KINDS: Dict[str, Tuple[type, ...]] = {
@@ -137,7 +139,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
     if read.get("outcome") == "mended_by_hand":
         read["outcome"] = "resolved_manually"
     record = {**copy.deepcopy(EMPTY), **read}
-    for name, kind in (*((name, dict) for name in _KINDS_WITHIN), ("runs", str)):
+    for name, kind in (*((name, dict) for name in _KINDS_WITHIN), ("problems", str), ("runs", str)):
         if not isinstance(record[name], list) or not all(isinstance(item, kind) for item in record[name]):
             raise ValueError(f"its {name} have the wrong type")
     _check_kinds(record, _KINDS, where="its")

@@ -218,11 +218,18 @@ def examine(question: Question, limits: Limits, *, remember: bool) -> Dict[str, 
     }
 
 
-def _cause_before(state_dir: str) -> str:
-    """Return the cause of the open incident if the service was degraded, or an empty string."""
+def _degraded_incident(state_dir: str) -> Mapping[str, Any]:
+    """Return the record of the open incident if the service was degraded, or an empty mapping."""
     record = incident_store.current(state_dir) or {}
     degraded = incident_store.DEGRADED in (record.get("severity"), record.get("outcome"))
-    return str(record.get("cause") or "") if degraded else ""
+    return record if degraded else {}
+
+
+def _reported(report: Mapping[str, Any], record: Mapping[str, Any]) -> Optional[str]:
+    """Return the ID of the incident if a run that has ended has reported all problems, or None."""
+    causes = {problem["cause"] for problem in report["problems"]}
+    known = record.get("outcome") == incident_store.DEGRADED and causes <= set(record["problems"])
+    return str(record["id"]) if causes and known else None
 
 
 def of_detection(
@@ -241,6 +248,7 @@ def of_detection(
     folders = {"application": service["app_dir"], "state": values["state_dir"]}
     folders.update({"database": os.path.dirname(path)} if path else {})
     folders.update({"log": os.path.dirname(service["log_file"])} if service["log_file"] else {})
+    record = _degraded_incident(values["state_dir"]) if values["mode"] == "watch" else {}
     question = Question(
         endpoints=health["endpoints"],
         targets=detection.targets_of(values["endpoints"], checked),
@@ -252,7 +260,8 @@ def of_detection(
         login=login,
         timeout=values["timeout"],
         state_dir=values["state_dir"],
-        before=_cause_before(values["state_dir"]) if values["mode"] == "watch" else "",
+        before=str(record.get("cause") or ""),
     )
     remember = values["mode"] == "watch" and values["remember"] and not check_mode
-    return examine(question, readiness_limits.of(values["readiness"]), remember=remember)
+    report = examine(question, readiness_limits.of(values["readiness"]), remember=remember)
+    return {**report, "reported": _reported(report, record)}

@@ -239,6 +239,7 @@ def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
 
 def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> Dict[str, Any]:
     """Open an incident for a detected outage. Return the incident module's result, which may be a failure."""
+    causes = [problem["cause"] for problem in (seen["readiness"] or {}).get("problems") or ()]
     try:
         result = incident_record.call(
             state="open",
@@ -246,7 +247,7 @@ def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> 
             run=values["run"],
             maintenance_until=values["maintenance_until"],
             maintenance_reason=values["maintenance_reason"],
-            update=record_update.Update(severity=seen["severity"], signs=seen["signs"]),
+            update=record_update.Update(severity=seen["severity"], signs=seen["signs"], problems=causes),
             check_mode=check_mode,
         )
     except incident_store.IncidentError as error:
