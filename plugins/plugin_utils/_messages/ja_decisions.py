@@ -15,6 +15,7 @@ SENTENCES: Dict[str, str] = {
     "reason.loop.started": "{minutes}分以内に{times}回起動しても再び停止しており、再起動では復旧しません",
     "reason.only_notifies": "outage_recover_act_on が空のため、通知のみ行います",
     "reason.not_acted_on": "重大度 {severity} は outage_recover_act_on（{act_on}）に含まれないため、何も実施していません",
+    "reason.degraded": "サービスは応答しているため、再起動しない",
     "reason.data_loss_suspected": "データ損失の疑いがあります",
     "reason.rung.not_in_run": "outage_recover_rungs または outage_recover_highest_rung により対象外",
     "reason.rung.lost": "ホストとの接続が切れたため",

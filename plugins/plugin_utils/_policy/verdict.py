@@ -265,6 +265,8 @@ def _outcome(facts: Facts) -> str:
 
 def _halted(facts: Facts, outcome: str) -> Reason:
     """Return why no later step is allowed to try a rung, or an empty reason if a later step is allowed to."""
+    if outcome == DEGRADED:
+        return Reason.of(message("reason.degraded"))
     if outcome not in _ENDED:
         return _NONE
     if facts.halted_before:
@@ -324,6 +326,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
         ("data_loss", facts.loss_suspected and outcome != DEGRADED),
         ("login_failed", outcome == "login_failed"),
         ("degraded_database", outcome == DEGRADED and facts.in_doubt),
+        (DEGRADED, outcome == DEGRADED),
         ("halted", bool(halted.text)),
         ("helpless", helpless),
     )

@@ -141,6 +141,12 @@ def test_outcome(changes: dict[str, Any], outcome: str) -> None:
     assert judged.failed == (outcome in {"degraded", "login_failed", "data_in_doubt", "not_recovered", "unreachable"})
 
 
+def test_no_later_step_of_a_workflow_restarts_a_degraded_service() -> None:
+    judged = verdict.judge(dataclasses.replace(DOWN, **DEGRADED))
+    assert judged.halted == "The service answers, so it is not restarted."
+    assert judged.next_step.startswith("Fix the cause (")
+
+
 def test_the_table_has_every_outcome() -> None:
     with_cases = {outcome for _id, _changes, outcome in OUTCOMES}
     assert with_cases == set(verdict.NEXT_STEPS) - {"data_loss", "degraded_database", "halted", "helpless"}
