@@ -108,7 +108,7 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path, dest, variables, er
 def test_a_host_name_does_not_lead_to_another_folder(tmp_path, host):
     """The names of hosts may come from another source, such as a cloud."""
     (tmp_path / "inventory").mkdir()
-    with pytest.raises(InventoryError, match=r"cannot be the name of a file\. Set outage_discover_dest"):
+    with pytest.raises(InventoryError, match="cannot be the name of a file"):
         run(tmp_path / "inventory", inventory_hostname=host)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
