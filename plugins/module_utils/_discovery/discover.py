@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, from_dict, message
@@ -95,11 +95,19 @@ def _user(found: units.Found, running: _Running, app_dir: str) -> str:
 
 
 def _read_environment(path: str) -> Dict[str, Any]:
-    """Return the variables in a file, or why the file cannot be read."""
+    """Return the variables in a file, or why the file cannot be read, and whether it exists."""
     try:
         return {"values": env_file.read_environment_file(path)}
     except env_file.EnvironmentFileError as error:
-        return {"why": error.told.to_dict()}
+        return {"why": error.told.to_dict(), "exists": os.path.lexists(path)}
+
+
+def _read_usual(path: str, rights: safe_open.Rights) -> Dict[str, Any]:
+    """Return the same for a file that the service's user can replace, or {} if this user has no such file."""
+    with safe_open.acting(rights):
+        if not os.path.isfile(path):
+            return {}
+    return {**_read_environment(path), "exists": True}
 
 
 class _Environment(NamedTuple):
@@ -119,21 +127,24 @@ def _environment(found: units.Found, running: _Running, app_dir: str, *, rights:
     lines = properties.get("EnvironmentFiles", "").splitlines()
     required = env_file.required_files(properties.get("EnvironmentFiles", ""))
     listed = list(dict.fromkeys(path for line in lines for path in env_file.files_of(line)))
-    own = []
-    with safe_open.acting(rights):
-        for name in settings.USUAL_FILES:
-            path = os.path.normpath(os.path.join(app_dir, name))
-            if path not in listed and os.path.isfile(path):
-                own.append(name)
-    questions = {path: functools.partial(_read_environment, path) for path in listed}
-    questions.update({name: functools.partial(_read_environment, os.path.join(app_dir, name)) for name in own})
+    usual = {name: os.path.normpath(os.path.join(app_dir, name)) for name in settings.USUAL_FILES}
+    questions: Dict[str, Callable[[], Any]] = {path: functools.partial(_read_environment, path) for path in listed}
+    questions.update(
+        {name: functools.partial(_read_usual, path, rights) for name, path in usual.items() if path not in listed}
+    )
     unread: List[Tuple[str, Message]] = []
     of_files: Dict[str, settings.Source] = {}
-    for path, answer in parallel.ask(questions, timeout=_PATIENCE).items():
+    answers = parallel.ask(questions, timeout=_PATIENCE)
+    own = [name for name in usual if name in answers and answers[name].value]
+    for path, answer in answers.items():
         if answer.error is not None:
-            unread.append((path, message("reason.host.late")))
+            # One entry stands for all usual files, because most of them do not exist.
+            late = (path if path in listed else app_dir, message("reason.host.late"))
+            unread += [late] if late not in unread else []
+        elif not answer.value:
+            continue
         elif "why" in answer.value:
-            if path in required or path in own or os.path.lexists(path):
+            if path in required or answer.value["exists"]:
                 unread.append((path, from_dict(answer.value["why"])))
         else:
             of_files[path] = settings.Source(settings.FILE, path, answer.value["values"])

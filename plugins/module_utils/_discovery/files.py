@@ -97,7 +97,7 @@ def package(place: Place) -> Dict[str, Any]:
     """Return name, version and start script of package.json, or {} if it cannot be read."""
     try:
         data = json.loads(_read(place.path("package.json")) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(data, dict):
         return {}
@@ -119,7 +119,10 @@ def knex_database(place: Place, *, section: str, known: environment.Environment)
         text = _read(path)
         if text is None:
             continue
-        found = knexfile.database(text, section=section, path=path, app_dir=place.app_dir, variable=variable)
+        try:
+            found = knexfile.database(text, section=section, path=path, app_dir=place.app_dir, variable=variable)
+        except RecursionError:
+            found = knexfile.Database(None)
         return {
             "file": name,
             "has_section": found is not None,

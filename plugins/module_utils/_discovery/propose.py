@@ -100,7 +100,14 @@ def _command(facts: Facts, found: Proposal) -> None:
         return
     usual = procfs.find_program("node", app_dir=facts.app_dir)
     program = facts.program or argv[0]
-    if os.path.basename(argv[0]) in units.NODE and usual and os.path.realpath(usual) == os.path.realpath(program):
+    # If the disk does not answer, no path is followed.
+    follows = facts.disk is not None
+    if (
+        follows
+        and os.path.basename(argv[0]) in units.NODE
+        and usual
+        and os.path.realpath(usual) == os.path.realpath(program)
+    ):
         argv[0] = "node"
     found.set("nexus_command", argv, source)
     if facts.launcher:
@@ -188,9 +195,9 @@ def _database_variable(facts: Facts, found: Proposal, path: str) -> None:
     """Find the variable that contains the path of the database. Only its name is used."""
 
     def leads(value: str) -> bool:
-        return value.endswith(open_files.DATABASE_NAMES) and os.path.normpath(os.path.join(facts.app_dir, value)) in (
-            path,
-            os.path.realpath(path),
+        same = (path, os.path.realpath(path)) if facts.disk is not None else (path,)
+        return value.endswith(open_files.DATABASE_NAMES) and (
+            os.path.normpath(os.path.join(facts.app_dir, value)) in same
         )
 
     if facts.environment.is_set(_DATABASE_VARIABLE):

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import sqlite3
 import tempfile
@@ -174,3 +175,30 @@ def test_the_arguments_with_blanks_come_from_the_process():
     assert discover._argv(units.Found(unit, None, [], ""), running) == ["/usr/bin/node", "--title", "a b", "server.js"]
     stopped = discover._Running(None, None, [], [], [], [])
     assert discover._argv(units.Found(unit, None, [], ""), stopped)[2:4] == ["a", "b"]
+
+
+def test_a_disk_that_does_not_answer_is_a_question(dead_mount, monkeypatch):
+    """Any look at a file on this disk hangs, so that another process discovers the service."""
+    monkeypatch.setattr(discover, "_PATIENCE", 0.5)
+    found = multiprocessing.get_context("fork").Queue()
+
+    def ask():
+        found.put(discover.discover(unit="itsm-nexus-prod", run=stopped_unit(dead_mount, "/etc/none")))
+
+    child = multiprocessing.get_context("fork").Process(target=ask)
+    child.start()
+    try:
+        questions = [each["question"] for each in found.get(timeout=30)["questions"]]
+    finally:
+        child.kill()
+    assert any(f"The disk with {dead_mount} did not answer" in each for each in questions), questions
+    assert sum("no answer in time" in each for each in questions) == 1
+
+
+def test_files_that_only_run_out_of_depth_are_no_error(app):
+    (app / "package.json").write_text("[" * 200_000)
+    code = "process.env.A " + "|| process.env.A " * 20_000
+    (app / "knexfile.js").write_text(f"module.exports = {{ production: {{ connection: {{ filename: {code}}} }} }}")
+    found = survey(app)
+    assert (found["package"], found["knexfile"]["path"]) == ({}, None)
+    assert found["databases"] == [str(app / "backend/itsm_nexus.db")]
