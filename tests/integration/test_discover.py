@@ -27,7 +27,7 @@ CANARY = "canary-of-the-environment-7f3a"
 
 @dataclasses.dataclass
 class Deployed(Service):
-    """The service with the files of a real deployment, and an inventory that knows only the host and its folder."""
+    """The service with the files of a real deployment, and an inventory with only the host and its folder."""
 
     @property
     def environment_file(self) -> Path:
@@ -143,7 +143,7 @@ def test_the_inventory_of_a_running_service_needs_no_edit(running: Deployed) -> 
     assert values == expected(running)
     text = running.variables_file.read_text(encoding="utf-8")
     assert "# Source: open in the running process\nnexus_db_path: backend/itsm_nexus.db\n" in text
-    assert "# QUESTION: Which account checks the login?" in text
+    assert "# QUESTION: Which account is used for the login check?" in text
     assert "#   nexus_log_patterns: [backend/logs/*.log]" in text
     assert f"WRITTEN: {running.variables_file}" in found.screen
     assert "playbooks/outage_detect.yml" in found.screen
@@ -200,7 +200,7 @@ def test_a_service_that_is_down_is_described_by_its_files(running: Deployed) -> 
     assert found.rc == 0
     assert running.written() == expected(running)
     text = running.variables_file.read_text(encoding="utf-8")
-    assert "QUESTION: The service does not run now." in text
+    assert "QUESTION: The service is not running." in text
     assert "# Source: DATABASE_PATH in config/env/.env.production\nnexus_db_path: backend/itsm_nexus.db\n" in text
     assert "not running" in found.screen
 

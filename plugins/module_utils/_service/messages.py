@@ -258,7 +258,7 @@ ENGLISH: Dict[str, str] = {
     "reason.impact.log_late": "reading {path} took too long",
     "reason.impact.log_unread": "{path} cannot be read: {why}",
     "reason.impact.log_large": "{path} has too many lines from that time",
-    "reason.impact.log_many": "{number} log files were changed since the outage began, more than {most}",
+    "reason.impact.log_many": "{number} log files were changed since the outage began, but at most {most} are read",
     "reason.impact.log_empty": "no requests from that time were recognized in {path}",
     "reason.impact.no_logs": "no log was found",
 }

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English for a discovery: the file with the variables of a host, and the lines on the screen."""
+"""English texts of a discovery: the file with the variables of a host, and the lines on the screen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     # The file.
     "inventory.title": "The variables of {host}, found by outage_discover.yml.",
-    "inventory.review": "Review each line and answer the questions. All other variables have their defaults.",
+    "inventory.review": "Review each line and answer the questions. All other variables keep their defaults.",
     "inventory.source": "Source: {source}",
     "inventory.question": "QUESTION: {question}",
     "inventory.defaults": "These defaults are correct on this host:",
@@ -37,7 +37,7 @@ SENTENCES: Dict[str, str] = {
     "inventory.questions": "QUESTIONS: {number}",
     "inventory.next.review": "next step: review {path} and answer its questions, then run {command}",
     "inventory.next.update": "next step: change {path} by hand, or run this playbook again with -e outage_discover_update=true. Then run {command}",
-    "inventory.next.copy": "next step: copy the text to the variables of the host in your inventory, then run {command}",
+    "inventory.next.copy": "next step: copy the text above to the variables of the host in your inventory, then run {command}",
     "inventory.next.without_check": "next step: run this playbook again without --check",
     "inventory.next.detect": "next step: run {command}",
 }

@@ -46,7 +46,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.halted": "復旧が中止された原因（{halted}）に対処してから、Playbook を再度実行する",
     "next_step.helpless": "証拠を確認する。実施した手順では復旧しておらず、繰り返しても復旧しない",
     "next_step.not_recovered": "原因に対処し（{remedy:;}）、その後 Playbook を再度実行する",
-    "next_step.degraded": "原因に対処する（{remedy:;}）。それまでサービスは稼働を続ける。Playbook を再度実行すると、問題が解消したかを確認できる",
+    "next_step.degraded": "原因に対処する（{remedy:;}）。その間もサービスは稼働を続ける。Playbook を再度実行すると、問題が解消したかを確認できる",
     "next_step.degraded_database": "サービスは稼働を続けている。停止する時刻を決めてから database_recover.yml を実行する。先に --check で実行すると、復旧方法ごとに失われるデータを確認できる",
     "next_step.warning": "停止に至る前に原因を調査する：{summary}",
     "next_step.would_recover": "--check なしで Playbook を実行し、サービスを復旧する",

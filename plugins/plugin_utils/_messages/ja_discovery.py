@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
 
-"""Japanese for a discovery. For the English texts, see en_discovery.py and module_utils/_discovery/messages.py."""
+"""Japanese texts of a discovery. For the English texts, see en_discovery.py and module_utils/_discovery/messages.py."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ SENTENCES: Dict[str, str] = {
     "reason.discovery.several_processes": "該当しうるプロセスが複数ある（フォルダー：{folders}）。nexus_app_dir にいずれかを設定する",
     # 値の出典
     "discovery.source.no_ready": "ready エンドポイントなし",
-    "discovery.source.answers": "サービスがヘルスチェックに応答",
+    "discovery.source.answers": "サービスがこのパスに応答",
     "discovery.source.answer_status": "サービスの応答の status は「{word}」",
     "discovery.source.backup_names": "バックアップのファイル名（例：{names}）",
     "discovery.source.backups": "これらのフォルダーに SQLite データベースのコピーが {number}個",
-    "discovery.source.beside_output": "現在の出力先 {path} から日付を除いた名前。復旧処理が起動したサービスの出力先",
+    "discovery.source.beside_output": "現在の出力先 {path} から日付を除いたファイル名。復旧時に起動したサービスの出力先になる",
     "discovery.source.file_and_process": "{path} の {name}（実行中のプロセスと同じ値）",
     "discovery.source.file_variable": "{path} の {name}",
     "discovery.source.has_unit": "ホストにユニット {unit} が存在",
@@ -83,17 +83,17 @@ SENTENCES: Dict[str, str] = {
     "discovery.question.certificate": "サービスの証明書はどれですか。環境変数にファイルの指定がありません",
     "discovery.question.changed_since": "再起動の予定はありますか。{path} の {name} が実行中のプロセスの値と異なるため、プロセスの値を使用しています",
     "discovery.question.command": "サービスの起動コマンドは何ですか。ユニットにもプロセスにも見つかりません",
-    "discovery.question.confined": "以下のパスはホスト上で有効ですか。ユニットに独自のルートフォルダーまたは動的ユーザーがあります",
-    "discovery.question.database": "データベースはどのファイルですか。開いているプロセスも、設定もありません。存在する SQLite データベース：{paths}",
+    "discovery.question.confined": "検出したパスはホスト上で有効ですか。ユニットに独自のルートフォルダーまたは動的ユーザーがあります",
+    "discovery.question.database": "データベースはどのファイルですか。開いているプロセスも、設定もありません。アプリケーションのフォルダーにある SQLite データベース：{paths}",
     "discovery.question.disk_silent": "{path} のディスクが応答しませんでした。応答するようになったら再実行してください",
     "discovery.question.down": "サービスは停止中です。値はユニット、環境変数、ファイルによるものです。サービスの稼働中に再実行してください",
     "discovery.question.file_unread": "{path} で設定される変数は何ですか。{why}",
     "discovery.question.health": "ヘルスチェックのパスは何ですか。通常のパスに、status を含む JSON の応答がありません",
     "discovery.question.hidden": "接続で become を使用していますか。このアカウントは、サービスが開いているファイルを参照できません",
     "discovery.question.https_unknown": "HTTPS は有効ですか。HTTPS のポートは設定されていますが、ENABLE_HTTPS がありません",
-    "discovery.question.launcher": "ユニットから node を直接起動できますか。現在は {program} が node を起動するため、シグナルと終了コードがサービスに届きません",
+    "discovery.question.launcher": "ユニットから node を直接起動できますか。現在は {program} が node を起動しているため、シグナルがサービスに届かず、終了コードも systemd に伝わらない可能性があります",
     "discovery.question.log_file": "サービスのログファイルはどれですか。StandardOutput のパスを取得できません",
-    "discovery.question.login": "ログイン確認にどのアカウントを使いますか。パスワードは Vault に保存してください。パスワードがなければ、ログインは確認しません",
+    "discovery.question.login": "ログインの確認にはどのアカウントを使いますか。パスワードは Vault に保存してください。パスワードがなければ、ログインは確認しません",
     "discovery.question.missing_file": "別のファイルを使用していますか。{path} がありません",
     "discovery.question.no_folder": "ディスクはマウントされていますか。フォルダー {path} がありません",
     "discovery.question.no_https": "証明書は読み取り可能ですか。ENABLE_HTTPS は true ですが、HTTPS の待ち受けポートがありません",
@@ -101,20 +101,20 @@ SENTENCES: Dict[str, str] = {
     "discovery.question.no_service": "サービスは {path} にありますか。実行するユニットもプロセスもありません",
     "discovery.question.node_env": "NODE_ENV は意図的に未設定ですか。未設定では、knex は knexfile の development セクションを使用します",
     "discovery.question.not_a_path": "データベースはどのファイルですか。{name} の値はパスではありません。パスワードを含む可能性があるため、表示しません",
-    "discovery.question.not_local": "localhost で待ち受けできますか。ポート {ports} は localhost で待ち受けていませんが、確認処理は localhost に接続します",
+    "discovery.question.not_local": "localhost で待ち受けることはできますか。ポート {ports} は localhost で待ち受けていませんが、確認処理は localhost に接続します",
     "discovery.question.open_databases": "データベースはどのファイルですか。実行中のプロセスが開いているファイル：{paths}",
     "discovery.question.others": "インベントリの指定は正しいですか。次のものもサービスの可能性があります：{names}",
     "discovery.question.port": "サービスのポートは何番ですか。環境変数に {name} がなく、サービスは停止中です",
     "discovery.question.release_git": "各リリースは git のタグですか。{path} は git リポジトリです。該当する場合は、この変数を git に設定してください",
     "discovery.question.release_link": "リリースはリンクで切り替えますか。{path} は {target} へのリンクです。該当する場合は、この変数を symlink に設定してください",
     "discovery.question.required": "起動に必要な環境変数はどれですか。{missing} がありません。存在する変数名：{names}",
-    "discovery.question.secret_argument": "サービスの起動コマンドは何ですか。機密の可能性がある引数は表示しません。環境ファイルに移してください",
-    "discovery.question.several_files": "機密情報とデータベースを設定するのはどのファイルですか：{paths}",
+    "discovery.question.secret_argument": "サービスの起動コマンドは何ですか。機密情報と思われる引数があるため、コマンドは表示しません。機密情報は環境ファイルに移してください",
+    "discovery.question.several_files": "機密情報とデータベースのパスを設定しているのはどのファイルですか：{paths}",
     "discovery.question.several_ports": "利用者が接続するのはどのポートですか：{ports}",
     "discovery.question.silent_ports": "ポート {ports} の用途は何ですか。待ち受けていますが、HTTPS にも HTTP にも応答しません",
     "discovery.question.status": "status「{word}」は正常を意味しますか。ヘルスチェックの応答に含まれています",
     "discovery.question.stop_timeout": "停止にかかる時間の上限は何秒ですか。ユニットの TimeoutStopSec は無限です",
-    "discovery.question.unusable": "正しい値は何ですか。出典の値はテンプレートまたは制御文字を含むため、表示しません：{source}",
+    "discovery.question.unusable": "正しい値は何ですか。値はテンプレートまたは制御文字を含むため、表示しません。出典：{source}",
     # 参考情報
     "discovery.information.backups": "バックアップのフォルダー：{folders}",
     "discovery.information.node_env": "NODE_ENV は {value}（{source}）",

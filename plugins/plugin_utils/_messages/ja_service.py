@@ -247,8 +247,8 @@ SENTENCES: Dict[str, str] = {
     "reason.impact.query_failed": "クエリが失敗：{why}",
     "reason.impact.log_late": "{path} の読み取りが時間内に終わらなかった",
     "reason.impact.log_unread": "{path} を読み取れない：{why}",
-    "reason.impact.log_large": "{path} のこの間の行が多すぎる",
-    "reason.impact.log_many": "停止以降に変更されたログファイルが{number}個あり、上限の{most}個を超えている",
+    "reason.impact.log_large": "{path} に記録されたこの間の行が多すぎる",
+    "reason.impact.log_many": "停止以降に変更されたログファイルが{number}個ある（読み取りの上限は{most}個）",
     "reason.impact.log_empty": "{path} にこの間のリクエストの記録が見つからない",
     "reason.impact.no_logs": "ログが見つからない",
     # 起動の保留

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each variable is proposed from facts, with its source. What no fact proves is a question."""
+"""Each variable is proposed from facts, with its source. A value that no fact proves becomes a question."""
 
 from __future__ import annotations
 
@@ -317,7 +317,7 @@ def test_information():
         each["text"]
         for each in proposal(missing_unit="x", proxies=[Proxy("nginx", "/etc/nginx/a", 3, 6443)])["information"]
     ]
-    assert "The inventory names the unit x, which this host does not have" in told
+    assert "The inventory names the unit x, which does not exist on this host" in told
     assert "nginx may be in front of the service: /etc/nginx/a, line 3 names port 6443" in told
     assert any(text.startswith("systemd: Restart=always, RestartSec=10s, start limit 3 in 10min") for text in told)
     assert f"NODE_ENV is production (NODE_ENV in {FILE}, the same as in the running process)" in told

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The problems of a service that answers, and the limits from which they are reported."""
+"""The problems of a service that answers, and the limits at which they are reported."""
 
 from __future__ import annotations
 
@@ -132,4 +132,4 @@ def test_the_slow_limit_follows_the_usual_latency():
     assert problems.slow_after([], LIMITS) == 1.0
     usual = [history.sample(at=NOW, latency=0.5, **sample)] * 5
     assert problems.slow_after(usual, LIMITS) == 5.0
-    assert "instead of 0.500 s" in messages.english(problems.of_latency(6.0, usual, "url").told)
+    assert "instead of the usual 0.500 s" in messages.english(problems.of_latency(6.0, usual, "url").told)

@@ -202,7 +202,7 @@ def test_lines_of_quotation_marks_do_not_slow_down_the_count(tmp_path, line):
 def test_too_many_files_are_reported(tmp_path):
     for number in range(request_log._MOST_FILES + 1):
         lay(tmp_path / f"access.log.{number}", text(OUTAGE))
-    with pytest.raises(RequestLogError, match="52 log files were changed since the outage began, more than 50"):
+    with pytest.raises(RequestLogError, match="52 log files were changed since the outage began, but at most 50"):
         count(Places(log=str(tmp_path / "access.log")))
 
 
