@@ -14,8 +14,8 @@ description:
     Files on other file systems are not touched.
   - A file that a process has open is never touched. If the processes of another user cannot be inspected, the newest
     file of each series is not touched either. The files of a series are in the same folder, and their names differ only
-    in numbers, times and the suffix of a compressed file. Examples are a log and its rotated files, and the logs of an
-    application that uses a new name every day.
+    in numbers, times and the suffix of a compressed file. Examples are a log and its rotated files, or the logs of an
+    application that starts a new file every day.
   - Symbolic links to files or folders are never followed. Files with more than one hard link are skipped.
   - Nothing in O(state_dir) is touched, because this folder contains the evidence.
   - Databases in use and their C(-wal), C(-shm) and C(-journal) files are never touched. If a glob matches copies of a

@@ -102,7 +102,7 @@ options:
     description:
       - A login that the module tries once, after all endpoints are healthy. The response body is discarded.
       - With O(mode=await) and O(mode=hold), the service is unhealthy if the login fails. With O(mode=watch), the login
-        is allowed only together with O(readiness). If it fails, the service is degraded.
+        is allowed only together with O(readiness). If the login fails, the service is degraded.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
     type: dict
     suboptions:
@@ -191,21 +191,23 @@ options:
     suboptions:
       ready_path:
         description:
-          - Path of the endpoint that reports whether the service is ready. It must answer with a status from 200 to
-            299. With 404 and other statuses below 500, the readiness counts as not checked. If the body is a JSON
-            object with C(checks), the names of the failed checks are reported.
-          - If empty, no such endpoint is asked.
+          - Path of the endpoint that reports whether the service is ready. The service is not ready if the endpoint
+            returns a status of 500 or higher, or does not answer. If the body is a JSON object with C(checks), the
+            names of the failed checks are reported. A status from 300 to 499, such as 404, counts as not checked.
+          - If empty, no request is sent.
         type: str
         default: ""
       slow_after:
-        description: Latency in seconds from which an answer is slow. If the usual latency is known, the answer must
-          also be ten times as slow. A slow answer is reported only if two further answers are also slow. With V(0), the
-          latency is not checked.
+        description: >-
+          Report slow answers if an answer and two further answers take at least this number of seconds. If the usual
+          latency is known, they must also take at least ten times as long as usual. With V(0), the latency is not
+          checked.
         type: float
         default: 1.0
       lock_after:
-        description: Number of seconds for which one process must block all writes to the database without a pause. At
-          most V(10). With V(0), locks are not checked.
+        description: >-
+          Report a process if it blocks all writes to the database without a pause for this number of seconds. At most
+          V(10). With V(0), locks are not checked.
         type: float
         default: 2.0
       check_budget:
@@ -214,35 +216,43 @@ options:
         type: float
         default: 0.5
       open_files_percent:
-        description: Share of the limit for open files and connections, in percent. With V(0), they are not checked.
+        description: >-
+          Report a process if it uses at least this percentage of its limit for open files and connections. With V(0),
+          open files are not checked.
         type: float
         default: 90.0
       certificate_days:
-        description: Number of days before the end of the certificate.
+        description: >-
+          Report a certificate if it expires within this number of days. An expired certificate is always reported.
         type: float
         default: 7.0
       disk_percent:
         description:
-          - Share of used space or inodes in percent, from which a file system is reported if it will be full in
-            O(readiness.disk_hours). A file system of which V(99) % are used is always reported.
-          - With V(0), the trend is not checked.
+          - Report a file system if at least this percentage of its space or inodes is used, and if it will be full
+            within O(readiness.disk_hours).
+          - With V(0), this trend is not checked. A file system is always reported if V(99) % of its space or inodes are
+            used.
         type: float
         default: 95.0
       disk_hours:
-        description: See O(readiness.disk_percent). Number of hours.
+        description: Number of hours. See O(readiness.disk_percent).
         type: float
         default: 24.0
       wal_bytes:
-        description: Size in bytes from which a WAL is reported if it keeps growing. With V(0), the size is not checked.
+        description: >-
+          Report a WAL if it has at least this size in bytes and keeps growing. With V(0), the size is not checked.
         type: int
         default: 67108864
       restarts:
-        description: Number of restarts by systemd in the last hour. With V(0), they are not checked.
+        description: >-
+          Report the service if systemd has restarted it at least this number of times in the last hour. With V(0),
+          restarts are not checked.
         type: int
         default: 3
       memory_pressure:
-        description: Share of the last minute in percent, in which all processes waited for memory. With V(0), this is
-          not checked.
+        description: >-
+          Report memory pressure if all processes waited for memory during at least this percentage of the last minute.
+          With V(0), memory pressure is not checked.
         type: float
         default: 20.0
   ports:

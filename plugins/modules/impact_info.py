@@ -10,10 +10,10 @@ module: impact_info
 short_description: Count the users and requests that an outage affected
 version_added: 0.2.0
 description:
-  - Runs one query on the database, in a read-only process with a time limit. Also counts the requests that were logged
-    during the outage, in the journal and in log files. Rotated and compressed files (C(.gz)) are included.
-  - A request that is logged in several places is counted once. Requests are the same if they have the same method, path
-    and status, and nearly the same time.
+  - Runs one query on the database, in a read-only process with a time limit. Also counts the requests from the time of
+    the outage in the journal and in log files. Rotated and compressed files (C(.gz)) are included.
+  - A request that is logged in several places is counted once. Entries belong to the same request if they have the same
+    method, path and status, and nearly the same time.
   - If a number is unknown, the module returns null and the reason. The module fails only if its parameters are invalid.
 options:
   path:
@@ -39,7 +39,7 @@ options:
     description:
       - A log with the time and the status of each request on one line, such as the access log of a web server or a
         proxy. A proxy's log also contains requests that never reached the service.
-      - If empty, only the other places are read.
+      - If empty, only the logs in O(access_log_patterns) and the journal are read.
     type: str
     default: ""
   access_log_patterns:

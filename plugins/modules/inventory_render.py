@@ -13,10 +13,10 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Compares the result of M(itsm_nexus.runbook.service_discovery_info) with the variables of the host in the inventory
-    and with the defaults of the roles. Writes a YAML file with the variables that the inventory lacks. A comment names
-    the source of each value. What is unknown is a question in a comment.
-  - A file that exists is not changed, unless O(update) is true. Then, only variables that differ from the host are
-    changed or added. All other lines and comments stay as they are.
+    and with the defaults of the roles. Writes a YAML file with the variables that are missing from the inventory or
+    have another value there. A comment names the source of each value. Unknown values are questions in comments.
+  - An existing file is changed only if O(update) is true. In this case, variables that differ from the host are changed
+    or added. All other lines and comments stay as they are.
   - Runs on the controller.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -77,12 +77,12 @@ text:
   returned: success
   type: str
 show_text:
-  description: True if there is no file that a person can read after the run, for example in AWX or in check mode.
+  description: True if no file can be read after the run, for example in AWX or in check mode.
   returned: success
   type: bool
   sample: false
 differences:
-  description: The variables that the inventory lacks, or has with another value, before the file was written.
+  description: The variables that were missing from the inventory or had another value before the file was written.
   returned: success
   type: list
   elements: dict

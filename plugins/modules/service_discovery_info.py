@@ -11,12 +11,13 @@ short_description: Find out how the service is deployed on this host
 version_added: 0.2.0
 description:
   - Reads the unit, its environment, the running process, its listening sockets and open files, and the application's
-    folder, in one round trip. Proposes variables of the P(itsm_nexus.runbook.nexus#role) role, each with its source.
-    What no fact proves is returned as a question.
+    folder, in one round trip. Proposes variables of the P(itsm_nexus.runbook.nexus#role) role, each with its source. If
+    no fact proves a value, the module returns a question.
   - Also works while the service is down. The values then come from the unit, the environment and files.
   - Never returns the values of environment variables, except ports, switches and paths that the inventory needs. Code
     of the application, such as the knexfile, is not run.
-  - If the service runs, up to five health requests are sent to each of its ports.
+  - If the service is running, the module sends at most two health requests to each of its ports, and at most four more
+    requests to one of them.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -32,8 +33,8 @@ options:
     type: str
     default: ""
   app_dir:
-    description: The service's folder. It is only used to choose from several units or processes, or if neither is
-      found.
+    description: The service's folder. It is used only to choose between several units or processes, or if there is no
+      unit and no process.
     type: str
     default: ""
 """
@@ -63,7 +64,7 @@ service:
       type: str
       sample: itsm-nexus-prod
     running:
-      description: True if the service runs.
+      description: True if the service is running.
       type: bool
       sample: true
     app_dir:
@@ -84,8 +85,8 @@ variables:
       messages: {source: {id: discovery.source.open, values: {}}}
 questions:
   description:
-    - What a person must answer. C(variable) is the variable that the answer is for, or V("") if it is not about a
-      single variable. C(messages) contains the question as a translatable message.
+    - The questions for a person. C(variable) is the variable to set as the answer, or V("") if the question is not
+      about a single variable. C(messages) contains the question as a translatable message.
   returned: success
   type: list
   elements: dict
@@ -95,7 +96,7 @@ questions:
       messages: {question: {id: discovery.question.certificate, values: {}}}
 information:
   description:
-    - What a person should know, for example proxies in front of the service and the restart policy of the unit.
+    - Other useful facts, for example proxies in front of the service and the restart policy of the unit.
       C(messages) contains the text as a translatable message.
   returned: success
   type: list

@@ -48,8 +48,8 @@ options:
     type: dict
   seeded:
     description:
-      - Whether to report the rows in tables that are empty or missing in O(baseline). Use this option with the row
-        counts from before the start of the service, because many services fill empty tables when they start.
+      - Whether to report the rows in tables that are empty or missing in O(baseline). Many services fill empty tables
+        when they start. To find these rows, use this option with the row counts from before the start.
     type: bool
     default: false
     version_added: 0.2.0

@@ -164,8 +164,9 @@ options:
     version_added: 0.2.0
   readiness:
     description:
-      - Problems of a service that answers, as C(problems) in RV(itsm_nexus.runbook.health_probe#module:readiness) lists
-        them. A problem whose cause the module does not find itself is reported as a finding.
+      - The problems that M(itsm_nexus.runbook.health_probe) found in a service that answers, as in C(problems) of
+        RV(itsm_nexus.runbook.health_probe#module:readiness). If the module does not find the cause of a problem itself,
+        it reports the problem as a finding.
     type: list
     elements: dict
     default: []

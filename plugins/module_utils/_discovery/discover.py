@@ -33,7 +33,7 @@ class _Running(NamedTuple):
     databases: Sequence[str]
     logs: Sequence[str]
     outputs: Sequence[str]
-    # True if this account may not look at the open files of the processes.
+    # True if this account cannot inspect the open files of the processes.
     hidden: bool = False
 
 
@@ -54,7 +54,7 @@ def _running(found: units.Found, *, proc_root: str) -> _Running:
     for process in processes:
         try:
             _count, listed = open_files.descriptors(process.pid)
-        except OSError as error:  # the process has just ended, or this account may not look at it
+        except OSError as error:  # the process has just ended, or this account cannot inspect it
             hidden = hidden or isinstance(error, PermissionError)
             continue
         for kind, paths in opened.items():
@@ -74,7 +74,7 @@ def _running(found: units.Found, *, proc_root: str) -> _Running:
 
 
 def _app_dir(found: units.Found, running: _Running) -> str:
-    """Return the working directory of the service, as the unit names it, because it may be a link to a release."""
+    """Return the working directory of the service. It is named as in the unit, because it may be a link."""
     if found.unit is not None and found.unit.folder.startswith("/"):
         return os.path.normpath(found.unit.folder)
     if running.node is not None and running.node.cwd:
@@ -158,7 +158,7 @@ def _environment(found: units.Found, running: _Running, app_dir: str, *, rights:
 
 
 def _paths(known: settings.Environment) -> Tuple[List[str], List[str], List[str]]:
-    """Return from the environment: paths to check, folders of logs, and folders of backups."""
+    """Return paths from the environment: files to check, folders of logs, and folders of backups."""
     checked = [
         each.value
         for each in (known.first(environment_names.names_certificate), known.first(environment_names.names_key))

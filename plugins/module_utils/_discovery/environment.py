@@ -4,8 +4,8 @@
 
 """The service's environment variables and their sources.
 
-Most values are secrets, so only a few are returned, and only if they are a port, a switch, a name or a path. A URL can
-contain a password and is not returned either.
+Most values may be secrets. Only a few values are returned: ports, switches, names and paths. A URL is not returned,
+because it can contain a password.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
 
-# The files with the service's environment in use, relative to the application's folder.
+# Usual files with the service's environment, relative to the application's folder.
 USUAL_FILES = (
     "config/env/.env.production",
     ".env.production",
@@ -58,7 +58,7 @@ def is_path(text: str) -> bool:
 
 
 def may_be_shown(name: str, value: str) -> bool:
-    """Return True if a variable is a setting that the inventory needs, and its value looks like such a setting."""
+    """Return True if a variable is a setting that the inventory needs, and its value has the expected form."""
     if name in _PORTS:
         return _PORT.match(value) is not None
     if name in _WORDS:
@@ -68,7 +68,7 @@ def may_be_shown(name: str, value: str) -> bool:
 
 
 class Environment:
-    """The service's environment. The first source that contains a variable counts."""
+    """The service's environment. The first source that contains a variable takes precedence."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         """Store the sources, the most reliable one first."""

@@ -24,9 +24,9 @@ _ACTIVE = re.compile(rf"{sanitize.ACTIVE.pattern}|[\t\n]|{{[{{%#]")
 
 
 class Facts(NamedTuple):
-    """How the service is deployed. The fields are empty or None if they are unknown, for example while it is down.
+    """How the service is deployed. The fields are empty or None if unknown, for example while the service is down.
 
-    hidden: True if this account may not look at the process. argv: the command, from the unit or the process. program:
+    hidden: True if this account cannot inspect the process. argv: the command, from the unit or the process. program:
     the file that runs, with links resolved. launcher: True if the unit starts another program, which then starts node.
     outputs: the files behind descriptors 1 and 2 of the process. environment_files: the files that the unit names.
     own_files: files with settings in the application's folder. unread: (file, reason). disk: the result of
@@ -57,7 +57,7 @@ class Facts(NamedTuple):
     disk: Optional[Mapping[str, Any]]
 
     def relative(self, path: str) -> str:
-        """Return a path relative to the application's folder if it is below this folder."""
+        """Return a path. If it is below the application's folder, the result is relative to this folder."""
         prefix = self.app_dir.rstrip("/") + "/"
         return path[len(prefix) :] if path.startswith(prefix) else path
 

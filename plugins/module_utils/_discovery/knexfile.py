@@ -4,8 +4,8 @@
 
 """Read the path of the database from a knexfile, without running it.
 
-Only simple expressions are understood: a text, path.join or path.resolve of __dirname and texts, and process.env.NAME
-with such a default. Any other code would have to be run to know its result.
+Only simple expressions are understood: a string, path.join or path.resolve of __dirname and strings, and
+process.env.NAME with such a default. Any other code would have to be run to know its result.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _without_comments(text: str) -> str:
 
 
 def _block(text: str, start: int) -> str:
-    """Return the text between the brace at `start` and its closing brace. Braces in texts do not count."""
+    """Return the text between the brace at `start` and its closing brace. Braces in strings do not count."""
     depth = 0
     for match in re.finditer(rf"{_TEXT}|[{{}}]", text[start:]):
         depth += {"{": 1, "}": -1}.get(match.group(), 0)
@@ -73,7 +73,7 @@ def _texts(listed: str) -> List[str]:
 
 
 def _value(code: str, *, folder: str, variable: Callable[[str], Optional[str]], app_dir: str) -> Database:
-    """Return the path that an expression results in."""
+    """Return the path that an expression evaluates to."""
     code = code.strip()
     while code.startswith("(") and code.endswith(")"):
         code = code[1:-1].strip()

@@ -58,7 +58,7 @@ class Proxy(NamedTuple):
 
 
 def listening(pids: Iterable[int], *, proc_root: str) -> Dict[int, bool]:
-    """Return the ports on which these processes listen, and True if localhost reaches them. Raises HostError."""
+    """Return the ports on which these processes listen, with True if localhost reaches the port. Raises HostError."""
     ours = set(pids)
     found: Dict[int, bool] = {}
     for listener in sockets.listeners(range(1, 65536), proc_root=proc_root):
@@ -89,7 +89,8 @@ def ports(numbers: Dict[int, bool], *, tls_first: Set[int]) -> List[Port]:
 def health_path(port: Port) -> Optional[Tuple[str, Optional[str]]]:
     """Return the path of the health request, and `status` in its answer, or None if no usual path answers.
 
-    The status is None if the service limits the number of requests (429) or is unhealthy (503). The path exists then.
+    The status is None if the service limits the number of requests (429) or is unhealthy (503). In both cases, the path
+    exists.
     """
     if port.status in (_LIMITED, _UNAVAILABLE):
         return HEALTH_PATH, None
@@ -103,7 +104,7 @@ def health_path(port: Port) -> Optional[Tuple[str, Optional[str]]]:
 
 
 def ready_path(port: Port, health: str) -> Optional[str]:
-    """Return the path of the ready endpoint below the health path, "" if there is none, or None if this is unknown."""
+    """Return the path of the readiness endpoint below the health path, "" if there is none, or None if unknown."""
     path = f"{health.rstrip('/')}/ready"
     status, _word = _ask(port.scheme, port.number, path)
     if status is None or status == _LIMITED:

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Propose the variables of the inventory from the facts. Nothing is guessed: what no fact proves is a question."""
+"""Propose the variables of the inventory from the facts.
+
+Nothing is guessed: a value that no fact proves becomes a question.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,7 @@ def _command(facts: Facts, found: Proposal) -> None:
 def _environment(facts: Facts, found: Proposal) -> None:
     listed = list(facts.environment_files)
     if listed:
-        # The last file counts if several files set the same variable.
+        # If several files set the same variable, the last file takes precedence.
         found.set("nexus_environment_file", listed[-1], _of_unit(facts, "EnvironmentFile"))
         if len(listed) > 1:
             found.ask("nexus_environment_file", message("discovery.question.several_files", paths=listed))
@@ -336,7 +339,7 @@ def _logs(facts: Facts, found: Proposal) -> None:
     for each in (facts.disk or {}).get("logs") or ():
         told = message("discovery.source.log_folder", number=each["files"])
         patterns.setdefault(_pattern(facts, os.path.join(each["folder"], "x.log")), told)
-    # The default stays, because it does no harm if there are no such files.
+    # The default pattern is kept, because it does no harm if no file matches it.
     more = {pattern: source for pattern, source in patterns.items() if pattern != _LOG_PATTERN}
     if _LOG_PATTERN in patterns or more:
         default = [_LOG_PATTERN] if _LOG_PATTERN in patterns else []

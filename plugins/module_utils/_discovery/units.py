@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.messages import DiscoveryError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, systemd
 
-# The names of the service's unit that are in use.
+# The usual names of the service's unit.
 NAMES = ("itsm-nexus-prod", "itsm-sec-nexus-prod", "itsm-system", "itsm-system-https")
 NODE = ("node", "nodejs")
 
@@ -121,8 +121,8 @@ def find(unit: str, *, app_dir: str, run: commands.Runner, proc_root: str) -> Fo
     """Find the service. unit, app_dir: what the inventory says, or empty strings. Raises DiscoveryError.
 
     A unit that the inventory names is used if the host has it. Otherwise, all units are searched. If several units
-    could be meant, app_dir and the state of the units decide. Without a unit, the processes are searched. If app_dir
-    exists, only processes in this folder count.
+    may be the service, app_dir and the state of the units decide. Without a unit, the processes are searched. If
+    app_dir exists, only processes in this folder count.
     """
     app_dir = os.path.normpath(app_dir) if app_dir else ""
     try:

@@ -4,7 +4,7 @@
 
 """Check whether a service that answers is also ready, in the round trip of the health probe.
 
-A service that only answers can have a damaged or locked database, an expired certificate or a full disk.
+A service that answers can still have a damaged or locked database, an expired certificate or a full disk.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class _Check:
         elif answer.status == http.client.SERVICE_UNAVAILABLE or (answer.status or 0) >= 500:
             self.found.append(Problem("not_ready", _not_ready(path, answer.status, answer.body), target.url))
         else:
-            # The service has no such endpoint (404), or a limit for requests is reached (429).
+            # The service has no such endpoint (404), or limits the number of requests (429).
             told = message("reason.unready.status", path=path, status=str(answer.status))
             exists = answer.status != http.client.NOT_FOUND
             self.unchecked.append(Unchecked("ready", told, ("not_ready",) if exists else ()))

@@ -4,8 +4,7 @@
 
 """Earlier measurements of a host, which show trends: a disk that fills, a WAL that grows, restarts, slow answers.
 
-The measurements are kept in a file in the state folder. Without this file, no trend is known, and no problem is
-reported because of a trend.
+The measurements are kept in a file in the state folder. Without this file, no trend is reported.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 _FILE = "readiness.json"
 _LARGEST = 1 << 20
-# A measurement is saved at most once in this number of seconds, is kept for a day, and at most _MOST of them are kept.
+# Save at most one measurement in _EVERY seconds. Keep each measurement for _AGE seconds, and at most _MOST of them.
 _EVERY = 25.0
 _AGE = 86400.0
 _MOST = 200
-# The shortest time in seconds from which a trend is derived, and the times for which the rate is calculated.
+# The minimum age in seconds of a measurement that shows a trend, and the periods for which a rate is calculated.
 _SHORTEST = 60.0
 _SPANS = (3600.0, _AGE)
 _ENOUGH = 5
@@ -35,8 +34,8 @@ Sample = Mapping[str, Any]
 def read(state_dir: str, *, now: float) -> List[Sample]:
     """Return the measurements of the last day, the oldest first. Return an empty list if the file is unusable.
 
-    The last measurement is always included, because it may only seem old after the clock was set forward. After the
-    clock was set back, the last measurements are in the future.
+    The last measurement is always included, because it may only seem old after the clock was set forward. If the clock
+    was set back, the last measurements are in the future.
     """
     try:
         data = atomic_files.read_plain(os.path.join(state_dir, _FILE), limit=_LARGEST)
@@ -68,9 +67,9 @@ def usual_latency(samples: Sequence[Sample]) -> Optional[float]:
 
 
 def hours_until_full(samples: Sequence[Sample], *, mount: str, what: str, free: int, now: float) -> Optional[float]:
-    """Return after how many hours a file system is full if it continues to fill at this rate, or None.
+    """Return the number of hours until a file system is full at the current rate, or None if it does not fill.
 
-    what: bytes or inodes. free: the free ones now. The rate is the highest one of the last hour and of the last day.
+    what: bytes or inodes. free: the number that is free now. The rate is the higher one of the last hour and day.
     """
     before = _values(samples, "disks", mount, what, now=now)
     firsts = [next((each for each in before if now - each[0] <= span), None) for span in _SPANS]

@@ -28,7 +28,7 @@ class Limits(NamedTuple):
 
 
 _TYPES: Mapping[type, str] = {str: "str", int: "int", float: "float"}
-# Every limit must be at least 0. The maximum of a percentage is 100, and that of a time limit keeps a check short.
+# The highest values: 100 for a percentage, and a few seconds for a time, so that a check stays short. The lowest is 0.
 _MOST: Mapping[str, float] = {
     "slow_after": 60.0,
     "lock_after": 10.0,

@@ -29,7 +29,7 @@ _INDEX = 136
 
 
 class Files(NamedTuple):
-    """What the service has open: the number of files and connections, and the limit. None is unknown."""
+    """What the service has open: the number of files and connections, and the limit. None means unknown."""
 
     pid: int
     open_files: Optional[int]
@@ -50,7 +50,7 @@ def open_files(pid: int, *, proc_root: str = "/proc") -> Files:
 
 
 def memory_pressure(pid: int, *, proc_root: str = "/proc", group_root: str = "/sys/fs/cgroup") -> Optional[float]:
-    """Return in percent how long all processes waited for memory in the last minute, on the host or in the unit.
+    """Return the percentage of the last minute in which all processes waited for memory, on the host or in the unit.
 
     The higher value counts. Return None if the kernel does not measure it.
     """
@@ -75,7 +75,7 @@ def clock(*, proc_root: str = "/proc") -> Dict[str, Any]:
 def disks(paths: Mapping[str, str]) -> List[Dict[str, Any]]:
     """Return the free space of the file systems that contain these paths, by use.
 
-    Read-only file systems are omitted, and also paths that the service's user has just moved away.
+    Read-only file systems, and paths that the service's user has just moved away, are omitted.
     """
     found: Dict[str, Dict[str, Any]] = {}
     points = [mount[0] for mount in mounts.mounted()]
@@ -134,7 +134,7 @@ def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[
 def _lock(path: str, lock_after: float) -> Optional[Dict[str, Any]]:
     """Return the process that blocked all writes for lock_after seconds without a pause, or None.
 
-    A process that commits one transaction after the other is not meant, because others can write in between.
+    A process that commits one transaction after the other does not count, because others can write in between.
     """
     begun, committed = time.monotonic(), _commits(path)
     holder: Optional[int] = None
@@ -166,7 +166,7 @@ def _bytes(path: str, start: int, length: int) -> bytes:
 
 
 def _writer(path: str) -> Optional[int]:
-    """Return the process that holds the lock for writes, 0 if it is in another PID namespace, or None."""
+    """Return the process that holds the write lock, 0 if it is in another PID namespace, or None."""
     for name, start, length in sqlite_holders.WRITE_LOCKS:
         with contextlib.suppress(OSError):
             descriptor = safe_open.open_file(path + name)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Derive the problems of a service that answers from measurements, their limits and earlier measurements."""
+"""Derive the problems of a service that answers from measurements, earlier measurements and limits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness.limi
 
 _HOUR = 3600.0
 _DAY = 86400.0
-# Shares in percent above which a file system counts as full.
+# The used share in percent from which a file system counts as full.
 _FULL = 99.0
-# A latency must exceed the usual one by this factor.
+# A slow answer takes at least this many times as long as usual.
 _SLOWER = 10.0
-# A change of the clock in seconds that counts. Smaller changes are normal corrections.
+# The smallest change of the clock in seconds that is a problem. Smaller changes are normal corrections.
 _CLOCK = 60.0
 
 
@@ -141,7 +141,7 @@ def of_host(
 
 
 def slow_after(known: Sequence[history.Sample], limits: Limits) -> Optional[float]:
-    """Return the latency in seconds from which an answer is slow, or None if the latency is not checked."""
+    """Return the latency in seconds from which an answer counts as slow, or None if the latency is not checked."""
     if not limits.slow_after:
         return None
     return max(limits.slow_after, (history.usual_latency(known) or 0.0) * _SLOWER)

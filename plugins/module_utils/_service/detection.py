@@ -93,7 +93,7 @@ def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, A
         service,
         targets,
         Plan(**plan, sole_starter=bool(values["run"])),
-        # In watch mode, the login is a check of the readiness.
+        # In watch mode, the login is one of the readiness checks.
         login=None if values["mode"] == "watch" and values["readiness"] else login_of(values),
         endpoints_needed=not refused,
         doubt=_doubt_of(values, checked),
@@ -193,7 +193,7 @@ def mark_restart(values: Values, result: Dict[str, Any]) -> None:
 
 
 def mark_degraded(values: Values, result: Dict[str, Any]) -> None:
-    """Report a service as degraded if it answers but a check of its readiness found a problem."""
+    """Report a service as degraded if it answers but a readiness check found a problem."""
     problems = (result["readiness"] or {}).get("problems") or []
     if values["mode"] != "watch" or result["severity"] != "none" or not problems:
         return

@@ -255,8 +255,8 @@ class _Reclaim:
     def _newest(self, files: Sequence[Candidate], *, keep: int) -> Set[Identity]:
         """Return the newest `keep` files of each series. files: newest first.
 
-        If another user's processes cannot be inspected, the newest file of each series may be the one that they write
-        to. Then it is kept too.
+        If another user's processes cannot be inspected, they may be writing to the newest file of each series. In this
+        case, this file is also kept.
         """
         counts: Dict[Tuple[str, str], int] = {}
         newest = set()

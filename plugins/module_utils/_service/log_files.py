@@ -47,7 +47,7 @@ def find(log: str, patterns: Iterable[str], *, user: str) -> List[LogFile]:
 
     If the time of the log is unknown, for example because the log does not exist, the log comes first. Its reader then
     reports the error. A compressed file is omitted if the original still exists. The files of the patterns are listed
-    with the rights of the service's user, because this user can exchange the folders.
+    with the rights of the service's user, because this user can replace the folders.
     """
     found: Dict[str, float] = {}
     theirs = safe_open.account_rights(user)
@@ -82,13 +82,13 @@ def _listed(patterns: Iterable[str]) -> Dict[str, float]:
 
 
 def absolute(patterns: Sequence[str], *, folder: str) -> List[str]:
-    """Return patterns as absolute patterns. A relative pattern is relative to the folder."""
+    """Return absolute patterns. Relative patterns are relative to the folder."""
     return [os.path.join(glob.escape(folder), pattern) for pattern in patterns]
 
 
 def decompressed_tail(stream: IO[bytes], *, limit: int) -> Tuple[bytes, bool]:
-    """Return the last `limit` bytes of a compressed file, and whether it has more. Raises OSError."""
-    import gzip  # noqa: PLC0415 - needed only for a compressed file, and imported on every start of a module
+    """Return the last `limit` bytes of a compressed file, and True if it has more bytes. Raises OSError."""
+    import gzip  # noqa: PLC0415 - needed only for compressed files, so most module starts do not load it
     import zlib  # noqa: PLC0415
 
     data, size = b"", 0

@@ -37,7 +37,7 @@ _CHUNK = 1 << 20
 _LONGEST_LINE = 2000
 # Seconds before the period that are also read, to see whether the service logs requests in this place at all.
 _BEFORE = 3600
-# Reading stops at a request this many seconds after the period, because lines are not exactly in the order of time.
+# Reading stops at a request this many seconds after the period, because lines are not in exact chronological order.
 _AFTER = 60
 # Maximum number of lines to read for the first line with a time.
 _MOST_UNDATED = 100
@@ -94,7 +94,7 @@ _Line = Tuple[str, Optional[float]]
 
 
 class _Count:
-    """The requests found so far. A request is one number, which saves memory: a code for its text, then its time."""
+    """The requests found so far. To save memory, a request is one number: a code for its text, then its time."""
 
     def __init__(self, *, begun: float, over: float, deadline: float) -> None:
         self.begun, self.over, self._deadline = begun, over, deadline
@@ -185,7 +185,7 @@ def _read(stream: IO[bytes], count: _Count) -> Iterator[str]:
 
 
 def _time_after(stream: IO[bytes], offset: int) -> Optional[float]:
-    """Return the time of the first line with a time after an offset, or None if the next lines have no time."""
+    """Return the time of the first line after an offset that has one, or None if the next lines have no time."""
     stream.seek(offset)
     stream.readline(_CHUNK)
     for _number in range(_MOST_UNDATED):
@@ -250,7 +250,7 @@ def _in_journal(unit: str, count: _Count, *, run: commands.Runner) -> Iterator[_
         why = " ".join(done.stderr.split())[:200] or f"exit code {done.rc}"
         raise _UnreadError(message("reason.impact.log_unread", path=source, why=why))
     entries = [match for match in map(_ENTRY.match, done.stdout.split("\n")) if match]
-    # Of too many entries, journalctl prints the newest ones. Of too much output, the middle is omitted.
+    # With too many entries, journalctl prints only the newest ones. If the output is too long, its middle is omitted.
     cut = len(entries) >= _MOST_ENTRIES and float(entries[0].group(1)) > count.begun
     if cut or len(done.stdout) >= commands.LONGEST_OUTPUT:
         raise RequestLogError(message("reason.impact.log_large", path=source))
@@ -268,7 +268,7 @@ def count(
 ) -> Counted:
     """Count the requests that were logged between two times (seconds since the epoch).
 
-    A place that cannot be opened is ignored if another place contains requests. deadline: the time.monotonic() at which
+    A place that cannot be opened is ignored if another place contains requests. deadline: the time.monotonic() when
     reading stops. Raises RequestLogError if no place contains requests, or if a place could not be read completely.
     """
     found = _Count(begun=begun, over=over, deadline=deadline)

@@ -216,8 +216,8 @@ def _answer(
 def seeded_tables(counts: Mapping[str, Optional[int]], *, since: Mapping[str, int]) -> Dict[str, int]:
     """Return the row counts of tables that have rows now and were empty or missing before.
 
-    since: the row counts before. If they are empty, the rows were not counted, so no table is returned. They come from
-    an earlier result, so sanitize.text may have changed the names of tables.
+    since: the earlier row counts. If there are none, the rows were not counted, so no table is returned. The counts
+    come from an earlier result, so sanitize.text may have changed the names of tables.
     """
     return {
         name: rows

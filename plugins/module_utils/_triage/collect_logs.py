@@ -106,8 +106,8 @@ def _changed_at(*paths: str) -> Optional[str]:
 def log_files(service: Service, *, since: float) -> List[str]:
     """Return the log file if there is one, and the newest files that match log_patterns, newest first.
 
-    Rotated and compressed files follow if they were changed since a time, because the log may have been rotated right
-    after the error.
+    Rotated and compressed files follow if they were changed at or after `since`, because the log may have been rotated
+    right after the error.
     """
     patterns = service_logs.absolute(service.log_patterns, folder=service.app_dir)
     found = service_logs.find(service.log_file, patterns, user=service.user)

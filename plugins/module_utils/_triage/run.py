@@ -153,7 +153,7 @@ def triage(
 
     record: the record of the open incident. held: the service's hold, or None. last_good_of: returns a database's row
     counts from the last check that found it sound. settings: problems that the preflight found with the service's
-    variables. readiness: problems that the health probe found with a service that answers.
+    variables. readiness: problems that the health probe found in a service that answers.
 
     If the database check does not finish by the deadline, it is repeated for at most database_timeout seconds. The
     service must not be started with an unchecked database.

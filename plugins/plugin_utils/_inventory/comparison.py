@@ -63,7 +63,7 @@ def _line(text: Any) -> str:
 
 
 def _told(words: Words, item: Mapping[str, Any], name: str) -> str:
-    """Return a text of the host in the language of the words."""
+    """Return a text from the host in the language of the words."""
     messages = item.get("messages")
     message = messages.get(name) if isinstance(messages, Mapping) else None
     return _line(words.message(message, item.get(name, "")))
@@ -75,7 +75,7 @@ def compare(
     """Return the comparison. Values that the controller must not use become questions.
 
     found: the result of service_discovery_info. known: the variables of the inventory for the host. unsure: variables
-    of the command line, which hide those of the inventory.
+    from the command line, which hide the values in the inventory.
     """
     by_name: Dict[str, Mapping[str, Any]] = {}
     questions: List[Question] = []

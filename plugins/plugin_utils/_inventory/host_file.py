@@ -32,7 +32,7 @@ class InventoryError(Exception):
 def shown(value: Any) -> str:
     """Return a value as it is written in YAML, on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
-    # A single scalar is followed by the mark for the end of a document.
+    # PyYAML ends a single scalar with the mark for the end of a document.
     return re.sub(r"\n(?:\.\.\.\n)?\Z", "", text)
 
 
@@ -131,7 +131,7 @@ def _above(text: str, start: int) -> Optional[Tuple[int, int]]:
 
 
 def update(words: Words, text: str, settings: Sequence[Setting], *, path: str) -> str:
-    """Return the content of a file with other values for some variables. Everything else stays as it is.
+    """Return the content of a file with the new values of some variables. Everything else stays as it is.
 
     Raises InventoryError if the file cannot be updated in this way.
     """
@@ -150,7 +150,7 @@ def update(words: Words, text: str, settings: Sequence[Setting], *, path: str) -
 
 
 def _require(text: str, settings: Sequence[Setting], *, path: str) -> None:
-    """Raise InventoryError if a file does not have these values."""
+    """Raise InventoryError if a file does not contain these values."""
     entries = _entries(text, path=path)
     for setting in settings:
         entry = entries.get(setting.name)

@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.outage_window import PROBE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
 
-# The severity and the outcome of a service that answers, but that is not ready.
+# The severity and the outcome of a service that answers but is not ready.
 DEGRADED = "degraded"
 UNKNOWN_CAUSE: Mapping[str, Any] = {
     "cause": "unknown",

@@ -214,10 +214,10 @@ class Incident:
     rows_from: str = _says("Source of rows_before: first_look (the first triage) or last_good (the last verified run).")
     rows_after: Dict[str, float] = _says("Rows by table afterwards.")
     rows_seeded: Dict[str, float] = _says(
-        "Current rows of tables that had no rows before the outage, or before the service started after a database "
-        "recovery: the service may seed them at its start."
+        "Current row counts of tables that were empty before the outage or, after a database recovery, before the "
+        "service started. The service may have filled these tables at its start."
     )
-    rows_seeded_removal: List[str] = _says("SQL statements that remove rows that the service seeded at its start.")
+    rows_seeded_removal: List[str] = _says("SQL statements that remove the rows that the service created at its start.")
     rows_replaced: bool = _says("True if rows_after was counted in a new database that replaced the earlier one.")
     rows_stale: bool = _says("True if the service was started after rows_after was counted.")
     statements: Dict[str, Any] = _says("The statements of docs/statements.md: the value, and why the value is unknown.")
@@ -255,7 +255,7 @@ class Incident:
 
     @property
     def answered(self) -> bool:
-        """True if the incident is no outage, because the service answered all the time but is or was degraded."""
+        """True if the incident is not an outage: the service answered all the time, but is or was degraded."""
         degraded = self.severity == "degraded" and not self.rungs_tried
         return degraded and self.outcome in ("degraded", "recovered", "resolved_manually")
 

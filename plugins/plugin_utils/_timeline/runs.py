@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model
 )
 
 _LOOKS = ("detection", "verification")
-# Modules that a run which only releases a hold does not use.
+# Modules that are not used by a run that only releases a hold.
 _RECOVERS = ("health_probe", "sqlite_restore")
 
 

@@ -64,14 +64,14 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
 
 
 def wal_reset_bug(facts: Facts) -> Optional[Finding]:
-    """Report a damaged database that was written by a version of SQLite with a bug that can damage it."""
+    """Report a known bug of SQLite that may have damaged the database, if an affected version wrote it."""
     database = facts.database
     known = database.database or {}
     if not known.get("wal_reset_bug") or not (database.damages or database.data_loss_suspected):
         return None
     version = str(known.get("sqlite_version"))
     return Finding(
-        # Other faults damage a database too, so this is only a note.
+        # Other faults can also damage a database, so the confidence is low.
         confidence=0.3,
         summary=message("finding.wal_reset_bug", version=version),
         evidence=[says(database.path, f"written by SQLite {version}, in WAL mode")],

@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.f
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
 _SURE = 0.9
-# A symptom for which another cause may be found.
+# For a symptom whose cause may be another finding.
 _SYMPTOM = 0.6
 
 
@@ -55,7 +55,7 @@ def reported(facts: Facts, cause: str) -> Optional[Finding]:
         prevention=advice.prevention,
         # The service is not started on a database that may be damaged.
         blocks_start=cause == "db_corrupt",
-        # The remedies find nothing to stop or to free.
+        # Without holders and mounts, a remedy has nothing to stop or to free.
         details={"holders": [], "mounts": []},
     )
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts are read from a real folder, without the rights to read more than the service's user."""
+"""The facts are read from a real folder, with no more rights than the service's user has."""
 
 from __future__ import annotations
 
