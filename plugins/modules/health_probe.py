@@ -245,7 +245,7 @@ options:
         default: 67108864
       restarts:
         description: >-
-          Report the service if systemd has restarted it at least this number of times in the last hour. With V(0),
+          Report the service if systemd has restarted it this many times or more in the last hour. With V(0),
           restarts are not checked.
         type: int
         default: 3

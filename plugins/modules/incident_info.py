@@ -28,7 +28,7 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length in seconds of the period, up to now, in which RV(restarts_in_window) counts the starts.
+    description: Period up to now, in seconds, in which RV(restarts_in_window) counts the starts.
     type: float
     default: 3600.0
   restart_limit:

@@ -116,7 +116,7 @@ def clock_jump(samples: Sequence[Sample], *, boot: str, offset: float) -> float:
 
 
 def _values(samples: Sequence[Sample], *keys: str, now: float) -> List[Any]:
-    """Return the time and the value of each measurement that is old enough to show a trend."""
+    """Return the time and the value of each measurement that was taken at least _SHORTEST seconds ago."""
     found: List[Any] = []
     for each in samples:
         value: Any = each

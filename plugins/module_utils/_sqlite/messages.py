@@ -36,7 +36,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.changing": "During the check, {path} was written to, or its service was started or stopped",
     "reason.sqlite.ownership": "User {user} cannot write to {path} (owner {owner}, mode {mode})",
     "reason.sqlite.no_account": "{option} must be a user on this host, not {user}",
-    "reason.sqlite.open_deleted": "A file of {path} was removed or replaced, but is still open in {holders}: data in the old file is lost when the process ends",
+    "reason.sqlite.open_deleted": "A file of the database {path} was removed or replaced, but {holders} still has the old file open. Its data is lost when that process ends",
     # The WAL and the journal.
     "reason.sqlite.wal_damaged": "The WAL of {path} is damaged at frame {frame} of {frames}: SQLite silently ignores the {lost} frames from that frame on, {commits} of which end a transaction",
     "reason.sqlite.wal_header_damaged": "The header of the WAL of {path} is damaged: SQLite silently ignores its {lost} frames, {commits} of which end a transaction",
