@@ -88,7 +88,8 @@ def _thresholds(words: Words, incident: incident_model.Incident) -> Action:
 def _automation(words: Words, incident: incident_model.Incident) -> Action:
     title = words.say("action.automation")
     ladder = prose_ladder.ladder(words, incident)
-    if incident.outcome == "recovered":
+    # A service that a rung started may be degraded.
+    if incident.outcome == "recovered" or (incident.outcome == "degraded" and incident.rungs_tried):
         late = incident.durations.detect is not None and incident.durations.detect > _LATE
         key = "action.automation.late" if late else "action.automation.done"
         return Action(title, late, words.say(key, ladder=ladder, took=words.duration(incident.durations.mitigate)))

@@ -1071,6 +1071,16 @@ def test_an_outage_that_systemd_ended_is_good_news():
     )
 
 
+@pytest.mark.parametrize(
+    ("rungs", "words"),
+    [([], "so the playbook does not restart it"), ([rung(held=True)], "this playbook recovered the")],
+)
+def test_a_degraded_service_may_have_been_restarted(rungs, words):
+    told = incident(outcome="degraded", cause="db_locked", runs=runs("r"), rungs_tried=rungs)
+    (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
+    assert words in automation.why
+
+
 @pytest.mark.parametrize("loss", ["unknown", "suspected"])
 def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
     told = incident(
