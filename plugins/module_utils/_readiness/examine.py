@@ -181,8 +181,12 @@ def _has_failed(check: Any) -> bool:
     return value is False or (isinstance(value, str) and value.casefold() not in ("ok", "healthy", "up", "pass"))
 
 
-def examine(question: Question, limits: Limits, *, remember: bool) -> Dict[str, Any]:
-    """Return the result `readiness` of health_probe. If remember is true, the measurements are saved for trends."""
+def examine(question: Question, limits: Limits, *, remember: bool, forget: Sequence[str] = ()) -> Dict[str, Any]:
+    """Return the result `readiness` of health_probe.
+
+    If remember is true, the measurements are saved for trends, unless a problem with one of the causes in forget was
+    found.
+    """
     begun = time.monotonic()
     check = _Check(question, limits)
     asked: Dict[str, Any] = {"disks": functools.partial(measure.disks, question.folders)}
@@ -199,7 +203,7 @@ def examine(question: Question, limits: Limits, *, remember: bool) -> Dict[str, 
     seen = check.files(answers)
     if question.before not in [each.cause for each in check.found]:
         check.found += problems.unconfirmed(question.before, check.unchecked)
-    if remember:
+    if remember and not any(each.cause in forget for each in check.found):
         disks = answers["disks"].value or []
         new = history.sample(
             at=check.clock["now"],
@@ -263,5 +267,7 @@ def of_detection(
         before=str(record.get("cause") or ""),
     )
     remember = values["mode"] == "watch" and values["remember"] and not check_mode
-    report = examine(question, readiness_limits.of(values["readiness"]), remember=remember)
+    # A change of the clock is reported once, by the run that opens an incident.
+    forget = () if values["open"] else ("clock_jump",)
+    report = examine(question, readiness_limits.of(values["readiness"]), remember=remember, forget=forget)
     return {**report, "reported": _reported(report, record)}

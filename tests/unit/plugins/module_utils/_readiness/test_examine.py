@@ -23,7 +23,7 @@ def check(monkeypatch, tmp_path):
     clock = {"now": NOW, "boot": "b1", "offset": 100.0}
     monkeypatch.setattr(measure, "clock", lambda: dict(clock))
 
-    def check(latency_ms=1.0, *, jump=0.0, **changes):
+    def check(latency_ms=1.0, *, jump=0.0, forget=(), **changes):
         clock["now"] += 600 + jump
         clock["offset"] += jump
         endpoint = {"url": URL, "required": True, "ok": True, "latency_ms": latency_ms, "certificate": None}
@@ -40,7 +40,7 @@ def check(monkeypatch, tmp_path):
             timeout=1.0,
             state_dir=str(tmp_path),
         )._replace(**changes)
-        found = examine.examine(question, limits.Limits(ready_path=""), remember=True)
+        found = examine.examine(question, limits.Limits(ready_path=""), remember=True, forget=forget)
         return [each["cause"] for each in found["problems"]]
 
     return check
@@ -61,6 +61,13 @@ def test_a_service_that_becomes_slow_stays_degraded(check):
 def test_a_clock_that_is_changed_by_days_is_reported_once(check, days):
     assert check() == []
     assert check(jump=days * 86400.0) == ["clock_jump"]
+    assert check() == []
+
+
+def test_a_check_that_opens_no_incident_leaves_a_changed_clock_to_the_next_run(check):
+    assert check() == []
+    assert check(jump=7200.0, forget=["clock_jump"]) == ["clock_jump"]
+    assert check() == ["clock_jump"]
     assert check() == []
 
 
