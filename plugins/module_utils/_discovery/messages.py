@@ -86,6 +86,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.release_link": "Is a release activated with a link? If so, set this variable to symlink. {path} is a link to {target}",
     "discovery.question.required": "Which variables does the service need to start? Its environment does not contain {missing}. It contains these variables: {names}",
     "discovery.question.secret_argument": "Which command starts the service? The command is not shown, because an argument looks like a secret. Move the secret to the environment file",
+    "discovery.question.no_environment_file": "Which file contains the environment variables of the service? No such file was found",
     "discovery.question.several_files": "Which of these files contains the secrets and the path of the database? {paths}",
     "discovery.question.several_ports": "Which of these ports do users connect to? {ports}",
     "discovery.question.silent_ports": "What is port {ports} for? The service listens there, but answers neither HTTPS nor HTTP",

@@ -132,6 +132,9 @@ def _environment(facts: Facts, found: Proposal) -> None:
             found.ask("nexus_environment_file", told)
     elif facts.unit is not None and not facts.unread:
         found.set("nexus_environment_file", "", message("discovery.source.no_file"))
+    elif facts.unit is None and not facts.unread:
+        # Without a unit, a person started the service, and only this person knows from which file.
+        found.ask("nexus_environment_file", message("discovery.question.no_environment_file"))
     for path, why in facts.unread:
         found.ask("nexus_environment_file", message("discovery.question.file_unread", path=path, why=why))
     for name, path in facts.environment.changed():

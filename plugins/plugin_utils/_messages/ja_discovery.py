@@ -109,6 +109,7 @@ SENTENCES: Dict[str, str] = {
     "discovery.question.release_link": "リリースはリンクで切り替えますか。{path} は {target} へのリンクです。該当する場合は、この変数を symlink に設定してください",
     "discovery.question.required": "起動に必要な環境変数はどれですか。{missing} がありません。存在する変数名：{names}",
     "discovery.question.secret_argument": "サービスの起動コマンドは何ですか。機密情報と思われる引数があるため、コマンドは表示しません。機密情報は環境ファイルに移してください",
+    "discovery.question.no_environment_file": "サービスの環境変数はどのファイルにありますか（ファイルが見つかりませんでした）",
     "discovery.question.several_files": "機密情報とデータベースのパスを設定しているのはどのファイルですか：{paths}",
     "discovery.question.several_ports": "利用者が接続するのはどのポートですか：{ports}",
     "discovery.question.silent_ports": "ポート {ports} の用途は何ですか。待ち受けていますが、HTTPS にも HTTP にも応答しません",

@@ -755,6 +755,15 @@ def test_a_crash_soon_after_a_planned_restart_is_a_separate_sign():
     assert [item["at"] for item in found] == [timestamps.iso(903), timestamps.iso(916)]
 
 
+def test_an_exception_with_the_time_of_a_good_answer_is_not_the_start_of_the_outage():
+    """Node writes an exception without a time, so it gets the time of the line before it."""
+    at = timestamps.iso(900)
+    log = {"exceptions": [{"at": at, "fatal": True, "message": "SyntaxError"}], "last_success_at": at}
+    assert [item["kind"] for item in outage_signs.signs({"log": log})] == ["good"]
+    log["exceptions"][0]["at"] = timestamps.iso(901)
+    assert [item["kind"] for item in outage_signs.signs({"log": log})] == ["good", "bad"]
+
+
 def test_a_fatal_exception_of_an_earlier_outage_is_not_the_start_of_this_one():
     def fatal(seconds):
         return {"at": timestamps.iso(seconds), "message": "Error: boom", "fatal": True, "last": False, "stack": []}
