@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import testinfra
 
@@ -26,11 +27,34 @@ SECTIONS = (
     "7. Timeline",
 )
 WRITTEN = {f"Written before the outage, number {number}" for number in range(1, 8)}
-UNIT_FOLDER = "/etc/systemd/system/itsm-system.service"
 STATE_DIR = "/var/lib/itsm-runbook"
-# The files that the service itself changes while it runs.
-WAL = "/mnt/LinuxHDD/ITSM-System/backend/itsm.db-wal"
-BUSY_FILES = ("/var/log/itsm/server.log", "/mnt/LinuxHDD/ITSM-System/backend/itsm.db-shm")
+
+
+class Service(NamedTuple):
+    """The names of the demo service on a host, from a file in molecule/profiles."""
+
+    profile: str
+    unit: str
+    user: str
+    app: str
+    database: str
+    environment: str
+    log: str
+    http_port: str
+
+    @classmethod
+    def read(cls, profile: Path) -> Service:
+        lines = [line for line in profile.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        return cls(**dict(line.split("=", 1) for line in lines))
+
+    @property
+    def busy_files(self) -> tuple[str, ...]:
+        """The files that the service itself changes while it runs."""
+        return (self.log, f"{self.database}-shm")
+
+
+# The service of the drills that do not use the names of the real deployment.
+RUNBOOK = Service.read(Path(__file__).parent / "profiles" / "runbook")
 
 
 class Drill:
@@ -42,6 +66,10 @@ class Drill:
         self.container = f"itsm-nexus-{name.replace('_', '-')}"
         self.cause: str | None = None
         self.host = testinfra.get_host(f"podman://{self.container}")
+
+    @functools.cached_property
+    def service(self) -> Service:
+        return Service.read(self.output / "profile")
 
     def observation(self, name: str) -> dict[str, Any]:
         """Return a recorded state of the host: `sound`, `broken`, or `<run>-after` for the state after a run."""
@@ -91,7 +119,7 @@ class Drill:
         return int(status), json.loads(body) if asked.returncode == 0 else None
 
     def assert_serves(self) -> None:
-        for url in ("https://host:6443/api/v1/health", "http://host:8080/api/v1/health"):
+        for url in ("https://host:6443/api/v1/health", f"http://host:{self.service.http_port}/api/v1/health"):
             status, body = self.ask(url)
             assert (status, body and body["status"]) == (200, "ok"), url
 
@@ -120,7 +148,7 @@ class Drill:
         assert same[0] == same[1], (before["unit"], after["unit"])
         # A run is allowed to hold the service, so that nobody can start it, but must not change anything else. systemd
         # does not restart a held unit.
-        dropins = f"{UNIT_FOLDER}.d"
+        dropins = f"/etc/systemd/system/{self.service.unit}.service.d"
         held = any(path.startswith(f"{dropins}/zz-held-") for path in after["files"])
         if held:
             assert after["unit"]["ActiveState"] in ("inactive", "failed"), after["unit"]
@@ -131,9 +159,9 @@ class Drill:
         else:
             assert after["unit"] == before["unit"]
         assert after["rows"] == before["rows"]
-        busy = BUSY_FILES if before["processes"] or restarts else ()
+        busy = self.service.busy_files if before["processes"] or restarts else ()
         # A start by systemd may write to the WAL before it fails. The rows are compared above.
-        busy = (*busy, WAL) if restarts and not held else busy
+        busy = (*busy, f"{self.service.database}-wal") if restarts and not held else busy
         same = [
             {
                 path: entry

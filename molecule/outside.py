@@ -14,7 +14,6 @@ import threading
 import time
 from typing import Any
 
-import runs
 from drills import STATE_DIR, Drill
 
 # systemd's message ids (see systemd.journal-catalog), and our names for the events that they report.
@@ -42,7 +41,7 @@ class Client:
         while not self._ended.wait(0.05):
             address = (self._drill.output / "address").read_text(encoding="utf-8")
             asked_at, healthy = time.time(), False
-            connection = http.client.HTTPConnection(address, 8080, timeout=1)
+            connection = http.client.HTTPConnection(address, int(self._drill.service.http_port), timeout=1)
             with contextlib.suppress(OSError, http.client.HTTPException):
                 connection.request("GET", "/api/v1/health")
                 healthy = connection.getresponse().status == 200
@@ -78,7 +77,8 @@ class Client:
 
 def unit_events(drill: Drill, since: float) -> list[str]:
     """Return the events of the service's unit after `since`, oldest first, by their names in MESSAGES."""
-    lines = drill.host.check_output(f"journalctl --unit={runs.UNIT} --since=@{since:.6f} --output=json").splitlines()
+    asked = f"journalctl --unit={drill.service.unit} --since=@{since:.6f} --output=json"
+    lines = drill.host.check_output(asked).splitlines()
     return [MESSAGES[id] for line in lines if (id := json.loads(line).get("MESSAGE_ID")) in MESSAGES]
 
 
@@ -101,11 +101,11 @@ def units_of_the_recovery(drill: Drill) -> str:
 
 def forget_restarts(drill: Drill) -> None:
     """Remove the records of all closed incidents except the latest, so that the rounds do not count as a crash loop."""
-    drill.host.check_output(f"systemctl reset-failed {runs.UNIT}")
+    drill.host.check_output(f"systemctl reset-failed {drill.service.unit}")
     drill.host.check_output(f"cd {STATE_DIR}/incidents 2>/dev/null && ls -t | tail -n +2 | xargs -r rm; true")
 
 
 def show(drill: Drill, *names: str) -> dict[str, Any]:
     """Return the values of the given properties of the service's unit, by name."""
-    lines = drill.host.check_output(f"systemctl show --property={','.join(names)} {runs.UNIT}").splitlines()
+    lines = drill.host.check_output(f"systemctl show --property={','.join(names)} {drill.service.unit}").splitlines()
     return dict(line.split("=", 1) for line in lines)

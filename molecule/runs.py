@@ -21,9 +21,6 @@ from typing import Any
 
 from drills import STATE_DIR, Drill
 
-UNIT = "itsm-system"
-# A file that the service reads at startup.
-ENVIRONMENT = "/etc/itsm/itsm.env"
 # Timeout in seconds. A healthy run reaches every task earlier, even on a busy machine.
 PATIENCE = 180.0
 
@@ -135,21 +132,21 @@ def podman(*arguments: str) -> str:
 
 def kill_service(drill: Drill) -> None:
     """Kill the service as the kernel's OOM killer does, and wait until systemd has detected it."""
-    drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {UNIT}")
+    drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {drill.service.unit}")
     wait_for(
-        lambda: drill.host.check_output(f"systemctl show --property=MainPID --value {UNIT}") == "0",
+        lambda: drill.host.check_output(f"systemctl show --property=MainPID --value {drill.service.unit}") == "0",
         "systemd detects the end of the service",
     )
 
 
 def break_start(drill: Drill) -> None:
     """Make every start of the service fail."""
-    drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=start >>{ENVIRONMENT}")
+    drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=start >>{drill.service.environment}")
 
 
 def repair_start(drill: Drill) -> None:
     """Undo break_start, so that the service can start again."""
-    drill.host.check_output(f"sed -i /NEXUS_DEMO_FAULTS/d {ENVIRONMENT}")
+    drill.host.check_output(f"sed -i /NEXUS_DEMO_FAULTS/d {drill.service.environment}")
 
 
 def open_incident(drill: Drill) -> dict[str, Any] | None:

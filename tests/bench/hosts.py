@@ -22,10 +22,14 @@ import stand
 
 DRILLS = harness.ROOT / "molecule"
 NAME = "itsm-nexus-bench"
-UNIT = "itsm-system"
+# The names of the service on the host.
+PROFILE = DRILLS / "profiles" / "runbook"
+NAMES = dict(
+    line.split("=", 1) for line in PROFILE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+)
+UNIT, DATABASE = NAMES["unit"], NAMES["database"]
 PORT = 6443
 STATE = "/var/lib/itsm-runbook"
-DATABASE = "/mnt/LinuxHDD/ITSM-System/backend/itsm.db"
 
 
 def run(*argv: str | Path, **options: Any) -> str:
@@ -78,6 +82,7 @@ class Host(stand.Stand):
         options = ["--systemd=always", "--pids-limit=0", "--cap-add=AUDIT_WRITE,SYS_ADMIN,SYS_PTRACE"]
         for source, place in (
             (DRILLS / "shared" / "host", "/opt/drill/bin:ro"),
+            (PROFILE, "/opt/drill/profile:ro"),
             (folder / "service", "/opt/drill/service:ro"),
             (folder / "output", "/opt/drill/output"),
         ):
@@ -112,8 +117,8 @@ class Host(stand.Stand):
                 **ways[connection],
                 "outage_recover_hosts": name,
                 "ansible_python_interpreter": "/usr/bin/python3",
-                "nexus_environment_file": "/etc/itsm/itsm.env",
-                "nexus_tls_cert_path": "/mnt/LinuxHDD/ITSM-System/backend/ssl/server.crt",
+                "nexus_environment_file": NAMES["environment"],
+                "nexus_tls_cert_path": f"{NAMES['app']}/backend/ssl/server.crt",
                 "nexus_npm_offline": True,
                 "nexus_npm_cache": "/var/cache/itsm-npm",
                 "detection_timeout": 1.0,

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from drills import Drill
+from drills import RUNBOOK, Drill
 
 
 def test_mismatch_is_reported_and_service_is_not_started(drill: Drill) -> None:
@@ -15,4 +15,4 @@ def test_mismatch_is_reported_and_service_is_not_started(drill: Drill) -> None:
 
 
 def test_no_empty_database_was_created(drill: Drill) -> None:
-    assert not drill.host.file("/mnt/LinuxHDD/ITSM-System/backend/itsm_nexus.db").exists
+    assert not drill.host.file(f"{RUNBOOK.app}/backend/itsm_nexus.db").exists

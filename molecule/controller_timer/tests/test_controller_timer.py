@@ -11,7 +11,7 @@ import subprocess
 from typing import Any
 
 import runs
-from drills import STATE_DIR, Drill
+from drills import RUNBOOK, STATE_DIR, Drill
 
 DETECT, RECOVER, ALARM = "itsm-outage-detect", "itsm-outage-recover", "itsm-outage-alarm"
 UNITS = [f"{DETECT}.timer", *(f"{name}.service" for name in (DETECT, RECOVER, ALARM))]
@@ -104,7 +104,7 @@ def test_killed_service_is_recovered_automatically(drill: Drill) -> None:
     runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the timer recovers the service")
     runs.wait_for(lambda: len(runs.past_incidents(drill)) == 1, "the incident is closed")
     assert runs.past_incidents(drill)[0]["outcome"] == "recovered"
-    assert "RECOVERED: itsm-system on watched" in journal(drill, f"{RECOVER}.service")
+    assert f"RECOVERED: {RUNBOOK.unit} on watched" in journal(drill, f"{RECOVER}.service")
     assert alarms(drill) == []
     drill.assert_every_row_is_there()
     (written,) = drill.host.check_output("find /var/lib/itsm-outage/.local -name 'INC-*.md'").splitlines()
@@ -142,7 +142,7 @@ def test_alarm_is_raised_once_if_the_service_stays_down(drill: Drill) -> None:
     assert alarms(drill) == ["100 % of it, $HOME too"]
     runs.repair_start(drill)
     runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the timer recovers the repaired service")
-    assert "RECOVERED: itsm-system on watched" in journal(drill, f"{RECOVER}.service", since=since)
+    assert f"RECOVERED: {RUNBOOK.unit} on watched" in journal(drill, f"{RECOVER}.service", since=since)
     assert alarms(drill) == ["100 % of it, $HOME too"]
     drill.assert_every_row_is_there()
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from drills import Drill
 
-DATABASE = "/mnt/LinuxHDD/ITSM-System/backend/itsm.db"
-
 
 def test_no_rung_is_tried(drill: Drill) -> None:
     drill.cause = "db_corrupt"
@@ -30,7 +28,7 @@ def test_nothing_was_started(drill: Drill) -> None:
 
 def test_database_is_unchanged(drill: Drill) -> None:
     before, after = drill.observation("broken")["files"], drill.now()["files"]
-    folder = DATABASE.rpartition("/")[0]
+    folder = drill.service.database.rpartition("/")[0]
     assert {path: entry for path, entry in after.items() if path.startswith(folder)} == {
         path: entry for path, entry in before.items() if path.startswith(folder)
     }
@@ -40,7 +38,7 @@ def test_leader_and_dba_must_be_notified(drill: Drill) -> None:
     told, closing = drill.postmortem(), drill.screen()[-4000:]
     assert told["escalation"]["level"] == "data_loss"
     assert told["escalation"]["to"] == ["project leader", "DBA"]
-    for text in ("project leader", "DBA", "database_recover.yml", DATABASE):
+    for text in ("project leader", "DBA", "database_recover.yml", drill.service.database):
         assert text in closing, closing
 
 

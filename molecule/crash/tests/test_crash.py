@@ -19,7 +19,7 @@ def test_unit_has_one_new_process(drill: Drill) -> None:
     assert (after["unit"]["ActiveState"], after["unit"]["SubState"]) == ("active", "running")
     assert [str(process["pid"]) for process in after["processes"]] == [after["unit"]["MainPID"]]
     assert after["unit"]["MainPID"] != before["unit"]["MainPID"]
-    assert after["processes"][0]["user"] == "itsm"
+    assert after["processes"][0]["user"] == drill.service.user
 
 
 def test_recovery_used_openssh(drill: Drill) -> None:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import outside
 import pytest
 import runs
-from drills import STATE_DIR, Drill
+from drills import RUNBOOK, STATE_DIR, Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DAMAGES = ("zero", "pages", "deleted")
@@ -46,8 +46,8 @@ WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
 # A run must stop a start in progress within this many seconds of its first probe on the host.
 TOO_LATE = 1.0
-FOLDER = "/mnt/LinuxHDD/ITSM-System/backend"
-DROP_INS = f"/etc/systemd/system/{runs.UNIT}.service.d"
+FOLDER = os.path.dirname(RUNBOOK.database)
+DROP_INS = f"/etc/systemd/system/{RUNBOOK.unit}.service.d"
 URL = "https://host:6443/api/v1/incidents"
 
 
@@ -139,9 +139,9 @@ def assert_held(drill: Drill, this: Round, incident: str) -> None:
     assert set(outside.unit_events(drill, this.since)) <= {"exited"}
     assert drill.now()["processes"] == []
     assert files_on_host(drill) == this.files
-    tried = drill.host.run(f"systemctl start {runs.UNIT}")
+    tried = drill.host.run(f"systemctl start {RUNBOOK.unit}")
     assert tried.rc != 0
-    status = drill.host.run(f"systemctl status --no-pager --full {runs.UNIT}").stdout
+    status = drill.host.run(f"systemctl status --no-pager --full {RUNBOOK.unit}").stdout
     assert incident in status and "outage_release.yml" in status, status
     assert drill.host.file(f"{DROP_INS}/zz-held-{incident}.conf").exists
     assert incident in drill.host.file(f"{STATE_DIR}/hold.json").content_string
@@ -200,7 +200,7 @@ def recover_the_database(drill: Drill, this: Round) -> None:
     record = runs.past_incidents(drill)[-1]
     assert record["data"]["state"] == "sound"
     assert outside.units_of_the_recovery(drill) == ""
-    drill.host.check_output(f"systemctl restart {runs.UNIT}")
+    drill.host.check_output(f"systemctl restart {RUNBOOK.unit}")
     runs.wait_for(lambda: drill.ask(URL)[0] == 200, "the service can be started again")
 
 
@@ -246,8 +246,8 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
     assert told["outcome"] == "data_in_doubt"
     assert told["data_loss"] == "suspected"
     assert drill.now()["processes"] == []
-    assert drill.host.run(f"systemctl start {runs.UNIT}").rc != 0
-    assert told["incident"] in drill.host.run(f"systemctl status --no-pager --full {runs.UNIT}").stdout
+    assert drill.host.run(f"systemctl start {RUNBOOK.unit}").rc != 0
+    assert told["incident"] in drill.host.run(f"systemctl status --no-pager --full {RUNBOOK.unit}").stdout
     assert runs.run(drill, f"{this.name}-again") == 2
     assert drill.postmortem(f"{this.name}-again")["outcome"] == "data_in_doubt"
     if this.name.startswith("pages"):
@@ -257,7 +257,7 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
     # without them.
     reason = "--extra-vars={'outage_release_reason': 'The drill goes on'}"
     assert runs.run(drill, f"{this.name}-release", reason, playbook="outage_release") == 0
-    drill.host.check_output(f"systemctl start {runs.UNIT}")
+    drill.host.check_output(f"systemctl start {RUNBOOK.unit}")
 
 
 @pytest.mark.parametrize("number", KILLS)
@@ -305,7 +305,7 @@ def test_person_releases_the_hold_with_a_reason(drill: Drill, acknowledged: set[
     assert record["id"] == incident
     assert reason in json.dumps(record)
     assert (record["data"]["state"], record["data"]["accepted"]) == ("accepted", ["empty_beside_wal"])
-    drill.host.check_output(f"systemctl start {runs.UNIT}")
+    drill.host.check_output(f"systemctl start {RUNBOOK.unit}")
 
     # The person accepted the lost rows, but not damage that occurs later in the same incident.
     acknowledged.clear()

@@ -10,10 +10,10 @@ import json
 from typing import Any
 
 import pytest
-from drills import Drill
+from drills import RUNBOOK, Drill
 
-APP = "/mnt/LinuxHDD/ITSM-System"
-DATABASE = f"{APP}/backend/itsm.db"
+APP = RUNBOOK.app
+DATABASE = RUNBOOK.database
 
 
 def held_before(drill: Drill, name: str) -> dict[str, int]:
@@ -135,5 +135,5 @@ def test_service_serves(drill: Drill) -> None:
 
 
 def test_root_owns_no_file_of_the_application(drill: Drill) -> None:
-    assert drill.host.check_output(f"find {APP} ! -user itsm") == ""
+    assert drill.host.check_output(f"find {APP} ! -user {RUNBOOK.user}") == ""
     assert drill.host.check_output(f"find {APP}/backend -name '.*restore*'") == ""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import outside
 import pytest
 import runs
-from drills import Drill
+from drills import RUNBOOK, Drill
 
 ROUNDS = 10 if os.environ.get("DRILL_THOROUGH") else 1
 LEASE = 60.0
@@ -51,7 +51,7 @@ def test_service_recovers_without_a_controller(drill: Drill, client: outside.Cli
     assert "itsm-runbook-dead-man" in outside.units_of_the_recovery(drill)
     left = runs.open_incident(drill)
     assert left is not None
-    assert left["takeover"]["unit"].startswith(runs.UNIT)
+    assert left["takeover"]["unit"].startswith(RUNBOOK.unit)
     assert left["takeover"]["timer"].startswith("itsm-runbook-dead-man")
 
     time.sleep(LEASE - 20)

@@ -18,11 +18,11 @@ from typing import Any
 import outside
 import pytest
 import runs
-from drills import Drill
+from drills import RUNBOOK, Drill
 
 BUSY_RUNS = 50 if os.environ.get("DRILL_THOROUGH") else 5
-APP = "/mnt/LinuxHDD/ITSM-System"
-DATABASE = f"{APP}/backend/itsm.db"
+APP = RUNBOOK.app
+DATABASE = RUNBOOK.database
 CERTIFICATE = f"/opt/drill/service/certificate {APP}/backend/ssl"
 HOOK = "/opt/hook.js"
 NOT_READY = "require('os').freemem = () => 0;"
@@ -45,7 +45,7 @@ def room(drill: Drill) -> None:
 
 def start(drill: Drill) -> None:
     """Start the service as a person does, and wait until it answers."""
-    drill.host.check_output(f"systemctl reset-failed {runs.UNIT}; systemctl restart {runs.UNIT}")
+    drill.host.check_output(f"systemctl reset-failed {RUNBOOK.unit}; systemctl restart {RUNBOOK.unit}")
     runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
 
 
@@ -65,7 +65,7 @@ def test_a_busy_healthy_host_is_never_degraded(drill: Drill) -> None:
             name = f"busy-{number}"
             run = runs.Run(drill, name, playbook="outage_detect")
             # The log is rotated while the check runs.
-            drill.host.check_output("cd /var/log/itsm && mv server.log server.log.1 && touch server.log")
+            drill.host.check_output(f"mv {RUNBOOK.log} {RUNBOOK.log}.1 && touch {RUNBOOK.log}")
             assert run.wait() == 0, drill.screen(name)
     finally:
         drill.host.check_output("/opt/drill/bin/make-busy stop")
@@ -75,11 +75,11 @@ def test_a_busy_healthy_host_is_never_degraded(drill: Drill) -> None:
 def with_hook(program: str) -> tuple[Callable[[Drill], None], Callable[[Drill], None]]:
     def install(drill: Drill) -> None:
         drill.host.check_output(f"cat > {HOOK} << 'END'\n{program}\nEND")
-        drill.host.check_output(f"echo NODE_OPTIONS=--require={HOOK} >> {runs.ENVIRONMENT}")
+        drill.host.check_output(f"echo NODE_OPTIONS=--require={HOOK} >> {RUNBOOK.environment}")
         start(drill)
 
     def remove(drill: Drill) -> None:
-        drill.host.check_output(f"sed -i /NODE_OPTIONS/d {runs.ENVIRONMENT}")
+        drill.host.check_output(f"sed -i /NODE_OPTIONS/d {RUNBOOK.environment}")
         start(drill)
 
     return install, remove
@@ -94,12 +94,12 @@ def command(line: str, *, restart: bool = False) -> Callable[[Drill], None]:
     return act
 
 
-DROPIN = f"/run/systemd/system/{runs.UNIT}.service.d/limit.conf"
+DROPIN = f"/run/systemd/system/{RUNBOOK.unit}.service.d/limit.conf"
 # Opens connections and sends nothing, so that the service has all but three of its files in use.
 CONNECTIONS = """
 import os, socket, sys, time
 open_files = len(os.listdir(f'/proc/{sys.argv[1]}/fd'))
-held = [socket.create_connection(('localhost', 8080)) for number in range(61 - open_files)]
+held = [socket.create_connection(('localhost', int(sys.argv[2]))) for number in range(61 - open_files)]
 time.sleep(600)
 """
 
@@ -110,7 +110,8 @@ def use_files(drill: Drill) -> None:
     )
     start(drill)
     pid = process(drill)["MainPID"]
-    drill.host.check_output(f'systemd-run --quiet --unit=connections /usr/bin/python3 -c "{CONNECTIONS}" {pid}')
+    program = f'/usr/bin/python3 -c "{CONNECTIONS}" {pid} {RUNBOOK.http_port}'
+    drill.host.check_output(f"systemd-run --quiet --unit=connections {program}")
     runs.wait_for(
         lambda: int(drill.host.check_output(f"ls /proc/{pid}/fd | wc -l")) >= 60, "the service has many files open"
     )
@@ -126,7 +127,8 @@ CASES: dict[str, tuple[str, tuple[Callable[[Drill], None], Callable[[Drill], Non
         "db_locked",
         (
             command(
-                f"systemd-run --quiet --unit=report --uid=itsm /usr/bin/python3 /opt/drill/bin/hold-lock {DATABASE}"
+                f"systemd-run --quiet --unit=report --uid={RUNBOOK.user}"
+                f" /usr/bin/python3 /opt/drill/bin/hold-lock {DATABASE}"
             ),
             command("systemctl stop report"),
         ),

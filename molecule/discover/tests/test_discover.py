@@ -6,21 +6,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from drills import Drill
+from drills import Drill, Service
 
-APP_DIR = "/mnt/LinuxHDD/ITSM-ITManagementSystem"
+DEPLOYED = Service.read(Path(__file__).parents[2] / "profiles" / "deployed")
+APP_DIR = DEPLOYED.app
 EXPECTED = {
     "nexus_manager": "systemd",
-    "nexus_unit": "itsm-nexus-prod",
-    "nexus_user": "kensan",
+    "nexus_unit": DEPLOYED.unit,
+    "nexus_user": DEPLOYED.user,
     "nexus_app_dir": APP_DIR,
-    "nexus_environment_file": f"{APP_DIR}/config/env/.env.production",
+    "nexus_environment_file": DEPLOYED.environment,
     "nexus_db_path": "backend/itsm_nexus.db",
-    "nexus_http_port": 8081,
+    "nexus_http_port": int(DEPLOYED.http_port),
     "nexus_tls_cert_path": f"{APP_DIR}/backend/ssl/server.crt",
     "nexus_tls_key_path": f"{APP_DIR}/backend/ssl/server.key",
     "nexus_log_file": "",
@@ -43,12 +45,12 @@ def test_the_inventory_describes_the_deployment(drill: Drill, name: str) -> None
 def test_each_value_has_its_source(drill: Drill) -> None:
     text = (drill.output / "inventory/host_vars/discover.yml").read_text(encoding="utf-8")
     for line in (
-        "# Source: User of the unit itsm-nexus-prod\nnexus_user: kensan",
+        f"# Source: User of the unit {DEPLOYED.unit}\nnexus_user: {DEPLOYED.user}",
         "# Source: open in the running process\nnexus_db_path: backend/itsm_nexus.db",
-        "#   nexus_stop_timeout: 30  (TimeoutStopSec of the unit itsm-nexus-prod)",
+        f"#   nexus_stop_timeout: 30  (TimeoutStopSec of the unit {DEPLOYED.unit})",
         "Restart=always, RestartSec=10s",
         "nginx may be in front of the service: /etc/nginx/conf.d/itsm.conf, line 3 names port 6443",
-        "#   Backups are in backend/backups/daily",
+        "#   Backups are in backend/backups/daily, backend/backups/monthly, backend/backups/weekly",
     ):
         assert line in text
 
@@ -59,7 +61,7 @@ def test_the_playbooks_work_with_the_inventory(drill: Drill) -> None:
     assert "NO DIFFERENCE" in drill.screen("unchanged")
     assert drill.recap("unchanged")["changed"] == 0
     assert drill.postmortem()["outcome"] == "recovered"
-    assert drill.ask("http://host:8081/api/v1/health")[0] == 200
+    assert drill.ask(f"http://host:{DEPLOYED.http_port}/api/v1/health")[0] == 200
 
 
 def test_a_service_that_is_down_is_described_by_its_files(drill: Drill) -> None:
@@ -74,9 +76,7 @@ def test_a_service_that_is_down_is_described_by_its_files(drill: Drill) -> None:
 @pytest.mark.parametrize("run", RUNS)
 def test_no_secret_leaves_the_host(drill: Drill, run: str) -> None:
     assert "canary" not in drill.screen(run)
-    secrets = drill.host.check_output(
-        f"sed -n 's/^\\(JWT_SECRET\\|ADMIN_PASSWORD\\)=//p' {APP_DIR}/config/env/.env.production"
-    )
+    secrets = drill.host.check_output(f"sed -n 's/^\\(JWT_SECRET\\|ADMIN_PASSWORD\\)=//p' {DEPLOYED.environment}")
     assert secrets.split()
     for secret in secrets.split():
         assert secret not in drill.screen(run)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from drills import Drill
 
-APP = "/mnt/LinuxHDD/ITSM-System"
-LOGS = f"{APP}/backend/logs"
+
+def logs(drill: Drill) -> str:
+    return f"{drill.service.app}/backend/logs"
 
 
 def test_cause_is_named_and_nothing_is_deleted(drill: Drill) -> None:
-    assert APP in drill.assert_left_alone(cause="disk_full")["cause_summary"]
+    assert drill.service.app in drill.assert_left_alone(cause="disk_full")["cause_summary"]
 
 
 def test_space_is_freed_if_policy_allows_it(drill: Drill) -> None:
@@ -24,10 +25,10 @@ def test_only_as_many_of_the_oldest_files_as_needed_are_deleted(drill: Drill) ->
     before, after = (drill.observation(name)["files"] for name in ("broken", "allowed-after"))
     gone = sorted(path for path in before if path not in after)
     backups = sorted(path for path in before if ".backup_" in path)
-    assert gone == [backups[0], *(f"{LOGS}/app-2026-02-{day}.log" for day in (26, 27, 28))]
-    assert after[f"{APP}/uploads.bin"] == before[f"{APP}/uploads.bin"]
+    assert gone == [backups[0], *(f"{logs(drill)}/app-2026-02-{day}.log" for day in (26, 27, 28))]
+    assert after[f"{drill.service.app}/uploads.bin"] == before[f"{drill.service.app}/uploads.bin"]
 
 
 def test_the_log_that_is_being_written_is_not_touched(drill: Drill) -> None:
     before, after = (drill.observation(name)["files"] for name in ("broken", "allowed-after"))
-    assert after[f"{LOGS}/app-2026-03-06.log"] == before[f"{LOGS}/app-2026-03-06.log"]
+    assert after[f"{logs(drill)}/app-2026-03-06.log"] == before[f"{logs(drill)}/app-2026-03-06.log"]

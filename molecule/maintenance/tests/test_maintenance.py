@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import runs
-from drills import STATE_DIR, Drill
+from drills import RUNBOOK, STATE_DIR, Drill
 
 FILE = f"{STATE_DIR}/maintenance.json"
 # An end time that is clearly not the end of a one-hour window.
@@ -28,7 +28,7 @@ def codes(drill: Drill) -> dict[str, int]:
         playbook="outage_maintenance",
     )
     # Stop the unit, as for a release. If the service were killed by a signal, systemd would restart it.
-    drill.host.check_output(f"systemctl stop {runs.UNIT}")
+    drill.host.check_output(f"systemctl stop {RUNBOOK.unit}")
     drill.host.check_output("/opt/drill/bin/observe.py >/opt/drill/output/broken.json")
     run("during")
     run("detection", playbook="outage_detect")

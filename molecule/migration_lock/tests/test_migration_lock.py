@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from drills import Drill
 
-LOCK = "sqlite3 -readonly /mnt/LinuxHDD/ITSM-System/backend/itsm.db 'SELECT is_locked FROM knex_migrations_lock'"
-
 
 def test_lock_is_named_and_not_released(drill: Drill) -> None:
     assert "lock" in drill.assert_left_alone(cause="migration_pending")["cause_summary"]
@@ -17,5 +15,6 @@ def test_lock_is_named_and_not_released(drill: Drill) -> None:
 
 def test_lock_is_released_if_policy_allows_it(drill: Drill) -> None:
     told = drill.assert_remedied(cause="migration_pending")
-    assert drill.host.check_output(LOCK) == "0"
+    locked = "SELECT is_locked FROM knex_migrations_lock"
+    assert drill.host.check_output(f"sqlite3 -readonly {drill.service.database} '{locked}'") == "0"
     assert "backup" in str(told["remedies"][-1]["detail"])

@@ -14,5 +14,5 @@ def test_modules_are_rebuilt(drill: Drill) -> None:
 
 
 def test_package_is_back(drill: Drill) -> None:
-    folder = drill.host.file("/mnt/LinuxHDD/ITSM-System/node_modules/express")
-    assert (folder.is_directory, folder.user) == (True, "itsm")
+    folder = drill.host.file(f"{drill.service.app}/node_modules/express")
+    assert (folder.is_directory, folder.user) == (True, drill.service.user)

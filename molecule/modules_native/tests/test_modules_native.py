@@ -15,6 +15,6 @@ def test_restart_is_skipped_and_modules_are_rebuilt(drill: Drill) -> None:
 
 def test_damaged_driver_is_kept(drill: Drill) -> None:
     driver = "better-sqlite3/build/Release/better_sqlite3.node"
-    modules = "/mnt/LinuxHDD/ITSM-System/node_modules"
+    modules = f"{drill.service.app}/node_modules"
     assert drill.host.file(f"{modules}.previous/{driver}").content_string == "not a shared object"
     assert drill.host.file(f"{modules}/{driver}").size > 1000000

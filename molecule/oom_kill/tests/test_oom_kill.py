@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from drills import Drill
 
-DROP_IN = "systemctl show --property=MemoryMax --value itsm-system"
-
 
 def test_restart_recovers_the_service_without_other_changes(drill: Drill) -> None:
     told = drill.postmortem("forbidden")
@@ -20,4 +18,4 @@ def test_restart_recovers_the_service_without_other_changes(drill: Drill) -> Non
 
 def test_memory_is_limited_if_policy_allows_it(drill: Drill) -> None:
     drill.assert_remedied(cause="oom_kill")
-    assert int(drill.host.check_output(DROP_IN)) > 2**26
+    assert int(drill.host.check_output(f"systemctl show --property=MemoryMax --value {drill.service.unit}")) > 2**26

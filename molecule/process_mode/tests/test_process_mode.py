@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from drills import Drill
+from drills import RUNBOOK, Drill
 
-APP = "/mnt/LinuxHDD/ITSM-System"
-LOG = "/var/log/itsm/server.log"
+APP = RUNBOOK.app
+LOG = RUNBOOK.log
 
 
 def test_restart_recovers_the_service(drill: Drill) -> None:
@@ -19,13 +19,13 @@ def test_restart_recovers_the_service(drill: Drill) -> None:
 def test_process_is_the_same_as_before(drill: Drill) -> None:
     before, after = drill.observation("sound"), drill.now()
     assert after["unit"]["ActiveState"] == "inactive"
-    assert [(process["user"], process["cwd"]) for process in after["processes"]] == [("itsm", APP)]
+    assert [(process["user"], process["cwd"]) for process in after["processes"]] == [(RUNBOOK.user, APP)]
     assert after["processes"][0]["start_ticks"] > before["processes"][0]["start_ticks"]
 
 
 def test_pid_file_names_it(drill: Drill) -> None:
     (process,) = drill.now()["processes"]
-    assert str(process["pid"]) in drill.host.file("/var/lib/itsm-runbook/itsm-system.pid").content_string.split()
+    assert str(process["pid"]) in drill.host.file(f"/var/lib/itsm-runbook/{RUNBOOK.unit}.pid").content_string.split()
 
 
 def test_process_does_not_belong_to_the_login_session(drill: Drill) -> None:
@@ -39,7 +39,7 @@ def test_log_is_continued(drill: Drill) -> None:
 
 
 def test_no_secret_on_the_command_line_or_screen(drill: Drill) -> None:
-    secrets = drill.host.check_output("grep -E '^(JWT_SECRET|ADMIN_PASSWORD)=' /etc/itsm/itsm.env | cut -d= -f2")
+    secrets = drill.host.check_output(f"grep -E '^(JWT_SECRET|ADMIN_PASSWORD)=' {RUNBOOK.environment} | cut -d= -f2")
     told = drill.screen() + "".join(path.read_text(encoding="utf-8") for path in drill.documents())
     for secret in secrets.split():
         assert secret not in told

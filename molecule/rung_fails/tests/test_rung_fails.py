@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 import runs
-from drills import STATE_DIR, Drill
+from drills import RUNBOOK, STATE_DIR, Drill
 
-APP = "/mnt/LinuxHDD/ITSM-System"
+APP = RUNBOOK.app
 # Maximum duration of the playbook in seconds: 25 if a drill runs alone, more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
 # The names of the runs without a long step.
@@ -58,7 +58,7 @@ def held(drill: Drill) -> tuple[str, dict[str, int]]:
 
 @pytest.fixture(scope="module")
 def password(drill: Drill) -> str:
-    return drill.host.check_output(f"sed -n s/^ADMIN_PASSWORD=//p {runs.ENVIRONMENT}")
+    return drill.host.check_output(f"sed -n s/^ADMIN_PASSWORD=//p {RUNBOOK.environment}")
 
 
 def test_a_failed_login_is_not_an_outage(drill: Drill, password: str) -> None:
@@ -89,7 +89,7 @@ def test_a_failed_login_is_not_an_outage(drill: Drill, password: str) -> None:
 
 
 def test_rate_limited_login_is_not_checked(drill: Drill, password: str) -> None:
-    drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=on >>{runs.ENVIRONMENT}")
+    drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=on >>{RUNBOOK.environment}")
     fail(drill)
     limited = ("-e", "nexus_login_path=/api/v1/faults/limited", "-e", f"nexus_login_password={password}")
     told = recover(drill, "limited", *limited, rc=0)
@@ -163,7 +163,7 @@ def test_read_only_state_folder_does_not_prevent_a_recovery(drill: Drill) -> Non
 def test_build_without_space_keeps_the_old_modules(drill: Drill) -> None:
     # From now on, the application has its own file system, which is too small for a second copy of the modules.
     drill.host.check_output("/opt/drill/bin/fill-disk --room 16")
-    drill.host.check_output("systemctl start itsm-system")
+    drill.host.check_output(f"systemctl start {RUNBOOK.unit}")
     runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
     before = held(drill)
     fail(drill)

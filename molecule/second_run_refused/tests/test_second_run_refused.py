@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import runs
-from drills import Drill
+from drills import RUNBOOK, Drill
 
 
 class Story(NamedTuple):
@@ -105,7 +105,7 @@ def test_incident_of_a_dead_run_is_closed_as_resolved_manually(drill: Drill, sto
     dead.reach("2.2 and 4 Ladder: try the rungs in order")
     dead.kill()
     waiting = start_waiting(drill, "heir")
-    drill.host.check_output(f"systemctl start {runs.UNIT}")
+    drill.host.check_output(f"systemctl start {RUNBOOK.unit}")
     runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
     running = drill.now()["processes"]
     left = runs.open_incident(drill)

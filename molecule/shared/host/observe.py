@@ -20,11 +20,15 @@ import subprocess
 import sys
 import tempfile
 
-APP_DIR = "/mnt/LinuxHDD/ITSM-System"
+from profile_names import NAMES
+
 # If the service has release folders, the database is outside them.
-SHARED_DATABASE = "/mnt/LinuxHDD/shared/itsm.db"
-DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else f"{APP_DIR}/backend/itsm.db"
-WATCHED = (APP_DIR, "/etc/itsm", "/etc/systemd/system", "/var/log/itsm", "/var/lib")
+SHARED_DATABASE = os.path.join(os.path.dirname(NAMES["app"]), "shared", os.path.basename(NAMES["database"]))
+DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else NAMES["database"]
+# The environment file and the log may be below the application's folder, or the output goes to the journal.
+FOLDERS = [os.path.dirname(NAMES[name]) for name in ("environment", "log") if NAMES[name]]
+OUTSIDE = [folder for folder in FOLDERS if not folder.startswith(NAMES["app"])]
+WATCHED = (NAMES["app"], *OUTSIDE, "/etc/systemd/system", "/var/lib")
 # These files change because of the journal, logins and timers, not because of the recovery.
 UNWATCHED = ("/var/lib/systemd", "/var/lib/sudo", "/var/lib/dpkg", "/var/lib/apt")
 
@@ -107,7 +111,7 @@ def files():
 
 def unit():
     names = "ActiveState,SubState,MainPID,NRestarts,ActiveEnterTimestampMonotonic,UnitFileState"
-    return dict(line.split("=", 1) for line in output("systemctl", "show", "-p", names, "itsm-system").splitlines())
+    return dict(line.split("=", 1) for line in output("systemctl", "show", "-p", names, NAMES["unit"]).splitlines())
 
 
 def unit_with_processes():
@@ -121,7 +125,7 @@ def unit_with_processes():
 def ports():
     """Return the service's ports that accept connections."""
     found = []
-    for port in (6443, 8080):
+    for port in (6443, int(NAMES["http_port"])):
         with socket.socket() as client:
             client.settimeout(2)
             if client.connect_ex(("127.0.0.1", port)) == 0:

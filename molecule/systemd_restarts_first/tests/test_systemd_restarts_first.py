@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import outside
 import pytest
 import runs
-from drills import Drill
+from drills import RUNBOOK, Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DELAYS = [number / 2 for number in range(31)] if THOROUGH else [0.0, 9.0, 12.5]
@@ -87,7 +87,7 @@ def test_planned_restart_is_not_an_incident(drill: Drill, client: outside.Client
     before = runs.past_incidents(drill)
     drill.host.check_output("/opt/drill/bin/hold-start")
     restarted_at = time.time()
-    drill.host.check_output(f"systemctl restart --no-block {runs.UNIT}")
+    drill.host.check_output(f"systemctl restart --no-block {RUNBOOK.unit}")
     run = runs.Run(drill, name)
     runs.wait_for(lambda: outside.first_probe(drill, restarted_at) is not None, "the first probe")
     assert not client.healthy

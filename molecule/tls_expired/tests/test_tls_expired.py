@@ -16,4 +16,4 @@ def test_certificate_is_named_and_nothing_is_restarted(drill: Drill) -> None:
 
 def test_certificate_is_renewed_if_policy_allows_it(drill: Drill) -> None:
     drill.assert_remedied(severity="critical", cause="tls_expired")
-    drill.host.check_output("openssl x509 -checkend 86400 -in /mnt/LinuxHDD/ITSM-System/backend/ssl/server.crt")
+    drill.host.check_output(f"openssl x509 -checkend 86400 -in {drill.service.app}/backend/ssl/server.crt")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from drills import Drill
 
-KEY = "/mnt/LinuxHDD/ITSM-System/backend/ssl/server.key"
-
 
 def test_key_is_named_and_nothing_is_restarted(drill: Drill) -> None:
     told = drill.assert_left_alone(cause="tls_expired")
@@ -18,4 +16,4 @@ def test_key_is_named_and_nothing_is_restarted(drill: Drill) -> None:
 
 def test_key_is_renewed_if_policy_allows_it(drill: Drill) -> None:
     drill.assert_remedied(severity="critical", cause="tls_expired")
-    assert drill.host.file(KEY).user == "itsm"
+    assert drill.host.file(f"{drill.service.app}/backend/ssl/server.key").user == drill.service.user

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from drills import Drill
 
-APP = "/mnt/LinuxHDD/ITSM-System"
-
 
 def test_exception_is_named_and_nothing_is_started(drill: Drill) -> None:
     assert drill.observation("broken")["unit"]["ActiveState"] == "failed"
@@ -20,5 +18,5 @@ def test_exception_is_named_and_nothing_is_started(drill: Drill) -> None:
 
 def test_previous_release_is_restored_if_policy_allows_it(drill: Drill) -> None:
     told = drill.assert_remedied(cause="unhandled_exception")
-    assert drill.host.file(APP).linked_to.endswith("/releases/20260301")
+    assert drill.host.file(drill.service.app).linked_to.endswith("/releases/20260301")
     assert "backup" in str(told["remedies"][-1]["detail"])

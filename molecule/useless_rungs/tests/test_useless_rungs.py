@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 
 import pytest
-from drills import Drill
+from drills import RUNBOOK, Drill
 
-APP = "/mnt/LinuxHDD/ITSM-System"
+APP = RUNBOOK.app
 # Maps each cause to the words that the summary's next step must contain.
 CAUSES = {
-    "environment_missing": "/etc/itsm/itsm.env does not exist",
-    "unit_masked": "systemctl unmask itsm-system",
+    "environment_missing": f"{RUNBOOK.environment} does not exist",
+    "unit_masked": f"systemctl unmask {RUNBOOK.unit}",
     "exec_failed": "/usr/bin/nodex does not exist",
     "syntax_error": f"{APP}/backend/incidents.js:1",
-    "database_owner": f"{APP}/backend/itsm.db",
+    "database_owner": RUNBOOK.database,
 }
 # Maximum duration of the playbook in seconds: 25 if a drill runs alone, more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
@@ -62,7 +62,7 @@ def test_service_stays_down_and_its_files_are_unchanged(drill: Drill, cause: str
 @pytest.mark.parametrize("cause", CAUSES)
 def test_incident_is_closed_after_the_cause_is_corrected(drill: Drill, cause: str) -> None:
     after = drill.observation(f"{cause}-again-after")
-    assert (after["unit"]["ActiveState"], after["ports"]) == ("active", [6443, 8080])
+    assert (after["unit"]["ActiveState"], after["ports"]) == ("active", [6443, int(RUNBOOK.http_port)])
     assert drill.recap(f"{cause}-again")["failed"] == 0
 
 
@@ -77,7 +77,7 @@ def test_restoring_the_owner_of_the_database_and_a_restart_are_enough(drill: Dri
     assert (told["outcome"], told["cause"], told["rung"]) == ("recovered", "database_owner", "restart")
     (remedy,) = [each for each in drill.of_last_run(told, "remedies") if each["changed"]]
     assert (remedy["cause"], remedy["failed"]) == ("database_owner", False)
-    assert drill.host.check_output(f"find {APP} ! -user itsm") == ""
+    assert drill.host.check_output(f"find {APP} ! -user {RUNBOOK.user}") == ""
 
 
 def test_no_row_is_lost(drill: Drill) -> None:
