@@ -20,7 +20,7 @@ import pytest
 import runs
 from drills import RUNBOOK, Drill
 
-BUSY_RUNS = 50 if os.environ.get("DRILL_THOROUGH") else 5
+BUSY_RUNS = 50 if os.environ.get("DRILL_THOROUGH") else 3
 APP = RUNBOOK.app
 DATABASE = RUNBOOK.database
 CERTIFICATE = f"/opt/drill/service/certificate {APP}/backend/ssl"
