@@ -9,6 +9,7 @@ Nothing is guessed: a value that no fact proves becomes a question.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -201,7 +202,10 @@ def _database_variable(facts: Facts, found: Proposal, path: str) -> None:
     """Find the variable that contains the path of the database. Only its name is used."""
 
     def leads(value: str) -> bool:
-        same = (path, os.path.realpath(path)) if facts.disk is not None else (path,)
+        same = {path}
+        if facts.disk is not None:
+            with contextlib.suppress(OSError):  # the service's user has just replaced the path
+                same.add(os.path.realpath(path))
         return value.endswith(open_files.DATABASE_NAMES) and (
             os.path.normpath(os.path.join(facts.app_dir, value)) in same
         )
