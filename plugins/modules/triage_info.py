@@ -382,7 +382,8 @@ facts:
         The log files C(paths). C(path), C(size) and C(written_at) describe the newest one. C(lines) (only the last
         O(log_lines) lines), C(exceptions), C(signatures) by name (each with C(count), C(text), C(at)) and
         C(last_success_at). C(exceptions) and C(signatures) may also come from earlier lines. An exception has
-        C(message), C(stack), C(fatal), C(last), C(at), C(place) (C(file), C(line)), C(compiling) (true if Node was
+        C(message), C(stack), C(fatal), C(last), C(at) (time of its line or of the line before), C(logged_by) (the
+        latest time at which it can have been logged), C(place) (C(file), C(line)), C(compiling) (true if Node was
         parsing a file), C(times) (number of occurrences in the log), C(changed_at) (when its file was last changed)
         and C(parses) (true if Node can parse that file now).
       type: dict

@@ -100,6 +100,9 @@ class Line(NamedTuple):
     at: Optional[float]
     # True if the line has its own timestamp.
     dated: bool
+    # The latest time at which the line can have been logged: its own timestamp, or else the next timestamp after it. None
+    # if no timestamp follows.
+    logged_by: Optional[float] = None
     # The line before secrets were masked, because a mask may hide a signature. This text is never quoted.
     unmasked: str = ""
 
@@ -177,13 +180,20 @@ def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
     """
     lines = []
     last: Optional[float] = None
+    undated = 0  # number of lines without a timestamp at the end of `lines`
     before = unmasked if len(unmasked) == len(texts) else texts
     for coloured, whole in zip(texts, before):
         text = _COLOUR.sub("", coloured)
         own = instant(text)
         last = own if own is not None else last
         searched = _COLOUR.sub("", whole)[:_LONGEST_LINE]
-        lines.append(Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None, unmasked=searched))
+        if own is not None:
+            for number in range(len(lines) - undated, len(lines)):
+                lines[number] = lines[number]._replace(logged_by=own)
+        undated = 0 if own is not None else undated + 1
+        lines.append(
+            Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None, logged_by=own, unmasked=searched)
+        )
     return lines
 
 
@@ -208,7 +218,7 @@ def merged(logs: Sequence[Tuple[float, Sequence[Line]]]) -> List[Line]:
                 repeated = (line.at, line.text) in known
                 mine.add((line.at, line.text))
             if not repeated:
-                lines.append(line._replace(at=written_at) if number > end else line)
+                lines.append(line._replace(at=written_at, logged_by=written_at) if number > end else line)
         known |= mine
     return sorted(lines, key=lambda line: line.at or 0.0)
 
@@ -276,6 +286,7 @@ def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
                     "fatal": fatal,
                     "last": last,
                     "at": line.at,
+                    "logged_by": line.logged_by,
                     "place": _place(lines, number, stack),
                     "compiling": bool(stack and _COMPILING.match(stack[0])) or bool(_JSON_FILE.search(line.text)),
                 }
@@ -330,6 +341,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
             {
                 **{name: item[name] for name in ("message", "stack", "fatal", "last", "place", "compiling")},
                 "at": _iso(item["at"]),
+                "logged_by": _iso(written_at if item["logged_by"] is None else item["logged_by"]),
                 "times": times[_alike(item)],
             }
             for item in ([item for item in exceptions if item["fatal"] or item["last"]] or exceptions)[

@@ -190,7 +190,11 @@ def journal(question: Question) -> Dict[str, Any]:
     shown = [f"{timestamps.iso(entry.at)} {entry.who}: {entry.text}"[:_LONGEST_LINE] for entry in entries]
     lines = [
         log_patterns.Line(
-            text=entry.text[:_LONGEST_LINE], at=entry.at, dated=True, unmasked=entry.unmasked[:_LONGEST_LINE]
+            text=entry.text[:_LONGEST_LINE],
+            at=entry.at,
+            dated=True,
+            logged_by=entry.at,
+            unmasked=entry.unmasked[:_LONGEST_LINE],
         )
         for entry in entries
         if entry.who != "systemd"

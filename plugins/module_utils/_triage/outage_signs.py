@@ -46,13 +46,12 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
     since = timestamps.iso(timestamps.epoch(ends[0]["at"]) - _LAST_WORDS) if ends else ""
     for name, log in (("log", facts.log), ("journal", facts.journal)):
         sign(log.last_success_at, "good", f"{name}: last request answered well")
-        # A line without a time has the time of the line before it. If that line is a request that was answered well,
-        # the exception came later, at an unknown time.
-        answered = str(log.last_success_at or "")
-        known = [item for item in log.exceptions if item["fatal"] and str(item["at"] or "") > answered]
-        fatal = [item for item in known if str(item["at"] or "") >= since]
+        # Node writes an exception without a time. The line before it may be a request that was answered well, so only
+        # the time by which it was logged is certain. It may be the change time of the file, and the kernel's clock for
+        # change times may be some milliseconds behind the clock of the answer.
+        fatal = [item for item in log.exceptions if item["fatal"] and str(item["logged_by"] or "") >= since]
         for item in fatal[:1]:
-            sign(item["at"], "bad", f"{name}: {item['message'][:120]}")
+            sign(max(item["logged_by"], log.last_success_at or ""), "bad", f"{name}: {item['message'][:120]}")
     return sorted(found, key=lambda item: item["at"])
 
 

@@ -755,18 +755,30 @@ def test_a_crash_soon_after_a_planned_restart_is_a_separate_sign():
     assert [item["at"] for item in found] == [timestamps.iso(903), timestamps.iso(916)]
 
 
-def test_an_exception_with_the_time_of_a_good_answer_is_not_the_start_of_the_outage():
-    """Node writes an exception without a time, so it gets the time of the line before it."""
-    at = timestamps.iso(900)
-    log = {"exceptions": [{"at": at, "fatal": True, "message": "SyntaxError"}], "last_success_at": at}
-    assert [item["kind"] for item in outage_signs.signs({"log": log})] == ["good"]
-    log["exceptions"][0]["at"] = timestamps.iso(901)
-    assert [item["kind"] for item in outage_signs.signs({"log": log})] == ["good", "bad"]
+@pytest.mark.parametrize(("written", "expected"), [(907.0, 907.0), (899.997, 900.0)])
+def test_an_exception_without_a_time_is_dated_by_the_time_when_it_was_surely_logged(written, expected):
+    """Node writes an exception without a time. The line before it may be a request that was answered well."""
+    text = f"{timestamps.iso(900)} INFO GET /api/tickets 200\nSyntaxError: bad\n    at wrap (/srv/x.js:1:1)\n\nNode.js v20.1.0"
+    lines = log_patterns.dated(text.splitlines())
+    log = log_patterns.analyse(lines, since=0, written_at=written)
+    found = outage_signs.signs({"log": log})
+    assert [(item["at"], item["kind"]) for item in found] == [
+        (timestamps.iso(900), "good"),
+        (timestamps.iso(expected), "bad"),
+    ]
+
+
+def test_an_exception_without_a_time_was_logged_before_the_next_line_with_a_time():
+    crash = "SyntaxError: bad\n    at wrap (/srv/x.js:1:1)\n\nNode.js v20.1.0"
+    text = f"{timestamps.iso(900)} INFO listening\n{crash}\n{timestamps.iso(930)} INFO listening"
+    (error,) = log_patterns.analyse(log_patterns.dated(text.splitlines()), since=0, written_at=990)["exceptions"]
+    assert error["logged_by"] == timestamps.iso(930)
 
 
 def test_a_fatal_exception_of_an_earlier_outage_is_not_the_start_of_this_one():
     def fatal(seconds):
-        return {"at": timestamps.iso(seconds), "message": "Error: boom", "fatal": True, "last": False, "stack": []}
+        at = timestamps.iso(seconds)
+        return {"at": at, "logged_by": at, "message": "Error: boom", "fatal": True, "last": False, "stack": []}
 
     unit = {"name": "itsm-system", "active_state": "failed", "restart_delay": "10s"}
     journal = {
