@@ -10,6 +10,8 @@ SHELL := /bin/bash
 # Ansible needs a UTF-8 locale. Every Debian system has C.UTF-8.
 export LC_ALL := C.UTF-8
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# The tests start hundreds of Python programs. Without this variable, they share their compiled files.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,8 +24,9 @@ PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
 # name of a Python 2 function.
 GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
-# One more than the number of cores, because most tests spend some time waiting.
+# More than the number of cores, because tests spend some time waiting, and unit tests half of it.
 TEST_PROCESSES = $$(($$(nproc) + 1))
+UNIT_TEST_PROCESSES = $$(($$(nproc) * 2))
 
 # Tests that take several minutes each. Only make nightly runs them. The first test runs all commands of docs/eda.md.
 # The second test recovers sixty hosts.
@@ -72,7 +75,7 @@ lint: $(VENV)/test.stamp ## Check style and types
 
 unit: $(VENV)/test.stamp ## Test the logic; a minute or two
 	tests/install sqlite3
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal tests/unit tests/fuzz
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(UNIT_TEST_PROCESSES) --dist=worksteal tests/unit tests/fuzz
 
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a secret; minutes
 	TEST_THOROUGH=1 FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
