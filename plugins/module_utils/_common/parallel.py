@@ -23,6 +23,8 @@ from typing import Any, Callable, Container, Dict, Mapping, NamedTuple, NoReturn
 TIMED_OUT = "timed out"
 
 _CHUNK = 1 << 16
+# Time in seconds to read an answer that is already there.
+_READING = 0.1
 
 
 class Answer(NamedTuple):
@@ -116,8 +118,9 @@ def ask(
     after: maps the name of a question to the name of the question that must end before it. If the earlier question
     times out, the later question is not asked. Each time limit begins when its question starts. first: the questions to
     start first. Name slow questions here, because each start takes a few milliseconds. until: the deadline for all
-    questions (time.monotonic seconds). meanwhile: a function that is called once, after the questions have started. Do
-    not call this function while other threads are running, because each question runs in a forked copy of this process.
+    questions (time.monotonic seconds). meanwhile: a function that is called once, after the questions have started. If it
+    raises an exception, the questions are ended. Do not call this function while other threads are running, because
+    each question runs in a forked copy of this process.
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}
@@ -132,7 +135,17 @@ def ask(
         for name in sorted(questions, key=lambda name: name not in first):
             if name not in later:
                 begin(name)
-        meanwhile()
+        try:
+            meanwhile()
+        except BaseException:
+            for child in waiting.values():
+                _give_up(child)
+                os.close(child.pipe)
+            raise
+        # An answer that came in time while this process was busy must still be read.
+        ready = time.monotonic() + _READING
+        for child in waiting.values():
+            child.until = max(child.until, ready)
         while waiting:
             remaining = min(child.until for child in waiting.values()) - time.monotonic()
             ended = []
