@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from typing import List, Mapping, Optional, Sequence, Tuple
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder as recovery_ladder
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
@@ -26,11 +26,11 @@ _STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14
 
 
 def _tag(name: str, content: str = "", **attributes: object) -> Markup:
-    written = Markup("").join(
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _number(value))
-        for key, value in attributes.items()
+    # Markup.format takes ten times as long, and a page has many elements.
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_number(value))}"' for key, value in attributes.items()
     )
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, content)  # noqa: S704 - names of elements are ours
+    return Markup(f"<{name}{written}>{escape(content)}</{name}>")  # noqa: S704 - names of elements are ours
 
 
 def _number(value: object) -> object:
