@@ -18,7 +18,7 @@ import os
 import selectors
 import signal
 import time
-from typing import Any, Callable, Container, Dict, Mapping, NamedTuple, NoReturn, Optional
+from typing import Any, Callable, Collection, Container, Dict, Mapping, NamedTuple, NoReturn, Optional
 
 TIMED_OUT = "timed out"
 
@@ -104,6 +104,21 @@ def _give_up(child: _Child) -> Answer:
     return Answer(seconds=time.monotonic() - child.started, error=TIMED_OUT)
 
 
+def _do_meanwhile(function: Callable[[], Any], children: Collection[_Child]) -> None:
+    """Call a function while child processes are running. If it raises an exception, end them."""
+    try:
+        function()
+    except BaseException:
+        for child in children:
+            _give_up(child)
+            os.close(child.pipe)
+        raise
+    # An answer that came in time while this process was busy must still be read.
+    ready = time.monotonic() + _READING
+    for child in children:
+        child.until = max(child.until, ready)
+
+
 def ask(
     questions: Mapping[str, Callable[[], Any]],
     *,
@@ -118,8 +133,8 @@ def ask(
     after: maps the name of a question to the name of the question that must end before it. If the earlier question
     times out, the later question is not asked. Each time limit begins when its question starts. first: the questions to
     start first. Name slow questions here, because each start takes a few milliseconds. until: the deadline for all
-    questions (time.monotonic seconds). meanwhile: a function that is called once, after the questions have started. If it
-    raises an exception, the questions are ended. Do not call this function while other threads are running, because
+    questions (time.monotonic seconds). meanwhile: a function that is called once, after the questions have started. If
+    it raises an exception, the questions are ended. Do not call this function while other threads are running, because
     each question runs in a forked copy of this process.
     """
     later = dict(after or {})
@@ -135,17 +150,7 @@ def ask(
         for name in sorted(questions, key=lambda name: name not in first):
             if name not in later:
                 begin(name)
-        try:
-            meanwhile()
-        except BaseException:
-            for child in waiting.values():
-                _give_up(child)
-                os.close(child.pipe)
-            raise
-        # An answer that came in time while this process was busy must still be read.
-        ready = time.monotonic() + _READING
-        for child in waiting.values():
-            child.until = max(child.until, ready)
+        _do_meanwhile(meanwhile, waiting.values())
         while waiting:
             remaining = min(child.until for child in waiting.values()) - time.monotonic()
             ended = []
