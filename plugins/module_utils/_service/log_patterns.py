@@ -177,7 +177,7 @@ def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
 
     unmasked: the same lines before secrets were masked.
     """
-    lines = []
+    lines: List[Line] = []
     last: Optional[float] = None
     undated = 0  # number of lines without a timestamp at the end of `lines`
     before = unmasked if len(unmasked) == len(texts) else texts
@@ -190,9 +190,7 @@ def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
             for number in range(len(lines) - undated, len(lines)):
                 lines[number] = lines[number]._replace(logged_by=own)
         undated = 0 if own is not None else undated + 1
-        lines.append(
-            Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None, logged_by=own, unmasked=searched)
-        )
+        lines.append(Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None, logged_by=own, unmasked=searched))
     return lines
 
 
