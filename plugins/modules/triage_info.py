@@ -390,8 +390,9 @@ facts:
     journal:
       description: >-
         C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) and C(last_success_at) as in C(log),
-        and systemd's log lines as C(starts), C(exits), C(control_exits), C(stops),
-        C(results), C(start_limit).
+        and systemd's log lines as C(starts), C(exits), C(control_exits), C(stops), C(results), C(start_limit). For an
+        open incident, C(ours) in an exit is true if a run started the process, and the exits of processes that a run
+        killed are omitted.
       type: dict
     certificate:
       description: >-

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
@@ -94,9 +94,9 @@ def note(
     run: str,
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
-    **fields: Optional[Dict[str, Any]],
+    **fields: Any,
 ) -> Optional[str]:
-    """Add last_exit, takeover or data to the run's open incident. Return the error message if this failed."""
+    """Set last_exit, takeover, kills or data of the run's open incident. Return the error message if this failed."""
     store, seat = incident_store.pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
     try:
         with incident_store.lock(seat, writing=True):

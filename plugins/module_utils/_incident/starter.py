@@ -62,8 +62,12 @@ def take_over(
         warn(f"systemd may start {unit} while this run works on it: {error}")
         return None
     if taken is not None:
-        exited = taken.pop("last_exit")
-        note(incident_notes.note(state_dir=state_dir, run=run, takeover=taken, last_exit=exited), warn=warn)
+        exited, killed_at = taken.pop("last_exit"), taken.pop("killed_at")
+        noted: Dict[str, Any] = {"takeover": taken, "last_exit": exited}
+        if killed_at:
+            known = (incident_store.current(state_dir) or {}).get("kills") or []
+            noted["kills"] = [*known, {"from": killed_at, "until": taken["at"]}]
+        note(incident_notes.note(state_dir=state_dir, run=run, **noted), warn=warn)
     return taken
 
 

@@ -45,6 +45,8 @@ EMPTY: Dict[str, Any] = {
     # The last exit before a run took the unit over, and the takeover. See _incident/takeover.py.
     "last_exit": None,
     "takeover": None,
+    # The times (from, until) at which a takeover killed the service's processes.
+    "kills": [],
     # state (in_doubt, sound, accepted, not_found), reasons, rows (the last good counts by table), created_at (see
     # last_good.Counted), checked_at, accepted (codes for the damage that a person has accepted), unseen and loss (see
     # starter.py).
@@ -68,7 +70,7 @@ EMPTY: Dict[str, Any] = {
     "revision": 0,
 }
 _INSTANTS = ("detected_at", "down_at", "answered_at", "mitigated_at", "closed_at")
-UNSEEN = ("problems", "runs", "opened_boot", "down_at", "boot_id", "revision")
+UNSEEN = ("kills", "problems", "runs", "opened_boot", "down_at", "boot_id", "revision")
 _NUMBER = (int, float)
 # Allowed types for the fields of a record (except times) and for the fields of its list items.
 _KINDS: Dict[str, Tuple[type, ...]] = {
@@ -93,6 +95,7 @@ _KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
         "run": (str, type(None)),
     },
     "starts": {"run": (str, type(None))},
+    "kills": {"from": (str,), "until": (str,)},
     "notified": {
         "level": (str,),
         "contact": (str,),
@@ -150,6 +153,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
     instants += [record[name] for name in _INSTANTS if record[name] is not None]
     instants += [item.get("at") for item in (*record["signs"], *record["starts"], *record["notified"])]
     instants += [item.get("started_at") for item in record["attempts"]]
+    instants += [item[name] for item in record["kills"] for name in ("from", "until")]
     for at in instants:
         timestamps.epoch(str(at))
     return record

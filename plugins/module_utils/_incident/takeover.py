@@ -165,13 +165,17 @@ class TakeoverError(MessageError):
 
 
 class Takeover(NamedTuple):
-    """A takeover: the unit, the time, the unit's previous state, the dead-man timer, and the last exit."""
+    """A takeover: the unit, the time, the unit's previous state, the dead-man timer, and the last exit.
+
+    killed_at: when the takeover began to kill the unit's processes, or None if it killed none.
+    """
 
     unit: str
     at: str
     sub_state: str
     timer: str
     last_exit: Dict[str, Any]
+    killed_at: Optional[str] = None
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the takeover in the record's format."""
@@ -307,6 +311,7 @@ def take(
     kill: kill the unit's processes immediately with SIGKILL.
     """
     timer = arm(unit, seat=seat, run=run, guard=guard)
+    killed_at = timestamps.now() if kill else None
     try:
         if kill:
             argv = ["systemctl", "--no-ask-password", "kill", "--signal=SIGKILL", "--", unit]
@@ -321,6 +326,7 @@ def take(
         sub_state=properties.get("SubState", ""),
         timer=timer,
         last_exit=last_exit(properties),
+        killed_at=killed_at,
     )
 
 

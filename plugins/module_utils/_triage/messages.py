@@ -207,6 +207,8 @@ ENGLISH: Dict[str, str] = {
     "prevention.hung.silent": "Find out why the process hung: a loop in the code, a lock, a disk, or another service",
     "finding.crash_loop.now": "The service keeps crashing ({times} times)",
     "finding.crash_loop.given_up": "The service keeps crashing ({times} times), and systemd has given up starting it",
+    "finding.crash_loop.now_own": "The service keeps crashing ({times} times, {own} of them after a start by this playbook)",
+    "finding.crash_loop.given_up_own": "The service keeps crashing ({times} times, {own} of them after a start by this playbook), and systemd has given up starting it",
     "remedy.crash_loop": "Fix the cause of the crashes, or roll back to the previous release. Another restart does not help",
     "prevention.crash_loop": "Fix the cause of the crashes, and set an alert for restarts by systemd",
     "finding.killed.signal": "The process was ended by signal {signal}",

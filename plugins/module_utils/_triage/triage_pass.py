@@ -39,6 +39,10 @@ _EARLY_SHARE = 0.15
 # Maximum time in seconds between the moment when a takeover stops the unit and the recorded time of the takeover.
 _OWN_STOP = 1.0
 
+# Maximum time in seconds between the recorded start by a run, which may first stop the service, and systemd's log line
+# about this start.
+_OWN_START = 150.0
+
 _PATHS = ("database", "log", "working directory")
 # The parts that usually need most of the time.
 _SLOWEST = ("log", "journal", "dependencies")
@@ -265,6 +269,7 @@ class Triage:
         service, facts = self._service, self.done.facts
         if self._record is not None:
             _as_before_the_takeover(facts, self._record)
+            _mark_own_exits(facts, self._record)
         exists, pid_file = (facts.pop(name, None) for name in ("app_dir", "pid_file"))
         facts.pop("files", None)
         facts["migrations"] = collect_application.with_pending(facts["migrations"], facts.pop("migrations_shipped"))
@@ -319,3 +324,20 @@ def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) ->
             last_pid=exited["pid"] or unit.get("last_pid"),
             exited_at=exited["at"] or unit.get("exited_at"),
         )
+
+
+def _mark_own_exits(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
+    """Omit the exits that a takeover caused, and mark the exits (ours) that followed a start by a run."""
+    journal = facts.get("journal")
+    if not isinstance(journal, dict):
+        return
+    kills = [(kill["from"], kill["until"]) for kill in record.get("kills") or ()]
+    exits = [item for item in journal.get("exits") or () if not any(a <= item["at"] <= b for a, b in kills)]
+    starts = sorted(item["at"] for item in journal.get("starts") or ())
+    own = set()
+    for start in record.get("starts") or ():
+        begun = timestamps.epoch(start["at"])
+        own.add(next((at for at in starts if 0 <= timestamps.epoch(at) - begun <= _OWN_START), None))
+    for item in exits:
+        item["ours"] = max((at for at in starts if at <= item["at"]), default="") in own
+    journal["exits"] = exits

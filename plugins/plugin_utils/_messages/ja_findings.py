@@ -212,6 +212,8 @@ SENTENCES: Dict[str, str] = {
     "prevention.hung.silent": "応答しなくなった原因（処理の無限ループ、ロック、ディスク、他のサービス）を特定する",
     "finding.crash_loop.now": "サービスが起動と異常終了を繰り返しています（{times}回）",
     "finding.crash_loop.given_up": "サービスが起動と異常終了を繰り返し（{times}回）、systemd が起動を断念しました",
+    "finding.crash_loop.now_own": "サービスが起動と異常終了を繰り返しています（{times}回、うち{own}回はこの Playbook による起動の後）",
+    "finding.crash_loop.given_up_own": "サービスが起動と異常終了を繰り返し（{times}回、うち{own}回はこの Playbook による起動の後）、systemd が起動を断念しました",
     "remedy.crash_loop": "異常終了の原因に対処するか、前のリリースに戻す（これ以上再起動しても復旧しない）",
     "prevention.crash_loop": "異常終了の原因に対処し、systemd による再起動を通知の対象にする",
     "finding.killed.signal": "プロセスがシグナル {signal} により終了しました",

@@ -93,10 +93,14 @@ def crash_loop(facts: Facts) -> Optional[Finding]:
     )
     if not facts.troubled or not (limit or facts.process.falls >= LOOP_FALLS):
         return None
-    variant = "given_up" if limit else "now"
+    variant, own = "given_up" if limit else "now", facts.process.falls_after_own_start
+    if own:
+        summary = message(f"finding.crash_loop.{variant}_own", times=facts.process.falls, own=own)
+    else:
+        summary = message(f"finding.crash_loop.{variant}", times=facts.process.falls)
     return Finding(
         confidence=0.93,
-        summary=message(f"finding.crash_loop.{variant}", times=facts.process.falls),
+        summary=summary,
         evidence=facts.unit.ending() + [says("journal", item["text"]) for item in facts.process.exits[-3:]],
         remedy=message("remedy.crash_loop"),
         prevention=message("prevention.crash_loop"),

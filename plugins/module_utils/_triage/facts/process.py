@@ -152,6 +152,12 @@ class Process(NamedTuple):
         return max(len(since), counted) if self.blind or len(since) >= _MOST_EXITS else len(since)
 
     @property
+    def falls_after_own_start(self) -> int:
+        """Number of failures, since the service last served requests, that followed a start by a run."""
+        since = [item for item in self.exits if item["at"] > self.served_at]
+        return sum(bool(item.get("ours")) for item in since)
+
+    @property
     def blind(self) -> bool:
         """True if the journal has no entries for the unit."""
         journal = self.journal

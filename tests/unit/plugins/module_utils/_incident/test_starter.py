@@ -13,7 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
 
 class Systemd:
@@ -46,6 +48,7 @@ def test_only_a_young_process_without_the_deleted_file_is_killed(tmp_path, monke
     database = tmp_path / "itsm.db"
     database.write_bytes(b"x")
     systemd = Systemd(age)
+    opened_by = incident_record.call(state_dir=str(tmp_path / "state"), state="open")["run"]
     stream = open(database, "rb") if opened != "nothing" else None  # noqa: SIM115 - it is open while the unit is taken over
     try:
         if opened == "deleted":
@@ -53,7 +56,7 @@ def test_only_a_young_process_without_the_deleted_file_is_killed(tmp_path, monke
         taken = one_starter.take_over(
             unit="itsm-system",
             state_dir=str(tmp_path / "state"),
-            run="run-1",
+            run=opened_by,
             reason="it is missing beside its WAL",
             database_path=str(database),
             warn=lambda text: None,
@@ -64,6 +67,9 @@ def test_only_a_young_process_without_the_deleted_file_is_killed(tmp_path, monke
             stream.close()
     assert (taken is not None) == ended
     assert systemd.verbs == (["systemd-run", "kill", "stop"] if ended else [])
+    # The exit that this takeover caused is not an exit of the service.
+    kills = incident_store.current(str(tmp_path / "state"))["kills"]
+    assert [kill["from"] <= kill["until"] == taken["at"] for kill in kills] == [True] * ended
 
 
 @pytest.mark.parametrize(

@@ -120,13 +120,15 @@ def test_the_timer_is_armed_before_the_restart_is_cancelled(seat):
     taken = takeover.take(UNIT, PENDING, seat=seat, run=systemd)
     assert systemd.verbs == ["systemd-run", "stop"]
     assert (taken.unit, taken.sub_state, taken.last_exit["result"]) == (UNIT, "auto-restart", "signal")
+    assert taken.killed_at is None
     assert f"--on-active={host_lease.SECONDS:.0f}" in systemd.asked[0]
 
 
 def test_a_process_on_a_database_in_doubt_is_killed_before_the_stop(seat):
     systemd = Systemd()
-    takeover.take(UNIT, RUNNING, seat=seat, kill=True, run=systemd)
+    taken = takeover.take(UNIT, RUNNING, seat=seat, kill=True, run=systemd)
     assert systemd.verbs == ["systemd-run", "kill", "stop"]
+    assert taken.killed_at is not None and taken.killed_at <= taken.at
 
 
 def test_without_a_timer_nothing_is_taken_over(seat):

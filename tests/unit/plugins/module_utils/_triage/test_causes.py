@@ -305,8 +305,9 @@ def failed_starts(*ends, seconds=2, text="Main process exited, code=exited, stat
     }
 
 
-def exits(count):
-    return {"journal": {"exits": [{"at": "2026-03-02T01:00:00.000Z", "text": "Main process exited"}] * count}}
+def exits(count, **changes):
+    ended = {"at": "2026-03-02T01:00:00.000Z", "text": "Main process exited", **changes}
+    return {"journal": {"exits": [ended] * count}}
 
 
 def problem(code, level="error", lost=False):
@@ -530,6 +531,7 @@ CASES = [
     ("crash_loop", [GONE, {"unit": {"result": "start-limit-hit", "restarts": 5, "exit_status": 1}}], "given up"),
     ("crash_loop", [GONE, BLIND, {"unit": {"sub_state": "auto-restart", "restarts": 4}}], "4 times"),
     ("crash_loop", [GONE, exits(3)], "3 times"),
+    ("crash_loop", [GONE, exits(3, ours=True)], "(3 times, 3 of them after a start by this playbook)"),
     (
         "crash_loop",
         [GONE, {"journal": {"start_limit": [{"at": "2026-03-02T01:00:00.000Z", "text": "too quickly"}]}}],

@@ -1196,3 +1196,18 @@ def test_repeated_exceptions_are_counted():
     assert [item["times"] for item in found] == [2, 2]
     served = analyse(at.format("03", 1) + ACCESS.format(5) + at.format("09", 1))["exceptions"]
     assert [item["times"] for item in served] == [1]
+
+
+def test_exits_that_a_run_caused_are_omitted_or_marked():
+    def at(second):
+        return f"2026-03-02T01:00:{second:02}.000Z"
+
+    starts = [{"at": at(second), "text": "Started itsm."} for second in (0, 13, 40)]
+    exits = [{"at": at(second), "text": "Main process exited"} for second in (5, 20, 30, 50)]
+    facts = {"journal": {"starts": starts, "exits": exits}}
+    record = {"starts": [{"at": at(11), "run": "r"}], "kills": [{"from": at(29), "until": at(31)}]}
+    triage_pass._mark_own_exits(facts, record)
+    found = [(item["at"], item["ours"]) for item in facts["journal"]["exits"]]
+    assert found == [(at(5), False), (at(20), True), (at(50), False)]
+    for journal in (None, {}, {"error": "no journal"}):
+        triage_pass._mark_own_exits({"journal": journal}, {})

@@ -216,15 +216,16 @@ RUNG_CASES = [
         {"crash_loop": {"looping": True, "fell": False, "restarts": 4, "window": 600}},
         "restart",
         True,
-        "The service was started 4 times within 10 minutes and failed again: another restart does not help.",
+        "This playbook started the service 4 times within 10 minutes, and the service failed again: another restart "
+        "does not help.",
     ),
     (
         "it fell while it was watched",
         {"crash_loop": {"looping": True, "fell": True, "restarts": 1, "window": 600}},
         "restart",
         True,
-        "The service was started in the last 10 minutes and failed again during the stability check: "
-        "another restart does not help.",
+        "This playbook started the service in the last 10 minutes, and the service failed again during the stability "
+        "check: another restart does not help.",
     ),
     (
         "a loop stops only the restart",
