@@ -60,6 +60,7 @@ class FilterModule:
         return {
             "escalation_body": _body,
             "escalation_facts": late_import.function("_notify.content", "facts"),
+            "escalation_no_channel": late_import.function("_notify.notice", "no_channel"),
             "escalation_plan": _plan,
             "escalation_problems": _problems,
             "escalation_texts": late_import.function("_notify.notice", "texts"),

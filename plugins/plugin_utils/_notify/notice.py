@@ -42,6 +42,15 @@ def texts(facts: _Facts, language: str) -> Dict[str, Any]:
     }
 
 
+def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:
+    """Return a sentence for each contact without a channel, with the setting that adds one. plan: see rules.plan()."""
+    words = catalogue.of(language)
+    return [
+        words.sentence(words.say("notice.no_channel", name=words.name("contact", plan["names"][key]), contact=key))
+        for key in plan["without_channel"]
+    ]
+
+
 def _cause(words: Words, facts: _Facts) -> str:
     named = words.name("cause", str(facts["cause"]))
     summary = words.message((facts.get("messages") or {}).get("cause_summary"), facts["cause_summary"])

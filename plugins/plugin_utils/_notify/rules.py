@@ -48,7 +48,8 @@ def plan(
 ) -> Dict[str, Any]:
     """Return the verdict of the first rule that applies, and the deliveries (contacts to notify now, with channels).
 
-    names contains the name of each contact in the rule, and of each contact that was notified before.
+    names contains the name of each contact in the rule, and of each contact that was notified before. without_channel
+    contains the keys of the contacts in the rule that have no channel.
 
     The contacts in a level's rule are notified once, through each channel that has not accepted a notification of this
     level yet. They are not notified if a higher level was sent before. The most severe rule is first, so the first rule
@@ -79,6 +80,7 @@ def plan(
             str(key): name_of(contacts, key)
             for key in dict.fromkeys([*rule["to"], *(each["contact"] for each in notified if each.get("contact"))])
         },
+        "without_channel": [str(key) for key in rule["to"] if not list(channels(contacts, key))],
         "reason": str(rule["reason"]),
         "deliveries": [
             {

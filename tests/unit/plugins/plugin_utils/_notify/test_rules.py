@@ -123,6 +123,12 @@ def test_alerts_are_acknowledged_once_while_the_outage_lasts():
     ]
 
 
+def test_contacts_without_a_channel_are_listed():
+    everybody = [{"name": "test", "when": True, "to": list(CONTACTS), "reason": "This is a test."}]
+    given = {"contacts": CONTACTS, "notified": [], "recovered": True, "acknowledged": False}
+    assert notification_rules.plan(everybody, **given)["without_channel"] == ["spare"]
+
+
 def test_a_contact_without_channels_is_named_and_not_notified():
     verdict = notification_rules.plan(
         [{"name": "down", "when": "true", "to": ["spare"], "reason": ""}],
