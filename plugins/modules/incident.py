@@ -434,8 +434,8 @@ data:
       the kinds of damage that a person has accepted. C(reasons) lists the reasons for the state, and C(checked_at) is
       the time of the last check.
     - C(unseen) is true if a triage could not count the rows, because the database was not found or was damaged. C(loss)
-      shows whether a database recovery lost rows (V(none), V(known) or V(unknown)). A key that does not apply is
-      missing.
+      shows whether a database recovery lost rows (V(none), V(known) or V(unknown)), and C(rows_lost) is the number of
+      lost rows, as far as they were counted. A key that does not apply is missing.
   returned: always
   type: dict
   version_added: 0.2.0

@@ -377,8 +377,8 @@ def main() -> None:
         act = parameters.pop("state") == "recovered"
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
 
-            def note(loss: str) -> Callable[[], None]:
-                return one_starter.note_loss(**lease, loss=loss, warn=module.warn)
+            def note(loss: str, rows: int) -> Callable[[], None]:
+                return one_starter.note_loss(**lease, loss=loss, rows=rows, warn=module.warn)
 
             # Record the loss before the replacement, because later runs see only the remaining rows, and the check
             # after the replacement may fail or be killed.

@@ -218,9 +218,9 @@ def _kept(data: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the facts about the data that stay in the record until the incident ends.
 
     unseen: True if the rows were not counted, because a triage did not find the database or found damage. loss: the
-    data loss in a database recovery.
+    data loss in a database recovery. rows_lost: the number of lost rows, as far as they were counted.
     """
-    return {name: data[name] for name in ("unseen", "loss") if data.get(name)}
+    return {name: data[name] for name in ("unseen", "loss", "rows_lost") if data.get(name)}
 
 
 def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None:
@@ -230,7 +230,7 @@ def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None
         note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
 
 
-def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]) -> Callable[[], None]:
+def note_loss(*, state_dir: str, run: str, loss: str, rows: int = 0, warn: Callable[[str], Any]) -> Callable[[], None]:
     """If an incident is open, record that a database recovery lost data. For the values of loss, see _LOSSES.
 
     Returns a function that removes this loss from the record again. Call this function if the recovery changed nothing.
@@ -248,9 +248,10 @@ def note_loss(*, state_dir: str, run: str, loss: str, warn: Callable[[str], Any]
         "rows": {},
         **known,
         "loss": max(losses, key=_LOSSES.index),
+        "rows_lost": int(known.get("rows_lost") or 0) + rows,
     }
     note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
-    before = {**data, "loss": known.get("loss")}
+    before = {**data, "loss": known.get("loss"), "rows_lost": known.get("rows_lost")}
     return lambda: note(incident_notes.note(state_dir=state_dir, run=run, data=before), warn=warn)
 
 

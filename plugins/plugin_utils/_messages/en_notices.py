@@ -12,6 +12,9 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action} (failed)",
     "notice.no_channel": "{name} has no channel, so nobody was notified. Add a channel to escalation_contacts.{contact}.channels, for example {{type: mail, to: name@example.com}}",
+    "notice.lost": "{rows} lost",
+    "notice.lost_least": "at least {rows} lost",
+    "notice.lost_unknown": "unknown number of rows lost",
     "asked.data_loss": "Do not start the service on this database. Read the evidence. To see what each method would lose, run database_recover.yml with --check",
     "asked.data_loss_unknown_cause": "Do not start the service on this database. Read the evidence. To see what each method would lose, run database_recover.yml with --check",
     "asked.data_loss_long_outage": "Do not start the service on this database. Read the evidence. To see what each method would lose, run database_recover.yml with --check",

@@ -12,6 +12,9 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action}（失敗）",
     "notice.no_channel": "{name}には通知経路がないため、通知していません。escalation_contacts.{contact}.channels に通知経路を追加してください",
+    "notice.lost": "{rows}を損失",
+    "notice.lost_least": "{rows}以上を損失",
+    "notice.lost_unknown": "損失行数は不明",
     "asked.data_loss": "このデータベースでサービスを起動しないでください。証拠を確認してください。database_recover.yml を --check で実行すると、復旧方法ごとに失われるデータを確認できます",
     "asked.data_loss_unknown_cause": "このデータベースでサービスを起動しないでください。証拠を確認してください。database_recover.yml を --check で実行すると、復旧方法ごとに失われるデータを確認できます",
     "asked.data_loss_long_outage": "このデータベースでサービスを起動しないでください。証拠を確認してください。database_recover.yml を --check で実行すると、復旧方法ごとに失われるデータを確認できます",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue, data_verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 Words = catalogue.Words
 _Facts = Mapping[str, Any]
@@ -25,8 +26,8 @@ _LOSSES = ("next_step.database.loss", "next_step.database.loss_in_evidence")
 def texts(facts: _Facts, language: str) -> Dict[str, Any]:
     """Return the statements of a notification.
 
-    The keys are severity, lasted, began, ended, cause, reason, done (a list), data_loss and asked. A missing statement
-    is an empty string.
+    The keys are severity, lasted, began, ended, cause, reason, done (a list), data_loss, lost and asked. A missing
+    statement is an empty string.
     """
     words = catalogue.of(language)
     return {
@@ -38,6 +39,7 @@ def texts(facts: _Facts, language: str) -> Dict[str, Any]:
         "reason": _reason(words, facts),
         "done": _done(words, facts),
         "data_loss": _data_loss(words, facts),
+        "lost": _lost(words, facts),
         "asked": _asked(words, facts),
     }
 
@@ -91,6 +93,18 @@ def _data_loss(words: Words, facts: _Facts) -> str:
     told = data_verdict.text(words, verdict, str(facts["data_loss_why"]))
     untouched = verdict == "suspected" and facts["nothing_started"] == "yes"
     return words.say("data_loss.untouched", verdict=told) if untouched else told
+
+
+def _lost(words: Words, facts: _Facts) -> str:
+    """Return how many rows database recoveries in this incident lost, for the subject, or an empty string."""
+    counted = facts["data_loss"] == statements.KNOWN or facts["data_loss_why"] == statements.ALREADY_LOST
+    if facts["event"] == "acknowledged" or not (counted or facts["data_loss_why"] == statements.UNCOUNTED):
+        return ""
+    lost = facts.get("rows_lost") or {}
+    rows = lost.get("rows") if counted else 0
+    if not rows:
+        return words.say("notice.lost_unknown")
+    return words.say("notice.lost" if lost.get("exact") else "notice.lost_least", rows=words.count("rows.count", rows))
 
 
 def _asked(words: Words, facts: _Facts) -> str:

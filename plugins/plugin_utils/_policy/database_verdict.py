@@ -24,6 +24,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts i
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
+# The statement of a recovery that lost only rows that were counted.
+_COUNTED = "reason.loss.rows"
+
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the verdict on a database_recover.yml run as plain data.
@@ -86,6 +89,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "remediation": {"applied": [], "refused": []},
         "evidence": recovery.get("evidence_dir") or triage.get("bundle") or "",
         "backup_file": recovery.get("source"),
+        "lost": _lost(recovery, record),
         "said": _statements(seen, outcome, tried, record),
     }
 
@@ -135,6 +139,17 @@ def _next_step(outcome: str, recovery: Mapping[str, Any], *, lost: str) -> Messa
             return message("next_step.database.loss", statement=statement, kept=str(kept))
         return message("next_step.database.loss_in_evidence", statement=statement)
     return message(f"next_step.{outcome}")
+
+
+def _lost(recovery: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the number of rows that this run and earlier runs lost, and whether the number is exact."""
+    lost = verdict.lost_before(record)
+    if not recovery.get("replaced"):
+        return lost
+    rows = int(sum((recovery.get("rows_lost") or {}).values()))
+    told = {each.id for each in messages_of(recovery, "statement")}
+    # The record already has the rows of this run, unless it could not be written.
+    return {"rows": max(rows, lost["rows"]), "exact": rows >= lost["rows"] and told == {_COUNTED}}
 
 
 def _statements(

@@ -409,8 +409,17 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "said": said,
         "remediation": remedies,
         "backup_file": (seen.get("clean_start") or {}).get("backup_file"),
+        "lost": lost_before(record),
         "evidence": re.sub(r"/pass-[0-9]+$", "", str(triage.get("bundle") or "")),
     }
+
+
+def lost_before(record: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the number of rows that database recoveries in this incident lost, as far as they were counted.
+
+    exact: True if no other rows were lost.
+    """
+    return {"rows": int((record.get("data") or {}).get("rows_lost") or 0), "exact": False}
 
 
 def notified_next_step(verdict: Verdict) -> str:

@@ -67,6 +67,9 @@ def _seeded(words: Words, incident: incident_model.Incident) -> str:
 def data_loss(words: Words, incident: incident_model.Incident) -> str:
     """Return the text of the data-loss verdict."""
     told = data_verdict.text(words, incident.data_loss, statements.why_of_data_loss(incident.statements))
+    lost = sum(was - now for was, now in incident.rows_lost().values())
+    if incident.data_loss == statements.KNOWN and lost:
+        told = words.say("data_loss.known_rows", rows=words.count("rows.count", lost))
     untouched = incident.data_loss == statements.SUSPECTED and incident.stated("nothing_started") == statements.YES
     return words.say("data_loss.untouched", verdict=told) if untouched else told
 

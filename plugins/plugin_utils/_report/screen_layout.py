@@ -20,8 +20,8 @@ WIDTH = 100
 # The summary of one host must fit on a small screen. The postmortem contains long fields in full.
 LINES = 24
 _CUT = " ..."
-# Fields that are never shortened, because they name the next step, commands and the files.
-_WHOLE = ("next", "data_loss", "seeded", "kept", "postmortem")
+# Fields that are never shortened, because they name the next step, lost rows, commands and the files.
+_WHOLE = ("next", "data_loss", "rows", "seeded", "kept", "postmortem")
 LABEL = 14
 
 # The last part of the catalogue key for a label, and the value of the field, which has one or more lines.

@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 import sqlite_samples
@@ -110,20 +110,20 @@ def test_sound_database_without_wal_is_unchanged(path: str) -> None:
 def test_the_loss_is_reported_before_the_replacement(path: str, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recorded loss is removed again only if the old database is still in place."""
     leaf_lost(path)
-    noted: List[str] = []
+    noted: List[Tuple[str, bool]] = []
 
     def fail(*_given: Any, **_named: Any) -> None:
         raise SqliteError("killed")
 
-    def note(loss: str) -> Callable[[], None]:
-        noted.append(loss)
+    def note(loss: str, rows: int) -> Callable[[], None]:
+        noted.append((loss, rows > 0))
         place = (sqlite_restore.restore_swap, "swap") if fails == "swap" else (sqlite_restore.sqlite_check, "check")
         monkeypatch.setattr(*place, fail)
         return noted.clear
 
     with pytest.raises(SqliteError, match="killed"):
         restore(path, on_replace=note)
-    assert noted == ([] if fails == "swap" else ["known"])
+    assert noted == ([] if fails == "swap" else [("known", True)])
 
 
 def test_checkpoint_empties_the_wal(path: str) -> None:

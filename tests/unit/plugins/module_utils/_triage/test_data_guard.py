@@ -342,11 +342,13 @@ def test_the_record_states_that_the_first_triage_did_not_find_the_database(guard
     # A failed replacement has not lost any rows.
     starter.note_loss(**where, loss="known")()
     assert not incident_store.current(guard.state_dir)["data"].get("loss")
+    starter.note_loss(**where, loss="known", rows=9)()
+    assert not incident_store.current(guard.state_dir)["data"].get("rows_lost")
     for loss in ("known", "of a later version", "none"):
-        starter.note_loss(**where, loss=loss)
+        starter.note_loss(**where, loss=loss, rows=2)
     starter.settle_doubt(**guard.place, run=guard.id, state="sound", reason="restored", warn=pytest.fail)
     data = incident_store.current(guard.state_dir)["data"]
-    assert (data["state"], data["unseen"], data["loss"]) == ("sound", True, "known")
+    assert (data["state"], data["unseen"], data["loss"], data["rows_lost"]) == ("sound", True, "known", 6)
 
 
 @pytest.mark.parametrize(("created_at", "state"), [(BEFORE, "sound"), (NEW, "in_doubt"), (None, "in_doubt")])

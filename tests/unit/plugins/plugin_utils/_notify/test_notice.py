@@ -10,6 +10,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 
@@ -209,3 +210,64 @@ def test_a_long_text_from_a_host_is_also_shortened_in_its_message() -> None:
     told = {"messages": {"why": message("quoted", text="x" * 5000).to_dict()}}
     kept = allowlist.of_result("itsm_nexus.runbook.npm_ci", told)
     assert len(kept["messages"]["why"]["values"]["text"]) <= kinds.TEXT_LIMIT
+
+
+def test_a_contact_without_a_channel_is_told_how_to_add_one() -> None:
+    plan = {"names": {"everyone": "the whole team"}, "without_channel": ["everyone"]}
+    assert notice.no_channel(plan, "en") == [
+        "The whole team has no channel, so nobody was notified. Add a channel to "
+        "escalation_contacts.everyone.channels, for example {type: mail, to: name@example.com}."
+    ]
+    assert "escalation_contacts.everyone.channels に通知経路を追加してください" in notice.no_channel(plan, "ja")[0]
+
+
+def subject(language: str, **changes: Any) -> str:
+    """Return the first line of a message, as the escalation role renders it."""
+    known = {"test": False, "service": "itsm", "host": "node1", "recovered": False, "outcome": "not_recovered"}
+    known |= {"still_down": "yes", "mitigated_estimated": False, "incident": "INC-1", "evidence": "", "to": "Ms Sato"}
+    known |= {"acknowledged_by": ""}
+    folder = PROJECT / "roles" / "escalation" / "templates"
+    loader = jinja2.FileSystemLoader(folder)
+    environment = jinja2.Environment(trim_blocks=True, loader=loader)  # noqa: S701 - plain text
+    environment.filters["itsm_nexus.runbook.escalation_texts"] = notice.texts
+    told = environment.get_template(f"{language}.j2").render(_escalation_facts={**FACTS, **known, **changes})
+    return str(told.strip().splitlines()[0])
+
+
+BACK = {"recovered": True, "outcome": "recovered", "still_down": "no", "data_loss": "known", "data_loss_why": ""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "english", "japanese"),
+    [
+        ({}, "DOWN: itsm on node1 for 3 min 5 s", "【停止】node1 の itsm（3分5秒経過）"),
+        ({"test": True}, "TEST: notification about itsm on node1", "【テスト】node1 の itsm の通知"),
+        (
+            {**BACK, "event": "resolved", "rows_lost": {"rows": 12, "exact": True}},
+            "RESOLVED, 12 rows lost: itsm on node1 is back after 3 min 5 s",
+            "【復旧、12行を損失】node1 の itsm（停止時間 3分5秒）",
+        ),
+        (
+            {**BACK, "rows_lost": {"rows": 1, "exact": False}},
+            "ATTENTION, at least 1 row lost: itsm on node1 is back",
+            "【要対応、1行以上を損失】node1 の itsm は復旧済み",
+        ),
+        (
+            {**BACK, "event": "resolved", "data_loss": "unknown", "data_loss_why": "uncounted"},
+            "RESOLVED, unknown number of rows lost: itsm on node1 is back after 3 min 5 s",
+            "【復旧、損失行数は不明】node1 の itsm（停止時間 3分5秒）",
+        ),
+        (
+            {"data_loss": "suspected", "data_loss_why": "already_lost", "rows_lost": {"rows": 3}},
+            "DOWN, at least 3 rows lost: itsm on node1 for 3 min 5 s, data loss suspected",
+            "【停止、3行以上を損失】node1 の itsm（3分5秒経過）、データ損失の疑い",
+        ),
+        (
+            {"event": "acknowledged", "acknowledged_by": "Ms Sato", "data_loss": "known"},
+            "ACKNOWLEDGED: Ms Sato is working on itsm on node1",
+            "【対応中】node1 の itsm（担当：Ms Sato）",
+        ),
+    ],
+)
+def test_the_subject_names_a_test_and_the_lost_rows(changes: dict[str, Any], english: str, japanese: str) -> None:
+    assert (subject("en", **changes), subject("ja", **changes)) == (english, japanese)

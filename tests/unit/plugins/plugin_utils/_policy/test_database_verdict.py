@@ -146,3 +146,23 @@ def test_the_playbook_passes_exactly_the_facts_that_are_read() -> None:
     handed = set(re.findall(r"'(\w+)': ", variables["_incident_verdict"]))
     source = Path(database_verdict.__file__).read_text(encoding="utf-8")
     assert handed == set(re.findall(r'seen(?:\.get\(|\[)"(\w+)"', source))
+
+
+COUNTED = [message("reason.loss.rows", rows=1, tables=["a 1 of 2"]).to_dict()]
+SINCE = [*COUNTED, message("reason.loss.since", at="10:00").to_dict()]
+
+
+@pytest.mark.parametrize(
+    ("recovery", "before", "lost"),
+    [
+        ({**LOST, "rows_lost": {"a": 1}, "messages": {"statement": COUNTED}}, 1, {"rows": 1, "exact": True}),
+        ({**LOST, "rows_lost": {"a": 1}, "messages": {"statement": SINCE}}, 0, {"rows": 1, "exact": False}),
+        # An earlier recovery in this incident has lost rows, too.
+        ({**LOST, "rows_lost": {"a": 1}, "messages": {"statement": COUNTED}}, 3, {"rows": 3, "exact": False}),
+        ({**LOST, "rows_lost": {}}, 0, {"rows": 0, "exact": False}),
+        ({**LOST, "replaced": False, "rows_lost": {"a": 1}}, 0, {"rows": 0, "exact": False}),
+    ],
+)
+def test_lost_rows(recovery: dict[str, Any], before: int, lost: dict[str, Any]) -> None:
+    judged = database_verdict.of_run(seen(recovery=recovery, record={"data": {"rows_lost": before}}))
+    assert judged["lost"] == lost
