@@ -559,6 +559,34 @@ def test_the_dba_is_notified_at_once_if_the_database_is_in_doubt(desk: Desk, lan
     ]
 
 
+@pytest.mark.parametrize(("language", "begins"), [("en", "TEST: "), ("ja", "【テスト】")])
+def test_a_test_message_says_so_in_every_channel(desk: Desk, language: str, begins: str) -> None:
+    before, written = desk.counts(), len(desk.text.read_text(encoding="utf-8"))
+    variables = {**at_once(desk, f"test-{language}"), "escalation_contacts": desk.variables()["escalation_contacts"]}
+    run = desk.play(**variables, escalation_test=True, escalation_language=language)
+    assert run.rc == 0
+    assert desk.counts() == {name: number + 1 for name, number in before.items()}
+    subjects = [desk.last("slack")["text"], desk.smtp.mails[-1]["Subject"], desk.last("pager")["payload"]["summary"]]
+    subjects += [desk.last("http")["subject"], desk.last("teams")["attachments"][0]["content"]["fallbackText"]]
+    subjects += [desk.last("mattermost")["text"].splitlines()[1], desk.text.read_text(encoding="utf-8")[written:]]
+    assert [subject for subject in subjects if not subject.startswith(begins)] == []
+    assert desk.last("pager")["payload"]["severity"] == "info"
+    assert desk.last("http")["test"] is True
+    assert "escalation_contacts.dba.channels" in run.screen
+
+
+def test_a_removed_channel_is_reported_when_the_outage_is_over(desk: Desk) -> None:
+    slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
+    variables = at_once(desk, "removed", slack)
+    assert desk.play(**variables).rc == 0
+    variables["escalation_contacts"]["project_leader"]["channels"] = []
+    run = desk.play(**variables, escalation_recovered=True)
+    assert run.rc == 0
+    assert "project_leader by chat: NOT NOTIFIED, it is no longer set in escalation_contacts" in run.screen
+    end = " ".join(run.screen[run.screen.index("OUTAGE SUMMARY") :].split())
+    assert "NOT NOTIFIED that the outage is over, call them:" in end
+
+
 @pytest.mark.parametrize("contacts", ["right", "wrong"])
 def test_without_rules_everybody_is_notified(desk: Desk, contacts: str) -> None:
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}

@@ -40,6 +40,7 @@ OPEN = (
         "outcome",
         "contact",
         "escalation",
+        "message",
         "next",
         "source",
     ),

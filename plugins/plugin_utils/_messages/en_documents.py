@@ -62,6 +62,7 @@ SENTENCES: Dict[str, str] = {
     "doc.column.came": "result",
     "doc.notified.reached": "notified",
     "doc.notified.not": "NOT REACHED: {error}",
+    "doc.notified.unaware": "NOT NOTIFIED that the outage is over: {error}",
     "doc.rows_by_table": "Rows by table",
     "doc.not_established": "Not established: no cause reached a confidence of 50 %.",
     "doc.also_noted": "Also noted",

@@ -35,7 +35,7 @@ SENTENCES: Dict[str, str] = {
     "screen.would_tell": "to notify",
     "screen.settings": "invalid",
     "screen.recap": "recap",
-    "screen.counted": "changed= counts planned changes, including the incident record",
+    "screen.counted": "changed= counts the changes that a run would make, including the incident record. Nothing was changed",
     "screen.no_rung": "no rung",
     "screen.nothing": "nothing",
     "screen.changes_unknown": "unknown, because the connection to the host was lost during a rung",

@@ -62,6 +62,7 @@ SENTENCES: Dict[str, str] = {
     "doc.column.came": "結果",
     "doc.notified.reached": "通知済み",
     "doc.notified.not": "送信失敗：{error}",
+    "doc.notified.unaware": "停止の終了を未通知：{error}",
     "doc.rows_by_table": "テーブル別の行数",
     "doc.not_established": "特定できていません（確度が50%以上の原因は見つかりませんでした）。",
     "doc.also_noted": "その他の所見",

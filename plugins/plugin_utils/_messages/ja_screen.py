@@ -35,7 +35,7 @@ SENTENCES: Dict[str, str] = {
     "screen.would_tell": "通知予定",
     "screen.settings": "無効な設定",
     "screen.recap": "集計",
-    "screen.counted": "changed= は変更予定の数（インシデントの記録を含む）",
+    "screen.counted": "changed= は、実際の実行で変更される数（インシデントの記録を含む）。今回は何も変更していません",
     "screen.no_rung": "なし",
     "screen.nothing": "なし",
     "screen.changes_unknown": "不明（復旧段階の実行中にホストとの接続が切れたため）",

@@ -26,6 +26,9 @@ ACKNOWLEDGED = "acknowledged"
 # only be noise.
 _ACKNOWLEDGING = ("pagerduty",)
 
+# The error for a channel that accepted an earlier message and does not exist any more.
+_GONE = "it is no longer set in escalation_contacts"
+
 # Level, contact and channel of each accepted message.
 _Taken = Set[Tuple[str, str, str]]
 # Level and channel of each message to send.
@@ -45,6 +48,7 @@ def plan(
     recovered: bool,
     acknowledged: bool,
     types: Sequence[str] = (),
+    gone: str = _GONE,
 ) -> Dict[str, Any]:
     """Return the verdict of the first rule that applies, and the deliveries (contacts to notify now, with channels).
 
@@ -58,7 +62,9 @@ def plan(
     address), only the first of their deliveries is sent. In the second delivery, same_as names the contact and channel
     of the first one.
 
-    types: the supported channel types, or empty. If types is not empty, a channel of any other type has an error.
+    types: the supported channel types, or empty. If types is not empty, a channel of any other type has an error. gone:
+    the error for a channel that accepted a message and does not exist any more, so that nobody can be notified through
+    it that the outage has ended.
     """
     rule = next(each for each in rules if applies(each["when"]))
     level = level_of(rule)
@@ -70,7 +76,7 @@ def plan(
     due = _due_by_rule(rules, rule, contacts=contacts, taken=taken)
     event = RESOLVED if recovered else ACKNOWLEDGED if acknowledged else None
     if event:
-        due += _due_by_event(event, due, contacts=contacts, taken=taken)
+        due += _due_by_event(event, due, contacts=contacts, taken=taken, gone=gone)
     return {
         "rule": str(rule["name"]),
         "level": level,
@@ -115,18 +121,26 @@ def _due_by_rule(
     ]
 
 
-def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken) -> _Due:
-    """Return a message about the event for each channel that accepted an earlier one and now receives no other."""
+def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken, gone: str) -> _Due:
+    """Return a message about the event for each channel that accepted an earlier one and now receives no other.
+
+    If such a channel does not exist any more, the message that the outage has ended has an error.
+    """
     now = {(each.contact, each.label) for _name, each in rising}
     informed = {(contact, label) for name, contact, label in taken if name not in (RESOLVED, ACKNOWLEDGED)}
-    return [
-        (event, each)
-        for key in sorted({contact for contact, _channel in informed})
-        for each in channels(contacts, key)
-        if (key, each.label) in informed - now
-        and (event, key, each.label) not in taken
-        and (event == RESOLVED or each.type in _ACKNOWLEDGING)
-    ]
+    there: _Due = []
+    for key in sorted({contact for contact, _channel in informed}):
+        due = {label for contact, label in informed - now if contact == key and (event, key, label) not in taken}
+        known = list(channels(contacts, key))
+        there += [
+            (event, each) for each in known if each.label in due and (event == RESOLVED or each.type in _ACKNOWLEDGING)
+        ]
+        if event == RESOLVED:
+            # If a setting of the channel cannot be evaluated, its display name may have changed, too.
+            why = next((each.error for each in known if each.error and each.label not in due), gone)
+            missing = sorted(due - {each.label for each in known})
+            there += [(event, Channel(contact=key, number=-1, type="", label=label, error=why)) for label in missing]
+    return there
 
 
 def _each_once(

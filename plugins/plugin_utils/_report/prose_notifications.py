@@ -7,41 +7,116 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
+# The messages that are sent without a rule: the outage has ended, or someone is working on it.
+RESOLVED, ACKNOWLEDGED = "resolved", "acknowledged"
+_EVENTS = (RESOLVED, ACKNOWLEDGED)
+# The rule that notifies nobody after a recovery.
+_RECORD_ONLY = "record_only"
+
 
 def whom(words: Words, incident: incident_model.Incident) -> str:
-    """Return who has been or will be notified, and why."""
+    """Return who was notified of what: in this run, with its reason, and in earlier runs, with the times."""
     escalation = incident.escalation
     if not escalation:
         return words.say("notified.undecided")
-    to, entries = (
-        escalation.get("to") or [],
-        [each for each in escalation.get("notified") or [] if isinstance(each, dict)],
-    )
+    to = escalation.get("to") or []
+    entries = [each for each in escalation.get("notified") or [] if isinstance(each, dict)]
     names = _names(escalation)
-    sent = _ways(words, [each for each in entries if each.get("new", True)], names=names)
-    before = _ways(words, [each for each in entries if not each.get("new", True)], names=names)
-    reached = [*sent, *before]
-    before = {name: by for name, by in before.items() if name not in sent}
+    new, old = ([each for each in entries if each.get("new", True) is now] for now in (True, False))
     reason = escalation_reason(words, incident)
-    if not to and not reached:
+    reached = {_name(each, names) for each in entries if each.get("ok")}
+    if not to and not entries:
         return words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")
+    parts = [*_sent(words, new, names=names), *_not_sent(words, new, to=to, reached=reached, names=names)]
+    if parts:
+        this_run = words.say("notified.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
+    elif to:
+        this_run = words.say("notified.nothing_new")
+    else:
+        this_run = words.say("notified.nobody_now", reason=reason) if reason else ""
+    known = {_name(each, names) for each in new if each.get("ok")}
+    before = _before(words, [each for each in old if _name(each, names) not in known], names=names)
+    # A person who does not know that the outage has ended must be called, so this is the first part.
+    return words.joined([each for each in (_not_of_the_end(words, entries, names=names), this_run, before) if each])
+
+
+def _name(entry: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Return the name of the notified contact."""
+    return names.get(str(entry.get("contact")), str(entry.get("contact")))
+
+
+def _sent(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[str]:
+    """Return who was notified in this run: first of the outage, then that it has ended or is acknowledged."""
+    raised = _ways(words, [each for each in new if each.get("level") not in _EVENTS], names=names)
+    parts = [words.say("notified.done", names=words.listed(list(raised.values())))] if raised else []
+    for event in _EVENTS:
+        told = _ways(words, [each for each in new if each.get("level") == event], names=names)
+        if told:
+            message = words.name("message", event)
+            parts.append(words.say("notified.event", message=message, names=words.listed(list(told.values()))))
+    return parts
+
+
+def _not_sent(
+    words: Words,
+    new: Sequence[Mapping[str, Any]],
+    *,
+    to: Sequence[str],
+    reached: Collection[str],
+    names: Mapping[str, str],
+) -> List[str]:
+    """Return the contacts that nobody has reached in this incident, and the channels that failed in this run."""
     missing = [words.name("contact", name) for name in to if name not in reached]
+    unaware = {_name(each, names) for each in _unaware(new, names=names)}
     failed = [
-        words.say("label", name=str(each.get("channel")), text=bare(each.get("error")))
-        for each in entries
-        if each.get("ok") is False and each.get("new", True)
+        _failure(words, each)
+        for each in new
+        if each.get("ok") is False and not (each.get("level") == RESOLVED and _name(each, names) in unaware)
     ]
-    parts = [words.say("notified.done", names=words.listed(list(sent.values())))] if sent else []
-    parts += [words.say("notified.before", names=words.listed(list(before.values())))] if before else []
-    parts += [words.say("notified.missing", names=words.listed(missing))] if missing else []
-    parts += [words.say("notified.failed", channels=words.listed(failed))] if failed else []
-    return words.say("notified.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
+    parts = [words.say("notified.missing", names=words.listed(missing))] if missing else []
+    return [*parts, words.say("notified.failed", channels=words.listed(failed))] if failed else parts
+
+
+def _before(words: Words, old: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> str:
+    """Return who was notified of what and when in earlier runs, or an empty string."""
+    told: List[str] = []
+    for level in dict.fromkeys(str(each.get("level") or "") for each in old):
+        of_level = [each for each in old if str(each.get("level") or "") == level]
+        for name, by in _ways(words, of_level, names=names).items():
+            at = next((each.get("at") for each in of_level if each.get("ok") and _name(each, names) == name), None)
+            about = [words.name("message", level) if level else "", words.short(at) if at else ""]
+            aside = words.sentences["list.comma"].join(filter(None, about))
+            told.append(words.say("aside", text=by, aside=aside) if aside else by)
+    return words.say("notified.before", names=words.listed(told)) if told else ""
+
+
+def _unaware(entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[Mapping[str, Any]]:
+    """Return the failed messages about the end of the outage to contacts that no such message has reached."""
+    of_the_end = [each for each in entries if each.get("level") == RESOLVED]
+    # Any other message of this run also says that the service is back.
+    latest = [each for each in entries if each.get("ok") and each.get("new", True)]
+    aware = {_name(each, names) for each in (*of_the_end, *latest) if each.get("ok")}
+    return [each for each in of_the_end if each.get("ok") is False and _name(each, names) not in aware]
+
+
+def _not_of_the_end(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> str:
+    """Return the contacts that do not know that the outage has ended, with their channels, or an empty string."""
+    failures: Dict[str, List[str]] = {}
+    for each in _unaware(entries, names=names):
+        failures.setdefault(words.name("contact", _name(each, names)), []).append(_failure(words, each))
+    told = [words.say("aside", text=name, aside=words.listed(by)) for name, by in failures.items()]
+    return words.say("notified.unaware", names=words.listed(told)) if told else ""
+
+
+def _failure(words: Words, entry: Mapping[str, Any]) -> str:
+    """Return the channel of a failed notification, and the error."""
+    return words.say("label", name=str(entry.get("channel")), text=bare(entry.get("error")))
 
 
 def _names(escalation: Mapping[str, Any]) -> Dict[str, str]:
@@ -54,7 +129,7 @@ def _ways(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[
     """Map the name of each notified contact to a text with the name and the channels."""
     ways: Dict[str, List[str]] = {}
     for each in entries:
-        known = ways.setdefault(names.get(str(each.get("contact")), str(each.get("contact"))), [])
+        known = ways.setdefault(_name(each, names), [])
         if each.get("ok") and str(each.get("channel")) not in known:
             known.append(str(each.get("channel")))
     return {
@@ -72,6 +147,7 @@ def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
     before = _ways(words, list(escalation.get("notified") or []), names=_names(escalation))
     told = [_would_tell(words, escalation, before=before)]
     if escalation.get("otherwise"):
+        told = [words.say("notified.if_recovered", told=told[0])]
         told.append(words.say("notified.otherwise", told=_would_tell(words, escalation["otherwise"], before=before)))
     return told
 
@@ -84,6 +160,9 @@ def _would_tell(words: Words, escalation: Mapping[str, Any], *, before: Mapping[
         way = str(each.get("channel"))
         ways.setdefault(str(each.get("name")), []).append(words.say("label", name=way, text=error) if error else way)
     reason = _escalation_reason(words, escalation)
+    if escalation.get("rule") == _RECORD_ONLY:
+        # In check mode, nothing has recovered yet.
+        reason = words.say("notified.only_recorded")
     if not ways:
         return words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")
     names = [
@@ -116,16 +195,25 @@ def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
     return [
         Telling(
             at=each.get("at") or None,
-            who=words.name("contact", names.get(str(each.get("contact")), str(each.get("contact")))),
+            who=words.name("contact", _name(each, names)),
             by=str(each.get("channel") or ""),
-            came=words.say("doc.notified.reached")
-            if each.get("ok")
-            else words.say("doc.notified.not", error=words.quoted(each.get("error")) or words.say("unknown")),
+            came=_result(words, each),
             reached=bool(each.get("ok")),
         )
         for each in escalation.get("notified") or []
         if isinstance(each, dict)
     ]
+
+
+def _result(words: Words, entry: Mapping[str, Any]) -> str:
+    """Return the result of a notification, with the message that was sent."""
+    message = words.name("message", str(entry.get("level") or ""))
+    if entry.get("ok"):
+        told = words.say("doc.notified.reached")
+        return words.say("aside", text=told, aside=message) if message else told
+    error = words.quoted(entry.get("error")) or words.say("unknown")
+    key = "doc.notified.unaware" if entry.get("level") == RESOLVED else "doc.notified.not"
+    return words.say(key, error=error)
 
 
 def escalation_reason(words: Words, incident: incident_model.Incident) -> str:

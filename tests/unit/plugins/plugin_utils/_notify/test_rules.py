@@ -105,12 +105,33 @@ def test_the_first_rule_of_a_level_gives_its_severity():
             [*DOWN_TOLD, told("everyone", "team", ROOM)],
             [("data", "leader", MAIL), ("data", "leader", PAGER), ("data", "dba", SLACK), ("resolved", "team", ROOM)],
         ),
-        # A removed contact cannot be notified.
-        ("record", [told("down", "gone", MAIL), told("down", "leader", "mail old@example.com")], []),
+        # A removed contact or channel cannot be notified. It is not forgotten either.
+        (
+            "record",
+            [told("down", "gone", MAIL), told("down", "leader", "mail old@example.com")],
+            [("resolved", "gone", MAIL), ("resolved", "leader", "mail old@example.com")],
+        ),
     ],
 )
 def test_the_resolution_is_sent_once_to_all_notified_contacts(applies, before, expected):
     assert due(applies, before, recovered=True) == expected
+
+
+def test_a_removed_channel_is_reported_when_the_outage_is_over():
+    before = [told("down", "gone", MAIL), told("down", "leader", MAIL)]
+    gone, there = plan("record", before, recovered=True)["deliveries"]
+    assert (gone["error"], there["error"]) == ("it is no longer set in escalation_contacts", "")
+    assert plan("down", before, acknowledged=True)["deliveries"] == [
+        each for each in plan("down", before)["deliveries"] if each["channel"] == PAGER
+    ]
+    # The display name of a channel contains a part of the URL, so it changes if the URL cannot be evaluated.
+    unread = [{"type": "webhook", "shape": "slack", "url": notification_contacts.UNREADABLE}]
+    contacts = {**CONTACTS, "dba": {"name": "the DBA", "channels": unread}}
+    (lost,) = plan("record", [told("data", "dba", SLACK)], recovered=True, contacts=contacts)["deliveries"]
+    assert (lost["channel"], lost["error"]) == (SLACK, f"its url {notification_contacts.UNREADABLE_REASON}")
+    given = {"contacts": {}, "notified": before, "recovered": True, "acknowledged": False}
+    lost = notification_rules.plan(rules("record"), **given, gone="it is unreadable")["deliveries"]
+    assert {each["error"] for each in lost} == {"it is unreadable"}
 
 
 def test_alerts_are_acknowledged_once_while_the_outage_lasts():

@@ -1,6 +1,7 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
 """The documents, the summary on the screen, and the files to which an incident is written."""
 
@@ -480,7 +481,7 @@ def test_that_no_table_has_fewer_rows_is_said_once(loss, why, told):
                 },
             },
             screen_report.BAD,
-            ["notified    DBA by mail dba@x; Lead by mail lead@x, before this run (unknown cause)"],
+            ["notified    DBA by mail dba@x (unknown cause); Lead by mail lead@x, before this run"],
             id="notified by an earlier run",
         ),
         pytest.param({}, screen_report.BAD, ["UNFINISHED", "the run ended before its verdict"], id="killed"),
@@ -643,7 +644,13 @@ TOLD = {
     "contacts": ["project_leader", "dba"],
     "rule": "not_recovered",
     "notified": [
-        {"contact": "project_leader", "channel": "mail", "at": "2026-03-02T01:02:00.000Z", "ok": True},
+        {
+            "level": "not_recovered",
+            "contact": "project_leader",
+            "channel": "mail",
+            "at": "2026-03-02T01:02:00.000Z",
+            "ok": True,
+        },
         {
             "contact": "dba",
             "channel": "pager|duty",
@@ -658,12 +665,100 @@ TOLD = {
 def test_each_notification_attempt_is_listed():
     document = markdown_report.markdown(EN, incident(escalation=TOLD))
     told = section(document, "Notified")
-    assert "| 2026-03-02T01:02:00.000Z | project leader | mail | notified |" in told
+    assert "| 2026-03-02T01:02:00.000Z | project leader | mail | notified (not recovered) |" in told
     assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT REACHED: no \\*answer\\* |" in told
     assert "- Notified: project leader by mail; NOT NOTIFIED, call them: DBA" in document
     told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "連絡先と通知状況")
-    assert "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 通知済み |" in told
+    assert (
+        "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 通知済み（未復旧） |" in told
+    )
     assert "|" not in section(markdown_report.markdown(EN, incident()), "Notified")
+
+
+def sent(level, contact, channel="mail x", *, new=True, error=""):
+    ok, at = not error, "2026-03-02T01:02:00.000Z"
+    about = {"level": level, "contact": contact, "channel": channel, "at": at}
+    return {**about, "ok": ok, "error": error, "new": new}
+
+
+EARLIER = sent("not_recovered", "lead", new=False)
+GONE = "it is no longer set in escalation_contacts"
+
+
+@pytest.mark.parametrize(
+    ("rule", "to", "notified", "english", "japanese"),
+    [
+        pytest.param(
+            "not_recovered",
+            ["Lead"],
+            [EARLIER],
+            "nobody in this run, because they already have this message or a more urgent one; "
+            "Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC), before this run",
+            "この実行では通知なし（同じ通知、またはより緊急の通知を送信済みのため）。"
+            "Lead（mail x）（未復旧、2026年03月02日 10:02:00 JST）には以前の実行で通知済み",
+            id="nothing new",
+        ),
+        pytest.param(
+            "record_only",
+            [],
+            [EARLIER, sent("resolved", "lead", new=False)],
+            "nobody in this run (It is recorded); Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC) and "
+            "Lead by mail x (resolved, 2026-03-02 01:02:00 UTC), before this run",
+            None,
+            id="this run has decided to notify nobody",
+        ),
+        pytest.param(
+            "record_only",
+            [],
+            [EARLIER, sent("our_own", "dba", new=False), sent("resolved", "lead")],
+            "resolved: Lead by mail x (It is recorded); "
+            "DBA by mail x (our_own, 2026-03-02 01:02:00 UTC), before this run",
+            None,
+            id="a message that is not about an outage, and a level of the inventory",
+        ),
+        pytest.param(
+            "record_only",
+            [],
+            [EARLIER, sent("resolved", "lead", error=GONE)],
+            f"NOT NOTIFIED that the outage is over, call them: Lead (mail x: {GONE}); "
+            "nobody in this run (It is recorded); "
+            "Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC), before this run",
+            f"停止の終了を未通知（要連絡）：Lead（mail x：{GONE}）。"
+            "この実行では通知なし（復旧したため、ログ記録のみ）。"
+            "Lead（mail x）（未復旧、2026年03月02日 10:02:00 JST）には以前の実行で通知済み",
+            id="not notified of the end",
+        ),
+        pytest.param(
+            "record_only",
+            [],
+            [EARLIER, sent("resolved", "lead", "chat", error=GONE), sent("resolved", "lead")],
+            f"resolved: Lead by mail x; NOT REACHED by chat: {GONE} (It is recorded)",
+            None,
+            id="notified of the end through another channel",
+        ),
+        pytest.param(
+            "repeated_restarts",
+            ["Lead"],
+            [sent("resolved", "lead", "chat", error=GONE), sent("repeated_restarts", "lead")],
+            f"Lead by mail x; NOT REACHED by chat: {GONE} (It is recorded)",
+            None,
+            id="another message of this run says that the service is back",
+        ),
+    ],
+)
+def test_each_message_is_shown_with_its_time(rule, to, notified, english, japanese):
+    names = {"lead": "Lead", "dba": "DBA"}
+    escalation = {"rule": rule, "to": to, "names": names, "notified": notified, "reason": "It is recorded."}
+    told = incident(outcome="recovered", escalation=escalation)
+    assert prose_notifications.whom(EN, told) == english
+    if japanese:
+        assert prose_notifications.whom(JA, told) == japanese
+
+
+def test_a_contact_who_does_not_know_of_the_end_is_in_the_document():
+    escalation = {"rule": "record_only", "to": [], "notified": [sent("resolved", "lead", error=GONE)]}
+    document = markdown_report.markdown(EN, incident(outcome="recovered", escalation=escalation))
+    assert f"| lead | mail x | NOT NOTIFIED that the outage is over: {GONE} |" in document
 
 
 def test_a_recovery_that_notifies_nobody_is_said_once():
@@ -1009,7 +1104,7 @@ def test_closing_line_without_an_incident(events, tone, lines):
 @pytest.mark.parametrize("outcome", ["would_recover", "not_recovered"])
 def test_the_recap_in_check_mode_is_explained_for_every_outcome(outcome):
     told = incident(outcome=outcome, runs=runs("r"))
-    counted = "changed= counts planned changes"
+    counted = "changed= counts the changes that a run would make"
     assert counted in "\n".join(screen_report.summary(EN, told, document=None, check_mode=True))
     assert "RECOVER (check mode, nothing changed)" in screen_report.summary(EN, told, document=None, check_mode=True)[0]
     real = incident(outcome="not_recovered", runs=runs("r"))
@@ -1284,9 +1379,10 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
         },
     )
     lines = "\n".join(screen_report.summary(EN, told, document=None))
-    assert "  to notify   Lead by mail lead@x" in lines
-    assert "  recap       changed= counts planned changes" in lines
+    assert "  to notify   if the recovery succeeds: Lead by mail lead@x (the incident would only be recorded)" in lines
+    assert "  recap       changed= counts the changes that a run would make" in lines
     flat = " ".join(lines.split())
+    assert "recovered. The" not in flat
     assert "if the recovery fails: Lead by mail lead@x and chat: there is no such channel" in flat
     assert "DBA (no channel is set) (It is down)" in flat
     taken = {"contact": "dba", "channel": "mail dba@x", "ok": True, "new": False}
