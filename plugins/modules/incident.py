@@ -431,8 +431,9 @@ data:
     - The state of the service's data, or V(null) if nothing is known.
     - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts by
       table. C(created_at) is the time of the first migration in the database with these row counts. C(accepted) lists
-      the kinds of damage that a person has accepted. C(reasons) lists the reasons for the state, and C(checked_at) is
-      the time of the last check.
+      the kinds of damage that a person has accepted, C(accepted_at) is the time of this decision, and
+      C(accepted_reason) the reason that the person gave. C(reasons) lists the reasons for the state, and C(checked_at)
+      is the time of the last check.
     - C(unseen) is true if a triage could not count the rows, because the database was not found or was damaged. C(loss)
       shows whether a database recovery lost rows (V(none), V(known) or V(unknown)), and C(rows_lost) is the number of
       lost rows, as far as they were counted. A key that does not apply is missing.

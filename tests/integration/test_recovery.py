@@ -137,7 +137,7 @@ def test_check_mode_changes_nothing_and_lists_its_steps(service: Service) -> Non
     end = run.screen[run.screen.index("WOULD RECOVER") :]
     assert re.search(r"would try +restart\n", end)
     assert "restart: would be started" in end
-    assert "to notify   nobody" in end
+    assert "to notify   if the recovery succeeds: nobody (the incident would only be recorded)" in end
     assert "if the recovery fails: project leader (no channel is set)" in end
 
 
@@ -177,8 +177,8 @@ def test_no_start_on_an_unsound_database(service: Service) -> None:
     assert "DBA" in run.screen[run.screen.index("PLAY RECAP") :]
 
 
-def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: Service) -> None:
-    """A person starts the service on a damaged database. Requests succeed, because none needs a damaged page."""
+def damage_unused_pages(service: Service) -> None:
+    """Kill the service, and damage pages of a table that no request reads."""
     with contextlib.closing(sqlite3.connect(service.database)) as connection:
         connection.execute("CREATE TABLE archive (content)")
         connection.executemany("INSERT INTO archive VALUES (?)", [("x" * 3000,)] * 100)
@@ -189,6 +189,34 @@ def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: 
     with service.database.open("r+b") as stream:
         stream.seek(-50 * 4096, os.SEEK_END)
         stream.write(os.urandom(40 * 4096))
+
+
+def test_damage_that_a_person_has_accepted_is_reported_with_the_reason(service: Service) -> None:
+    damage_unused_pages(service)
+    assert service.play("playbooks/outage_recover.yml").rc != 0
+    assert service.play("playbooks/outage_release.yml", "-e", "outage_release_reason=CHG-4711").rc == 0
+    for playbook in ("outage_recover", "outage_recover", "outage_detect"):
+        run = service.play(f"playbooks/{playbook}.yml")
+        assert run.rc != 0 and service.healthy()
+        end = " ".join(run.screen[run.screen.rindex("DEGRADED") :].split())
+        assert re.search(r"ccepted (by a person )?on \S+ [(]?CHG-4711", end)
+        assert "repair or restore the database" in end and "database_recover.yml" in end
+        assert "tart nothing" not in end and "hange nothing" not in end
+    told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
+    assert (told["outcome"], told["cause"], told["data_loss"]) == ("degraded", "db_corrupt", "suspected")
+    # Damage that the person has not accepted still prevents the start.
+    service.kill()
+    service.database.with_name("itsm.db-wal").unlink(missing_ok=True)
+    service.database.write_bytes(os.urandom(8192))
+    run = service.play("playbooks/outage_recover.yml")
+    end = " ".join(run.screen[run.screen.rindex("NOT RECOVERED") :].split())
+    assert run.rc != 0 and not service.pids()
+    assert "Start nothing" in end and "(CHG-4711) did not accept this damage" in end
+
+
+def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: Service) -> None:
+    """A person starts the service on a damaged database. Requests succeed, because none needs a damaged page."""
+    damage_unused_pages(service)
     first = service.play("playbooks/outage_recover.yml")
     assert first.rc != 0
     service.start()

@@ -204,6 +204,8 @@ def put_in_doubt(
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
         **_kept(known),
+        # The damage is not accepted, but people must still know that an earlier release was.
+        **{name: known[name] for name in ("accepted_at", "accepted_reason") if known.get(name)},
         **({"unseen": True} if damaged else {}),
         "state": incident_store.IN_DOUBT,
         "reasons": list(dict.fromkeys([*known.get("reasons", ()), *reasons])),
@@ -232,6 +234,8 @@ def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None
 
 def note_loss(*, state_dir: str, run: str, loss: str, rows: int = 0, warn: Callable[[str], Any]) -> Callable[[], None]:
     """If an incident is open, record that a database recovery lost data. For the values of loss, see _LOSSES.
+
+    rows: the number of lost rows, as far as they were counted. It is added to the number of earlier recoveries.
 
     Returns a function that removes this loss from the record again. Call this function if the recovery changed nothing.
     """
@@ -279,8 +283,9 @@ def settle_doubt(
 ) -> bool:
     """Release the hold and record why the data are no longer in doubt. Return True if the service was held.
 
-    state: SOUND after a check, ACCEPTED if a person accepts the damage. look: the result of sqlite_info. ACCEPTED
-    covers only the damage and the row counts in this result. Raises HoldError.
+    state: SOUND after a check, ACCEPTED if a person accepts the damage. reason: why the data are sound, or the reason
+    that the person gave. look: the result of sqlite_info. ACCEPTED covers only the damage and the row counts in this
+    result. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
     record = incident_store.current(state_dir)
@@ -297,6 +302,7 @@ def settle_doubt(
         }
         if state == incident_store.ACCEPTED:
             noted["accepted"] = damage(look or {})
+            noted.update(accepted_at=noted["checked_at"], accepted_reason=reason)
         path = ((look or {}).get("database") or {}).get("path")
         if path and seen.rows:
             # In the next incident, the rows are compared with the current state.

@@ -14,7 +14,7 @@ import math
 import os
 import re
 import secrets
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
@@ -328,10 +328,40 @@ def unsettled(record: Optional[Mapping[str, Any]]) -> bool:
     return ((record or {}).get("data") or {}).get("state") in (IN_DOUBT, NOT_FOUND)
 
 
+class Acceptance(NamedTuple):
+    """The release of the service by a person who accepted the damage of its database.
+
+    at: the time (UTC). reason: the reason that the person gave. codes: the codes of the accepted problems. valid: False
+    if damage that the person did not accept was found later.
+    """
+
+    at: str
+    reason: str
+    codes: Sequence[str]
+    valid: bool
+
+
+def acceptance(data: Optional[Mapping[str, Any]]) -> Optional[Acceptance]:
+    """Return the acceptance in the `data` field of a record, or None if no person has accepted damage."""
+    known = data or {}
+    valid = known.get("state") == ACCEPTED
+    if not valid and not known.get("accepted_at"):
+        return None
+    # A record that was written before version 0.2.0 has the reason and the time of the release only in these fields.
+    reason = known.get("accepted_reason") or next(reversed(known.get("reasons") or ()), "")
+    at = known.get("accepted_at") or known.get("checked_at") or ""
+    return Acceptance(str(at), str(reason).strip(" .。"), list(known.get("accepted") or ()) if valid else [], valid)
+
+
+def current_acceptance(state_dir: str) -> Optional[Acceptance]:
+    """Return the acceptance in the open incident, or None if no person has accepted damage."""
+    return acceptance((current(state_dir) or {}).get("data"))
+
+
 def accepted_damage(state_dir: str) -> List[str]:
     """Return the codes of the database problems that a person has accepted in the open incident."""
-    data = (current(state_dir) or {}).get("data") or {}
-    return list(data.get("accepted") or ()) if data.get("state") == ACCEPTED else []
+    accepted = current_acceptance(state_dir)
+    return list(accepted.codes) if accepted else []
 
 
 @contextlib.contextmanager

@@ -153,7 +153,10 @@ class _Check:
             self.unchecked.append(Unchecked("database", told, ("db_corrupt", "db_locked", "wal_growing")))
             return None
         seen: Mapping[str, Any] = database.value
-        self.found += problems.of_database(self.question.database_path, seen, self.known, self.limits, now)
+        accepted = incident_store.current_acceptance(self.question.state_dir) if seen["damage"] else None
+        self.found += problems.of_database(
+            self.question.database_path, seen, self.known, self.limits, now, acceptance=accepted
+        )
         if self.limits.check_budget and not seen["checked"]:
             late = message("reason.unready.late", seconds=f"{self.limits.check_budget:g}")
             self.unchecked.append(Unchecked("database", late, ("db_corrupt",)))

@@ -39,6 +39,10 @@ ENGLISH: Dict[str, str] = {
     "finding.not_ready.checks": "The readiness endpoint {path} reports that the service is not ready: {checks}",
     "finding.not_ready.silent": "The readiness endpoint {path} does not answer: {why}",
     "finding.login_refused": "The login fails: {why}",
+    # Damage of a database, and a person who released the service.
+    "finding.accepted": "{summary}. Accepted by a person on {at}: {reason}",
+    "finding.not_accepted": "{summary}. A person who released the service on {at} ({reason}) did not accept this damage",
+    "remedy.accepted": "Agree on a time to repair or restore the database, then run database_recover.yml. To see what each method would lose, run it with --check first",
     "finding.unconfirmed": "The problem of the open incident could not be checked again: {why}",
     # Why a check was not done.
     "reason.unready.status": "{path} answered with status {status}",

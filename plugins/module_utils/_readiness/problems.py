@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import history, messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness.limits import Limits
 
@@ -53,14 +54,25 @@ class Unchecked(NamedTuple):
 
 
 def of_database(
-    path: str, seen: Mapping[str, Any], known: Sequence[history.Sample], limits: Limits, now: float
+    path: str,
+    seen: Mapping[str, Any],
+    known: Sequence[history.Sample],
+    limits: Limits,
+    now: float,
+    *,
+    acceptance: Optional[incident_store.Acceptance] = None,
 ) -> Iterator[Problem]:
-    """Yield the problems with the database: damage, a lock that blocks all writes, and a WAL that grows."""
+    """Yield the problems with the database: damage, a lock that blocks all writes, and a WAL that grows.
+
+    acceptance: the release by a person who accepted the damage of the database, or None.
+    """
     if seen["damage"]:
         code = seen["damage"]["code"]
-        yield Problem(
-            "db_corrupt", message("finding.db_corrupt.in_use", path=path, why=message(f"reason.database.{code}")), path
-        )
+        told = message("finding.db_corrupt.in_use", path=path, why=message(f"reason.database.{code}"))
+        if acceptance:
+            which = "accepted" if code in acceptance.codes else "not_accepted"
+            told = message(f"finding.{which}", summary=told, at=acceptance.at, reason=acceptance.reason)
+        yield Problem("db_corrupt", told, path)
     lock = seen["lock"]
     if lock and lock["pid"]:
         values = {name: lock[name] for name in ("pid", "command", "seconds")}

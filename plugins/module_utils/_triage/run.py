@@ -29,6 +29,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 
 # Causes that affect the data. If one of them blocks the start, the data are in doubt.
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
+# The summaries of damage after a person has released the service.
+_ACCEPTED, _NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 # Minimum time limit in seconds for writing the bundle to a folder. Each of its files is flushed to disk separately.
 _LEAST_FOR_BUNDLE = 2.0
 
@@ -105,12 +107,27 @@ def _hold_facts(
     }
 
 
-def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> Finding:
+def _accepted(finding: Finding, facts: Mapping[str, Any], acceptance: incident_store.Acceptance) -> Finding:
     """Return the finding, which no longer blocks the start if a person has accepted its damage.
 
-    Accepted damage is still reported. accepted: the problem codes of that damage. Damage with another code occurred
-    later, so it still blocks the start.
+    Accepted damage is still reported, with the reason why it was accepted. Damage with another code occurred later, so
+    it still blocks the start, and the summary says that it was not accepted.
     """
+    # If the health probe reported the damage, its summary already states whether it was accepted.
+    said = finding.summary.id in (_ACCEPTED, _NOT_ACCEPTED)
+    covered = acceptance.valid and finding.summary.id != _NOT_ACCEPTED and _is_covered(finding, facts, acceptance.codes)
+    if covered:
+        finding = dataclasses.replace(finding, blocks_start=False, useless_rungs=())
+    if finding.cause not in DATA_CAUSES or not (covered or finding.blocks_start):
+        return finding
+    about: Dict[str, Any] = {"at": acceptance.at, "reason": acceptance.reason, "summary": finding.summary}
+    summary = finding.summary if said else message.message(_ACCEPTED if covered else _NOT_ACCEPTED, **about)
+    remedy = message.message("remedy.accepted") if covered else finding.remedy
+    return dataclasses.replace(finding, summary=summary, remedy=remedy)
+
+
+def _is_covered(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> bool:
+    """Return True if a person has accepted everything that the finding reports. accepted: the codes of the problems."""
     damages = Database.of(facts.get("database")).damages
     # If damage was accepted, the last good row counts may be older than this damage. Otherwise, they are those of the
     # acceptance, so that rows that are missing now were lost later.
@@ -122,9 +139,7 @@ def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str
         "db_unchecked": incident_store.UNCHECKED in accepted,
         "start_held": True,
     }
-    if not covered.get(finding.cause):
-        return finding
-    return dataclasses.replace(finding, blocks_start=False, useless_rungs=())
+    return bool(covered.get(finding.cause))
 
 
 def triage(
@@ -196,8 +211,9 @@ def triage(
 def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the findings and other values derived from the facts. on_record: the `data` field of the record."""
     found = causes_table.evaluate(facts)
-    if on_record.get("state") == incident_store.ACCEPTED:
-        found = [_accepted(finding, facts, on_record.get("accepted") or ()) for finding in found]
+    acceptance = incident_store.acceptance(on_record)
+    if acceptance:
+        found = [_accepted(finding, facts, acceptance) for finding in found]
     findings = [finding.as_dict() for finding in found]
     return {
         "findings": findings,

@@ -123,6 +123,7 @@ SENTENCES: Dict[str, str] = {
     "data_loss.known": "KNOWN. The database recovery lost rows",
     "data_loss.known_rows": "KNOWN. The database recovery lost {rows}, as far as the rows were counted",
     "data_loss.suspected.already_lost": "SUSPECTED. Stop and hand over to the DBA. The recovery of the database has already lost rows",
+    "data_loss.suspected.accepted": "SUSPECTED. A person has accepted this damage",
     "data_loss.unknown": "unknown ({why})",
     "data_loss.untouched": "{verdict}. The service was not started",
     "uncounted.uncounted": "the recovery of the database could not count the rows that it lost",

@@ -120,6 +120,7 @@ SENTENCES: Dict[str, str] = {
     "data_loss.known": "あり。データベースの復旧により行が失われました",
     "data_loss.known_rows": "あり。データベースの復旧により、集計済みの行のうち{rows}が失われました",
     "data_loss.suspected.already_lost": "疑いあり。操作を止め、DBA に引き継いでください。データベースの復旧により、すでに行が失われています",
+    "data_loss.suspected.accepted": "疑いあり。この損傷は担当者が了承済みです",
     "data_loss.unknown": "不明（{why}）",
     "data_loss.untouched": "{verdict}（サービスは起動していません）",
     "uncounted.uncounted": "データベースの復旧で失われた行数を集計できませんでした",

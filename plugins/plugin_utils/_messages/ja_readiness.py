@@ -30,6 +30,10 @@ SENTENCES: Dict[str, str] = {
     "finding.not_ready.checks": "ready エンドポイント {path} が準備未完了を報告しています：{checks}",
     "finding.not_ready.silent": "ready エンドポイント {path} が応答しません：{why}",
     "finding.login_refused": "ログインできません：{why}",
+    # データベースの損傷と、保留を解除した担当者。
+    "finding.accepted": "{summary}。担当者が {at} に了承済み：{reason}",
+    "finding.not_accepted": "{summary}。{at} に保留を解除した担当者（{reason}）は、この損傷を了承していません",
+    "remedy.accepted": "データベースを修復または復元する時刻を決めてから、database_recover.yml を実行する。先に --check で実行すると、復旧方法ごとに失われるデータを確認できる",
     "finding.unconfirmed": "未解決のインシデントの問題を再確認できませんでした：{why}",
     "reason.unready.status": "{path} はステータス {status} を返しました",
     "reason.unready.late": "確認が {seconds} 秒以内に終わりませんでした",

@@ -19,8 +19,9 @@ _Facts = Mapping[str, Any]
 
 # The rule whose notification asks for an action even if the service is healthy again.
 _ASKED_LATER = "repeated_restarts"
-# Next steps after a recovery that lost rows. They remain necessary although the service is healthy again.
-_LOSSES = ("next_step.database.loss", "next_step.database.loss_in_evidence")
+# Next steps that remain necessary although the service is healthy again: after a recovery that lost rows, and if a
+# person has accepted the damage of the database.
+_REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
 
 
 def texts(facts: _Facts, language: str) -> Dict[str, Any]:
@@ -118,8 +119,8 @@ def _asked(words: Words, facts: _Facts) -> str:
     steps = [words.message(each) for each in told]
     if facts["event"] == "resolved":
         due = (rule == _ASKED_LATER or suspected) and by_rule in words.sentences
-        lost = any(isinstance(each, Mapping) and each.get("id") in _LOSSES for each in told)
-        if due or not (lost and all(steps)):
+        remaining = any(isinstance(each, Mapping) and each.get("id") in _REMAINING for each in told)
+        if due or not (remaining and all(steps)):
             return words.sentence(words.say(by_rule if due else "asked.nothing"))
     if steps and all(steps):
         return words.paragraph(map(words.sentence, steps))

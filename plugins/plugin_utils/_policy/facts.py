@@ -14,10 +14,12 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.outage_window import PROBE
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 
 # The severity and the outcome of a service that answers but is not ready.
 DEGRADED = "degraded"
+# The summaries of a finding about damage after a person has released the service.
+ACCEPTED, NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 UNKNOWN_CAUSE: Mapping[str, Any] = {
     "cause": "unknown",
     "summary": "No cause was found.",
@@ -48,6 +50,8 @@ class Facts:
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
     in_doubt: bool = False
+    # The release by a person who accepted all damage that was found (at, reason), or empty.
+    accepted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # True if a check in this run, or in an earlier step of the workflow, suspects lost rows.
     loss_suspected: bool = False
     # The actions of this run.
@@ -80,6 +84,13 @@ class Facts:
     def finding(self) -> Mapping[str, Any]:
         """The first finding of the diagnosis, or UNKNOWN_CAUSE if there is none."""
         return next(iter(self.diagnosis), UNKNOWN_CAUSE)
+
+    @property
+    def not_accepted(self) -> Facts:
+        """These facts without the damage that a person has accepted, and without the findings that it explains."""
+        accepted = [each["cause"] for each in self.diagnosis if acceptance((each,))]
+        rest = [each for each in self.diagnosis if not {each["cause"], each.get("explained_by")} & set(accepted)]
+        return dataclasses.replace(self, diagnosis=rest, loss_suspected=False, accepted={})
 
     @property
     def answers(self) -> bool:
@@ -135,7 +146,8 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     # After a rung, only the verification knows whether the service is ready.
     ready = (seen.get("verification") or detection).get("readiness") or {}
     record = seen.get("record") or {}
-    looks = (triage, seen.get("clean_start") or {}, seen.get("verification") or {})
+    verified = seen.get("verification") or {}
+    looks = (triage, seen.get("clean_start") or {}, verified)
     return Facts(
         severity=detection["severity"],
         healthy=bool(detection.get("healthy")),
@@ -149,6 +161,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         findings=triage.get("findings") or [],
         diagnosis=(seen.get("diagnosis") or {}).get("findings") or [],
         in_doubt=in_doubt,
+        accepted={} if in_doubt or verified.get("data_loss_suspected") else acceptance(triage.get("findings") or ()),
         loss_suspected=in_doubt
         or any(bool(each.get("data_loss_suspected")) for each in looks)
         or before.get("data_loss") == "suspected",
@@ -169,6 +182,19 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         rungs=seen.get("rungs") or [],
         release_strategy=str(seen.get("release_strategy") or ""),
     )
+
+
+def acceptance(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return when and why a person accepted the damage in the findings (at, reason).
+
+    Return an empty mapping if there is no accepted damage, or if a person who released the service did not accept all
+    damage.
+    """
+    told = [sentence for each in findings for sentence in messages_of(each, "summary")]
+    if any(each.id == NOT_ACCEPTED for each in told):
+        return {}
+    accepted = [{name: each.values.get(name) for name in ("at", "reason")} for each in told if each.id == ACCEPTED]
+    return next(iter(accepted), {})
 
 
 def _messages(seen: Mapping[str, Any], before: Mapping[str, Any]) -> Dict[str, Any]:

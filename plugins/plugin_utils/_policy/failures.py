@@ -69,6 +69,9 @@ def of_verification(seen: _Data) -> Dict[str, Any]:
     run, its result is empty. login_failed: True if only the login failed. serves: True if the service stayed up. After
     the first failed check, the later checks are skipped. If only the login failed, the stability check and the row
     count are still run.
+
+    accepted: the codes of the problems of the database that a person has accepted. They are omitted, but lost rows
+    never are. data_loss_suspected: True if another problem suggests that rows were lost.
     """
     answer, watch = seen["answer"], seen.get("watch") or {}
     login_failed = bool(seen.get("login_failed"))
@@ -83,11 +86,23 @@ def of_verification(seen: _Data) -> Dict[str, Any]:
         hint = "; the service answers, so check nexus_login_username and nexus_login_password" if seen["serves"] else ""
         texts.append(f"{answer.get('summary')}{hint}")
         told_of += [message("reason.verification.login", why=why)] if hint else why
-    for each in (seen.get("database") or {}).get("problems") or []:
+    database = seen.get("database") or {}
+    found = database.get("problems") or []
+    accepted = set(seen.get("accepted") or ()) - {"row_loss"}
+    rest = [each for each in found if each.get("code") not in accepted]
+    for each in rest:
         texts.append(str(each.get("message")))
         told_of += messages_of(each, "message")
-    return {"problems": texts, "messages": {"problems": [each.to_dict() for each in told_of]}}
+    return {
+        "problems": texts,
+        "messages": {"problems": [each.to_dict() for each in told_of]},
+        "data_loss_suspected": bool(database.get("data_loss_suspected")) and (bool(rest) or not found),
+    }
 
 
 def _found(texts: _Data, told: Sequence[Message]) -> Dict[str, Any]:
-    return {"problems": [str(texts.get("summary"))], "messages": {"problems": [each.to_dict() for each in told]}}
+    return {
+        "problems": [str(texts.get("summary"))],
+        "messages": {"problems": [each.to_dict() for each in told]},
+        "data_loss_suspected": False,
+    }

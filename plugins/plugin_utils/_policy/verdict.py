@@ -11,6 +11,7 @@ check or change anything.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -55,6 +56,8 @@ NEXT_STEPS = (
     *("data_loss", "login_failed", "degraded_database", "halted", "helpless"),
     *(each for each in OUTCOMES if each != "login_failed"),
 )
+# A finding with less confidence is only a note.
+_LIKELY = 0.5
 # The finding about a sound database with far fewer rows. A person must decide if they were deleted on purpose.
 _FEWER_ROWS = "finding.db_corrupt.fewer"
 
@@ -198,10 +201,11 @@ def judge(facts: Facts) -> Verdict:
     halted = _halted(facts, outcome)
     by_itself = outcome in ("recovered", "warning", "recovered_by_systemd") and not facts.tried
     by_a_rung = outcome in ("recovered", "login_failed", DEGRADED) and bool(facts.tried)
-    next_step, summary = _next_step(facts, outcome, halted=halted), _summary(facts.finding)
+    steps, summary = _next_steps(facts, outcome, halted=halted), _summary(facts.finding)
     error = facts.why("lost") if facts.lost else facts.why("error") if facts.error else _kept_down(facts)
     if outcome == DEGRADED:
-        error = joined(facts.degraded) if facts.degraded else error
+        accepted = joined([_summary(each) for each in facts.diagnosis if recovery_facts.acceptance((each,))])
+        error = joined(facts.degraded) if facts.degraded else error if error.text else accepted
     at = facts.first_healthy_at if by_a_rung else facts.answers_since.get("at") if by_itself else None
     return Verdict(
         outcome=outcome,
@@ -214,12 +218,12 @@ def judge(facts: Facts) -> Verdict:
         halted=halted.text,
         loss_suspected=facts.loss_suspected,
         error=error.text or None,
-        next_step=with_stop(catalogue.english(next_step)),
+        next_step=" ".join(with_stop(catalogue.english(each)) for each in steps),
         messages={
             "cause_summary": summary.plain(),
             "error": error.plain(),
             "halted": halted.plain(),
-            "next_step": [next_step.to_dict()],
+            "next_step": [each.to_dict() for each in steps],
         },
         held_by=facts.held_by,
         mitigated_at=at,
@@ -248,7 +252,8 @@ def _outcome(facts: Facts) -> str:
         ("would_recover", facts.check_mode and bool(facts.held)),
         # A healthy answer after a start says nothing about the rows.
         ("data_in_doubt", facts.in_doubt and back),
-        (DEGRADED, back and bool(facts.degraded)),
+        # As long as the incident is open, its record shows that a person has accepted the damage.
+        (DEGRADED, back and bool(facts.degraded or facts.accepted)),
         ("recovered", back),
         ("unreachable", bool(facts.lost)),
         (DEGRADED, (degraded or (facts.was_degraded and facts.healthy and facts.in_doubt)) and answered),
@@ -274,7 +279,8 @@ def _halted(facts: Facts, outcome: str) -> Reason:
     reasons = [Reason.read(each, "reason") for each in facts.tried if each.get("halted")]
     if reasons and reasons[-1].text:
         return reasons[-1]
-    return Reason.of(message("reason.data_loss_suspected")) if facts.loss_suspected else _NONE
+    suspected = facts.loss_suspected and not facts.accepted
+    return Reason.of(message("reason.data_loss_suspected")) if suspected else _NONE
 
 
 def _kept_down(facts: Facts) -> Reason:
@@ -316,6 +322,20 @@ def _why_not_reached(facts: Facts, name: str) -> Reason:
     )
     known = next((why for why, applies in rules if applies), None)
     return Reason.of(known) if known else joined(obstacles(facts))
+
+
+def _next_steps(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
+    """Return the next steps. If a person has accepted the damage, one of them is to repair the database."""
+    if not facts.accepted:
+        return [_next_step(facts, outcome, halted=halted)]
+    rest = facts.not_accepted
+    accepted = functools.partial(message, **facts.accepted)
+    other_cause = any(each.get("confidence", 1) >= _LIKELY for each in rest.diagnosis)
+    if other_cause or outcome not in (DEGRADED, "not_recovered"):
+        return [_next_step(rest, outcome, halted=halted), accepted("next_step.accepted.planned")]
+    if outcome == DEGRADED:
+        return [accepted("next_step.accepted.running")]
+    return [accepted(f"next_step.accepted.{'failed' if facts.started_in_vain else 'down'}")]
 
 
 def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
@@ -391,6 +411,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
             "attempts": record.get("attempts"),
             "data": record.get("data"),
             "suspected": facts.loss_suspected,
+            "accepted": facts.accepted,
             "stopped": seen.get("stopped"),
             "changes": [] if facts.check_mode else changes,
         }

@@ -9,7 +9,7 @@ This file contains the texts about the incident as a whole. Each prose_*.py cont
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import List, Mapping, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
@@ -56,6 +56,13 @@ def next_step(words: Words, incident: incident_model.Incident) -> str:
     return words.paragraph([words.sentence(step) if step else "", held])
 
 
+def is_accepted(incident: incident_model.Incident) -> bool:
+    """Return True if a next step is to repair a database whose damage a person has accepted."""
+    told = incident.messages.get("next_step")
+    sentences = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+    return any(str(each.get("id")).startswith("next_step.accepted.") for each in sentences)
+
+
 def _next_step(words: Words, incident: incident_model.Incident) -> str:
     """Return the next step in this language, or in quotation marks if there is no translation."""
     if incident.outcome == "unfinished":
@@ -64,9 +71,10 @@ def _next_step(words: Words, incident: incident_model.Incident) -> str:
         return words.name("next", "login_failed")
     if not incident.next_step:
         return ""
-    known = words.message(incident.messages.get("next_step"))
-    if known:
-        return known
+    told = incident.messages.get("next_step")
+    known = [words.message(each) for each in (told if isinstance(told, list) else [told])]
+    if known and all(known):
+        return known[0] if len(known) == 1 else words.paragraph(map(words.sentence, known))
     state = incident.outcome
     if state != incident_model.IN_DOUBT and incident.data_loss == "suspected":
         state = "data_loss"

@@ -77,10 +77,12 @@ def summary(
     kept = [_kept(words, name, path, inside=incident.evidence) for name, path in prose_data.kept(words, incident)]
     kept += [text for text in [prose_data.not_copied(words, incident)] if text]
     why = error if back else _why(words, incident)
+    # A person must still act although the service is back.
+    left = incident.data_loss in ("suspected", "known") or prose.is_accepted(incident)
     # First list what the reader has to do, then the reasons.
     cause = prose_causes.cause(words, incident)
     fields: List[Field] = [
-        ("next", prose.next_step(words, incident) if not back or incident.data_loss in ("suspected", "known") else ""),
+        ("next", prose.next_step(words, incident) if not back or left else ""),
         ("why", why),
         ("cause", cause),
         ("severity", words.name("severity", incident.severity or "unknown")),
@@ -299,10 +301,18 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
     if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(last):
         seen = prose_steps.seen(words, looks[-1])
         head = words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)
-        return BAD, [head, *aligned(words, [("next", words.say("screen.triage_it"))])]
+        step = words.sentence(words.say("remedy.accepted")) if _accepted(looks[-1]) else words.say("screen.triage_it")
+        return BAD, [head, *aligned(words, [("next", step)])]
     unsound = [each for each in steps if _unsound(each)]
     why = problems[0] if problems else prose_steps.happened(words, (_reasons(steps) or unsound or [last])[-1])
     return BAD, [words.say("screen.stopped", host=host, why=why, touched=touched)]
+
+
+def _accepted(look: Mapping[str, Any]) -> bool:
+    """Return True if a person has accepted everything that a health probe found."""
+    told = message_of(look, "summary")
+    known = told if isinstance(told, list) else [told]
+    return {each.get("id") for each in known if isinstance(each, Mapping)} == {"finding.accepted"}
 
 
 def _login_failed(words: Words, host: str, login: str, *, touched: str) -> List[str]:

@@ -113,7 +113,9 @@ def _causes(
     triages = [result["findings"] for result in results(events, "triage_info") if result.get("findings")]
     # Only the first triage saw the original state. If the verdict is based on a later triage, use that one.
     agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
-    findings: List[Dict[str, Any]] = first_value(*agreeing, *triages) or []
+    # After a person has released the service, the latest triage states whether the damage was accepted.
+    released = [each for each in reversed(agreeing) if _is_about_a_release(each[0])]
+    findings: List[Dict[str, Any]] = first_value(*released, *agreeing, *triages) or []
     first = _first_cause(findings, verdict)
     return {
         "severity": first_value(verdict.get("severity"), *(probe.get("severity") for probe in failing)),
@@ -124,6 +126,12 @@ def _causes(
         "probe": failing[0] if failing else {},
         "database": checks[-1] if checks else {},
     }
+
+
+def _is_about_a_release(finding: Mapping[str, Any]) -> bool:
+    """Return True if the summary of a finding states whether a person has accepted the damage."""
+    told = (finding.get("messages") or {}).get("summary")
+    return isinstance(told, Mapping) and told.get("id") in ("finding.accepted", "finding.not_accepted")
 
 
 def _first_cause(findings: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]) -> Mapping[str, Any]:

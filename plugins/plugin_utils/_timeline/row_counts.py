@@ -59,6 +59,7 @@ def fields(
         rows_from=of_data.get("rows_from") or statements.FIRST_LOOK,
         rows_after={**rows_after, **{table: count for table, count in own.items() if not rows_before.get(table)}},
         suspected=suspected,
+        accepted=_why(of_data) == statements.ACCEPTED,
         replaced=bool(of_data.get("rows_replaced")),
         # A loss in any run counts, because later runs see only the remaining rows.
         lost=any(each.get("data_loss") == statements.KNOWN or _why(each) == statements.ALREADY_LOST for each in judged),

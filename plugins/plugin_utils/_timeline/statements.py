@@ -29,6 +29,8 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
 }
 # Reason for SUSPECTED: a database recovery has already lost rows, and a further loss is suspected.
 ALREADY_LOST = "already_lost"
+# Reason for SUSPECTED: a person has accepted the damage because of which a loss is suspected.
+ACCEPTED = "accepted"
 # Reasons for UNKNOWN in the data_loss statement.
 UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = (
     "uncounted",
@@ -60,6 +62,8 @@ class Facts:
     # True if the service was started or the database was replaced after rows_after was counted.
     started_since: bool = False
     suspected: bool = False
+    # True if a person has accepted the damage because of which a loss is suspected.
+    accepted: bool = False
     # True if rows_after was counted in a new database that replaced the earlier one.
     replaced: bool = False
     # True if a database recovery in this incident reported that rows were lost.
@@ -84,8 +88,8 @@ class Facts:
 class Statement:
     """A statement with a value from VALUES.
 
-    why: the reason for the value UNKNOWN, if several reasons are possible. For SUSPECTED, `why` is ALREADY_LOST or
-    empty. For all other values, `why` is empty.
+    why: the reason for the value UNKNOWN, if several reasons are possible. For SUSPECTED, `why` is ALREADY_LOST,
+    ACCEPTED or empty. For all other values, `why` is empty.
     """
 
     value: str
@@ -137,10 +141,11 @@ def data_loss(facts: Facts) -> Statement:
     If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
     """
     if facts.lost:
-        return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected else Statement(KNOWN)
+        return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected and not facts.accepted else Statement(KNOWN)
     fewer = rows_fewer(facts.rows_before, facts.rows_after)
-    if facts.suspected or (fewer and facts.rows_from == FIRST_LOOK and not facts.uncounted):
-        return Statement(SUSPECTED)
+    lost_now = bool(fewer) and facts.rows_from == FIRST_LOOK and not facts.uncounted
+    if facts.suspected or lost_now:
+        return Statement(SUSPECTED, ACCEPTED if facts.accepted and not lost_now else "")
     why = _why_unknown(facts, fewer=bool(fewer))
     return Statement(UNKNOWN, why) if why else Statement(NONE)
 
@@ -185,8 +190,8 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     seen contains role results: verification, clean_start, recovery (from the database_recovery role), first and last
     (from the triage role).
 
-    - outcome, suspected, stopped: from the run. tried: the rungs. healthy: True if the service answered at the first
-      probe, even if it is degraded.
+    - outcome, suspected, accepted, stopped: from the run. tried: the rungs. healthy: True if the service answered at
+      the first probe, even if it is degraded.
     - starts, attempts, data: from the record.
     - changes: a list of possible changes. An empty value in it means no change.
     """
@@ -250,6 +255,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
             not by_itself and not verified.get("row_counts") and attempts and attempts[-1].get("started")
         ),
         suspected=bool(seen.get("suspected")),
+        accepted=bool(seen.get("accepted")),
         replaced=bool(triaged.get("database_replaced")) and not (recovery or {}).get("replaced"),
         lost=KNOWN in losses,
         uncounted=UNKNOWN in losses,

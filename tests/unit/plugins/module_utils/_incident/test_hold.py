@@ -245,6 +245,9 @@ def test_a_person_accepts_only_the_current_damage_and_rows(incident, look, accep
     one_starter.settle_doubt(**incident, **about, look=look, warn=fail)
     data = incident_store.current(incident["state_dir"])["data"]
     assert (data["state"], data["accepted"], data["rows"]) == (incident_store.ACCEPTED, accepted, rows)
+    about = incident_store.current_acceptance(incident["state_dir"])
+    assert about == (data["checked_at"], "b", accepted, True)
+    assert incident_store.accepted_damage(incident["state_dir"]) == accepted
 
 
 def test_later_damage_puts_accepted_data_in_doubt_again(incident):
@@ -255,6 +258,19 @@ def test_later_damage_puts_accepted_data_in_doubt_again(incident):
     data = incident_store.current(incident["state_dir"])["data"]
     assert (data["state"], data["reasons"]) == (incident_store.IN_DOUBT, ["a", "b", "c"])
     assert "accepted" not in data
+    # The release is still known, but it covers no damage any more.
+    about = incident_store.acceptance(data)
+    assert (about.reason, about.codes, about.valid) == ("b", [], False)
+    about = {"manager": "process", "unit": "x", "state": incident_store.SOUND, "reason": "restored"}
+    one_starter.settle_doubt(**incident, **about, warn=fail)
+    assert incident_store.current_acceptance(incident["state_dir"]) is None
+
+
+def test_an_acceptance_of_an_older_version_has_a_reason():
+    data = {"state": "accepted", "accepted": ["corrupt"], "reasons": ["damaged", "Released."], "checked_at": "10:00"}
+    assert incident_store.acceptance(data) == ("10:00", "Released", ["corrupt"], True)
+    assert incident_store.acceptance({"state": "accepted"}) == ("", "", [], True)
+    assert incident_store.acceptance(None) is None
 
 
 def test_earlier_good_row_counts_stay_in_the_record(incident):

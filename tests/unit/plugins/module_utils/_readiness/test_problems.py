@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import history, limits, messages, problems
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import HealthError
 
@@ -37,6 +38,20 @@ def test_database(changes, cause, words):
     assert told(problems.of_database("/db", SOUND, known, LIMITS, NOW)) == []
     ((found, text),) = told(problems.of_database("/db", {**SOUND, **changes}, known, LIMITS, NOW))
     assert found == cause and words in text
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        (["corrupt"], "pages are damaged. Accepted by a person on 10:00: CHG-4711"),
+        (["row_loss"], "A person who released the service on 10:00 (CHG-4711) did not accept this damage"),
+    ],
+)
+def test_damage_after_a_person_has_released_the_service(codes, words):
+    acceptance = incident_store.Acceptance("10:00", "CHG-4711", codes, True)
+    damaged = {**SOUND, "damage": {"code": "corrupt", "message": "x"}}
+    ((cause, text),) = told(problems.of_database("/db", damaged, [], LIMITS, NOW, acceptance=acceptance))
+    assert cause == "db_corrupt" and text.endswith(words)
 
 
 def disk(**changes):

@@ -317,10 +317,22 @@ def test_accepted_damage_does_not_cover_later_damage(service, tmp_path, accepted
     with (tmp_path / "app" / "itsm.db").open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 512)
-    result = look(service, record={"data": {"state": "accepted", "accepted": accepted, "rows": {"users": 1}}})
+    about = {"accepted_at": "2026-03-02T01:00:00.000Z", "accepted_reason": "CHG-4711."}
+    data = {"state": "accepted", "accepted": accepted, "rows": {"users": 1}, **about}
+    result = look(service, record={"data": data})
     finding = next(each for each in result["findings"] if each["cause"] == "db_corrupt")
     assert {problem["code"] for problem in result["facts"]["database"]["problems"]} == {"corrupt"}
     assert (result["blocks_start"], finding["blocks_start"]) == (blocked, blocked)
+    if blocked:
+        assert finding["summary"].endswith("(CHG-4711) did not accept this damage."), finding["summary"]
+        assert finding["remedy"].startswith("Start nothing")
+    else:
+        assert finding["summary"].endswith("Accepted by a person on 2026-03-02T01:00:00.000Z: CHG-4711.")
+        assert finding["remedy"].startswith("Agree on a time to repair or restore the database")
+    # Later, the data are in doubt because of new damage.
+    later = look(service, record={"data": {**about, "state": "in_doubt", "rows": {"users": 1}}})
+    (again,) = [each for each in later["findings"] if each["cause"] == "db_corrupt"]
+    assert again["blocks_start"] and "(CHG-4711) did not accept this damage" in again["summary"]
 
 
 def slow_check(monkeypatch, seconds):

@@ -139,6 +139,7 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
             {"data_loss": "suspected", "nothing_started": "yes"},
             "SUSPECTED. Stop and hand over to the DBA. The service was not started",
         ),
+        ({"data_loss": "suspected", "data_loss_why": "accepted"}, "SUSPECTED. A person has accepted this damage"),
     ],
 )
 def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], expected: str) -> None:
@@ -163,6 +164,19 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
             },
             "Report the lost data: 7 rows. The damaged files are in the evidence.",
             "失われたデータの内容（7 rows）を関係者に報告する。破損したファイルは証拠として保存されている。",
+        ),
+        (
+            {
+                "event": "resolved",
+                "messages": {
+                    "next_step": [message("next_step.accepted.planned", at="10:00", reason="CHG-1").to_dict()]
+                },
+            },
+            "On 10:00, a person accepted the damage of the database (CHG-1). Agree on a time to repair or restore it "
+            "with database_recover.yml. To see what each method would lose, run that playbook with --check first.",
+            "データベースの損傷は、担当者が 10:00 に了承済みです（CHG-1）。時刻を決めて、database_recover.yml で"
+            "修復または復元する。"
+            "先に --check で実行すると、復旧方法ごとに失われるデータを確認できる。",
         ),
         (
             {"event": "resolved", "rule": "repeated_restarts"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import Facts
 
@@ -51,8 +52,11 @@ def test_facts_passed_by_a_run() -> None:
     same = [
         field.name for field in dataclasses.fields(Facts) if getattr(facts, field.name) == getattr(unset, field.name)
     ]
-    # The data cannot be in both states: either the data is in doubt, or the database was not found.
-    assert same == ["not_found"]
+    # The data have one state: in doubt, accepted by a person, or not found.
+    assert same == ["not_found", "accepted"]
+    told = message("finding.accepted", summary=quoted("It is damaged"), at="10:00", reason="CHG-1").to_dict()
+    damaged = {"findings": [{**FINDING, "messages": {"summary": told}}], "data": {"state": "accepted"}}
+    assert recovery_facts.of_run({**whole, "triage": damaged}).accepted == {"at": "10:00", "reason": "CHG-1"}
     elsewhere = recovery_facts.of_run({**whole, "triage": {**whole["triage"], "data": {"state": "not_found"}}})
     assert (elsewhere.not_found, elsewhere.in_doubt) == (True, False)
     assert recovery_facts.of_run({**whole, "hold": {"incident": "INC-2"}}).held_by == "INC-2"

@@ -113,7 +113,27 @@ def test_a_problem_of_the_database_keeps_its_message() -> None:
     told = message("reason.sqlite.row_loss", tables=[fewer]).to_dict()
     rows = {"problems": [{"message": "users has fewer rows", "messages": {"message": told}}]}
     found = failures.of_verification(seen(answer=GOOD, watch=GOOD, database=rows))
-    assert found == {"problems": ["users has fewer rows"], "messages": {"problems": [told]}}
+    said = {"problems": ["users has fewer rows"], "messages": {"problems": [told]}, "data_loss_suspected": False}
+    assert found == said
+
+
+@pytest.mark.parametrize(
+    ("codes", "accepted", "problems", "suspected"),
+    [
+        (["corrupt"], ["corrupt"], [], False),
+        (["corrupt"], [], ["It is corrupt"], True),
+        # Rows that are missing now were lost after the release.
+        (["row_loss"], ["row_loss"], ["It is row_loss"], True),
+        (["corrupt", "row_loss"], ["corrupt"], ["It is row_loss"], True),
+        ([], [], [], True),
+    ],
+)
+def test_accepted_damage_does_not_fail_a_verification(
+    codes: list[str], accepted: list[str], problems: list[str], suspected: bool
+) -> None:
+    database = {"problems": [{"code": code, "message": f"It is {code}"} for code in codes], "data_loss_suspected": True}
+    found = failures.of_verification(seen(answer=GOOD, watch=GOOD, database=database, accepted=accepted))
+    assert (found["problems"], found["data_loss_suspected"]) == (problems, suspected)
 
 
 def test_an_unreachable_host_names_the_module_and_the_reason() -> None:

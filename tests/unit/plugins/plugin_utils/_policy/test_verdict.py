@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import from_dict, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import Facts
@@ -374,6 +375,71 @@ NEXT = [
 @pytest.mark.parametrize(("changes", "says"), [each[1:] for each in NEXT], ids=[each[0] for each in NEXT])
 def test_next_step(changes: dict[str, Any], says: str) -> None:
     assert verdict.judge(dataclasses.replace(DOWN, **changes)).next_step.startswith(says)
+
+
+AT, BY = "2026-03-02T01:00:00.000Z", "CHG-4711"
+SUMMARY = message("finding.db_corrupt.unsound", path="/db", reasons=["pages are damaged"])
+ACCEPTED = finding(
+    "db_corrupt",
+    remedy="Agree on a time.",
+    messages={"summary": message("finding.accepted", summary=SUMMARY, at=AT, reason=BY).to_dict()},
+)
+NEW_DAMAGE = finding(
+    "db_unchecked",
+    blocks_start=True,
+    messages={"summary": message("finding.not_accepted", summary=SUMMARY, at=AT, reason=BY).to_dict()},
+)
+EXPLAINED = finding("hung", explained_by="db_corrupt")
+
+# The findings, the other changes, and the beginning of each next step after a person has accepted damage.
+AFTER_RELEASE = [
+    ("it answers", [ACCEPTED], DEGRADED, ["The service keeps running with the damage that a person accepted on"]),
+    (
+        "it answers, and has another problem",
+        [ACCEPTED, finding("disk_filling")],
+        DEGRADED,
+        ["Fix the cause (Mend disk_filling). Meanwhile", f"On {AT}, a person accepted the damage of the database"],
+    ),
+    ("it was not started yet", [ACCEPTED, EXPLAINED], {}, [f"On {AT}, a person accepted the damage of the database"]),
+    ("it does not start", [ACCEPTED, EXPLAINED], {"tried": [tried()]}, ["The service does not work with the damage"]),
+    (
+        "it does not start for another reason",
+        [ACCEPTED, finding("port_conflict")],
+        {"tried": [tried()]},
+        ["Fix the cause (Mend port_conflict), then", f"On {AT}, a person accepted"],
+    ),
+    ("it is back", [ACCEPTED], {"tried": [tried(held=True)]}, ["The service keeps running with the damage"]),
+    (
+        "systemd brought it back",
+        [ACCEPTED],
+        {"severity": "emergency", "healthy": True, "supervisor": {"restarted": True}},
+        ["Complete the open prevention items", f"On {AT}, a person accepted"],
+    ),
+    ("it has new damage", [NEW_DAMAGE, ACCEPTED], {}, ["Start nothing."]),
+    ("a rung lost rows", [ACCEPTED], {"verification": {"data_loss_suspected": True}}, ["Start nothing."]),
+]
+
+
+@pytest.mark.parametrize(
+    ("findings", "changes", "steps"), [each[1:] for each in AFTER_RELEASE], ids=[each[0] for each in AFTER_RELEASE]
+)
+def test_next_step_after_a_person_has_accepted_damage(
+    findings: list[dict[str, Any]], changes: dict[str, Any], steps: list[str]
+) -> None:
+    triage = {"findings": findings, "data_loss_suspected": True, "data": {"state": "accepted"}}
+    detection = {"severity": "emergency", "healthy": False, **changes}
+    given = {name: each for name, each in changes.items() if name in ("tried", "verification")}
+    judged = verdict.of_run(seen(triage=triage, diagnosis=triage, detection=detection, **given))
+    told = [catalogue.english(from_dict(each)) for each in judged["messages"]["next_step"]]
+    assert [text.startswith(step) for text, step in zip(told, steps)] == [True] * len(steps) == [True] * len(told), told
+    if steps == ["Start nothing."]:
+        assert judged["halted"] == "Data loss is suspected."
+        return
+    assert all(AT in text and BY in text and "database_recover.yml" in text for text in told if "accepted" in text)
+    assert "Data loss" not in judged["halted"]
+    assert judged["loss_suspected"]
+    assert judged["error"] if judged["outcome"] == "degraded" else True
+    assert judged["said"]["statements"]["data_loss"] == {"value": "suspected", "why": "accepted"}
 
 
 # Remedies that begin with a restart even if a rung has already restarted the service. A fact shows that the running

@@ -906,6 +906,8 @@ MAINTENANCE = {"until": "2026-03-02T04:00:00.000Z", "reason": "Patch day", "sour
 END = event(status="failed", action="ansible.builtin.fail", task="Fail if the service is not recovered")
 
 
+DAMAGE = message("finding.db_corrupt.in_use", path="/db", why=message("reason.database.corrupt"))
+ACCEPTED = message("finding.accepted", summary=DAMAGE, at="10:00", reason="CHG-4711").to_dict()
 TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml --check shows what would be done"
 
 
@@ -927,6 +929,17 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             screen_report.BAD,
             ["NOT HEALTHY: node1, warning: another process answers; this run did not change the service", TRIAGE_IT],
             id="not healthy",
+        ),
+        pytest.param(
+            [event(data={**LOOK, "severity": "degraded", "messages": {"summary": [ACCEPTED]}}), END],
+            screen_report.BAD,
+            [
+                "DEGRADED: node1, The database /db is not sound: pages are damaged. Accepted by a person on 10:00: "
+                "CHG-4711; this run did not change the service",
+                "  next step   Agree on a time to repair or restore the database, then run database_recover.yml. To",
+                "              see what each method would lose, run it with --check first.",
+            ],
+            id="accepted by a person",
         ),
         pytest.param(
             [event(data=LOOK), event("incident", status="failed", msg="Another run holds the lock.")],
@@ -1391,6 +1404,36 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     assert "DBA (already notified) (It is down)" in flat
     told.escalation = {}
     assert "to notify undecided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
+
+
+def test_a_next_step_of_several_sentences_is_a_paragraph() -> None:
+    steps = [
+        message("next_step.recovered"),
+        message("next_step.accepted.planned", at="2026-03-02T01:00:00.000Z", reason="CHG-4711"),
+    ]
+    told = incident(outcome="recovered", next_step="x", messages={"next_step": [each.to_dict() for each in steps]})
+    lines = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
+    # The service is back, but the database must still be repaired.
+    assert "next step Complete the open prevention items. On 2026-03-02T01:00:00.000Z, a person accepted" in lines
+    assert "未完了の再発防止策に対応する。データベースの損傷は、担当者が" in prose.next_step(JA, told)
+
+
+@pytest.mark.parametrize(
+    ("after", "english", "japanese"),
+    [
+        (
+            {"users": 90},
+            "KNOWN. The database recovery lost 12 rows, as far as the rows were counted",
+            "12行が失われました",
+        ),
+        ({}, "KNOWN. The database recovery lost rows", "行が失われました"),
+    ],
+)
+def test_the_number_of_lost_rows_is_never_shortened(after, english, japanese):
+    told = incident(outcome="recovered", data_loss="known", rows_before={"users": 102}, rows_after=after)
+    assert prose_data.data_loss(EN, told) == english
+    assert japanese in prose_data.data_loss(JA, told)
+    assert {"data_loss", "rows"} <= set(screen_layout._WHOLE)
 
 
 def test_documents_are_written_even_if_no_thread_can_be_started(tmp_path, monkeypatch):

@@ -114,6 +114,16 @@ def test_rows_seeded_after_a_recovery_are_no_recovered_rows():
             "already_lost",
             id="lost by the recovery, and damaged again",
         ),
+        pytest.param({"suspected": True, "accepted": True}, "suspected", "accepted", id="accepted by a person"),
+        pytest.param(
+            {"rows_before": BEFORE, "rows_after": FEWER, "suspected": True, "accepted": True},
+            "suspected",
+            "",
+            id="accepted by a person, and rows lost since",
+        ),
+        pytest.param(
+            {"lost": True, "suspected": True, "accepted": True}, "known", "", id="lost by the recovery, then accepted"
+        ),
         pytest.param(
             {"rows_before": BEFORE, "rows_after": MORE, "uncounted": True},
             "unknown",
