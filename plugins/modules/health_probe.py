@@ -131,6 +131,9 @@ options:
       - If true, O(mode=watch) and O(mode=hold) save in O(state_dir) the time when the service was last healthy.
         M(itsm_nexus.runbook.incident) uses this time as the last sign of health before an outage. If the time cannot be
         saved, the module does not report an error.
+      - If the service is down and no incident is open, O(mode=watch) with O(open=false) saves the first failed probe.
+        It is one of the signs for the start of the outage if an incident is opened within an hour of the last failed
+        probe. A healthy probe removes it.
       - In check mode, nothing is saved.
     type: bool
     default: false

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
@@ -91,6 +92,25 @@ def fall(service: Service) -> str:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return began
+
+
+def test_an_outage_begins_at_the_first_failure_that_a_detection_found(service: Service) -> None:
+    assert service.play(RECOVER).rc == 0
+    (pid,) = service.pids()
+    os.kill(pid, signal.SIGSTOP)
+    first = service.state / "first_failure.json"
+    assert service.play("playbooks/outage_detect.yml", "--check").rc == 2
+    assert not first.exists()
+    assert service.play("playbooks/outage_detect.yml").rc == 2
+    found = json.loads(first.read_text(encoding="utf-8"))["first_at"]
+
+    run = service.play(RECOVER)
+    assert run.rc == 0
+
+    (record,) = records(service)
+    assert {"at": found, "kind": "bad", "source": "earlier health probe"} in record["signs"]
+    assert verdict(run)["times"]["started_at"] == found
+    assert not first.exists()
 
 
 def test_the_start_is_a_range_and_each_limit_has_its_source(service: Service) -> None:

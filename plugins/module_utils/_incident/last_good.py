@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Results of verified runs, saved on the host: the last healthy time, and the row counts of the database."""
+"""Results of earlier runs, saved on the host: the last healthy time, the first failure, and the row counts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,50 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 def note_healthy(state_dir: str, *, at: str) -> None:
     """Save `at` as the last healthy time. Write errors are ignored, because no recovery needs this file."""
+    forget_failure(state_dir)
     with contextlib.suppress(OSError):
         atomic_files.private_folder(state_dir)
         path = os.path.join(state_dir, "last_healthy")
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         os.utime(path, (timestamps.epoch(at), timestamps.epoch(at)), follow_symlinks=False)
+
+
+_FAILURE = "first_failure.json"
+# Longest time in seconds between two failed probes of one outage. After a longer time, the service may have worked in
+# between.
+_SAME_OUTAGE = 3600.0
+_SMALL = 4096
+
+
+def note_failure(state_dir: str, *, first_at: str, last_at: str) -> None:
+    """Save when a run without an incident found the service down. The first failure of the same outage is kept.
+
+    first_at, last_at: the first and the last failed probe of this run. A write error is ignored.
+    """
+    known = first_failure(state_dir, until=first_at)
+    data = json.dumps({"first_at": known or first_at, "last_at": last_at}, sort_keys=True).encode()
+    with contextlib.suppress(OSError):
+        atomic_files.private_folder(state_dir)
+        atomic_files.write_atomically(os.path.join(state_dir, _FAILURE), data + b"\n")
+
+
+def first_failure(state_dir: str, *, until: str) -> Optional[str]:
+    """Return the first failed probe of the outage that lasts at `until`, from the runs without an incident, or None."""
+    try:
+        known = json.loads(atomic_files.read_plain(os.path.join(state_dir, _FAILURE), limit=_SMALL).decode("utf-8"))
+        first, last = (timestamps.epoch(known[name]) for name in ("first_at", "last_at"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    healthy = last_healthy(state_dir)
+    answered = healthy is not None and timestamps.epoch(healthy) >= last
+    lasts = first <= last and 0 <= timestamps.epoch(until) - last <= _SAME_OUTAGE
+    return timestamps.iso(first) if lasts and not answered else None
+
+
+def forget_failure(state_dir: str) -> None:
+    """Remove the first failure, because the service answers, or because the incident's record contains it."""
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(state_dir, _FAILURE))
 
 
 _ROWS = "last_good_rows.json"

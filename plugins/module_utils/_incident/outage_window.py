@@ -18,6 +18,9 @@ RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_
 
 # The source name for signs that one of this collection's health probes reported.
 PROBE = "health probe"
+# The source name for the first failed probe of a run that opened no incident. Unlike a sign of PROBE, it does not prove
+# that the outage lasted from then on, so later good signs of a log count.
+EARLIER_PROBE = "earlier health probe"
 # Source names for the end of an outage that no probe observed.
 PROCESS_LOG = "the log of the process that serves"
 PROCESS_START = "start of the process that serves"

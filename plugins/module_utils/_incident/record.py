@@ -85,11 +85,17 @@ def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -
 
 
 def _before_opening(record: Dict[str, Any], update: Update, *, store: incident_store.Store) -> Update:
-    """Add the detection time (the opening time, if none is given) and the last time the service was found healthy."""
+    """Add the detection time (the opening time, if none is given), and the signs that earlier runs saved.
+
+    These are the last time the service was found healthy, and the first failed probe since then.
+    """
     signs = list(update.signs)
     healthy = last_good.last_healthy(store.home)
     if healthy is not None and healthy <= record["opened_at"]:
         signs.append({"at": healthy, "kind": "good", "source": "last healthy run"})
+    failed = last_good.first_failure(store.home, until=outage_window.opened(record))
+    if failed is not None:
+        signs.append({"at": failed, "kind": "bad", "source": outage_window.EARLIER_PROBE})
     return update._replace(detected_at=update.detected_at or outage_window.opened(record), signs=signs)
 
 
@@ -158,6 +164,8 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
         seat.release(run=run)
     elif writing and (_public(record) != before or not incident_store.is_kept(store)):
         store.write(record)
+        # The record contains the first failure now.
+        last_good.forget_failure(store.home)
     after = copy.deepcopy(_public(record))
     return record_result.result(record, call, store=store, seat=seat, continued=continued), before, after
 

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import leftovers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import leftovers, sanitize, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, failure, message, of
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
     last_good,
@@ -46,7 +46,8 @@ Ready = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any]], Optional
 
 # The service answers, but it is not ready, for example because its database is damaged.
 DEGRADED = "degraded"
-_REPORTED = (DEGRADED, "warning", "critical", "emergency")
+_DOWN = ("critical", "emergency")
+_REPORTED = (DEGRADED, "warning", *_DOWN)
 
 
 class SettingsError(Exception):
@@ -322,6 +323,7 @@ class Detection:
         result["maintenance"] = find_maintenance(values, warn=self._warn)
         before = incident_store.current(values["state_dir"])
         unseen = before is not None and result["severity"] == "none"
+        self._remember_failure(before)
         result.update(find_end_of_outage(values, result, unseen=unseen))
         due = values["open"] and result["severity"] in _REPORTED
         opened = open_incident(values, result, check_mode=self._check_mode) if due else None
@@ -356,3 +358,17 @@ class Detection:
         last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
         if watched:
             incident_store.bring_home(values["state_dir"])
+
+    def _remember_failure(self, record: Optional[Mapping[str, Any]]) -> None:
+        """Record the first failed probe of an outage for which no run has opened an incident yet.
+
+        record: the open incident, or None.
+        """
+        values, result = self._values, self._result
+        known = record is not None and incident_store.DEGRADED not in (record["severity"], record["outcome"])
+        down = values["mode"] == "watch" and not result["healthy"] and result["severity"] in _DOWN
+        if not values["remember"] or values["open"] or self._check_mode or known or not down:
+            return
+        first_at = result["first_failure_at"]
+        if first_at:
+            last_good.note_failure(values["state_dir"], first_at=first_at, last_at=timestamps.now())

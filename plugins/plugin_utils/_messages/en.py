@@ -84,6 +84,7 @@ SENTENCES: Dict[str, str] = {
     "source.start of the process that serves": "the start time of the running process",
     "source.first health probe after the run had ended": "the first health probe after the end of the run",
     "source.last healthy run": "the last healthy run",
+    "source.earlier health probe": "a health probe before this run",
     # The outcome.
     "outcome.recovered": "RECOVERED",
     "outcome.recovered_by_systemd": "RECOVERED by systemd",

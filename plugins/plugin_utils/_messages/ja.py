@@ -73,6 +73,7 @@ SENTENCES: Dict[str, str] = {
     "source.start of the process that serves": "稼働中のプロセスの起動時刻",
     "source.first health probe after the run had ended": "実行終了後の最初のヘルスチェック",
     "source.last healthy run": "最後に正常だった実行",
+    "source.earlier health probe": "この実行より前のヘルスチェック",
     # 結果
     "outcome.recovered": "復旧済み",
     "outcome.recovered_by_systemd": "復旧済み（systemd による自動起動）",

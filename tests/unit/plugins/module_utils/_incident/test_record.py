@@ -1077,6 +1077,38 @@ def test_the_last_healthy_run_is_the_last_good_sign(call, time, tmp_path):
     last_good.note_healthy(str(tmp_path / "file"), at=time.at(0))  # a missing folder is not an error
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ([(-600, -590), (-300, -290)], -900, (-600, "earlier health probe")),
+        # The service answered in between, or may have answered in a long time without a probe.
+        ([(-600, -590)], -100, (-20, "test")),
+        ([(-9000, -8990)], -9500, (-20, "test")),
+        ([(-9000, -8990), (-300, -290)], -9500, (-300, "earlier health probe")),
+        # The clock was set back.
+        ([(600, 610)], -900, (-20, "test")),
+    ],
+)
+def test_a_failure_before_the_incident_is_a_sign(call, time, tmp_path, case):
+    failures, healthy, expected = case
+    state = tmp_path / "state"
+    for first, last in failures:
+        last_good.note_failure(str(state), first_at=time.at(first), last_at=time.at(last))
+    (state / "last_healthy").touch()
+    os.utime(state / "last_healthy", (START + healthy,) * 2)
+    start = call("open", update={"signs": [sign(time, -20)]})["outage_started"]
+    assert (start["latest"], start["source"]) == (time.at(expected[0]), expected[1])
+    assert not (state / "first_failure.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"first_at": 1, "last_at": 2}', "x" * 5000])
+def test_an_unreadable_first_failure_is_ignored(call, time, tmp_path, content):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "first_failure.json").write_text(content)
+    start = call("open", update={"signs": [sign(time, -20)]})["outage_started"]
+    assert (start["latest"], start["source"]) == (time.at(-20), "test")
+
+
 def test_no_incident_is_opened_during_a_maintenance(call, time, tmp_path):
     begun = call("maintenance_begun", maintenance_until="+2h", maintenance_reason="Release 4.2")
     until = {"until": time.at(7200), "reason": "Release 4.2", "source": str(tmp_path / "state" / "maintenance.json")}

@@ -51,6 +51,29 @@ def test_check_mode_changes_nothing(tmp_path):
     assert not (tmp_path / "state").exists()
 
 
+def test_the_first_failure_before_an_incident_begins_the_outage(tmp_path):
+    seen = detect(tmp_path, BAD, open=False)[0]
+    detect(tmp_path, BAD, open=False)
+    detect(tmp_path, BAD, open=False, check_mode=True)
+    opened = detect(tmp_path, BAD)[0]["opened"]
+    begun = opened["outage_started"]
+    assert (begun["latest"], begun["source"]) == (seen["first_failure_at"], "earlier health probe")
+    # The record contains the failure now, and the next outage is another one.
+    assert not (tmp_path / "state" / "first_failure.json").exists()
+    detect(tmp_path, BAD, open=False)
+    assert not (tmp_path / "state" / "first_failure.json").exists()
+
+
+def test_a_healthy_service_has_no_first_failure(tmp_path):
+    state_dir = detect(tmp_path, BAD, open=False)[2]
+    assert (tmp_path / "state" / "first_failure.json").exists()
+    detect(tmp_path, GOOD, open=False)
+    assert not (tmp_path / "state" / "first_failure.json").exists()
+    begun = detect(tmp_path, BAD)[0]["opened"]["outage_started"]
+    assert begun["source"] == "health probe"
+    assert last_good.first_failure(state_dir, until=begun["latest"]) is None
+
+
 def test_an_invalid_maintenance_window_is_a_warning_and_hides_no_outage(tmp_path):
     result, warnings, _state_dir = detect(tmp_path, BAD, open=False, maintenance_until="tomorrow")
     assert (result["severity"], result["maintenance"]) == ("emergency", None)
