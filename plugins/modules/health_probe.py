@@ -350,7 +350,7 @@ readiness:
   sample:
     problems:
       - cause: db_locked
-        summary: Process 4711 (sqlite3) has blocked all writes to the database for 2.0 s
+        summary: Process 4711 (sqlite3, user itsm, age 9 min) has blocked all writes to the database for at least 2.0 s
         source: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
         messages: {}
     unchecked:

@@ -54,7 +54,8 @@ def test_detection_and_check_mode_report_the_problem(service: Service) -> None:
         seen = service.play("playbooks/outage_detect.yml")
         planned = service.play("playbooks/outage_recover.yml", "--check")
     assert (seen.rc, planned.rc) == (2, 2)
-    assert re.search(r"^DEGRADED: localhost, Process \d+ \(python3\) has blocked all writes", seen.screen, re.MULTILINE)
+    blocked = r"^DEGRADED: localhost, Process \d+ \(python3, user \w+, age \d+ s\) has blocked all writes"
+    assert re.search(blocked, seen.screen, re.MULTILINE)
     assert "DEGRADED, the service answers (check mode, nothing changed)" in planned.screen
     assert not (service.state / "incident.json").exists()
 

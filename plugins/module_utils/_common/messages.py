@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message, timestamps
 
 ENGLISH: Dict[str, str] = {
     **message.ENGLISH,
@@ -29,4 +29,17 @@ ENGLISH: Dict[str, str] = {
     "reason.host.not_x509": "not an X.509 certificate: {why}",
     "reason.host.no_pem": "it contains no certificate in PEM format",
     "reason.host.not_pem": "not a certificate in PEM format: {why}",
+    # The age of a process.
+    "reason.age.days": "{number} days",
+    "reason.age.hours": "{number} hours",
+    "reason.age.minutes": "{number} min",
+    "reason.age.seconds": "{number} s",
 }
+
+
+def age(seconds: Optional[float]) -> Optional[message.Message]:
+    """Return the age of a process as a message, or None if it is unknown."""
+    if seconds is None:
+        return None
+    unit, number = timestamps.span(seconds)
+    return message.message(f"reason.age.{unit}", number=number)

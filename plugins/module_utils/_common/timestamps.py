@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from typing import Tuple
 
 
 def iso(seconds: float) -> str:
@@ -33,3 +34,11 @@ def epoch(text: str) -> float:
 def compact(seconds: float) -> str:
     """Return a time in the format for file names: 20260302T010203Z."""
     return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+
+
+def span(seconds: float) -> Tuple[str, str]:
+    """Return a duration as a unit of time (days, hours, minutes, seconds) and the number of units."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return unit, f"{seconds / size:.0f}"
+    return "seconds", f"{seconds:.0f}"

@@ -55,6 +55,11 @@ class Process(NamedTuple):
         return self.start_ticks / _TICKS_PER_SECOND
 
     @property
+    def age(self) -> float:
+        """The time since the process started, in seconds. This clock cannot be set."""
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - self.began)
+
+    @property
     def alive(self) -> bool:
         """True if the process is still running. A zombie counts as ended, because it is only waiting to be reaped."""
         return self.state not in ("Z", "X", "x")

@@ -155,7 +155,13 @@ class _Check:
         seen: Mapping[str, Any] = database.value
         accepted = incident_store.current_acceptance(self.question.state_dir) if seen["damage"] else None
         self.found += problems.of_database(
-            self.question.database_path, seen, self.known, self.limits, now, acceptance=accepted
+            self.question.database_path,
+            seen,
+            self.known,
+            self.limits,
+            now,
+            pids=self.question.pids,
+            acceptance=accepted,
         )
         if self.limits.check_budget and not seen["checked"]:
             late = message("reason.unready.late", seconds=f"{self.limits.check_budget:g}")

@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
@@ -111,7 +112,8 @@ def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[
 
     - damage: the first problem, with code and message, or None. checked: False if the check did not finish in `budget`
       seconds.
-    - lock: pid and command of the process that blocked all writes for lock_after seconds, or None.
+    - lock: the process that blocked all writes for at least lock_after seconds, with pid, command, user, age (seconds)
+      and seconds, or None.
     - wal: the size in bytes of the part of the WAL that is in use.
     """
     found: Dict[str, Any] = {"damage": None, "checked": False, "lock": None, "wal": None}
@@ -145,7 +147,14 @@ def _lock(path: str, lock_after: float) -> Optional[Dict[str, Any]]:
         holder = now
         time.sleep(lock_after / _LOOKS)
     seconds = round(time.monotonic() - begun, 1)
-    return {"pid": holder, "command": sqlite_holders.command_of(holder or 0), "seconds": seconds}
+    process = procfs.read_process(holder) if holder else None
+    return {
+        "pid": holder,
+        "command": sqlite_holders.command_of(holder or 0),
+        "user": None if process is None else service_process.user_name(process.uid),
+        "age": None if process is None else process.age,
+        "seconds": seconds,
+    }
 
 
 def _commits(path: str) -> bytes:

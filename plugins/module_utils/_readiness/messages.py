@@ -20,8 +20,9 @@ ENGLISH: Dict[str, str] = {
     **service_messages.ENGLISH,
     # Problems.
     "finding.db_corrupt.in_use": "The database {path} is not sound: {why}",
-    "finding.db_locked.blocks_all": "Process {pid} ({command}) has blocked all writes to the database for {seconds} s",
-    "finding.db_locked.unseen": "A process that is not visible on this host has blocked all writes to the database for {seconds} s",
+    "finding.db_locked.blocks_all": "Process {pid} ({command}, user {user}, age {age}) has blocked all writes to the database for at least {seconds} s",
+    "finding.db_locked.by_service": "The service itself (process {pid}) has kept one write transaction open, and so blocked all other writes, for at least {seconds} s",
+    "finding.db_locked.unseen": "A process that is not visible on this host has blocked all writes to the database for at least {seconds} s",
     "finding.wal_growing": "The -wal file of the database {path} is {mib} MiB in size and keeps growing, because no checkpoint empties it",
     "finding.disk_full.percent": "Almost no space is left on {mount} ({percent} % used)",
     "finding.disk_full.no_inodes": "Almost no inodes are left on {mount}, so that no file can be created",

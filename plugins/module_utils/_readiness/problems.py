@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages as common_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
@@ -60,11 +61,13 @@ def of_database(
     limits: Limits,
     now: float,
     *,
+    pids: Sequence[int] = (),
     acceptance: Optional[incident_store.Acceptance] = None,
 ) -> Iterator[Problem]:
     """Yield the problems with the database: damage, a lock that blocks all writes, and a WAL that grows.
 
-    acceptance: the release by a person who accepted the damage of the database, or None.
+    pids: the processes of the service. acceptance: the release by a person who accepted the damage of the database, or
+    None.
     """
     if seen["damage"]:
         code = seen["damage"]["code"]
@@ -73,15 +76,21 @@ def of_database(
             which = "accepted" if code in acceptance.codes else "not_accepted"
             told = message(f"finding.{which}", summary=told, at=acceptance.at, reason=acceptance.reason)
         yield Problem("db_corrupt", told, path)
-    lock = seen["lock"]
-    if lock and lock["pid"]:
-        values = {name: lock[name] for name in ("pid", "command", "seconds")}
-        yield Problem("db_locked", message("finding.db_locked.blocks_all", **values), path)
-    elif lock:
-        yield Problem("db_locked", message("finding.db_locked.unseen", seconds=lock["seconds"]), path)
+    if seen["lock"]:
+        yield Problem("db_locked", _of_lock(seen["lock"], pids=pids), path)
     size = seen["wal"] or 0
     if limits.wal_bytes and size >= limits.wal_bytes and history.grows(known, wal_bytes=size, now=now):
         yield Problem("wal_growing", message("finding.wal_growing", path=path, mib=size >> 20), f"{path}-wal")
+
+
+def _of_lock(lock: Mapping[str, Any], *, pids: Sequence[int]) -> Message:
+    seconds = str(lock["seconds"])
+    if not lock["pid"]:
+        return message("finding.db_locked.unseen", seconds=seconds)
+    if lock["pid"] in pids:
+        return message("finding.db_locked.by_service", pid=lock["pid"], seconds=seconds)
+    values = {name: lock[name] for name in ("pid", "command", "user")}
+    return message("finding.db_locked.blocks_all", seconds=seconds, age=common_messages.age(lock["age"]), **values)
 
 
 def of_disks(

@@ -319,7 +319,7 @@ def _by_backup(
     newest = max(facts, default=time.time_ns()) / 1e9
     way.possible, way.source, way.rows = True, printable(chosen.path), chosen.rows
     way.source_at, way.age = timestamps.iso(chosen.made), round(max(newest - chosen.made, 0.0), 3)
-    unit, span = _span(way.age)
+    unit, span = timestamps.span(way.age)
     which = "best_backup" if number else "latest_backup"
     told = message(f"reason.restore.{which}.{unit}", path=printable(chosen.path), number=span)
     worse = [
@@ -381,14 +381,6 @@ def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
     uncounted = [table for table in most if not counted or case.schema_unreadable or table in case.uncounted]
     unknown = [(most[table], backup.rows.get(table, 0)) for table in uncounted if table not in counted]
     return known + sum(rows - kept for rows, kept in unknown if kept * 2 < rows)
-
-
-def _span(seconds: float) -> Tuple[str, str]:
-    """Return a duration as a unit of time (days, hours, minutes, seconds) and the number of units."""
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return unit, f"{seconds / size:.0f}"
-    return "seconds", f"{seconds:.0f}"
 
 
 def _by_empty(case: Case, *, confirmed: bool) -> Way:

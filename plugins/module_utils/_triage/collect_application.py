@@ -80,6 +80,7 @@ def database(question: Question) -> Dict[str, Any]:
         if process is not None:
             known = identity(process, ours=known["ours"], redactor=redactor)
         holder.update({name: known[name] for name in ("start_ticks", "exe", "user", "ours")})
+        holder["age"] = None if process is None else round(process.age, 1)
     _watch_strangers(question, [holder for holder in facts["holders"] if not holder["ours"]])
     return found(facts)
 

@@ -11,8 +11,9 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "finding.db_corrupt.in_use": "データベース {path} に問題があります：{why}",
-    "finding.db_locked.blocks_all": "プロセス {pid}（{command}）が {seconds} 秒間、データベースへの書き込みをすべてブロックしています",
-    "finding.db_locked.unseen": "このホストから見えないプロセスが {seconds} 秒間、データベースへの書き込みをすべてブロックしています",
+    "finding.db_locked.blocks_all": "プロセス {pid}（{command}、ユーザー {user}、起動から{age}）が少なくとも {seconds} 秒間、データベースへの書き込みをすべてブロックしています",
+    "finding.db_locked.by_service": "サービス自身（プロセス {pid}）が少なくとも {seconds} 秒間、書き込みトランザクションを開いたままにし、ほかの書き込みをすべてブロックしています",
+    "finding.db_locked.unseen": "このホストから見えないプロセスが少なくとも {seconds} 秒間、データベースへの書き込みをすべてブロックしています",
     "finding.wal_growing": "データベース {path} の -wal ファイルが {mib} MiB に達しており、チェックポイントで空にならないため増え続けています",
     "finding.disk_full.percent": "{mount} の空き容量がほとんどありません（使用率 {percent} %）",
     "finding.disk_full.no_inodes": "{mount} の空き inode がほとんどないため、ファイルを作成できません",

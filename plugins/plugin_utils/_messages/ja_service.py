@@ -310,4 +310,8 @@ SENTENCES: Dict[str, str] = {
     "reason.host.not_x509": "X.509 証明書ではない：{why}",
     "reason.host.no_pem": "PEM 形式の証明書がない",
     "reason.host.not_pem": "PEM 形式の証明書ではない：{why}",
+    "reason.age.days": "{number}日",
+    "reason.age.hours": "{number}時間",
+    "reason.age.minutes": "{number}分",
+    "reason.age.seconds": "{number}秒",
 }

@@ -52,12 +52,21 @@ def still_down(incident: incident_model.Incident) -> bool:
 def lasted(words: Words, incident: incident_model.Incident) -> str:
     """Return the length of the outage as a short text. If the outage has not ended, return its length so far."""
     if incident.answered:
-        return words.say("outage.none")
+        return _answered(words, incident)
     told = words.duration(incident.durations.outage)
     if incident.outcome == "unreachable":
         return words.say("outage.unreached", outage=told)
     known = incident.durations.outage is not None
     return words.say("so_far", outage=told) if known and still_down(incident) else told
+
+
+def _answered(words: Words, incident: incident_model.Incident) -> str:
+    """Return what works and what does not, for a service that answered all the time."""
+    if not words.knows("partial", incident.cause):
+        return words.say("outage.none")
+    if incident.outcome in incident_model.BACK:
+        return words.name("partial_over", str(incident.cause))
+    return words.name("partial", str(incident.cause))
 
 
 def outage(words: Words, incident: incident_model.Incident) -> str:

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any, Dict, Mapping, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ONLY_START
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import mismatches
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
@@ -44,3 +47,19 @@ def process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
     known = {name: process.get(name) for name in ("start_ticks", "user", "command", "exe")}
     # The pid of a process in another PID namespace is reported as 0.
     return {**more, "pid": process.get("pid") or None, **known, "ours": bool(process.get("ours"))}
+
+
+def end_of_lock(holder: Mapping[str, Any], *, restart: bool) -> Message:
+    """Return the remedy for a lock of another process: how to end the process, and the policy for the next run.
+
+    holder: pid, command and user. restart: True if the service must be restarted afterwards.
+    """
+    pid, command, user = holder.get("pid"), holder.get("command"), holder.get("user")
+    # A process in another PID namespace has the pid 0, and `kill 0` would end the shell itself. A user that is unknown
+    # is not text.
+    if not pid or not command or not isinstance(user, str):
+        return message("remedy.db_locked.wait_restart" if restart else "remedy.db_locked.wait")
+    # The policy matches the whole command line, of which only the beginning is shown.
+    pattern = re.sub(r"([.^$*+?{}\[\]\\|()])", r"\\\1", str(command)) + ".*"
+    policy = json.dumps([{"user": user, "command": pattern}], separators=(",", ":"))
+    return message("remedy.db_locked.end_restart" if restart else "remedy.db_locked.end", pid=str(pid), policy=policy)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages as common_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import (
     KEEP_SCHEMA,
@@ -17,7 +18,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, process_details
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import (
+    FALLS,
+    end_of_lock,
+    process_details,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
@@ -134,13 +139,13 @@ def db_locked(facts: Facts) -> Optional[Finding]:
     if not holders and not (facts.troubled and (words or (problems and not blocking))):
         return None
     silent = not facts.process.gone and facts.down
-    if not facts.troubled:
-        remedy = message("remedy.db_locked.wait")
-    elif strangers or (problems and not blocking):
+    if strangers:
+        remedy = end_of_lock(strangers[0], restart=facts.troubled)
+    elif problems and not blocking:
         remedy = message("remedy.db_locked.wait_restart")
     else:
         remedy = message("remedy.db_locked.restart_older" if stale else "remedy.restart")
-    first = {"pid": holders[0]["pid"], "command": str(holders[0].get("command"))} if holders else {}
+    first = _of_holder(holders[0]) if holders else {}
     if holders and not facts.troubled:
         confidence = 0.8
         seconds = f"{holders[0]['blocks_for']:.1f}"
@@ -179,6 +184,12 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
         return None
     migrations = facts.migrations
     pending, held = list(migrations.pending or ()), migrations.lock_held
+def _of_holder(holder: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the values that name the process that holds a lock, for a message."""
+    named = {name: None if holder.get(name) is None else str(holder[name]) for name in ("command", "user")}
+    return {"pid": holder["pid"], "age": common_messages.age(holder.get("age")), **named}
+
+
     locked, missing = facts.errors.signature("migration_locked"), facts.errors.signature("migration_missing")
     ahead = "migration directory is corrupt" in facts.errors.text()
     migrators = list(migrations.migrators)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Mapping, NamedTuple, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, of
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import end_of_lock
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
@@ -51,13 +52,19 @@ def reported(facts: Facts, cause: str) -> Optional[Finding]:
         confidence=advice.confidence,
         summary=of(problems[0], "summary"),
         evidence=[says(str(each.get("source")), each.get("summary")) for each in problems],
-        remedy=advice.remedy,
+        remedy=_remedy_of_lock(of(problems[0], "summary")) if cause == "db_locked" else advice.remedy,
         prevention=advice.prevention,
         # The service is not started on a database that may be damaged.
         blocks_start=cause == "db_corrupt",
         # Without holders and mounts, a remedy has nothing to stop or to free.
         details={"holders": [], "mounts": []},
     )
+
+
+def _remedy_of_lock(summary: Message) -> Message:
+    if summary.id == "finding.db_locked.by_service":
+        return message("remedy.db_locked.by_service")
+    return end_of_lock(summary.values if summary.id == "finding.db_locked.blocks_all" else {}, restart=False)
 
 
 def only_reported(_facts: Facts) -> Optional[Finding]:

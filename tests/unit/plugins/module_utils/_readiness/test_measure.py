@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import sqlite3
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def test_a_process_that_blocks_all_writes_is_found(database):
     with held(database, "BEGIN IMMEDIATE") as pid:
         lock = look(database)["lock"]
     assert lock["pid"] == pid and "python" in lock["command"] and lock["seconds"] >= 0.2
+    assert lock["user"] == pwd.getpwuid(os.geteuid()).pw_name and 0 <= lock["age"] < 60
     assert look(database)["lock"] is None
 
 

@@ -17,6 +17,7 @@ NOW = 1_800_000_000.0
 LIMITS = limits.Limits()
 SOUND = {"damage": None, "checked": True, "lock": None, "wal": 0}
 MIB = 1 << 20
+LOCK = {"pid": 7, "command": "sqlite3", "user": "alice", "age": 10800.0, "seconds": 2.0}
 
 
 def told(found):
@@ -27,8 +28,11 @@ def told(found):
     ("changes", "cause", "words"),
     [
         ({"damage": {"code": "corrupt", "message": "x"}}, "db_corrupt", "pages are damaged"),
-        ({"lock": {"pid": 7, "command": "sqlite3", "seconds": 2.0}}, "db_locked", "Process 7 (sqlite3)"),
-        ({"lock": {"pid": 0, "command": "", "seconds": 2.0}}, "db_locked", "not visible on this host"),
+        ({"lock": LOCK}, "db_locked", "Process 7 (sqlite3, user alice, age 3 hours) has blocked all writes"),
+        ({"lock": LOCK}, "db_locked", "for at least 2.0 s"),
+        ({"lock": {**LOCK, "user": None, "age": None}}, "db_locked", "(sqlite3, user unknown, age unknown)"),
+        ({"lock": {**LOCK, "pid": 4711}}, "db_locked", "The service itself (process 4711)"),
+        ({"lock": {**LOCK, "pid": 0, "user": None, "age": None}}, "db_locked", "not visible on this host"),
         ({"wal": 100 * MIB}, "wal_growing", "100 MiB"),
     ],
 )
@@ -36,7 +40,7 @@ def test_database(changes, cause, words):
     sample = {"boot": "", "offset": 0, "latency": None, "restarts": None, "disks": {}}
     known = [history.sample(at=NOW - 600, wal=50 * MIB, **sample)]
     assert told(problems.of_database("/db", SOUND, known, LIMITS, NOW)) == []
-    ((found, text),) = told(problems.of_database("/db", {**SOUND, **changes}, known, LIMITS, NOW))
+    ((found, text),) = told(problems.of_database("/db", {**SOUND, **changes}, known, LIMITS, NOW, pids=[4711]))
     assert found == cause and words in text
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import pathlib
 import re
 
@@ -1726,6 +1727,40 @@ def test_a_foreign_process_is_named_by_its_program_and_the_rest_is_evidence():
             == f"Port 6443 is taken by process 666 of user www-data ({name}), which is not the service"
         )
         assert command in found.evidence[0]["text"]
+
+
+AGE = message("reason.age.hours", number="3")
+LOCKED_BY = {"pid": 7, "command": "/opt/a+b/report x.py", "user": "alice"}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        holders({**WRITER, **LOCKED_BY, "age": 10800.0, "blocks_for": 0.5}),
+        reported(
+            "db_locked",
+            message("finding.db_locked.blocks_all", seconds="2.1", age=AGE, **LOCKED_BY),
+        ),
+    ],
+)
+def test_a_lock_is_reported_with_the_process_and_the_way_to_end_it(facts):
+    found = next(item for item in evaluate(facts) if item.cause == "db_locked")
+    summary, remedy = messages.english(found.summary), messages.english(found.remedy)
+    assert "process 7 (/opt/a+b/report x.py, user alice, age 3 hours)" in summary.lower() and "for at least" in summary
+    assert "as root: kill 7." in remedy
+    (policy,) = json.loads(re.search(r"remediation_stop_policy, for example to (.*)$", remedy).group(1))
+    # The policy must match the complete command line, as process_stop does.
+    assert policy["user"] == "alice" and re.fullmatch(policy["command"], "/opt/a+b/report x.py --all")
+    assert not re.fullmatch(policy["command"], "/opt/aab/report x.py --all")
+
+
+def test_the_way_to_end_a_lock_names_no_process_that_must_not_be_ended():
+    hidden = {**WRITER, "pid": 0, "command": "hidden", "user": None, "blocks_for": 0.5}
+    service = reported("db_locked", message("finding.db_locked.by_service", pid=100, seconds="2.1"))
+    unseen = reported("db_locked", message("finding.db_locked.unseen", seconds="2.1"))
+    for facts in (holders(hidden), service, unseen):
+        found = next(item for item in evaluate(facts) if item.cause == "db_locked")
+        assert "kill" not in messages.english(found.remedy)
 
 
 def test_details_of_a_locked_database():
