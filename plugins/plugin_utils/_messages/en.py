@@ -110,7 +110,7 @@ SENTENCES: Dict[str, str] = {
     "rows.before_only": "{before} in {tables} before, not counted after",
     "rows.after_grown": "{after} after ({grown})",
     "rows.after_only": "not counted before, {after} in {tables} after",
-    "rows.seeded": "{rows}; not part of the recovered data. Check these rows, then remove them with: {statements}",
+    "rows.seeded": "{rows}; not part of the recovered data. Check these rows, then remove them on the host while the service runs: {commands}. A table that is empty at the next start is filled again",
     "rows.after_seeded": "{after}, plus rows seeded at startup: {seeded}",
     "rows.after_stale": "{after}, counted before the last start",
     "rows.none_fewer": "{before} in {tables} before, {after}; no table has fewer rows",

@@ -108,7 +108,7 @@ SENTENCES: Dict[str, str] = {
     "rows.after": "{after}行",
     "rows.after_grown": "{after}行（{grown}）",
     "rows.after_only": "復旧前は未集計、復旧後は{tables}で計{after}行",
-    "rows.seeded": "{rows}（復旧したデータではない。確認後、次の SQL で削除できる：{statements}）",
+    "rows.seeded": "{rows}（復旧したデータではない。内容を確認してから、サービスを稼働させたまま、ホスト上で次のコマンドで削除する：{commands}。次の起動時に空のテーブルには再び作成される）",
     "rows.after_seeded": "{after}、起動時に作成された行：{seeded}",
     "rows.after_stale": "{after}（最後の起動より前の集計）",
     "rows.none_fewer": "復旧前は{tables}で計{before}行、復旧後は{after}。行数が減ったテーブルなし",

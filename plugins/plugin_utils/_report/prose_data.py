@@ -52,12 +52,12 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
 
 
 def seeded(words: Words, incident: incident_model.Incident) -> str:
-    """Return a note about rows that the service created by itself, with the SQL statements that remove them.
+    """Return a note about rows that the service created by itself, with the command that removes them.
 
-    Returns an empty string if no run has such statements.
+    Returns an empty string if no run has such a command.
     """
     removal = incident.rows_seeded_removal
-    return words.say("rows.seeded", rows=_seeded(words, incident), statements=" ".join(removal)) if removal else ""
+    return words.say("rows.seeded", rows=_seeded(words, incident), commands=" ".join(removal)) if removal else ""
 
 
 def _seeded(words: Words, incident: incident_model.Incident) -> str:

@@ -217,7 +217,9 @@ class Incident:
         "Current row counts of tables that were empty before the outage or, after a database recovery, before the "
         "service started. The service may have filled these tables at its start."
     )
-    rows_seeded_removal: List[str] = _says("SQL statements that remove the rows that the service created at its start.")
+    rows_seeded_removal: List[str] = _says(
+        "The command on the host that removes the rows that the service created at its start."
+    )
     rows_replaced: bool = _says("True if rows_after was counted in a new database that replaced the earlier one.")
     rows_stale: bool = _says("True if the service was started after rows_after was counted.")
     statements: Dict[str, Any] = _says("The statements of docs/statements.md: the value, and why the value is unknown.")

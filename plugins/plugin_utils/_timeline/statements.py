@@ -11,7 +11,8 @@ A statement must be based on a check made after the last event that could have m
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+import shlex
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 # Values of the data_loss statement.
@@ -209,9 +210,25 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "rows_from": facts.rows_from,
         "rows_after": {table: count for table, count in facts.rows_after.items() if table not in seeded},
         "rows_seeded": seeded,
-        "rows_seeded_removal": [each["statement"] for each in by_service if each.get("statement")],
+        "rows_seeded_removal": _removal(seen.get("verification") or {}),
         "rows_replaced": facts.replaced,
     }
+
+
+def _removal(verified: Mapping[str, Any]) -> List[str]:
+    """Return the command that removes the rows that the service created at its start, or the SQL statements.
+
+    The command runs as the service's user, so that the files keep their owner. It waits for the service's own writes,
+    and starts no checkpoint, because the service has the database open.
+    """
+    sql = [str(each["statement"]) for each in verified.get("seeded") or [] if each.get("statement")]
+    database = verified.get("database") or {}
+    if not sql or not database.get("path"):
+        return sql
+    user = [f"sudo -u {shlex.quote(str(database['user']))}"] if database.get("user") else []
+    settings = "-cmd '.timeout 5000' -cmd 'PRAGMA wal_autocheckpoint=0'"
+    place = shlex.quote(str(database["path"]))
+    return [" ".join([*user, "sqlite3", settings, place, shlex.quote(" ".join(sql))])]
 
 
 def _facts_of_run(seen: Mapping[str, Any]) -> Facts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import pathlib
 import re
+import shlex
 
 import pytest
 
@@ -62,6 +63,14 @@ def test_rows_seeded_after_a_recovery_are_no_recovered_rows():
     said = statements.of_run(run)
     assert (said["rows_after"], said["rows_seeded"]) == ({"users": 3}, {"incidents": 3})
     assert (said["rows_seeded_removal"], said["data_loss"]) == ([removal], "known")
+    run["verification"]["database"] = {"path": "/srv/it's/itsm.db", "user": "itsm"}
+    (command,) = statements.of_run(run)["rows_seeded_removal"]
+    assert shlex.split(command) == [
+        *("sudo", "-u", "itsm", "sqlite3", "-cmd", ".timeout 5000", "-cmd", "PRAGMA wal_autocheckpoint=0"),
+        *("/srv/it's/itsm.db", removal),
+    ]
+    run["verification"]["database"]["user"] = ""
+    assert statements.of_run(run)["rows_seeded_removal"][0].startswith("sqlite3 ")
     # Even if the recovery did not report the loss, three seeded rows do not stand for ten lost rows.
     unaware = {**run, "recovery": {**run["recovery"], "data_loss": "none"}}
     unaware["verification"]["row_counts"]["incidents"] = 12
