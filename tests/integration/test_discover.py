@@ -143,7 +143,7 @@ def test_the_inventory_of_a_running_service_needs_no_edit(running: Deployed) -> 
     assert values == expected(running)
     text = running.variables_file.read_text(encoding="utf-8")
     assert "# Source: open in the running process\nnexus_db_path: backend/itsm_nexus.db\n" in text
-    assert "# QUESTION: Which account is used for the login check?" in text
+    assert "# QUESTION: Should a recovery also check that users can log in?" in text
     assert "#   nexus_log_patterns: [backend/logs/*.log]" in text
     assert f"WRITTEN: {running.variables_file}" in found.screen
     assert "playbooks/outage_detect.yml" in found.screen

@@ -174,6 +174,15 @@ def _paths(known: settings.Environment) -> Tuple[List[str], List[str], List[str]
     return checked, folders["LOG"], folders["BACKUP"]
 
 
+def _missing_folder(configured: str, folder: str) -> str:
+    """Return the folder of the inventory if this host has no such folder. folder: the folder that was found."""
+    if not configured or os.path.normpath(configured) == folder:
+        return ""
+    # The folder may be on a disk that does not answer.
+    answer = parallel.ask({"configured": functools.partial(os.path.isdir, configured)}, timeout=_PATIENCE)
+    return configured if answer["configured"].value is False else ""
+
+
 def _argv(found: units.Found, running: _Running) -> List[str]:
     """Return the command of the unit or of the process. Only the process shows arguments that contain blanks."""
     of_unit = found.unit.argv if found.unit else []
@@ -243,6 +252,7 @@ def discover(
         ready=network.ready_path(speaking[0], answer[0]) if answer else None,
         proxies=network.proxies(propose.ports_to_find(ports, known), root=root),
         disk=disk,
+        missing_folder=_missing_folder(app_dir, folder),
     )
     return {
         "service": {

@@ -55,6 +55,8 @@ class Facts(NamedTuple):
     ready: Optional[str]
     proxies: Sequence[Proxy]
     disk: Optional[Mapping[str, Any]]
+    # The folder that the inventory names, if the host has no such folder.
+    missing_folder: str = ""
 
     def relative(self, path: str) -> str:
         """Return a path. If it is below the application's folder, the result is relative to this folder."""

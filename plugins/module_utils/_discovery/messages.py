@@ -19,6 +19,7 @@ ENGLISH: Dict[str, str] = {
     **messages.ENGLISH,
     # Errors.
     "reason.discovery.none": "No unit and no process on this host runs node with a server.js. Set nexus_unit to the name of the unit",
+    "reason.discovery.no_folder": "nexus_app_dir is {path}, but this host has no such folder, and no unit or process runs node with a server.js. Set nexus_app_dir to the absolute path of the application's folder, mount its disk, or set nexus_unit to the name of the unit",
     "reason.discovery.several_units": "Several units may be the service: {names}. Set nexus_unit to one of these names",
     "reason.discovery.several_processes": "Several processes may be the service. They run in {folders}. Set nexus_app_dir to one of these folders",
     # Where a value was found.
@@ -70,8 +71,9 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.https_unknown": "Is HTTPS on? The environment names an HTTPS port, but does not contain ENABLE_HTTPS",
     "discovery.question.launcher": "Can the unit start node itself? It starts {program}, which starts node. Signals may then not reach the service, and systemd may not see its exit code",
     "discovery.question.log_file": "Which log file does the service write to? systemd does not show the path from StandardOutput",
-    "discovery.question.login": "Which account is used for the login check? Store its password in a vault. Without a password, the login is not checked",
+    "discovery.question.login": "Should a recovery also check that users can log in? If so, set nexus_login_username to an account that exists only for this check, and store its password in a vault. If not, leave both variables unset: the login is then not checked",
     "discovery.question.missing_file": "Does the service use another file? {path} does not exist",
+    "discovery.question.other_folder": "Is {found} the application's folder? nexus_app_dir is {path} in the inventory, but this host has no such folder. nexus_app_dir must be the absolute path of an existing folder",
     "discovery.question.no_folder": "Is the disk mounted? The folder {path} does not exist",
     "discovery.question.no_https": "Can the service read its certificate? ENABLE_HTTPS is true, but the service does not speak HTTPS on any port",
     "discovery.question.no_section": "Is NODE_ENV correct? {path} has no section {section}",

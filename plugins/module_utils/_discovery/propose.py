@@ -75,6 +75,8 @@ def _service(facts: Facts, found: Proposal) -> None:
         found.set("nexus_app_dir", facts.app_dir, source)
     else:
         found.ask("nexus_app_dir", message("discovery.question.app_dir"))
+    if facts.missing_folder:
+        found.ask("", message("discovery.question.other_folder", path=facts.missing_folder, found=facts.app_dir))
     if facts.others:
         found.ask("", message("discovery.question.others", names=list(facts.others)))
     if facts.disk is None:

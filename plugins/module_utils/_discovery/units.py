@@ -165,4 +165,6 @@ def _without_unit(app_dir: str, *, missing: str, proc_root: str) -> Found:
         raise DiscoveryError(message("reason.discovery.several_processes", folders=folders))
     if processes:
         return Found(None, processes[0], [], missing)
+    if app_dir:
+        raise DiscoveryError(message("reason.discovery.no_folder", path=app_dir))
     raise DiscoveryError(message("reason.discovery.none"))

@@ -113,8 +113,8 @@ def stopped_unit(app, environment_file):
     return run
 
 
-def discovered(app, run, tmp_path):
-    found = discover.discover(run=run, proc_root="/proc", root=str(tmp_path / "root"))
+def discovered(app, run, tmp_path, **options):
+    found = discover.discover(run=run, proc_root="/proc", root=str(tmp_path / "root"), **options)
     assert CANARY not in str(found)
     return found, {each["variable"]: each["value"] for each in found["variables"]}
 
@@ -128,6 +128,16 @@ def test_a_stopped_unit_is_described_by_its_files(app, tmp_path):
     assert (values["nexus_https_port"], values["nexus_http_port"]) == (0, 8081)
     assert values["database_recovery_backup_dirs"] == [str(app / "backend/backups/daily"), str(tmp_path / "kept")]
     assert values["nexus_log_patterns"] == ["backend/logs/*.log"]
+
+
+@pytest.mark.parametrize(("configured", "asked"), [("/srv/none", True), ("", False), ("/usr", False)])
+def test_a_folder_of_the_inventory_that_does_not_exist_is_a_question(app, tmp_path, configured, asked):
+    run = stopped_unit(app, app / "config/env/.env.production")
+    found, values = discovered(app, run, tmp_path, app_dir=configured)
+    assert values["nexus_app_dir"] == str(app)
+    told = [each["question"] for each in found["questions"] if "no such folder" in each["question"]]
+    assert len(told) == asked
+    assert all(f"Is {app} the application's folder? nexus_app_dir is /srv/none" in each for each in told)
 
 
 def test_an_unreadable_environment_file_is_a_question(app, tmp_path):

@@ -137,6 +137,12 @@ def test_a_folder_of_the_inventory_is_used_if_the_service_is_down(proc, tmp_path
     assert (found.unit, found.process, found.folder, found.others) == (None, None, str(tmp_path), ["/srv/b"])
 
 
+def test_a_folder_of_the_inventory_that_does_not_exist_is_named(proc):
+    root = proc(10, "node", "index.js", cwd="/srv/b")
+    with pytest.raises(messages.DiscoveryError, match="nexus_app_dir is /srv/none, but this host has no such folder"):
+        find(Host(), app_dir="/srv/none", proc_root=root)
+
+
 def test_a_host_without_the_service_is_an_error(proc):
     root = proc(10, "node", "index.js", cwd="/srv/b")
     with pytest.raises(messages.DiscoveryError, match="Set nexus_unit to the name of the unit"):
