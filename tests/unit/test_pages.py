@@ -50,6 +50,21 @@ def test_project_files_in_commands_exist(page: str) -> None:
     assert {name for name in named if not list(ROOT.glob(name))} == set()
 
 
+def test_the_pages_set_up_the_first_host_in_the_same_order() -> None:
+    step = re.compile(r"playbooks/(outage_\w+\.yml(?: --check)?)|(escalation_contacts)")
+    section = PAGES["operations.md"].partition("## The first host\n")[2].partition("\n### ")[0]
+    # The first name in each item is the step.
+    items = [step.search(item) for item in re.split(r"^\d+\. ", section, flags=re.MULTILINE)[4:]]
+    orders = [[found.group(1) or found.group(2) for found in items if found]]
+    for page in ("README.md", "README.ja.md"):
+        (block,) = [text for text in blocks(page, "sh") if "outage_discover.yml" in text]
+        orders.append([name or contacts for name, contacts in step.findall(block)])
+        assert "docs/escalation.md#sending-a-test-message" in PAGES[page]
+        assert len(PAGES[page].splitlines()) <= 150
+    names = [*(f"outage_{name}.yml" for name in ("discover", "detect", "triage", "verify")), "escalation_contacts"]
+    assert orders == [[*names, "outage_recover.yml --check", "outage_recover.yml"]] * 3
+
+
 def test_rulebooks_and_playbooks_in_commands_exist() -> None:
     named = set(re.findall(r"itsm_nexus\.runbook\.(\w+) --(?:inventory|vars)", PAGES["eda.md"]))
     assert named == {path.stem for path in (ROOT / "extensions/eda/rulebooks").glob("*.yml")}
