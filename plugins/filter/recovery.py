@@ -12,8 +12,8 @@ from ansible.plugins.loader import lookup_loader
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.late_import import function
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 
 
 def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
@@ -49,6 +49,11 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
     return hosts
 
 
+def target(host: str) -> str:
+    """Return the options of ansible-playbook that select the inventory of this run and this host."""
+    return next_steps.target(host, [str(each) for each in context.CLIARGS.get("inventory") or ()])
+
+
 class FilterModule:
     """Filters for the playbooks: the outage_recover_* variables, partial runs, verdicts and unreachable hosts.
 
@@ -74,6 +79,7 @@ class FilterModule:
             "recovery_single_host": single_host,
             "recovery_statements": function("_timeline.statements", "of_run"),
             "recovery_summary": function("_policy.verdict", "summary"),
+            "recovery_target": target,
             "recovery_unreachable_outcome": function("_policy.outcome", "of_unreachable_host"),
             "recovery_unwritten": function("_policy.outcome", "without_documents"),
             "recovery_verdict": function("_policy.verdict", "of_run"),

@@ -221,6 +221,15 @@ plan:
       description: Time between the backup and the last write to the database, in seconds.
       type: float
       sample: 10800.0
+    backups:
+      description:
+        - For V(backup), the backups that were examined, newest first. The examination stops at a backup that loses no
+          counted row. Each has C(path), C(at) (its time), C(usable), C(rows) and C(lost) (as RV(plan[].rows) and
+          RV(plan[].lost)), C(reason) (why it cannot be used) and C(messages) with C(reason).
+      type: list
+      elements: dict
+      sample: []
+      version_added: 0.2.0
     tool:
       description: Tool used for the salvage, V(shell) or V(dump).
       type: str

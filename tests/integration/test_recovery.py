@@ -362,7 +362,22 @@ def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(serv
     service.kill()
     service.database.with_name("itsm.db-wal").unlink(missing_ok=True)
     service.database.write_bytes(os.urandom(8192))
-    assert service.play("playbooks/outage_recover.yml").rc != 0
+    held = service.play("playbooks/outage_recover.yml")
+    assert held.rc != 0
+    end = " ".join(held.screen[held.screen.index("PLAY RECAP") :].split())
+    # The next step is a complete command line.
+    assert re.search(r"lose: ansible-playbook -i \S+ --limit localhost playbooks/database_recover.yml --check", end)
+    assert "nothing prevents a manual start: until the recovery has ended" in end
+    planned = service.play("playbooks/database_recover.yml", "--check")
+    end = " ".join(planned.screen[planned.screen.index("PLAY RECAP") :].split())
+    losses = {}
+    for path in (best, empty):
+        rows = re.search(rf"- {re.escape(str(path))}, [-0-9: ]+ UTC\. Kept: \d+ rows\. Lost: (\d+) rows", end)
+        assert rows, end
+        losses[path] = int(rows[1])
+    assert losses[best] < losses[empty]
+    assert "backup (CHOSEN)" in end and "salvage (not possible)" in end and "empty (not possible)" in end
+    assert f'{{"database_recovery_backup_patterns": ["{empty.name}"]}}' in end
     run = service.play("playbooks/database_recover.yml")
     assert run.rc == 0, run.screen
     assert service.healthy()

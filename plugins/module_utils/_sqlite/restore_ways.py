@@ -36,7 +36,7 @@ class Way:
     """A method, whether it is applicable, and its result.
 
     source, source_at: the path and modification time of the backup. age: the number of seconds by which the backup is
-    older than the newest file of the damaged database.
+    older than the newest file of the damaged database. backups: the backups that were examined, see _Backups.told.
     """
 
     method: str
@@ -48,6 +48,7 @@ class Way:
     source: Optional[str] = None
     source_at: Optional[str] = None
     age: Optional[float] = None
+    backups: List[Dict[str, Any]] = dataclasses.field(default_factory=list)
     salvaged: Optional[sqlite_salvage.Salvaged] = None
 
     @property
@@ -302,13 +303,40 @@ class _Backup(NamedTuple):
     rows: Dict[str, int]
 
 
+@dataclasses.dataclass
+class _Backups:
+    """The backups that were examined, newest first.
+
+    sound: the sound backups. refused: why others cannot be used. told: each examined backup in the format of the
+    module's result.
+    """
+
+    sound: List[_Backup] = dataclasses.field(default_factory=list)
+    refused: List[Message] = dataclasses.field(default_factory=list)
+    told: List[Dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def add(self, case: Case, backup: _Backup) -> None:
+        """Add a sound backup."""
+        self.sound.append(backup)
+        self._tell(backup.made, backup.path, usable=True, rows=backup.rows, lost=lost(case.rows, backup.rows))
+
+    def refuse(self, made: float, path: str, why: Message, *, refusal: Message) -> None:
+        """Add a backup that cannot be used. refusal: the reason, with the path of the backup."""
+        self.refused.append(refusal)
+        self._tell(made, path, usable=False, reason=messages.english(why), messages=message_plain(reason=why))
+
+    def _tell(self, made: float, path: str, **told: Any) -> None:
+        empty: Dict[str, Any] = {"rows": {}, "lost": {}, "reason": "", "messages": {}}
+        self.told.append({"path": printable(path), "at": timestamps.iso(made), **empty, **told})
+
+
 def _by_backup(
     case: Case, backups: Tuple[Sequence[Tuple[float, str]], Sequence[Message]], *, time_budget: float
 ) -> Way:
     """Find the sound backup that loses the fewest rows. Among equal backups, the newest one is chosen."""
     way = Way("backup")
-    sound, refused = _sound_backups(case, backups[0], time_budget=time_budget)
-    refused += backups[1]
+    examined = _examined(case, backups[0], time_budget=time_budget)
+    sound, refused, way.backups = examined.sound, [*examined.refused, *backups[1]], examined.told
     if not sound:
         way.reasons = refused or [message("reason.restore.no_backup")]
         return way
@@ -330,39 +358,37 @@ def _by_backup(
     return way
 
 
-def _sound_backups(
-    case: Case, backups: Sequence[Tuple[float, str]], *, time_budget: float
-) -> Tuple[List[_Backup], List[Message]]:
-    """Return the sound backups, newest first, and why others cannot be used. Stop at a backup that loses nothing."""
-    sound: List[_Backup] = []
-    refused: List[Message] = []
+def _examined(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget: float) -> _Backups:
+    """Examine the backups, newest first. Stop at a backup that loses nothing."""
+    done = _Backups()
     for number, (made, path) in enumerate(backups[:_MOST_BACKUPS], 1):
         left = case.deadline - time.monotonic()
         # If there is a sound backup, keep half of the time for the recovery itself.
-        if left <= 0 or (sound and left < (case.deadline - case.begun) / 2):
-            refused.append(message("reason.restore.no_time"))
+        if left <= 0 or (done.sound and left < (case.deadline - case.begun) / 2):
+            done.refused.append(message("reason.restore.no_time"))
             break
         try:
             check = sqlite_check.check(
                 path=path, checks=["quick", "integrity"], user=case.user, time_budget=min(time_budget, left)
             )
         except SqliteError as error:
-            refused.append(error.told)
+            done.refuse(made, path, error.told, refusal=error.told)
             continue
         checks = check["checks"]
         if check["healthy"] and all(checks.get(name) == "ok" for name in ("quick", "integrity", "row_counts")):
-            sound.append(_Backup(made, path, dict(check["row_counts"])))
-            if case.all_counted and not lost(case.rows, sound[-1].rows):
+            done.add(case, _Backup(made, path, dict(check["row_counts"])))
+            if case.all_counted and not lost(case.rows, done.sound[-1].rows):
                 break
-            if len(sound) >= _MOST_COMPARED:
+            if len(done.sound) >= _MOST_COMPARED:
                 if number < len(backups):
-                    refused.append(message("reason.restore.not_compared", number=len(backups) - number))
+                    done.refused.append(message("reason.restore.not_compared", number=len(backups) - number))
                 break
             continue
         whole = message("reason.restore.checks", checks=str(checks))
         why = of(check["problems"][0], "message") if check["problems"] else whole
-        refused.append(message("reason.restore.backup_unusable", path=printable(path), why=why))
-    return sound, refused
+        refusal = message("reason.restore.backup_unusable", path=printable(path), why=why)
+        done.refuse(made, path, why, refusal=refusal)
+    return done
 
 
 def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:

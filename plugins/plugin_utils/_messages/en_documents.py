@@ -28,6 +28,7 @@ SENTENCES: Dict[str, str] = {
     "doc.data_loss": "Data loss",
     "doc.users": "Affected users",
     "doc.requests": "Failed requests",
+    "doc.methods": "Methods to recover the database",
     "doc.seeded": "Rows that the service created at its start",
     "doc.rows": "Rows",
     "doc.login": "Login",

@@ -21,7 +21,7 @@ SENTENCES: Dict[str, str] = {
     "asked.data_loss_known": "Bring the service back first. Then ask the users which lost rows must be entered again",
     "asked.data_in_doubt": "Decide whether the service may keep running. To see what each method would lose, run database_recover.yml with --check",
     "asked.degraded": "Fix the cause. Meanwhile, the service keeps running",
-    "asked.degraded_database": "Decide when to stop the service. Then run database_recover.yml. To see what each method would lose, run the playbook with --check first",
+    "asked.degraded_database": "To see what each method would lose, run database_recover.yml with --check. Then decide when to stop the service, and run database_recover.yml without --check",
     "asked.long_outage": "Decide who takes over, read the evidence, and inform the users",
     "asked.unknown_cause": "Decide who takes over, and read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "asked.not_recovered": "Fix the cause, then run the playbook again",

@@ -28,6 +28,7 @@ SENTENCES: Dict[str, str] = {
     "doc.data_loss": "データ損失",
     "doc.users": "影響ユーザー数",
     "doc.requests": "失敗したリクエスト",
+    "doc.methods": "データベースの復旧方法",
     "doc.seeded": "サービスが起動時に作成した行",
     "doc.rows": "行数",
     "doc.login": "ログイン確認",

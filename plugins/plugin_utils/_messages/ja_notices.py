@@ -21,7 +21,7 @@ SENTENCES: Dict[str, str] = {
     "asked.data_loss_known": "まずサービスを復旧してください。その後、失われた行のうち再入力が必要なものを利用者と確認してください",
     "asked.data_in_doubt": "サービスの稼働を続けてよいか判断してください。database_recover.yml を --check で実行すると、復旧方法ごとに失われるデータを確認できます",
     "asked.degraded": "原因に対処してください。その間もサービスは稼働を続けます",
-    "asked.degraded_database": "サービスを停止する時刻を決めてから、database_recover.yml を実行してください。先に --check で実行すると、復旧方法ごとに失われるデータを確認できます",
+    "asked.degraded_database": "database_recover.yml を --check で実行し、復旧方法ごとに失われるデータを確認してください。次にサービスを停止する時刻を決め、--check なしで実行してください",
     "asked.long_outage": "担当者を決めて証拠を確認し、利用者へ状況を知らせてください",
     "asked.unknown_cause": "担当者を決めて証拠を確認してください。実施した手順では復旧しておらず、繰り返しても復旧しません",
     "asked.not_recovered": "原因に対処してから、Playbook を再度実行してください",

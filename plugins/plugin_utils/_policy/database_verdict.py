@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     with_stop,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable, verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, unreachable, verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import UNKNOWN_CAUSE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
@@ -35,6 +35,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
     - severity, record: the severity and the record of the incident. The record is empty until it is known.
     - held: True if the verification succeeded. started_at: when the recovery began. check_mode: True in check mode.
+    - target: see next_steps.target. manager: the value of nexus_manager.
     - error, lost: reasons, or empty. error_messages, lost_message: the same reasons as translatable messages.
     """
     recovery, verified = seen.get("recovery") or {}, seen.get("verification") or {}
@@ -52,7 +53,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     error = lost or str(seen.get("error") or "")
     told = seen.get("lost_message") if lost else seen.get("error_messages")
     why = Reason.read({"error": error, "messages": {"error": told}}, "error")
-    next_step, summary = _next_step(outcome, recovery, lost=lost), Reason.read(finding, "summary")
+    next_step, summary = _next_step(outcome, seen, lost=lost), Reason.read(finding, "summary")
     tried = [_tried(seen, recovery, serves=serves, why=why)]
     decided = verdict.Verdict(
         outcome=outcome,
@@ -127,11 +128,14 @@ def _outcome(*, held: bool, serves: bool, lost: str, refused: bool, check_mode: 
     return next((outcome for outcome, applies in rules if applies), "not_recovered")
 
 
-def _next_step(outcome: str, recovery: Mapping[str, Any], *, lost: str) -> Message:
+def _next_step(outcome: str, seen: Mapping[str, Any], *, lost: str) -> Message:
+    recovery = seen.get("recovery") or {}
     if outcome == "unreachable":
         return unreachable.reach(lost)
-    if outcome in ("not_recovered", "data_in_doubt"):
-        return message(f"next_step.database.{outcome}")
+    if outcome in ("not_recovered", "data_in_doubt", "would_recover"):
+        command = next_steps.command(next_steps.DATABASE, str(seen.get("target") or ""))
+        step = message(f"next_step.database.{outcome}", command=command)
+        return next_steps.guarded(step, manager=str(seen.get("manager") or ""))
     if outcome == "recovered" and recovery.get("data_loss") != statements.NONE:
         statement = messages_of(recovery, "statement")
         kept = recovery.get("kept")

@@ -79,6 +79,10 @@ class Facts:
     rungs: Sequence[str] = ()
     # How the host stores releases, or an empty string if it is unknown. With "none", the playbook cannot roll back.
     release_strategy: str = ""
+    # The options of ansible-playbook that select the host, see next_steps.target. The value of nexus_manager. Both are
+    # empty if they are unknown.
+    target: str = ""
+    manager: str = ""
 
     @property
     def finding(self) -> Mapping[str, Any]:
@@ -137,7 +141,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     - triage, first, diagnosis: the latest triage, the first one, and the one that found why the service was down.
     - record: the record of the incident, or empty until it is known. hold: the hold that this run has set.
     - before, verified_before: the results that earlier steps of a workflow published.
-    - Other keys: check_mode, act_on, rungs, release_strategy, tried, skipped, crash_loop, lost, error.
+    - Other keys: check_mode, act_on, rungs, release_strategy, target, manager, tried, skipped, crash_loop, lost, error.
     """
     detection, triage = seen["detection"], seen.get("triage") or {}
     before = seen.get("before") or {}
@@ -181,6 +185,8 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         act_on=seen.get("act_on") or [],
         rungs=seen.get("rungs") or [],
         release_strategy=str(seen.get("release_strategy") or ""),
+        target=str(seen.get("target") or ""),
+        manager=str(seen.get("manager") or ""),
     )
 
 

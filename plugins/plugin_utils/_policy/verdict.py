@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import DEGRADED, Facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
@@ -58,6 +58,8 @@ NEXT_STEPS = (
 )
 # A finding with less confidence is only a note.
 _LIKELY = 0.5
+# The next steps that lead to database_recover.yml.
+_TO_DATABASE = ("data_loss", "data_in_doubt", "degraded_database")
 # The finding about a sound database with far fewer rows. A person must decide if they were deleted on purpose.
 _FEWER_ROWS = "finding.db_corrupt.fewer"
 
@@ -359,8 +361,11 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
     }
     if which == "unreachable":
         return unreachable.reach(facts.lost)
-    if which == "data_loss" and [each.id for each in messages_of(facts.finding, "summary")] == [_FEWER_ROWS]:
-        return message("next_step.database.data_in_doubt")
+    if which in _TO_DATABASE:
+        fewer = [each.id for each in messages_of(facts.finding, "summary")] == [_FEWER_ROWS]
+        step = "database.data_in_doubt" if which == "data_loss" and fewer else which
+        told = message(f"next_step.{step}", command=next_steps.command(next_steps.DATABASE, facts.target))
+        return next_steps.guarded(told, manager=facts.manager)
     return message(f"next_step.{which}", **values.get(which, {}))
 
 

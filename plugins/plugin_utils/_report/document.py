@@ -17,6 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_data,
     prose_impact,
     prose_ladder,
+    prose_methods,
     prose_notifications,
     prose_steps,
     prose_times,
@@ -125,7 +126,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
     causes = [finding for finding in incident.findings if prose_causes.likely(finding)]
     noted = [finding for finding in incident.findings if not prose_causes.likely(finding)]
     login = prose.login(words, *prose.logged_in(incident))
-    seeded = prose_data.seeded(words, incident)
+    seeded, methods = prose_data.seeded(words, incident), prose_methods.methods(words, incident)
     steps = [step for step in incident.steps if not prose_steps.recorded(step)]
     events = {id(step): _event(words, incident, step) for step in steps}
     return Document(
@@ -146,6 +147,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
             (words.say("doc.requests"), prose_impact.requests(words, incident)),
             (words.say("doc.rows"), prose_data.rows(words, incident)),
             *([(words.say("doc.seeded"), seeded)] if seeded else []),
+            *([(words.say("doc.methods"), words.joined(methods))] if methods else []),
             (words.say("doc.data_loss"), prose_data.data_loss(words, incident)),
         ],
         rows=_rows(words, incident),

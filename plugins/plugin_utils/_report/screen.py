@@ -15,6 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_causes,
     prose_data,
     prose_ladder,
+    prose_methods,
     prose_notifications,
     prose_steps,
     prose_times,
@@ -83,6 +84,7 @@ def summary(
     cause = prose_causes.cause(words, incident)
     fields: List[Field] = [
         ("next", prose.next_step(words, incident) if not back or left else ""),
+        *([] if back else _methods(words, incident)),
         ("why", why),
         ("cause", cause),
         ("severity", words.name("severity", incident.severity or "unknown")),
@@ -173,6 +175,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     return [
         ("next", prose.next_step(words, incident)),
+        *_methods(words, incident),
         ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),
         ("cause", prose_causes.cause(words, incident)),
         ("severity", words.name("severity", incident.severity or "unknown")),
@@ -189,6 +192,14 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
         ("would_tell", prose_notifications.would_tell(words, incident)),
         ("settings", _invalid_settings(words, incident)),
         _counted(words),
+    ]
+
+
+def _methods(words: Words, incident: incident_model.Incident) -> List[Field]:
+    """Return the methods that database_recover.yml assessed, and the options that choose one."""
+    return [
+        ("methods", prose_methods.methods(words, incident)),
+        ("options", prose_methods.choices(words, incident)),
     ]
 
 

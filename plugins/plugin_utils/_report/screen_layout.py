@@ -21,7 +21,7 @@ WIDTH = 100
 LINES = 24
 _CUT = " ..."
 # Fields that are never shortened, because they name the next step, lost rows, commands and the files.
-_WHOLE = ("next", "data_loss", "rows", "seeded", "kept", "postmortem")
+_WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "kept", "postmortem")
 LABEL = 14
 
 # The last part of the catalogue key for a label, and the value of the field, which has one or more lines.

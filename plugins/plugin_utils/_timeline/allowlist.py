@@ -178,9 +178,20 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
                 "method": TEXT,
                 "possible": FLAG,
                 "reason": TEXT,
+                "rows": _ROWS,
                 "lost": _ROWS,
                 "statement": TEXT,
                 "messages": _OF_RESTORE,
+                "source": TEXT,
+                "backups": Each(
+                    {
+                        **dict.fromkeys(("path", "at", "reason"), TEXT),
+                        "usable": FLAG,
+                        "rows": _ROWS,
+                        "lost": _ROWS,
+                        "messages": _REASON,
+                    }
+                ),
             }
         ),
         "rows_before": _ROWS,

@@ -60,12 +60,18 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
         + [says(path, f"rows: {text}") for text in missing]
         + ([says(path, f"the first migration was applied at {created_at}")] if replaced else [])
         + words,
-        # Only a person knows if the rows were deleted on purpose.
-        remedy=message("remedy.start_held" if summary.id == "finding.db_corrupt.fewer" else "remedy.db_corrupt"),
+        remedy=_remedy_of_damage(facts, summary),
         prevention=message("prevention.db_corrupt"),
         blocks_start=True,
         useless_rungs=RUNGS,
     )
+
+
+def _remedy_of_damage(facts: Facts, summary: Message) -> Message:
+    # Only a person knows if the rows were deleted on purpose.
+    if summary.id == "finding.db_corrupt.fewer":
+        return message("remedy.start_held")
+    return message("remedy.db_corrupt" if facts.down else "remedy.db_corrupt.in_use")
 
 
 def wal_reset_bug(facts: Facts) -> Optional[Finding]:
@@ -178,18 +184,18 @@ def db_locked(facts: Facts) -> Optional[Finding]:
     )
 
 
-def migration_pending(facts: Facts) -> Optional[Finding]:
-    """Report a schema that does not match the code."""
-    if not facts.down:
-        return None
-    migrations = facts.migrations
-    pending, held = list(migrations.pending or ()), migrations.lock_held
 def _of_holder(holder: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the values that name the process that holds a lock, for a message."""
     named = {name: None if holder.get(name) is None else str(holder[name]) for name in ("command", "user")}
     return {"pid": holder["pid"], "age": common_messages.age(holder.get("age")), **named}
 
 
+def migration_pending(facts: Facts) -> Optional[Finding]:
+    """Report a schema that does not match the code."""
+    if not facts.down:
+        return None
+    migrations = facts.migrations
+    pending, held = list(migrations.pending or ()), migrations.lock_held
     locked, missing = facts.errors.signature("migration_locked"), facts.errors.signature("migration_missing")
     ahead = "migration directory is corrupt" in facts.errors.text()
     migrators = list(migrations.migrators)

@@ -25,7 +25,7 @@ class _Advice(NamedTuple):
 
 
 _ADVICE: Mapping[str, _Advice] = {
-    "db_corrupt": _Advice(message("remedy.db_corrupt"), message("prevention.db_corrupt")),
+    "db_corrupt": _Advice(message("remedy.db_corrupt.in_use"), message("prevention.db_corrupt")),
     "db_locked": _Advice(message("remedy.db_locked.wait"), message("prevention.db_locked")),
     "disk_full": _Advice(message("remedy.disk_filling"), message("prevention.disk_full")),
     "disk_filling": _Advice(message("remedy.disk_filling"), message("prevention.disk_full")),

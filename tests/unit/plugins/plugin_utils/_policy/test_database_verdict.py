@@ -87,8 +87,15 @@ NEXT_STEPS = [
     ({"held": True, "recovery": LOST}, "Report the lost data: 1 row of a. The damaged files are in /kept."),
     ({"held": True, "recovery": {**LOST, "kept": None}}, "The damaged files are in the evidence."),
     ({"held": True, "recovery": DONE}, "Complete the open prevention items"),
-    ({"held": True, "recovery": LOST, "check_mode": True}, "Run the playbook without --check"),
-    ({"error": "no method"}, "Hand the evidence to the DBA"),
+    (
+        {"held": True, "recovery": LOST, "check_mode": True, "target": "-i inv --limit node1"},
+        "starts the service: ansible-playbook -i inv --limit node1 playbooks/database_recover.yml. To choose another",
+    ),
+    (
+        {"held": True, "recovery": LOST, "check_mode": True, "manager": "process"},
+        "nexus_manager is process, so nothing prevents a manual start: until the recovery has ended",
+    ),
+    ({"error": "no method"}, "Give the evidence to the DBA"),
     (
         {"error": "fewer", "recovery": {**KEPT, "stopped": False}, "triage": FEWER, "detection": SERVES},
         "run outage_release.yml",

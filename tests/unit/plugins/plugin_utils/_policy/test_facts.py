@@ -45,6 +45,8 @@ def test_facts_passed_by_a_run() -> None:
         "act_on": ["critical"],
         "rungs": ["restart"],
         "release_strategy": "none",
+        "target": "--limit node1",
+        "manager": "process",
         "clean_start": {"data_loss_suspected": False},
     }
     facts = recovery_facts.of_run(whole)

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
 
@@ -287,7 +287,7 @@ def test_rungs_that_a_failed_recovery_did_not_reach(changes: dict[str, Any], res
 
 
 NEXT = [
-    ("data loss comes first", {"loss_suspected": True, "tried": [tried(serves=True, halted=True)]}, "Start nothing."),
+    ("data loss comes first", {"loss_suspected": True, "tried": [tried(serves=True, halted=True)]}, "Do not start"),
     ("then the login", {"tried": [tried(serves=True, halted=True)]}, "Check that people can log in"),
     (
         "then what ended the ladder",
@@ -459,6 +459,32 @@ def test_no_remedy_proposes_the_restart_that_a_rung_has_tried() -> None:
     ]
     assert "remedy.oom_kill" in begins
     assert lacks == [], "\n".join(lacks)
+
+
+FEWER_ROWS = message("finding.db_corrupt.fewer", path="/db", tables=["a 3 of 18"]).to_dict()
+TARGET = next_steps.target("node1", ["inventories/my own"])
+COMMAND = "ansible-playbook -i 'inventories/my own' --limit node1 playbooks/database_recover.yml"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss_suspected": True},
+        {"loss_suspected": True, "in_doubt": True, "healthy": True, "severity": "none"},
+        {"severity": "degraded", "in_doubt": True, "loss_suspected": True},
+        {"loss_suspected": True, "diagnosis": [finding(messages={"summary": FEWER_ROWS})]},
+    ],
+)
+@pytest.mark.parametrize("manager", ["systemd", "process", ""])
+def test_the_steps_of_a_database_recovery_have_one_order_and_complete_commands(
+    changes: dict[str, Any], manager: str
+) -> None:
+    judged = verdict.judge(dataclasses.replace(DOWN, target=TARGET, manager=manager, **changes))
+    told = catalogue.of("ja").message(judged.messages["next_step"])
+    for text, without in ((judged.next_step, "without --check"), (told, "--check なしで")):
+        places = [text.index(each) for each in ("1. ", f"{COMMAND} --check", "3. ", without)]
+        assert places == sorted(places)
+        assert ("nexus_manager" in text) is (manager == "process")
 
 
 def test_every_remedy_that_proposes_a_rollback_is_known() -> None:

@@ -8,7 +8,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import pathlib
 import re
+import shlex
 
 import pytest
 import recorded
@@ -24,11 +27,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_data,
     prose_impact,
     prose_ladder,
+    prose_methods,
     prose_notifications,
     prose_steps,
     prose_times,
     screen_layout,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document as report_document
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
@@ -37,6 +42,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 EN, JA = catalogue.of("en"), catalogue.of("ja", "Asia/Tokyo")
+ROOT = pathlib.Path(__file__).resolve().parents[5]
 
 HOSTILE = "a|b`c\n# <script>x</script> [l](http://e) ![i](x) *b* _u_ $m$ @team #12 ~~s~~"
 
@@ -1187,6 +1193,86 @@ def test_a_degraded_service_may_have_been_restarted(rungs, words):
     told = incident(outcome="degraded", cause="db_locked", runs=runs("r"), rungs_tried=rungs)
     (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
     assert words in automation.why
+
+
+@pytest.mark.parametrize(
+    ("cause", "outcome", "english", "japanese"),
+    [
+        ("db_locked", "degraded", "users can read, but they cannot save", "保存できない"),
+        ("db_locked", "recovered", "users could read, but they could not save", "保存できなかった"),
+        ("login_refused", "degraded", "users may be unable to log in", "ログインできない可能性がある"),
+        ("slow", "degraded", "none: the service answers", "停止なし"),
+    ],
+)
+def test_the_outage_of_a_degraded_service_names_what_does_not_work(cause, outcome, english, japanese):
+    told = incident(outcome=outcome, severity="degraded", cause=cause, runs=runs("r"), durations=durations(outage=9.0))
+    assert english in fields(screen_report.summary(EN, told, document="x"))["outage"]
+    for words, text in ((EN, english), (JA, japanese)):
+        assert text in prose_times.outage(words, told)
+        assert text in report_document.compose(words, told).outage
+
+
+def at(month):
+    return f"2026-{month:02}-01T01:00:00.000Z"
+
+
+REASON = {"id": "reason.restore.nothing_there", "values": {}}
+PLAN = {
+    "method": "backup",
+    "rows_before": {"a": 12},
+    "plan": [
+        {"method": "checkpoint", "possible": False, "reason": "damaged"},
+        {
+            **{"method": "salvage", "possible": True, "rows": {"a": 5}, "reason": "it reads", "statement": "7 rows"},
+            "messages": {"reason": [REASON]},
+        },
+        {
+            **{"method": "backup", "possible": True, "rows": {"a": 11}, "reason": "the latest", "statement": "1 row"},
+            "source": "/b/itsm_1.db",
+            "backups": [
+                {"path": "/b/itsm_1.db", "at": at(3), "usable": True, "rows": {"a": 11}, "lost": {"a": 1}},
+                {"path": "/b/it's_2.db", "at": at(2), "usable": True, "rows": {"a": 2}, "lost": {"a": 10}},
+                {"path": "/b/itsm_3.db", "at": at(1), "usable": False, "reason": "pages are damaged"},
+            ],
+        },
+        {"method": "empty", "possible": False, "reason": "all rows would be lost"},
+    ],
+}
+
+
+@pytest.mark.parametrize("outcome", ["would_recover", "not_recovered", "data_in_doubt"])
+def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
+    told = incident(
+        outcome=outcome,
+        next_step="Recover it",
+        runs=runs("r"),
+        rungs_tried=[rung("database_recovery by backup")],
+        steps=[step("sqlite_restore", PLAN), step("sqlite_restore", {**PLAN, "plan": PLAN["plan"][2:3]})],
+    )
+    shown = " ".join(" ".join(screen_report.summary(EN, told, document="x", check_mode=True)).split())
+    for text in (
+        "checkpoint (not possible): damaged",
+        "salvage: there is neither a database nor a WAL to salvage. Kept: 5 rows. Lost: 7 rows",
+        "backup (CHOSEN): the latest. Kept: 11 rows. Lost: 1 row",
+        "- /b/itsm_1.db, 2026-03-01 01:00:00 UTC. Kept: 11 rows. Lost: 1 row, and all changes since then",
+        "- /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
+        "- /b/itsm_3.db, 2026-01-01 01:00:00 UTC: not usable: pages are damaged",
+        "empty (not possible): all rows would be lost",
+        "-e database_recovery_method=salvage (or checkpoint, backup, empty)",
+        "-e database_recovery_confirm_empty=true",
+        '-e \'{"database_recovery_backup_dirs": ["/mnt/backup"]}\'',
+    ):
+        assert text in shown
+    # The proposed backup is not the chosen one, and a shell can read the option.
+    (option,) = [line for line in prose_methods.choices(JA, told) if "backup_patterns" in line]
+    words = shlex.split(option[option.index("-e '") :].replace(" を追加する", ""))
+    assert json.loads(words[1]) == {"database_recovery_backup_patterns": ["it's_2.db"]}
+    # Each variable is a variable of the role.
+    specs = (ROOT / "roles/database_recovery/meta/argument_specs.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"database_recovery_\w+", " ".join(prose_methods.choices(EN, told)))) <= set(
+        re.findall(r"^      (database_recovery_\w+):", specs, re.MULTILINE)
+    )
+    assert "Methods to recover the database" in markdown_report.markdown(EN, told)
 
 
 @pytest.mark.parametrize("loss", ["unknown", "suspected"])

@@ -1,0 +1,91 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Texts about the methods that database_recover.yml assessed: what each one keeps and loses, and how to choose one."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from typing import Any, List, Mapping
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, message_of, text_of
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+_Data = Mapping[str, Any]
+# The reasons that name a single backup.
+_OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
+
+
+def assessment(incident: incident_model.Incident) -> _Data:
+    """Return the sqlite_restore result of the last run that contains all methods, or an empty mapping."""
+    last_run = incident.runs[-1].run if incident.runs else None
+    planned = [
+        step.data
+        for step in incident.steps
+        if step.run == last_run and allowlist.own_module(step.action or "") == "sqlite_restore" and "plan" in step.data
+    ]
+    # The first step assesses all methods, and the second one only applies the chosen method.
+    return planned[0] if planned else {}
+
+
+def methods(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return a line for each method and for each backup, or an empty list if no method was assessed."""
+    found = assessment(incident)
+    return [line for way in found.get("plan") or [] for line in _method(words, way, found)]
+
+
+def choices(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return the options of ansible-playbook that choose another method, or an empty list if none was assessed."""
+    plan = assessment(incident).get("plan") or []
+    if not plan:
+        return []
+    names = [str(each.get("path")) for way in plan for each in way.get("backups") or [] if each.get("usable")]
+    chosen = [str(way.get("source")) for way in plan if way.get("source")]
+    others = [each for each in names if each not in chosen] or names
+    name = posixpath.basename(others[0]) if others else "itsm.db.backup_20260302T010203Z"
+    return [
+        words.say("choice.method"),
+        words.say("choice.empty"),
+        words.say("choice.backup", options=_extra(database_recovery_backup_patterns=[name])),
+        words.say("choice.folder", options=_extra(database_recovery_backup_dirs=["/mnt/backup"])),
+    ]
+
+
+def _extra(**variables: object) -> str:
+    """Return variables as an option of ansible-playbook for a shell."""
+    return "-e '" + json.dumps(variables).replace("'", "'\\''") + "'"
+
+
+def _method(words: Words, way: _Data, found: _Data) -> List[str]:
+    method, backups = str(way.get("method")), way.get("backups") or []
+    why = _without_backups(words, way) if backups else text_of(words, way, "reason")
+    if not way.get("possible"):
+        told = [words.say("method.impossible", method=method, why=why)]
+    else:
+        key = "method.chosen" if method == found.get("method") else "method.possible"
+        kept = words.count("rows.count", sum((way.get("rows") or {}).values()))
+        lost = text_of(words, way, "statement")
+        told = [words.say(key, method=method, why=why, kept=kept, lost=lost)]
+    return [*told, *(_backup(words, each, found) for each in backups)]
+
+
+def _without_backups(words: Words, way: _Data) -> str:
+    """Return the reasons for a method, without those that the lines of the backups contain."""
+    told = message_of(way, "reason")
+    known = [each for each in told if isinstance(each, Mapping)] if isinstance(told, list) else []
+    rest = [each for each in known if each.get("id") not in _OF_BACKUPS]
+    return bare(words.message(rest or known[:1], way.get("reason")))
+
+
+def _backup(words: Words, backup: _Data, found: _Data) -> str:
+    named = {"path": backup.get("path"), "at": words.when(backup.get("at"))}
+    if not backup.get("usable"):
+        return words.say("method.unusable_backup", why=text_of(words, backup, "reason"), **named)
+    kept = words.count("rows.count", sum((backup.get("rows") or {}).values()))
+    lost = words.count("rows.count", sum((backup.get("lost") or {}).values()))
+    known = bool(found.get("rows_before"))
+    return words.say("method.backup", kept=kept, lost=lost if known else words.say("unknown"), **named)
