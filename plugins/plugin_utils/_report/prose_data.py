@@ -10,8 +10,8 @@ from typing import List, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import data_verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 
 def rows(words: Words, incident: incident_model.Incident) -> str:
@@ -67,11 +67,22 @@ def _seeded(words: Words, incident: incident_model.Incident) -> str:
 def data_loss(words: Words, incident: incident_model.Incident) -> str:
     """Return the text of the data-loss verdict."""
     told = data_verdict.text(words, incident.data_loss, statements.why_of_data_loss(incident.statements))
-    lost = sum(was - now for was, now in incident.rows_lost().values())
+    lost = _number_lost(incident)
     if incident.data_loss == statements.KNOWN and lost:
         told = words.say("data_loss.known_rows", rows=words.count("rows.count", lost))
     untouched = incident.data_loss == statements.SUSPECTED and incident.stated("nothing_started") == statements.YES
     return words.say("data_loss.untouched", verdict=told) if untouched else told
+
+
+def _number_lost(incident: incident_model.Incident) -> float:
+    """Return the number of rows that the database recoveries lost, or 0 if it is unknown.
+
+    The service may have written rows since then, so the counts after the recovery are used only if there is no other
+    number.
+    """
+    done = [each for each in incident.steps if allowlist.own_module(each.action or "") == "sqlite_restore"]
+    counted = sum(sum((each.data.get("rows_lost") or {}).values()) for each in done if each.status == "changed")
+    return counted or sum(was - now for was, now in incident.rows_lost().values())
 
 
 def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:

@@ -1520,6 +1520,12 @@ def test_the_number_of_lost_rows_is_never_shortened(after, english, japanese):
     assert prose_data.data_loss(EN, told) == english
     assert japanese in prose_data.data_loss(JA, told)
     assert {"data_loss", "rows"} <= set(screen_layout._WHOLE)
+    # The service has written rows since the recovery.
+    planned = step("sqlite_restore", {"rows_lost": {"users": 99}}, status="ok")
+    told.steps = [planned, step("sqlite_restore", {"rows_lost": {"users": 15}})]
+    assert (
+        prose_data.data_loss(EN, told) == "KNOWN. The database recovery lost 15 rows, as far as the rows were counted"
+    )
 
 
 def test_documents_are_written_even_if_no_thread_can_be_started(tmp_path, monkeypatch):
