@@ -415,8 +415,8 @@ AFTER_RELEASE = [
         {"severity": "emergency", "healthy": True, "supervisor": {"restarted": True}},
         ["Complete the open prevention items", f"On {AT}, a person accepted"],
     ),
-    ("it has new damage", [NEW_DAMAGE, ACCEPTED], {}, ["Start nothing."]),
-    ("a rung lost rows", [ACCEPTED], {"verification": {"data_loss_suspected": True}}, ["Start nothing."]),
+    ("it has new damage", [NEW_DAMAGE, ACCEPTED], {}, ["Do not start the service."]),
+    ("a rung lost rows", [ACCEPTED], {"verification": {"data_loss_suspected": True}}, ["Do not start the service."]),
 ]
 
 
@@ -432,7 +432,7 @@ def test_next_step_after_a_person_has_accepted_damage(
     judged = verdict.of_run(seen(triage=triage, diagnosis=triage, detection=detection, **given))
     told = [catalogue.english(from_dict(each)) for each in judged["messages"]["next_step"]]
     assert [text.startswith(step) for text, step in zip(told, steps)] == [True] * len(steps) == [True] * len(told), told
-    if steps == ["Start nothing."]:
+    if steps == ["Do not start the service."]:
         assert judged["halted"] == "Data loss is suspected."
         return
     assert all(AT in text and BY in text and "database_recover.yml" in text for text in told if "accepted" in text)
