@@ -212,7 +212,7 @@ def test_damage_that_a_person_has_accepted_is_reported_with_the_reason(service: 
     run = service.play("playbooks/outage_recover.yml")
     end = " ".join(run.screen[run.screen.rindex("NOT RECOVERED") :].split())
     assert run.rc != 0 and not service.pids()
-    assert "Start nothing" in end and "(CHG-4711) did not accept this damage" in end
+    assert "Do not start the service" in end and "(CHG-4711) did not accept this damage" in end
 
 
 def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: Service) -> None:
