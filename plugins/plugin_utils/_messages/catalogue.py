@@ -90,10 +90,14 @@ class Words:
     def _value(self, value: object, *, depth: int) -> Listed:
         values = value if isinstance(value, (list, tuple)) else [value]
         texts = [
-            self._message(each, depth=depth) or self.say("unknown") if isinstance(each, Mapping) else str(each)
+            self._message(each, depth=depth) or self.say("unknown") if isinstance(each, Mapping) else self._plain(each)
             for each in values
         ]
         return Listed(texts, comma=self.sentences["list.comma"], clauses=self.sentences["list.clauses"])
+
+    def _plain(self, value: object) -> str:
+        """Return a value as text. An instant is written like all other instants in this language."""
+        return self.short(value) if isinstance(value, str) and value.endswith("Z") else str(value)
 
     def quoted(self, text: object) -> str:
         """Return text in quotation marks because it has no message, such as text from a host or an old timeline."""

@@ -1500,7 +1500,7 @@ def test_a_next_step_of_several_sentences_is_a_paragraph() -> None:
     told = incident(outcome="recovered", next_step="x", messages={"next_step": [each.to_dict() for each in steps]})
     lines = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
     # The service is back, but the database must still be repaired.
-    assert "next step Complete the open prevention items. On 2026-03-02T01:00:00.000Z, a person accepted" in lines
+    assert "next step Complete the open prevention items. On 2026-03-02 01:00:00 UTC, a person accepted" in lines
     assert "未完了の再発防止策に対応する。データベースの損傷は、担当者が" in prose.next_step(JA, told)
 
 
