@@ -311,7 +311,7 @@ problems_after:
   elements: dict
   sample: []
 put_back:
-  description: True if a killed run had moved the files and the module put them back first.
+  description: True if an earlier run was killed after it moved the files, so the module put them back before it continued.
   returned: success
   type: bool
   sample: false

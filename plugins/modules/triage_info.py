@@ -406,8 +406,8 @@ facts:
         The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, plus C(path), C(source) (where the
         module found this path, for example C(open in the running process)) and C(configured) (the path in O(db_path)).
         Each item of C(holders) has C(pid), C(start_ticks), C(role), C(command), C(exe), C(user), C(age) (in seconds),
-        C(ours), C(files), and, if it is not the service, C(blocks_for) (the number of seconds for which it blocked all
-        writes during the check, or V(null) if it released its lock).
+        C(ours) and C(files). An item that is not the service also has C(blocks_for). This is the number of seconds for
+        which it blocked all writes during the check, or V(null) if it released its lock.
       type: dict
     migrations:
       description: >-

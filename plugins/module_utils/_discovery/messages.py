@@ -47,7 +47,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.source.only_database": "the only SQLite database in the application's folder",
     "discovery.source.open": "open in the running process",
     "discovery.source.output": "output of the running process",
-    "discovery.source.own_file": "a settings file in the application's folder, which no unit names",
+    "discovery.source.own_file": "a settings file in the application's folder that no unit refers to",
     "discovery.source.owner": "owner of the application's folder",
     "discovery.source.process": "the running process",
     "discovery.source.process_variable": "{name} in the environment of the running process",

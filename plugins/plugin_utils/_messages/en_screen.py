@@ -75,7 +75,7 @@ SENTENCES: Dict[str, str] = {
     "screen.step": "its step",
     "screen.step_at_work": "{step}, process {pid} is running",
     "screen.step_idle": "{step}, no process is running now",
-    "screen.wait_for_it": "Wait until the other run ends. To wait with this playbook, run it again with -e outage_recover_wait=600: it waits up to 600 seconds and then starts. If the other run has crashed, its lock expires at {until}, or one minute after its last process ends.",
+    "screen.wait_for_it": "Wait until the other run ends. To let this playbook wait, run it again with -e outage_recover_wait=600. It waits up to 600 seconds and then starts. If the other run has crashed, its lock expires at {until}, or one minute after its last process ends.",
     "screen.maintenance": "MAINTENANCE: {host}, {seen}; no recovery is started until {until}",
     "screen.end_maintenance": "People are working on the service. To recover it now, end the maintenance: "
     "ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",

@@ -108,7 +108,7 @@ def test_sound_database_without_wal_is_unchanged(path: str) -> None:
 
 @pytest.mark.parametrize("fails", ["swap", "check"])
 def test_the_loss_is_reported_before_the_replacement(path: str, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recorded loss is removed again only if the old database is still in place."""
+    """The record of the data loss is deleted only if the old database is still in place."""
     leaf_lost(path)
     noted: List[Tuple[str, bool]] = []
 

@@ -40,7 +40,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
-# A stand-in for node that prints a version or checks whether packages load.
+# A fake node that prints a version or checks whether packages load.
 NODE = """#!{python}
 import json, sys
 if sys.argv[1] == "--version":
