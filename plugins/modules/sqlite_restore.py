@@ -311,7 +311,8 @@ problems_after:
   elements: dict
   sample: []
 put_back:
-  description: True if an earlier run was killed after it moved the files, so the module put them back before it continued.
+  description: >-
+    True if an earlier run was killed after it moved the files, so the module put them back before it continued.
   returned: success
   type: bool
   sample: false

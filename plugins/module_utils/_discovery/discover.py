@@ -193,6 +193,27 @@ def _argv(found: units.Found, running: _Running) -> List[str]:
     return [of_unit[0], *of_process[1:]] if of_process and same else of_unit
 
 
+class _Answers(NamedTuple):
+    """The ports on which the service listens, and the health and readiness answers. See Facts."""
+
+    ports: Sequence[network.Port]
+    health: Optional[Tuple[str, Optional[str]]]
+    ready: Optional[str]
+
+
+def _answers(running: _Running, known: settings.Environment, *, proc_root: str) -> _Answers:
+    """Send requests to the ports of the running service. Raises DiscoveryError."""
+    try:
+        numbers = network.listening(running.pids, proc_root=proc_root) if running.pids else {}
+    except procfs.HostError as error:
+        raise DiscoveryError(error) from error
+    https = known.get("HTTPS_PORT")
+    ports = network.ports(numbers, tls_first={443, 6443, 8443, *([int(https.value)] if https else [])})
+    speaking = sorted((port for port in ports if port.scheme), key=lambda port: port.scheme != "https")
+    health = network.health_path(speaking[0]) if speaking else None
+    return _Answers(ports, health, network.ready_path(speaking[0], health[0]) if health else None)
+
+
 def discover(
     *, unit: str = "", app_dir: str = "", run: commands.Runner = commands.run, proc_root: str = "/proc", root: str = ""
 ) -> Dict[str, Any]:
@@ -220,15 +241,7 @@ def discover(
         backup_folders=backup_folders,
     )
     disk = parallel.ask({"disk": survey}, timeout=_PATIENCE)["disk"].value
-    try:
-        numbers = network.listening(running.pids, proc_root=proc_root) if running.pids else {}
-    except procfs.HostError as error:
-        raise DiscoveryError(error) from error
-    https = known.get("HTTPS_PORT")
-    tls_first = {443, 6443, 8443, *([int(https.value)] if https else [])}
-    ports = network.ports(numbers, tls_first=tls_first)
-    speaking = sorted((port for port in ports if port.scheme), key=lambda port: port.scheme != "https")
-    answer = network.health_path(speaking[0]) if speaking else None
+    answers = _answers(running, known, proc_root=proc_root)
     facts = Facts(
         unit=found.unit,
         others=found.others,
@@ -247,10 +260,10 @@ def discover(
         databases=running.databases,
         logs=running.logs,
         outputs=running.outputs,
-        ports=ports,
-        answer=answer,
-        ready=network.ready_path(speaking[0], answer[0]) if answer else None,
-        proxies=network.proxies(propose.ports_to_find(ports, known), root=root),
+        ports=answers.ports,
+        answer=answers.health,
+        ready=answers.ready,
+        proxies=network.proxies(propose.ports_to_find(answers.ports, known), root=root),
         disk=disk,
         missing_folder=_missing_folder(app_dir, folder),
     )

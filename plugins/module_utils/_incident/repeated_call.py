@@ -116,7 +116,10 @@ def _acts(params: Mapping[str, Any]) -> bool:
 
 
 def _locked(path: str, *, clock: Callable[[], float]) -> int:
-    """Open and lock the file that belongs to a call. Wait while another process holds the lock. Raises OSError and _CallError."""
+    """Open and lock the file that belongs to a call. Wait while another process holds the lock.
+
+    Raises OSError and _CallError.
+    """
     give_up = clock() + _PATIENCE
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
