@@ -50,7 +50,7 @@ def first_failure(state_dir: str, *, until: str) -> Optional[str]:
     try:
         known = json.loads(atomic_files.read_plain(os.path.join(state_dir, _FAILURE), limit=_SMALL).decode("utf-8"))
         first, last = (timestamps.epoch(known[name]) for name in ("first_at", "last_at"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     healthy = last_healthy(state_dir)
     answered = healthy is not None and timestamps.epoch(healthy) >= last

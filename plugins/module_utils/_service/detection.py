@@ -362,12 +362,16 @@ class Detection:
     def _remember_failure(self, record: Optional[Mapping[str, Any]]) -> None:
         """Record the first failed probe of an outage for which no run has opened an incident yet.
 
-        record: the open incident, or None.
+        If the service answers, that outage has ended, even if the service has a problem. record: the open incident, or
+        None.
         """
         values, result = self._values, self._result
+        if not values["remember"] or values["open"] or self._check_mode or values["mode"] != "watch":
+            return
+        if result["healthy"]:
+            last_good.forget_failure(values["state_dir"])
         known = record is not None and incident_store.DEGRADED not in (record["severity"], record["outcome"])
-        down = values["mode"] == "watch" and not result["healthy"] and result["severity"] in _DOWN
-        if not values["remember"] or values["open"] or self._check_mode or known or not down:
+        if known or result["healthy"] or result["severity"] not in _DOWN:
             return
         first_at = result["first_failure_at"]
         if first_at:

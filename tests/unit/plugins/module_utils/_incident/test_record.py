@@ -1101,7 +1101,7 @@ def test_a_failure_before_the_incident_is_a_sign(call, time, tmp_path, case):
     assert not (state / "first_failure.json").exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"first_at": 1, "last_at": 2}', "x" * 5000])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"first_at": 1, "last_at": 2}', "x" * 5000, "[" * 4000])
 def test_an_unreadable_first_failure_is_ignored(call, time, tmp_path, content):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "first_failure.json").write_text(content)

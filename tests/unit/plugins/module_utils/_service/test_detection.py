@@ -74,6 +74,19 @@ def test_a_healthy_service_has_no_first_failure(tmp_path):
     assert last_good.first_failure(state_dir, until=begun["latest"]) is None
 
 
+@pytest.mark.parametrize("severity", ["warning", "degraded"])
+def test_a_service_that_answers_with_a_problem_has_no_first_failure(tmp_path, monkeypatch, severity):
+    """The next outage begins later, although the service is not remembered as healthy."""
+    detect(tmp_path, BAD, open=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(detection, "mark_degraded", lambda _values, result: result.update(severity=severity))
+        state_dir = detect(tmp_path, GOOD, open=False, check_mode=True)[2]
+        assert (tmp_path / "state" / "first_failure.json").exists()
+        detect(tmp_path, GOOD, open=False)
+    assert last_good.last_healthy(state_dir) is None
+    assert detect(tmp_path, BAD)[0]["opened"]["outage_started"]["source"] == "health probe"
+
+
 def test_an_invalid_maintenance_window_is_a_warning_and_hides_no_outage(tmp_path):
     result, warnings, _state_dir = detect(tmp_path, BAD, open=False, maintenance_until="tomorrow")
     assert (result["severity"], result["maintenance"]) == ("emergency", None)
