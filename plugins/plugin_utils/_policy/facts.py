@@ -50,6 +50,8 @@ class Facts:
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
     in_doubt: bool = False
+    # True if the verification after a rung found damage of the database that no person has accepted.
+    damaged_since: bool = False
     # The release by a person who accepted all damage that was found (at, reason), or empty.
     accepted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # True if a check in this run, or in an earlier step of the workflow, suspects lost rows.
@@ -152,6 +154,8 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     record = seen.get("record") or {}
     verified = seen.get("verification") or {}
     looks = (triage, seen.get("clean_start") or {}, verified)
+    damaged_since = any(map(_is_new_damage, (verified.get("readiness") or {}).get("problems") or ()))
+    doubtful = in_doubt or damaged_since or verified.get("data_loss_suspected")
     return Facts(
         severity=detection["severity"],
         healthy=bool(detection.get("healthy")),
@@ -165,7 +169,8 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         findings=triage.get("findings") or [],
         diagnosis=(seen.get("diagnosis") or {}).get("findings") or [],
         in_doubt=in_doubt,
-        accepted={} if in_doubt or verified.get("data_loss_suspected") else acceptance(triage.get("findings") or ()),
+        damaged_since=damaged_since,
+        accepted={} if doubtful else acceptance(triage.get("findings") or ()),
         loss_suspected=in_doubt
         or any(bool(each.get("data_loss_suspected")) for each in looks)
         or before.get("data_loss") == "suspected",
@@ -201,6 +206,11 @@ def acceptance(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         return {}
     accepted = [{name: each.values.get(name) for name in ("at", "reason")} for each in told if each.id == ACCEPTED]
     return next(iter(accepted), {})
+
+
+def _is_new_damage(problem: Mapping[str, Any]) -> bool:
+    """Return True if a problem of a service that answers is damage of the database that no person has accepted."""
+    return problem.get("cause") == "db_corrupt" and not acceptance((problem,))
 
 
 def _messages(seen: Mapping[str, Any], before: Mapping[str, Any]) -> Dict[str, Any]:

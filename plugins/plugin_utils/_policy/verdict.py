@@ -347,7 +347,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
     rules = (
         ("data_loss", facts.loss_suspected and outcome != DEGRADED),
         ("login_failed", outcome == "login_failed"),
-        ("degraded_database", outcome == DEGRADED and facts.in_doubt),
+        ("degraded_database", outcome == DEGRADED and (facts.in_doubt or facts.damaged_since)),
         (DEGRADED, outcome == DEGRADED),
         ("halted", bool(halted.text)),
         ("helpless", helpless),

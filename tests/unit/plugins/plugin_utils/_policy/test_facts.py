@@ -37,7 +37,9 @@ def test_facts_passed_by_a_run() -> None:
         "was_degraded": True,
         "error": "broke",
         "before": {"halted": "ended"},
-        "verification": {"first_healthy_at": "11:00", "readiness": {"problems": [{"summary": "It is slow"}]}},
+        "verification": {
+            **{"first_healthy_at": "11:00", "readiness": {"problems": [{"cause": "db_corrupt", "summary": "Bad"}]}},
+        },
         "record": {
             **{"outcome": "data_in_doubt", "attempts": [TRIED]},
             "signs": [{"at": "09:00", "kind": "bad", "source": "health probe"}],
@@ -57,6 +59,7 @@ def test_facts_passed_by_a_run() -> None:
     # The data have one state: in doubt, accepted by a person, or not found.
     assert same == ["not_found", "accepted"]
     told = message("finding.accepted", summary=quoted("It is damaged"), at="10:00", reason="CHG-1").to_dict()
+    whole["verification"] = {}
     damaged = {"findings": [{**FINDING, "messages": {"summary": told}}], "data": {"state": "accepted"}}
     assert recovery_facts.of_run({**whole, "triage": damaged}).accepted == {"at": "10:00", "reason": "CHG-1"}
     elsewhere = recovery_facts.of_run({**whole, "triage": {**whole["triage"], "data": {"state": "not_found"}}})
