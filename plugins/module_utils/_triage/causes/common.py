@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any, Dict, Mapping, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ONLY_START
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import mismatches
@@ -59,7 +60,8 @@ def end_of_lock(holder: Mapping[str, Any], *, restart: bool) -> Message:
     # is not text.
     if not pid or not command or not isinstance(user, str):
         return message("remedy.db_locked.wait_restart" if restart else "remedy.db_locked.wait")
-    # The policy matches the whole command line, of which only the beginning is shown.
-    pattern = re.sub(r"([.^$*+?{}\[\]\\|()])", r"\\\1", str(command)) + ".*"
+    # The policy matches the whole command line, of which only the beginning is shown, without secrets.
+    shown = [re.sub(r"([.^$*+?{}\[\]\\|()])", r"\\\1", part) for part in str(command).split(redact.MASK)]
+    pattern = ".*".join([*shown, ""])
     policy = json.dumps([{"user": user, "command": pattern}], separators=(",", ":"))
     return message("remedy.db_locked.end_restart" if restart else "remedy.db_locked.end", pid=str(pid), policy=policy)

@@ -1754,6 +1754,14 @@ def test_a_lock_is_reported_with_the_process_and_the_way_to_end_it(facts):
     assert not re.fullmatch(policy["command"], "/opt/aab/report x.py --all")
 
 
+def test_the_policy_for_a_lock_matches_a_command_line_with_a_masked_secret():
+    masked = "psql --password=[redacted] itsm"
+    facts = holders({**WRITER, **LOCKED_BY, "command": masked, "age": 10800.0, "blocks_for": 0.5})
+    found = next(item for item in evaluate(facts) if item.cause == "db_locked")
+    (policy,) = json.loads(re.search(r"for example to (.*)$", messages.english(found.remedy)).group(1))
+    assert re.fullmatch(policy["command"], "psql --password=geheim itsm --all")
+
+
 def test_the_way_to_end_a_lock_names_no_process_that_must_not_be_ended():
     hidden = {**WRITER, "pid": 0, "command": "hidden", "user": None, "blocks_for": 0.5}
     service = reported("db_locked", message("finding.db_locked.by_service", pid=100, seconds="2.1"))
