@@ -436,7 +436,8 @@ data:
       is the time of the last check.
     - C(unseen) is true if a triage could not count the rows, because the database was not found or was damaged. C(loss)
       shows whether a database recovery lost rows (V(none), V(known) or V(unknown)), and C(rows_lost) is the number of
-      lost rows, as far as they were counted. A key that does not apply is missing.
+      lost rows, as far as they were counted. C(rows_first) contains the row counts before the first database recovery,
+      and C(lost_again) is true if several recoveries may have lost rows. A key that does not apply is missing.
   returned: always
   type: dict
   version_added: 0.2.0

@@ -339,7 +339,7 @@ messages:
   sample: {"msg": {"id": "reason.sqlite.recovery_running", "values": {"path": "/srv/itsm.db"}}}
 """
 
-from typing import Callable
+from typing import Callable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -387,8 +387,8 @@ def main() -> None:
         act = parameters.pop("state") == "recovered"
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
 
-            def note(loss: str, rows: int) -> Callable[[], None]:
-                return one_starter.note_loss(**lease, loss=loss, rows=rows, warn=module.warn)
+            def note(loss: str, before: Mapping[str, int], after: Mapping[str, int]) -> Callable[[], None]:
+                return one_starter.note_loss(**lease, loss=loss, before=before, after=after, warn=module.warn)
 
             # Record the loss before the replacement, because later runs see only the remaining rows, and the check
             # after the replacement may fail or be killed.

@@ -10,6 +10,7 @@ them.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
@@ -27,6 +28,8 @@ _YOUNG = 25.0
 # Possible data losses in a database recovery, the most severe last. After several recoveries, the most severe loss
 # counts.
 _LOSSES = ("", "none", "unknown", "known")
+# The fields of a record's `data` about the data loss. See note_loss.
+_OF_LOSS = ("loss", "rows_lost", "rows_first", "lost_again")
 
 
 def take_over(
@@ -220,9 +223,9 @@ def _kept(data: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the facts about the data that stay in the record until the incident ends.
 
     unseen: True if the rows were not counted, because a triage did not find the database or found damage. loss: the
-    data loss in a database recovery. rows_lost: the number of lost rows, as far as they were counted.
+    data loss in a database recovery. For the other names, see note_loss.
     """
-    return {name: data[name] for name in ("unseen", "loss", "rows_lost") if data.get(name)}
+    return {name: data[name] for name in ("unseen", *_OF_LOSS) if data.get(name)}
 
 
 def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None:
@@ -232,10 +235,21 @@ def note_unseen(*, state_dir: str, run: str, warn: Callable[[str], Any]) -> None
         note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
 
 
-def note_loss(*, state_dir: str, run: str, loss: str, rows: int = 0, warn: Callable[[str], Any]) -> Callable[[], None]:
+def note_loss(
+    *,
+    state_dir: str,
+    run: str,
+    loss: str,
+    before: Mapping[str, int] = MappingProxyType({}),
+    after: Mapping[str, int] = MappingProxyType({}),
+    warn: Callable[[str], Any],
+) -> Callable[[], None]:
     """If an incident is open, record that a database recovery lost data. For the values of loss, see _LOSSES.
 
-    rows: the number of lost rows, as far as they were counted. It is added to the number of earlier recoveries.
+    before, after: the row counts before and after the recovery, as far as they are known. The number of lost rows is
+    the difference between the rows before the first recovery of the incident (rows_first) and the rows now, because a
+    later recovery may restore lost rows, or repeat a recovery that was killed. lost_again: True if an earlier recovery
+    may have lost rows, too. The service may have written rows in between, so the number is then a minimum.
 
     Returns a function that removes this loss from the record again. Call this function if the recovery changed nothing.
     """
@@ -246,17 +260,22 @@ def note_loss(*, state_dir: str, run: str, loss: str, rows: int = 0, warn: Calla
     # If no state is recorded yet, the data are in doubt until the service is released. A loss that is not in _LOSSES is
     # recorded as unknown.
     losses = [each if each in _LOSSES else "unknown" for each in (str(known.get("loss") or ""), loss)]
+    first = dict(known.get("rows_first") or {})
+    for table, rows in before.items():
+        first[table] = max(rows, first.get(table, 0))
     data = {
         "state": incident_store.IN_DOUBT,
         "reasons": [],
         "rows": {},
         **known,
         "loss": max(losses, key=_LOSSES.index),
-        "rows_lost": int(known.get("rows_lost") or 0) + rows,
+        "rows_first": first,
+        "rows_lost": sum(max(rows - after.get(table, 0), 0) for table, rows in first.items()),
+        "lost_again": bool(known.get("lost_again")) or losses[0] in ("unknown", "known"),
     }
     note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
-    before = {**data, "loss": known.get("loss"), "rows_lost": known.get("rows_lost")}
-    return lambda: note(incident_notes.note(state_dir=state_dir, run=run, data=before), warn=warn)
+    undone = {**data, **{name: known.get(name) for name in _OF_LOSS}}
+    return lambda: note(incident_notes.note(state_dir=state_dir, run=run, data=undone), warn=warn)
 
 
 def note_rows(

@@ -49,7 +49,7 @@ EMPTY: Dict[str, Any] = {
     "kills": [],
     # state (in_doubt, sound, accepted, not_found), reasons, rows (the last good counts by table), created_at (see
     # last_good.Counted), checked_at, accepted (codes for the damage that a person has accepted), accepted_at,
-    # accepted_reason, unseen, loss and rows_lost (see starter.py).
+    # accepted_reason, unseen, loss, rows_lost, rows_first and lost_again (see starter.py).
     "data": None,
     # Time of the first healthy response after a start, even if the verification fails later.
     "answered_at": None,

@@ -46,6 +46,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 METHODS = ("checkpoint", "salvage", "backup", "empty")
 _AFTER_REPLACEMENT = ("backup", "empty")
+# See restore().
+OnReplace = Callable[[str, Mapping[str, int], Mapping[str, int]], Callable[[], None]]
 
 
 class _Workspace(NamedTuple):
@@ -81,15 +83,15 @@ def restore(
     time_budget: float = 300.0,
     timeout: float = 1800.0,
     proc_root: str = "/proc",
-    on_replace: Callable[[str, int], Callable[[], None]] = lambda data_loss, rows: lambda: None,
+    on_replace: OnReplace = lambda data_loss, before, after: lambda: None,
 ) -> Dict[str, Any]:
     """Find methods that yield a sound database, apply one of them if `act` is True, and return the module's result.
 
     replaced: True if a new database has already replaced the original database, and the earlier rows are missing. In
     this case, the `auto` method considers neither checkpoint nor salvage. on_replace: a function that is called with
-    the data loss ("none", "known" or "unknown") and the number of lost rows, as far as they were counted, right before
-    the database is changed. It returns a function that is called if the change failed and the old database was put
-    back.
+    the data loss ("none", "known" or "unknown") and the row counts before and after the change, as far as they are
+    known, right before the database is changed. It returns a function that is called if the change failed and the old
+    database was put back.
 
     If `act` is False, or in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
@@ -249,7 +251,7 @@ def _take(
     work: str,
     evidence_dir: str,
     proc_root: str,
-    on_replace: Callable[[str, int], Callable[[], None]],
+    on_replace: OnReplace,
 ) -> None:
     """Apply the chosen method and complete the result. Raises SqliteError."""
     place = case.path
@@ -260,7 +262,7 @@ def _take(
         )
         result["evidence_dir"], result["evidence"] = kept["evidence_dir"], kept["files"]
     if way.method == "checkpoint":
-        on_replace(result["data_loss"], sum(result["rows_lost"].values()))
+        on_replace(result["data_loss"], case.rows, way.rows)
         done = sqlite_checkpoint.checkpoint(path=place, user=case.user, time_budget=left, proc_root=proc_root)
         result["rows_after"] = done["row_counts"]
     else:
@@ -273,7 +275,7 @@ def _take(
                 source = sqlite_files.open_regular(way.salvaged.orphans_path, rights=case.rights)
                 with safe_open.acting(safe_open.rights_on(folder, user=case.rights)):
                     restore_swap.copy_opened(source, f"{folder}/orphans.db")
-        undo = on_replace(result["data_loss"], sum(result["rows_lost"].values()))
+        undo = on_replace(result["data_loss"], case.rows, way.rows)
         with sqlite_files.clear_errors("put_in_place", path=printable(place)):
             try:
                 kept_folder = restore_swap.swap(case, new, work, proc_root=proc_root)

@@ -153,7 +153,8 @@ def _lost(recovery: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[str, A
     rows = int(sum((recovery.get("rows_lost") or {}).values()))
     told = {each.id for each in messages_of(recovery, "statement")}
     # The record already has the rows of this run, unless it could not be written.
-    return {"rows": max(rows, lost["rows"]), "exact": rows >= lost["rows"] and told == {_COUNTED}}
+    exact = rows >= lost["rows"] and told == {_COUNTED} and not (record.get("data") or {}).get("lost_again")
+    return {"rows": max(rows, lost["rows"]), "exact": exact}
 
 
 def _statements(

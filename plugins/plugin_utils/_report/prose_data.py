@@ -78,10 +78,17 @@ def _number_lost(incident: incident_model.Incident) -> float:
     """Return the number of rows that the database recoveries lost, or 0 if it is unknown.
 
     The service may have written rows since then, so the counts after the recovery are used only if there is no other
-    number.
+    number. A later recovery may restore lost rows, or repeat a recovery that was killed, so the numbers of several
+    recoveries are not added.
     """
-    done = [each for each in incident.steps if allowlist.own_module(each.action or "") == "sqlite_restore"]
-    counted = sum(sum((each.data.get("rows_lost") or {}).values()) for each in done if each.status == "changed")
+    steps = [each for each in incident.steps if allowlist.own_module(each.action or "") == "sqlite_restore"]
+    done = [each.data for each in steps if each.status == "changed"]
+    counted: float = sum(sum((each.get("rows_lost") or {}).values()) for each in done[-1:])
+    if len(done) > 1:
+        after = done[-1].get("rows_after") or {}
+        tables = {table for each in done for table in each.get("rows_before") or {}}
+        first = {table: max((each.get("rows_before") or {}).get(table, 0) for each in done) for table in tables}
+        counted = sum(max(rows - after.get(table, 0), 0) for table, rows in first.items())
     return counted or sum(was - now for was, now in incident.rows_lost().values())
 
 

@@ -115,8 +115,8 @@ def test_the_loss_is_reported_before_the_replacement(path: str, fails: str, monk
     def fail(*_given: Any, **_named: Any) -> None:
         raise SqliteError("killed")
 
-    def note(loss: str, rows: int) -> Callable[[], None]:
-        noted.append((loss, rows > 0))
+    def note(loss: str, before: Dict[str, int], after: Dict[str, int]) -> Callable[[], None]:
+        noted.append((loss, before["incidents"] > after["incidents"]))
         place = (sqlite_restore.restore_swap, "swap") if fails == "swap" else (sqlite_restore.sqlite_check, "check")
         monkeypatch.setattr(*place, fail)
         return noted.clear

@@ -342,13 +342,35 @@ def test_the_record_states_that_the_first_triage_did_not_find_the_database(guard
     # A failed replacement has not lost any rows.
     starter.note_loss(**where, loss="known")()
     assert not incident_store.current(guard.state_dir)["data"].get("loss")
-    starter.note_loss(**where, loss="known", rows=9)()
+    starter.note_loss(**where, loss="known", before={"users": 9})()
     assert not incident_store.current(guard.state_dir)["data"].get("rows_lost")
     for loss in ("known", "of a later version", "none"):
-        starter.note_loss(**where, loss=loss, rows=2)
+        starter.note_loss(**where, loss=loss, before={"users": 9}, after={"users": 3})
     starter.settle_doubt(**guard.place, run=guard.id, state="sound", reason="restored", warn=pytest.fail)
     data = incident_store.current(guard.state_dir)["data"]
     assert (data["state"], data["unseen"], data["loss"], data["rows_lost"]) == ("sound", True, "known", 6)
+
+
+@pytest.mark.parametrize(
+    ("recoveries", "lost"),
+    [
+        ([(100, 90)], (10, False)),
+        # The first run was killed, and the second one put the old database back.
+        ([(100, 90), (100, 90)], (10, True)),
+        # The database was emptied, and then restored from a backup.
+        ([(100, 0), (100, 80)], (20, True)),
+        ([(100, 90), (90, 95)], (5, True)),
+        ([(100, 90), (90, 85)], (15, True)),
+        ([(100, 100), (100, 90)], (10, False)),
+    ],
+)
+def test_the_lost_rows_of_several_recoveries_are_not_counted_twice(guard, recoveries, lost) -> None:
+    for before, after in recoveries:
+        loss = "known" if before > after else "none"
+        where = {"state_dir": guard.state_dir, "run": guard.id, "warn": pytest.fail}
+        starter.note_loss(**where, loss=loss, before={"users": before}, after={"users": after})
+    data = incident_store.current(guard.state_dir)["data"]
+    assert (data["rows_lost"], data["lost_again"]) == lost
 
 
 @pytest.mark.parametrize(("created_at", "state"), [(BEFORE, "sound"), (NEW, "in_doubt"), (None, "in_doubt")])

@@ -1528,6 +1528,18 @@ def test_the_number_of_lost_rows_is_never_shortened(after, english, japanese):
     )
 
 
+def test_the_lost_rows_of_several_recoveries_are_not_added():
+    """The database was emptied, and then restored from a backup."""
+    told = incident(outcome="recovered", data_loss="known")
+    told.steps = [
+        step("sqlite_restore", {"rows_before": {"users": 100}, "rows_after": {}, "rows_lost": {"users": 100}}),
+        step(
+            "sqlite_restore", {"rows_before": {"users": 100}, "rows_after": {"users": 80}, "rows_lost": {"users": 20}}
+        ),
+    ]
+    assert "lost 20 rows" in prose_data.data_loss(EN, told)
+
+
 def test_documents_are_written_even_if_no_thread_can_be_started(tmp_path, monkeypatch):
     def refused(_thread):
         raise RuntimeError("can't start new thread")
