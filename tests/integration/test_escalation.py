@@ -561,9 +561,10 @@ def test_the_dba_is_notified_at_once_if_the_database_is_in_doubt(desk: Desk, lan
 
 @pytest.mark.parametrize(("language", "begins"), [("en", "TEST: "), ("ja", "【テスト】")])
 def test_a_test_message_says_so_in_every_channel(desk: Desk, language: str, begins: str) -> None:
+    desk.text.touch()
     before, written = desk.counts(), len(desk.text.read_text(encoding="utf-8"))
     variables = {**at_once(desk, f"test-{language}"), "escalation_contacts": desk.variables()["escalation_contacts"]}
-    run = desk.play(**variables, escalation_test=True, escalation_language=language)
+    run = desk.play(**variables, escalation_test=True, escalation_severity="", escalation_language=language)
     assert run.rc == 0
     assert desk.counts() == {name: number + 1 for name, number in before.items()}
     subjects = [desk.last("slack")["text"], desk.smtp.mails[-1]["Subject"], desk.last("pager")["payload"]["summary"]]
@@ -573,6 +574,18 @@ def test_a_test_message_says_so_in_every_channel(desk: Desk, language: str, begi
     assert desk.last("pager")["payload"]["severity"] == "info"
     assert desk.last("http")["test"] is True
     assert "escalation_contacts.dba.channels" in run.screen
+
+
+@pytest.mark.parametrize("way", ["variable", "rule"])
+def test_a_notification_about_an_outage_is_never_a_test_message(desk: Desk, way: str) -> None:
+    slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
+    rule = {"name": "test", "when": True, "to": ["project_leader"], "reason": "The service is down."}
+    left = {"escalation_test": True} if way == "variable" else {"escalation_rules": [rule]}
+    before = desk.counts()["slack"]
+    run = desk.play(**at_once(desk, f"no-test-{way}", slack), **left)
+    assert run.rc == 0
+    assert desk.counts()["slack"] == before + 1
+    assert desk.last("slack")["text"].startswith("DOWN: ")
 
 
 def test_a_removed_channel_is_reported_when_the_outage_is_over(desk: Desk) -> None:
