@@ -112,8 +112,8 @@ def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[
 
     - damage: the first problem, with code and message, or None. checked: False if the check did not finish in `budget`
       seconds.
-    - lock: the process that blocked all writes for at least lock_after seconds, with pid, command, user, age (seconds)
-      and seconds, or None.
+    - lock: the process that blocked all writes for at least lock_after seconds, with pid, parents, command, user, age
+      (seconds) and seconds, or None.
     - wal: the size in bytes of the part of the WAL that is in use.
     """
     found: Dict[str, Any] = {"damage": None, "checked": False, "lock": None, "wal": None}
@@ -150,11 +150,24 @@ def _lock(path: str, lock_after: float) -> Optional[Dict[str, Any]]:
     process = procfs.read_process(holder) if holder else None
     return {
         "pid": holder,
+        "parents": _parents(process),
         "command": sqlite_holders.command_of(holder or 0),
         "user": None if process is None else service_process.user_name(process.uid),
         "age": None if process is None else process.age,
         "seconds": seconds,
     }
+
+
+def _parents(process: Optional[procfs.Process]) -> List[int]:
+    """Return the pids of the processes that started this process directly or indirectly, except process 1.
+
+    Every process has process 1 as its parent in the end, so that it says nothing about the process.
+    """
+    found: List[int] = []
+    while process is not None and process.ppid > 1 and process.ppid not in found:
+        found.append(process.ppid)
+        process = procfs.read_process(process.ppid)
+    return found
 
 
 def _commits(path: str) -> bytes:

@@ -87,7 +87,8 @@ def _of_lock(lock: Mapping[str, Any], *, pids: Sequence[int]) -> Message:
     seconds = str(lock["seconds"])
     if not lock["pid"]:
         return message("finding.db_locked.unseen", seconds=seconds)
-    if lock["pid"] in pids:
+    # The unit's main process may be a program that starts the service, such as npm.
+    if {lock["pid"], *lock["parents"]} & {*pids}:
         return message("finding.db_locked.by_service", pid=lock["pid"], seconds=seconds)
     values = {name: lock[name] for name in ("pid", "command", "user")}
     return message("finding.db_locked.blocks_all", seconds=seconds, age=common_messages.age(lock["age"]), **values)

@@ -60,6 +60,7 @@ def test_a_sound_database_in_use(database):
 def test_a_process_that_blocks_all_writes_is_found(database):
     with held(database, "BEGIN IMMEDIATE") as pid:
         lock = look(database)["lock"]
+    assert lock["parents"][0] == os.getpid() and 1 not in lock["parents"]
     assert lock["pid"] == pid and "python" in lock["command"] and lock["seconds"] >= 0.2
     assert lock["user"] == pwd.getpwuid(os.geteuid()).pw_name and 0 <= lock["age"] < 60
     assert look(database)["lock"] is None

@@ -17,7 +17,7 @@ NOW = 1_800_000_000.0
 LIMITS = limits.Limits()
 SOUND = {"damage": None, "checked": True, "lock": None, "wal": 0}
 MIB = 1 << 20
-LOCK = {"pid": 7, "command": "sqlite3", "user": "alice", "age": 10800.0, "seconds": 2.0}
+LOCK = {"pid": 7, "parents": [], "command": "sqlite3", "user": "alice", "age": 10800.0, "seconds": 2.0}
 
 
 def told(found):
@@ -32,6 +32,9 @@ def told(found):
         ({"lock": LOCK}, "db_locked", "for at least 2.0 s"),
         ({"lock": {**LOCK, "user": None, "age": None}}, "db_locked", "(sqlite3, user unknown, age unknown)"),
         ({"lock": {**LOCK, "pid": 4711}}, "db_locked", "The service itself (process 4711)"),
+        # The unit starts a program that starts node.
+        ({"lock": {**LOCK, "parents": [12, 4711]}}, "db_locked", "The service itself (process 7)"),
+        ({"lock": {**LOCK, "parents": [12, 1]}}, "db_locked", "Process 7 (sqlite3, user alice, age 3 hours)"),
         ({"lock": {**LOCK, "pid": 0, "user": None, "age": None}}, "db_locked", "not visible on this host"),
         ({"wal": 100 * MIB}, "wal_growing", "100 MiB"),
     ],
