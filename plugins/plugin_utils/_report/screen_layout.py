@@ -80,10 +80,13 @@ def aligned(words: Words, fields: Sequence[Field], *, most: Optional[int] = None
 
 
 def _shortened(texts: Mapping[str, List[str]], *, most: int) -> Dict[str, List[str]]:
-    """Return the lines of the fields. If there are too many, the last lines of the longest fields are cut off."""
+    """Return the lines of the fields. If there are too many, the last lines of the longest fields are cut off.
+
+    Of several longest fields, the last one is cut first, because the first fields are the most important ones.
+    """
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:
-        longest = max(shorter, key=lambda key: 0 if key in _WHOLE else len(shorter[key]))
+        longest = max(reversed(list(shorter)), key=lambda key: 0 if key in _WHOLE else len(shorter[key]))
         if longest in _WHOLE or len(shorter[longest]) == 1:
             break
         *kept, cut, _gone = shorter[longest]
