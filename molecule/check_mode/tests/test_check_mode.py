@@ -24,7 +24,7 @@ def test_screen_lists_the_steps(drill: Drill) -> None:
     recap = drill.recap()
     # A real run would make two changes: open an incident and start the service.
     assert (recap["failed"], recap["unreachable"], recap["changed"]) == (0, 0, 2)
-    assert "changed= counts planned changes" in closing
+    assert "changed= counts the changes that a run would make" in closing
 
 
 def test_no_document_is_written(drill: Drill) -> None:
