@@ -47,7 +47,7 @@ def test_the_lines_are_kept_without_their_secrets(bundle: dict[str, str]) -> Non
         "--client-secret [redacted]",
         "https://report:[redacted]@reports.example/x",
         # The finding shows only the name of the program that locks the database.
-        "/opt/drill/bin/hold-lock)",
+        "/opt/drill/bin/hold-lock, user",
         "caught: token=[redacted] and [redacted]",
     ):
         assert words in everything, words
