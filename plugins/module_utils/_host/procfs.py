@@ -133,6 +133,16 @@ def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[Lis
             continue
 
 
+def ancestors(pid: int, *, proc_root: str = "/proc") -> List[int]:
+    """Return the pids of the processes that started a process directly or indirectly, the nearest first."""
+    found: List[int] = []
+    process = read_process(pid, proc_root=proc_root)
+    while process is not None and process.ppid > 0 and process.ppid not in found:
+        found.append(process.ppid)
+        process = read_process(process.ppid, proc_root=proc_root)
+    return found
+
+
 def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
     """Return the process with this pid, or None if it does not exist or has ended."""
     folder = os.path.join(proc_root, str(pid))

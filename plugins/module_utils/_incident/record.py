@@ -163,11 +163,15 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
     if writing and call.state == "closed":
         seat.release(run=run)
     elif writing and (_public(record) != before or not incident_store.is_kept(store)):
-        store.write(record)
-        # The record contains the first failure now.
-        last_good.forget_failure(store.home)
+        _write(store, record, call)
     after = copy.deepcopy(_public(record))
     return record_result.result(record, call, store=store, seat=seat, continued=continued), before, after
+
+
+def _write(store: incident_store.Store, record: Dict[str, Any], call: Call) -> None:
+    store.write(record)
+    if call.state == "open":  # the record contains the first failure now
+        last_good.forget_failure(store.home)
 
 
 def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:

@@ -150,24 +150,13 @@ def _lock(path: str, lock_after: float) -> Optional[Dict[str, Any]]:
     process = procfs.read_process(holder) if holder else None
     return {
         "pid": holder,
-        "parents": _parents(process),
+        # Process 1 is an ancestor of all processes, so it says nothing about this one.
+        "parents": [each for each in procfs.ancestors(holder or 0) if each > 1],
         "command": sqlite_holders.command_of(holder or 0),
         "user": None if process is None else service_process.user_name(process.uid),
         "age": None if process is None else process.age,
         "seconds": seconds,
     }
-
-
-def _parents(process: Optional[procfs.Process]) -> List[int]:
-    """Return the pids of the processes that started this process directly or indirectly, except process 1.
-
-    Every process has process 1 as its parent in the end, so that it says nothing about the process.
-    """
-    found: List[int] = []
-    while process is not None and process.ppid > 1 and process.ppid not in found:
-        found.append(process.ppid)
-        process = procfs.read_process(process.ppid)
-    return found
 
 
 def _commits(path: str) -> bytes:

@@ -67,13 +67,8 @@ def _checked(policies: Sequence[Policy]) -> List[Tuple[Policy, int, Pattern[str]
 
 def _ancestors(proc_root: str) -> Set[int]:
     """Return the pids of this process, its ancestors (such as the run's SSH session) and init."""
-    found: Set[int] = set()
-    pid = os.getpid()
-    while pid > 0 and pid not in found:
-        found.add(pid)
-        process = procfs.read_process(pid, proc_root=proc_root)
-        pid = process.ppid if process is not None else 0
-    return found | {1}
+    own = os.getpid()
+    return {1, own, *procfs.ancestors(own, proc_root=proc_root)}
 
 
 class _Judge:

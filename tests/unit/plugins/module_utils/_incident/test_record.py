@@ -1101,6 +1101,14 @@ def test_a_failure_before_the_incident_is_a_sign(call, time, tmp_path, case):
     assert not (state / "first_failure.json").exists()
 
 
+def test_a_first_failure_is_kept_until_a_record_contains_it(call, time, tmp_path):
+    """A detection may find a failure while a degraded incident is open, and a run may then write this record."""
+    opened = call("open", update={"severity": "degraded"})
+    last_good.note_failure(str(tmp_path / "state"), first_at=time.at(0), last_at=time.at(0))
+    call("attempt", run=opened["run"], update={"cause": "killed"})
+    assert (tmp_path / "state" / "first_failure.json").exists()
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"first_at": 1, "last_at": 2}', "x" * 5000, "[" * 4000])
 def test_an_unreadable_first_failure_is_ignored(call, time, tmp_path, content):
     (tmp_path / "state").mkdir()
