@@ -53,7 +53,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     error = lost or str(seen.get("error") or "")
     told = seen.get("lost_message") if lost else seen.get("error_messages")
     why = Reason.read({"error": error, "messages": {"error": told}}, "error")
-    next_step, summary = _next_step(outcome, seen, lost=lost), Reason.read(finding, "summary")
+    steps, summary = _next_steps(outcome, seen, lost=lost), Reason.read(finding, "summary")
     tried = [_tried(seen, recovery, serves=serves, why=why)]
     decided = verdict.Verdict(
         outcome=outcome,
@@ -67,12 +67,12 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         # If the recovery did not run, the rows were not counted, so a loss cannot be ruled out.
         loss_suspected=recovery.get("data_loss", statements.UNKNOWN) != statements.NONE,
         error=error or None,
-        next_step=with_stop(catalogue.english(next_step)),
+        next_step=" ".join(with_stop(catalogue.english(each)) for each in steps),
         messages={
             "cause_summary": summary.plain(),
             "error": why.plain(),
             "halted": [],
-            "next_step": [next_step.to_dict()],
+            "next_step": [each.to_dict() for each in steps],
         },
         held_by="",
         mitigated_at=verified.get("first_healthy_at") if outcome in ("recovered", "login_failed") else None,
@@ -128,21 +128,23 @@ def _outcome(*, held: bool, serves: bool, lost: str, refused: bool, check_mode: 
     return next((outcome for outcome, applies in rules if applies), "not_recovered")
 
 
-def _next_step(outcome: str, seen: Mapping[str, Any], *, lost: str) -> Message:
+def _next_steps(outcome: str, seen: Mapping[str, Any], *, lost: str) -> List[Message]:
     recovery = seen.get("recovery") or {}
     if outcome == "unreachable":
-        return unreachable.reach(lost)
-    if outcome in ("not_recovered", "data_in_doubt", "would_recover"):
-        command = next_steps.command(next_steps.DATABASE, str(seen.get("target") or ""))
-        step = message(f"next_step.database.{outcome}", command=command)
-        return next_steps.guarded(step, manager=str(seen.get("manager") or ""))
+        return [unreachable.reach(lost)]
+    chosen, manager = str(seen.get("target") or ""), str(seen.get("manager") or "")
+    if outcome == "data_in_doubt":
+        return next_steps.to_database("fewer_rows", target=chosen, manager=manager)
+    if outcome in ("not_recovered", "would_recover"):
+        step = message(f"next_step.database.{outcome}", command=next_steps.command(next_steps.DATABASE, chosen))
+        return next_steps.guarded([step], manager=manager)
     if outcome == "recovered" and recovery.get("data_loss") != statements.NONE:
         statement = messages_of(recovery, "statement")
         kept = recovery.get("kept")
         if kept:
-            return message("next_step.database.loss", statement=statement, kept=str(kept))
-        return message("next_step.database.loss_in_evidence", statement=statement)
-    return message(f"next_step.{outcome}")
+            return [message("next_step.database.loss", statement=statement, kept=str(kept))]
+        return [message("next_step.database.loss_in_evidence", statement=statement)]
+    return [message(f"next_step.{outcome}")]
 
 
 def _lost(recovery: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[str, Any]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import Sequence
+from typing import List, Mapping, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 
@@ -25,9 +25,28 @@ def command(playbook: str, chosen: str) -> str:
     return " ".join(filter(None, ["ansible-playbook", chosen, f"playbooks/{playbook}"]))
 
 
-def guarded(step: Message, *, manager: str) -> Message:
-    """Return a step of a database recovery. Without systemd, add that nothing prevents a manual start.
+# The steps for a database that must be recovered, by situation. Each step is numbered when it is shown.
+_STEPS: Mapping[str, Tuple[str, ...]] = {
+    "data_loss": ("data_loss", "database.compare", "database.agreed"),
+    "data_in_doubt": ("data_in_doubt", "database.compare", "database.agreed"),
+    "degraded_database": ("database.compare", "database.time", "database.stopping"),
+    "fewer_rows": ("database.deleted", "database.compare", "database.choose"),
+}
+
+
+def to_database(situation: str, *, target: str, manager: str) -> List[Message]:
+    """Return the steps that recover a database. situation: a key of _STEPS. target: see command. manager: see guarded."""
+    run = command(DATABASE, target)
+    steps = [
+        message(f"next_step.{name}", number=number, **({"command": run} if name == "database.compare" else {}))
+        for number, name in enumerate(_STEPS[situation], start=1)
+    ]
+    return guarded(steps, manager=manager)
+
+
+def guarded(steps: Sequence[Message], *, manager: str) -> List[Message]:
+    """Return the steps of a database recovery. Without systemd, add that nothing prevents a manual start.
 
     manager: the value of nexus_manager, or an empty string if it is unknown.
     """
-    return step if manager in ("", "systemd") else message("next_step.unguarded", step=step, manager=manager)
+    return [*steps, *([] if manager in ("", "systemd") else [message("next_step.unguarded", manager=manager)])]

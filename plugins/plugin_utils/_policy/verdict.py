@@ -329,18 +329,18 @@ def _why_not_reached(facts: Facts, name: str) -> Reason:
 def _next_steps(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
     """Return the next steps. If a person has accepted the damage, one of them is to repair the database."""
     if not facts.accepted:
-        return [_next_step(facts, outcome, halted=halted)]
+        return _next_step(facts, outcome, halted=halted)
     rest = facts.not_accepted
     accepted = functools.partial(message, **facts.accepted)
     other_cause = any(each.get("confidence", 1) >= _LIKELY for each in rest.diagnosis)
     if other_cause or outcome not in (DEGRADED, "not_recovered"):
-        return [_next_step(rest, outcome, halted=halted), accepted("next_step.accepted.planned")]
+        return [*_next_step(rest, outcome, halted=halted), accepted("next_step.accepted.planned")]
     if outcome == DEGRADED:
         return [accepted("next_step.accepted.running")]
     return [accepted(f"next_step.accepted.{'failed' if facts.started_in_vain else 'down'}")]
 
 
-def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
+def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
     remedy = _remedy(facts)
     cause_unknown = facts.finding["cause"] == "unknown"
     helpless = outcome == "not_recovered" and facts.started_in_vain and (cause_unknown or not remedy)
@@ -360,13 +360,12 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
         "warning": {"summary": list(messages_of(facts.finding, "summary"))},
     }
     if which == "unreachable":
-        return unreachable.reach(facts.lost)
+        return [unreachable.reach(facts.lost)]
     if which in _TO_DATABASE:
         fewer = [each.id for each in messages_of(facts.finding, "summary")] == [_FEWER_ROWS]
-        step = "database.data_in_doubt" if which == "data_loss" and fewer else which
-        told = message(f"next_step.{step}", command=next_steps.command(next_steps.DATABASE, facts.target))
-        return next_steps.guarded(told, manager=facts.manager)
-    return message(f"next_step.{which}", **values.get(which, {}))
+        situation = "fewer_rows" if which == "data_loss" and fewer else which
+        return next_steps.to_database(situation, target=facts.target, manager=facts.manager)
+    return [message(f"next_step.{which}", **values.get(which, {}))]
 
 
 def _remedy(facts: Facts) -> List[Message]:

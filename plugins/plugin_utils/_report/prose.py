@@ -50,10 +50,14 @@ def login(words: Words, state: Optional[str], error: Optional[str], message: obj
 
 
 def next_step(words: Words, incident: incident_model.Incident) -> str:
-    """Return the next step for a person. If an incident blocks the start of the service, also name this incident."""
-    held = words.sentence(words.say("next_step.held", incident=incident.held_by)) if incident.held_by else ""
-    step = _next_step(words, incident)
-    return words.paragraph([words.sentence(step) if step else "", held])
+    """Return the next steps for a person as one paragraph. See next_steps."""
+    return words.paragraph(next_steps(words, incident))
+
+
+def next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return the next steps for a person. If an incident blocks the start of the service, also name this incident."""
+    held = [words.say("next_step.held", incident=incident.held_by)] if incident.held_by else []
+    return [words.sentence(step) for step in (*_next_steps(words, incident), *held)]
 
 
 def is_accepted(incident: incident_model.Incident) -> bool:
@@ -63,18 +67,18 @@ def is_accepted(incident: incident_model.Incident) -> bool:
     return any(str(each.get("id")).startswith("next_step.accepted.") for each in sentences)
 
 
-def _next_step(words: Words, incident: incident_model.Incident) -> str:
-    """Return the next step in this language, or in quotation marks if there is no translation."""
+def _next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return the next steps in this language, or in quotation marks if there is no translation."""
     if incident.outcome == "unfinished":
-        return words.name("next", "unfinished")
+        return [words.name("next", "unfinished")]
     if incident.outcome == "login_failed" and incident.data_loss != "suspected":
-        return words.name("next", "login_failed")
+        return [words.name("next", "login_failed")]
     if not incident.next_step:
-        return ""
+        return []
     told = incident.messages.get("next_step")
     known = [words.message(each) for each in (told if isinstance(told, list) else [told])]
     if known and all(known):
-        return known[0] if len(known) == 1 else words.paragraph(map(words.sentence, known))
+        return known
     state = incident.outcome
     if state != incident_model.IN_DOUBT and incident.data_loss == "suspected":
         state = "data_loss"
@@ -84,7 +88,7 @@ def _next_step(words: Words, incident: incident_model.Incident) -> str:
         state = "halted"
     elif incident.outcome == "not_recovered" and incident.rungs_tried and incident.cause == "unknown":
         state = "helpless"
-    return words.name("next", state) if words.knows("next", state) else words.quoted(incident.next_step)
+    return [words.name("next", state) if words.knows("next", state) else words.quoted(incident.next_step)]
 
 
 def facts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:

@@ -83,7 +83,7 @@ def summary(
     # First list what the reader has to do, then the reasons.
     cause = prose_causes.cause(words, incident)
     fields: List[Field] = [
-        ("next", prose.next_step(words, incident) if not back or left else ""),
+        ("next", prose.next_steps(words, incident) if not back or left else []),
         *([] if back else _methods(words, incident)),
         ("why", why),
         ("cause", cause),
@@ -174,7 +174,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
     """Return the fields for a run in check mode, in which checks are run and all other actions are only listed."""
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     return [
-        ("next", prose.next_step(words, incident)),
+        ("next", prose.next_steps(words, incident)),
         *_methods(words, incident),
         ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),
         ("cause", prose_causes.cause(words, incident)),

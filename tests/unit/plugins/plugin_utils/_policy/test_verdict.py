@@ -287,7 +287,7 @@ def test_rungs_that_a_failed_recovery_did_not_reach(changes: dict[str, Any], res
 
 
 NEXT = [
-    ("data loss comes first", {"loss_suspected": True, "tried": [tried(serves=True, halted=True)]}, "Do not start"),
+    ("data loss comes first", {"loss_suspected": True, "tried": [tried(serves=True, halted=True)]}, "1. Do not start"),
     ("then the login", {"tried": [tried(serves=True, halted=True)]}, "Check that people can log in"),
     (
         "then what ended the ladder",
@@ -391,6 +391,8 @@ NEW_DAMAGE = finding(
 )
 EXPLAINED = finding("hung", explained_by="db_corrupt")
 
+# The beginning of each next step if the database must be recovered.
+RECOVER_DATABASE = ["1. Do not start the service", "2. Run ansible-playbook", "3. If the DBA agrees"]
 # The findings, the other changes, and the beginning of each next step after a person has accepted damage.
 AFTER_RELEASE = [
     ("it answers", [ACCEPTED], DEGRADED, ["The service keeps running with the damage that a person accepted on"]),
@@ -415,7 +417,7 @@ AFTER_RELEASE = [
         {"severity": "emergency", "healthy": True, "supervisor": {"restarted": True}},
         ["Complete the open prevention items", f"On {AT}, a person accepted"],
     ),
-    ("it has new damage", [NEW_DAMAGE, ACCEPTED], {}, ["Do not start the service."]),
+    ("it has new damage", [NEW_DAMAGE, ACCEPTED], {}, RECOVER_DATABASE),
     (
         "the verification found new damage",
         [ACCEPTED],
@@ -423,7 +425,7 @@ AFTER_RELEASE = [
             "tried": [tried(held=True)],
             "verification": {"readiness": {"problems": [{**NEW_DAMAGE, "cause": "db_corrupt"}]}},
         },
-        ["The service keeps running until the recovery stops it."],
+        ["1. Run ansible-playbook", "2. Agree on a time", "3. At that time"],
     ),
     (
         "the verification found the accepted damage",
@@ -431,7 +433,7 @@ AFTER_RELEASE = [
         {"tried": [tried(held=True)], "verification": {"readiness": {"problems": [ACCEPTED]}}},
         ["The service keeps running with the damage"],
     ),
-    ("a rung lost rows", [ACCEPTED], {"verification": {"data_loss_suspected": True}}, ["Do not start the service."]),
+    ("a rung lost rows", [ACCEPTED], {"verification": {"data_loss_suspected": True}}, RECOVER_DATABASE),
 ]
 
 
@@ -447,7 +449,7 @@ def test_next_step_after_a_person_has_accepted_damage(
     judged = verdict.of_run(seen(triage=triage, diagnosis=triage, detection=detection, **given))
     told = [catalogue.english(from_dict(each)) for each in judged["messages"]["next_step"]]
     assert [text.startswith(step) for text, step in zip(told, steps)] == [True] * len(steps) == [True] * len(told), told
-    if steps == ["Do not start the service."]:
+    if steps == RECOVER_DATABASE:
         assert judged["halted"] == "Data loss is suspected."
         return
     assert all(AT in text and BY in text and "database_recover.yml" in text for text in told if "accepted" in text)
