@@ -20,20 +20,21 @@ WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
 # Python programs without the .py suffix, which Ruff does not find on its own.
 PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
-# Names that vermin must ignore: two Python 3.9 functions that are called only if they exist, and a field that has the
-# name of a Python 2 function.
+# Names that vermin must ignore: two Python 3.9 functions that are called only if they exist, and a field with the name
+# of a Python 2 function.
 GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
-# More than the number of cores, because tests spend some time waiting, and unit tests half of it.
+# Start more processes than there are cores, because tests spend some time waiting. Unit tests wait half of the
+# time.
 TEST_PROCESSES = $$(($$(nproc) + 1))
 UNIT_TEST_PROCESSES = $$(($$(nproc) * 2))
 
-# Tests that take several minutes each. Only make nightly runs them. The first test runs all commands of docs/eda.md.
-# The second test recovers sixty hosts.
+# Tests that only make nightly runs, because each takes several minutes. The first test runs all commands of
+# docs/eda.md. The second test recovers sixty hosts.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
 
-# Drills that take several minutes, or that resemble another drill and test code that rarely changes. Only make nightly
-# runs them.
+# Drills that only make nightly runs. Some of them take several minutes. The others resemble another drill, and test
+# code that rarely changes.
 LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom migration_pending modules_native \
   oom_kill other_service port_conflict_own tls_key_unreadable two_faults useless_rungs
 # Drills that have more rounds in make nightly.
@@ -49,8 +50,8 @@ help: ## Show this list
 demo: $(VENV)/demo.stamp ## Break and recover the demo service on this machine
 	@$(WITH_PATH) demo/run
 
-# Targets that use only one core run in parallel. Their packages are installed first, because two apt processes cannot
-# run at the same time.
+# Targets that use only one core run in parallel. All packages are installed before that, because two apt processes
+# cannot run at the same time.
 test: $(VENV)/test.stamp ## Run all tests
 	$(MAKE) --jobs=2 --output-sync=target lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 500 --seed 1'
 	$(MAKE) unit integration molecule

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks for all drills. They compare the host's state, as seen from outside, with the files that a run wrote."""
+"""Checks for all drills. A check compares the host's state, as seen from outside, with the files that a run wrote."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ class Drill:
         also: tuple[str, ...] = (),
         migrations: int = 0,
     ) -> dict[str, Any]:
-        """Assert that a run remedied this cause and those in `also`, and then needed only a restart."""
+        """Assert that a run remedied this cause and the causes in `also`, and then needed only a restart."""
         told = self.assert_recovered(severity=severity, cause=cause, rung="restart", run=run, migrations=migrations)
         applied = [each for each in self.of_last_run(told, "remedies") if each["changed"]]
         assert [(each["cause"], each["failed"]) for each in applied] == [(each, False) for each in (cause, *also)]

@@ -26,7 +26,7 @@ image_name() {
     printf '%s:%s' "$image_repository" "${hash:0:12}"
 }
 
-# Prints the address of the Debian mirror that apt uses on this machine. The image needs no other apt setting of this
+# Prints the address of the Debian mirror that apt uses on this machine. The image needs no other apt settings from this
 # machine.
 mirror_of_debian() {
     local found

@@ -5,8 +5,9 @@
 """The connection is cut at a random moment during a run: the run reconnects and continues with the step's result.
 
 The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one of these rounds, the host has no
-network for 15 s. With DRILL_THOROUGH (make nightly), it runs them 20 times and 10 times, respectively. To cut at the
-same moments as in an earlier drill, set DRILL_SEED to the seed in that drill's rounds.log.
+network for 15 s. With DRILL_THOROUGH (make nightly), the drill runs outage_recover.yml 20 times and
+outage_clean_start.yml 10 times. To cut at the same moments as in an earlier drill, set DRILL_SEED to the seed in that
+drill's rounds.log.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: floa
     begun = time.monotonic()
     run = runs.Run(drill, name, playbook=playbook)
     time.sleep(moment)
-    # Retry until there is a connection to cut. This may be a connection from an earlier run, which stays open for a
+    # Retry until there is a connection to cut. The connection may be from an earlier run, because it stays open for a
     # minute.
     while not has_ended(run) and drill.host.run(CUT).rc != 0:
         pass
@@ -120,7 +121,8 @@ def share(playbook: str, number: int) -> float:
 @pytest.mark.parametrize(("playbook", "number"), ROUNDS)
 def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
     away = AWAY if (playbook, number) == AWAY_ROUND else 0.0
-    # A run that is faster than the measured run may end before the cut. The next attempt then uses this run's duration.
+    # A run that is faster than the measured run may end before the cut. The next attempt then uses the duration of the
+    # faster run.
     for attempt in range(4):
         moment = (0.1 + 0.8 * share(playbook, number)) * lengths[playbook]
         name = f"{playbook}-{number}-{attempt}"

@@ -23,7 +23,7 @@ from drills import Drill
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 # The tasks during which the controller is killed, and the time in seconds from the start of the task to the kill.
 POINTS = [
-    # This task opens the incident when it finds the outage.
+    # The first task opens the incident when it finds the outage.
     ("Probe the service's health", 0.4),
     ("Save the evidence and find the cause", 0.5),
     ("2.2 and 4 Ladder: try the rungs in order", 0.0),

@@ -40,8 +40,8 @@ ROUNDS = (
     else [("zero", 3), ("pages", JUST_STARTED), ("deleted", 6), ("deleted", SYSTEMD_FIRST)]
 )
 KILLS = range(10 if THOROUGH else 1)
-# Time in seconds for which systemd is watched after the kill: at least the sum of twice systemd's restart delay
-# and the pause before a start.
+# Number of seconds for which systemd is watched after the kill. The minimum is twice the restart delay of systemd plus
+# the pause before a start.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
 # A run must stop a start in progress within this many seconds of its first probe on the host.

@@ -39,7 +39,7 @@ def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str,
 
 
 def assert_rows_are_reported(told: dict[str, Any], after: dict[str, Any]) -> None:
-    """Assert that the reported rows are in the database. Rows that the service seeded are reported apart."""
+    """Assert that the reported rows are in the database. Rows that the service seeded are reported separately."""
     seeded = told["rows_seeded"] or {}
     reported = {table: told["rows_after"].get(table, 0) + seeded.get(table, 0) for table in after["rows"]}
     assert reported == after["rows"]

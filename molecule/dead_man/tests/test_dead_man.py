@@ -40,7 +40,7 @@ def test_service_recovers_without_a_controller(drill: Drill, client: outside.Cli
     killed_at = time.time()
     runs.kill_service(drill)
     dead = runs.Run(drill, f"{number}-dead")
-    # This task is the first one after the probe.
+    # The controller is killed during the first task after the probe.
     dead.reach("Open the incident or continue the open one")
     dead.kill()
     died_at = time.time()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A discovery describes a service with the real unit's settings. The other playbooks work with it, without edits."""
+"""A discovery describes a service with the real unit's settings. The other playbooks work with this description."""
 
 from __future__ import annotations
 
