@@ -94,8 +94,8 @@ def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: floa
     begun = time.monotonic()
     run = runs.Run(drill, name, playbook=playbook)
     time.sleep(moment)
-    # Retry until there is a connection to cut. The connection may be from an earlier run, because it stays open for a
-    # minute.
+    # Retry until there is a connection to cut. The connection may be from an earlier run, because a connection stays
+    # open for a minute after its run.
     while not has_ended(run) and drill.host.run(CUT).rc != 0:
         pass
     ended_after = time.monotonic() - begun if has_ended(run) else None
