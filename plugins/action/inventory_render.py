@@ -26,16 +26,19 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 _MODE = 0o644
 _LARGEST = 1 << 20
 _VAULT = "$ANSIBLE_VAULT"
-# Only whether this variable is set matters.
+# The value of this variable does not matter, only whether it is set.
 _SECRET = "nexus_login_password"  # noqa: S105 - the name of a variable
 
 
 class _File(NamedTuple):
-    """The file of the host. path: None if the inventory is not a file. before: its content, or None if it is new."""
+    """The variables file of the host.
+
+    path: None without an inventory file. before: the content, None for a new file.
+    """
 
     path: Optional[str]
     before: Optional[str]
-    # True if the folder of the file may be created.
+    # True if the module may create the file's folder.
     usual: bool
 
 
@@ -86,7 +89,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if written:
             _write(file, content)
         changed = written or state in (screen.WOULD_WRITE, screen.WOULD_UPDATE)
-        # The files of a job in AWX vanish when the job ends.
+        # AWX deletes the files of a job when the job ends.
         vanishes = any(name in host_vars for name in ("awx_job_id", "tower_job_id"))
         result: Dict[str, Any] = {
             "changed": changed,
@@ -166,7 +169,7 @@ def _read(path: str) -> Optional[str]:
 
 
 def _hidden(before: str, *, path: str, unsure: Mapping[str, Any]) -> List[str]:
-    """Return the variables of the file whose value is unknown, because the command line also sets them."""
+    """Return the variables in the file that the command line also sets. Their value in the inventory is unknown."""
     names = [] if before.startswith(_VAULT) else host_file.names(before, path=path)
     return [name for name in names if name in unsure]
 
@@ -196,7 +199,7 @@ def _write(file: _File, text: str) -> None:
     path = os.path.realpath(str(file.path))
     try:
         if file.usual:
-            # The folder of the inventory exists, so at most host_vars is missing.
+            # The inventory's folder exists, so only its subfolder host_vars can be missing.
             os.makedirs(os.path.dirname(path), exist_ok=True)
         mode = stat.S_IMODE(os.stat(path).st_mode) if file.before is not None else _MODE
         atomic_files.write_atomically(path, text.encode("utf-8"), mode=mode)

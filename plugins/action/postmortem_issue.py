@@ -19,8 +19,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
     transports,
 )
 
-# Maximum number of seconds by which a host's clock is allowed to be ahead. If it is further ahead, the incident's issue
-# is not found.
+# A host's clock may be ahead by at most this number of seconds. If it is further ahead, the search does not find the
+# incident's issue.
 _CLOCK_SKEW = 86400.0
 
 

@@ -28,8 +28,8 @@ options:
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   node_env:
-    description: Section of the knexfile. Defaults to C(NODE_ENV) in O(environment_file) or, if that is not set, to
-      V(production).
+    description: Section of the knexfile. If empty, the module uses C(NODE_ENV) from O(environment_file). If that
+      variable is not set either, the module uses V(production).
     type: str
   environment_file:
     description:

@@ -24,8 +24,8 @@ def _message(identity: str, **values: Any) -> Dict[str, Any]:
 def _each(items: Sequence[Any], identity: str, name: str = "", **values: Any) -> List[Dict[str, Any]]:
     """Return a message for each item of items.
 
-    If name is set, each item is the value with that name. If name is empty, each item is a dictionary of values. If the
-    "messages" key of an item contains a message for a value, that message is used as the value.
+    If name is set, each item is the value with that name. If name is empty, each item is a dictionary of values. An
+    item can have the key "messages", which maps names of values to messages. Such a message replaces the value.
     """
     wanted = catalogue.places(identity)
     found = []

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
-    """Return the invalid settings and, if command_line is true, the misspelled variable names of this run."""
+    """Return the invalid settings. If command_line is true, also return the misspelled variable names of this run."""
     # load_extra_vars saves the variables of the command line in this attribute.
     names = getattr(load_extra_vars, "extra_vars", None) or {}
     return recovery_settings.problems(given, names=names if command_line else ())
@@ -38,8 +38,8 @@ def whole(hosts: Any) -> Any:
 def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
     """Return the hosts of a play unchanged.
 
-    If wanted is true and --limit is not the name of one of these hosts, raise AnsibleFilterError. With the name of a
-    group, for example, the play would run on every host in the group.
+    If wanted is true, --limit must be the name of one of these hosts. Otherwise, raise AnsibleFilterError. For example,
+    with the name of a group, the play would run on every host in the group.
     """
     members = lookup_loader.get("ansible.builtin.inventory_hostnames").run([hosts], variables={"groups": groups})
     limit = context.CLIARGS.get("subset")

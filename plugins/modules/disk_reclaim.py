@@ -67,8 +67,8 @@ options:
         required: true
       keep:
         description:
-          - Number of newest files to keep of each series. If some of the files are complete copies of a database, the
-            module also keeps this number of the newest copies (at least one).
+          - Number of files to keep in each series, the newest first. The module also keeps this number of the newest
+            complete copies of a database, but at least one copy.
         type: int
         default: 0
   protect:

@@ -58,8 +58,8 @@ options:
       - V(watch) reports the service as healthy at the first healthy response. It reports the severity V(critical) after
         O(critical_after) consecutive failures, and V(emergency) as soon as a probe fails and the process is gone.
       - V(await) is for use after a start. It probes until all endpoints are healthy, for at most O(deadline) seconds.
-        It stops earlier if the process is gone and no start is pending, or if systemd restarted the process and the
-        process ended again.
+        It stops earlier if no process is running and no start is pending. It also stops earlier if a process that
+        systemd restarted has ended again.
       - V(hold) probes O(count) times. It reports the service as unhealthy as soon as a probe fails or the process IDs
         change.
       - With O(run), V(await) records the time of the first healthy response in the incident. V(hold) removes this time
@@ -131,9 +131,9 @@ options:
       - If true, O(mode=watch) and O(mode=hold) save in O(state_dir) the time when the service was last healthy.
         M(itsm_nexus.runbook.incident) uses this time as the last sign of health before an outage. If the time cannot be
         saved, the module does not report an error.
-      - If the service is down and no incident is open, O(mode=watch) with O(open=false) saves the first failed probe.
-        It is one of the signs for the start of the outage if an incident is opened within an hour of the last failed
-        probe. A healthy probe removes it.
+      - If the service is down and no incident is open, O(mode=watch) with O(open=false) saves the time of the first
+        failed probe. If an incident is opened within an hour after the last failed probe, the saved time is used to
+        find the start of the outage. A healthy probe removes the saved time.
       - In check mode, nothing is saved.
     type: bool
     default: false
@@ -160,9 +160,9 @@ options:
   preflight:
     description:
       - Options of M(itsm_nexus.runbook.service_preflight_info) in addition to O(service) and O(state_dir). If this
-        option is set, the module validates these options and probes the service in one round trip. If a value is
-        invalid, the module fails only if the service is healthy or its state is unknown. If the service is down, the
-        module succeeds, and RV(preflight) lists the invalid values. Only endpoints with valid settings are probed.
+        option is set, the module validates these options and probes the service in one round trip. While the service is
+        down, invalid values are only listed in RV(preflight). If the service is healthy or its state is unknown, an
+        invalid value makes the module fail. Only endpoints with valid settings are probed.
       - While HTTPS is switched off by a drop-in of M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
     type: dict
     version_added: 0.2.0
@@ -187,7 +187,7 @@ options:
     description:
       - If this option is set and the service answers, O(mode=watch) and O(mode=hold) also check whether the service is
         ready. See RV(readiness). With O(mode=watch), a service that is not ready has the severity V(degraded).
-      - The database is checked if O(preflight) is set, because the preflight finds its path.
+      - The database is checked only if O(preflight) is set, because the preflight finds the path of the database.
       - Trends need earlier measurements, which the module saves in O(state_dir) if O(remember=true).
     type: dict
     version_added: 0.2.0
@@ -202,26 +202,26 @@ options:
         default: ""
       slow_after:
         description: >-
-          Report slow answers if an answer and two further answers take at least this number of seconds. If the usual
-          latency is known, they must also take at least ten times as long as usual. With V(0), the latency is not
+          Report slow answers if three answers in a row each take at least this number of seconds. If the usual latency
+          is known, each answer must also take at least ten times as long as usual. With V(0), the latency is not
           checked.
         type: float
         default: 1.0
       lock_after:
         description: >-
-          Report a process if it blocks all writes to the database without a pause for this number of seconds. At most
-          V(10). With V(0), locks are not checked.
+          Report a process that blocks all writes to the database for this number of seconds without a pause. The
+          maximum is V(10). With V(0), locks are not checked.
         type: float
         default: 2.0
       check_budget:
-        description: Time limit in seconds for the check of the database (quick_check). At most V(10). With V(0), the
-          content of the database is not checked.
+        description: Time limit in seconds for the check of the database (quick_check). The maximum is V(10). With V(0),
+          the content of the database is not checked.
         type: float
         default: 0.5
       open_files_percent:
         description: >-
-          Report a process if it uses at least this percentage of its limit for open files and connections. With V(0),
-          open files are not checked.
+          Report a process that has reached this percentage of its limit for open files and connections. With V(0), open
+          files are not checked.
         type: float
         default: 90.0
       certificate_days:
@@ -231,7 +231,7 @@ options:
         default: 7.0
       disk_percent:
         description:
-          - Report a file system if at least this percentage of its space or inodes is used, and if it will be full
+          - Report a file system that has reached this percentage of used space or used inodes, and that will be full
             within O(readiness.disk_hours).
           - With V(0), this trend is not checked. A file system is always reported if V(99) % of its space or inodes are
             used.
@@ -243,7 +243,7 @@ options:
         default: 24.0
       wal_bytes:
         description: >-
-          Report a WAL if it has at least this size in bytes and keeps growing. With V(0), the size is not checked.
+          Report a WAL that has at least this size in bytes and keeps growing. With V(0), the size is not checked.
         type: int
         default: 67108864
       restarts:

@@ -44,8 +44,8 @@ options:
     default: ""
   access_log_patterns:
     description:
-      - Path patterns of more logs with requests, absolute or relative to O(app_dir), for logs that get a new name every
-        day.
+      - Path patterns of additional request logs, for example of logs that get a new name every day. A pattern is
+        absolute or relative to O(app_dir).
     type: list
     elements: str
     default: []

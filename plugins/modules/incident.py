@@ -15,8 +15,8 @@ description:
     start of the outage.
   - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases the
     lease. Every module in the collection that is called with O(run) keeps the lease while the module runs, and renews
-    the lease at the end. If the run is killed, the lease expires after O(lease) seconds. A second run is refused or, if
-    O(wait) is set, waits.
+    the lease at the end. If the run is killed, the lease expires after O(lease) seconds. While the lease lasts, a
+    second run is refused. If O(wait) is set, the second run waits instead.
   - An unreadable record is renamed. If the record cannot be written to its folder, for example because the disk is
     full, the record is kept in memory. Both problems are reported as warnings and never block the run.
   - Records the maintenance window of the host. During a maintenance window, O(state=open) does not open an incident or
@@ -46,9 +46,9 @@ options:
       - V(closed) records the outcome and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt),
         O(outcome=login_failed) or O(outcome=degraded), the incident itself stays open, and the next run continues the
         incident.
-      - Use V(closed) with an empty O(run) if a probe found the service healthy. Unless a run is working on the open
-        incident, the module closes the incident with RV(outcome=resolved_manually). If a start by an earlier run or by
-        systemd ended the outage, RV(outcome) is different. See O(serving_since) and O(serving_restarts).
+      - Use V(closed) with an empty O(run) if a probe found the service healthy. The module then closes the open
+        incident with RV(outcome=resolved_manually). If an earlier run or systemd started the service, RV(outcome) is
+        different. See O(serving_since) and O(serving_restarts). An incident that a run is working on stays open.
       - Use V(resolved) before V(closed) if contacts must be notified of the end of the outage. The call creates a run,
         takes the lease for this run, and returns RV(run). The incident stays open until a call with V(closed) and this
         O(run). If the run is killed before that call, the next run notifies the contacts.
@@ -71,7 +71,7 @@ options:
   step:
     description:
       - Current step of the run. If another run must wait or is refused, it reports this step. Defaults to the rung that
-        the run has begun or, if there is none, to O(state).
+        the run has begun. If the run has not begun a rung, the default is O(state).
     type: str
     default: ""
   lease:
@@ -92,12 +92,13 @@ options:
     type: float
     default: 0.0
   window:
-    description: Period up to now, in seconds, in which RV(restarts_in_window) counts the starts.
+    description: Length of the period, in seconds, in which RV(restarts_in_window) counts the starts. The period ends
+      now.
     type: float
     default: 3600.0
   restart_limit:
-    description: If runs started the service this many times within O(window), RV(crash_loop) reports that another start
-      would not help.
+    description: Maximum number of starts by runs within O(window). After this number of starts, RV(crash_loop) reports
+      that another start would not help.
     type: int
     default: 3
     version_added: 0.2.0
@@ -219,9 +220,9 @@ options:
     version_added: 0.2.0
   serving_since:
     description:
-      - With O(state=resolved), or with O(state=closed) and an empty O(run), the start time of the process that now
-        serves requests.
-      - If the process started right after a recorded start by a run, that run ended the outage (RV(outcome=recovered)).
+      - The start time of the process that now serves requests. Used with O(state=resolved), and with O(state=closed) if
+        O(run) is empty.
+      - If the process started right after a run started the service, that run ended the outage (RV(outcome=recovered)).
         In this case, the outage ends at the first recorded healthy response. If no healthy response is recorded, the
         outage ends at the start of the process, and RV(mitigated_estimated) is true.
     type: str
@@ -245,10 +246,10 @@ options:
     choices: [recovered, recovered_by_systemd, not_recovered, warning, degraded, data_in_doubt, login_failed]
   unit:
     description:
-      - The service's systemd unit, for O(state=open). If systemd has scheduled a restart, the module cancels the
-        restart or, if it is due within 1.5 seconds, waits for it. If the module cancels the restart, a timer on the
-        host starts the unit if this run is killed. If no run starts the unit before the call with O(state=closed), that
-        call starts the unit.
+      - The service's systemd unit, for O(state=open). If systemd has scheduled a restart, the module cancels this
+        restart. If the restart is due within 1.5 seconds, the module waits for it instead. After a cancelled restart, a
+        timer on the host starts the unit if this run is killed. The call with O(state=closed) starts the unit if no run
+        has started it.
     type: str
     default: ""
     version_added: 0.2.0
@@ -359,8 +360,8 @@ outage_seconds:
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, up to RV(mitigated_at) or, until this time is known, up to now. The duration is
-      measured with the host's clock, but setting the clock back does not shorten it.
+    - Duration of the outage in seconds, up to RV(mitigated_at). While that time is unknown, the duration up to now. If
+      somebody sets the host's clock back, the duration does not become shorter.
   returned: always
   type: float
   version_added: 0.2.0

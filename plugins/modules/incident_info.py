@@ -28,12 +28,13 @@ options:
     type: float
     default: 0.0
   window:
-    description: Period up to now, in seconds, in which RV(restarts_in_window) counts the starts.
+    description: Length of the period, in seconds, in which RV(restarts_in_window) counts the starts. The period ends
+      now.
     type: float
     default: 3600.0
   restart_limit:
-    description: If runs started the service this many times within O(window), RV(crash_loop) reports that another start
-      would not help.
+    description: Maximum number of starts by runs within O(window). After this number of starts, RV(crash_loop) reports
+      that another start would not help.
     type: int
     default: 3
 seealso:
@@ -86,8 +87,8 @@ outage_seconds:
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, up to RV(mitigated_at) or, until this time is known, up to now. The duration is
-      measured with the host's clock, but setting the clock back does not shorten it.
+    - Duration of the outage in seconds, up to RV(mitigated_at). While that time is unknown, the duration up to now. If
+      somebody sets the host's clock back, the duration does not become shorter.
   returned: always
   type: float
 severity:

@@ -77,7 +77,8 @@ text:
   returned: success
   type: str
 show_text:
-  description: True if no file can be read after the run, for example in AWX or in check mode.
+  description: True if nobody can read the file after the run. In AWX, the file is deleted, and in check mode, it is not
+    written.
   returned: success
   type: bool
   sample: false
@@ -92,7 +93,7 @@ differences:
       type: str
       sample: nexus_http_port
     inventory:
-      description: The value in the inventory or, if it is not set there, the default.
+      description: The value in the inventory. If the inventory does not set the variable, the default.
       type: raw
       sample: 8080
     host:

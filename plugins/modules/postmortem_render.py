@@ -45,15 +45,16 @@ options:
   language:
     description:
       - Language of the documents.
-      - Defaults to the language of the incident or, if it is unknown, to the language in the callback's configuration.
+      - Defaults to the language of the incident. If that is unknown, the language in the callback's configuration is
+        used.
     type: str
     choices: ["", en, ja]
     default: ""
     version_added: 0.2.0
   timezone:
     description:
-      - Time zone in which times are shown in addition to UTC. Defaults to the time zone of the incident or, if it is
-        unknown, to the time zone in the callback's configuration.
+      - Time zone in which times are shown in addition to UTC. Defaults to the time zone of the incident. If that is
+        unknown, the time zone in the callback's configuration is used.
     type: str
     default: ""
     version_added: 0.2.0

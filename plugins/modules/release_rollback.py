@@ -10,8 +10,8 @@ module: release_rollback
 short_description: Roll back to an earlier release of the application if that release can use the database
 version_added: 0.2.0
 description:
-  - Switches to the release before the current one or, if O(release) is set, to that release, which can also be a later
-    one.
+  - Switches to the release before the current one. If O(release) is set, the module switches to that release, which can
+    also be a later one.
   - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the link is replaced by a
     single rename. With O(strategy=git), O(app_dir) is a git repository, and the tag before the current commit is
     checked out.
@@ -68,8 +68,8 @@ options:
     default: []
   user:
     description:
-      - The user that the service runs as. If O(app_dir) or a folder on its path is owned by an account other than this
-        user or root, the module fails.
+      - The user that the service runs as. This user or root must own O(app_dir) and every folder on its path.
+        Otherwise, the module fails.
     type: str
     default: ""
     version_added: 0.2.0
@@ -84,7 +84,8 @@ author:
 notes:
   - git runs without the hooks of the repository. If accounts other than root can change O(app_dir) or a folder on its
     path, git runs as O(user). If O(user) is empty, git runs as the owner of the first such folder. If only root can
-    change these folders, git runs as root, but only if no other account can change a file in O(app_dir).
+    change these folders, git runs as root. In this case, the module fails if another account can change a file in
+    O(app_dir).
 seealso:
   - module: itsm_nexus.runbook.npm_ci
   - module: itsm_nexus.runbook.sqlite_backup

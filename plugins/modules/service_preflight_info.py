@@ -13,8 +13,8 @@ description:
   - Compares the variables of the P(itsm_nexus.runbook.nexus#role) role with the host, in one round trip, before a
     playbook changes anything. The name of each variable is C(nexus_) followed by the name of the option or the
     suboption of O(service).
-  - An invalid value does not fail the module, but is returned in RV(problems). Options therefore accept values of any
-    type.
+  - The module does not fail if a value is invalid, but returns the problem in RV(problems). Options therefore accept
+    values of any type.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -74,8 +74,8 @@ options:
     default: DATABASE_PATH
     version_added: 0.2.0
   state_dir:
-    description: Absolute path of the folder for the collection's state. The folder must be writable or, if it does
-      not exist, the module must be able to create it.
+    description: Absolute path of the folder for the collection's state. The module must be able to write to this folder
+      or to create it.
     type: str
   https_port:
     description: The HTTPS port, or V(0) if there is none.
@@ -161,7 +161,8 @@ resolved:
       type: str
       sample: /srv/itsm/data/itsm.db
     user:
-      description: O(service.user) or, if the host has no such user, the user of the unit.
+      description: The user that the service runs as. This is O(service.user) if the host has this user, otherwise the
+        user of the unit.
       type: str
       sample: itsm
       version_added: 0.2.0
@@ -180,7 +181,7 @@ resolved:
       elements: str
       sample: [JWT_SECRET, NODE_ENV]
     state_dir_writable:
-      description: True if the module can write to O(state_dir) or, if this folder does not exist, can create it.
+      description: True if the module can write to O(state_dir), or can create this folder.
       type: bool
       sample: true
       version_added: 0.2.0

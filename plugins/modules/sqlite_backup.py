@@ -33,8 +33,8 @@ options:
     type: path
   dest_dir:
     description:
-      - Absolute path of the folder for the backup or, with O(evidence=true), for the evidence folder. The folder is
-        created if it does not exist (mode 0700).
+      - Absolute path of the folder in which the backup is created. With O(evidence=true), the evidence folder is
+        created there. O(dest_dir) itself is created if it does not exist (mode 0700).
     type: path
   prefix:
     description:
@@ -48,7 +48,7 @@ options:
     default: false
   room_only:
     description:
-      - Whether to only check that there is enough space for the copy. The module then returns RV(room_needed) and
+      - If true, the module only checks whether there is enough space for the copy. It returns RV(room_needed) and
         copies no file.
       - If there is not enough space, the module fails with RV(no_room=true).
     type: bool

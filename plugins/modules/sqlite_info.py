@@ -30,8 +30,8 @@ options:
       - V(quick) checks the structure of every page. V(integrity) also checks the content of indexes and UNIQUE
         constraints, and takes about eight times as long. V(foreign_keys) searches for rows whose parent row is missing.
         Such rows are reported only as a warning, because the application caused them.
-      - If only V(integrity) is requested and the time is too short for this check, RV(checks) contains the result of
-        V(quick).
+      - If the time is too short for V(integrity), RV(checks) contains the result of V(quick), even if only V(integrity)
+        is requested.
     type: list
     elements: str
     choices: [quick, integrity, foreign_keys]
@@ -62,7 +62,7 @@ options:
     description:
       - The user that the service runs as. If users other than root can change a folder, the module accesses files in
         that folder with the permissions of this user, not as root.
-      - Defaults to O(owner) or, if O(owner) is empty, to the owner of that folder.
+      - Defaults to O(owner). If O(owner) is empty, the default is the owner of that folder.
     type: str
     version_added: 0.2.0
   time_budget:
@@ -116,8 +116,8 @@ healthy:
   sample: true
 conclusive:
   description:
-    - True if the verdict is complete. It is complete if an error was found, or if the whole WAL and all requested pages
-      and row counts were checked. Otherwise, RV(healthy) refers only to the part that was checked.
+    - True if the verdict is complete. A verdict is complete if the check found an error, or if it covered the whole WAL
+      and all requested pages and row counts. Otherwise, RV(healthy) refers only to the part that was checked.
   returned: success
   type: bool
   sample: true
@@ -368,8 +368,8 @@ row_counts:
   sample: {users: 12, incidents: 340}
 seeded:
   description:
-    - The tables that are empty or missing in O(baseline) and have rows now, if O(seeded) is V(true). The tables of knex
-      are omitted.
+    - The tables that have rows now but are empty or missing in O(baseline). The tables of knex are omitted. Always
+      empty unless O(seeded=true).
   returned: always
   type: list
   elements: dict

@@ -12,9 +12,9 @@ version_added: 0.1.0
 description:
   - Checks four methods in this order. V(checkpoint) lets SQLite write the WAL of a sound database into the database.
     V(salvage) creates a new database from all readable rows of the damaged database. V(salvage) uses C(.recover) of the
-    sqlite3 shell or, if the shell is missing or restores no rows, a dump that skips the damaged parts. V(backup) uses
-    the latest sound backup. V(empty) creates a database without tables, in which the migrations then create the tables.
-    V(empty) requires O(confirm_empty=true).
+    sqlite3 shell. If the shell is missing or restores no rows, V(salvage) uses a dump that skips the damaged parts.
+    V(backup) uses the latest sound backup. V(empty) creates a database without tables, in which the migrations then
+    create the tables. V(empty) requires O(confirm_empty=true).
   - O(method=auto) uses the first applicable method, but prefers V(backup) to V(salvage) if the backup has more
     rows than can be salvaged.
   - With O(state=planned) and in check mode, nothing is changed. The module salvages rows into a temporary folder to
@@ -82,7 +82,7 @@ options:
     version_added: 0.2.0
   replaced:
     description:
-      - Whether the database is new and lacks the rows of an earlier database. See
+      - Whether the database is a new one that does not have the rows of an earlier database. See
         RV(itsm_nexus.runbook.triage_info#module:database_replaced).
       - In this case, O(method=auto) uses neither V(checkpoint) nor V(salvage).
     type: bool
@@ -224,8 +224,9 @@ plan:
     backups:
       description:
         - For V(backup), the backups that were examined, newest first. The examination stops at a backup that loses no
-          counted row. Each has C(path), C(at) (its time), C(usable), C(rows) and C(lost) (as RV(plan[].rows) and
-          RV(plan[].lost)), C(reason) (why it cannot be used) and C(messages) with C(reason).
+          counted row. Each backup has C(path), C(at) (the time of the backup), C(usable), C(rows), C(lost), C(reason)
+          (why it cannot be used), and C(messages) with C(reason). C(rows) and C(lost) have the format of
+          RV(plan[].rows) and RV(plan[].lost).
       type: list
       elements: dict
       sample: []
@@ -390,8 +391,8 @@ def main() -> None:
             def note(loss: str, before: Mapping[str, int], after: Mapping[str, int]) -> Callable[[], None]:
                 return one_starter.note_loss(**lease, loss=loss, before=before, after=after, warn=module.warn)
 
-            # Record the loss before the replacement, because later runs see only the remaining rows, and the check
-            # after the replacement may fail or be killed.
+            # Record the loss before the replacement, because the check after the replacement may fail or be killed.
+            # Later runs see only the remaining rows.
             result = sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode, on_replace=note)
     except SqliteError as error:
         module.fail_json(**failure(error))

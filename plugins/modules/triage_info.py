@@ -65,9 +65,9 @@ options:
   health_path:
     description:
       - Path of the health request. If empty, no request is sent.
-      - If everything else is healthy, but the service rejects the request or answers with an HTML page, the module
-        considers this path to be wrong. A request is rejected if the status is between 300 and 499, except 408 and 429.
-        In this case, the finding is V(config_mismatch), and no rung is tried.
+      - The path is probably wrong if the service rejects the request or answers with an HTML page, and everything else
+        is healthy. The finding is then V(config_mismatch), and no rung is tried.
+      - A request is rejected if the status is between 300 and 499, except 408 and 429.
     type: str
     default: ""
     version_added: 0.2.0
@@ -79,8 +79,8 @@ options:
     version_added: 0.2.0
   log_patterns:
     description:
-      - Path patterns of more log files, absolute or relative to O(service.app_dir), for logs that get a new name every
-        day. The newest files are read in addition to O(service.log_file).
+      - Path patterns of additional log files, for example of logs that get a new name every day. A pattern is absolute
+        or relative to O(service.app_dir). The newest files are read in addition to O(service.log_file).
       - Rotated and compressed (C(.gz)) files of these logs and of O(service.log_file) are read if they were changed
         within O(window).
     type: list
@@ -132,15 +132,15 @@ options:
     default: 5.0
   database_timeout:
     description:
-      - Time limit in seconds for a second check of the database, which runs if the first check does not finish within
-        O(deadline).
+      - Time limit in seconds for a second check of the database. The second check runs if the first check does not
+        finish within O(deadline).
       - If the second check does not finish in time either, the finding is V(db_unchecked), and the service is not
         started. If the disk of the database does not respond, the second check does not run.
     type: float
     default: 300.0
   window:
-    description: Length of the triage window, in seconds. The window ends at the time when the unit ended or, if the
-      unit has not ended, at the current time. Log lines from before the window are not read.
+    description: Length of the triage window, in seconds. The window ends when the unit ended. If the unit has not
+      ended, the window ends now. Log lines from before the window are not read.
     type: int
     default: 600
   log_lines:
@@ -148,16 +148,16 @@ options:
     type: int
     default: 100
   kernel_log_command:
-    description: Command that prints the kernel's log. If empty, C(journalctl -k) is used or, if that fails,
-      C(dmesg).
+    description: Command that prints the kernel's log. If empty, C(journalctl -k) is used. If that command fails,
+      C(dmesg) is used.
     type: list
     elements: str
     default: []
   settings:
     description:
       - Invalid variables, as RV(itsm_nexus.runbook.service_preflight_info#module:problems) lists them. The module
-        reports these variables in the V(config_mismatch) finding. C(useless_rungs) of this finding lists the rungs that
-        need these variables.
+        reports these variables in the V(config_mismatch) finding. The C(useless_rungs) in this finding are the rungs
+        that need these variables.
     type: list
     elements: dict
     default: []

@@ -83,7 +83,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The drop-in file and, if O(until) is set, the unit files of its timer. Empty if the drop-in is absent.
+  description: The drop-in file. If O(until) is set, also the unit files of its timer. Empty if the drop-in is absent.
   returned: success
   type: list
   elements: str
