@@ -27,7 +27,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.source.answers": "the service answers requests to this path",
     "discovery.source.answer_status": 'the service answers with status "{word}"',
     "discovery.source.backup_names": "names of the backups, such as {names}",
-    "discovery.source.beside_output": "name of the current output file {path} without the date; a service that a recovery starts writes to this file",
+    "discovery.source.beside_output": "the current output file {path}, without the date in its name. A recovery starts the service so that it writes to this file",
     "discovery.source.backups": "copies of a SQLite database in these folders: {number}",
     "discovery.source.file_and_process": "{name} in {path}, the same as in the running process",
     "discovery.source.file_variable": "{name} in {path}",

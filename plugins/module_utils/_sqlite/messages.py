@@ -92,7 +92,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.backup_would_lack": "Refusing to back up {path}: {frames} frames of its WAL cannot be read, so the backup would lack them. To copy the files unchanged, use evidence=true",
     "reason.sqlite.wal_unread_in_time": "its WAL could not be read to the end within the timeout",
     "reason.sqlite.written_every_time": "during every attempt, it was written to or its service was started or stopped",
-    "reason.sqlite.backup_not_sound": "{path} is not sound, so neither is its backup: {why}",
+    "reason.sqlite.backup_not_sound": "{path} is not sound, so its backup would not be sound either: {why}",
     "reason.sqlite.backup_differs": "The backup of {path} has row counts {copied}, but the database has {counted}",
     "reason.sqlite.dest_there": "dest {path} already exists: a backup never replaces another file",
     "reason.sqlite.name_taken": "Cannot name the copy {path}: that name already exists",

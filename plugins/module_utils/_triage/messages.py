@@ -65,7 +65,7 @@ ENGLISH: Dict[str, str] = {
     "finding.db_locked.past": "The service found its database locked; no other process holds the lock now",
     "remedy.db_locked.end": "Wait until process {pid} ends, or end it on the host as root: kill {pid}. To let the next run end it, set remediation_stop_policy, for example to {policy}",
     "remedy.db_locked.end_restart": "Wait until process {pid} ends, or end it on the host as root: kill {pid}. To let the next run end it, set remediation_stop_policy, for example to {policy}. Then restart the service",
-    "remedy.db_locked.by_service": "Wait until the transaction of the service ends. If it does not end, restart the service: SQLite then discards what this transaction has not saved",
+    "remedy.db_locked.by_service": "Wait until the transaction of the service ends. If it does not end, restart the service: SQLite then discards all changes of this transaction",
     "remedy.db_locked.wait": "Wait until that process ends, or stop it",
     "remedy.db_locked.wait_restart": "Wait until that process ends, or stop it. Then restart the service",
     "remedy.db_locked.restart_older": "Restart the service. The restart ends the older process first",

@@ -29,8 +29,8 @@ LANGUAGES = ("en", "ja")
 # Maximum depth of nested messages.
 _DEEPEST = 6
 
-# Families of names. If the catalogue has no entry for a name, the name itself is shown or, in the `module` family, the
-# name of the task.
+# Families of names. If the catalogue has no entry for a name, the name itself is shown. For the `module` family, the
+# name of the task is shown instead.
 OPEN = (
     *(
         "cause",
@@ -180,7 +180,7 @@ class Words:
         return str(at or "") if moment is None else f"{self._date_time(moment)} UTC"
 
     def when(self, at: Optional[str]) -> str:
-        """Return an instant in human-readable form, in UTC and, if the service has a time zone, also in that zone."""
+        """Return an instant in human-readable form: in UTC, and also in the service's time zone if it has one."""
         local, utc = self._in_zone(at), self.utc(at)
         return utc if local is None else self.say("date_time.both", local=self._zoned(local), utc=utc)
 

@@ -142,7 +142,7 @@ SENTENCES: Dict[str, str] = {
     "notified.before": "{names}, before this run",
     "notified.event": "{message}: {names}",
     "notified.nobody_now": "nobody in this run ({reason})",
-    "notified.nothing_new": "nobody in this run, because they already have this message or a more urgent one",
+    "notified.nothing_new": "nobody in this run, because all contacts already have this message or a more urgent one",
     "notified.unaware": "NOT NOTIFIED that the outage is over, call them: {names}",
     "notified.by": "{name} by {ways}",
     "notified.failed": "NOT REACHED by {channels}",

@@ -66,7 +66,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.database.choose": "{number}. Choose a method and run it without --check, for example with -e database_recovery_method=backup",
     "next_step.database.would_recover": "Recover the database with the method that is marked as chosen. The same command, without --check, stops and starts the service: {command}. To choose another method, add one of the options below",
     "next_step.database.not_recovered": "Give the evidence to the DBA. All files of the database are kept. To try another method, run for example: {command} -e database_recovery_method=backup",
-    "next_step.unguarded": "nexus_manager is {manager}, so nothing prevents a manual start: until the recovery has ended, nobody and no script may start the service",
+    "next_step.unguarded": "nexus_manager is {manager}, so nothing prevents a manual start: until the recovery has ended, no person or script may start the service",
     "next_step.reach.other": "Connect to the host another way, for example through its console, then run the playbook again",
     "next_step.reach.known_hosts": "known_hosts has no key for this host, or a different key. Verify the host key, add it to known_hosts, then run the playbook again",
     "next_step.reach.become": "The account cannot become root on the host. Check ansible_become_password and the sudo rule on the host. The rule may also depend on ansible_pipelining and ansible_python_interpreter. Then run the playbook again",

@@ -5,8 +5,8 @@
 """Import modules only when they are needed, so that the first task starts earlier.
 
 Ansible forks a worker for each task. If another thread is importing a module at that moment, the worker inherits the
-lock of this module, but not the thread that would release the lock. If the worker then imported the same module, it
-would wait forever. Therefore, a fork waits until the import has ended.
+lock of this module. It does not inherit the thread that would release the lock. If the worker then imported the same
+module, it would wait forever. Therefore, a fork waits until the import has ended.
 """
 
 from __future__ import annotations

@@ -698,7 +698,7 @@ GONE = "it is no longer set in escalation_contacts"
             "not_recovered",
             ["Lead"],
             [EARLIER],
-            "nobody in this run, because they already have this message or a more urgent one; "
+            "nobody in this run, because all contacts already have this message or a more urgent one; "
             "Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC), before this run",
             "この実行では通知なし（同じ通知、またはより緊急の通知を送信済みのため）。"
             "Lead（mail x）（未復旧、2026年03月02日 10:02:00 JST）には以前の実行で通知済み",
