@@ -84,7 +84,7 @@ def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Ca
 
 
 class _Output:
-    """The data from one pipe, in bounded memory."""
+    """The data read from one pipe. Its size in memory is limited."""
 
     def __init__(self) -> None:
         self._head = bytearray()

@@ -129,7 +129,7 @@ class MessageError(Exception):
 
 
 def failure(error: Exception) -> Dict[str, Any]:
-    """Return the arguments of fail_json for an error: its text and, if it has one, its translatable message."""
+    """Return the arguments of fail_json for an error: the text, and the translatable message if there is one."""
     told = {"messages": plain(msg=error.told)} if isinstance(error, MessageError) else {}
     return {"msg": sanitize.text(error), **told}
 

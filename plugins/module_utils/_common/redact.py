@@ -83,7 +83,7 @@ class _Rule(NamedTuple):
     words: Sequence[str]
     pattern: str
     replacement: Union[str, Callable[[Match[str]], str]]
-    # If this is not empty, a line without any of these characters cannot match.
+    # A line without any of these characters cannot match. If empty, every line can match.
     signs: str = ""
 
 
@@ -267,7 +267,7 @@ def _hides_next(argument: str) -> bool:
     return argument.startswith("-") and "=" not in argument and is_secret_name(argument.lstrip("-"))
 
 
-# If a line contains a rule's word and is longer than this many characters, the rest of the line is masked.
+# Only this many characters of a line that contains a rule's word are searched. The rest of the line is masked.
 _LONGEST_LINE = 64 * 1024
 
 

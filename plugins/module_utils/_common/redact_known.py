@@ -41,7 +41,8 @@ _AFTER_A_SIGN = (
     r"(?<=')(?:(?P<shell>(?:\\'|\"'\")')|(?P<single>'(?:'')*))|(?P<double>(?<=\")\"(?:\"\")*))"
 )
 _ESCAPES = lazy(r"[%\\&'\"]" + _AFTER_A_SIGN)
-# A JSON log has many quotes, but usually no escape that begins with a quote. Such a text contains none of _QUOTES.
+# Used for a text that contains none of _QUOTES, such as most JSON logs. Such a text has no escape that begins with a
+# quote. This pattern is faster, because it does not stop at every quote.
 _WITHOUT_QUOTES = lazy(r"[%\\&]" + _AFTER_A_SIGN)
 _QUOTES = ("''", '""', "'\\'", "'\"'")
 # For each kind of escape: its prefix, the base of its digits, and its length.

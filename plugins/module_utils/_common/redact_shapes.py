@@ -121,7 +121,8 @@ class Words:
         groups: Dict[str, List[str]] = {}
         for word in words:
             groups.setdefault(word[:2], []).append(word)
-        # The words are not paths, so a comparison by character is right.
+        # commonprefix compares characters instead of path components. This is right here, because the words are not
+        # paths.
         self._groups = [(os.path.commonprefix(group), group) for group in groups.values()]  # noqa: RUF071
 
     def found_in(self, text: str) -> Set[str]:

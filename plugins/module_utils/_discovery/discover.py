@@ -103,7 +103,10 @@ def _read_environment(path: str) -> Dict[str, Any]:
 
 
 def _read_usual(path: str, rights: safe_open.Rights) -> Dict[str, Any]:
-    """Return the same for a file that the service's user can replace, or {} if this user has no such file."""
+    """Read a file as _read_environment does, but with the rights of the service's user.
+
+    Return {} if it does not exist.
+    """
     with safe_open.acting(rights):
         if not os.path.isfile(path):
             return {}
@@ -138,7 +141,7 @@ def _environment(found: units.Found, running: _Running, app_dir: str, *, rights:
     own = [name for name in usual if name in answers and answers[name].value]
     for path, answer in answers.items():
         if answer.error is not None:
-            # One entry stands for all usual files, because most of them do not exist.
+            # Most of the usual files do not exist, so a single entry for the folder is enough.
             late = (path if path in listed else app_dir, message("reason.host.late"))
             unread += [late] if late not in unread else []
         elif not answer.value:
@@ -175,7 +178,7 @@ def _paths(known: settings.Environment) -> Tuple[List[str], List[str], List[str]
 
 
 def _missing_folder(configured: str, folder: str) -> str:
-    """Return the folder of the inventory if this host has no such folder. folder: the folder that was found."""
+    """Return `configured` (the folder in the inventory) if it does not exist. folder: the folder that was found."""
     if not configured or os.path.normpath(configured) == folder:
         return ""
     # The folder may be on a disk that does not answer.
@@ -184,7 +187,7 @@ def _missing_folder(configured: str, folder: str) -> str:
 
 
 def _argv(found: units.Found, running: _Running) -> List[str]:
-    """Return the command of the unit or of the process. Only the process shows arguments that contain blanks."""
+    """Return the command of the unit or of the process. Only the process shows which blanks are part of an argument."""
     of_unit = found.unit.argv if found.unit else []
     of_process = running.ancestor.argv if running.ancestor else []
     if not of_unit:
@@ -219,7 +222,8 @@ def discover(
 ) -> Dict[str, Any]:
     """Return the proposed variables, the questions and the information. Raises DiscoveryError.
 
-    unit, app_dir: the values in the inventory, or empty. root: a folder that replaces / for the proxies, for tests.
+    unit, app_dir: the values in the inventory, or empty. root: the folder below which the configuration of proxies is
+    searched, "/" except in tests.
     """
     found = units.find(unit, app_dir=app_dir, run=run, proc_root=proc_root)
     running = _running(found, proc_root=proc_root)

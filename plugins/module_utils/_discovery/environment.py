@@ -105,7 +105,7 @@ class Environment:
         return list(dict.fromkeys(name for name, value in pairs if wanted(value)))
 
     def _told(self, name: str, value: str) -> Message:
-        """Return the source of a value: the file in which a person finds it, if the process has the same value."""
+        """Return the source of a value. A file is named even if the process has the same value."""
         having = [source for source in self._sources if source.values.get(name) == value]
         kind, path = having[0].kind, next((source.path for source in having if source.path), "")
         if kind == PROCESS and path:

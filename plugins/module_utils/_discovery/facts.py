@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.mess
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.network import Port, Proxy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.units import Unit
 
-# A value of a variable of the inventory.
+# The value of an inventory variable.
 Value = Any
 # Templates, line breaks and control characters.
 _ACTIVE = re.compile(rf"{sanitize.ACTIVE.pattern}|[\t\n]|{{[{{%#]")
@@ -55,7 +55,7 @@ class Facts(NamedTuple):
     ready: Optional[str]
     proxies: Sequence[Proxy]
     disk: Optional[Mapping[str, Any]]
-    # The folder that the inventory names, if the host has no such folder.
+    # The folder in the inventory if this host does not have it, otherwise an empty string.
     missing_folder: str = ""
 
     def relative(self, path: str) -> str:

@@ -108,7 +108,10 @@ def package(place: Place) -> Dict[str, Any]:
 
 
 def knex_database(place: Place, *, section: str, known: environment.Environment) -> Dict[str, Any]:
-    """Return the knexfile, and the database in its section. path: None if the file would have to be run."""
+    """Return the knexfile, and the database in its section.
+
+    path: None if it is unknown without running the knexfile.
+    """
 
     def variable(name: str) -> Optional[str]:
         found = known.get(name)

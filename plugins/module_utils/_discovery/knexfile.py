@@ -5,7 +5,7 @@
 """Read the path of the database from a knexfile, without running it.
 
 Only simple expressions are understood: a string, path.join or path.resolve of __dirname and strings, and
-process.env.NAME with such a default. Any other code would have to be run to know its result.
+process.env.NAME with such a default. The result of any other code is unknown unless somebody runs it.
 """
 
 from __future__ import annotations

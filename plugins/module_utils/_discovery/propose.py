@@ -136,7 +136,7 @@ def _environment(facts: Facts, found: Proposal) -> None:
     elif facts.unit is not None and not facts.unread:
         found.set("nexus_environment_file", "", message("discovery.source.no_file"))
     elif facts.unit is None and not facts.unread:
-        # Without a unit, a person started the service, and only this person knows from which file.
+        # Without a unit, a person started the service. Only this person knows which environment file was used.
         found.ask("nexus_environment_file", message("discovery.question.no_environment_file"))
     for path, why in facts.unread:
         found.ask("nexus_environment_file", message("discovery.question.file_unread", path=path, why=why))
@@ -464,7 +464,7 @@ def _inform(facts: Facts, found: Proposal) -> None:
 
 
 def ports_to_find(facts_ports: Sequence[network.Port], known: settings.Environment) -> List[int]:
-    """Return the ports that a proxy in front of the service would name."""
+    """Return the ports to search for in the configuration of proxies."""
     numbers = [port.number for port in facts_ports]
     named: List[Optional[settings.Variable]] = [known.get(name) for name in ("HTTPS_PORT", "HTTP_PORT", "PORT")]
     return numbers or [int(each.value) for each in named if each is not None]

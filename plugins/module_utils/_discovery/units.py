@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find the service: its systemd unit or, if there is no unit, its process."""
+"""Find the service by its systemd unit. If there is no unit, find the service by its process."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _alike(unit: Unit) -> bool:
 
 
 def _only(candidates: Sequence[Unit], *, app_dir: str) -> Optional[Unit]:
-    """Return the one unit that is meant, or None if that is unclear."""
+    """Return the unit that is certainly the service, or None if more than one unit may be the service."""
     in_folder = [unit for unit in candidates if app_dir and os.path.normpath(unit.folder or "/") == app_dir]
     for group in (candidates, in_folder, [unit for unit in candidates if unit.active]):
         if len(group) == 1:
@@ -118,7 +118,7 @@ def _processes(*, proc_root: str) -> List[procfs.Process]:
 
 
 def find(unit: str, *, app_dir: str, run: commands.Runner, proc_root: str) -> Found:
-    """Find the service. unit, app_dir: what the inventory says, or empty strings. Raises DiscoveryError.
+    """Find the service. unit, app_dir: the values in the inventory, or empty strings. Raises DiscoveryError.
 
     A unit that the inventory names is used if the host has it. Otherwise, all units are searched. If several units
     may be the service, app_dir and the state of the units decide. Without a unit, the processes are searched. If

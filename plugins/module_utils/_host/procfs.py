@@ -89,7 +89,7 @@ def read_text(path: str) -> str:
 
 
 def _link(path: str) -> Optional[str]:
-    """Return the target of a link in /proc, without the marker of a deleted target, or None if it is unreadable."""
+    """Return the target of a link in /proc, or None if the link is unreadable. The marker " (deleted)" is removed."""
     try:
         target = _text(os.readlink(os.fsencode(path)))
     except OSError:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hold prevents a service from starting if a start could do harm, for example if the database may be damaged.
+"""Prevent a service from starting while a start could do harm, for example because the database may be damaged.
 
 Under systemd, a hold is a drop-in for the unit with two conditions. A single condition is not enough (tested with
 systemd 257): an automatic restart ignores AssertPathExists=, and with ExecCondition= alone, systemctl start exits with

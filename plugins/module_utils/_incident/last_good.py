@@ -27,8 +27,7 @@ def note_healthy(state_dir: str, *, at: str) -> None:
 
 
 _FAILURE = "first_failure.json"
-# Longest time in seconds between two failed probes of one outage. After a longer time, the service may have worked in
-# between.
+# Longest time in seconds between two failed probes of one outage. During a longer time, the service may have worked.
 _SAME_OUTAGE = 3600.0
 _SMALL = 4096
 
@@ -46,7 +45,7 @@ def note_failure(state_dir: str, *, first_at: str, last_at: str) -> None:
 
 
 def first_failure(state_dir: str, *, until: str) -> Optional[str]:
-    """Return the first failed probe of the outage that lasts at `until`, from the runs without an incident, or None."""
+    """Return the first failed probe that a run without an incident saved for the outage at `until`, or None."""
     try:
         known = json.loads(atomic_files.read_plain(os.path.join(state_dir, _FAILURE), limit=_SMALL).decode("utf-8"))
         first, last = (timestamps.epoch(known[name]) for name in ("first_at", "last_at"))

@@ -55,7 +55,8 @@ ARGUMENTS: Dict[str, Dict[str, str]] = {
 
 # Maximum size of a lease file in bytes. A larger file is not a lease.
 _LARGEST = 1 << 16
-# Time limit in seconds for acquiring the lock. A call holds the lock for milliseconds, unless the call hangs.
+# Time limit in seconds for acquiring the lock. Usually, a call holds the lock for milliseconds. Only a hanging call
+# holds it longer.
 _LOCK_TIMEOUT = 10.0
 # struct flock of fcntl(2): type, whence, start, length, pid.
 _FLOCK = struct.Struct("@hhqqi4x")

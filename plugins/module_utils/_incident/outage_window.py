@@ -18,8 +18,8 @@ RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_
 
 # The source name for signs that one of this collection's health probes reported.
 PROBE = "health probe"
-# The source name for the first failed probe of a run that opened no incident. Unlike a sign of PROBE, it does not prove
-# that the outage lasted from then on, so later good signs of a log count.
+# The source name for the first failed probe of a run that opened no incident. The service may have worked again after
+# such a probe, so later good signs from a log count. After a sign of PROBE, they do not count.
 EARLIER_PROBE = "earlier health probe"
 # Source names for the end of an outage that no probe observed.
 PROCESS_LOG = "the log of the process that serves"
@@ -53,7 +53,7 @@ class Ending(NamedTuple):
 
 
 def opened(record: Mapping[str, Any]) -> str:
-    """Return when a run first found the service down or, if it was only degraded, when the incident was opened."""
+    """Return when a run first found the service down. If it was only degraded, return when the incident was opened."""
     return str(record.get("down_at") or record["opened_at"])
 
 
@@ -145,7 +145,7 @@ def ending(
     failed = _last_failure(record)
     outcome = _author(record, failed=failed, serving_since=serving_since, restarts=restarts)
     if record["severity"] == "degraded":
-        # The service answered every probe, so that earlier answers are not the end.
+        # The service answered every probe, so an earlier answer does not show the end.
         return Ending(outcome, seen_at, LATER_LOOK)
     proof = _first_answer(record, failed=failed, serving_since=serving_since)
     if proof:
@@ -158,7 +158,7 @@ def ending(
 
 
 def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str]) -> Optional[str]:
-    """Return the time of the first healthy response that the process serving now can have sent, or None."""
+    """Return the time of the first healthy response that may come from the process that is serving now, or None."""
     if not serving_since:
         return None
     answers = [item["at"] for item in record["signs"] if item["kind"] == "good" and item["source"] in _OWN]
@@ -171,8 +171,8 @@ def _last_failure(record: Mapping[str, Any]) -> str:
     signs = record["signs"]
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
-    # The service counts as down when the incident is opened, unless a probe got a healthy response after the last bad
-    # sign.
+    # The opening of the incident counts as a failure. It does not count if a probe got a healthy response after the
+    # last bad sign.
     if not (known and good and max(good) > max(known)):
         known.append(opened(record))
     for item in record["attempts"]:

@@ -10,8 +10,8 @@ replaces the complete file, so either the old or the new record survives a power
 renamed and does not block the run. While the state folder is not writable (for example on a full disk), records are
 stored in the lease folder.
 
-Only the run that holds the host lease may write. An incident module call that opens or updates an incident takes or
-renews the lease. A call that closes the incident releases the lease.
+Only the run that holds the host lease may write. The incident module takes or renews the lease when it opens or updates
+an incident. It releases the lease when it closes the incident.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -
 
 
 def _before_opening(record: Dict[str, Any], update: Update, *, store: incident_store.Store) -> Update:
-    """Add the detection time (the opening time, if none is given), and the signs that earlier runs saved.
+    """Add the detection time and the signs that earlier runs saved. The default detection time is the opening time.
 
     These are the last time the service was found healthy, and the first failed probe since then.
     """
@@ -105,7 +105,7 @@ def _begin_outage(record: Dict[str, Any], update: Update, *, clock: host_lease.C
         return
     record.update(down_at=timestamps.iso(clock.wall()), opened_boot=clock.boot(), boot_id=clock.boot_id())
     record.update(dict.fromkeys(_OF_OUTAGE))
-    # Signs of an earlier outage say nothing about this one. The last answer is its earliest possible start.
+    # Signs of an earlier outage do not show when this outage began. It began after the last answer, so keep this sign.
     record["signs"] = outage_window.last_answer(record["signs"])
 
 
@@ -184,8 +184,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # With this bad sign, a later run does not mistake a process that is already running now for the one that
-            # ended the outage.
+            # A process that is already running now has not ended the outage. This bad sign shows that to a later run.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )

@@ -5,8 +5,8 @@
 """Make a module act only once, even if the connection is lost and the controller repeats the call.
 
 If the connection is lost, the module on the host runs to completion, but its answer is lost. So the controller repeats
-the call with the same name. The repeated call waits for the first call and returns the first call's answer. The
-repeated call does the work itself only if the first call never arrived, or was killed before it answered.
+the call with the same name. The repeated call waits for the first call and returns the first call's answer. If the
+first call never arrived, or was killed before it answered, the repeated call does the work itself.
 
 The answers are in-memory files below the lease folder, and are owned by this account. The first line of a file is the
 start time of the call in seconds since boot. The rest is the printed answer, unchanged. While a call is running, its
@@ -110,7 +110,7 @@ def once(
 def _acts(params: Mapping[str, Any]) -> bool:
     """Return True if a call may change anything.
 
-    Only health_probe in watch mode changes nothing, and only if neither "open" nor "run" is set.
+    The only call that changes nothing is health_probe in watch mode without "open" and without "run".
     """
     return bool(params.get("mode") != "watch" or params.get("open") or params.get("run"))
 
@@ -160,7 +160,7 @@ def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
 
 
 def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
-    """Remove the answers of all earlier calls of this run, and old answers of other runs.
+    """Remove the answers to this run's earlier calls, and old answers to other runs.
 
     If an earlier call of this run is still running, wait for its end, because two simultaneous steps would interfere
     with each other. Raises OSError and _CallError.

@@ -22,8 +22,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-# Maximum age in seconds of a process that may be killed, because such a young process has hardly done anything yet. A
-# health check waits for processes of up to 20 seconds, and its last check of the database takes up to 1.5 seconds.
+# Maximum age in seconds of a process that may be killed. Such a young process has hardly done anything yet. The limit
+# is above the 21.5 seconds that a health check can take: it waits for processes of up to 20 seconds, then checks the
+# database for up to 1.5 seconds.
 _YOUNG = 25.0
 # Possible data losses in a database recovery, the most severe last. After several recoveries, the most severe loss
 # counts.
@@ -207,7 +208,8 @@ def put_in_doubt(
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
         **_kept(known),
-        # The damage is not accepted, but people must still know that an earlier release was.
+        # Nobody has accepted this damage. Still, keep the time and the reason of an earlier acceptance, so that people
+        # know of it.
         **{name: known[name] for name in ("accepted_at", "accepted_reason") if known.get(name)},
         **({"unseen": True} if damaged else {}),
         "state": incident_store.IN_DOUBT,

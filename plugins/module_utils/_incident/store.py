@@ -42,7 +42,7 @@ EMPTY: Dict[str, Any] = {
     "attempts": [],
     "starts": [],
     "cause": None,
-    # The last exit before a run took the unit over, and the takeover. See _incident/takeover.py.
+    # The takeover of the unit by a run, and the last exit before it. See _incident/takeover.py.
     "last_exit": None,
     "takeover": None,
     # The times (from, until) at which a takeover killed the service's processes.
@@ -62,8 +62,8 @@ EMPTY: Dict[str, Any] = {
     "runs": [],
     # When the incident was opened, in seconds since boot, and the ID of that boot. This clock cannot be set.
     "opened_boot": None,
-    # When a run found a service down that was only degraded before. The outage then began at about this time, and
-    # opened_boot is the time of this run. None if the service was down when the incident was opened, or was never down.
+    # When a run found the service down after it was only degraded. The outage began at about this time, and opened_boot
+    # is the time of that run. None if the service was down when the incident was opened, or was never down.
     "down_at": None,
     "boot_id": None,
     # Number of times that the record was written. Of two copies, the one with the higher number is newer.

@@ -51,9 +51,9 @@ EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 POLL = 5
 # Maximum age in seconds of an automatic restart that a run reports even if the service is healthy.
 RECENT = 60.0
-# Times in seconds. IMMINENT: an automatic restart that is due within this time is not cancelled, because it could begin
-# before the cancellation, and the cancellation would then stop the new process. _OVERDUE: a restart that is overdue by
-# this time will no longer happen.
+# Times in seconds. IMMINENT: an automatic restart that is due within this time is not cancelled. It could begin before
+# the cancellation, which would then stop the new process. _OVERDUE: a restart that is overdue by this time will no
+# longer happen.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
@@ -366,7 +366,7 @@ def settle(
     give_up, soon = time.monotonic() + limit, True
     while True:
         properties = systemd.unit_properties(unit, PROPERTIES, run=run)
-        # Wait for only one imminent restart, because systemd restarts a service in a crash loop repeatedly.
+        # Wait for only one imminent restart. In a crash loop, systemd restarts the service again and again.
         soon = soon and is_imminent(properties)
         busy = soon or phase(properties) in (STARTING, STOPPING)
         if not busy or time.monotonic() >= give_up or (doubt is not None and doubt()):

@@ -30,7 +30,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
 
 # A slow answer counts only if this number of further answers is also slow.
 _AGAIN = 2
-# Time in seconds that the measurements of files may take in addition to the time limits of their checks.
+# Measuring files may take this many seconds longer than the time limits of the checks.
 _MORE = 1.0
 
 
@@ -109,7 +109,7 @@ class _Check:
             again = http_probe.probe(self.question.required, timeout=self.question.timeout, ok_statuses=())
             latency = min(latency, max((each["latency_ms"] for each in again), default=0.0) / 1000)
         if latency < slow:
-            # A slow answer is not saved, or the usual latency would soon be a slow one.
+            # A slow answer is not saved, because slow answers would raise the usual latency.
             self.latency = latency
         else:
             self.found.append(problems.of_latency(latency, self.known, answered[0]["url"]))
@@ -193,8 +193,8 @@ def _has_failed(check: Any) -> bool:
 def examine(question: Question, limits: Limits, *, remember: bool, forget: Sequence[str] = ()) -> Dict[str, Any]:
     """Return the result `readiness` of health_probe.
 
-    If remember is true, the measurements are saved for trends, unless a problem with one of the causes in forget was
-    found.
+    If remember is true, the measurements are saved for trends. They are not saved if a problem has one of the causes in
+    forget.
     """
     begun = time.monotonic()
     check = _Check(question, limits)

@@ -23,7 +23,7 @@ _LARGEST = 1 << 20
 _EVERY = 25.0
 _AGE = 86400.0
 _MOST = 200
-# The minimum age in seconds of a measurement that shows a trend, and the periods for which a rate is calculated.
+# A measurement shows a trend if it is at least _SHORTEST seconds old. Rates are calculated for the periods in _SPANS.
 _SHORTEST = 60.0
 _SPANS = (3600.0, _AGE)
 _ENOUGH = 5
@@ -47,12 +47,12 @@ def read(state_dir: str, *, now: float) -> List[Sample]:
 
 
 def write(state_dir: str, samples: Sequence[Sample], new: Sample) -> None:
-    """Save a new measurement, unless the last one is only seconds old. A write error is ignored."""
+    """Save a new measurement if the last one is old enough (_EVERY seconds). A write error is ignored."""
     kept = [each for each in samples if float(each["at"]) <= float(new["at"])]
     if kept and len(kept) == len(samples) and float(new["at"]) - float(kept[-1]["at"]) < _EVERY:
         return
     if len(kept) >= _MOST:
-        # Keep every second one of the older half, so that the file still describes the whole day.
+        # In the older half, keep only every second measurement, so that the file still describes the whole day.
         kept = kept[: _MOST // 2 : 2] + kept[_MOST // 2 :]
     data = json.dumps({"samples": [*kept, new]}, sort_keys=True).encode()
     with contextlib.suppress(OSError):
@@ -67,9 +67,10 @@ def usual_latency(samples: Sequence[Sample]) -> Optional[float]:
 
 
 def hours_until_full(samples: Sequence[Sample], *, mount: str, what: str, free: int, now: float) -> Optional[float]:
-    """Return the number of hours until a file system is full at the current rate, or None if it does not fill.
+    """Return the number of hours until a file system is full at the current rate, or None if its use does not grow.
 
-    what: bytes or inodes. free: the number that is free now. The rate is the higher one of the last hour and day.
+    what: bytes or inodes. free: the number that is free now. The rate is that of the last hour or of the last day,
+    whichever is higher.
     """
     before = _values(samples, "disks", mount, what, now=now)
     firsts = [next((each for each in before if now - each[0] <= span), None) for span in _SPANS]
@@ -91,7 +92,7 @@ def grows(samples: Sequence[Sample], *, wal_bytes: int, now: float) -> bool:
 
 
 def restarts_since(samples: Sequence[Sample], *, restarts: int, boot: str, seconds: float, now: float) -> int:
-    """Return how often systemd has restarted the service within the last seconds, as far as measurements show it."""
+    """Return how often systemd has restarted the service within the last `seconds`, according to the measurements."""
     known = [
         int(each["restarts"])
         for each in samples
@@ -106,7 +107,7 @@ def restarts_since(samples: Sequence[Sample], *, restarts: int, boot: str, secon
 
 
 def clock_jump(samples: Sequence[Sample], *, boot: str, offset: float) -> float:
-    """Return the change of the clock in seconds since the last measurement, apart from the time that passed.
+    """Return by how many seconds the clock was set forward or back since the last measurement.
 
     offset: the time of the clock minus the time since the host booted.
     """

@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
 
 
 class Limits(NamedTuple):
-    """When a readiness check reports a problem. Times are in seconds. The fields are options of health_probe."""
+    """The limits at which readiness checks report problems. Each field is an option of health_probe. Times: seconds."""
 
     ready_path: str = ""
     slow_after: float = 1.0
@@ -28,7 +28,7 @@ class Limits(NamedTuple):
 
 
 _TYPES: Mapping[type, str] = {str: "str", int: "int", float: "float"}
-# The highest values: 100 for a percentage, and a few seconds for a time, so that a check stays short. The lowest is 0.
+# The highest allowed values. A time is limited to a few seconds, so that a check stays short. The lowest value is 0.
 _MOST: Mapping[str, float] = {
     "slow_after": 60.0,
     "lock_after": 10.0,

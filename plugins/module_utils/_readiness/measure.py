@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
-# Problems of a database that do not depend on what the service is doing.
+# Problems of a database that count as damage, whatever the service is doing.
 _DAMAGE = ("empty", "empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign", "open_deleted")
 _LOOKS = 40
 # Number of bytes of the -shm file that describe the WAL.
@@ -51,7 +51,7 @@ def open_files(pid: int, *, proc_root: str = "/proc") -> Files:
 
 
 def memory_pressure(pid: int, *, proc_root: str = "/proc", group_root: str = "/sys/fs/cgroup") -> Optional[float]:
-    """Return the percentage of the last minute in which all processes waited for memory, on the host or in the unit.
+    """Return for what percentage of the last minute all processes of the host, or of the unit, waited for memory.
 
     The higher value counts. Return None if the kernel does not measure it.
     """
@@ -114,7 +114,7 @@ def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[
       seconds.
     - lock: the process that blocked all writes for at least lock_after seconds, with pid, parents, command, user, age
       (seconds) and seconds, or None.
-    - wal: the size in bytes of the part of the WAL that is in use.
+    - wal: the size of the used part of the WAL, in bytes.
     """
     found: Dict[str, Any] = {"damage": None, "checked": False, "lock": None, "wal": None}
     with contextlib.suppress(OSError):
@@ -150,7 +150,7 @@ def _lock(path: str, lock_after: float) -> Optional[Dict[str, Any]]:
     process = procfs.read_process(holder) if holder else None
     return {
         "pid": holder,
-        # Process 1 is an ancestor of all processes, so it says nothing about this one.
+        # Omit process 1, because it is an ancestor of all processes.
         "parents": [each for each in procfs.ancestors(holder or 0) if each > 1],
         "command": sqlite_holders.command_of(holder or 0),
         "user": None if process is None else service_process.user_name(process.uid),

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness.limi
 
 _HOUR = 3600.0
 _DAY = 86400.0
-# The used share in percent from which a file system counts as full.
+# A file system counts as full if at least this percentage of it is used.
 _FULL = 99.0
 # A slow answer takes at least this many times as long as usual.
 _SLOWER = 10.0
@@ -120,7 +120,7 @@ def of_disks(
 
 
 def of_open_files(pid: int, open_files: Optional[int], limit: Optional[int], limits: Limits) -> Iterator[Problem]:
-    """Yield a process that has almost as many files and connections open as it may have."""
+    """Yield a process that has nearly reached its limit for open files and connections."""
     if open_files and limit and limits.open_files_percent and open_files >= limit * limits.open_files_percent / 100:
         told = message("finding.too_many_files.near", pid=pid, open_files=open_files, limit=limit)
         yield Problem("too_many_files", told, f"/proc/{pid}/fd")
@@ -185,5 +185,5 @@ def of_latency(latency: float, known: Sequence[history.Sample], source: str) -> 
 
 
 def first_of_each(problems: Sequence[Problem]) -> List[Problem]:
-    """Return the problems without repeated messages, such as one certificate on two ports."""
+    """Return the problems without repetitions. For example, two ports can report the same certificate."""
     return list({str(each.told): each for each in reversed(problems)}.values())[::-1]

@@ -85,7 +85,7 @@ def _wrong_settings(checked: Optional[Dict[str, Any]]) -> Set[str]:
 def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     """Return the service's health.
 
-    Raises SettingsError if settings are invalid, unless the service is known to be unhealthy.
+    Raises SettingsError if settings are invalid. Does not raise it if the service is certainly unhealthy.
     """
     service, targets = _service(values, checked), targets_of(values["endpoints"], checked)
     refused = checked is not None and bool(checked["problems"])
@@ -208,7 +208,7 @@ def mark_degraded(values: Values, result: Dict[str, Any]) -> None:
 
 
 def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) -> Dict[str, Any]:
-    """Determine when a healthy service started to answer, if systemd restarted it or no run saw it come back."""
+    """Determine when a healthy service started to answer. If no probe observed this, search the logs for the time."""
     if values["mode"] != "watch" or not result["healthy"]:
         return {"serving_said_at": None, "answers_since": None}
     before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]
@@ -362,7 +362,7 @@ class Detection:
     def _remember_failure(self, record: Optional[Mapping[str, Any]]) -> None:
         """Record the first failed probe of an outage for which no run has opened an incident yet.
 
-        If the service answers, that outage has ended, even if the service has a problem. record: the open incident, or
+        If the service answers, that outage has ended, even if the service is degraded. record: the open incident, or
         None.
         """
         values, result = self._values, self._result

@@ -32,7 +32,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
-# Maximum number of files in the list of files that were kept.
+# Maximum number of kept files to list.
 _MOST_KEPT = 5
 
 
@@ -161,7 +161,7 @@ def _head(candidate: Candidate, folder: int, *, size: int = len(sqlite_files.MAG
 
 
 def _why_database(candidate: Candidate, folder: int, *, unseen: bool) -> Optional[str]:
-    """Return why a file may be part of a database that is in use, or None if it cannot be.
+    """Return why a file may belong to a database that is in use. Return None if it certainly does not.
 
     unseen: True if a process that cannot be inspected may have the file open.
     """

@@ -10,7 +10,7 @@ import re
 
 _CERTIFICATE_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
 _KEY_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
-# An OpenSSL variable for the certificates that OpenSSL trusts, not for the certificate that the service presents.
+# OpenSSL reads the certificates that it trusts from this variable. The service's own certificate is not in this file.
 _TRUSTED = "SSL_CERT_FILE"
 
 # The files that an application reads itself (dotenv), relative to its folder.

@@ -33,7 +33,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
 
 # While a unit waits for a restart by systemd, it is allowed to have no process for RestartSec plus this many seconds.
 _RESTART_GRACE = 3.0
-# Number of exits that are tolerated after a start. If the first start fails, a restart by systemd may succeed.
+# Number of exits that are allowed after a start. If the first start fails, a restart by systemd may succeed.
 _ENDS_ALLOWED = 1
 # If systemd or a person is starting the service, wait for at most _SETTLE seconds until its unit is up. While the
 # process is younger than _YOUNG seconds, also wait for an answer, with a probe every _YOUNG_INTERVAL seconds. A longer
@@ -206,12 +206,12 @@ class _Watch:
         """
         closely = starting or (self.is_young() and not self.checked_closely)
         self.checked_closely = self.checked_closely or closely
-        # If the start is still to come, the existing processes do not matter.
+        # Before a start, the processes that exist now do not matter.
         self.doubted = self.doubt(closely, [] if starting else self.process["pids"])
         return bool(self.doubted)
 
     def discount_failure(self) -> None:
-        """Exclude the last probe from the count, because it failed while the service was starting."""
+        """Do not count the last probe as a failure, because the service was starting."""
         self.failures -= 1
         self.most_failures = min(self.most_failures, self.failures)
 
@@ -296,7 +296,7 @@ def _wait_until_good(watch: _Watch) -> bool:
 
 
 def _grace(watch: _Watch) -> float:
-    """Return for how many seconds the process is allowed to be absent, or 0 if systemd is not about to restart it."""
+    """Return how many seconds the service may be without a process, or 0 if systemd is not about to restart it."""
     if not service_process.waits_for_restart(watch.properties):
         return 0.0
     return (systemd.timespan(watch.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE

@@ -127,7 +127,7 @@ def _unopenable(path: str, problems: Sequence[sqlite_files.Problem]) -> Message:
 def _requests(
     places: request_log.Places, *, begun: float, over: float, deadline: float
 ) -> Tuple[Optional[request_log.Counted], Optional[Message]]:
-    """Return the requests, or None and the reason why they are unknown. There is no reason if no place is given."""
+    """Return the requests, or None and the reason why they are unknown. If no place is given, both are None."""
     if not (places.log or places.patterns or places.unit):
         return None, None
     try:

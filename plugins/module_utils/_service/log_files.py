@@ -45,7 +45,7 @@ def series(name: str) -> str:
 def find(log: str, patterns: Iterable[str], *, user: str) -> List[LogFile]:
     """Return a log, the files that match absolute patterns, and the rotated files of both, newest first.
 
-    If the time of the log is unknown, for example because the log does not exist, the log comes first. Its reader then
+    A log whose time is unknown comes first, for example a log that does not exist. The function that reads it then
     reports the error. A compressed file is omitted if the original still exists. The files of the patterns are listed
     with the rights of the service's user, because this user can replace the folders.
     """

@@ -198,9 +198,9 @@ def merged(logs: Sequence[Tuple[float, Sequence[Line]]]) -> List[Line]:
     """Return the lines of several logs in the order of their times, without repetitions.
 
     logs: for each log, the time of its last write in seconds since the epoch, and its lines. A line without a timestamp
-    stays after its predecessor. Lines without a timestamp at the end of a log, such as a crash of Node, count as
-    written at the last write. Applications often write an error to two logs, so an entry that is also in an earlier log
-    is omitted.
+    stays after its predecessor. The lines at the end of a log may have no timestamp, for example after a crash of Node.
+    Their time is that of the last write. Applications often write an error to two logs, so an entry that is also in an
+    earlier log is omitted.
     """
     if len(logs) == 1:
         return list(logs[0][1])
@@ -309,8 +309,8 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     def recent(number: int, at: Optional[float]) -> bool:
         if at is not None and at >= since:
             return True
-        # In a recently written log, an event near the end is also recent if its line and all later lines have no
-        # timestamp, and no successful request follows.
+        # An event without a timestamp near the end of a recently written log is also recent. This applies only if no
+        # later line has a timestamp and no later request succeeded.
         return (
             fresh and len(lines) - number <= 80 and not any(line.dated for line in lines[number:]) and success < number
         )

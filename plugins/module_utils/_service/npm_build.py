@@ -168,7 +168,7 @@ def _refuse_absolute_links(application: Application, build: str) -> None:
 
 
 def _hand_over(application: Application, build: str) -> None:
-    """Make the old tree's owner the owner of a built tree if the user cannot write to the application's folder."""
+    """If the user cannot write to the application's folder, give a built tree the owner of the old tree."""
     if application.theirs:
         return
     old = application.path(npm_lock.TREE)

@@ -61,8 +61,7 @@ class NodeReport(NamedTuple):
 
 def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if _HANDED_ON.match(name)}
-    # npm is a script that is run by the first node on PATH, so the folder of the requested node must be the first
-    # entry.
+    # The first node on PATH runs the npm script. Therefore, the folder of the requested node must be the first entry.
     folders = [os.path.dirname(node), *os.environ.get("PATH", "").split(":"), *procfs.STANDARD_PATH.split(":")]
     environment.update(
         PATH=":".join(dict.fromkeys(folder for folder in folders if folder.startswith("/"))),

@@ -63,7 +63,7 @@ def check_ports(look: Findings) -> None:
 
 
 def check_files(look: Findings) -> None:
-    if look.config.manager != "process":  # the unit defines where output goes, and the log is read only if it exists
+    if look.config.manager != "process":  # the unit sets the output, and a missing log is ignored
         _compare_log_file(look)
         return
     for name in ("log_file", "pid_file"):

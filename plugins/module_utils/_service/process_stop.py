@@ -31,7 +31,7 @@ class ProcessStopError(messages.ServiceError):
 
 
 class Wanted(NamedTuple):
-    """A process to stop: its pid, its start time in clock ticks, and the port on which it was found, if any."""
+    """A process to stop: its pid, its start time in clock ticks, and the port on which it was found, or None."""
 
     pid: int
     start_ticks: int
@@ -111,7 +111,10 @@ class _Judge:
         return recorded == (process.pid, process.start_ticks)
 
     def _of_this_app(self, process: procfs.Process) -> bool:
-        """Return True if a process is the service, or the same program, run by the same user in the same folder."""
+        """Return True if a process is the service.
+
+        Also return True if the same user runs the same program in the same folder.
+        """
         mine = process.uid == self._uid and procfs.runs_program(
             process, app_dir=self._service.app_dir, command=self._service.command
         )

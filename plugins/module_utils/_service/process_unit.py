@@ -63,8 +63,8 @@ def act_systemd(
         stopped = _unit_stopped(service, look, "stop", run=run, timeout=stop + _MARGIN)
         return stopped + process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
     stopped = process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
-    # Manual starts also count towards the unit's start limit, so reset the counter before each start. Ignore errors:
-    # systemd rejects the command for a stopped unit that it has unloaded, but unloading has also reset the counter.
+    # Manual starts also count towards the unit's start limit, so reset the counter before each start. Ignore errors: if
+    # systemd has unloaded a stopped unit, it rejects the command, but it has then also reset the counter.
     with contextlib.suppress(commands.CommandError):
         run(["systemctl", "--no-ask-password", "reset-failed", "--", service.unit], timeout=_MARGIN)
     verb = "restart" if state == "restarted" else "start"

@@ -84,8 +84,7 @@ class Git:
         if top is None or os.path.realpath(top) != os.path.realpath(app_dir):
             raise Refused(message("reason.release.no_repository", folder=app_dir))
         head = self._commit("HEAD")
-        # If a checkout was killed and HEAD is still one of its two commits, the changes to the files are from that
-        # checkout.
+        # A killed checkout leaves changed files. HEAD is then still one of the two commits of that checkout.
         begun = (record.get("state"), record.get("app_dir")) == ("begun", app_dir) and head in (
             record.get("from_commit"),
             record.get("to_commit"),

@@ -35,7 +35,7 @@ _MOST_FILES = 50
 _MOST_NAMED = 5
 _CHUNK = 1 << 20
 _LONGEST_LINE = 2000
-# Seconds before the period that are also read, to see whether the service logs requests in this place at all.
+# Also read this many seconds before the period. Requests in this time show that the service logs requests here.
 _BEFORE = 3600
 # Reading stops at a request this many seconds after the period, because lines are not in exact chronological order.
 _AFTER = 60
@@ -45,8 +45,8 @@ _MOST_UNDATED = 100
 # the time without a fraction of a second.
 _TOLERANCE = 150
 
-# The path is matched in a lookahead, so that it is not split in other ways. The service's user may write lines for
-# which this would take seconds.
+# The lookahead prevents other ways to split the path. Without it, the service's user could write lines that take
+# seconds to match.
 _REQUEST = re.compile(
     r"""\b(GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)\b[\s"']+(?=([^\s"']\S*))\2(?:\s+HTTP/[\d.]+)?["']?"""
     r"""\s+(?:-\s+)?([1-5]\d\d)\b|"""
@@ -185,7 +185,7 @@ def _read(stream: IO[bytes], count: _Count) -> Iterator[str]:
 
 
 def _time_after(stream: IO[bytes], offset: int) -> Optional[float]:
-    """Return the time of the first line after an offset that has one, or None if the next lines have no time."""
+    """Return the time of the first line with a time after an offset, or None if the next lines have no time."""
     stream.seek(offset)
     stream.readline(_CHUNK)
     for _number in range(_MOST_UNDATED):
@@ -196,7 +196,7 @@ def _time_after(stream: IO[bytes], offset: int) -> Optional[float]:
 
 
 def _start(stream: IO[bytes], *, at: float) -> int:
-    """Return an offset in a file. All lines before the offset are older than a time."""
+    """Return an offset in a file. All lines before the offset are older than the given time."""
     low, high = 0, os.fstat(stream.fileno()).st_size
     while high - low > _CHUNK:
         middle = (low + high) // 2
@@ -280,8 +280,8 @@ def count(
         except _UnreadError as error:
             unread.append(error.told)
     logs = log_files.find(places.log, places.patterns, user=places.user)
-    # A file that was last changed before the period contains no request of the period. It may only show whether the
-    # service logs requests at all.
+    # A file that was last changed before the period contains no request of the period. It can only show that the
+    # service logs requests.
     current = [log for log in logs if log.modified >= begun]
     if len(current) > _MOST_FILES:
         raise RequestLogError(message("reason.impact.log_many", number=len(current), most=_MOST_FILES))

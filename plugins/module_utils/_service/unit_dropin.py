@@ -282,7 +282,7 @@ def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str
     """Raise UnitDropinError unless the drop-in's settings are in effect for the unit."""
     wrong: List[Message] = []
     if dropin.memory_max and properties.get("MemoryMax") != str(dropin.memory_max):
-        # The kernel measures memory in pages, and so does systemd while the unit is running.
+        # The kernel rounds memory limits to pages. While the unit is running, systemd shows the rounded limit.
         found = properties.get("MemoryMax", "")
         page = os.sysconf("SC_PAGE_SIZE")
         if not found.isdecimal() or int(found) // page != dropin.memory_max // page:

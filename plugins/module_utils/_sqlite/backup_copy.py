@@ -74,7 +74,7 @@ def copy(
             messages = child_process.in_child(
                 functools.partial(_copy_pages, way=way, target=target, deadline=deadline, rights=rights),
                 deadline=deadline,
-                read_only=False,  # the child drops its write access after opening the copy
+                read_only=False,  # the child drops its write access after it has opened the copy
             )
             steady = way.steady
         end = messages[-1]

@@ -139,7 +139,7 @@ def _attempt(
 def _is_answered(done: integrity.Examination, *, asked: Sequence[str], counted: bool) -> bool:
     """Return True if the requested checks were completed.
 
-    If a check ended early, nothing is known about the remaining pages and rows.
+    If a check ended early, the remaining pages and rows were not checked.
     """
     pages = [name for name in ("quick", "integrity") if name in asked]
     if pages and not any(done.checks[name] == "ok" for name in pages):

@@ -37,8 +37,8 @@ _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _NOBODY = 65534
-# Number of bytes of memory that a child is allowed to use in addition to its initial memory. A child that writes is
-# allowed to use more, because it may have to salvage large rows.
+# A child may use this many bytes of memory in addition to its initial memory. A child that writes is allowed to use
+# more, because it may have to salvage large rows.
 _MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
 _MOST_SAID = 16 << 20  # maximum size of one child's messages, in bytes
 _OUT_OF_MEMORY = "out of memory: the read needs more than is allowed"
@@ -72,7 +72,7 @@ def bounded(*, deadline: float, read_only: bool) -> None:
 
 
 def give_up_writing(rights: safe_open.Rights = None) -> None:
-    """Permanently switch to a user or, if rights is None, drop root's write access.
+    """Permanently switch to a user. If rights is None, drop root's write access instead.
 
     rights is None if only root can change the folder. In this case, a process that runs as root accesses files as the
     user nobody, and keeps only the capability to read every file. With root's full privileges, SQLite would open the

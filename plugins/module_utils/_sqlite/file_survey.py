@@ -40,7 +40,7 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
     rights = sqlite_files.rights_on(path, user)
     try:
         with safe_open.acting(rights):
-            # SQLite also follows links, and keeps the WAL next to the link's target.
+            # Like this code, SQLite follows links. It keeps the WAL next to the link's target.
             real = "/" + os.path.realpath(path).lstrip("/")
         found = Look(given=path, path=real, rights=rights)
         for name, suffix in sqlite_files.SUFFIXES.items():
@@ -82,7 +82,7 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
 def away(path: str, *, rights: safe_open.Rights) -> Optional[Problem]:
     """Return a problem if a missing database's file system is not mounted or its folder does not exist, otherwise None.
 
-    If there is such a problem, nothing is known about the rows in the database.
+    In both cases, the rows of the database are unknown.
     """
     shown = sqlite_files.printable(path)
     point = mounts.unmounted(path)
@@ -236,8 +236,8 @@ def _head(facts: FileFacts, length: int) -> bytes:
 def why_foreign(found: Look) -> Optional[Message]:
     """Return why the WAL cannot belong to the database, or None if there is no such reason.
 
-    SQLite would accept a WAL from before a restore, or a WAL that was copied next to the wrong database, because the
-    checksums of such a WAL are valid.
+    SQLite would accept a WAL from before a restore, or a WAL that was copied next to the wrong database. The checksums
+    of such a WAL are valid.
     """
     header, wal = found.header, found.wal
     if header is None or not wal.frames_committed:

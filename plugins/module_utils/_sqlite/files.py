@@ -273,7 +273,7 @@ def open_named(facts: FileFacts) -> int:
 
 
 def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator[bytes]:
-    """Yield the content of a checked file, up to its size when it was checked, because more might not fit on the disk.
+    """Yield the content of a checked file. Bytes that were appended after the check are left out.
 
     Raises OSError, or SqliteError at the deadline (time.monotonic seconds).
     """

@@ -31,8 +31,8 @@ _SHARED_SIZE = 510
 _ROLES = ("writer", "checkpointer", "recovering", "reader", "open")
 # Roles whose lock prevents all other processes from writing.
 BLOCKING = ("writer", "checkpointer", "recovering")
-# The locks that block all writes, as the end of the file's name, the first byte and the number of bytes. In WAL mode,
-# the lock is in the -shm file. Otherwise, it is in the database.
+# The locks that block all writes. Each has the end of the file's name, the first byte and the number of bytes. In WAL
+# mode, the lock is in the -shm file. Otherwise, it is in the database.
 WRITE_LOCKS = (("-shm", 120, 1), ("", _PENDING, 2 + _SHARED_SIZE))
 HIDDEN = "hidden: a process in another PID namespace"
 
@@ -173,8 +173,8 @@ def _add_roles(
         name, device = by_inode.get(int(inode), ("", 0))
         pid = int(words[4])
         same_device = os.makedev(int(major, 16), int(minor, 16)) == device
-        # On some file systems, this device number differs from the one that stat returns. In this case, the lock counts
-        # only if the process also has the file open.
+        # On some file systems, stat returns another device number. In this case, the lock counts only if the process
+        # also has the file open.
         if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
             continue
         end = 1 << 62 if words[7] == "EOF" else int(words[7])

@@ -59,8 +59,8 @@ def _survey(
     """Check the files, and retry for up to _PATIENCE seconds until the WAL is read completely.
 
     Returns the files, the holders, and why the WAL could not be read (None if it was read). A salvage without a part of
-    the WAL would lose rows that were not counted. While a process has the database open, even if only to copy it, the
-    WAL is read as a live WAL. Such a read fails if the database is damaged.
+    the WAL would lose rows that were not counted. While a process has the database open, the WAL is read as a live WAL.
+    This also applies to a process that only copies the database. Such a read fails if the database is damaged.
     """
     give_up = min(deadline, time.monotonic() + _PATIENCE)
     while True:
@@ -101,8 +101,8 @@ def examine(
     """Check the damaged database and count its rows. Raises SqliteError.
 
     expected: numbers of rows that the database had at least. last_good: numbers of rows at the last good count. Users
-    delete rows, so these numbers are used only in two cases: the rows cannot be counted now, or the database is a new
-    one or has lost most of its rows.
+    delete rows, so these numbers are used only if the rows cannot be counted now, or if the database is new or has lost
+    most of its rows.
     """
     begun = time.monotonic()
     check = sqlite_check.check(
@@ -113,7 +113,7 @@ def examine(
         user=owner,
         proc_root=proc_root,
     )
-    # The rows of a new database, or of one that has lost most of its rows, say nothing about the earlier rows.
+    # A new database, or one that has lost most of its rows, does not show how many rows there were before.
     lacking = replaced or (check["checks"].get("row_counts") == "ok" and collapsed(last_good, check["row_counts"]))
     known = {**last_good, **expected} if lacking else expected
     found, holders, unread = _survey(path, user=owner, deadline=deadline, proc_root=proc_root)

@@ -35,8 +35,8 @@ _MOST_COMPARED = 5  # maximum number of sound backups to compare, because checki
 class Way:
     """A method, whether it is applicable, and its result.
 
-    source, source_at: the path and modification time of the backup. age: the number of seconds by which the backup is
-    older than the newest file of the damaged database. backups: the backups that were examined, see _Backups.told.
+    source, source_at: the path and modification time of the backup. age: how many seconds older the backup is than the
+    newest file of the damaged database. backups: the backups that were examined, see _Backups.told.
     """
 
     method: str
@@ -88,7 +88,7 @@ class Case:
     rows: Dict[str, int]
     uncounted: List[str]
     schema_unreadable: bool
-    # True if `rows` may be compared with a backup. The rows of a new database say nothing about the earlier ones.
+    # True if `rows` may be compared with a backup. The rows of a new database do not show what the old one contained.
     comparable: bool
     reading: str
     begun: float
@@ -230,7 +230,7 @@ def checked(path: str, *, user: Optional[str], time_budget: float) -> List[Messa
 def backups(
     place: str, *, dirs: Sequence[str], patterns: Sequence[str], rights: safe_open.Rights
 ) -> Tuple[List[Tuple[float, str]], List[Message]]:
-    """Return (time of the last write, path) of each backup that is next to the database or in dirs, newest first.
+    """Find the backups in the database's folder and in dirs. Return (time of the last write, path), newest first.
 
     Also return why folders could not be read. Backups are recognized by their names. patterns: file name patterns, or
     empty for the usual names. Times are in seconds since the epoch. Each folder is read as the account that
@@ -403,7 +403,8 @@ def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
     for each in sound:
         for table, rows in each.rows.items():
             most[table] = max(rows, most.get(table, 0))
-    # A table that only some backups have was created or dropped by a migration, or the file is another database.
+    # A migration may have created or dropped a table that only some backups have. Such a backup may also be another
+    # database.
     uncounted = [table for table in most if not counted or case.schema_unreadable or table in case.uncounted]
     unknown = [(most[table], backup.rows.get(table, 0)) for table in uncounted if table not in counted]
     return known + sum(rows - kept for rows, kept in unknown if kept * 2 < rows)

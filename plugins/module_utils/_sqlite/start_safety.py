@@ -59,8 +59,8 @@ def _beginning(path: str) -> bytes:
 def quick_doubt(path: str, *, user: str = "", pids: Sequence[int] = (), accepted: Container[str] = ()) -> Optional[str]:
     """Check the database for at most _QUICK seconds. Return why the service must not start with it, or None.
 
-    user: the user that reads the database. See file_survey.look. pids: the processes of the service. If one of them has
-    opened the database by the end of the check, it is too late to prevent the start, and the result is None. accepted:
+    user: the user that reads the database. See file_survey.look. pids: the processes of the service. If one of them
+    opens the database before the check ends, it is too late to prevent the start. The result is then None. accepted:
     the codes of the problems that a person has accepted.
     """
     if not path or not os.path.exists(path):

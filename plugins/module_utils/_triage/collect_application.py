@@ -59,7 +59,7 @@ _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": 
 
 def database(question: Question) -> Dict[str, Any]:
     """Quickly check the database that the service uses, and count its rows."""
-    # The check is given slightly less time than this part, because a part that times out loses its whole result.
+    # The check gets slightly less time than this part. If the part itself times out, its whole result is lost.
     budget = question.left * 0.9
     owner = None
     with contextlib.suppress(KeyError):
@@ -138,7 +138,7 @@ def _migrator(question: Question) -> knex.Migrator:
 
 
 def migrations_shipped(question: Question) -> Dict[str, Any]:
-    """Return the application's migrations from the usual folder or, if there is no such folder, from knex."""
+    """Return the application's migrations from the usual folder. If there is no such folder, ask knex."""
     with _as_service(question):
         names = migration_names.in_folder(question.service.app_dir)
     if names is not None:
@@ -157,8 +157,8 @@ def migrations_listed(question: Question) -> Dict[str, Any]:
 def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
     """Return True if knex must be asked for the application's migrations.
 
-    If the usual folder contains exactly the completed migrations in facts, no migration is pending and knex is not
-    needed. Otherwise, the knexfile may specify another folder.
+    knex is not needed if the usual folder contains exactly the completed migrations in facts, because then no migration
+    is pending. Otherwise, the knexfile may specify another folder.
     """
     if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
         return False

@@ -71,7 +71,10 @@ def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Option
 
 
 def _format_fault(path: str) -> Optional[Message]:
-    """Return why the kernel cannot run a file in this format. None means that it can or that the file is unreadable."""
+    """Return why the kernel cannot run a file in this format.
+
+    None means that it can, or that the file is unreadable.
+    """
     head = _ELF
     with contextlib.suppress(OSError), os.fdopen(safe_open.open_file(path), "rb") as stream:
         head = stream.read(_HEAD)

@@ -88,8 +88,8 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
     """Hold the service if a finding blocks its start. Release the hold if there is no longer a reason for it."""
     where = {**_place(params), "run": params["run"]}
     blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
-    # A finding that another cause explains is not about the data. For example, a database may be "missing" only because
-    # its configured path is wrong.
+    # If another cause explains a finding, the data are not in doubt. For example, a database may be "missing" only
+    # because its configured path is wrong.
     of_data = [item for item in blocking if item["cause"] in DATA_CAUSES and not item["explained_by"]]
     record = known["record"] or {}
     # If the creation time cannot be read now, the time that was read earlier still identifies the database.

@@ -107,7 +107,7 @@ def _place_in(parent: str) -> str:
 
 
 def _next_folder(path: str) -> str:
-    """Return the folder for this triage: path itself or, if path already contains a bundle, a new subfolder."""
+    """Return the folder for this triage. This is path itself, or a new subfolder if path already contains a bundle."""
     if not os.path.exists(os.path.join(path, _MANIFEST_NAME)):
         return path
     number = 2

@@ -222,7 +222,7 @@ def _is_named(variable: str, text: str) -> bool:
     return re.search(rf"(?<![A-Za-z0-9]){words}(?![A-Za-z0-9])", text, re.IGNORECASE) is not None
 
 
-# Settings whose problem is already reported if the unit has one of these load states.
+# Maps a setting to load states of the unit. In such a state, another finding already reports the problem.
 _REPORTED = {"nexus_unit": ("masked", "bad-setting", "error", "not-found")}
 # Under systemd, a restart does not need these variables, because the unit has its own settings.
 _OF_UNIT = ("nexus_command", "nexus_environment_file", "nexus_user")
@@ -246,7 +246,7 @@ def _of_settings(facts: Facts) -> List[Mismatch]:
 
 
 def _database(facts: Facts) -> Sequence[str]:
-    """Return DATABASE if a wrong path can explain the problem with the database, otherwise an empty tuple.
+    """Return DATABASE if a wrong path can explain the problem with the database. Otherwise, return an empty tuple.
 
     A wrong path can explain why no database was found there, but not why an existing file is damaged.
     """

@@ -46,9 +46,9 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
     since = timestamps.iso(timestamps.epoch(ends[0]["at"]) - _LAST_WORDS) if ends else ""
     for name, log in (("log", facts.log), ("journal", facts.journal)):
         sign(log.last_success_at, "good", f"{name}: last request answered well")
-        # Node writes an exception without a time. The line before it may be a request that was answered well, so only
-        # the time by which it was logged is certain. It may be the change time of the file, and the kernel's clock for
-        # change times may be some milliseconds behind the clock of the answer.
+        # Node writes an exception without a time. The line before may be a successful request, so its time is not the
+        # time of the exception. Only the latest possible time of the exception is certain. It may be the change time of
+        # the file, and the clock of change times may be some milliseconds late.
         fatal = [item for item in log.exceptions if item["fatal"] and str(item["logged_by"] or "") >= since]
         for item in fatal[:1]:
             sign(max(item["logged_by"], log.last_success_at or ""), "bad", f"{name}: {item['message'][:120]}")
@@ -79,7 +79,7 @@ def _ends(facts: Facts) -> List[Mapping[str, Any]]:
 
 
 def _belong(earlier: Mapping[str, Any], later: Mapping[str, Any], *, starts: Sequence[str], gap: float) -> bool:
-    """Return True if two exits are part of one outage, because the service ran too briefly in between to serve."""
+    """Return True if two exits are part of one outage. Between them, the service ran too briefly to serve requests."""
     between = [at for at in starts if earlier["at"] <= at <= later["at"]]
     if between:
         return timestamps.epoch(later["at"]) - timestamps.epoch(max(between)) <= _SERVES_AFTER

@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 
 # Causes that affect the data. If one of them blocks the start, the data are in doubt.
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
-# The summaries of damage after a person has released the service.
+# After a person has released the service, the summary of damage is one of these.
 _ACCEPTED, _NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 # Minimum time limit in seconds for writing the bundle to a folder. Each of its files is flushed to disk separately.
 _LEAST_FOR_BUNDLE = 2.0
@@ -44,10 +44,10 @@ def is_older(
 ) -> bool:
     """Return True if a database is older than a hold that was set because of a configuration mismatch.
 
-    The reason for such a hold is not the data but, for example, a missing database folder. An older database is
-    therefore the one that the service used before. If the hold has been lost, for example at a reboot, opened_at (the
-    time when the incident was opened) is used instead. held: the current hold, or None. created_at: when the database
-    was created. on_record: the `data` field of the incident's record.
+    The reason for such a hold is not the data but, for example, a missing database folder. Therefore, the service used
+    an older database before the hold. If the hold has been lost, for example at a reboot, opened_at (the time when the
+    incident was opened) is used instead. held: the current hold, or None. created_at: when the database was created.
+    on_record: the `data` field of the incident's record.
     """
     if not created_at or on_record.get("state") == incident_store.IN_DOUBT:
         return False
@@ -72,7 +72,7 @@ def _hold_facts(
     created_at = last_good.Counted.of(database).created_at
     replaced = counted.is_replaced_by(created_at)
     counts = database.get("row_counts") or {}
-    # A check that failed, for example on a locked database, is also conclusive, but it counts no rows.
+    # Row counts are also required, because a check that failed on a locked database is conclusive but counts no rows.
     counted_now = bool(counts) or (database.get("checks") or {}).get("row_counts") == "ok"
     comparable = bool(database.get("conclusive")) and counted_now
     missing = row_counts.missing(rows, counts) if comparable else {}
@@ -108,7 +108,7 @@ def _hold_facts(
 
 
 def _accepted(finding: Finding, facts: Mapping[str, Any], acceptance: incident_store.Acceptance) -> Finding:
-    """Return the finding, which no longer blocks the start if a person has accepted its damage.
+    """Return the finding. If a person has accepted its damage, the finding no longer blocks the start.
 
     Accepted damage is still reported, with the reason why it was accepted. Damage with another code occurred later, so
     it still blocks the start, and the summary says that it was not accepted.
@@ -129,8 +129,8 @@ def _accepted(finding: Finding, facts: Mapping[str, Any], acceptance: incident_s
 def _is_covered(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> bool:
     """Return True if a person has accepted everything that the finding reports. accepted: the codes of the problems."""
     damages = Database.of(facts.get("database")).damages
-    # If damage was accepted, the last good row counts may be older than this damage. Otherwise, they are those of the
-    # acceptance, so that rows that are missing now were lost later.
+    # If damage was accepted, the last good row counts may be older than this damage. If only the state of the rows was
+    # accepted, the counts are from the acceptance, so rows that are missing now were lost later.
     lost_later = facts["hold"]["rows_collapsed"] and not accepted
     covered = {
         # If the service created a new database later, the accepted damage does not apply to this database.

@@ -33,14 +33,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 Part = Callable[[Question], Dict[str, Any]]
 
-# Fraction of the deadline that each of the first steps is allowed to use. They query systemd, /proc and small files to
-# find the paths to check.
+# Fraction of the deadline for each of the first steps. These steps query systemd, /proc and small files to find the
+# paths to check.
 _EARLY_SHARE = 0.15
-# Maximum time in seconds between the moment when a takeover stops the unit and the recorded time of the takeover.
+# Maximum time in seconds from the stop of a unit by a takeover to the recorded time of the takeover.
 _OWN_STOP = 1.0
 
-# Maximum time in seconds between the recorded start by a run, which may first stop the service, and systemd's log line
-# about this start.
+# Maximum time in seconds from the recorded start by a run to systemd's log line about this start. The run may stop the
+# service first.
 _OWN_START = 150.0
 
 _PATHS = ("database", "log", "working directory")
@@ -253,7 +253,7 @@ class Triage:
         }
 
     def _database_again(self, timeout: float) -> None:
-        """Give a large database more time for its check, unless its disk does not respond."""
+        """Give a large database more time for its check if its disk responds."""
         if self.done.of("database").get("conclusive"):
             return
         if not self.done.answered("database"):

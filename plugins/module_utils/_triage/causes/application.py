@@ -80,7 +80,7 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
     """Report an unhandled exception that ended the process, or an error that was logged before the process exited."""
     if not facts.troubled:
         return None
-    # If something else ended the process, an exception that was merely logged is not the cause.
+    # An exception that was only logged is not the cause if something else ended the process.
     errors = [item for _source, item in syntax_errors(facts)]
     by_others = facts.process.ended_by_others
     found = [

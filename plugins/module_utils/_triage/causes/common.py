@@ -31,15 +31,15 @@ OF_MISFITS: Dict[str, Tuple[str, ...]] = {
 
 LOOP_FALLS = 3
 
-# After this many consecutive failed starts, assume that the next start will also fail unless something changes.
+# After this many consecutive failed starts without a change, assume that the next start will also fail.
 PROOF = 2
 
 
 def only_start(facts: Facts) -> Tuple[str, ...]:
     """Return the rungs that do nothing but start the service, if the service keeps crashing.
 
-    Return an empty tuple if the process is running, or if the unit or its settings were changed after the last exit,
-    because the next start may then succeed.
+    Return an empty tuple if the process is running. Also return it if the unit or its settings were changed after the
+    last exit, because the next start may then succeed.
     """
     return ONLY_START if facts.process.gone and not facts.process.changed_since(facts.start.changed_at) else ()
 
@@ -56,11 +56,11 @@ def end_of_lock(holder: Mapping[str, Any], *, restart: bool) -> Message:
     holder: pid, command and user. restart: True if the service must be restarted afterwards.
     """
     pid, command, user = holder.get("pid"), holder.get("command"), holder.get("user")
-    # A process in another PID namespace has the pid 0, and `kill 0` would end the shell itself. A user that is unknown
-    # is not text.
+    # A process in another PID namespace has the pid 0, and `kill 0` would end the shell itself. The user is None if
+    # unknown.
     if not pid or not command or not isinstance(user, str):
         return message("remedy.db_locked.wait_restart" if restart else "remedy.db_locked.wait")
-    # The policy matches the whole command line, of which only the beginning is shown, without secrets.
+    # The policy must match the whole command line, but only its beginning, without secrets, is known here.
     shown = [re.sub(r"([.^$*+?{}\[\]\\|()])", r"\\\1", part) for part in str(command).split(redact.MASK)]
     pattern = ".*".join([*shown, ""])
     policy = json.dumps([{"user": user, "command": pattern}], separators=(",", ":"))

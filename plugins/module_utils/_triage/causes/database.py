@@ -157,7 +157,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
         seconds = f"{holders[0]['blocks_for']:.1f}"
         summary = message("finding.db_locked.writes_wait", seconds=seconds, **first)
     elif holders:
-        # A process that merely happens to be writing during the check does no harm.
+        # A process that is writing only for a moment does no harm.
         confidence = 0.93 if words else 0.9 if silent else 0.45
         summary = message("finding.db_locked.holder", **first)
     elif problems:

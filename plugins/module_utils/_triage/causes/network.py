@@ -90,8 +90,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     key, fault = Key.of(file.key), file.fault()
     outdated = [item for item in (file, served) if item.outdated]
     serving = not facts.process.gone and not ports.silent and ports.unserved in ([], ["https"])
-    # If a file is faulty, waiting does not help. Otherwise, a process that has just started may not have opened the
-    # HTTPS port yet.
+    # A process that has just started may open the HTTPS port later, but not if the certificate or the key is faulty.
     fallen_back = serving and bool(ports.unserved) and (bool(fault) or facts.process.age > _START_SECONDS)
     words = facts.errors.signature("tls") if facts.down else []
     if not (outdated or fallen_back or words or (fault and facts.process.gone)):
@@ -116,7 +115,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
         # If the certificate and its private key are valid, the log lines may be about another server's certificate.
         confidence = 0.9 if fault else 0.45 if well else 0.6
     else:
-        # This did not cause the outage, but the service would not offer HTTPS after its next start.
+        # The fault did not cause the outage, but the service would not offer HTTPS after its next start.
         confidence = 0.45
     useless: Sequence[str] = ()
     if serving and read_again:

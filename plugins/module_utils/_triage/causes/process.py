@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 # Causes that make a process abort. systemd reports an abort as an exit caused by a signal.
 _CRASHES = ("heap_oom", "modules_broken", "db_corrupt", "disk_full", "config_mismatch", "unhandled_exception")
 
-# Share of the limit for open files and connections above which the next connection may fail.
+# If a process has used this share of its limit for open files and connections, the next connection may fail.
 _MANY_FILES = 0.95
 
 
@@ -251,7 +251,7 @@ def stopped(facts: Facts) -> Optional[Finding]:
 
 
 def start_held(facts: Facts) -> Optional[Finding]:
-    """Report an earlier hold that is still in force because no check has permitted its release."""
+    """Report an earlier hold that is still in force, because no check has allowed the run to release it."""
     held, kept = facts.hold.held, facts.hold.kept_by
     # Database damage is a more specific cause than the hold.
     if not held or not kept or facts.database.damages or facts.database.unread:

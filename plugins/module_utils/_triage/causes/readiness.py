@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.f
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
 _SURE = 0.9
-# For a symptom whose cause may be another finding.
+# The confidence for a symptom. Another finding may be its cause.
 _SYMPTOM = 0.6
 
 
@@ -56,7 +56,7 @@ def reported(facts: Facts, cause: str) -> Optional[Finding]:
         prevention=advice.prevention,
         # The service is not started on a database that may be damaged.
         blocks_start=cause == "db_corrupt",
-        # Without holders and mounts, a remedy has nothing to stop or to free.
+        # The lists are empty, so a remedy neither stops a process nor frees space.
         details={"holders": [], "mounts": []},
     )
 

@@ -44,7 +44,10 @@ class Errors(NamedTuple):
         return self.log.signature(name) + self.journal.signature(name)
 
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
-        """Return (source, exception) for fatal exceptions and, if the process exited, those at the end of its log."""
+        """Return (source, exception) for fatal exceptions.
+
+        If the process exited, add the exceptions at the end of its log.
+        """
         ended = self.process.gone or self.process.restarted
         return [
             (source.source, item)

@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
-# Writes will soon fail if less space than this is free. The smaller of the fraction and the amount applies, so that
-# neither a small nor a large file system causes a false alarm.
+# If less space than this is free, writes will soon fail. The limit is a fraction of the file system or a number of
+# bytes, whichever is smaller. This avoids false alarms on small and on large file systems.
 _FULL_SHARE = 0.01
 _FULL_BYTES = 8 * 1024 * 1024
 _FULL_INODES = 16

@@ -65,7 +65,8 @@ class Process(NamedTuple):
         started = [item["at"] for item in journal.starts]
         found, before = [], ""
         for item in journal.exits:
-            # A requested stop may leave no log line about the exit, so a request counts only until the next start.
+            # A request to stop counts only until the next start, because a requested stop may leave no log line about
+            # the exit.
             before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
@@ -95,7 +96,7 @@ class Process(NamedTuple):
 
     @property
     def ended_by_others(self) -> bool:
-        """True if something else ended the process. The process's own errors are then not the cause."""
+        """True if something other than an error of the process itself ended the process."""
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:

@@ -71,7 +71,7 @@ class Unit(Part):
 
 
 class Environment(Part):
-    """The service's environment. required_missing is also empty if it is unknown which variables are missing."""
+    """The service's environment. If it is unknown which variables are missing, required_missing is empty."""
 
     required_missing: Sequence[str] = ()
     problems: Sequence[str] = ()
