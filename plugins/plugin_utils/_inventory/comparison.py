@@ -20,7 +20,7 @@ DEFAULT = "default"  # not in the inventory, and the default is correct
 
 
 class Setting(NamedTuple):
-    """A variable on the host: its value, its source as text, and its state in the inventory (value: known)."""
+    """A variable: its value on the host, the source as text, its state, and its value in the inventory (known)."""
 
     name: str
     value: Any

@@ -92,7 +92,7 @@ def _paths(value: Any, app_dir: str) -> List[str]:
 
 
 def _command(value: Any, _app_dir: str) -> List[str]:
-    """Return a command whose program has no folder."""
+    """Return a command with only the name of the program, without its folder."""
     words = _texts(value)
     return [os.path.basename(words[0]), *words[1:]] if words else []
 

@@ -19,8 +19,8 @@ _Facts = Mapping[str, Any]
 
 # The rule whose notification asks for an action even if the service is healthy again.
 _ASKED_LATER = "repeated_restarts"
-# Next steps that remain necessary although the service is healthy again: after a recovery that lost rows, and if a
-# person has accepted the damage of the database.
+# Next steps that are still necessary when the service is healthy again: to report lost rows, and to repair a database
+# whose damage a person has accepted.
 _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
 
 

@@ -58,13 +58,13 @@ def plan(
     The contacts in a level's rule are notified once, through each channel that has not accepted a notification of this
     level yet. They are not notified if a higher level was sent before. The most severe rule is first, so the first rule
     of a level defines the rank of the level. When the service has recovered, each channel that accepted a message is
-    notified once, unless it now receives the notification for a level. If two contacts share a destination (a room, an
-    address), only the first of their deliveries is sent. In the second delivery, same_as names the contact and channel
-    of the first one.
+    notified once. A channel that now receives the notification for a level is left out. If two contacts share a
+    destination (a room, an address), only the first of their deliveries is sent. In the second delivery, same_as names
+    the contact and channel of the first one.
 
     types: the supported channel types, or empty. If types is not empty, a channel of any other type has an error. gone:
-    the error for a channel that accepted a message and does not exist any more, so that nobody can be notified through
-    it that the outage has ended.
+    the error for a channel that accepted a message but was removed since. Nobody can be notified through it that the
+    outage has ended.
     """
     rule = next(each for each in rules if applies(each["when"]))
     level = level_of(rule)
@@ -122,9 +122,9 @@ def _due_by_rule(
 
 
 def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken, gone: str) -> _Due:
-    """Return a message about the event for each channel that accepted an earlier one and now receives no other.
+    """Return a message about the event for each channel that accepted an earlier message and receives no other now.
 
-    If such a channel does not exist any more, the message that the outage has ended has an error.
+    If such a channel was removed, its message about the end of the outage has an error.
     """
     now = {(each.contact, each.label) for _name, each in rising}
     informed = {(contact, label) for name, contact, label in taken if name not in (RESOLVED, ACKNOWLEDGED)}

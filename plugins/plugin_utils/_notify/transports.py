@@ -139,7 +139,7 @@ def host(url: str) -> str:
 
 
 def why_not_url(url: object) -> str:
-    """Return why posting to a URL is not allowed, without quoting the URL, or an empty string if it is allowed."""
+    """Return why posting to a URL is not allowed, or an empty string if it is allowed. The URL is not quoted."""
     try:
         parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
         if parts is None or not parts.hostname or (parts.port or 1) < 1:

@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts i
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
-# The statement of a recovery that lost only rows that were counted.
+# The statement of a recovery if all lost rows were counted.
 _COUNTED = "reason.loss.rows"
 
 
@@ -154,7 +154,7 @@ def _lost(recovery: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[str, A
         return lost
     rows = int(sum((recovery.get("rows_lost") or {}).values()))
     told = {each.id for each in messages_of(recovery, "statement")}
-    # The record already has the rows of this run, unless it could not be written.
+    # If the record could be written, it already contains the rows of this run.
     exact = rows >= lost["rows"] and told == {_COUNTED} and not (record.get("data") or {}).get("lost_again")
     return {"rows": max(rows, lost["rows"]), "exact": exact}
 

@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons
 
 # The severity and the outcome of a service that answers but is not ready.
 DEGRADED = "degraded"
-# The summaries of a finding about damage after a person has released the service.
+# After a person has released the service, the summary of a finding about damage is one of these.
 ACCEPTED, NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 UNKNOWN_CAUSE: Mapping[str, Any] = {
     "cause": "unknown",
@@ -36,7 +36,7 @@ class Facts:
     healthy: bool = False
     restarted_by_systemd: bool = False
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    # The problems of a service that answers. They were found by the first probe or, after a rung, by the verification.
+    # The problems of a service that answers, from the first probe. After a rung, they are from the verification.
     degraded: Sequence[Reason] = ()
     # True if the service was degraded until a remedy of this run made a change.
     was_degraded: bool = False
@@ -81,8 +81,8 @@ class Facts:
     rungs: Sequence[str] = ()
     # How the host stores releases, or an empty string if it is unknown. With "none", the playbook cannot roll back.
     release_strategy: str = ""
-    # The options of ansible-playbook that select the host, see next_steps.target. The value of nexus_manager. Both are
-    # empty if they are unknown.
+    # The options of ansible-playbook that select the host (see next_steps.target), and the value of nexus_manager. Each
+    # is empty if unknown.
     target: str = ""
     manager: str = ""
 
@@ -93,7 +93,7 @@ class Facts:
 
     @property
     def not_accepted(self) -> Facts:
-        """These facts without the damage that a person has accepted, and without the findings that it explains."""
+        """These facts without accepted damage, and without the findings that this damage explains."""
         accepted = [each["cause"] for each in self.diagnosis if acceptance((each,))]
         rest = [each for each in self.diagnosis if not {each["cause"], each.get("explained_by")} & set(accepted)]
         return dataclasses.replace(self, diagnosis=rest, loss_suspected=False, accepted={})
@@ -198,8 +198,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
 def acceptance(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return when and why a person accepted the damage in the findings (at, reason).
 
-    Return an empty mapping if there is no accepted damage, or if a person who released the service did not accept all
-    damage.
+    Return an empty mapping if no damage was accepted, or if a part of the damage was not accepted.
     """
     told = [sentence for each in findings for sentence in messages_of(each, "summary")]
     if any(each.id == NOT_ACCEPTED for each in told):

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons
 MOST_DAYS_WITHOUT_HTTPS = 30
 
 _MIB = 1 << 20
-# Maps a numeric setting to its minimum and, if 0 is also allowed, to the meaning of 0.
+# Maps a numeric setting to its minimum, and to the meaning of 0 if 0 is also allowed.
 _NUMBERS: Dict[str, Any] = {
     "remediation_stop_timeout": (0.1, ""),
     "remediation_tls_renew_timeout": (0.1, ""),

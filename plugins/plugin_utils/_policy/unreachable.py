@@ -55,7 +55,7 @@ _NEVER_REACHED = re.compile(
 # The messages contain no task data.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-# Pairs of a pattern for the ssh or Ansible error message, and the last part of the message ID for the next step.
+# Each pair is a pattern for the ssh or Ansible error message, and the last part of the message ID for the next step.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
@@ -208,7 +208,7 @@ def _of_host(host: str) -> str:
 
 
 def _marker(host: str) -> str:
-    """Return the path of the file that marks the host as given up in this run of Ansible."""
+    """Return the path of a file. If it exists, this run of Ansible has given up on the host."""
     return os.path.join(constants.DEFAULT_LOCAL_TMP, f"lost-{_of_host(host)}")
 
 

@@ -47,7 +47,7 @@ _ROLLBACKS = (
     "remedy.syntax_error",
     "remedy.crash_loop",
 )
-# Only after these outcomes can a run keep later steps of a workflow from trying a rung.
+# Only a run with one of these outcomes can prevent later steps of a workflow from trying a rung.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
 # The next steps, as the last parts of their message IDs. The first five have conditions. If none of these conditions is
@@ -247,12 +247,13 @@ def _outcome(facts: Facts) -> str:
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
     # The service answered all the time, so nothing is stopped, even if its database is damaged.
     degraded = facts.severity == DEGRADED and not facts.tried
-    # It did not if a run found it down and its data in doubt, and was then killed.
+    # False if an earlier run found the service down and its data in doubt. Such a run may have been killed before its
+    # verdict.
     answered = facts.outcome_before in ("", DEGRADED) and not (facts.was_down and facts.was_in_doubt)
     back = bool(facts.held or facts.restored)
     rules = (
         ("would_recover", facts.check_mode and bool(facts.held)),
-        # A healthy answer after a start says nothing about the rows.
+        # A healthy answer after a start does not show whether rows are missing.
         ("data_in_doubt", facts.in_doubt and back),
         # As long as the incident is open, its record shows that a person has accepted the damage.
         (DEGRADED, back and bool(facts.degraded or facts.accepted)),
@@ -286,7 +287,10 @@ def _halted(facts: Facts, outcome: str) -> Reason:
 
 
 def _kept_down(facts: Facts) -> Reason:
-    """Return why the rung that restored the previous state failed or, if there is none, why no rung was tried."""
+    """Return why the rung that restored the previous state failed.
+
+    Without such a rung, return why no rung was tried.
+    """
     restored = next(iter(facts.restored), _NONE)
     return restored if restored.text else why_no_rung(facts)
 
@@ -440,7 +444,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def lost_before(record: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the number of rows that database recoveries in this incident lost, as far as they were counted.
+    """Return how many counted rows were lost by the database recoveries in this incident.
 
     exact: True if no other rows were lost.
     """

@@ -7,7 +7,7 @@
 Ansible packs a module, with all its imports, when the first task that uses it is about to run. This takes 0.2 to 0.4 s
 per module, during which the outage continues. If an earlier run has packed a module, module_cache provides it. All
 other modules are packed here and put into Ansible's cache for the run, as if an earlier host had needed them. If
-packing fails or is too late, the run only takes longer.
+packing fails or does not finish in time, the run only takes longer.
 """
 
 from __future__ import annotations

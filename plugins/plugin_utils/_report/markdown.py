@@ -99,7 +99,7 @@ def _head(words: Words, document: composed.Document, *, drawn: Sequence[str]) ->
 
 
 def _times(words: Words, at: Optional[str]) -> List[str]:
-    """Return the cells for a time: in UTC and, if the service has a time zone, also in that zone."""
+    """Return the cells for a time: in UTC, and also in the service's time zone if it has one."""
     return [escape(at or words.say("unknown")), *([escape(words.local(at))] if words.zone else [])]
 
 

@@ -16,8 +16,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _TAGS = {chart.GOOD: "done", chart.BAD: "crit", chart.WORK: "active"}
-# Maximum number of seconds of the outage to draw before the recovery, and maximum time between two drawn runs. If hours
-# of an undetected outage were drawn, the recovery would be too small to read.
+# Maximum time in seconds to draw before the recovery, and between two runs. If hours of an undetected outage were
+# drawn, the recovery would be too small to read.
 _BEFORE = 120.0
 _BETWEEN = 300.0
 

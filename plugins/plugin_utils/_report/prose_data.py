@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 def rows(words: Words, incident: incident_model.Incident) -> str:
     """Return one sentence about the database's row counts before and after the outage.
 
-    The sentence mentions that no table has fewer rows only if data_loss() does not already mention it.
+    If data_loss() already states that no table has fewer rows, the sentence does not repeat it.
     """
     before, after = incident.rows_before, incident.rows_after
     if not before and not after:

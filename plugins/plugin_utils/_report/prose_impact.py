@@ -39,7 +39,7 @@ def detection(words: Words, incident: incident_model.Incident) -> str:
 
 
 def detected(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return how the outage was detected and, if a reason was given, why the playbook was started."""
+    """Return how the outage was detected. If a reason for starting the playbook was given, add this reason."""
     why = [words.say("label", name=words.say("doc.reason"), text=bare(incident.reason))] if incident.reason else []
     return [words.sentence(each) for each in (detection(words, incident), *why)]
 
@@ -77,6 +77,6 @@ def requests(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _unknown(words: Words, impact: incident_model.Impact, name: str) -> str:
-    """Return a sentence that states that a number is unknown and, if known, why."""
+    """Return a sentence that states that a number is unknown, with the reason if it is known."""
     why = words.message(impact.messages.get(name), getattr(impact, name))
     return words.say("unknown_why", why=why) if why else words.say("unknown")

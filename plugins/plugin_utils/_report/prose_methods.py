@@ -74,7 +74,7 @@ def _method(words: Words, way: _Data, found: _Data) -> List[str]:
 
 
 def _without_backups(words: Words, way: _Data) -> str:
-    """Return the reasons for a method, without those that the lines of the backups contain."""
+    """Return the reasons for a method. Reasons that the lines of the backups already contain are left out."""
     told = message_of(way, "reason")
     known = [each for each in told if isinstance(each, Mapping)] if isinstance(told, list) else []
     rest = [each for each in known if each.get("id") not in _OF_BACKUPS]

@@ -21,7 +21,7 @@ _RECORD_ONLY = "record_only"
 
 
 def whom(words: Words, incident: incident_model.Incident) -> str:
-    """Return who was notified of what: in this run, with its reason, and in earlier runs, with the times."""
+    """Return who was notified of what in this run, with the reason, and in earlier runs, with the times."""
     escalation = incident.escalation
     if not escalation:
         return words.say("notified.undecided")
@@ -42,7 +42,7 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
         this_run = words.say("notified.nobody_now", reason=reason) if reason else ""
     known = {_name(each, names) for each in new if each.get("ok")}
     before = _before(words, [each for each in old if _name(each, names) not in known], names=names)
-    # A person who does not know that the outage has ended must be called, so this is the first part.
+    # List first the people who do not know that the outage has ended, because somebody must call them.
     return words.joined([each for each in (_not_of_the_end(words, entries, names=names), this_run, before) if each])
 
 
@@ -97,7 +97,7 @@ def _before(words: Words, old: Sequence[Mapping[str, Any]], *, names: Mapping[st
 
 
 def _unaware(entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[Mapping[str, Any]]:
-    """Return the failed messages about the end of the outage to contacts that no such message has reached."""
+    """Return the failed messages about the end of the outage. Omit contacts that another such message has reached."""
     of_the_end = [each for each in entries if each.get("level") == RESOLVED]
     # Any other message of this run also says that the service is back.
     latest = [each for each in entries if each.get("ok") and each.get("new", True)]

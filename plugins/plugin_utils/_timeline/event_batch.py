@@ -5,8 +5,8 @@
 """Collect events for a short time and handle them together.
 
 Ansible forks a worker for every task on every host. After each fork, the first write to a memory page copies that page.
-In Python, even reading an object changes its reference count. As a result, handling one event between two forks takes
-several times as long as handling it together with twenty others.
+In Python, even reading an object changes its reference count. As a result, an event that is handled alone between two
+forks takes several times as long as one of twenty events that are handled together.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def from_events(events: Iterable[Event]) -> List[Incident]:
 
 
 def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
-    """Yield the incidents one by one, so that those of many hosts need not be in memory at once."""
+    """Yield the incidents one by one, because the incidents of many hosts need too much memory at the same time."""
     runs: Dict[str, List[Event]] = {}
     for event in events:
         runs.setdefault(event["run"], []).append(event)

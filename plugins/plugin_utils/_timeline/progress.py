@@ -93,9 +93,8 @@ class Watch:
 
     def _tell(self, done: threading.Event) -> None:
         last = time.monotonic()
-        # The thread wakes up more often than it reports, so that a task that begins between two reports is not reported
-        # late. A task that is due before the next wake-up is reported now, so that no report is later than the
-        # interval.
+        # The thread wakes up more often than it reports, because a task can begin between two reports. A task that is
+        # due before the next wake-up is reported now, so that no report is late.
         while not done.wait(self._interval * _NAP):
             now = time.monotonic()
             if now - last < self._interval * (1 - _NAP):

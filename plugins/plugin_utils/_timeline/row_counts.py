@@ -23,8 +23,8 @@ def _counts(told: Any) -> Dict[str, float]:
 def data_verdict(verdict: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the verdict that states whether data was lost, or an empty mapping if there is none.
 
-    If the service recovered without a run, the last verdict says nothing about the data. In this case, the verdict on
-    an earlier run is returned, because its statement is still valid.
+    If the service recovered without a run, the last verdict has no statement about the data. In this case, the verdict
+    on an earlier run is returned, because its statement is still valid.
     """
     judged = _judged(outcomes)
     return verdict if not verdict or "rows_before" in verdict else judged[-1] if judged else {}

@@ -25,12 +25,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model
 )
 
 _LOOKS = ("detection", "verification")
-# Modules that are not used by a run that only releases a hold.
+# A run that only releases a hold does not use these modules.
 _RECOVERS = ("health_probe", "sqlite_restore")
 
 
 def rungs(run: Sequence[Event]) -> List[Rung]:
-    """Return the rungs of one run, from its verdict or, if there is none, from the roles of its tasks."""
+    """Return the rungs of one run from its verdict. Without a verdict, return the rungs from the roles of its tasks."""
     verdict = verdict_of(run)
     if not verdict:
         return _concluded_rungs(run)

@@ -30,7 +30,7 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
 }
 # Reason for SUSPECTED: a database recovery has already lost rows, and a further loss is suspected.
 ALREADY_LOST = "already_lost"
-# Reason for SUSPECTED: a person has accepted the damage because of which a loss is suspected.
+# Reason for SUSPECTED: a person has accepted the damage that suggests a loss.
 ACCEPTED = "accepted"
 # Reasons for UNKNOWN in the data_loss statement.
 UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = (
@@ -63,7 +63,7 @@ class Facts:
     # True if the service was started or the database was replaced after rows_after was counted.
     started_since: bool = False
     suspected: bool = False
-    # True if a person has accepted the damage because of which a loss is suspected.
+    # True if a person has accepted the damage that suggests a loss.
     accepted: bool = False
     # True if rows_after was counted in a new database that replaced the earlier one.
     replaced: bool = False

@@ -47,7 +47,7 @@ def step(event: Event) -> Optional[Step]:
 
 
 def of_run(run: Sequence[Event]) -> Iterator[Step]:
-    """Yield the steps of one run, without the steps after its verdict that only publish or repeat the verdict."""
+    """Yield the steps of one run. Later steps that only publish or repeat the run's verdict are left out."""
     decided = False
     for event in run:
         told = step(event)

@@ -105,7 +105,8 @@ def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iter
     """Yield the entries for a successful result: the entry for the task, or the outcome that the task publishes."""
     host, task = host_and_task(result)
     if not known.module and known.action not in _PUBLISHING:
-        # No key of this result is recorded, so do not read the keys, which would take longer than everything else here.
+        # No key of this result is recorded. Do not read the keys, because this would take longer than everything else
+        # here.
         status = "changed" if result.is_changed() else "ok"
         hidden = {"hidden": True} if task.no_log else {}
         yield {"kind": "task", "host": host, **known.identity, "status": status, **_times(clock), **hidden}
