@@ -56,7 +56,10 @@ def checkout(commit: str) -> Iterator[Path]:
 
 
 class Side:
-    """A process that runs the measurement of one checkout. It prepares when it is entered."""
+    """A process that runs the measurement of one checkout.
+
+    The measurement is prepared at the start of the with block.
+    """
 
     def __init__(self, root: Path, name: str) -> None:
         # Each checkout has its own databases, because the benchmark removes databases that another commit has made.
@@ -99,7 +102,10 @@ def _in_turn(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
 
 
 def _one_by_one(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
-    """Do the same for a measurement with hosts. The checkouts share a host, so only one of them can be prepared."""
+    """Yield the same figures for a measurement with hosts.
+
+    The checkouts share a host, so they are prepared one by one.
+    """
     number = 0
     while True:
         figures: dict[Path, list[Figures]] = {}
@@ -113,7 +119,7 @@ def _one_by_one(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
 
 
 def ratios(turns: Sequence[Sequence[Figures]], side: int) -> dict[str, list[float]]:
-    """Return the ratio of this checkout's figure to another checkout's figure in each turn, by the figure's name."""
+    """For each figure, return the ratio between this checkout and another checkout in each turn."""
     found: dict[str, list[float]] = {}
     for name in turns[0][-1]:
         both = [(turn[side].get(name), turn[-1].get(name)) for turn in turns]

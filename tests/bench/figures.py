@@ -24,6 +24,6 @@ def merged(before: dict[str, Any], told: dict[str, Any], *, within: list[str]) -
 
 
 def missing(whole: dict[str, Any], *, within: list[str]) -> list[str]:
-    """Return the names in `within` that have no figures and did not fail."""
+    """Return the names in `within` that have no figures, except those that failed."""
     there = {*(entry["name"] for entry in whole["measurements"]), *whole["failed"]}
     return [name for name in within if name not in there]

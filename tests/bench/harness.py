@@ -251,7 +251,7 @@ def _judge(code: int, said: str, errors: str, *, expect: str) -> None:
 
 @functools.cache
 def _archive() -> str:
-    """Return the path of a zip file like the one that a managed host receives: module_utils without compiled code."""
+    """Return the path of a zip file as a managed host receives it: module_utils without compiled code."""
     folder = tempfile.mkdtemp(prefix="itsm-nexus-bench-")
     path = f"{folder}/logic.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

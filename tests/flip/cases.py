@@ -123,7 +123,7 @@ def _damaged(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _cut_off(folder: Path, *, mark: bytes = b"") -> None:
-    """Create the files of a recovery that was killed between moving the old database away and moving the new one."""
+    """Create the files of a killed recovery that has moved the old database away, but has not moved the new one yet."""
     _lay_database(folder, mark=mark, damaged=True)
     backend = folder / "backend"
     work = backend / ".itsm.db.restore"
@@ -341,7 +341,7 @@ def _file_cases() -> List[Case]:
 
 
 def _lay_application(folder: Path, *, mark: bytes = b"") -> None:
-    """Create an application that was killed, and whose database is damaged."""
+    """Create an application that was killed and that has a damaged database."""
     _lay_modules(folder, mark=mark)
     _lay_database(folder, mark=mark, damaged=True)
     (folder / "backend" / "migrations").mkdir()

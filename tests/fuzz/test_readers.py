@@ -49,7 +49,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
-# Any JSON, and text like that in logs, with all control characters and with complete words that readers search for.
+# JSON of any kind, and text as in logs. The text contains control characters, and words that the readers search for.
 WORDS = [
     *(
         "Error: x",

@@ -93,8 +93,8 @@ def test_invalid_input_is_named_before_any_change(laid: Service, name: str) -> N
     assert "hunter2" not in run.screen
 
 
-# By name: variable, value, cause, True if the service is recovered nevertheless, and a function that returns the bad
-# variables.
+# For each case: the variable, its value, the cause, True if the run still recovers the service, and a function that
+# returns the invalid variables.
 DOWN: dict[str, tuple[str, str, str, bool, Breaking]] = {
     "relative app dir": ("nexus_app_dir", "srv/app", "", False, lambda *_: {"nexus_app_dir": "srv/app"}),
     "missing app dir": ("nexus_app_dir", "/nowhere/app", "", False, lambda *_: {"nexus_app_dir": "/nowhere/app"}),

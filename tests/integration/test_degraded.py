@@ -68,7 +68,7 @@ def test_a_timer_does_not_start_a_recovery_for_a_problem_that_was_reported(servi
         known = service.play("playbooks/outage_detect.yml", **excused)
         assert known.rc == 0
         assert "has already been opened for this problem: this is not an error" in known.screen
-        # Another problem is not yet known.
+        # No run has reported the other problem yet.
         with few_files(service):
             assert service.play("playbooks/outage_detect.yml", **excused).rc == 2
     service.kill()

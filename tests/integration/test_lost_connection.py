@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The connection is lost during a run of the main playbook: a step whose result was lost does not count as failed."""
+"""The connection is lost during a run of the main playbook. A step whose result was lost does not count as failed."""
 
 from __future__ import annotations
 

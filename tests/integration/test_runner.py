@@ -62,7 +62,10 @@ class Awx:
         return "".join(event["stdout"] for event in job.events)
 
     def all_text(self, folder: Path) -> str:
-        """Return the text of all files in a folder, without the runner's record of its environment, which AWX masks."""
+        """Return the text of all files in a folder.
+
+        The runner's record of its environment is left out, because AWX masks it.
+        """
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != "command"]
         return "".join(path.read_text("utf-8", errors="replace") for path in files)
 

@@ -430,7 +430,7 @@ class Plan:
             if killed:
                 self._met[way].add(wanted)
             elif wanted not in self._met[way]:
-                self._ahead[way].append(wanted)  # this boundary did not occur now, but may with the next database
+                self._ahead[way].append(wanted)  # this boundary did not occur now, but may occur with the next database
         self.kills[way] = self.kills.get(way, 0) + killed
 
     def _at_instant(self, path: str, backups: str) -> bool:

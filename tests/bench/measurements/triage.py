@@ -109,9 +109,9 @@ def complete(place: Path) -> bool:
 def collect(playbook: str, evidence: str, enough: Callable[[Path], bool]) -> Callable[[Path, Path], float]:
     """Return a contender that collects the evidence with a playbook.
 
-    The contender returns the playbook's duration minus the duration of an empty play, in seconds, so that Ansible's
-    start-up time does not count. evidence: the name of the evidence folder in the state folder. enough: a function that
-    returns True if the folder has all evidence.
+    The contender returns the playbook's duration minus the duration of an empty play, in seconds. So Ansible's start-up
+    time does not count. evidence: the name of the evidence folder in the state folder. enough: a function that returns
+    True if the folder has all evidence.
     """
 
     def measure(variables: Path, folder: Path) -> float:

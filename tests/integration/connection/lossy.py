@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = """
 name: lossy
-short_description: A connection to this machine that is lost at certain modules
+short_description: A connection to this machine that drops at certain modules
 author: The itsm_nexus.runbook contributors
 description:
   - The environment variable E(LOSSY_CUTS) is the path of a JSON file with the remaining planned losses.

@@ -64,7 +64,7 @@ PARAMETERS = {
 
 @pytest.fixture
 def seat(tmp_path):
-    """Yield the lease for a state folder. The lease's folder in memory is the one that modules of this account use."""
+    """Yield the lease for a state folder. The lease is in the in-memory folder that the modules of this account use."""
     seat = host_lease.Seat(state_dir=str(tmp_path / "state"))
     yield seat
     shutil.rmtree(seat.folder, ignore_errors=True)

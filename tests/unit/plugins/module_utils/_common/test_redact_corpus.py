@@ -31,7 +31,7 @@ LEAST_MASKED, MOST_CHANGED = 0.99, 0.01
 # Rules without samples. An IP address is not a secret. The rule for private keys matches only the first line of a key,
 # so _private_keys generates complete keys.
 NO_RULES = ("IPPublicDetector", "PrivateKeyDetector")
-# Text that the rules match although it is public and therefore not part of a secret.
+# Public text that the rules match, although it is not part of a secret.
 NO_SECRET = re.compile(r"AccountKey=|https://hooks\.slack\.com/services/", re.IGNORECASE)
 
 

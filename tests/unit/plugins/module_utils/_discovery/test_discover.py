@@ -188,7 +188,7 @@ def test_the_arguments_with_blanks_come_from_the_process():
 
 
 def test_a_disk_that_does_not_answer_is_a_question(dead_mount, monkeypatch):
-    """Any look at a file on this disk hangs, so that another process discovers the service."""
+    """Every access to this disk hangs. Therefore, the discovery runs in another process."""
     monkeypatch.setattr(discover, "_PATIENCE", 0.5)
     found = multiprocessing.get_context("fork").Queue()
 

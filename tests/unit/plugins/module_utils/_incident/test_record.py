@@ -1081,7 +1081,7 @@ def test_the_last_healthy_run_is_the_last_good_sign(call, time, tmp_path):
     "case",
     [
         ([(-600, -590), (-300, -290)], -900, (-600, "earlier health probe")),
-        # The service answered in between, or may have answered in a long time without a probe.
+        # The service answered after the failure, or may have answered, because no probe ran for a long time.
         ([(-600, -590)], -100, (-20, "test")),
         ([(-9000, -8990)], -9500, (-20, "test")),
         ([(-9000, -8990), (-300, -290)], -9500, (-300, "earlier health probe")),
@@ -1102,7 +1102,10 @@ def test_a_failure_before_the_incident_is_a_sign(call, time, tmp_path, case):
 
 
 def test_a_first_failure_is_kept_until_a_record_contains_it(call, time, tmp_path):
-    """A detection may find a failure while a degraded incident is open, and a run may then write this record."""
+    """While an incident of a degraded service is open, a detection may find a failure.
+
+    A run may then write this record.
+    """
     opened = call("open", update={"severity": "degraded"})
     last_good.note_failure(str(tmp_path / "state"), first_at=time.at(0), last_at=time.at(0))
     call("attempt", run=opened["run"], update={"cause": "killed"})
@@ -1281,7 +1284,7 @@ def test_a_run_with_a_lost_lease_never_works_together_with_the_next(tmp_path):
 
 
 def degraded(call, time, at):
-    """Report a degraded service at a time. Its probe answers, so that its sign is good."""
+    """Report a degraded service at the given time. The service answered the probe, so the sign is good."""
     time.passed = at
     opened = call("open", update={"severity": "degraded", "signs": [sign(time, at - 1, "good", "health probe")]})
     call("closed", run=opened["run"], update={"outcome": "degraded"})

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Several checks of the readiness, one after the other, with measurements that are kept in between."""
+"""Several readiness checks in a row. The measurements are kept from one check to the next."""
 
 from __future__ import annotations
 

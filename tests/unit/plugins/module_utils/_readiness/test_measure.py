@@ -29,7 +29,7 @@ sys.stdin.read()
 
 @pytest.fixture(params=["wal", "delete"])
 def database(request, tmp_path):
-    """Yield the path of a database in this journal mode that a connection has open, as the service does."""
+    """Yield the path of a database in the given journal mode. A connection has it open, as the service would."""
     path = tmp_path / "itsm.db"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA journal_mode = {request.param}")
@@ -84,7 +84,7 @@ def test_short_transactions_are_no_lock(database):
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        # The writer is this process, so that a child process must look.
+        # This process is the writer, so a child process must search for it.
         read, write_end = os.pipe()
         if os.fork() == 0:
             os.write(write_end, b"1" if look(database, budget=0, lock_after=0.5)["lock"] is None else b"0")
@@ -147,7 +147,10 @@ def test_memory_pressure(tmp_path):
 
 
 def test_a_large_wal_that_is_in_the_database_is_not_in_use(tmp_path):
-    """SQLite reuses a WAL after a checkpoint and does not make it smaller, so that its size says nothing."""
+    """After a checkpoint, SQLite reuses the WAL without making it smaller.
+
+    So the size does not show which part is in use.
+    """
     path = str(tmp_path / "itsm.db")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = wal")

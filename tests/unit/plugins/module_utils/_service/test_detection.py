@@ -58,7 +58,7 @@ def test_the_first_failure_before_an_incident_begins_the_outage(tmp_path):
     opened = detect(tmp_path, BAD)[0]["opened"]
     begun = opened["outage_started"]
     assert (begun["latest"], begun["source"]) == (seen["first_failure_at"], "earlier health probe")
-    # The record contains the failure now, and the next outage is another one.
+    # The record now contains the failure, so it cannot be mistaken for the start of the next outage.
     assert not (tmp_path / "state" / "first_failure.json").exists()
     detect(tmp_path, BAD, open=False)
     assert not (tmp_path / "state" / "first_failure.json").exists()
@@ -76,7 +76,7 @@ def test_a_healthy_service_has_no_first_failure(tmp_path):
 
 @pytest.mark.parametrize("severity", ["warning", "degraded"])
 def test_a_service_that_answers_with_a_problem_has_no_first_failure(tmp_path, monkeypatch, severity):
-    """The next outage begins later, although the service is not remembered as healthy."""
+    """The next outage begins later, even though no run has saved a time when the service was healthy."""
     detect(tmp_path, BAD, open=False)
     with monkeypatch.context() as patch:
         patch.setattr(detection, "mark_degraded", lambda _values, result: result.update(severity=severity))

@@ -596,7 +596,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
         site.log.touch()
         for path in (site.log, site.app / "backend", *(site.app / "backend").iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        # knex's tables are copied with SQL statements from the user's database, which must not run as root.
+        # knex's tables are copied with SQL statements from the user's database. These statements must not run as root.
         who, fill = base / "who", knex._fill_stand_in
         who.touch()
         who.chmod(0o666)

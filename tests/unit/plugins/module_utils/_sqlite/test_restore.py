@@ -415,7 +415,7 @@ def test_the_rows_of_a_new_database_do_not_decide_which_backup_is_used(path: str
     assert way(restore(path, act=False, replaced=True, **given), "backup")["lost"] == {"incidents": 5}
     # Users may have deleted rows of a database whose rows can be counted.
     assert way(restore(path, act=False, last_good={"incidents": 4}), "checkpoint")["lost"] == {}
-    # But they do not delete almost all rows. A backup that was made later is then no better than the database.
+    # Users do not delete almost all rows. A backup that was made after such a loss is no better than the database.
     plan = restore(path, act=False, **given)
     assert way(plan, "checkpoint")["lost"] == {"incidents": 292}
     assert (way(plan, "backup")["source"], way(plan, "backup")["lost"]) == (full, {"incidents": 5})

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each cause is found if it is present, is listed before its consequences, and is not found on a healthy host."""
+"""Each cause that is present is found and listed before its consequences. No cause is found on a healthy host."""
 
 from __future__ import annotations
 
@@ -1292,7 +1292,7 @@ def test_a_missing_part_does_not_break_a_rule(part, lost):
     [name for name, row in table.CAUSES.items() if {"unhandled_exception", "crash_loop", "killed"} & {*row.explains}],
 )
 def test_any_cause_may_have_ended(name, monkeypatch):
-    """A past cause explains an exception only if the exception names it, even if the table has no such condition."""
+    """A past cause explains an exception only if the exception names it. The table needs no condition for this."""
     ended = [GONE, EXIT_1, exception(), exits(3)]
     by_rule = [changes for cause, changes, _words in CASES if cause == name]
     assert by_rule, f"test_causes.py lacks a case of {name} in CASES"
@@ -1433,7 +1433,7 @@ OWN_PORT = {
         ([FULL], ALL),
         ([GONE, FULL_TMP], []),
         ([GONE, FULL_TMP, signature("disk_full", "ENOSPC")], ALL),
-        # The service can start without free inodes, unless it has reported that it could not write.
+        # Without free inodes, the service can start. A reported write error shows that it cannot.
         ([GONE, NO_INODES], []),
         ([GONE, NO_INODES, signature("disk_full", "ENOSPC")], ALL),
         ([GONE, signature("disk_full", "ENOSPC")], []),

@@ -381,7 +381,7 @@ def test_another_database_in_place_of_the_one_that_was_not_found_is_in_doubt(gua
 
 
 def test_damage_is_not_explained_by_a_missing_folder_of_the_application() -> None:
-    """The damaged database was found, because it is not in the application's folder, which is missing."""
+    """The application's folder is missing. The damaged database was found, because it is in another folder."""
     facts = seen(BEFORE)
     damage = {"code": "not_a_database", "message": "It is no database", "level": "error"}
     facts["database"].update(problems=[damage], data_loss_suspected=True, row_counts={})

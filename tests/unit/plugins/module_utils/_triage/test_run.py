@@ -164,7 +164,7 @@ def test_health_is_probed_as_by_the_detection(service):
         result = look(service)
         (health,) = result["facts"]["health"]
         url = f"http://localhost:{described.http_port}/api/v1/health"
-        # By the message's ID, a rule distinguishes an unhealthy status from a page that is not a health check.
+        # A rule uses the message's ID to distinguish an unhealthy status from a page that is not a health check.
         values = {"status": "'ok'", "expected": "up"}
         told = {"error": {"id": "reason.probe.wrong_status", "values": values}} if error else {}
         assert health.pop("messages") == told
@@ -701,7 +701,7 @@ def test_the_names_of_evidence_files_do_not_come_from_the_application(service):
         ("/var/log/itsm/server.log", "backend/logs/app-2026-03-02.log", True),
         ("/var/log/itsm/server.log", "backend/other.log", False),
         ("/var/log/itsm/server.log", None, None),
-        # Without a log file, nothing is configured that could be wrong.
+        # If no log file is configured, its path cannot be wrong.
         ("", "backend/other.log", None),
     ],
 )

@@ -71,7 +71,7 @@ def test_rows_seeded_after_a_recovery_are_no_recovered_rows():
     ]
     run["verification"]["database"]["user"] = ""
     assert statements.of_run(run)["rows_seeded_removal"][0].startswith("sqlite3 ")
-    # Even if the recovery did not report the loss, three seeded rows do not stand for ten lost rows.
+    # Three seeded rows do not replace ten lost rows, even if the recovery did not report the loss.
     unaware = {**run, "recovery": {**run["recovery"], "data_loss": "none"}}
     unaware["verification"]["row_counts"]["incidents"] = 12
     assert statements.of_run(unaware)["data_loss"] == "suspected"
