@@ -85,9 +85,9 @@ options:
   wait:
     description:
       - With O(state=open), maximum time in seconds to wait until another run's lease ends.
-      - During a wait (RV(waited)), the other run may have ended the outage. Therefore, if no incident is open after the
-        wait, the module does not open an incident or take the lease. In this case, probe the service again, and call
-        the module again if the service is still down.
+      - If the module waited (RV(waited)), the other run may have ended the outage in the meantime. Therefore, if no
+        incident is open after the wait, the module does not open an incident or take the lease. In this case, probe
+        the service again, and call the module again if the service is still down.
       - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
     type: float
     default: 0.0

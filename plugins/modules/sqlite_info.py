@@ -130,8 +130,8 @@ problems:
   contains:
     code:
       description:
-        - Problems with the files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
-          V(unreadable), V(no_tables).
+        - The problems with files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
+          V(unreadable) and V(no_tables).
         - V(folder_missing) means that the database's folder does not exist. V(not_mounted) means that the database's
           file system is in C(/etc/fstab) but is not mounted. In both cases, the database cannot be checked, and
           RV(conclusive) and RV(data_loss_suspected) are false.

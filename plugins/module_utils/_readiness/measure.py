@@ -108,7 +108,7 @@ def _room(room: os.statvfs_result) -> Optional[Dict[str, Any]]:
 
 
 def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[str, Any]:
-    """Check the database while the service uses it. Return its damage, its lock and the size of its WAL.
+    """Check the database while the service uses it. Return the damage, the lock and the size of the WAL.
 
     - damage: the first problem, with code and message, or None. checked: False if the check did not finish in `budget`
       seconds.

@@ -166,7 +166,7 @@ ENGLISH: Dict[str, str] = {
     "reason.setting.no_user": "must be a user on this host; no user has that name",
     "reason.setting.other_user": "must be the user that the playbook becomes on the host ({user}); otherwise run the playbook as root (ansible_become)",
     "reason.setting.other_account": "the unit has a different User",
-    "reason.setting.port": "must be a port, a whole number from 1 to 65535, or 0 for none",
+    "reason.setting.port": "must be a port number from 1 to 65535, or 0 for no port",
     "reason.setting.no_port": "must be a port, because nexus_http_port is also 0",
     "reason.setting.same_port": "must differ from nexus_https_port ({port})",
     "reason.setting.journal_alone": "there is no such file; the output of the unit is probably only in the journal",

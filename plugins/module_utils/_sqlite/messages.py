@@ -102,7 +102,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.files_in_use": "Refusing to copy the files of {path}: it is open in {holders}, so the copies would not be consistent",
     "reason.sqlite.no_files": "There are no files of {path} to copy",
     "reason.sqlite.copy_not_a_file": "Cannot copy {path}: it is {kind}",
-    "reason.sqlite.used_meanwhile": "The files of {path} were opened or written to while they were copied. First stop the processes that use them",
+    "reason.sqlite.used_meanwhile": "The files of {path} were opened or written to while they were being copied. First stop the processes that use them",
     # Checkpoint.
     "reason.sqlite.files_of_root": "root owns {files}, but the checkpoint runs as the owner of the folder. First change their owner back to the service's user (sqlite_owner module)",
     "reason.sqlite.not_checkpointed": "Refusing to checkpoint {path}: {why}",

@@ -169,7 +169,7 @@ def test_node_is_actually_run(config):
         ({"state_dir": "/etc/passwd"}, "nexus_state_dir", "must be a folder, or the path for a new folder"),
         ({"state_dir": "/etc/passwd/state"}, "nexus_state_dir", "must be a folder, or the path for a new folder"),
         ({"pid_file": ""}, "nexus_pid_file", "must be the absolute path of a file"),
-        ({"https_port": 65536}, "nexus_https_port", "must be a port, a whole number from 1 to 65535, or 0 for none"),
+        ({"https_port": 65536}, "nexus_https_port", "must be a port number from 1 to 65535, or 0 for no port"),
         ({"https_port": -1}, "nexus_https_port", "must be a port"),
         ({"http_port": "http"}, "nexus_http_port", "must be a port"),
         ({"http_port": True}, "nexus_http_port", "must be a port"),

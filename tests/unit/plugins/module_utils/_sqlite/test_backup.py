@@ -418,7 +418,7 @@ def test_evidence_is_discarded_if_another_process_opens_the_files(
         return looks[0] if len(looks) == 1 else sqlite_holders.Holders(found=[somebody], complete=True)
 
     monkeypatch.setattr(sqlite_holders, "find_holders", opened_later)
-    with pytest.raises(SqliteError, match="were opened or written to while they were copied"):
+    with pytest.raises(SqliteError, match="were opened or written to while they were being copied"):
         backup(app, dest_dir=dest, evidence=True)
     assert os.listdir(dest) == []
 
