@@ -37,6 +37,8 @@ SENTENCES: Dict[str, str] = {
     "reason.process.unit_not_started": "ユニット {unit} を起動できない：{why}（{state}）。journalctl -u {unit} を参照",
     "reason.process.unit_not_stopped": "ユニット {unit} を停止できない：{why}（{state}）。journalctl -u {unit} を参照",
     "reason.process.unit_not_restarted": "ユニット {unit} を再起動できない：{why}（{state}）。journalctl -u {unit} を参照",
+    "reason.process.start_skipped": "ユニット {unit} は起動されなかった：{why}。database_recover.yml または outage_release.yml を実行するまで、データは確認が必要な状態である",
+    "reason.process.condition": "ユニットの条件（ExecCondition=）を満たさない。journalctl -u {unit} を参照",
     "reason.process.unit_ended": "ユニット {unit} が起動後に停止した：{why}（{state}）。journalctl -u {unit} を参照",
     "reason.process.late": "{seconds}秒以内に終わらなかった",
     "reason.process.exit_code": "終了コード {code}",
