@@ -228,7 +228,7 @@ def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapp
     acceptance = incident_store.acceptance(on_record)
     if acceptance:
         found = [_accepted(finding, facts, acceptance) for finding in found]
-    found = [recorded_ends.with_evidence(finding, facts["ends"]) for finding in found]
+    found = [recorded_ends.with_evidence(finding, facts.get("ends")) for finding in found]
     findings = [finding.as_dict() for finding in found]
     return {
         "findings": findings,
