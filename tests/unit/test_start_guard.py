@@ -506,28 +506,28 @@ def test_the_known_state_of_another_database_does_not_count(config):
 def run(program, config, *more, **environment):
     path = Path(config.state_dir) / "config.json"
     path.write_text(json.dumps(config._asdict()))
-    arguments = [sys.executable, "-I", "-S", "-E", "-B", str(FILES / program), str(path), *more]
+    arguments = [sys.executable, "-I", "-S", "-E", "-B", str(FILES / "run.py"), program, str(path), *more]
     return subprocess.run(arguments, check=False, capture_output=True, text=True, env=environment)
 
 
 def test_only_a_refusal_has_the_exit_code_for_a_refusal(config):
     samples.crashed(config.database)
-    assert run("start_guard.py", config).returncode == 0
+    assert run("start_guard", config).returncode == 0
     os.unlink(config.database)
-    refused = run("start_guard.py", config)
+    refused = run("start_guard", config)
     assert refused.returncode == 77
     assert "NOT STARTED" in refused.stdout and "outage_recover.yml" in refused.stdout
-    shown = run("start_guard.py", config, "--show")
+    shown = run("start_guard", config, "--show")
     assert (shown.returncode, json.loads(shown.stdout)["code"]) == (77, "missing")
     Path(config.known).write_text("{" * 100_000)
-    assert run("start_guard.py", config).returncode == 77
-    missing = subprocess.run([sys.executable, str(FILES / "start_guard.py"), "/nonexistent"], check=False)
+    assert run("start_guard", config).returncode == 77
+    missing = subprocess.run([sys.executable, str(FILES / "run.py"), "start_guard", "/nonexistent"], check=False)
     assert missing.returncode not in (0, 77)
 
 
 def test_the_recorder_always_ends_with_success(config):
-    assert run("restart_recorder.py", config, SERVICE_RESULT="signal").returncode == 0
-    broken = subprocess.run([sys.executable, str(FILES / "restart_recorder.py"), "/nonexistent"], check=False)
+    assert run("restart_recorder", config, SERVICE_RESULT="signal").returncode == 0
+    broken = subprocess.run([sys.executable, str(FILES / "run.py"), "restart_recorder", "/nonexistent"], check=False)
     assert broken.returncode == 0
 
 
@@ -535,8 +535,8 @@ def test_the_guard_changes_no_file(config):
     samples.crashed(config.database, shm=True)
     folder = Path(config.database).parent
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
-    run("start_guard.py", config)
-    run("restart_recorder.py", config, SERVICE_RESULT="signal")
+    run("start_guard", config)
+    run("restart_recorder", config, SERVICE_RESULT="signal")
     after = {path: (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
     assert after == before
 

@@ -21,7 +21,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
 
 CONFIG_FOLDER = "/etc/itsm-nexus-runbook"
-PROGRAM = "/usr/local/lib/itsm-nexus-runbook/start_guard.py"
+PROGRAM = "/usr/local/lib/itsm-nexus-runbook/run.py"
 # Who detected an incident that begins with a refusal, and the source of its first sign.
 NAME = "start guard"
 # The cause of a hold that is only a refusal of the guard.
@@ -84,7 +84,7 @@ def ask(unit: str, *, run: commands.Runner = commands.run) -> Optional[Dict[str,
     if known is None:
         return None
     python = known.get("python") or "/usr/bin/python3"
-    argv = [str(python), "-I", "-S", "-E", "-B", PROGRAM, _config_path(unit), "--show"]
+    argv = [str(python), "-I", "-S", "-E", "-B", PROGRAM, "start_guard", _config_path(unit), "--show"]
     try:
         done = run(argv, timeout=_TIMEOUT, user=str(known.get("user") or "") or None, env={"PATH": "/usr/bin:/bin"})
         answer = json.loads(done.stdout) if done.rc in (0, REFUSED) else None

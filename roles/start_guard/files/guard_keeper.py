@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Usage: guard_keeper.py CONFIG. Saves what the start guard and the restart recorder report. Runs as root.
+"""Usage: run.py guard_keeper CONFIG. Saves what the start guard and the restart recorder report. Runs as root.
 
 systemd starts this program for each connection to the keeper's socket, with the connection as standard input, in an
 environment that the service's user cannot change. Only this user and root can connect. The program opens no path in a
@@ -23,16 +23,11 @@ import json
 import os
 import pwd
 import re
-import secrets
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guard_common as common
 
 _DEADLINE = 8.0
@@ -308,7 +303,7 @@ class Keeper:
         except (OSError, ValueError):
             first = {}
         compact = at[:19].replace("-", "").replace(":", "")
-        identity = f"INC-{compact}Z-{secrets.token_hex(2)}"
+        identity = f"INC-{compact}Z-{os.urandom(2).hex()}"
         refusal = {"incident": identity, "first_at": at, "times": 0, **first, **refusal}
         refusal["times"] = (number(refusal["times"]) or 0) + 1
         stamps = [_stamp(state, name) for name in ("database", "wal")]
@@ -319,7 +314,7 @@ class Keeper:
         return True
 
     def _save_evidence(self, compact: str, about: Mapping[str, Any], parts: Mapping[str, bytes]) -> str:
-        folder = os.path.join(self.folder, f"refused-{compact}Z-{secrets.token_hex(2)}")
+        folder = os.path.join(self.folder, f"refused-{compact}Z-{os.urandom(2).hex()}")
         os.mkdir(folder, 0o700)
         for name, data in parts.items():
             descriptor = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -327,7 +322,7 @@ class Keeper:
                 stream.write(data)
         _write(os.path.join(folder, "refusal.json"), about)
         for name in sorted(each for each in os.listdir(self.folder) if each.startswith("refused-"))[:-MOST_REFUSALS]:
-            shutil.rmtree(os.path.join(self.folder, name), ignore_errors=True)
+            _remove(os.path.join(self.folder, name))
         return folder
 
     def _note_database(self, state: Mapping[str, Any]) -> None:
@@ -398,9 +393,18 @@ def _log(told: Any) -> Dict[str, Any]:
     return {"path": text(values.get("path"), 4096), "lines": [line for line in kept if line is not None]}
 
 
+def _remove(folder: str) -> None:
+    """Remove a folder of this program and its files."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+
+
 def _write(path: str, values: Mapping[str, Any], *, group: Optional[int] = None) -> None:
     """Replace a file, so that either the old or the new content survives a power failure. Raises OSError."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.urandom(4).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             if group is not None:
@@ -431,7 +435,3 @@ def main(arguments: List[str]) -> int:
         os.close(0)  # the guard waits for the end of the answer
         return_start(config.unit)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

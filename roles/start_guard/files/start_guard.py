@@ -2,26 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Usage: start_guard.py CONFIG [--show]. Decides whether a unit may start on its database. Runs as the service's user.
+"""Usage: run.py start_guard CONFIG [--show]. Decides whether a unit may start on its database.
 
-systemd runs this program before each start of the unit (ExecCondition=). It exits with REFUSED (77) if the state of
-the database is in doubt, and then the unit is not started. Any other exit code starts the unit, so a failure of this
-program never prevents a start. No file of the service is changed. With --show, the decision is printed as JSON and
-nothing is recorded.
+systemd runs this program before each start of the unit (ExecCondition=), as the service's user. It exits with REFUSED
+(77) if the state of the database is in doubt, and then the unit is not started. Any other exit code starts the unit, so
+a failure of this program never prevents a start. No file of the service is changed. With --show, the decision is
+printed as JSON and nothing is recorded.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import sys
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from collections import namedtuple
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guard_common as common
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing takes 3 ms
+    from typing import Any, Dict, List, Mapping, Optional
 
 REFUSED = 77
 # Maximum duration in seconds. If a disk does not answer, the unit is started.
@@ -41,11 +42,10 @@ _LOCK_BYTE = 1 << 30
 _MOST_PAGES = 1 << 18
 
 
-class Doubt(NamedTuple):
+class Doubt(namedtuple("Doubt", "code text")):
     """The reason for a refusal. code: the code of the problem, as sqlite_info reports it if it knows the problem."""
 
-    code: str
-    text: str
+    __slots__ = ()
 
 
 def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
@@ -215,10 +215,8 @@ def main(arguments: List[str]) -> int:
 
 def _report(config: common.Config, doubt: Doubt, about: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Tell the operator and the keeper about the refusal. An error does not change the decision."""
-    with contextlib.suppress(Exception):
+    try:
         common.say(f"NOT STARTED: {doubt.text}. Run {_NEXT.get(doubt.code, _NEXT[''])}", priority=3)
         common.tell(config, about, evidence(state), wait=1.0)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    except Exception as error:
+        common.say(f"The refusal was not reported: {type(error).__name__}: {error}")

@@ -59,7 +59,7 @@ def state(tmp_path):
 def installed(state, tmp_path, monkeypatch):
     """Install the programs of the role for a database in a temporary folder. Return the database's path."""
     monkeypatch.setattr(start_guard, "CONFIG_FOLDER", str(tmp_path / "etc"))
-    monkeypatch.setattr(start_guard, "PROGRAM", str(FILES / "start_guard.py"))
+    monkeypatch.setattr(start_guard, "PROGRAM", str(FILES / "run.py"))
     (tmp_path / "etc").mkdir()
     database = tmp_path / "itsm.db"
     config = {
