@@ -545,3 +545,10 @@ def test_the_checksum_is_the_one_of_sqlite(config):
     samples.crashed(config.database)
     header = Path(f"{config.database}-wal").read_bytes()[:32]
     assert common.checksum(header) == struct.unpack(">II", header[24:])
+
+
+def test_the_last_measured_number_of_open_files_is_saved(config):
+    samples_known = [{"at": 1772413323.5, "open_files": 21}, {"at": 1772413383.5, "open_files": None}]
+    (Path(config.state_dir) / "readiness.json").write_text(json.dumps({"samples": samples_known}))
+    assert end(config)
+    assert ends(config)[0]["open_files"] == {"number": 21, "at": "2026-03-02T01:02:03.500Z"}

@@ -31,11 +31,6 @@ User={user}
 ExecStart=/bin/sh /run/ends-test
 StandardOutput=append:{log}
 """
-LIBRARY = """
-#include <stdio.h>
-#include <unistd.h>
-__attribute__((constructor)) static void run(void) { if (!geteuid()) fclose(fopen("/root/attacked", "w")); }
-"""
 
 
 def guard(drill: Drill, state: str, name: str, *arguments: str) -> int:
@@ -193,24 +188,26 @@ def test_a_reboot_is_recorded(drill: Drill, test_unit: str) -> None:
 
 
 def test_the_environment_file_of_the_user_gives_no_rights(drill: Drill, installed: str) -> None:
-    """The service's user owns the environment file, so its variables must not reach a process of root."""
+    """The service's user owns the environment file, so its variables must not reach a process of root.
+
+    With these variables, the dynamic linker of every process writes a file with the rights of that process. LD_PRELOAD
+    would run code with these rights.
+    """
     service = drill.service
-    library = f"{service.app}/attack.so"
-    drill.host.check_output(
-        f"printf '%s' '{LIBRARY}' > /tmp/attack.c && "
-        f"(gcc -shared -fPIC -o {library} /tmp/attack.c || cp $(ls /usr/lib/*/libeatmydata.so* /usr/lib/*/libc.so.6 | "
-        f"head -1) {library})"
-    )
-    drill.host.check_output(f"printf 'LD_PRELOAD={library}\\nPYTHONPATH={service.app}\\n' >> {service.environment}")
+    trace = f"{service.app}/trace"
+    drill.host.check_output(f"printf 'LD_DEBUG=files\\nLD_DEBUG_OUTPUT={trace}\\n' >> {service.environment}")
     try:
-        drill.host.check_output(f"systemctl restart {service.unit}")
-        assert drill.host.run("test -e /root/attacked").rc != 0
-        maps = drill.host.check_output("grep -l attack.so /proc/[0-9]*/maps 2>/dev/null || true").split()
-        owners = {drill.host.check_output(f"stat -c %U {path.rpartition('/')[0]} || true") for path in maps}
-        assert owners <= {service.user}, owners
+        # A person tries to start it, it starts, it is killed, and systemd restarts it.
+        drill.host.check_output(f"systemctl restart {service.unit}; sleep 1")
+        drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {service.unit}; sleep 4")
+        drill.host.check_output(f"systemctl reset-failed {service.unit}; systemctl restart {service.unit}")
+        files = drill.host.check_output(f"grep -l -e start_guard -e python3 {trace}.*; true").split()
+        assert files, "the variables have reached the programs"
+        owners = set(drill.host.check_output(f"stat -c %U {trace}.*").split())
+        assert owners == {service.user}
     finally:
-        drill.host.check_output(f"sed -i -e /LD_PRELOAD/d -e /PYTHONPATH/d {service.environment}; rm -f {library}")
-        drill.host.check_output(f"systemctl restart {service.unit}")
+        drill.host.check_output(f"sed -i /^LD_DEBUG/d {service.environment}; rm -f {trace}.*")
+        drill.host.check_output(f"systemctl reset-failed {service.unit}; systemctl restart {service.unit}")
 
 
 @pytest.mark.parametrize(

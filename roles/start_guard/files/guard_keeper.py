@@ -286,8 +286,8 @@ class Keeper:
         try:
             samples = common.read_json(os.path.join(self.config.state_dir, "readiness.json"), limit=1 << 20)["samples"]
             last = next(each for each in reversed(samples) if number(each.get("open_files")) is not None)
-            return {"number": last["open_files"], "at": last.get("at")}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+            return {"number": last["open_files"], "at": common.iso(int(float(last["at"]) * 1e9))}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, StopIteration):
             return None
 
     def _refused(self, message: Mapping[str, Any], state: Mapping[str, Any], parts: Mapping[str, bytes]) -> bool:
