@@ -183,6 +183,12 @@ def test_a_reboot_is_recorded(drill: Drill, test_unit: str) -> None:
     # Killed without a shutdown, as by a power failure.
     runs.podman("kill", "--signal=KILL", drill.container)
     runs.podman("start", drill.container)
+    runs.wait_for(
+        lambda: drill.host.run("systemctl is-system-running").stdout.strip() in ("running", "degraded"), "boot"
+    )
+    drill.host.check_output(
+        "systemctl start ssh.service && hostname --all-ip-addresses | tr -d ' \\n' >/opt/drill/output/address"
+    )
     runs.wait_for(lambda: drill.host.run(f"systemctl is-active {unit}").stdout.strip() == "active", "it is up again")
     runs.wait_for(lambda: running in {each["invocation"] for each in ends(drill, unit)}, "the end is recorded")
 

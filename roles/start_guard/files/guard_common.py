@@ -4,9 +4,10 @@
 
 """The state of a SQLite database's files, read without SQLite, and the connection to the keeper.
 
-The start guard and the restart recorder use this code. They run as the service's user. They need no other rights,
-because that user owns the files, and they must not have any: the environment file of the unit may belong to the user,
-and a variable such as LD_PRELOAD in it would run the user's code in every process that systemd starts for the unit.
+The start guard and the restart recorder use this code. They run as the service's user, who owns the files, so they need
+no other rights. They must not have other rights either, because the environment file of the unit may belong to this
+user. systemd passes its variables to every process of the unit, and LD_PRELOAD in it would run the user's code there.
+
 Standard library only, Python 3.8. Only modules that are fast to import are used.
 
 Formats: "Database File Format" (https://www.sqlite.org/fileformat2.html), "WAL-mode File Format"

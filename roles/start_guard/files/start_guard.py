@@ -214,7 +214,7 @@ def main(arguments: List[str]) -> int:
 
 
 def _report(config: common.Config, doubt: Doubt, about: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Tell the operator and the keeper about the refusal. An error does not change the decision."""
+    """Report the refusal to the operator and the keeper. An error does not change the decision."""
     try:
         common.say(f"NOT STARTED: {doubt.text}. Run {_NEXT.get(doubt.code, _NEXT[''])}", priority=3)
         common.tell(config, about, evidence(state), wait=1.0)
