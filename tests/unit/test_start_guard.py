@@ -93,7 +93,7 @@ DOUBTFUL = {
     "a folder in its place": (lambda db: [os.unlink(db), os.mkdir(db)], "not_a_file"),
     "a pipe in its place": (lambda db: [os.unlink(db), os.mkfifo(db)], "not_a_file"),
     "a pipe instead of the WAL": (lambda db: [os.unlink(f"{db}-wal"), os.mkfifo(f"{db}-wal")], "not_a_file"),
-    "a link that leads nowhere": (lambda db: [os.unlink(db), os.symlink("/nonexistent/x", db)], "missing"),
+    "a link that leads nowhere": (lambda db: [os.unlink(db), os.symlink("/nonexistent/x", db)], "folder_missing"),
     "WAL missing": (lambda db: os.unlink(f"{db}-wal"), "wal_missing"),
     "WAL empty": (lambda db: cut(f"{db}-wal", 0), "wal_missing"),
     "only the header of the WAL": (lambda db: cut(f"{db}-wal", 32), "wal_missing"),
@@ -193,6 +193,17 @@ def test_a_new_installation_is_not_refused(config):
     assert judged(config) is None
 
 
+def test_a_database_that_is_not_mounted_is_refused_without_a_doubt_about_its_rows(config, tmp_path):
+    samples.closed(config.database)
+    assert keep(config, "start")
+    folder = Path(config.database).parent
+    folder.rename(tmp_path / "moved")
+    assert judged(config) == "folder_missing"
+    (tmp_path / "fstab").write_text(f"# comment\n/dev/x {folder} ext4 defaults 0 2\n")
+    assert guard._away(config.database, str(tmp_path / "fstab")).code == "not_mounted"
+    assert not {"not_mounted", "folder_missing"} & set(keeper.OF_DATA)
+
+
 def test_a_deleted_database_is_remembered_also_after_the_next_end(config):
     samples.closed(config.database)
     assert keep(config, "start")
@@ -288,7 +299,7 @@ while True:
         kind = chance.choice(["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
         connection.execute(f"PRAGMA wal_checkpoint({kind})").fetchall()
     if checkpoint and chance.random() < 0.05:
-        connection.execute("DELETE FROM written WHERE id % 7 = 3")
+        connection.execute("DELETE FROM written WHERE id % 7 = 3 AND id < ?", (last,))
         connection.execute("PRAGMA incremental_vacuum")
     time.sleep(pause)
 """

@@ -30,8 +30,9 @@ CAUSE = "start_guard"
 REFUSED = 77
 _TIMEOUT = 5.0
 _LARGEST = 1 << 18
-# Refusals that say nothing about the data: a hold of another incident, and a file that the user cannot access.
-_NOT_OF_DATA = ("held", "no_access")
+# Refusals that say nothing about the data: a hold of another incident, a file that the user cannot access, and a
+# database that is on a file system that is not mounted.
+_NOT_OF_DATA = ("held", "no_access", "not_mounted", "folder_missing")
 _INCIDENT = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 

@@ -31,10 +31,12 @@ _MOST_EVIDENCE = 8 << 20
 _HELD = "zz-held-"
 _DROPIN_FOLDERS = ("/etc/systemd/system", "/run/systemd/system")
 # A person can release a service with a damaged database, but not one that its user cannot access.
-_NOT_RELEASED = ("no_access", "unreadable", "held")
+_NOT_RELEASED = ("no_access", "unreadable", "held", "not_mounted", "folder_missing")
 _NEXT = {
     "held": "outage_release.yml, or database_recover.yml, which checks the database",
     "no_access": "outage_recover.yml, or correct the owner and the mode",
+    "not_mounted": "outage_recover.yml, or mount the file system",
+    "folder_missing": "outage_recover.yml, or mount the file system",
     "": "outage_recover.yml. If you accept this database, run outage_release.yml",
 }
 # SQLite never uses the page at this offset.
@@ -66,9 +68,30 @@ def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Option
         code = "missing" if database is None else "empty_beside_wal"
         return Doubt(code, f"{path} {what}, and its WAL has {beside} bytes")
     seen = known.get("database") or {}
+    away = _away(path) if database is None else None
+    if seen.get("size") and away:
+        return away
     if seen.get("size"):
         code = "missing" if database is None else "empty"
         return Doubt(code, f"{path} {what}, and it had {seen['size']} bytes at {seen.get('at')}")
+    return None
+
+
+def _away(path: str, fstab: str = "/etc/fstab") -> Optional[Doubt]:
+    """Return a doubt if a missing database is on a file system that is not mounted, or if its folder is missing.
+
+    Then nothing is known about its rows.
+    """
+    try:
+        with open(fstab, encoding="utf-8", errors="replace") as stream:
+            points = [fields[1] for fields in map(str.split, stream) if len(fields) > 1 and fields[0][:1] != "#"]
+    except OSError:
+        points = []
+    for point in points:
+        if point != "/" and path.startswith(point.rstrip("/") + "/") and not os.path.ismount(point):
+            return Doubt("not_mounted", f"{path} is missing, because {point} is not mounted")
+    if not os.path.isdir(os.path.dirname(path)):
+        return Doubt("folder_missing", f"{path} is missing, because its folder is missing")
     return None
 
 
