@@ -88,8 +88,17 @@ DOUBTFUL = {
     "database empty": (lambda db: cut(db, 0), "empty_beside_wal"),
     "database and WAL missing": (lambda db: [os.unlink(db), os.unlink(f"{db}-wal")], "missing"),
     "database and WAL empty": (lambda db: [cut(db, 0), cut(f"{db}-wal", 0)], "empty"),
+    "one byte, which SQLite treats as empty": (lambda db: cut(db, 1), "empty_beside_wal"),
     "other content": (lambda db: samples.patch(db, 0, b"not a database"), "not_a_database"),
-    "a part of the first page": (lambda db: cut(db, 60), "not_a_database"),
+    "cut in the header": (lambda db: cut(db, 60), "truncated"),
+    "cut, and the WAL too": (
+        lambda db: [cut(db, os.path.getsize(db) - 4096), cut(f"{db}-wal", os.path.getsize(f"{db}-wal") - 9000)],
+        "wal_short",
+    ),
+    "cut in the header, and the WAL too": (
+        lambda db: [cut(db, 60), cut(f"{db}-wal", 32 + 4120 * 20)],
+        "truncated",
+    ),
     "a folder in its place": (lambda db: [os.unlink(db), os.mkdir(db)], "not_a_file"),
     "a pipe in its place": (lambda db: [os.unlink(db), os.mkfifo(db)], "not_a_file"),
     "a pipe instead of the WAL": (lambda db: [os.unlink(f"{db}-wal"), os.mkfifo(f"{db}-wal")], "not_a_file"),
@@ -185,6 +194,37 @@ def test_a_sound_database_is_not_refused(config, case):
     assert keep(config, "start") and end(config)
     SOUND[case](config.database)
     assert judged(config) is None
+
+
+def in_the_wal(db):
+    """Move all pages of a database into its WAL, as they are after the first start of a service."""
+    connection = sqlite3.connect(f"{db}.new", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    samples.schema(connection)
+    samples.fill(connection, first=1, rows=50)
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{db}.new{suffix}", db + suffix)
+    connection.close()
+
+
+@pytest.mark.parametrize("size", [4095, 4000, 99, 60, 10, 2])
+def test_a_database_whose_pages_are_all_in_the_wal_may_be_cut(config, size):
+    in_the_wal(config.database)
+    assert os.path.getsize(config.database) == 4096
+    assert keep(config, "start") and end(config)
+    cut(config.database, size)
+    assert judged(config) is None
+    copy = f"{config.database}.copy"
+    for suffix in ("", "-wal"):
+        shutil.copy(config.database + suffix, copy + suffix)
+    connection = sqlite3.connect(copy)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert connection.execute("SELECT count(*) FROM incidents").fetchone() == (50,)
+    connection.close()
+    # Without one of its transactions, it is in doubt.
+    cut(f"{config.database}-wal", os.path.getsize(f"{config.database}-wal") - 100)
+    assert judged(config) == "wal_short"
 
 
 def test_a_new_installation_is_not_refused(config):

@@ -187,8 +187,13 @@ def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool) ->
 
 
 def _header(data: bytes) -> Optional[Dict[str, int]]:
-    """Return the fields of a database header that matter here, or None if it is not a SQLite database."""
-    if len(data) < 100 or data[:16] != MAGIC:
+    """Return the fields of a database header that matter here, or None if it is not a SQLite database.
+
+    If the file ends in the header, the page size is 0. SQLite then reads the whole first page from the WAL.
+    """
+    if len(data) < 100:
+        return {"page_size": 0, "changes": 0, "pages": 0} if data and MAGIC.startswith(data[:16]) else None
+    if data[:16] != MAGIC:
         return None
     (page_size,) = struct.unpack_from(">H", data, 16)
     page_size = 65536 if page_size == 1 else page_size

@@ -251,6 +251,7 @@ class Keeper:
             "ns": ns,
             "invocation": message["invocation"],
             "database": _stamp(state, "database"),
+            "header": end["database"]["header"],
             "frames": frames,
             "lacking": end["lacking"],
         }

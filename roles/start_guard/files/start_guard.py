@@ -57,13 +57,17 @@ def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]
     return _lost_database(state, known) or _foreign_wal(state) or _lost_frames(state, known) or _short(state)
 
 
-def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
+def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911
     path, database, beside = state["path"], state["database"], (state["wal"] or {}).get("size", 0)
-    if database is not None and database["size"]:
+    # SQLite treats a file of one byte as an empty file, and deletes its WAL.
+    if database is not None and database["size"] > 1:
         if state["header"] is None:
             return Doubt("not_a_database", f"{path} does not begin with a SQLite header")
+        frames = state["frames"]
+        if not state["header"]["page_size"] and not (frames is not None and frames.header_valid and 1 in frames.last):
+            return Doubt("truncated", f"{path} ends after {database['size']} bytes, and the WAL lacks the first page")
         return None
-    what = "is missing" if database is None else "has 0 bytes"
+    what = "is missing" if database is None else f"has {database['size']} bytes"
     if beside:
         code = "missing" if database is None else "empty_beside_wal"
         return Doubt(code, f"{path} {what}, and its WAL has {beside} bytes")
@@ -106,7 +110,7 @@ def _foreign_wal(state: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911 
         return None
     if frames.foreign:
         return Doubt("wal_foreign", f"the frames in {path}-wal do not belong to its header")
-    if not frames.committed:
+    if not frames.committed or not state["header"]["page_size"]:
         return None
     if frames.page_size != state["header"]["page_size"]:
         sizes = f"{frames.page_size} bytes, and those of the database {state['header']['page_size']}"
@@ -120,11 +124,24 @@ def _foreign_wal(state: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911 
     return None
 
 
+def _is_same(state: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
+    """Return True if the database is the one of the last end: unchanged, or only cut off.
+
+    If SQLite shortens a database, it also changes the header.
+    """
+    now, before = common.stamp(state["database"]), ended.get("database")
+    if not now or not before or now[:2] != before[:2]:
+        return False
+    header, known = state["header"] or {}, ended.get("header") or {}
+    cut = now[2] < before[2] and all(header.get(name) == known.get(name) for name in ("changes", "pages"))
+    return now == before or cut or (now[2] < before[2] and not header.get("page_size"))
+
+
 def _lost_frames(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911
     """Return a doubt if the WAL lacks transactions that it had when the service ended."""
     ended, frames, path = known.get("end") or {}, state["frames"], state["path"]
     before = ended.get("frames") or {}
-    if not ended.get("database") or common.stamp(state["database"]) != ended["database"]:
+    if not _is_same(state, ended):
         return None  # somebody has changed the database since then, so the earlier state does not apply
     at = f"when the service ended at {ended.get('at')}"
     if ended.get("lacking"):
@@ -148,7 +165,7 @@ def _short(state: Mapping[str, Any]) -> Optional[Doubt]:
     header, frames = state["header"], state["frames"]
     if header is None or not state["complete"] or (state["journal"] or {}).get("size"):
         return None
-    size = header["page_size"]
+    size = header["page_size"] or frames.page_size
     there = state["database"]["size"] // size
     committed = frames is not None and frames.header_valid and frames.committed
     wanted = frames.pages if committed else header["pages"]
