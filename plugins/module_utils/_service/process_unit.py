@@ -87,13 +87,13 @@ def require_up(service: Service, look: Look, *, run: commands.Runner = commands.
 
     A skipped start is no error for systemctl: it exits with 0.
     """
-    refusal = start_guard.verdict(service.unit, run=run) if look.properties.get("ActiveState") == "inactive" else None
-    if refusal is not None or look.properties.get("Result") == "exec-condition":
-        why = quoted(refusal.reason) if refusal is not None else message("reason.process.condition", unit=service.unit)
-        raise StartSkippedError(
-            message("reason.process.start_skipped", unit=service.unit, why=why),
-            refusal=refusal.reason if refusal is not None else "",
-        )
+    if look.properties.get("ActiveState") == "inactive":
+        refusal = start_guard.verdict(service.unit, run=run)
+        if refusal is not None:
+            told = message("reason.process.start_skipped", unit=service.unit, why=quoted(refusal.reason))
+            raise StartSkippedError(told, refusal=refusal.reason)
+        if look.properties.get("Result") == "exec-condition":
+            raise StartSkippedError(message("reason.process.condition", unit=service.unit), refusal="")
     ended = look.properties.get("ActiveState") in ("failed", "inactive") or service_process.waits_for_restart(
         look.properties
     )
