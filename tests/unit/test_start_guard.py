@@ -582,6 +582,21 @@ def test_the_recorder_always_ends_with_success(config):
     assert broken.returncode == 0
 
 
+def test_a_doubt_counts_only_if_the_files_did_not_change_during_the_check(config, monkeypatch):
+    samples.crashed(config.database)
+    real, read = common.examine(config.database), []
+
+    def examine(database):
+        read.append(database)
+        # During the first check, another program checkpoints the WAL.
+        torn = {**real, "header": {**real["header"], "changes": 10**6}}
+        return {**torn, "wal": {**real["wal"], "size": 1}} if len(read) == 1 else real
+
+    monkeypatch.setattr(guard.common, "examine", examine)
+    assert guard.steady(config.database, {})[1] is None
+    assert len(read) == 2
+
+
 def test_the_guard_changes_no_file(config):
     samples.crashed(config.database, shm=True)
     folder = Path(config.database).parent

@@ -22,12 +22,14 @@ import guard_common as common
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing takes 3 ms
-    from typing import Any, Dict, List, Mapping, Optional
+    from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 REFUSED = 77
 # Maximum duration in seconds. If a disk does not answer, the unit is started.
 _DEADLINE = 2.0
 _MOST_EVIDENCE = 8 << 20
+# Maximum number of repeated checks if the files change during a check.
+_ATTEMPTS = 5
 _HELD = "zz-held-"
 _DROPIN_FOLDERS = ("/etc/systemd/system", "/run/systemd/system")
 # A person can release a service with a damaged database, but not one that its user cannot access.
@@ -197,8 +199,33 @@ def is_released(doubt: Doubt, state: Mapping[str, Any], known: Mapping[str, Any]
     if doubt.code in _NOT_RELEASED:
         return False
     released = known.get("released") or {}
-    stamps = {name: common.stamp(state[name]) for name in ("database", "wal")}
-    return doubt.code in (released.get("accepted") or ()) or (bool(released) and released.get("stamps") == stamps)
+    accepted = released.get("accepted") or ()
+    return doubt.code in accepted or (bool(released) and released.get("stamps") == stamps(state))
+
+
+def steady(database: str, known: Mapping[str, Any]) -> Tuple[Dict[str, Any], Optional[Doubt]]:
+    """Return the state of the files and the doubt about them.
+
+    If another program, such as a backup, changes the files during the read, the facts may not fit together. So a doubt
+    counts only if the files did not change.
+    """
+    state = common.examine(database)
+    doubt = judge(state, known)
+    for _again in range(_ATTEMPTS):
+        before = stamps(state)
+        if doubt is None:
+            break
+        time.sleep(0.01)
+        state = common.examine(database)
+        doubt = judge(state, known)
+        if stamps(state) == before:
+            break
+    return state, doubt
+
+
+def stamps(state: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the values that identify the database and its WAL."""
+    return {name: common.stamp(state[name]) for name in ("database", "wal")}
 
 
 def evidence(state: Mapping[str, Any]) -> Dict[str, bytes]:
@@ -227,8 +254,7 @@ def main(arguments: List[str]) -> int:
     config = common.Config.read(arguments[0])
     show = arguments[1:] == ["--show"]
     known = common.known_state(config.known, database=config.database)
-    state = common.examine(config.database)
-    doubt = judge(state, known)
+    state, doubt = steady(config.database, known)
     if doubt is not None and is_released(doubt, state, known):
         doubt = None
     doubt = doubt or hold_of(config.unit)
