@@ -492,6 +492,19 @@ preflight:
   returned: success, and when a value of O(preflight) is invalid
   type: dict
   version_added: 0.2.0
+ends:
+  description:
+    - How the service's processes ended in the last C(window) seconds, as the restart recorder of the
+      P(itsm_nexus.runbook.start_guard#role) role saved it. V(null) if the recorder is not installed.
+    - C(restarts) is the number of automatic restarts by systemd. C(after) counts how the process ended before them.
+    - Each of C(ends) has C(at), C(how) (for example V(SIGSEGV), V(oom-kill), V(exit 1), V(host-down)), C(result),
+      C(status), C(signal), C(automatic) (whether systemd had restarted this process), C(invocation), C(confirmed)
+      (whether systemd confirmed the invocation; otherwise, the service's user may have invented the end), and
+      C(stopped_by) (the C(uid) and C(login_uid) of the account that requested the stop, or V(null)).
+  returned: success
+  type: dict
+  version_added: 0.2.0
+  sample: {"window": 3600.0, "restarts": 3, "after": {"SIGSEGV": 2, "exit 1": 1}, "ends": []}
 answers_since:
   description:
     - With O(mode=watch), the time when a healthy service started to answer (C(at)), and the source of that time

@@ -171,7 +171,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import desired_state
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import desired_state, process_unit
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
 
@@ -225,6 +226,13 @@ def main() -> None:
             )
             if unit and params["state"] != "stopped":
                 record(one_starter.started, unit=unit)
+    except process_unit.StartSkippedError as error:
+        if error.refusal and lease["run"]:
+            # Nobody may start the service on this database, also if the guard is removed.
+            incident = str((incident_store.current(lease["state_dir"]) or {}).get("id") or "")
+            about = {"incident": incident, "cause": "db_corrupt", "reason": error.refusal}
+            one_starter.hold(manager=service.manager, unit=unit, **lease, **about, warn=module.warn)
+        module.fail_json(**failure(error))
     except service_process.NodeProcessError as error:
         module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))

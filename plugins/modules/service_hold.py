@@ -161,8 +161,10 @@ def main() -> None:
     lease = {name: params[name] for name in host_lease.ARGUMENTS}
     try:
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
-            before = one_starter.held(**service)
             wanted = params["state"] == "held"
+            before = one_starter.held(**service)
+            if not wanted:
+                before = before or one_starter.refused_by_guard(**service)
             changed = wanted != (before is not None)
             if not module.check_mode:
                 _set(module, service)

@@ -478,6 +478,11 @@ facts:
         C(app_dir), C(app_dir_exists), C(manager), C(unit), C(pid_file_exists), C(https_port), C(http_port),
         C(health_path).
       type: dict
+    ends:
+      description: >-
+        How the service's processes ended, as RV(itsm_nexus.runbook.health_probe#module:ends). The process that
+        requested a stop also has C(pid) and C(command).
+      type: dict
     window:
       description: >-
         The period for which the logs were read (C(since), C(until)), and C(booted_at) (the time when the host or its

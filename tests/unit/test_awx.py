@@ -37,6 +37,7 @@ OF_PLAYBOOKS: Dict[str, Any] = {
     "outage_triage_rung": {"choices": LADDER},
     "outage_recover_single_host": {"choices": ["false", "true"]},
     "outage_maintenance_state": {"choices": ["present", "absent"]},
+    "outage_guard_state": {"choices": ["shown", "present", "absent"]},
     "outage_maintenance_until": {},
     "outage_maintenance_reason": {},
     "outage_release_reason": {},

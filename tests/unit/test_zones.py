@@ -53,6 +53,7 @@ REASONS = {
     "_incident/lease.py": OURS,
     "_incident/maintenance.py": OURS,
     "_incident/repeated_call.py": OURS,
+    "_incident/start_guard.py": OURS,
     "_incident/store.py": OURS,
     "_service/desired_state.py": AS_USER,
     "_service/disk_reclaim.py": DESCRIPTORS,

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, takeover
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, start_guard, takeover
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
@@ -129,6 +129,16 @@ def hold(
 def held(*, manager: str, unit: str, state_dir: str) -> Optional[Dict[str, Any]]:
     """Return the service's hold, or None if there is none."""
     return unit_hold.read(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
+
+
+def refused_by_guard(*, manager: str, unit: str, state_dir: str) -> Optional[Dict[str, Any]]:
+    """Return the refusal of the start guard in the format of a hold, or None if the guard would allow a start now."""
+    refusal = start_guard.verdict(unit) if manager == "systemd" else None
+    if refusal is None:
+        return None
+    incident = str((incident_store.current(state_dir) or {}).get("id") or "")
+    about = {"incident": incident, "cause": start_guard.CAUSE, "reason": refusal.reason, "at": None}
+    return {**about, "unit": unit, "enforced": True}
 
 
 def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.run) -> bool:
@@ -309,6 +319,9 @@ def settle_doubt(
     result. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
+    if manager == "systemd":
+        accepted = damage(look or {}) if state == incident_store.ACCEPTED else []
+        note(start_guard.release(unit, accepted=accepted), warn=warn)
     record = incident_store.current(state_dir)
     if record is not None and (was_held or record.get("data")):
         known = record.get("data") or {}

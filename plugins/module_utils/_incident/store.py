@@ -19,7 +19,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages, start_guard
 
 # Outcomes that leave the incident open, so that the next run continues the incident: the service does not answer, its
 # data are in doubt, or nobody can log in.
@@ -275,12 +275,29 @@ class Store:
             elif record is not None:
                 known.append(record)
         if not known:
-            return None
+            return self._with_refusals(None)
         record = max(known, key=lambda item: (item["opened_at"], item["revision"]))
         if record["closed_at"]:
             if self.writing:
                 self.file_away(record)
-            return None
+            return self._with_refusals(None)
+        return self._with_refusals(record)
+
+    def _with_refusals(self, record: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+        """Add the refusals of the start guard to the open incident. Without an open incident, they open one."""
+        refusals = start_guard.refusals(self.home)
+        if not refusals:
+            return record
+        first = refusals[0]
+        if record is None:
+            record = {**copy.deepcopy(EMPTY), "id": first.incident, "opened_at": first.first_at}
+            record.update(severity="emergency", detected_at=first.first_at, detected_by=start_guard.NAME)
+        for refusal in refusals:
+            start_guard.note_refusal(record, refusal, in_doubt=IN_DOUBT)
+        if self.writing:
+            self.write(record)
+            for refusal in refusals:
+                start_guard.forget(refusal)
         return record
 
     def _is_over(self, record: Mapping[str, Any]) -> bool:

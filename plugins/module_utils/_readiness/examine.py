@@ -71,6 +71,7 @@ class _Check:
         self.clock = measure.clock()
         self.known = history.read(question.state_dir, now=self.clock["now"])
         self.latency: Optional[float] = None
+        self.open_files: Optional[int] = None
 
     def answers(self) -> None:
         """Check everything that needs no file of the service: answers, certificates, the process and the host."""
@@ -91,6 +92,8 @@ class _Check:
             self.found += problems.of_open_files(*files, self.limits)
             if files.open_files is None:
                 self.unchecked.append(hidden)
+            else:
+                self.open_files = (self.open_files or 0) + files.open_files
         self.found += problems.of_host(
             clock=self.clock,
             restarts=question.restarts,
@@ -222,6 +225,7 @@ def examine(question: Question, limits: Limits, *, remember: bool, forget: Seque
             restarts=question.restarts,
             wal=seen["wal"] if seen else None,
             disks={disk["mount"]: {name: disk[name] for name in ("bytes", "inodes")} for disk in disks},
+            open_files=check.open_files,
         )
         history.write(question.state_dir, check.known, new)
     return {

@@ -137,8 +137,12 @@ def sample(
     restarts: Optional[int],
     wal: Optional[int],
     disks: Mapping[str, Mapping[str, int]],
+    open_files: Optional[int] = None,
 ) -> Dict[str, Any]:
-    """Return a measurement. at: the time in seconds. disks: the free bytes and inodes of each mount point."""
+    """Return a measurement. at: the time in seconds. disks: the free bytes and inodes of each mount point.
+
+    open_files: the number of files that the service has open. The restart recorder reads it after the service ends.
+    """
     return {
         "at": at,
         "boot": boot,
@@ -147,4 +151,5 @@ def sample(
         "restarts": restarts,
         "wal": wal,
         "disks": {mount: dict(free) for mount, free in disks.items()},
+        "open_files": open_files,
     }

@@ -171,7 +171,7 @@ def ensure(
             stopped = _act_process(service, before, launch=launch, **order)
         after = service_process.look(service, run=run, proc_root=proc_root)
         if service.manager == "systemd" and state != "stopped":
-            process_unit.require_up(service, after)
+            process_unit.require_up(service, after, run=run)
     return {
         "changed": changed or has_begun,
         "stopped": stopped,

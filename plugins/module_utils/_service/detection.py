@@ -20,6 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
     last_good,
     outage_window,
     record_update,
+    service_ends,
+    start_guard,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
@@ -151,10 +153,15 @@ def database_path_of(checked: Optional[Dict[str, Any]]) -> str:
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> service_health.Doubt:
     """Return a function for the health check. It returns why the service must not start, or None if it may start."""
     path, user = database_path_of(checked), values["service"]["user"]
+    unit = values["service"]["unit"] if values["service"].get("manager") == "systemd" else ""
 
     def doubt(closely: bool, pids: Sequence[int]) -> Optional[str]:
         accepted = incident_store.accepted_damage(values["state_dir"])
         found = start_safety.doubt(path, accepted=accepted)
+        if not found and not pids:
+            # While a process has the database open, the files are in use and change during the check.
+            refusal = start_guard.verdict(unit)
+            found = refusal.reason if refusal is not None else None
         if found or not closely:
             return found
         return start_safety.quick_doubt(path, user=user, pids=pids, accepted=accepted)
@@ -343,6 +350,7 @@ class Detection:
             **result,
             "open_incident": before is not None,
             "data_in_doubt": incident_store.unsettled(before),
+            "ends": service_ends.public(service_ends.of_service(service, state_dir=values["state_dir"])),
             "hold": held,
             "opened": opened,
             "python": sys.implementation.cache_tag,

@@ -48,6 +48,8 @@ ENGLISH: Dict[str, str] = {
     "reason.process.unit_not_stopped": "Cannot stop unit {unit}: {why} ({state}); see journalctl -u {unit}",
     "reason.process.unit_not_restarted": "Cannot restart unit {unit}: {why} ({state}); see journalctl -u {unit}",
     "reason.process.unit_ended": "Unit {unit} did not stay up: {why} ({state}); see journalctl -u {unit}",
+    "reason.process.start_skipped": "The start guard did not let unit {unit} start: {why}. The data is in doubt. Run database_recover.yml, or outage_release.yml with a reason",
+    "reason.process.condition": "Unit {unit} was not started, because a condition (ExecCondition=) is not met; see journalctl -u {unit}",
     "reason.process.late": "it did not finish within {seconds} s",
     "reason.process.exit_code": "exit code {code}",
     "reason.process.ended_at_once": "it ended immediately",

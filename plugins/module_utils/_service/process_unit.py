@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import systemd
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process_signals
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import Look, NodeProcessError, Service
@@ -21,6 +22,14 @@ _START_TIMEOUT = 90.0
 _MARGIN = 10.0
 # The last part of the message ID for an error, by systemctl command.
 _ENDS = {"start": "unit_not_started", "stop": "unit_not_stopped", "restart": "unit_not_restarted"}
+
+
+class StartSkippedError(NodeProcessError):
+    """A condition of the unit prevented the start. refusal: the reason of the start guard, or empty."""
+
+    def __init__(self, told: Message, *, refusal: str) -> None:
+        super().__init__(told)
+        self.refusal = refusal
 
 
 def _systemctl(verb: str, service: Service, *, run: commands.Runner, timeout: float) -> None:
@@ -73,8 +82,18 @@ def act_systemd(
     return stopped
 
 
-def require_up(service: Service, look: Look) -> None:
-    """Raise NodeProcessError if the unit ended again right after its start."""
+def require_up(service: Service, look: Look, *, run: commands.Runner = commands.run) -> None:
+    """Raise NodeProcessError if the start was skipped, or if the unit ended again right after its start.
+
+    A skipped start is no error for systemctl: it exits with 0.
+    """
+    if look.properties.get("ActiveState") == "inactive":
+        refusal = start_guard.verdict(service.unit, run=run)
+        if refusal is not None:
+            told = message("reason.process.start_skipped", unit=service.unit, why=quoted(refusal.reason))
+            raise StartSkippedError(told, refusal=refusal.reason)
+        if look.properties.get("Result") == "exec-condition":
+            raise StartSkippedError(message("reason.process.condition", unit=service.unit), refusal="")
     ended = look.properties.get("ActiveState") in ("failed", "inactive") or service_process.waits_for_restart(
         look.properties
     )

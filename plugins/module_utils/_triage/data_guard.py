@@ -12,11 +12,11 @@ from __future__ import annotations
 import functools
 import os
 import re
-from typing import Any, Callable, Dict, Mapping, Sequence
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, service_ends
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
@@ -31,10 +31,20 @@ Warn = Callable[[str], Any]
 def known(params: Params) -> Dict[str, Any]:
     """Return the record of the open incident, the hold, and a function that returns the last good row counts."""
     record = incident_store.current(params["state_dir"])
+    refused = one_starter.refused_by_guard(**_place(params)) if _is_guarded(record) else None
     if record is None or not params["incident"]:
         record = None
+    held = one_starter.held(**_place(params))
+    if refused is not None:
+        held = {**(held or refused), "refused": refused["reason"]}
+    ends = service_ends.of_service(params["service"], state_dir=params["state_dir"])
     counted = functools.partial(_last_good, params["state_dir"])
-    return {"record": record, "held": one_starter.held(**_place(params)), "last_good_of": counted}
+    return {"record": record, "held": held, "last_good_of": counted, "ends": ends}
+
+
+def _is_guarded(record: Optional[Mapping[str, Any]]) -> bool:
+    """Return True if the start guard has refused a start in this incident, or if the data are in doubt."""
+    return bool(((record or {}).get("data") or {}).get("refused")) or incident_store.in_doubt(record)
 
 
 def _place(params: Params) -> Dict[str, str]:

@@ -240,6 +240,7 @@ ENGLISH: Dict[str, str] = {
     "finding.start_held": "The start is held by incident {incident}: {reason}",
     "reason.hold.no_counts": "there are no known good row counts to compare with",
     "reason.hold.unchecked": "the database could not be checked",
+    "reason.hold.refused": "the start guard refuses the start: {why}",
     "reason.hold.replaced": "the database is a new one, created at {at}",
     "reason.hold.rows_missing": "rows are missing: {tables}",
     "remedy.start_held": "Run database_recover.yml, or release the hold with outage_release.yml and a reason",

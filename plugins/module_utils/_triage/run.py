@@ -17,11 +17,16 @@ import time
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, message, redact
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, service_ends
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import row_counts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages, outage_signs, triage_pass
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
+    messages,
+    outage_signs,
+    recorded_ends,
+    triage_pass,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table as causes_table
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, Service, file
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
@@ -83,7 +88,10 @@ def _hold_facts(
     back = is_older(held, created_at, on_record=on_record, opened_at=opened_at)
     recognized = not missing and replaced is False if rows else back
     if held is not None:
-        if not rows and back:
+        if held.get("refused"):
+            # Neither an integrity check nor the last row counts show that transactions are missing from the WAL.
+            kept = message.message("reason.hold.refused", why=message.quoted(held["refused"]))
+        elif not rows and back:
             kept = None
         elif not rows:
             kept = message.message("reason.hold.no_counts")
@@ -163,12 +171,14 @@ def triage(
     last_good_of: Callable[[str], last_good.Counted] = lambda path: last_good.Counted(),
     settings: Sequence[Mapping[str, Any]] = (),
     readiness: Sequence[Mapping[str, Any]] = (),
+    ends: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
     """Collect all facts once and return the result of the triage_info module.
 
     record: the record of the open incident. held: the service's hold, or None. last_good_of: returns a database's row
     counts from the last check that found it sound. settings: problems that the preflight found with the service's
-    variables. readiness: problems that the health probe found in a service that answers.
+    variables. readiness: problems that the health probe found in a service that answers. ends: how the processes of the
+    service ended recently, see service_ends.of_service.
 
     If the database check does not finish by the deadline, it is repeated for at most database_timeout seconds. The
     service must not be started with an unchecked database.
@@ -190,6 +200,10 @@ def triage(
     asking.ask_all(database_timeout)
     redactor = redact.Redactor(asking.done.secrets)
     facts = {**asking.facts(), "settings": list(settings), "readiness": list(readiness)}
+    facts["ends"] = service_ends.public(ends, commands=True)
+    if ends:
+        text = json.dumps(ends["ends"], indent=1, sort_keys=True)
+        asking.done.evidence.append(file("ends.json", recorded_ends.SOURCE, text))
     on_record = (record or {}).get("data") or {}
     counted = last_good.Counted(on_record.get("rows") or {}, on_record.get("created_at") or "")
     if not counted.rows:
@@ -214,6 +228,7 @@ def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapp
     acceptance = incident_store.acceptance(on_record)
     if acceptance:
         found = [_accepted(finding, facts, acceptance) for finding in found]
+    found = [recorded_ends.with_evidence(finding, facts.get("ends")) for finding in found]
     findings = [finding.as_dict() for finding in found]
     return {
         "findings": findings,

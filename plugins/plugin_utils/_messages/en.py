@@ -16,6 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
     en_decisions,
     en_discovery,
     en_documents,
+    en_ends,
     en_notices,
     en_remedies,
     en_screen,
@@ -28,6 +29,7 @@ SENTENCES: Dict[str, str] = {
     **en_decisions.SENTENCES,
     **en_discovery.SENTENCES,
     **en_documents.SENTENCES,
+    **en_ends.SENTENCES,
     **en_remedies.SENTENCES,
     **en_screen.SENTENCES,
     **en_notices.SENTENCES,
@@ -85,6 +87,7 @@ SENTENCES: Dict[str, str] = {
     "source.first health probe after the run had ended": "the first health probe after the end of the run",
     "source.last healthy run": "the last healthy run",
     "source.earlier health probe": "a health probe before this run",
+    "source.start guard": "the start guard",
     # The outcome.
     "outcome.recovered": "RECOVERED",
     "outcome.recovered_by_systemd": "RECOVERED by systemd",

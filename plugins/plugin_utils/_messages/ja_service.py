@@ -37,6 +37,8 @@ SENTENCES: Dict[str, str] = {
     "reason.process.unit_not_started": "ユニット {unit} を起動できない：{why}（{state}）。journalctl -u {unit} を参照",
     "reason.process.unit_not_stopped": "ユニット {unit} を停止できない：{why}（{state}）。journalctl -u {unit} を参照",
     "reason.process.unit_not_restarted": "ユニット {unit} を再起動できない：{why}（{state}）。journalctl -u {unit} を参照",
+    "reason.process.start_skipped": "起動ガードがユニット {unit} の起動を止めた：{why}。データに疑いがある。database_recover.yml、または理由を指定した outage_release.yml を実行する",
+    "reason.process.condition": "条件（ExecCondition=）を満たさないため、ユニット {unit} は起動されなかった。journalctl -u {unit} を参照",
     "reason.process.unit_ended": "ユニット {unit} が起動後に停止した：{why}（{state}）。journalctl -u {unit} を参照",
     "reason.process.late": "{seconds}秒以内に終わらなかった",
     "reason.process.exit_code": "終了コード {code}",

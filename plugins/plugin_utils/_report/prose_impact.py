@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import List
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import restarts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
@@ -41,7 +42,14 @@ def detection(words: Words, incident: incident_model.Incident) -> str:
 def detected(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return how the outage was detected. If a reason for starting the playbook was given, add this reason."""
     why = [words.say("label", name=words.say("doc.reason"), text=bare(incident.reason))] if incident.reason else []
-    return [words.sentence(each) for each in (detection(words, incident), *why)]
+    told = restarted(words, incident)
+    return [words.sentence(each) for each in (detection(words, incident), *([told] if told else []), *why)]
+
+
+def restarted(words: Words, incident: incident_model.Incident) -> str:
+    """Return a sentence about the restarts by systemd before the first run, or an empty string for none."""
+    probes = (step.data for step in incident.steps if prose_steps.probed(step))
+    return next(filter(None, (restarts.text(words, probe.get("ends")) for probe in probes)), "")
 
 
 def _unmeasured(incident: incident_model.Incident) -> bool:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import restarts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
     prose,
     prose_causes,
     prose_data,
+    prose_impact,
     prose_ladder,
     prose_methods,
     prose_notifications,
@@ -88,6 +90,7 @@ def summary(
         ("why", why),
         ("cause", cause),
         ("severity", words.name("severity", incident.severity or "unknown")),
+        ("restarts", prose_impact.restarted(words, incident)),
         # A run in check mode may not know the length of the outage, because it opens no incident.
         ("outage", "" if check_mode and incident.durations.outage is None else _outage(words, incident)),
         ("rung", _rungs(words, incident, why=why, cause=cause, brief=document is not None)),
@@ -253,7 +256,9 @@ def _without_incident(
             path = str(sound[-1]["database"].get("path"))
             return GOOD, [words.say("screen.healthy_database", host=host, path=path, touched=touched)]
         key = "screen.healthy_login" if state else "screen.healthy"
-        return GOOD, [words.say(key, host=host, login=state, touched=touched)]
+        head = words.say(key, host=host, login=state, touched=touched)
+        restarted = restarts.text(words, looks[-1].get("ends"))
+        return GOOD, [head, *(aligned(words, [("restarts", words.sentence(restarted))]) if restarted else [])]
     triages = [each.data for each in steps if prose_steps.triaged(each)]
     return _triage(words, host, triages[-1]) if triages else (GOOD, [])
 

@@ -104,6 +104,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "duration": NUMBER,
         "login": {"ok": FLAG, "checked": FLAG, "status": (NUMBER, TEXT), "error": TEXT, "messages": _ERROR},
         "preflight": _PREFLIGHT,
+        "ends": {"window": NUMBER, "restarts": NUMBER, "after": Named(NUMBER)},
     },
     "triage_info": {
         "findings": Each(

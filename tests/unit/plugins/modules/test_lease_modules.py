@@ -56,6 +56,7 @@ PARAMETERS = {
     "sqlite_owner": {"path": "/nonexistent", "user": "nobody"},
     "sqlite_restore": {"path": "/nonexistent", "evidence_dir": "/nonexistent"},
     "sqlite_wal": {"path": "/nonexistent"},
+    "start_guard_info": {"unit": "x"},
     "tls_certificate": {"cert_path": "/nonexistent"},
     "triage_info": SERVICE,
     "unit_dropin": {"unit": "x", "name": "x"},

@@ -21,7 +21,12 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, sockets
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import desired_state, process_signals
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    desired_state,
+    process_signals,
+    process_unit,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
 NodeProcessError = service_process.NodeProcessError
@@ -702,6 +707,21 @@ def test_unit_that_does_not_stay_up_is_an_error(managed, after):
         NodeProcessError, match=r"^Unit itsm-system did not stay up: it ended immediately \(ActiveState="
     ):
         ensure(managed, "started", run=Systemd(DEAD, after))
+
+
+def test_a_start_that_the_guard_refuses_is_an_error_with_its_reason(managed, monkeypatch):
+    refusal = start_guard.Refusal("wal_missing", "itsm.db-wal is missing", of_data=True)
+    monkeypatch.setattr(process_unit.start_guard, "verdict", lambda unit, run: refusal)
+    with pytest.raises(process_unit.StartSkippedError, match=r"itsm-system start: itsm.db-wal is missing") as failure:
+        ensure(managed, "restarted", run=Systemd(unit(), DEAD))
+    assert failure.value.refusal == "itsm.db-wal is missing"
+
+
+def test_a_start_that_another_condition_prevents_says_nothing_about_the_data(managed):
+    skipped = unit("inactive", "dead", Result="exec-condition")
+    with pytest.raises(process_unit.StartSkippedError, match=r"a condition \(ExecCondition=\) is not met") as failure:
+        ensure(managed, "started", run=Systemd(DEAD, skipped))
+    assert failure.value.refusal == ""
 
 
 def test_endless_job_has_a_time_limit(managed):

@@ -1,0 +1,201 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the processes of the service ended, as the restart recorder saved it.
+
+Log lines and the command of the account that stopped the service come from the service's user. They are data, and the
+callers redact them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard
+
+_LARGEST = 1 << 17
+# Maximum number of ends that are read. The recorder keeps 200.
+MOST = 50
+HOST_DOWN = "host-down"
+# The period in seconds for which a run reports the ends.
+WINDOW = 3600.0
+
+
+class End(NamedTuple):
+    """How one process ended.
+
+    at: the time (UTC). For a power failure, the time is unknown, and at is the time of the next start. status: the exit
+    code, or None. signal: for example SIGSEGV, or None. confirmed: True if systemd confirmed the invocation. began_at,
+    automatic: the start of this process, and True if systemd restarted it automatically. stopped_by: uid, login_uid,
+    pid and command of the systemctl process that requested the stop, or None. lines: the last lines of its log. memory,
+    open_files, wal: see the recorder.
+    """
+
+    at: str
+    result: str
+    code: Optional[str]
+    status: Optional[int]
+    signal: Optional[str]
+    invocation: str
+    boot: str
+    confirmed: bool
+    began_at: Optional[str]
+    automatic: bool
+    stopped_by: Optional[Mapping[str, Any]]
+    lines: Sequence[str]
+    log: Optional[str]
+    memory: Mapping[str, Any]
+    open_files: Optional[Mapping[str, Any]]
+    wal: Optional[Mapping[str, Any]]
+
+    @property
+    def how(self) -> str:
+        """Return the end in one word: the signal, oom-kill, host-down, stopped, "exit 1", or systemd's result."""
+        if self.result in ("oom-kill", HOST_DOWN, "watchdog", "timeout"):
+            return self.result
+        if self.result == "success" and (self.stopped_by or self.code in (None, "exited", "killed")):
+            return "stopped" if self.stopped_by else "exit 0" if self.code == "exited" else self.signal or "stopped"
+        return self.signal or (f"exit {self.status}" if self.status is not None else self.result)
+
+    @property
+    def is_failure(self) -> bool:
+        """True unless a person stopped the service or it ended without an error."""
+        return self.result != "success"
+
+
+def folder_of(state_dir: str, unit: str) -> str:
+    return os.path.join(state_dir, "ends", start_guard.service_name(unit))
+
+
+def read(state_dir: str, unit: str, *, since: float, boot: str = "") -> List[End]:
+    """Return the ends after a time (in seconds), the oldest first. Return an empty list if nothing was recorded.
+
+    boot: the ID of the current boot. If it is given, the end of a process that a reboot or a power failure ended before
+    it was recorded is added.
+    """
+    folder = folder_of(state_dir, unit)
+    try:
+        names = sorted((name for name in os.listdir(folder) if name.startswith("end-")), reverse=True)
+    except OSError:
+        return []
+    earliest = "end-" + "".join(char for char in timestamps.iso(since) if char not in "-:.")
+    found = [_end(_read(os.path.join(folder, name))) for name in names[:MOST] if name >= earliest]
+    ends = [each for each in found if each is not None][::-1]
+    lost = _lost(start_guard.config(unit) or {}, boot=boot, ended={each.invocation for each in ends})
+    return [*ends, *([lost] if lost else [])]
+
+
+def of_service(service: Mapping[str, Any], *, state_dir: str, window: float = WINDOW) -> Optional[Dict[str, Any]]:
+    """Return the recent ends of a service, or None if nothing was recorded. See summary().
+
+    service: the `service` option of the modules. This check is fast if the recorder is not installed.
+    """
+    unit = str(service.get("unit") or "") if service.get("manager") == "systemd" else ""
+    if not unit or not os.path.isdir(folder_of(state_dir, unit)):
+        return None
+    return summary(state_dir, unit, window=window, boot=host_lease.Clock().boot_id())
+
+
+def public(found: Optional[Mapping[str, Any]], *, commands: bool = False) -> Optional[Dict[str, Any]]:
+    """Return the ends without the log lines. commands: keep the command that stopped the service, for a redactor."""
+    if found is None:
+        return None
+    names = ("at", "how", "result", "status", "signal", "automatic", "invocation", "confirmed")
+    ends = []
+    for each in found["ends"]:
+        by = each["stopped_by"] or None
+        shown = ("uid", "login_uid", *(("pid", "command") if commands else ()))
+        told = {name: by.get(name) for name in shown} if by else None
+        ends.append({**{name: each[name] for name in names}, "stopped_by": told})
+    return {**found, "ends": ends}
+
+
+def _read(path: str) -> Dict[str, Any]:
+    try:
+        values = json.loads(atomic_files.read_plain(path, limit=_LARGEST).decode("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _end(values: Mapping[str, Any]) -> Optional[End]:
+    """Return the end in a recorder's file, or None if the file has other content."""
+    try:
+        start, log = values.get("start") or {}, values.get("log") or {}
+        at = str(values.get("at") or values["written_at"])
+        timestamps.epoch(at)
+        return End(
+            at=at,
+            result=str(values["result"] or ""),
+            code=values.get("code"),
+            status=values.get("status"),
+            signal=values.get("signal"),
+            invocation=str(values["invocation"]),
+            boot=str(values["boot"]),
+            confirmed=values.get("confirmed") is True,
+            began_at=start.get("at"),
+            automatic=int(start.get("restarts") or 0) > 0,
+            stopped_by=values.get("stopped_by"),
+            lines=[str(line) for line in log.get("lines") or ()],
+            log=log.get("path"),
+            memory=dict(values.get("memory") or {}),
+            open_files=values.get("open_files"),
+            wal=(values.get("database") or {}).get("frames"),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _lost(config: Mapping[str, Any], *, boot: str, ended: Any) -> Optional[End]:
+    """Return the end of the last process if the host went down before the recorder could save it, or None."""
+    start = current_start(config)
+    if not boot or not start or start.get("boot") in (boot, None) or start.get("invocation") in ended:
+        return None
+    values = {
+        "written_at": timestamps.now(),
+        "start": start,
+        **start,
+        "result": HOST_DOWN,
+        "confirmed": True,
+        "at": None,
+    }
+    return _end(values)
+
+
+def current_start(config: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the last start that the guard allowed, or an empty dict. config: see start_guard.config."""
+    start = _read(str(config.get("known") or "")).get("start") if config.get("known") else None
+    return start if isinstance(start, dict) else {}
+
+
+def summary(state_dir: str, unit: str, *, window: float, boot: str = "", now: Optional[float] = None) -> Dict[str, Any]:
+    """Return the ends of the last `window` seconds and the restarts by systemd, in the format of the modules' results.
+
+    Keys: window, ends (newest last), restarts (number of automatic restarts by systemd) and after (how the process
+    ended before these restarts, with the number of each).
+    """
+    now = time.time() if now is None else now
+    ends = read(state_dir, unit, since=now - window, boot=boot)
+    begun = [each.began_at for each in ends if each.automatic and each.began_at]
+    last = current_start(start_guard.config(unit) or {}) if ends else {}
+    if int(last.get("restarts") or 0) > 0 and last.get("invocation") not in {each.invocation for each in ends}:
+        begun.append(str(last.get("at")))
+    earliest = timestamps.iso(now - window)
+    restarts = sorted(at for at in begun if at >= earliest)
+    after: Dict[str, int] = {}
+    for at in restarts:
+        before = [each for each in ends if each.at <= at]
+        if before:
+            after[before[-1].how] = after.get(before[-1].how, 0) + 1
+    return {
+        "window": window,
+        "restarts": len(restarts),
+        "after": after,
+        "ends": [{**each._asdict(), "how": each.how, "lines": list(each.lines)} for each in ends],
+    }

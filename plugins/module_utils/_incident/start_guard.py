@@ -1,0 +1,219 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The start guard of a unit, as seen by a run: its configuration, its decision now, its refusals, and its release.
+
+The role start_guard installs the guard. Without the guard, every function returns at once. See the files of that role
+for the decision itself, and for the files that the keeper writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import re
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
+
+CONFIG_FOLDER = "/etc/itsm-nexus-runbook"
+PROGRAM = "/usr/local/lib/itsm-nexus-runbook/run.py"
+# Who detected an incident that begins with a refusal, and the source of its first sign.
+NAME = "start guard"
+# The cause of a hold that is only a refusal of the guard.
+CAUSE = "start_guard"
+# Exit code of the guard for a refusal.
+REFUSED = 77
+_TIMEOUT = 5.0
+_LARGEST = 1 << 18
+# Refusals that say nothing about the data: a hold of another incident, a file that the user cannot access, and a
+# database that is on a file system that is not mounted.
+_NOT_OF_DATA = ("held", "no_access", "not_mounted", "folder_missing")
+_INCIDENT = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
+_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
+
+
+class Refusal(NamedTuple):
+    """A start that the guard refused, or would refuse now.
+
+    code: the code of the problem. of_data: True if rows could be lost. path: the keeper's file, or empty. times: number
+    of refusals since first_at.
+    """
+
+    code: str
+    reason: str
+    of_data: bool
+    incident: str = ""
+    first_at: str = ""
+    at: str = ""
+    times: int = 1
+    evidence: str = ""
+    path: str = ""
+
+
+def service_name(unit: str) -> str:
+    return unit[: -len(".service")] if unit.endswith(".service") else unit
+
+
+def _config_path(unit: str) -> str:
+    return os.path.join(CONFIG_FOLDER, f"{service_name(unit)}.json")
+
+
+def config(unit: str) -> Optional[Dict[str, Any]]:
+    """Return the configuration of a unit's guard, or None if the guard is not installed."""
+    return _read(_config_path(unit)) if unit and _NAME.match(unit) else None
+
+
+def _read(path: str) -> Optional[Dict[str, Any]]:
+    try:
+        values = json.loads(atomic_files.read_plain(path, limit=_LARGEST).decode("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def ask(unit: str, *, run: commands.Runner = commands.run) -> Optional[Dict[str, Any]]:
+    """Return the guard's decision about a start now, with the state of the database, or None if it is unknown.
+
+    The guard runs as the service's user and records nothing. Ask only if no process has the database open.
+    """
+    known = config(unit)
+    if known is None:
+        return None
+    python = known.get("python") or "/usr/bin/python3"
+    argv = [str(python), "-I", "-S", "-E", "-B", PROGRAM, "start_guard", _config_path(unit), "--show"]
+    try:
+        done = run(argv, timeout=_TIMEOUT, user=str(known.get("user") or "") or None, env={"PATH": "/usr/bin:/bin"})
+        answer = json.loads(done.stdout) if done.rc in (0, REFUSED) else None
+    except (commands.CommandError, ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def verdict(unit: str, *, run: commands.Runner = commands.run) -> Optional[Refusal]:
+    """Return why the guard would refuse a start now because of the data, or None."""
+    answer = ask(unit, run=run) or {}
+    code, reason = answer.get("code"), answer.get("reason")
+    if not code or code in _NOT_OF_DATA:
+        return None
+    return Refusal(str(code), str(reason), of_data=True)
+
+
+def refusals(state_dir: str) -> List[Refusal]:
+    """Return the refusals that no incident contains yet, the oldest first. This check is fast."""
+    found = []
+    try:
+        names = [name for name in os.listdir(state_dir) if name.startswith("refusal-") and name.endswith(".json")]
+    except OSError:
+        return []
+    for name in names:
+        path = os.path.join(state_dir, name)
+        refusal = _refusal(_read(path) or {}, path=path)
+        if refusal is not None:
+            found.append(refusal)
+    return sorted(found, key=lambda each: each.first_at)
+
+
+def _refusal(values: Mapping[str, Any], *, path: str) -> Optional[Refusal]:
+    """Return the refusal in a keeper's file, or None if the file has other content."""
+    try:
+        for name in ("first_at", "at"):
+            timestamps.epoch(str(values[name]))
+        if not _INCIDENT.match(str(values["incident"])):
+            return None
+        times = int(values["times"])
+        texts = {name: str(values[name]) for name in ("code", "reason", "incident", "first_at", "at")}
+    except (KeyError, TypeError, ValueError):
+        return None
+    return Refusal(
+        **texts,
+        of_data=bool(values.get("of_data")),
+        times=times,
+        evidence=str(values.get("evidence") or ""),
+        path=path,
+    )
+
+
+def forget(refusal: Refusal) -> None:
+    """Remove the file of a refusal that the record of an incident contains now."""
+    with contextlib.suppress(OSError):
+        os.unlink(refusal.path)
+
+
+def note_refusal(record: Dict[str, Any], refusal: Refusal, *, in_doubt: str) -> None:
+    """Add a refusal to the record of an incident. in_doubt: the state of data in doubt, see store.py."""
+    times = f" {refusal.times} times" if refusal.times > 1 else ""
+    said = f"The start guard refused the start{times}, first at {refusal.first_at}: {refusal.reason}"
+    sign = {"at": refusal.first_at, "kind": "bad", "source": NAME}
+    if sign not in record["signs"]:
+        record["signs"].append(sign)
+    if not refusal.of_data:
+        return
+    data = dict(record["data"] or {})
+    reasons = list(data.get("reasons") or ())
+    known = {"rows": {}, "created_at": None, "checked_at": None, **data}
+    record["data"] = {
+        **known,
+        "state": in_doubt,
+        "reasons": [*reasons, said] if said not in reasons else reasons,
+        "refused": refusal.code,
+    }
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """Lock the folder of the keeper. Raises OSError."""
+    atomic_files.private_folder(folder)
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = commands.run) -> Optional[str]:
+    """Make the guard accept the current files of the database. Return the error message if this failed.
+
+    A check found the database sound, or a person has released it. accepted: the codes of the damage that the person has
+    accepted. A later change of the files is judged again.
+    """
+    known = config(unit)
+    if known is None:
+        return None
+    answer = ask(unit, run=run)
+    if answer is None:
+        return f"The start guard of {unit} does not answer, so it may refuse the next start"
+    state = answer.get("state") or {}
+    released = {
+        "at": timestamps.now(),
+        "accepted": sorted(accepted),
+        "stamps": {name: _stamp(state.get(name)) for name in ("database", "wal")},
+    }
+    about = {"path": known.get("database"), "unit": known.get("unit"), "released": released}
+    try:
+        with _locked(os.path.join(str(known["state_dir"]), "ends", service_name(unit))):
+            before = _read(str(known["known"])) or {}
+            if before.get("start"):
+                about["start"] = before["start"]
+            _write_known(str(known["known"]), about, user=str(known.get("user")))
+    except (OSError, KeyError) as error:
+        return f"The start guard of {unit} may refuse the next start: {error}"
+    return None
+
+
+def _stamp(found: Any) -> Optional[List[int]]:
+    if not isinstance(found, dict):
+        return None
+    return [int(found[name]) for name in ("device", "inode", "size", "mtime_ns")]
+
+
+def _write_known(path: str, known: Mapping[str, Any], *, user: str) -> None:
+    """Write the last known state, which the service's user may read. Raises OSError."""
+    atomic_files.write_atomically(path, json.dumps(known, indent=1, sort_keys=True).encode() + b"\n", mode=0o640)
+    with contextlib.suppress(KeyError):
+        os.chown(path, -1, pwd.getpwnam(user).pw_gid)

@@ -1,0 +1,115 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: start_guard_info
+short_description: Show the start guard of a service, its refusals, and how the service's processes ended
+version_added: 0.2.0
+description:
+  - Returns whether the start guard and the restart recorder are installed, what the guard would decide about a start
+    now, which starts it refused, and how the service's processes ended.
+  - To install or remove them, use the P(itsm_nexus.runbook.start_guard#role) role.
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.attributes.info_module
+  - itsm_nexus.runbook.lease
+options:
+  manager:
+    description: Whether the service is started by systemd or as a plain process. A plain process has no start guard.
+    type: str
+    choices: [systemd, process]
+    default: systemd
+  unit:
+    description: The service's systemd unit.
+    type: str
+    required: true
+  window:
+    description: Period up to now, in seconds, for which RV(ends) is returned.
+    type: float
+    default: 86400.0
+seealso:
+  - module: itsm_nexus.runbook.service_hold
+  - module: itsm_nexus.runbook.triage_info
+"""
+
+EXAMPLES = r"""
+- name: Show the start guard
+  itsm_nexus.runbook.start_guard_info:
+    unit: itsm-system
+  register: guard
+"""
+
+RETURN = r"""
+installed:
+  description: True if the start guard of this unit is installed.
+  returned: success
+  type: bool
+allowed:
+  description: True if the guard would allow a start now, false if it would refuse it, and V(null) if this is unknown or
+    the guard is not installed. While the service runs, its files change, so that the answer says little.
+  returned: success
+  type: bool
+reason:
+  description: Why the guard would refuse a start now, or V(null).
+  returned: success
+  type: str
+  sample: /srv/itsm.db is missing, and its WAL has 3184792 bytes
+milliseconds:
+  description: Time that the guard took for its decision, without the start of Python.
+  returned: success
+  type: float
+refusals:
+  description:
+    - The refused starts that no incident contains yet, each with C(incident), C(first_at), C(at), C(times), C(code),
+      C(reason) and C(evidence) (the folder with the evidence). The next run adds them to its incident.
+  returned: success
+  type: list
+  elements: dict
+ends:
+  description: How the service's processes ended, as RV(itsm_nexus.runbook.health_probe#module:ends), or V(null).
+  returned: success
+  type: dict
+text:
+  description: The same in a few English lines.
+  returned: success
+  type: list
+  elements: str
+  sample: ["The start guard of itsm-system is installed and would allow a start."]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call, start_guard_report
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
+            "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
+            "unit": {"type": "str", "required": True},
+            "window": {"type": "float", "default": 86400.0},
+        },
+        supports_check_mode=True,
+    )
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    params = module.params
+    lease = {name: params[name] for name in host_lease.ARGUMENTS}
+    with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
+        about = {name: params[name] for name in ("manager", "unit", "state_dir", "window")}
+        result = start_guard_report.report(**about)
+    module.exit_json(changed=False, **sanitize.data(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""English for the ends of the service's processes that the restart recorder saved."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+SENTENCES: Dict[str, str] = {
+    "ends.restarts": "{number} restarts by systemd in the last hour",
+    "ends.restarts.one": "{number} restart by systemd in the last hour",
+    "ends.after": "{number} after {how}",
+    "ended_how.oom-kill": "an out-of-memory kill",
+    "ended_how.host-down": "a reboot or a power failure",
+    "ended_how.timeout": "a timeout",
+    "ended_how.watchdog": "a watchdog timeout",
+    "ended_how.stopped": "a stop by a person",
+    "screen.restarts": "restarts",
+}

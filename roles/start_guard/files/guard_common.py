@@ -1,0 +1,392 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The state of a SQLite database's files, read without SQLite, and the connection to the keeper.
+
+The start guard and the restart recorder use this code. They run as the service's user, who owns the files, so they need
+no other rights. They must not have other rights either, because the environment file of the unit may belong to this
+user. systemd passes its variables to every process of the unit, and LD_PRELOAD in it would run the user's code there.
+
+Standard library only, Python 3.8. Only modules that are fast to import are used.
+
+Formats: "Database File Format" (https://www.sqlite.org/fileformat2.html), "WAL-mode File Format"
+(https://www.sqlite.org/walformat.html).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import struct
+import time
+from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing takes 3 ms
+    from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+MAGIC = b"SQLite format 3\0"
+HEADER = 32
+FRAME_HEADER = 24
+_WAL_MAGIC = 0x377F0682  # the least significant bit is set if the checksums use big-endian words
+_VERSION = 3007000
+_MASK = 0xFFFFFFFF
+_SIDE_FILES = (("database", ""), ("wal", "-wal"), ("shm", "-shm"), ("journal", "-journal"))
+# Limits for the number of frames that are read, and for the bytes of pages that are compared with the database.
+_MOST_FRAMES = 1 << 18
+_MOST_COMPARED = 64 << 20
+_LARGEST_CONFIG = 1 << 16
+_LARGEST_KNOWN = 1 << 18
+
+
+class Config(namedtuple("Config", "unit database user state_dir known socket logs")):
+    """The configuration file that the role start_guard writes.
+
+    known: the file with the last known state of the database, which the keeper writes. socket: the keeper's socket.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def read(cls, path: str) -> Config:
+        """Read a configuration file. Raises OSError or ValueError."""
+        values = read_json(path, limit=_LARGEST_CONFIG)
+        for name in cls._fields:
+            wanted = list if name == "logs" else str
+            if not isinstance(values.get(name), wanted):
+                raise ValueError(f"{path}: {name} must be a {wanted.__name__}, not {values.get(name)!r}")
+        return cls(**{name: values[name] for name in cls._fields})
+
+
+def read_json(path: str, *, limit: int) -> Dict[str, Any]:
+    """Return the object in a JSON file of at most `limit` bytes. Raises OSError or ValueError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{path} is not a regular file")
+        data = os.read(descriptor, limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > limit:
+        raise ValueError(f"{path} has more than {limit} bytes")
+    values = json.loads(data.decode("utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} does not contain an object")
+    return values
+
+
+def known_state(path: str, *, database: str) -> Dict[str, Any]:
+    """Return the last known state of this database, or an empty dict if nothing is known."""
+    try:
+        known = read_json(path, limit=_LARGEST_KNOWN)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if known.get("path") == database else {}
+
+
+def now() -> str:
+    """Return the current time (UTC), for example 2026-03-02T01:02:03.456Z."""
+    return iso(time.time_ns())
+
+
+def iso(ns: int) -> str:
+    """Return a time in nanoseconds since 1970 as text."""
+    seconds, thousandths = divmod(ns // 1_000_000, 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{thousandths:03d}Z"
+
+
+def stamp(found: Optional[Mapping[str, Any]]) -> Optional[List[int]]:
+    """Return the values that identify a file and its content, or None if there is no file."""
+    return [int(found[name]) for name in ("device", "inode", "size", "mtime_ns")] if found else None
+
+
+def examine(database: str, *, compare: bool = False) -> Dict[str, Any]:
+    """Return the state of a database's files. compare: also compare the WAL's pages with the database.
+
+    Keys: path (links resolved), database, wal, shm and journal (None, or facts about the file), header, frames (the
+    content of the WAL), index (the content of the -shm file), problem (code and text, or None), complete. Nothing is
+    changed, no lock is taken, and no special file blocks the read.
+    """
+    path = os.path.realpath(database)
+    state: Dict[str, Any] = {
+        "path": path,
+        "header": None,
+        "frames": None,
+        "index": None,
+        "problem": None,
+        "complete": True,
+    }
+    opened: Dict[str, int] = {}
+    try:
+        for name, suffix in _SIDE_FILES:
+            state[name], descriptor, problem = _open(path + suffix, name=name)
+            if descriptor is not None:
+                opened[name] = descriptor
+            state["problem"] = state["problem"] or problem
+        if state["problem"] is None:
+            _read(state, opened, compare=compare)
+    except OSError as error:
+        state["problem"] = ["unreadable", f"{path} cannot be read: {error.strerror}"]
+    finally:
+        for descriptor in opened.values():
+            os.close(descriptor)
+    return state
+
+
+def _open(path: str, *, name: str) -> Tuple[Optional[Dict[str, Any]], Optional[int], Optional[List[str]]]:
+    """Return the facts about a file, its descriptor and a problem, each None if there is none."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None, None, None if name == "journal" else ["not_a_file", f"{path} is not a regular file"]
+        descriptor = os.open(path, flags)
+    except (FileNotFoundError, NotADirectoryError):
+        return None, None, None
+    except OSError as error:
+        code = "no_access" if error.errno in (errno.EACCES, errno.EPERM) else "unreadable"
+        return None, None, [code, f"{path} cannot be read: {error.strerror}"]
+    found = os.fstat(descriptor)
+    facts = {
+        "device": found.st_dev,
+        "inode": found.st_ino,
+        "size": found.st_size,
+        "mtime_ns": found.st_mtime_ns,
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+        "mode": stat.S_IMODE(found.st_mode),
+    }
+    return facts, descriptor, _unwritable(path)
+
+
+def _unwritable(path: str) -> Optional[List[str]]:
+    """Return a problem if this account must not write to the file. A read-only file system is not such a problem."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return ["no_access", f"{path} cannot be written to: {error.strerror}"]
+    return None
+
+
+def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool) -> None:
+    """Add the header, the frames and the index to the state. Raises OSError."""
+    if "database" in opened:
+        state["header"] = _header(os.pread(opened["database"], 100, 0))
+    if "shm" in opened:
+        state["index"] = _index(os.pread(opened["shm"], 136, 0))
+    if "wal" not in opened:
+        return
+    page_size = (state["header"] or {}).get("page_size", 0)
+    frames = state["frames"] = _Frames.read(opened["wal"], size=state["wal"]["size"], database_page_size=page_size)
+    state["complete"] = frames.complete
+    if compare or not frames.header_valid:
+        frames.needed = _needed(frames, opened, page_size=page_size)
+
+
+def _header(data: bytes) -> Optional[Dict[str, int]]:
+    """Return the fields of a database header that matter here, or None if it is not a SQLite database.
+
+    If the file ends in the header, the page size is 0. SQLite then reads the whole first page from the WAL.
+    """
+    if len(data) < 100:
+        return {"page_size": 0, "changes": 0, "pages": 0} if data and MAGIC.startswith(data[:16]) else None
+    if data[:16] != MAGIC:
+        return None
+    (page_size,) = struct.unpack_from(">H", data, 16)
+    page_size = 65536 if page_size == 1 else page_size
+    if page_size < 512 or page_size & (page_size - 1):
+        return None
+    changes, pages = struct.unpack_from(">II", data, 24)
+    (valid_for,) = struct.unpack_from(">I", data, 92)
+    # The number of pages is valid only if the version that wrote it was also the last one that changed the database.
+    return {"page_size": page_size, "changes": changes, "pages": pages if changes == valid_for else 0}
+
+
+def _index(data: bytes) -> Optional[Dict[str, Any]]:
+    """Return the fields of a -shm file that matter here, or None if the index is not valid."""
+    if len(data) < 136 or data[:48] != data[48:96]:
+        return None
+    version, _unused, commits, initialised = struct.unpack_from("=IIIB", data, 0)
+    if version != _VERSION or not initialised:
+        return None
+    (last_frame,) = struct.unpack_from("=I", data, 16)
+    (backfilled,) = struct.unpack_from("=I", data, 96)
+    salts = list(struct.unpack_from(">II", data, 32))
+    return {"commits": commits, "last_frame": last_frame, "backfilled": backfilled, "salts": salts}
+
+
+def checksum(data: bytes) -> Tuple[int, int]:
+    """Return the checksum of a WAL header's first 24 bytes. The magic number defines the byte order."""
+    order = ">" if data[3] & 1 else "<"
+    words = struct.unpack(f"{order}6I", data[:24])
+    first = second = 0
+    for index in (0, 2, 4):
+        first = (first + second + words[index]) & _MASK
+        second = (second + first + words[index + 1]) & _MASK
+    return first, second
+
+
+class _Frames:
+    """The frames of a WAL, as far as their salts show them. Their checksums are not verified.
+
+    committed: number of frames up to the last commit. pages: size of the database after that commit. last: the last
+    committed frame of each page. first_changes, last_changes: the change counter in the first and in the last committed
+    frame with page 1. foreign: True if the frames do not belong to the header. lost: if the header is damaged, True if
+    frames follow. needed: True if a committed page differs from the database, None if unknown. complete: False if only
+    a part was read.
+    """
+
+    def __init__(self) -> None:
+        self.header_valid = False
+        self.page_size = 0
+        self.salts = [0, 0]
+        self.committed = self.pages = 0
+        self.last: Dict[int, int] = {}
+        self.first_changes: Optional[int] = None
+        self.last_changes: Optional[int] = None
+        self.foreign = self.lost = False
+        self.needed: Optional[bool] = None
+        self.complete = True
+
+    @classmethod
+    def read(cls, descriptor: int, *, size: int, database_page_size: int) -> _Frames:
+        """Read the frames. Without a valid header, the salts of the first frame are used. Raises OSError."""
+        frames = cls()
+        data = os.pread(descriptor, HEADER, 0)
+        if len(data) < HEADER:
+            return frames
+        magic, version, page_size, _sequence, salt1, salt2, sum1, sum2 = struct.unpack(">8I", data)
+        power = 512 <= page_size <= 65536 and page_size & (page_size - 1) == 0
+        known = magic & ~1 == _WAL_MAGIC and version == _VERSION
+        frames.header_valid = power and known and checksum(data) == (sum1, sum2)
+        frames.page_size = page_size if frames.header_valid else database_page_size
+        first = os.pread(descriptor, FRAME_HEADER, HEADER) if frames.page_size else b""
+        if len(first) < FRAME_HEADER:
+            return frames
+        of_first = list(struct.unpack_from(">II", first, 8))
+        if frames.header_valid:
+            frames.salts = [salt1, salt2]
+            # When SQLite restarts a WAL, it increases the first salt by one. Frames with the previous salt are normal.
+            # A part that is filled with zeros was never written.
+            frames.foreign = of_first not in (frames.salts, [0, 0]) and of_first[0] != (salt1 - 1) & _MASK
+        else:
+            frames.salts = of_first
+            frames.lost = any(first)
+        frames._scan(descriptor, total=(size - HEADER) // (FRAME_HEADER + frames.page_size))
+        return frames
+
+    def _scan(self, descriptor: int, *, total: int) -> None:
+        stride = FRAME_HEADER + self.page_size
+        pending: Dict[int, int] = {}
+        counters: List[int] = []
+        salts = tuple(self.salts)
+        if total > _MOST_FRAMES:
+            total, self.complete = _MOST_FRAMES, False
+        for index in range(total):
+            at = HEADER + index * stride
+            head = os.pread(descriptor, FRAME_HEADER + 28, at)
+            if len(head) < FRAME_HEADER + 28:
+                return
+            page, commit, salt1, salt2 = struct.unpack_from(">4I", head)
+            if (salt1, salt2) != salts or not page:
+                return
+            pending[page] = index
+            if page == 1:
+                counters.append(struct.unpack_from(">I", head, FRAME_HEADER + 24)[0])
+            if commit:
+                self.committed, self.pages = index + 1, commit
+                self.last.update(pending)
+                pending.clear()
+                if counters:
+                    self.first_changes = counters[0] if self.first_changes is None else self.first_changes
+                    self.last_changes = counters[-1]
+                    counters.clear()
+
+    def facts(self) -> Dict[str, Any]:
+        """Return the facts for the keeper."""
+        names = ("header_valid", "page_size", "salts", "committed", "pages", "foreign", "needed")
+        return {name: getattr(self, name) for name in names}
+
+
+def _needed(frames: _Frames, opened: Mapping[str, int], *, page_size: int) -> Optional[bool]:
+    """Return True if a committed page in the WAL differs from the database, or None if this is unknown."""
+    if not frames.last:
+        return False
+    if frames.page_size != page_size or "database" not in opened:
+        return True
+    stride, compared = FRAME_HEADER + page_size, 0
+    for page, index in frames.last.items():
+        if page > frames.pages:
+            continue
+        compared += page_size
+        if compared > _MOST_COMPARED:
+            return None
+        mine = os.pread(opened["wal"], page_size, HEADER + index * stride + FRAME_HEADER)
+        if mine != os.pread(opened["database"], page_size, (page - 1) * page_size):
+            return True
+    return None if not frames.complete else False
+
+
+def summary(state: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the state as JSON values for the keeper."""
+    frames = state["frames"]
+    return {**state, "frames": frames.facts() if frames is not None else None}
+
+
+def lacking(state: Mapping[str, Any], *, since_ns: int) -> int:
+    """Return the number of committed frames that the index of the last process has but the WAL lacks.
+
+    since_ns: start of the process. If the index is older, that process did not use it. 0 if unknown.
+    """
+    index, frames, shm = state["index"], state["frames"], state["shm"]
+    if not index or not since_ns or shm["mtime_ns"] < since_ns or not index["commits"]:
+        return 0
+    if index["backfilled"] >= index["last_frame"]:
+        return 0
+    there = frames.committed if frames is not None and frames.salts == index["salts"] else 0
+    return int(max(index["last_frame"] - there, 0))
+
+
+def say(text: str, *, priority: int = 4) -> None:
+    """Write a line to the journal of the unit. priority: of syslog, 3 is an error and 4 a warning."""
+    line = f"<{priority}>{text}"
+    if "JOURNAL_STREAM" in os.environ:
+        print(line, flush=True)
+        return
+    import _socket  # noqa: PLC0415 - only if it is needed
+
+    sender = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+    try:
+        sender.settimeout(0.2)
+        sender.sendto(f"<{24 + priority}>itsm-nexus: {text}".encode(), "/run/systemd/journal/dev-log")
+    except OSError:
+        print(text, flush=True)
+    finally:
+        sender.close()
+
+
+def tell(
+    config: Config, message: Mapping[str, Any], parts: Optional[Mapping[str, bytes]] = None, *, wait: float
+) -> bool:
+    """Send a message to the keeper. Return True if it was sent and, with wait (seconds), also saved.
+
+    parts: contents of files, by name. They follow the message.
+    """
+    import _socket  # noqa: PLC0415 - only if it is needed
+
+    lengths = {name: len(data) for name, data in (parts or {}).items()}
+    head = json.dumps({**message, "parts": lengths}).encode() + b"\n"
+    client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        client.settimeout(max(wait, 0.5))
+        client.connect(config.socket)
+        client.sendall(b"".join([head, *(parts or {}).values()]))
+        client.shutdown(_socket.SHUT_WR)
+        return not wait or client.recv(16).startswith(b"saved")
+    except OSError:
+        return False
+    finally:
+        client.close()

@@ -1,0 +1,438 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Usage: run.py guard_keeper CONFIG. Saves what the start guard and the restart recorder report. Runs as root.
+
+systemd starts this program for each connection to the keeper's socket, with the connection as standard input, in an
+environment that the service's user cannot change. Only this user and root can connect. The program opens no path in a
+folder of this user. It trusts nothing in a message: it keeps only known fields with a limited length, accepts one end
+for each invocation of the unit, records whether systemd confirmed the invocation, and limits the number of files.
+
+Files in STATE_DIR/ends/UNIT/: end-TIME-INVOCATION.json (how a process ended) and refused-TIME/ (the evidence for a
+refusal). STATE_DIR/refusal-UNIT.json: a refusal that is not in the record of an incident yet (see
+plugins/module_utils/_incident/start_refusal.py). The `known` file of the configuration can be read by the service's
+user. It contains no secrets: the size, the inode and the salts of the database's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import re
+import signal
+import subprocess
+import time
+from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple
+
+import guard_common as common
+
+_DEADLINE = 8.0
+_LARGEST_HEAD = 1 << 17
+_LARGEST_PART = 9 << 20
+_PARTS = ("database", "wal", "shm")
+# The newest ends that systemd has confirmed, and the same number of those that it has not confirmed.
+MOST_ENDS = 200
+_UNCONFIRMED = ".unconfirmed.json"
+# A report is saved at most this long after it was sent, in nanoseconds.
+_LATEST = 60 * 10**9
+MOST_REFUSALS = 5
+_LONGEST = 500
+_INVOCATION = re.compile(r"[0-9a-f]{32}\Z")
+_WORD = re.compile(r"[A-Za-z0-9_+-]{0,40}\Z")
+_PROPERTIES = (
+    *("InvocationID", "NRestarts", "Result", "ExecMainCode", "ExecMainStatus", "MemoryPeak", "ActiveState"),
+    "SubState",
+)
+_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
+# Refusals after which a run must check the database before the service may start.
+OF_DATA = (
+    *("missing", "empty", "empty_beside_wal", "not_a_file", "not_a_database", "unreadable", "truncated"),
+    *("wal_damaged", "wal_foreign", "wal_missing", "wal_short"),
+)
+
+
+def boot_id() -> str:
+    """Return the ID of this boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        return stream.read().strip()
+
+
+def properties_of(unit: str) -> Dict[str, str]:
+    """Return the unit's properties, or an empty dict if systemd does not answer."""
+    argv = ["systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--", unit]
+    try:
+        done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=4)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    pairs = (line.partition("=") for line in done.stdout.decode("utf-8", "replace").splitlines())
+    return {name: value for name, _equals, value in pairs}
+
+
+def receive(stream: BinaryIO) -> Tuple[Dict[str, Any], Dict[str, bytes]]:
+    """Read a message and its parts. Raises ValueError if it is not a message."""
+    head = stream.readline(_LARGEST_HEAD)
+    if not head.endswith(b"\n"):
+        raise ValueError("the message is incomplete or too long")
+    message = json.loads(head.decode("utf-8"))
+    if not isinstance(message, dict) or message.get("kind") not in ("start", "end", "refused"):
+        raise ValueError("the message is not of a known kind")
+    if not _INVOCATION.match(str(message.get("invocation"))):
+        raise ValueError("the message has no invocation")
+    lengths = message.get("parts")
+    parts = {}
+    for name in _PARTS:
+        length = lengths.get(name) if isinstance(lengths, dict) else None
+        if isinstance(length, int) and 0 <= length <= _LARGEST_PART:
+            parts[name] = stream.read(length)
+    return message, parts
+
+
+def text(value: Any, limit: int = _LONGEST) -> Optional[str]:
+    """Return a text of limited length without control characters, or None if the value is not a text."""
+    if not isinstance(value, str):
+        return None
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in value[:limit])
+
+
+def number(value: Any) -> Optional[int]:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else None
+
+
+def _stamp(state: Mapping[str, Any], name: str) -> Optional[List[int]]:
+    found = state.get(name)
+    if not isinstance(found, dict) or any(number(found.get(field)) is None for field in ("device", "inode", "size")):
+        return None
+    return common.stamp(found) if number(found.get("mtime_ns")) is not None else None
+
+
+def _frames(state: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    found = state.get("frames")
+    if not isinstance(found, dict):
+        return None
+    salts = found.get("salts")
+    fits = isinstance(salts, list) and len(salts) == 2 and all(number(salt) is not None for salt in salts)
+    needed = found.get("needed")
+    return {
+        "header_valid": found.get("header_valid") is True,
+        "committed": number(found.get("committed")) or 0,
+        "pages": number(found.get("pages")) or 0,
+        "salts": salts if fits else None,
+        "needed": needed if isinstance(needed, bool) else None,
+    }
+
+
+def _files(state: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the known facts about the database's files."""
+    header = state.get("header")
+    known = {
+        name: {field: number(found.get(field)) for field in ("size", "inode", "uid", "gid", "mode", "mtime_ns")}
+        for name, found in ((each, state.get(each)) for each in ("database", "wal", "shm", "journal"))
+        if isinstance(found, dict)
+    }
+    return {
+        "path": text(state.get("path"), 4096),
+        "files": known,
+        "header": {field: number(header.get(field)) for field in ("page_size", "pages", "changes")}
+        if isinstance(header, dict)
+        else None,
+        "frames": _frames(state),
+    }
+
+
+def _sent(message: Mapping[str, Any]) -> int:
+    """Return when the report was sent, in nanoseconds. A time that cannot be true is replaced with the current time."""
+    ns, now = number(message.get("ns")) or 0, time.time_ns()
+    return ns if now - _LATEST <= ns <= now else now
+
+
+class Keeper:
+    """The files of one unit. clock: returns the current time (UTC, see guard_common.now)."""
+
+    def __init__(self, config: common.Config, *, properties: Mapping[str, str], boot: str) -> None:
+        self.config = config
+        self.properties = properties
+        self.boot = boot
+        name = config.unit[: -len(".service")] if config.unit.endswith(".service") else config.unit
+        self.folder = os.path.join(config.state_dir, "ends", name)
+        self.refusal = os.path.join(config.state_dir, f"refusal-{name}.json")
+        self.known: Dict[str, Any] = {}
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the folder, and read the last known state. Raises OSError."""
+        for folder in (self.config.state_dir, os.path.dirname(self.folder), self.folder):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+        lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.known = common.known_state(self.config.known, database=self.config.database)
+            yield
+        finally:
+            os.close(lock)
+
+    def keep(self, message: Mapping[str, Any], parts: Mapping[str, bytes]) -> bool:
+        """Save a message. Return False if it was ignored. Raises OSError."""
+        state = message["state"] if isinstance(message.get("state"), dict) else {}
+        with self.locked():
+            if message["kind"] == "start":
+                return self._start(message, state)
+            if message["kind"] == "end":
+                return self._end(message, state)
+            return self._refused(message, state, parts)
+
+    def _is_current(self, message: Mapping[str, Any]) -> bool:
+        """Return True if systemd confirms that this is the current invocation of the unit."""
+        return bool(message["invocation"] == self.properties.get("InvocationID"))
+
+    def _start(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+        before, ns = self.known.get("start") or {}, _sent(message)
+        current = self._is_current(message)
+        restarts = self.properties.get("NRestarts", "")
+        number_now = int(restarts) if restarts.isdecimal() else 0
+        start = {
+            "at": common.iso(ns),
+            "ns": ns,
+            "invocation": message["invocation"],
+            "boot": self.boot,
+            # If the unit has been started again since then, its counter is higher now.
+            "restarts": number_now if current else max(number_now - 1, 0),
+            "confirmed": current,
+        }
+        ended = self._end_of(message["invocation"])
+        if ended is not None:  # a process that ended at once, and whose end was saved first
+            with contextlib.suppress(OSError, ValueError):
+                about = common.read_json(ended, limit=1 << 17)
+                if about.get("start") is None:
+                    _write(ended, {**about, "start": start})
+        if before.get("boot") == self.boot and int(before.get("ns") or 0) >= ns:
+            return True  # a later start was saved first
+        if before and before.get("boot") != self.boot and self._end_of(str(before.get("invocation"))) is None:
+            self._write_end(
+                str(before["invocation"]),
+                {"result": "host-down", "code": None, "status": None, "signal": None, "start": before},
+                at=None,
+                confirmed=True,
+            )
+        self.known["start"] = start
+        self._note_database(state)
+        self._write_known()
+        return True
+
+    def _end(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+        started = self.known.get("start") or {}
+        mine = started.get("invocation") == message["invocation"]
+        if self._end_of(message["invocation"]) is not None:
+            return False
+        # Reports are saved in parallel to the next start, so systemd may have forgotten this invocation already.
+        confirmed = self._is_current(message) or (mine and bool(started.get("confirmed")))
+        end = {
+            **self._ending(message),
+            "start": started if mine else None,
+            "memory": self._memory(message.get("memory")),
+            "open_files": self._open_files(),
+            "stopped_by": _stopped_by(message.get("stopped_by")),
+            "log": _log(message.get("log")),
+            "database": _files(state),
+            "lacking": number(message.get("lacking")) or 0,
+        }
+        ns = _sent(message)
+        at = common.iso(ns)
+        self._write_end(message["invocation"], end, at=at, confirmed=confirmed)
+        if int((self.known.get("end") or {}).get("ns") or 0) > ns:
+            return True  # a later end was saved first
+        frames = end["database"]["frames"]
+        self.known["end"] = {
+            "at": at,
+            "ns": ns,
+            "invocation": message["invocation"],
+            "database": _stamp(state, "database"),
+            "header": end["database"]["header"],
+            "frames": frames,
+            "lacking": end["lacking"],
+        }
+        self._note_database(state)
+        self._write_known()
+        return True
+
+    def _ending(self, message: Mapping[str, Any]) -> Dict[str, Any]:
+        """Return how the process ended. systemd's own values replace those in the message while it still has them."""
+        told = {name: text(message.get(name), 40) for name in ("result", "code", "signal")}
+        status = number(message.get("status"))
+        if self._is_current(message) and self.properties.get("SubState") != "running":
+            result, code = self.properties.get("Result"), _CODES.get(self.properties.get("ExecMainCode", ""))
+            if result and result != "success":
+                told["result"] = result
+            value = self.properties.get("ExecMainStatus", "")
+            if code == "exited" and value.isdecimal():
+                told["code"], status, told["signal"] = code, int(value), None
+            elif code and value.isdecimal():
+                with contextlib.suppress(ValueError):
+                    told["code"], status, told["signal"] = code, None, signal.Signals(int(value)).name
+        fits = all(value is None or _WORD.match(value) for value in told.values())
+        return {**(told if fits else dict.fromkeys(told)), "status": status}
+
+    def _memory(self, told: Any) -> Dict[str, Optional[int]]:
+        values = told if isinstance(told, dict) else {}
+        peak = self.properties.get("MemoryPeak", "")
+        known = int(peak) if peak.isdecimal() and len(peak) < 19 else None
+        return {"peak": known or number(values.get("peak")), "oom_kills": number(values.get("oom_kills"))}
+
+    def _open_files(self) -> Optional[Dict[str, Any]]:
+        """Return the last number of open files that a health check measured, with its time, or None."""
+        try:
+            samples = common.read_json(os.path.join(self.config.state_dir, "readiness.json"), limit=1 << 20)["samples"]
+            last = next(each for each in reversed(samples) if number(each.get("open_files")) is not None)
+            return {"number": last["open_files"], "at": common.iso(int(float(last["at"]) * 1e9))}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, StopIteration):
+            return None
+
+    def _refused(self, message: Mapping[str, Any], state: Mapping[str, Any], parts: Mapping[str, bytes]) -> bool:
+        code, reason = text(message.get("code"), 40), text(message.get("reason"))
+        if code is None or reason is None or not _WORD.match(code):
+            return False
+        at = common.now()
+        refusal = {"at": at, "unit": self.config.unit, "code": code, "reason": reason, "of_data": code in OF_DATA}
+        if code == "held":
+            return True  # the incident that holds the unit is open already
+        try:
+            first = common.read_json(self.refusal, limit=1 << 16)
+        except (OSError, ValueError):
+            first = {}
+        compact = at[:19].replace("-", "").replace(":", "")
+        identity = f"INC-{compact}Z-{os.urandom(2).hex()}"
+        refusal = {"incident": identity, "first_at": at, "times": 0, **first, **refusal}
+        refusal["times"] = (number(refusal["times"]) or 0) + 1
+        stamps = [_stamp(state, name) for name in ("database", "wal")]
+        if first.get("stamps") != stamps or not first.get("evidence"):
+            refusal["evidence"] = self._save_evidence(compact, {**refusal, "database": _files(state)}, parts)
+        refusal["stamps"] = stamps
+        _write(self.refusal, refusal)
+        return True
+
+    def _save_evidence(self, compact: str, about: Mapping[str, Any], parts: Mapping[str, bytes]) -> str:
+        folder = os.path.join(self.folder, f"refused-{compact}Z-{os.urandom(2).hex()}")
+        os.mkdir(folder, 0o700)
+        for name, data in parts.items():
+            descriptor = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+        _write(os.path.join(folder, "refusal.json"), about)
+        for name in sorted(each for each in os.listdir(self.folder) if each.startswith("refused-"))[:-MOST_REFUSALS]:
+            _remove(os.path.join(self.folder, name))
+        return folder
+
+    def _note_database(self, state: Mapping[str, Any]) -> None:
+        """Remember that the database exists. A database that is missing now may have been lost."""
+        stamp = _stamp(state, "database")
+        if stamp and stamp[2]:
+            self.known["database"] = {"at": common.now(), "size": stamp[2]}
+
+    def _write_known(self) -> None:
+        self.known.update(path=self.config.database, unit=self.config.unit)
+        _write(self.config.known, self.known, group=group_of(self.config.user))
+
+    def _end_of(self, invocation: str) -> Optional[str]:
+        """Return the path of the saved end of an invocation, or None."""
+        names = (name for name in os.listdir(self.folder) if name.startswith("end-"))
+        return next((os.path.join(self.folder, name) for name in names if f"-{invocation}." in name), None)
+
+    def _write_end(self, invocation: str, end: Mapping[str, Any], *, at: Optional[str], confirmed: bool) -> None:
+        written = common.now()
+        about = {"at": at, "written_at": written, "boot": self.boot, "invocation": invocation, "confirmed": confirmed}
+        # Without separators, the name sorts by time.
+        compact = re.sub(r"[-:.]", "", written)
+        ending = ".json" if confirmed else _UNCONFIRMED
+        _write(os.path.join(self.folder, f"end-{compact}-{invocation}{ending}"), {**about, **end})
+        # Forged reports must not displace those that systemd has confirmed.
+        names = sorted(name for name in os.listdir(self.folder) if name.startswith("end-"))
+        of_kind = [name for name in names if name.endswith(_UNCONFIRMED) is not confirmed]
+        for name in of_kind[:-MOST_ENDS]:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self.folder, name))
+
+
+def return_start(unit: str, *, patience: float = 3.0) -> None:
+    """Do not count the refused start in the start limit of the unit.
+
+    Otherwise, systemd would refuse a later start, after the files have been repaired. The counter can only be reset
+    together with the unit's result, so wait until the unit is inactive. Before that, the result prevents a restart.
+    """
+    give_up = time.monotonic() + patience
+    while time.monotonic() < give_up:
+        state = properties_of(unit).get("ActiveState")
+        if state == "inactive":
+            argv = ["systemctl", "reset-failed", "--", unit]
+            with contextlib.suppress(OSError, subprocess.SubprocessError):
+                subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=2)
+            return
+        time.sleep(0.05)
+
+
+def group_of(user: str) -> Optional[int]:
+    try:
+        return pwd.getpwnam(user).pw_gid
+    except KeyError:
+        return None
+
+
+def _stopped_by(told: Any) -> Optional[Dict[str, Any]]:
+    if not isinstance(told, dict):
+        return None
+    numbers = {name: number(told.get(name)) for name in ("pid", "uid", "login_uid")}
+    return {**numbers, "command": text(told.get("command"), 200)}
+
+
+def _log(told: Any) -> Dict[str, Any]:
+    values = told if isinstance(told, dict) else {}
+    lines = values.get("lines")
+    kept = [text(line) for line in lines[-20:]] if isinstance(lines, list) else []
+    return {"path": text(values.get("path"), 4096), "lines": [line for line in kept if line is not None]}
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder of this program and its files."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+
+
+def _write(path: str, values: Mapping[str, Any], *, group: Optional[int] = None) -> None:
+    """Replace a file, so that either the old or the new content survives a power failure. Raises OSError."""
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.urandom(4).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            if group is not None:
+                os.fchown(stream.fileno(), -1, group)
+                os.fchmod(stream.fileno(), 0o640)
+            stream.write(json.dumps(values, indent=1, sort_keys=True).encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def main(arguments: List[str]) -> int:
+    signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
+    os.umask(0o077)
+    config = common.Config.read(arguments[0])
+    # The connection is read and answered through the same descriptor.
+    with os.fdopen(os.dup(0), "rb") as stream:
+        message, parts = receive(stream)
+    keeper = Keeper(config, properties=properties_of(config.unit), boot=boot_id())
+    saved = keeper.keep(message, parts)
+    with contextlib.suppress(OSError):
+        os.write(0, b"saved\n" if saved else b"ignored\n")
+    if saved and message["kind"] == "refused":
+        os.close(0)  # the guard waits for the end of the answer
+        return_start(config.unit)
+    return 0

@@ -1,0 +1,288 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Usage: run.py start_guard CONFIG [--show]. Decides whether a unit may start on its database.
+
+systemd runs this program before each start of the unit (ExecCondition=), as the service's user. It exits with REFUSED
+(77) if the state of the database is in doubt, and then the unit is not started. Any other exit code starts the unit, so
+a failure of this program never prevents a start. No file of the service is changed. With --show, the decision is
+printed as JSON and nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import namedtuple
+
+import guard_common as common
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing takes 3 ms
+    from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+REFUSED = 77
+# Maximum duration in seconds. If a disk does not answer, the unit is started.
+_DEADLINE = 2.0
+_MOST_EVIDENCE = 8 << 20
+# Maximum number of repeated checks if the files change during a check.
+_ATTEMPTS = 5
+_HELD = "zz-held-"
+_DROPIN_FOLDERS = ("/etc/systemd/system", "/run/systemd/system")
+# A person can release a service with a damaged database, but not one that its user cannot access.
+_NOT_RELEASED = ("no_access", "unreadable", "held", "not_mounted", "folder_missing")
+_NEXT = {
+    "held": "outage_release.yml, or database_recover.yml, which checks the database",
+    "no_access": "outage_recover.yml, or correct the owner and the mode",
+    "not_mounted": "outage_recover.yml, or mount the file system",
+    "folder_missing": "outage_recover.yml, or mount the file system",
+    "": "outage_recover.yml. If you accept this database, run outage_release.yml",
+}
+# SQLite never uses the page at this offset.
+_LOCK_BYTE = 1 << 30
+_MOST_PAGES = 1 << 18
+
+
+class Doubt(namedtuple("Doubt", "code text")):
+    """The reason for a refusal. code: the code of the problem, as sqlite_info reports it if it knows the problem."""
+
+    __slots__ = ()
+
+
+def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
+    """Return why the unit must not start on these files, or None. known: the last known state, see guard_keeper.py."""
+    if state["problem"]:
+        return Doubt(*state["problem"])
+    return _lost_database(state, known) or _foreign_wal(state) or _lost_frames(state, known) or _short(state)
+
+
+def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911
+    path, database, beside = state["path"], state["database"], (state["wal"] or {}).get("size", 0)
+    # SQLite treats a file of one byte as an empty file, and deletes its WAL.
+    if database is not None and database["size"] > 1:
+        if state["header"] is None:
+            return Doubt("not_a_database", f"{path} does not begin with a SQLite header")
+        frames = state["frames"]
+        if not state["header"]["page_size"] and not (frames is not None and frames.header_valid and 1 in frames.last):
+            return Doubt("truncated", f"{path} ends after {database['size']} bytes, and the WAL lacks the first page")
+        return None
+    what = "is missing" if database is None else f"has {database['size']} bytes"
+    if beside:
+        code = "missing" if database is None else "empty_beside_wal"
+        return Doubt(code, f"{path} {what}, and its WAL has {beside} bytes")
+    seen = known.get("database") or {}
+    away = _away(path) if database is None else None
+    if seen.get("size") and away:
+        return away
+    if seen.get("size"):
+        code = "missing" if database is None else "empty"
+        return Doubt(code, f"{path} {what}, and it had {seen['size']} bytes at {seen.get('at')}")
+    return None
+
+
+def _away(path: str, fstab: str = "/etc/fstab") -> Optional[Doubt]:
+    """Return a doubt if a missing database is on a file system that is not mounted, or if its folder is missing.
+
+    Then nothing is known about its rows.
+    """
+    try:
+        with open(fstab, encoding="utf-8", errors="replace") as stream:
+            points = [fields[1] for fields in map(str.split, stream) if len(fields) > 1 and fields[0][:1] != "#"]
+    except OSError:
+        points = []
+    for point in points:
+        if point != "/" and path.startswith(point.rstrip("/") + "/") and not os.path.ismount(point):
+            return Doubt("not_mounted", f"{path} is missing, because {point} is not mounted")
+    if not os.path.isdir(os.path.dirname(path)):
+        return Doubt("folder_missing", f"{path} is missing, because its folder is missing")
+    return None
+
+
+def _foreign_wal(state: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911 - one return for each rule
+    """Return a doubt if SQLite would ignore a WAL that may be needed, or accept one of another database."""
+    frames, path = state["frames"], state["path"]
+    if frames is None or state["header"] is None:
+        return None
+    if not frames.header_valid:
+        if frames.lost and frames.needed is not False:
+            return Doubt("wal_damaged", f"the header of {path}-wal is damaged, and transactions follow it")
+        return None
+    if frames.foreign:
+        return Doubt("wal_foreign", f"the frames in {path}-wal do not belong to its header")
+    if not frames.committed or not state["header"]["page_size"]:
+        return None
+    if frames.page_size != state["header"]["page_size"]:
+        sizes = f"{frames.page_size} bytes, and those of the database {state['header']['page_size']}"
+        return Doubt("wal_foreign", f"the pages in {path}-wal have {sizes}")
+    first, last, here = frames.first_changes, frames.last_changes, state["header"]["changes"]
+    # In a database's own WAL, the first counter is at most one higher than the database's counter, and the last counter
+    # is not lower.
+    if first is not None and not first - 1 <= here <= last:
+        counters = f"the changes {first} to {last}, and the database has change {here}"
+        return Doubt("wal_foreign", f"{path}-wal belongs to another database: it contains {counters}")
+    return None
+
+
+def _is_same(state: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
+    """Return True if the database is the one of the last end: unchanged, or only cut off.
+
+    If SQLite shortens a database, it also changes the header.
+    """
+    now, before = common.stamp(state["database"]), ended.get("database")
+    if not now or not before or now[:2] != before[:2]:
+        return False
+    header, known = state["header"] or {}, ended.get("header") or {}
+    cut = now[2] < before[2] and all(header.get(name) == known.get(name) for name in ("changes", "pages"))
+    return now == before or cut or (now[2] < before[2] and not header.get("page_size"))
+
+
+def _lost_frames(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911
+    """Return a doubt if the WAL lacks transactions that it had when the service ended."""
+    ended, frames, path = known.get("end") or {}, state["frames"], state["path"]
+    before = ended.get("frames") or {}
+    if not _is_same(state, ended):
+        return None  # somebody has changed the database since then, so the earlier state does not apply
+    at = f"when the service ended at {ended.get('at')}"
+    if ended.get("lacking"):
+        return Doubt("wal_short", f"{path}-wal already lacked {ended['lacking']} frames of transactions {at}")
+    if not before.get("committed") or before.get("needed") is False:
+        return None
+    had = f"{before['committed']} frames of transactions {at}"
+    if state["wal"] is None:
+        return Doubt("wal_missing", f"{path}-wal is missing, and it had {had}")
+    if frames is None or not frames.header_valid or not frames.committed:
+        return Doubt("wal_missing", f"{path}-wal has no transactions, and it had {had}")
+    if frames.salts != before.get("salts"):
+        return Doubt("wal_foreign", f"{path}-wal is not the file that had {had}")
+    if frames.committed < before["committed"]:
+        return Doubt("wal_short", f"{path}-wal has {frames.committed} frames of transactions, and it had {had}")
+    return None
+
+
+def _short(state: Mapping[str, Any]) -> Optional[Doubt]:
+    """Return a doubt if pages of the database are neither in its file nor in the WAL."""
+    header, frames = state["header"], state["frames"]
+    if header is None or not state["complete"] or (state["journal"] or {}).get("size"):
+        return None
+    size = header["page_size"] or frames.page_size
+    there = state["database"]["size"] // size
+    committed = frames is not None and frames.header_valid and frames.committed
+    wanted = frames.pages if committed else header["pages"]
+    unused = _LOCK_BYTE // size + 1
+    last = frames.last if committed else {}
+    # The number of pages in a damaged header may be very large.
+    end = min(wanted, there + _MOST_PAGES)
+    missing = sum(page != unused and page not in last for page in range(there + 1, end + 1))
+    if not missing:
+        return None
+    return Doubt("truncated", f"{state['path']} has {there} of {wanted} pages, and the WAL lacks {missing} of them")
+
+
+def hold_of(unit: str, folders: Any = _DROPIN_FOLDERS) -> Optional[Doubt]:
+    """Return a doubt if a hold of the unit exists on the disk, even if systemd has not read it yet."""
+    for folder in folders:
+        try:
+            names = sorted(os.listdir(f"{folder}/{unit}.d"))
+        except OSError:
+            continue
+        for name in names:
+            if name.startswith(_HELD) and name.endswith(".conf"):
+                return Doubt("held", f"the unit is held by incident {name[len(_HELD) : -len('.conf')]}")
+    return None
+
+
+def is_released(doubt: Doubt, state: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Return True if a person or a check has released the service in this state, or has accepted this damage."""
+    if doubt.code in _NOT_RELEASED:
+        return False
+    released = known.get("released") or {}
+    accepted = released.get("accepted") or ()
+    return doubt.code in accepted or (bool(released) and released.get("stamps") == stamps(state))
+
+
+def steady(database: str, known: Mapping[str, Any]) -> Tuple[Dict[str, Any], Optional[Doubt]]:
+    """Return the state of the files and the doubt about them.
+
+    If another program, such as a backup, changes the files during the read, the facts may not fit together. So a doubt
+    counts only if the files did not change.
+    """
+    state = common.examine(database)
+    doubt = judge(state, known)
+    for _again in range(_ATTEMPTS):
+        before = stamps(state)
+        if doubt is None:
+            break
+        time.sleep(0.01)
+        state = common.examine(database)
+        doubt = judge(state, known)
+        if stamps(state) == before:
+            break
+    return state, doubt
+
+
+def stamps(state: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the values that identify the database and its WAL."""
+    return {name: common.stamp(state[name]) for name in ("database", "wal")}
+
+
+def evidence(state: Mapping[str, Any]) -> Dict[str, bytes]:
+    """Return the beginnings of the database's files, within a limit. A damaged WAL is usually small."""
+    kept: Dict[str, bytes] = {}
+    left = _MOST_EVIDENCE
+    for name, suffix, limit in (("database", "", 65536), ("shm", "-shm", 65536), ("wal", "-wal", _MOST_EVIDENCE)):
+        if not state[name]:
+            continue
+        try:
+            descriptor = os.open(state["path"] + suffix, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            try:
+                kept[name] = os.pread(descriptor, min(limit, left), 0)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            continue
+        left -= len(kept[name])
+    return kept
+
+
+def main(arguments: List[str]) -> int:
+    # The default action of this signal ends the process, so the unit is started.
+    signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
+    begun = time.monotonic()
+    config = common.Config.read(arguments[0])
+    show = arguments[1:] == ["--show"]
+    known = common.known_state(config.known, database=config.database)
+    state, doubt = steady(config.database, known)
+    if doubt is not None and is_released(doubt, state, known):
+        doubt = None
+    doubt = doubt or hold_of(config.unit)
+    about: Dict[str, Any] = {
+        "kind": "start" if doubt is None else "refused",
+        "ns": time.time_ns(),
+        "invocation": os.environ.get("INVOCATION_ID", ""),
+        "code": doubt.code if doubt else None,
+        "reason": doubt.text if doubt else None,
+        "state": common.summary(state),
+        "milliseconds": round((time.monotonic() - begun) * 1000, 1),
+    }
+    if show:
+        print(json.dumps(about))
+    elif doubt is None:
+        common.tell(config, about, wait=0)
+    else:
+        # The decision is made. Nothing that happens from now on may start the unit.
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(REFUSED))
+        signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
+        _report(config, doubt, about, state)
+    return REFUSED if doubt is not None else 0
+
+
+def _report(config: common.Config, doubt: Doubt, about: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Report the refusal to the operator and the keeper. An error does not change the decision."""
+    try:
+        common.say(f"NOT STARTED: {doubt.text}. Run {_NEXT.get(doubt.code, _NEXT[''])}", priority=3)
+        common.tell(config, about, evidence(state), wait=1.0)
+    except Exception as error:
+        common.say(f"The refusal was not reported: {type(error).__name__}: {error}")

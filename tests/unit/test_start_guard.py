@@ -1,0 +1,620 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The programs of the role start_guard: the guard's decision, the recorder's report, and the keeper's files.
+
+With TEST_THOROUGH (make nightly), the writer is killed 150 times.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import sqlite_samples as samples
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ROOT / "roles" / "start_guard" / "files"
+sys.path.insert(0, str(FILES))
+common, guard, recorder, keeper = (
+    importlib.import_module(name) for name in ("guard_common", "start_guard", "restart_recorder", "guard_keeper")
+)
+KILLS = 150 if os.environ.get("TEST_THOROUGH") else 8
+FIRST, SECOND = "a" * 32, "b" * 32
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The configuration of a guard whose files are in a temporary folder."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "app").mkdir()
+    return common.Config(
+        unit="itsm.service",
+        database=str(tmp_path / "app" / "itsm.db"),
+        user="nobody",
+        state_dir=str(tmp_path / "state"),
+        known=str(tmp_path / "known.json"),
+        socket=str(tmp_path / "sock"),
+        logs=[str(tmp_path / "app" / "*.log")],
+    )
+
+
+def judged(config):
+    """Return the code of the doubt about the current files, or None."""
+    known = common.known_state(config.known, database=config.database)
+    state = common.examine(config.database)
+    doubt = guard.judge(state, known)
+    if doubt is not None and guard.is_released(doubt, state, known):
+        return None
+    return doubt.code if doubt else None
+
+
+def keep(config, kind, *, invocation=FIRST, boot="boot-1", parts=None, **values):
+    """Let the keeper save a message, as if systemd confirmed its invocation. Return True if it was saved."""
+    state = common.examine(config.database, compare=kind == "end")
+    message = {"kind": kind, "invocation": invocation, "state": common.summary(state), **values}
+    properties = {"InvocationID": invocation, "NRestarts": values.pop("restarts", "0"), "SubState": "stop-post"}
+    message = json.loads(json.dumps(message))
+    return keeper.Keeper(config, properties=properties, boot=boot).keep(message, parts or {})
+
+
+def end(config, **values):
+    since = (common.known_state(config.known, database=config.database).get("start") or {}).get("ns") or 0
+    lacking = common.lacking(common.examine(config.database), since_ns=since)
+    told = {"result": "signal", "code": "killed", "signal": "SIGKILL", "lacking": lacking}
+    return keep(config, "end", **{**told, **values})
+
+
+def cut(path, size):
+    os.truncate(path, size)
+
+
+# Each state: how to make it from a crashed database with rows in the WAL, and the code of the doubt.
+DOUBTFUL = {
+    "database missing": (os.unlink, "missing"),
+    "database empty": (lambda db: cut(db, 0), "empty_beside_wal"),
+    "database and WAL missing": (lambda db: [os.unlink(db), os.unlink(f"{db}-wal")], "missing"),
+    "database and WAL empty": (lambda db: [cut(db, 0), cut(f"{db}-wal", 0)], "empty"),
+    "one byte, which SQLite treats as empty": (lambda db: cut(db, 1), "empty_beside_wal"),
+    "other content": (lambda db: samples.patch(db, 0, b"not a database"), "not_a_database"),
+    "cut in the header": (lambda db: cut(db, 60), "truncated"),
+    "cut, and the WAL too": (
+        lambda db: [cut(db, os.path.getsize(db) - 4096), cut(f"{db}-wal", os.path.getsize(f"{db}-wal") - 9000)],
+        "wal_short",
+    ),
+    "cut in the header, and the WAL too": (
+        lambda db: [cut(db, 60), cut(f"{db}-wal", 32 + 4120 * 20)],
+        "truncated",
+    ),
+    "a folder in its place": (lambda db: [os.unlink(db), os.mkdir(db)], "not_a_file"),
+    "a pipe in its place": (lambda db: [os.unlink(db), os.mkfifo(db)], "not_a_file"),
+    "a pipe instead of the WAL": (lambda db: [os.unlink(f"{db}-wal"), os.mkfifo(f"{db}-wal")], "not_a_file"),
+    "a link that leads nowhere": (lambda db: [os.unlink(db), os.symlink("/nonexistent/x", db)], "folder_missing"),
+    "WAL missing": (lambda db: os.unlink(f"{db}-wal"), "wal_missing"),
+    "WAL empty": (lambda db: cut(f"{db}-wal", 0), "wal_missing"),
+    "only the header of the WAL": (lambda db: cut(f"{db}-wal", 32), "wal_missing"),
+    "WAL cut in a frame": (lambda db: cut(f"{db}-wal", os.path.getsize(f"{db}-wal") - 5000), "wal_short"),
+    "WAL filled with zeros": (
+        lambda db: [size := os.path.getsize(f"{db}-wal"), cut(f"{db}-wal", size // 2), cut(f"{db}-wal", size)],
+        "wal_short",
+    ),
+    "WAL header damaged": (lambda db: samples.flip(f"{db}-wal", 24), "wal_damaged"),
+    "WAL magic damaged": (lambda db: samples.patch(f"{db}-wal", 0, b"\0\0\0\0"), "wal_damaged"),
+    "WAL salts damaged": (lambda db: samples.flip(f"{db}-wal", 44), "wal_foreign"),
+    "last pages missing": (lambda db: cut(db, os.path.getsize(db) // 2), "truncated"),
+}
+
+
+@pytest.mark.parametrize("case", DOUBTFUL)
+def test_a_doubtful_database_is_refused(config, case):
+    damage, code = DOUBTFUL[case]
+    samples.crashed(config.database)
+    assert keep(config, "start") and end(config)
+    assert judged(config) is None
+    damage(config.database)
+    assert judged(config) == code
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("database missing", "database empty", "other content", "a pipe in its place", "WAL header damaged"),
+        *("WAL salts damaged", "last pages missing"),
+    ],
+)
+def test_these_states_are_refused_even_if_nothing_was_recorded(config, case):
+    damage, code = DOUBTFUL[case]
+    samples.crashed(config.database)
+    damage(config.database)
+    assert judged(config) == code
+
+
+def other_wal(db):
+    samples.crashed(f"{db}.other", in_database=10, in_wal=90)
+    os.replace(f"{db}.other-wal", f"{db}-wal")
+
+
+def test_a_wal_of_another_database_is_refused(config):
+    samples.crashed(config.database)
+    assert end(config)
+    other_wal(config.database)
+    assert judged(config) == "wal_foreign"
+
+
+def appended(path, data):
+    with open(path, "ab") as stream:
+        stream.write(data)
+
+
+def by_sqlite(db, statement):
+    connection = sqlite3.connect(db, isolation_level=None)
+    connection.execute(statement).fetchall()
+    connection.close()
+
+
+def restored(db):
+    """Restore the database as a person does: replace it and delete its WAL."""
+    samples.closed(f"{db}.backup", rows=50)
+    os.replace(f"{db}.backup", db)
+    os.unlink(f"{db}-wal")
+
+
+SOUND = {
+    "unchanged": lambda db: None,
+    "index deleted": lambda db: os.path.exists(f"{db}-shm") and os.unlink(f"{db}-shm"),
+    "index damaged": lambda db: Path(f"{db}-shm").write_bytes(os.urandom(32768)),
+    "opened by another program": lambda db: by_sqlite(db, "SELECT count(*) FROM incidents"),
+    "written by another program": lambda db: by_sqlite(db, "INSERT INTO users VALUES (77, 'x')"),
+    "checkpointed": lambda db: by_sqlite(db, "PRAGMA wal_checkpoint(TRUNCATE)"),
+    "no WAL mode": lambda db: by_sqlite(db, "PRAGMA journal_mode=DELETE"),
+    "vacuumed": lambda db: by_sqlite(db, "VACUUM"),
+    "restored": restored,
+    "a torn frame at the end": lambda db: appended(f"{db}-wal", os.urandom(3000)),
+    "zeros at the end": lambda db: appended(f"{db}-wal", bytes(20000)),
+    "read by everybody": lambda db: os.chmod(db, 0o666),  # noqa: S103
+}
+
+
+@pytest.mark.parametrize("case", SOUND)
+def test_a_sound_database_is_not_refused(config, case):
+    samples.crashed(config.database, shm=True)
+    assert keep(config, "start") and end(config)
+    SOUND[case](config.database)
+    assert judged(config) is None
+
+
+def in_the_wal(db):
+    """Move all pages of a database into its WAL, as they are after the first start of a service."""
+    connection = sqlite3.connect(f"{db}.new", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    samples.schema(connection)
+    samples.fill(connection, first=1, rows=50)
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{db}.new{suffix}", db + suffix)
+    connection.close()
+
+
+@pytest.mark.parametrize("size", [4095, 4000, 99, 60, 10, 2])
+def test_a_database_whose_pages_are_all_in_the_wal_may_be_cut(config, size):
+    in_the_wal(config.database)
+    assert os.path.getsize(config.database) == 4096
+    assert keep(config, "start") and end(config)
+    cut(config.database, size)
+    assert judged(config) is None
+    copy = f"{config.database}.copy"
+    for suffix in ("", "-wal"):
+        shutil.copy(config.database + suffix, copy + suffix)
+    connection = sqlite3.connect(copy)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert connection.execute("SELECT count(*) FROM incidents").fetchone() == (50,)
+    connection.close()
+    # Without one of its transactions, it is in doubt.
+    cut(f"{config.database}-wal", os.path.getsize(f"{config.database}-wal") - 100)
+    assert judged(config) == "wal_short"
+
+
+def test_a_new_installation_is_not_refused(config):
+    assert judged(config) is None
+    assert keep(config, "start")
+    assert judged(config) is None
+
+
+def test_a_database_that_is_not_mounted_is_refused_without_a_doubt_about_its_rows(config, tmp_path):
+    samples.closed(config.database)
+    assert keep(config, "start")
+    folder = Path(config.database).parent
+    folder.rename(tmp_path / "moved")
+    assert judged(config) == "folder_missing"
+    (tmp_path / "fstab").write_text(f"# comment\n/dev/x {folder} ext4 defaults 0 2\n")
+    assert guard._away(config.database, str(tmp_path / "fstab")).code == "not_mounted"
+    assert not {"not_mounted", "folder_missing"} & set(keeper.OF_DATA)
+
+
+def test_a_deleted_database_is_remembered_also_after_the_next_end(config):
+    samples.closed(config.database)
+    assert keep(config, "start")
+    os.unlink(config.database)
+    assert end(config)
+    assert judged(config) == "missing"
+
+
+def test_a_wal_that_was_cut_while_the_service_ran_is_refused(config):
+    samples.crashed(config.database)
+    assert keep(config, "start")
+    time.sleep(0.01)
+    process = writer(config.database, pause=0.0, checkpoint=0)
+    acknowledged(process, at_least=30)
+    os.kill(process.pid, signal.SIGSTOP)
+    cut(f"{config.database}-wal", 32 + 4120 * 3)
+    process.kill()
+    process.wait()
+    assert end(config)
+    assert judged(config) == "wal_short"
+    assert (
+        "lacked"
+        in guard.judge(common.examine(config.database), common.known_state(config.known, database=config.database)).text
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change to another user")
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_a_file_that_the_user_cannot_write_to_is_refused(config, suffix):
+    samples.crashed(config.database, shm=True)
+    os.chmod(Path(config.database).parent, 0o777)  # noqa: S103
+    for each in ("", "-wal", "-shm"):
+        os.chmod(config.database + each, 0o666)  # noqa: S103
+    os.chmod(config.database + suffix, 0o644)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        os.write(writing, str(common.examine(config.database)["problem"]).encode())
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    assert "no_access" in os.read(reading, 4096).decode()
+
+
+def test_a_released_state_is_accepted_and_a_later_change_is_not(config):
+    samples.crashed(config.database)
+    assert keep(config, "start") and end(config)
+    os.unlink(f"{config.database}-wal")
+    assert judged(config) == "wal_missing"
+    state = common.examine(config.database)
+    stamps = {name: common.stamp(state[name]) for name in ("database", "wal")}
+    known = json.loads(Path(config.known).read_text())
+    Path(config.known).write_text(json.dumps({**known, "released": {"stamps": stamps, "accepted": []}}))
+    assert judged(config) is None
+    cut(config.database, 0)
+    assert judged(config) == "empty"
+
+
+def test_a_hold_on_the_disk_is_found_before_systemd_has_read_it(tmp_path):
+    folders = [str(tmp_path / "etc"), str(tmp_path / "run")]
+    assert guard.hold_of("itsm.service", folders) is None
+    hold = tmp_path / "run" / "itsm.service.d" / "zz-held-INC-20260302T010203Z-1f3a.conf"
+    hold.parent.mkdir(parents=True)
+    hold.touch()
+    assert guard.hold_of("itsm.service", folders).code == "held"
+    assert "INC-20260302T010203Z-1f3a" in guard.hold_of("itsm.service", folders).text
+    assert guard.hold_of("other.service", folders) is None
+
+
+WRITER = """
+import random, sqlite3, sys, time
+path, seed, pause, checkpoint = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+chance = random.Random(seed)
+connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+connection.execute("PRAGMA journal_mode=WAL")
+connection.execute("PRAGMA synchronous=NORMAL")
+connection.execute(f"PRAGMA wal_autocheckpoint={checkpoint}")
+connection.execute(f"PRAGMA cache_size={chance.choice([10, 2000])}")
+connection.execute("CREATE TABLE IF NOT EXISTS written (id INTEGER PRIMARY KEY, body BLOB)")
+last = connection.execute("SELECT coalesce(max(id), 0) FROM written").fetchone()[0]
+while True:
+    rows = chance.choice([1, 1, 1, 5, 200])
+    connection.execute("BEGIN IMMEDIATE")
+    for number in range(last + 1, last + rows + 1):
+        connection.execute("INSERT INTO written VALUES (?, randomblob(?))", (number, chance.choice([10, 900, 9000])))
+    connection.execute("COMMIT")
+    last += rows
+    print(last, flush=True)
+    if checkpoint and chance.random() < 0.1:
+        kind = chance.choice(["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
+        connection.execute(f"PRAGMA wal_checkpoint({kind})").fetchall()
+    if checkpoint and chance.random() < 0.05:
+        connection.execute("DELETE FROM written WHERE id % 7 = 3 AND id < ?", (last,))
+        connection.execute("PRAGMA incremental_vacuum")
+    time.sleep(pause)
+"""
+
+
+def writer(path, *, seed=1, pause=0.001, checkpoint=40):
+    arguments = [sys.executable, "-c", WRITER, path, str(seed), str(pause), str(checkpoint)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+def acknowledged(process, *, at_least):
+    for line in process.stdout:
+        if int(line) >= at_least:
+            return int(line)
+    raise AssertionError("the writer ended")
+
+
+def test_a_writer_that_is_killed_at_any_moment_leaves_a_state_that_is_not_refused(config):
+    chance = random.Random(20261129)  # noqa: S311
+    refused = []
+    for number in range(KILLS):
+        pause, checkpoint = chance.choice([0, 0.001]), chance.choice([0, 40])
+        process = writer(config.database, seed=number, pause=pause, checkpoint=checkpoint)
+        assert keep(config, "start", invocation=f"{number:032x}")
+        acknowledged(process, at_least=1)
+        time.sleep(chance.random() * 0.25)
+        process.kill()
+        told = [int(line) for line in process.stdout.read().split("\n")[:-1] if line]
+        process.wait()
+        assert end(config, invocation=f"{number:032x}")
+        if judged(config) is not None:
+            known = common.known_state(config.known, database=config.database)
+            refused.append(guard.judge(common.examine(config.database), known))
+        # An independent check, on a copy.
+        copy = f"{config.database}.copy"
+        for suffix in ("", "-wal"):
+            if os.path.exists(config.database + suffix):
+                shutil.copyfile(config.database + suffix, copy + suffix)
+        connection = sqlite3.connect(copy)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT coalesce(max(id), 0) FROM written").fetchone()[0] >= max(told, default=0)
+        connection.close()
+        for suffix in ("", "-wal", "-shm"):
+            if os.path.exists(copy + suffix):
+                os.unlink(copy + suffix)
+        if number % 10 == 9:
+            for suffix in ("-wal", "-shm", ""):
+                if os.path.exists(config.database + suffix):
+                    os.unlink(config.database + suffix)
+            os.unlink(config.known)
+    assert refused == []
+
+
+def test_a_checkpoint_that_was_interrupted_is_not_refused(config):
+    """The checkpoint has copied some of the pages, page 1 first or last."""
+    samples.crashed(config.database, in_database=20, in_wal=300)
+    frames = common.examine(config.database)["frames"]
+    wal = Path(f"{config.database}-wal").read_bytes()
+    pages = sorted(frames.last)
+    for order in (pages, pages[::-1]):
+        for number, page in enumerate(order):
+            at = 32 + frames.last[page] * 4120 + 24
+            with open(config.database, "r+b") as stream:
+                stream.seek((page - 1) * 4096)
+                stream.write(wal[at : at + 4096])
+            if number % 5 == 0:
+                assert judged(config) is None
+
+
+def test_the_recorder_reads_special_files_without_blocking(config, tmp_path):
+    os.mkfifo(tmp_path / "app" / "pipe.log")
+    assert recorder.newest(config.logs) is None
+    assert recorder.last_lines(str(tmp_path / "app" / "pipe.log"))["lines"] == []
+    log = tmp_path / "app" / "app.log"
+    log.write_bytes(b"x" * 100_000 + b"\n" + b"".join(b"line %d \xff\n" % number for number in range(40)))
+    told = recorder.last_lines(recorder.newest(config.logs))
+    assert len(told["lines"]) == 20
+    assert told["lines"][-1].startswith("line 39")
+
+
+@pytest.mark.parametrize(
+    ("environment", "ending"),
+    [
+        (("signal", "killed", "SEGV"), {"result": "signal", "code": "killed", "status": None, "signal": "SIGSEGV"}),
+        (("signal", "dumped", "ABRT"), {"result": "signal", "code": "dumped", "status": None, "signal": "SIGABRT"}),
+        (("exit-code", "exited", "3"), {"result": "exit-code", "code": "exited", "status": 3, "signal": None}),
+        (("success", "exited", "0"), {"result": "success", "code": "exited", "status": 0, "signal": None}),
+        (("timeout", "", ""), {"result": "timeout", "code": None, "status": None, "signal": None}),
+    ],
+)
+def test_the_recorder_reports_what_systemd_says(environment, ending):
+    names = ("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS")
+    assert recorder.ending(dict(zip(names, environment))) == ending
+
+
+def test_the_recorder_finds_the_systemctl_process_that_waits(tmp_path):
+    for pid, words in ((7, "systemctl status itsm"), (8, "systemctl stop other"), (9, "systemctl --wait restart itsm")):
+        folder = tmp_path / str(pid)
+        folder.mkdir()
+        (folder / "comm").write_text("systemctl\n")
+        (folder / "cmdline").write_text(words.replace(" ", "\0") + "\0")
+        (folder / "loginuid").write_text("1000")
+    found = recorder.stopped_by("itsm.service", str(tmp_path))
+    assert (found["pid"], found["login_uid"], found["command"]) == (9, 1000, "systemctl --wait restart itsm")
+    assert recorder.stopped_by("nobody.service", str(tmp_path)) is None
+
+
+def unconfirmed(config, kind, invocation, **values):
+    message = {"kind": kind, "invocation": invocation, "state": {}, **values}
+    return keeper.Keeper(config, properties={"InvocationID": "f" * 32}, boot="boot-1").keep(message, {})
+
+
+def ends(config):
+    paths = sorted((Path(config.state_dir) / "ends" / "itsm").glob("end-*"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def test_an_end_is_saved_once(config):
+    assert keep(config, "start") and end(config)
+    assert not end(config)
+    assert [each["confirmed"] for each in ends(config)] == [True]
+    folder = Path(config.state_dir) / "ends" / "itsm"
+    assert all(path.stat().st_mode & 0o077 == 0 for path in [folder, *folder.iterdir()])
+
+
+def test_an_invented_end_never_displaces_one_that_systemd_confirmed(config, monkeypatch):
+    monkeypatch.setattr(keeper, "MOST_ENDS", 3)
+    assert end(config)
+    for number in range(10):
+        assert unconfirmed(config, "end", f"{number:032x}")
+    assert [each["confirmed"] for each in ends(config)].count(True) == 1
+    assert len(ends(config)) == 4
+
+
+def test_reports_that_arrive_in_another_order_are_kept(config):
+    now = time.time_ns()
+    assert unconfirmed(config, "end", FIRST, ns=now - 5_000_000)
+    assert keep(config, "start", invocation=SECOND, ns=now)
+    assert unconfirmed(config, "start", FIRST, ns=now - 9_000_000)
+    known = common.known_state(config.known, database=config.database)
+    assert (known["start"]["invocation"], known["end"]["invocation"]) == (SECOND, FIRST)
+    assert [each["start"]["invocation"] for each in ends(config)] == [FIRST]
+    assert unconfirmed(config, "start", "c" * 32, ns=now + 3600 * 10**9)
+    assert common.known_state(config.known, database=config.database)["start"]["ns"] <= time.time_ns()
+
+
+def test_the_number_of_files_is_limited(config, monkeypatch):
+    monkeypatch.setattr(keeper, "MOST_ENDS", 5)
+    monkeypatch.setattr(keeper, "MOST_REFUSALS", 2)
+    samples.crashed(config.database)
+    for number in range(9):
+        assert end(config, invocation=f"{number:032x}")
+        os.utime(config.database, (number, number))
+        assert keep(config, "refused", code="wal_missing", reason="gone", parts={"wal": b"x"})
+    folder = Path(config.state_dir) / "ends" / "itsm"
+    assert len(list(folder.glob("end-*"))) == 5
+    assert len(list(folder.glob("refused-*"))) == 2
+    refusal = json.loads((Path(config.state_dir) / "refusal-itsm.json").read_text())
+    assert (refusal["times"], refusal["code"], refusal["of_data"]) == (9, "wal_missing", True)
+
+
+def test_a_power_failure_is_recorded_at_the_next_start(config):
+    assert keep(config, "start", invocation=FIRST, boot="boot-1")
+    assert keep(config, "start", invocation=SECOND, boot="boot-2")
+    (path,) = (Path(config.state_dir) / "ends" / "itsm").glob("end-*")
+    told = json.loads(path.read_text())
+    assert (told["result"], told["invocation"], told["at"]) == ("host-down", FIRST, None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\n",
+        b"[]\n",
+        b'{"kind": "other"}\n',
+        b'{"kind": "end", "invocation": "../../etc/passwd"}\n',
+        b"[" * 100_000 + b"\n",
+        b"x" * 200_000,
+    ],
+)
+def test_the_keeper_rejects_other_messages(line):
+    with pytest.raises((ValueError, RecursionError)):
+        keeper.receive(io.BytesIO(line))
+
+
+def test_the_keeper_keeps_only_known_fields_with_limited_values(config):
+    hostile = {
+        "result": "x" * 10_000,
+        "signal": "../../x",
+        "log": {"path": "p" * 10_000, "lines": ["y" * 10_000, 7, "\x1b[31mred"] * 100},
+        "stopped_by": {"pid": -1, "uid": "root", "command": "c" * 10_000, "more": "z"},
+        "memory": {"peak": 1e308, "oom_kills": True},
+        "lacking": [],
+        "more": "z" * 1000,
+    }
+    state = {"database": [1], "frames": {"salts": ["x", {}]}}
+    message = {"kind": "end", "invocation": FIRST, "state": state, **hostile}
+    assert keeper.Keeper(config, properties={"InvocationID": FIRST}, boot="b").keep(message, {})
+    (path,) = (Path(config.state_dir) / "ends" / "itsm").glob("end-*")
+    told = json.loads(path.read_text())
+    assert path.stat().st_size < 40_000
+    assert "more" not in told and told["signal"] is None and told["memory"] == {"peak": None, "oom_kills": None}
+    assert "\x1b" not in path.read_text()
+
+
+def test_the_known_state_of_another_database_does_not_count(config):
+    samples.closed(config.database)
+    assert end(config)
+    os.unlink(config.database)
+    assert judged(config) == "missing"
+    assert judged(config._replace(database=f"{config.database}.new")) is None
+
+
+def run(program, config, *more, **environment):
+    path = Path(config.state_dir) / "config.json"
+    path.write_text(json.dumps(config._asdict()))
+    arguments = [sys.executable, "-I", "-S", "-E", "-B", str(FILES / "run.py"), program, str(path), *more]
+    return subprocess.run(arguments, check=False, capture_output=True, text=True, env=environment)
+
+
+def test_only_a_refusal_has_the_exit_code_for_a_refusal(config):
+    samples.crashed(config.database)
+    assert run("start_guard", config).returncode == 0
+    os.unlink(config.database)
+    refused = run("start_guard", config)
+    assert refused.returncode == 77
+    assert "NOT STARTED" in refused.stdout and "outage_recover.yml" in refused.stdout
+    shown = run("start_guard", config, "--show")
+    assert (shown.returncode, json.loads(shown.stdout)["code"]) == (77, "missing")
+    Path(config.known).write_text("{" * 100_000)
+    assert run("start_guard", config).returncode == 77
+    missing = subprocess.run([sys.executable, str(FILES / "run.py"), "start_guard", "/nonexistent"], check=False)
+    assert missing.returncode not in (0, 77)
+
+
+def test_the_recorder_always_ends_with_success(config):
+    assert run("restart_recorder", config, SERVICE_RESULT="signal").returncode == 0
+    broken = subprocess.run([sys.executable, str(FILES / "run.py"), "restart_recorder", "/nonexistent"], check=False)
+    assert broken.returncode == 0
+
+
+def test_a_doubt_counts_only_if_the_files_did_not_change_during_the_check(config, monkeypatch):
+    samples.crashed(config.database)
+    real, read = common.examine(config.database), []
+
+    def examine(database):
+        read.append(database)
+        # During the first check, another program checkpoints the WAL.
+        torn = {**real, "header": {**real["header"], "changes": 10**6}}
+        return {**torn, "wal": {**real["wal"], "size": 1}} if len(read) == 1 else real
+
+    monkeypatch.setattr(guard.common, "examine", examine)
+    assert guard.steady(config.database, {})[1] is None
+    assert len(read) == 2
+
+
+def test_the_guard_changes_no_file(config):
+    samples.crashed(config.database, shm=True)
+    folder = Path(config.database).parent
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
+    run("start_guard", config)
+    run("restart_recorder", config, SERVICE_RESULT="signal")
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
+    assert after == before
+
+
+def test_the_checksum_is_the_one_of_sqlite(config):
+    samples.crashed(config.database)
+    header = Path(f"{config.database}-wal").read_bytes()[:32]
+    assert common.checksum(header) == struct.unpack(">II", header[24:])
+
+
+def test_the_last_measured_number_of_open_files_is_saved(config):
+    samples_known = [{"at": 1772413323.5, "open_files": 21}, {"at": 1772413383.5, "open_files": None}]
+    (Path(config.state_dir) / "readiness.json").write_text(json.dumps({"samples": samples_known}))
+    assert end(config)
+    assert ends(config)[0]["open_files"] == {"number": 21, "at": "2026-03-02T01:02:03.500Z"}
