@@ -1,0 +1,69 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kinds of changes: when a change takes effect, and which causes of an outage it can explain.
+
+To watch a new kind of change, add a row to KINDS, and collect its entry in collect.py. Then add its name to the
+catalogues (change.kind.* in en_changes.py and ja_changes.py in plugin_utils/_messages).
+"""
+
+from __future__ import annotations
+
+from typing import Dict, NamedTuple, Tuple
+
+# Causes that an error in the application, its modules or its configuration can have.
+_FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "unknown", "hung", "not_ready")
+_MEMORY = ("oom_kill", "heap_oom", "memory_pressure")
+_DATABASE = ("db_corrupt", "db_unchecked", "db_locked", "database_owner", "wal_growing")
+
+
+class Kind(NamedTuple):
+    """A kind of change.
+
+    explains: the causes that such a change can have, the most typical first. near: False for a change that rarely
+    affects the service. at_start: True if a running service does not notice the change before its next start.
+    """
+
+    explains: Tuple[str, ...] = ()
+    near: bool = True
+    at_start: bool = True
+
+
+KINDS: Dict[str, Kind] = {
+    "release": Kind(("syntax_error", "modules_broken", "migration_pending", *_FALLS, "slow", "db_locked")),
+    "code": Kind(("syntax_error", *_FALLS, "slow", "db_locked", "heap_oom")),
+    "lock_file": Kind(("modules_broken", "unhandled_exception", "crash_loop")),
+    "package_json": Kind(("modules_broken", "syntax_error", "unhandled_exception", "crash_loop")),
+    "modules": Kind(("modules_broken", "unhandled_exception", "crash_loop")),
+    "knexfile": Kind(("migration_pending", "config_mismatch", "db_corrupt", "syntax_error", *_FALLS)),
+    "migrations": Kind(("migration_pending", "unhandled_exception", "crash_loop", "syntax_error")),
+    "schema": Kind(("migration_pending", "unhandled_exception", "crash_loop", "db_corrupt", "not_ready", "hung")),
+    "environment": Kind(
+        (
+            *("environment_missing", "config_mismatch", "port_conflict", "tls_expired", "login_refused"),
+            *("db_corrupt", "migration_pending", *_MEMORY, *_FALLS),
+        )
+    ),
+    "unit": Kind(
+        (
+            *("unit_invalid", "unit_masked", "exec_failed", "environment_missing", "config_mismatch"),
+            *("too_many_files", "database_owner", "port_conflict", "disk_read_only", *_MEMORY, *_FALLS),
+        )
+    ),
+    "certificate": Kind(("tls_expired", "tls_expiring", "config_mismatch")),
+    "key": Kind(("tls_expired", "config_mismatch")),
+    "node": Kind(("exec_failed", "modules_broken", "syntax_error", "config_mismatch", *_MEMORY, *_FALLS)),
+    "database": Kind((*_DATABASE, "migration_pending", "config_mismatch", *_FALLS), at_start=False),
+    "host": Kind(("killed", "stopped", "clock_jump"), at_start=False),
+    "kernel": Kind((), near=False, at_start=False),
+    "packages": Kind(("exec_failed", "port_conflict"), near=False),
+    "network": Kind(("port_conflict", "not_ready", "slow"), near=False),
+    "python": Kind((), near=False),
+    "timezone": Kind(("clock_jump",), near=False),
+}
+
+
+def of(name: str) -> Kind:
+    """Return a kind. A manifest of a later version can contain kinds that are unknown here."""
+    return KINDS.get(name, Kind(near=False))
