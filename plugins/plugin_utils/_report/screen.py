@@ -13,6 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
     prose,
     prose_causes,
+    prose_changes,
     prose_data,
     prose_ladder,
     prose_methods,
@@ -87,6 +88,7 @@ def summary(
         *([] if back else _methods(words, incident)),
         ("why", why),
         ("cause", cause),
+        ("change", prose_changes.nearest(words, incident)),
         ("severity", words.name("severity", incident.severity or "unknown")),
         # A run in check mode may not know the length of the outage, because it opens no incident.
         ("outage", "" if check_mode and incident.durations.outage is None else _outage(words, incident)),
