@@ -220,8 +220,9 @@ def _certificate(place: Place, known: Entries, found: Entries) -> None:
     key = place.key or named.get("key", "")
     if certificate:
         key = key or f"{os.path.splitext(certificate)[0]}.key"
-        entry = files.file("certificate", place.path(certificate), known=known, read=_fingerprint, name="certificate")
-        files.add(found, _at(entry, certificate))
+        path = place.path(certificate)
+        there = files.file("certificate", path, known=known, read=_fingerprint, name="certificate")
+        files.add(found, _at(there, certificate))
     if key:
         files.add(found, _at(files.file("key", place.path(key), known=known, name="key"), key))
 
@@ -238,7 +239,7 @@ def _fingerprint(data: bytes) -> Tuple[str, Mapping[str, str]]:
         ends = x509.describe(der)["not_after"]
     except x509.CertificateError:
         return "unreadable", {}
-    return hashlib.sha256(der).hexdigest()[: entries.DIGEST], {"valid until": entries.day(ends)}
+    return hashlib.sha256(der).hexdigest()[: entries.DIGEST], {entries.UNTIL: entries.day(ends)}
 
 
 def _node(place: Place, known: Entries, found: Entries) -> None:

@@ -114,6 +114,8 @@ def _changed(before: Entry, after: Entry, times: _Times, *, now: float) -> List[
     stamps = before.stamp is not None and after.stamp is not None
     if content and not found:
         values = {} if _is_digest(after) else {"before": before.value, "after": after.value}
+        if entries.UNTIL in after.parts:
+            values = {"before": before.parts.get(entries.UNTIL, ""), "after": after.parts[entries.UNTIL]}
         found.append(_change(after, CHANGED, times, at, **values))
     elif stamps and not found and not _is_same_content(before, after):
         found.append(_change(after, CHANGED, times, at))
@@ -178,7 +180,7 @@ def _parts(before: Entry, after: Entry, times: _Times, at: Optional[float]) -> L
     inside = after.name if after.kind in ("environment", "unit", "modules") else ""
     for name in names:
         old, new = before.parts.get(name), after.parts.get(name)
-        if old == new or (name == entries.PATH and old is None):
+        if old == new or (name == entries.PATH and old is None) or name == entries.UNTIL:
             continue
         what = ADDED if old is None else REMOVED if new is None else CHANGED
         shown = name if name != entries.PATH else after.name

@@ -23,27 +23,32 @@ class Kind(NamedTuple):
 
     explains: the causes that such a change can have, the most typical first. near: False for a change that rarely
     affects the service. at_start: True if a running service does not notice the change before its next start.
+    additive: True if something new of this kind rarely affects the service, because nothing uses it yet.
     """
 
     explains: Tuple[str, ...] = ()
     near: bool = True
     at_start: bool = True
+    additive: bool = False
 
 
 KINDS: Dict[str, Kind] = {
     "release": Kind(("syntax_error", "modules_broken", "migration_pending", *_FALLS, "slow", "db_locked")),
-    "code": Kind(("syntax_error", *_FALLS, "slow", "db_locked", "heap_oom")),
+    "code": Kind(("syntax_error", *_FALLS, "slow", "db_locked", "heap_oom"), additive=True),
     "lock_file": Kind(("modules_broken", "unhandled_exception", "crash_loop")),
     "package_json": Kind(("modules_broken", "syntax_error", "unhandled_exception", "crash_loop")),
-    "modules": Kind(("modules_broken", "unhandled_exception", "crash_loop")),
+    "modules": Kind(("modules_broken", "unhandled_exception", "crash_loop"), additive=True),
     "knexfile": Kind(("migration_pending", "config_mismatch", "db_corrupt", "syntax_error", *_FALLS)),
     "migrations": Kind(("migration_pending", "unhandled_exception", "crash_loop", "syntax_error")),
-    "schema": Kind(("migration_pending", "unhandled_exception", "crash_loop", "db_corrupt", "not_ready", "hung")),
+    "schema": Kind(
+        ("migration_pending", "unhandled_exception", "crash_loop", "db_corrupt", "not_ready", "hung"), additive=True
+    ),
     "environment": Kind(
         (
             *("environment_missing", "config_mismatch", "port_conflict", "tls_expired", "login_refused"),
             *("db_corrupt", "migration_pending", *_MEMORY, *_FALLS),
-        )
+        ),
+        additive=True,
     ),
     "unit": Kind(
         (

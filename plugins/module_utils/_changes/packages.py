@@ -55,8 +55,13 @@ def _of_dpkg(change: Change, logs: Sequence[str]) -> List[Change]:
             # dpkg.log has whole seconds.
             if at + 1 >= change.earliest:
                 old = latest[name].before if name in latest else entries.text(before)
-                shown = {"before": "" if old == _NONE else old, "after": "" if after == _NONE else entries.text(after)}
-                latest[name] = change._replace(name=entries.text(name), what=_KINDS[action], at=at, **shown)
+                latest[name] = change._replace(
+                    name=entries.text(name),
+                    what=_KINDS[action],
+                    at=at,
+                    before="" if old == _NONE else old,
+                    after="" if after == _NONE else entries.text(after),
+                )
     return sorted(latest.values(), key=lambda each: -(each.at or 0))[:_MOST]
 
 
@@ -75,6 +80,6 @@ def _of_rpm(change: Change, run: commands.Runner, timeout: float) -> List[Change
     for line in done.stdout.splitlines() if done.ok else ():
         words: List[Any] = line.split()
         if len(words) == 3 and words[0].isdecimal() and int(words[0]) + 1 >= change.earliest:
-            named = {"name": entries.text(words[1]), "after": entries.text(words[2])}
-            found.append(change._replace(at=float(words[0]), what=compare.CHANGED, **named))
+            at, name, after = float(words[0]), entries.text(words[1]), entries.text(words[2])
+            found.append(change._replace(at=at, what=compare.CHANGED, name=name, after=after))
     return sorted(found, key=lambda each: -(each.at or 0))[:_MOST]

@@ -11,8 +11,9 @@ The order is a table of a few rules, so that a person can understand it:
 3. Any other change that affects the service.
 4. A change that rarely affects the service, such as a package.
 
-Within a rule, the change that was nearest to the failure is first. Changes after the failure and changes by this
-collection are listed last, because they did not cause the outage.
+Within a rule, new things that nothing uses yet are last, such as a new variable. Otherwise, the change that was nearest
+to the failure is first. Changes after the failure and changes by this collection are listed last, because they did not
+cause the outage.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ MOST = 40
 _LIKELY = 0.5
 # File systems and logs round times. A change up to this number of seconds after the failure counts as before it.
 _SLACK = 0.1
+# Causes that the application itself describes in its log.
+_LOGGED = ("unhandled_exception", "syntax_error", "crash_loop", "unknown")
 # A shorter name occurs in many texts by accident.
 _SHORTEST_NAME = 3
 # A part of a text that is a name: a variable, a file, a package or a table.
@@ -45,7 +48,6 @@ class Finding(NamedTuple):
 
     cause: str
     text: str
-    likely: bool
 
 
 class Ranked(NamedTuple):
@@ -71,10 +73,14 @@ class Ranked(NamedTuple):
         }
 
 
-def findings(found: Sequence[Mapping[str, Any]]) -> List[Finding]:
-    """Return the findings of a triage for the ranking, the most likely first. Past causes explain nothing."""
+def findings(found: Sequence[Mapping[str, Any]], *, log: str = "") -> List[Finding]:
+    """Return the findings of a triage for the ranking, the most likely first. Past causes explain nothing.
+
+    log: the last lines of the log. If the application ended with an error, these lines belong to the finding.
+    """
     likely = [each for each in found if each["confidence"] >= _LIKELY and not each["past"]]
-    return [Finding(each["cause"], _text(each), each in likely) for each in found if each in likely or not likely]
+    wanted = likely or found
+    return [Finding(each["cause"], _text(each) + (log if each["cause"] in _LOGGED else "")) for each in wanted]
 
 
 def _text(finding: Mapping[str, Any]) -> str:
@@ -99,12 +105,14 @@ def ranked(changes: Sequence[Change], found: Sequence[Finding], *, failed_at: fl
 def _order(each: Ranked, found: Sequence[Finding]) -> Tuple[Any, ...]:
     causes = [finding.cause for finding in found]
     of_cause = causes.index(each.cause) if each.cause in causes else len(causes)
-    explains = kinds.of(each.change.kind).explains
-    typical = explains.index(each.cause) if each.cause in explains else len(explains)
-    # A cause that a change typically has counts more than a short time. Within an hour, the nearest change is first.
-    gap = each.before_failure
-    unknown = gap is None
-    return (_ORDER.index(each.relation), of_cause, min(typical, 1), unknown, abs(gap or 0.0), each.change.name)
+    kind, gap = kinds.of(each.change.kind), each.before_failure
+    # The cause that a change most typically has counts more than a short time.
+    typical = kind.explains[:1] == (each.cause,)
+    unused = kind.additive and each.change.what == compare.ADDED
+    return (
+        *(_ORDER.index(each.relation), of_cause, not typical, unused),
+        *(gap is None, abs(gap or 0.0), each.change.name),
+    )
 
 
 def _rated(change: Change, found: Sequence[Finding], failed_at: float) -> Ranked:
@@ -136,13 +144,3 @@ def failure_time(signs: Sequence[Mapping[str, Any]], *, since: float, now: float
     """Return when the service first failed after a healthy run: the first bad sign, or now if there is none."""
     bad = [timestamps.epoch(str(sign["at"])) for sign in signs if sign["kind"] == "bad"]
     return min((at for at in bad if at >= since), default=now)
-
-
-def suspect(item: Mapping[str, Any]) -> bool:
-    """Return True if a change in the result of triage_info may have caused the outage."""
-    return item["relation"] in SUSPECTS and item["what"] in (
-        compare.CHANGED,
-        compare.ADDED,
-        compare.REMOVED,
-        compare.ACCESS,
-    )

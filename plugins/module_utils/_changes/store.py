@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 NAME = "manifest.json"
 _LARGEST = 4 << 20
 # A service may write files itself while it starts. Number of seconds after the start for which they count as loaded.
-_START = 10.0
+_START = 3.0
 
 
 def read(state_dir: str) -> Optional[Manifest]:

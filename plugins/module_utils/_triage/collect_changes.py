@@ -28,6 +28,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 _PACKAGES = 0.5
 # Number of changes that are added to the evidence of a finding.
 _EVIDENCE = 2
+# Number of log lines in which the names of changes are searched.
+_LINES = 40
 _SOURCE = "changed since the last healthy run"
 
 
@@ -106,7 +108,7 @@ def ranked(
     signs: Sequence[Mapping[str, Any]] = [*((record or {}).get("signs") or ()), *outage_signs.signs(facts)]
     failed_at = rank.failure_time(signs, since=since, now=time.time())
     every = [Change(**change) for change in listed["changes"]]
-    items = rank.ranked(every, rank.findings(findings), failed_at=failed_at)
+    items = rank.ranked(every, rank.findings(findings, log=_log(facts)), failed_at=failed_at)
     for finding in findings:
         related = [each for each in items if each.cause == finding["cause"] and each.relation in rank.SUSPECTS]
         finding["evidence"] += [says(_SOURCE, sentence(each)) for each in related[:_EVIDENCE]]
@@ -116,6 +118,15 @@ def ranked(
         "items": [each.as_dict() for each in items],
         "omitted": len(every) - len(items),
     }
+
+
+def _log(facts: Mapping[str, Any]) -> str:
+    """Return the last lines of the log and of the journal."""
+    lines: List[str] = []
+    for part in ("log", "journal"):
+        known = facts.get(part)
+        lines += ((known if isinstance(known, Mapping) else {}).get("lines") or [])[-_LINES:]
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _error(listed: Mapping[str, Any]) -> Dict[str, Any]:

@@ -9,12 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, List, Mapping, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import rank
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import change_text
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
-
-# Relations to a finding: such a change is shown in the summary.
-_RELATED = (rank.NAMED, rank.EXPLAINS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +30,10 @@ def changes(words: Words, incident: incident_model.Incident) -> List[Change]:
     return [
         Change(
             at=item.get("at"),
-            gap=_gap(words, item),
-            what=_what(words, item),
-            change=_change(words, item),
-            relation=words.name("change_relation", item.get("relation"), cause=_cause(words, item)),
+            gap=change_text.gap(words, item),
+            what=change_text.subject(words, item),
+            change=change_text.values(words, item),
+            relation=change_text.relation(words, item),
         )
         for item in _items(incident)
     ]
@@ -55,49 +52,8 @@ def summary(words: Words, incident: incident_model.Incident) -> str:
 
 def nearest(words: Words, incident: incident_model.Incident) -> str:
     """Return the change that is most likely the cause on one line, or an empty string if none is related to it."""
-    item = next(iter(_items(incident)), {})
-    unknown = incident.cause in (None, "unknown") and item.get("relation") == rank.POSSIBLE
-    if not unknown and item.get("relation") not in _RELATED:
-        return ""
-    return words.say(
-        "label", name=_gap(words, item), text=words.say("change", what=_what(words, item), deed=_deed(words, item))
-    )
+    return change_text.first(words, _items(incident), incident.cause)
 
 
 def _items(incident: incident_model.Incident) -> List[Mapping[str, Any]]:
     return incident.changes.get("items") or []
-
-
-def _gap(words: Words, item: Mapping[str, Any]) -> str:
-    seconds = item.get("seconds_before")
-    if seconds is None:
-        return words.say("change.between")
-    key = "change.before" if seconds >= 0 else "change.after"
-    return words.say(key, gap=words.duration(abs(seconds)))
-
-
-def _what(words: Words, item: Mapping[str, Any]) -> str:
-    """Return the name of what changed, with its kind and the file that contains it."""
-    kind, name = words.name("change_kind", item.get("kind")), item.get("name") or words.say("unknown")
-    inside = item.get("inside")
-    return (
-        words.say("change.inside", kind=kind, name=name, inside=inside)
-        if inside
-        else words.say("change.plain", kind=kind, name=name)
-    )
-
-
-def _deed(words: Words, item: Mapping[str, Any]) -> str:
-    return words.name("change_what", item.get("what"))
-
-
-def _change(words: Words, item: Mapping[str, Any]) -> str:
-    before, after = item.get("before"), item.get("after")
-    if not before and not after:
-        return _deed(words, item)
-    none = words.say("change.none")
-    return words.say("change.values", deed=_deed(words, item), before=before or none, after=after or none)
-
-
-def _cause(words: Words, item: Mapping[str, Any]) -> str:
-    return words.name("cause", item.get("cause") or "unknown")

@@ -130,6 +130,11 @@ CASES = {
         entry("database", value="missing", parts={"path": "/a.db"}),
         [("/a.db", "changed", "with data", "missing", None)],
     ),
+    "a new certificate": (
+        entry("certificate", value="a", at=OLD, parts={"path": "/a.crt", "valid until": "2026-03-02"}),
+        entry("certificate", value="b", at=NEW, modified=2, parts={"path": "/a.crt", "valid until": "2027-03-02"}),
+        [("/a.crt", "changed", "2026-03-02", "2027-03-02", NEW)],
+    ),
     "a new drop-in": (None, entry("unit", "/etc/u.d/a.conf", at=NEW), [("/etc/u.d/a.conf", "added", "", "", NEW)]),
     "a drop-in that is gone": (
         entry("unit", "/nonexistent/a.conf", at=OLD),
@@ -165,7 +170,7 @@ CHECK = GOOD + 100
         (BEFORE, AFTER, GOOD - 1000, False),
         (BEFORE, AFTER, GOOD + 60, True),
         # The service itself wrote the file while it started.
-        (BEFORE, AFTER, GOOD + 45, True),
+        (BEFORE, AFTER, GOOD + 48, True),
         (BEFORE, AFTER, GOOD + 10, False),
         (None, AFTER, GOOD - 1000, False),
         (BEFORE, None, GOOD - 1000, False),

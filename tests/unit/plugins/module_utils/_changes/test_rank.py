@@ -88,6 +88,11 @@ CASES = {
         [OURS, LATE, PACKAGE],
         ["vim", "LATE", OURS.name],
     ),
+    "a new variable that nothing uses": (
+        [finding("unhandled_exception")],
+        [SECRET._replace(what="added", at=FAILED - 1), CODE],
+        ["backend/auth.js", "JWT_SECRET"],
+    ),
     "an unknown time is last in its group": ([], [TABLE, CODE], ["backend/auth.js", "table users"]),
 }
 
@@ -145,3 +150,11 @@ def test_the_failure_is_the_first_bad_sign_after_the_healthy_run():
 def test_the_kinds_name_only_causes_that_exist():
     named = {cause for kind in kinds.KINDS.values() for cause in kind.explains}
     assert named <= set(table.CAUSES)
+
+
+def test_the_log_of_an_application_that_ended_belongs_to_the_finding():
+    manifest = change("package_json", "package.json")
+    for cause, relation in (("unhandled_exception", rank.NAMED), ("modules_broken", rank.EXPLAINS)):
+        findings = rank.findings([finding(cause)], log='\n\'/srv/app/package.json\' contains "type": "module"')
+        (ranked,) = rank.ranked([manifest], findings, failed_at=FAILED)
+        assert ranked.relation == relation
