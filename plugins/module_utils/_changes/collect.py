@@ -164,7 +164,7 @@ def _application(place: Place, known: Entries, found: Entries) -> None:
     files.add(found, files.code("code", place.path(folder), name=folder or ".", skipped=("migrations",)))
     for name in _MIGRATIONS:
         if os.path.isdir(place.path(name)):
-            files.add(found, files.code("migrations", place.path(name), name=name, names=True))
+            files.add(found, files.code("migrations", place.path(name), name=name))
             break
     if place.database:
         files.add(found, _database_file(place))

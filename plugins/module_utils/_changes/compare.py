@@ -15,6 +15,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.entrie
 CHANGED, ADDED, REMOVED, ACCESS = "changed", "added", "removed", "access"
 # A kind whose entries describe something of the host, or a folder. If it is not there now, its state is unknown.
 _ALWAYS_THERE = ("kernel", "host", "python", "timezone", "release", "schema", "packages")
+# Kinds whose entries describe the files of a folder.
+_FOLDERS = ("code", "migrations")
 # Number of named parts of one entry that are listed one by one.
 _MOST_PARTS = 10
 
@@ -105,11 +107,7 @@ def _changed_at(folder: str) -> float:
 
 def _changed(before: Entry, after: Entry, times: _Times, *, now: float) -> List[Change]:
     at = _time(before.stamp, after, times, now=now)
-    found: List[Change] = []
-    if after.latest and after.value != before.value:
-        found += _files(before, after, times, now=now)
-    parts = _parts(before, after, times, at)
-    found += [] if after.kind == "migrations" and found else parts
+    found = _files(before, after, times, now=now) if after.kind in _FOLDERS else _parts(before, after, times, at)
     content = before.value != after.value and before.value and after.value
     stamps = before.stamp is not None and after.stamp is not None
     if content and not found:
@@ -135,7 +133,7 @@ def _is_same_content(before: Entry, after: Entry) -> bool:
         return before.value == after.value
     if before.stamp is None or after.stamp is None:
         return True
-    if after.kind == "modules":
+    if after.kind == "modules" and entries.MANY not in after.parts:
         # Programs create files such as caches in the folder. If the names are the same, only another folder counts.
         return after.stamp.inode == before.stamp.inode
     # If the named parts are the same, a value that is not stored may have changed.
@@ -159,31 +157,33 @@ def _time(before: Optional[Stamp], after: Entry, times: _Times, *, now: float) -
 
 def _files(before: Entry, after: Entry, times: _Times, *, now: float) -> List[Change]:
     """Return the files of a folder with code that have changed since."""
-    found: List[Change] = []
-    since = max(before.since, 0.0)
-    for name, at in after.latest:
-        if at > since:
-            path = os.path.join(after.name, name) if after.name != "." else name
-            what = ADDED if before.parts and name not in before.parts else CHANGED
-            exact = _Times(times.earliest, now).at(at)
-            found.append(_change(after._replace(name=path), what, times, exact, inside=after.name))
-    gone = [name for name in before.parts if name not in after.parts]
-    for name in gone[:_MOST_PARTS]:
-        found.append(_change(after._replace(name=os.path.join(after.name, name)), REMOVED, times, None))
-    return found
+
+    def change(name: str, what: str, at: float) -> Change:
+        path = os.path.join(after.name, name) if after.name != "." else name
+        return _change(after._replace(name=path), what, times, _Times(times.earliest, now).at(at), inside=after.name)
+
+    known = bool(before.parts) and entries.MANY not in before.parts
+    newer = [(name, at) for name, at in after.latest if at > before.since]
+    found = [change(name, ADDED if known and name not in before.parts else CHANGED, at) for name, at in newer]
+    listed = known and entries.MANY not in after.parts
+    gone = [name for name in before.parts if listed and name not in after.parts]
+    # Removing a file changes its folder, but so does adding one.
+    return found + [change(name, REMOVED, 0.0 if newer else after.since) for name in gone[:_MOST_PARTS]]
 
 
 def _parts(before: Entry, after: Entry, times: _Times, at: Optional[float]) -> List[Change]:
     """Return a change for each named part of an entry that differs."""
     found: List[Change] = []
     names = sorted({*before.parts, *after.parts})
+    if entries.MANY in names:
+        return []
     inside = after.name if after.kind in ("environment", "unit", "modules") else ""
     for name in names:
         old, new = before.parts.get(name), after.parts.get(name)
         if old == new or (name == entries.PATH and old is None) or name == entries.UNTIL:
             continue
         what = ADDED if old is None else REMOVED if new is None else CHANGED
-        shown = name if name != entries.PATH else after.name
+        shown = name if name != entries.PATH else new or after.name
         values = {"before": old or "", "after": new or ""} if after.kind != "schema" else {}
         part = _change(after, what, times, at, inside=inside, **values)
         found.append(part._replace(name=shown))

@@ -20,6 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 DIGEST = 32
 # The part with the path, for an entry whose path is a setting.
 PATH = "path"
+# The only part of an entry that has too many parts.
+MANY = "too many to list"
 # The part with the end of the validity of a certificate.
 UNTIL = "valid until"
 _MOST_TEXT = 300
@@ -154,13 +156,9 @@ def _entry(known: Mapping[str, Any]) -> Entry:
         kind=str(known["kind"]),
         name=str(known["name"]),
         value=str(known.get("value") or ""),
-        stamp=_stamp(*stamp) if stamp else None,
+        stamp=Stamp._make([*map(int, stamp[:6]), float(stamp[6])]) if stamp else None,
         parts={str(name): str(part) for name, part in (known.get("parts") or {}).items()},
         since=float(known.get("since") or 0.0),
         latest=[(str(name), float(at)) for name, at in known.get("latest") or ()],
         gate=str(known.get("gate") or ""),
     )
-
-
-def _stamp(size: Any, modified: Any, inode: Any, mode: Any, uid: Any, gid: Any, at: Any) -> Stamp:
-    return Stamp(int(size), int(modified), int(inode), int(mode), int(uid), int(gid), float(at))

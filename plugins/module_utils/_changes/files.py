@@ -100,14 +100,19 @@ def folder(kind: str, path: str, *, known: Entries, name: str = "") -> Optional[
         return entry._replace(parts=before.parts)
     with contextlib.suppress(OSError):
         names = sorted(each for each in os.listdir(path) if not each.startswith("."))
-        return entry._replace(parts=dict.fromkeys(names, "") if len(names) <= _MOST_NAMES else {})
+        return entry._replace(parts=_named(names))
     return entry
 
 
-def code(kind: str, path: str, *, name: str, skipped: Sequence[str] = (), names: bool = False) -> Optional[Entry]:
+def _named(names: Sequence[str]) -> Mapping[str, str]:
+    """Return names as the parts of an entry."""
+    return dict.fromkeys(names if len(names) <= _MOST_NAMES else [entries.MANY], "")
+
+
+def code(kind: str, path: str, *, name: str, skipped: Sequence[str] = ()) -> Optional[Entry]:
     """Return the entry of a folder with code, from the status of its files. The files are not read.
 
-    The value is empty if there are too many files. names: True if the names of the files are wanted as parts.
+    The parts are the names of the files. The value is empty if there are too many files.
     """
     found: List[Tuple[str, os.stat_result]] = []
     newest = 0.0
@@ -124,7 +129,7 @@ def code(kind: str, path: str, *, name: str, skipped: Sequence[str] = (), names:
     lines = [f"{relative}\0{':'.join(map(str, stamp_of(each)[:6]))}" for relative, each in found]
     value = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[: entries.DIGEST]
     latest = sorted(((relative, each.st_ctime) for relative, each in found), key=lambda pair: -pair[1])
-    parts = {relative: "" for relative, _each in found} if names and len(found) <= _MOST_NAMES else {}
+    parts = _named([relative for relative, _each in found])
     return Entry(kind, name, value, None, parts, newest, latest[:_MOST_LATEST])
 
 

@@ -11,9 +11,9 @@ The order is a table of a few rules, so that a person can understand it:
 3. Any other change that affects the service.
 4. A change that rarely affects the service, such as a package.
 
-Within a rule, new things that nothing uses yet are last, such as a new variable. Otherwise, the change that was nearest
-to the failure is first. Changes after the failure and changes by this collection are listed last, because they did not
-cause the outage.
+Within a rule, a kind that usually has this effect is first. New things that nothing uses yet are last, such as a new
+variable. Otherwise, the change that was nearest to the failure is first. Changes after the failure and changes by this
+collection are listed last, because they did not cause the outage.
 """
 
 from __future__ import annotations
@@ -106,11 +106,9 @@ def _order(each: Ranked, found: Sequence[Finding]) -> Tuple[Any, ...]:
     causes = [finding.cause for finding in found]
     of_cause = causes.index(each.cause) if each.cause in causes else len(causes)
     kind, gap = kinds.of(each.change.kind), each.before_failure
-    # The cause that a change most typically has counts more than a short time.
-    typical = kind.explains[:1] == (each.cause,)
     unused = kind.additive and each.change.what == compare.ADDED
     return (
-        *(_ORDER.index(each.relation), of_cause, not typical, unused),
+        *(_ORDER.index(each.relation), of_cause, not kind.near, each.cause not in kind.typical, unused),
         *(gap is None, abs(gap or 0.0), each.change.name),
     )
 
@@ -126,7 +124,7 @@ def _rated(change: Change, found: Sequence[Finding], failed_at: float) -> Ranked
             return Ranked(change, NAMED, finding.cause, gap)
     kind = kinds.of(change.kind)
     for finding in found:
-        if finding.cause in kind.explains:
+        if finding.cause in (*kind.typical, *kind.explains):
             return Ranked(change, EXPLAINS, finding.cause, gap)
     return Ranked(change, POSSIBLE if kind.near else UNLIKELY, "", gap)
 

@@ -61,4 +61,6 @@ def values(words: Words, item: _Item) -> str:
 
 def relation(words: Words, item: _Item) -> str:
     """Return how the change is related to the outage."""
-    return words.name("change_relation", item.get("relation"), cause=words.name("cause", item.get("cause") or "unknown"))
+    return words.name(
+        "change_relation", item.get("relation"), cause=words.name("cause", item.get("cause") or "unknown")
+    )

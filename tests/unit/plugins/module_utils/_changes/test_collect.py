@@ -13,7 +13,13 @@ import subprocess
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import collect, entries, store, unit_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import (
+    collect,
+    entries,
+    files,
+    store,
+    unit_files,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables
 
@@ -114,6 +120,16 @@ def test_a_large_file_is_described_without_its_content(place):
         stream.truncate(1 << 30)
     entry = collect.collect(place, None, schema=False)["lock_file package-lock.json"]
     assert entry.value == "" and entry.stamp.size == 1 << 30
+
+
+def test_a_folder_with_many_entries_is_not_listed(place, monkeypatch):
+    monkeypatch.setattr(files, "_MOST_NAMES", 0)
+    found = collect.collect(place, None, schema=False)
+    for key in ("code backend", "modules node_modules"):
+        assert list(found[key].parts) == [entries.MANY]
+    monkeypatch.setattr(files, "_MOST_FILES", 0)
+    with open(f"{place.app_dir}/backend/more.js", "w", encoding="utf-8"):
+        assert collect.collect(place, None, schema=False)["code backend"] == entries.Entry("code", "backend")
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link"])

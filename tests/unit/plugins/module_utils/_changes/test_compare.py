@@ -91,6 +91,16 @@ CASES = {
         entry("code", "backend", "b", since=NEW, latest=[("a.js", NEW), ("b.js", OLD)]),
         [("backend/a.js", "changed", "", "", NEW)],
     ),
+    "files with code": (
+        entry("code", "backend", "a", since=OLD, parts={"a.js": "", "b.js": ""}),
+        entry("code", "backend", "b", since=NEW, latest=[("c.js", NEW), ("b.js", OLD)], parts={"b.js": "", "c.js": ""}),
+        [("backend/c.js", "added", "", "", NEW), ("backend/a.js", "removed", "", "", None)],
+    ),
+    "a file with code that was removed": (
+        entry("code", ".", "a", since=OLD, parts={"a.js": "", "b.js": ""}),
+        entry("code", ".", "b", since=NEW, latest=[("b.js", OLD)], parts={"b.js": ""}),
+        [("a.js", "removed", "", "", NEW)],
+    ),
     "a file with code that is gone": (
         entry("code", "backend", "a", since=OLD),
         entry("code", "backend", "b", since=NEW, latest=[("b.js", OLD)]),
@@ -111,6 +121,16 @@ CASES = {
         entry("modules", "node_modules", at=NEW, modified=2, parts={"express": ""}),
         [],
     ),
+    "more modules than are listed": (
+        entry("modules", "node_modules", at=OLD, parts={"express": ""}),
+        entry("modules", "node_modules", at=NEW, modified=2, parts={"too many to list": ""}),
+        [("node_modules", "changed", "", "", NEW)],
+    ),
+    "more files with code than are listed": (
+        entry("code", ".", "a", since=OLD, parts={"a.js": ""}),
+        entry("code", ".", "b", since=NEW, latest=[("b.js", NEW)], parts={"too many to list": ""}),
+        [("b.js", "added", "", "", NEW)],
+    ),
     "a table": (
         entry("schema", "database", parts={"table users": "a", "table assets": "b"})._replace(gate="unchanged"),
         entry("schema", "database", parts={"table users": "c", "table notes": "d"}),
@@ -123,7 +143,7 @@ CASES = {
     "another path": (
         entry("database", at=OLD, parts={"path": "/a.db"}),
         entry("database", at=OLD, parts={"path": "/b.db"}),
-        [("x", "changed", "/a.db", "/b.db", None)],
+        [("/b.db", "changed", "/a.db", "/b.db", None)],
     ),
     "a database that is gone": (
         entry("database", value="with data", at=OLD, parts={"path": "/a.db"}),

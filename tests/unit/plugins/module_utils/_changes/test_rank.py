@@ -93,6 +93,11 @@ CASES = {
         [SECRET._replace(what="added", at=FAILED - 1), CODE],
         ["backend/auth.js", "JWT_SECRET"],
     ),
+    "a package near to the failure": (
+        [finding("exec_failed")],
+        [PACKAGE._replace(at=FAILED - 1), change("node", "node"), UNIT],
+        ["MemoryMax", "node", "vim"],
+    ),
     "an unknown time is last in its group": ([], [TABLE, CODE], ["backend/auth.js", "table users"]),
 }
 
@@ -148,7 +153,7 @@ def test_the_failure_is_the_first_bad_sign_after_the_healthy_run():
 
 
 def test_the_kinds_name_only_causes_that_exist():
-    named = {cause for kind in kinds.KINDS.values() for cause in kind.explains}
+    named = {cause for kind in kinds.KINDS.values() for cause in (*kind.typical, *kind.explains)}
     assert named <= set(table.CAUSES)
 
 
