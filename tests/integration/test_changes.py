@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ten outages that a change caused, each with three innocent changes: the change that caused it is listed first."""
+"""Outages that a change caused, each with three innocent changes: the change that caused the outage is listed first."""
 
 from __future__ import annotations
 
@@ -196,9 +196,6 @@ def recover(service: Service, **changes: Any) -> Run:
     return service.play("playbooks/outage_recover.yml", **short, **changes)
 
 
-RESULTS: dict[str, bool] = {}
-
-
 @pytest.mark.parametrize("breaking", BREAKING, ids=lambda each: each.__name__)
 def test_the_change_that_broke_the_service_is_listed_first(
     service: Service, breaking: Callable[[Service], None]
@@ -211,13 +208,11 @@ def test_the_change_that_broke_the_service_is_listed_first(
     run = outage(service, breaking, innocent)
     told = document(run)
     items = told["changes"]["items"]
-    listed = {(each["kind"], each["name"]) for each in items}
     print(f"{breaking.__name__}: cause {told['cause']}")
     for each in items:
         print("  ", each["relation"], each["cause"], each["kind"], each["name"], each["what"], each["seconds_before"])
-    RESULTS[breaking.__name__] = bool(items) and items[0]["kind"] in kinds
-    assert {INNOCENT[each] for each in innocent} <= {kind for kind, _name in listed}
-    assert {each["kind"] for each in items} & set(kinds)
+    assert items[0]["kind"] in kinds
+    assert {INNOCENT[each] for each in innocent} <= {each["kind"] for each in items}
     # The bundle, the documents and the manifest contain no value of a secret.
     secrets = [SECRET, service.environment().get("ADMIN_PASSWORD", SECRET)]
     for path in (*service.state.rglob("*"), *run.postmortems.rglob("*")):
@@ -225,16 +220,11 @@ def test_the_change_that_broke_the_service_is_listed_first(
             assert not any(secret.encode() in path.read_bytes() for secret in secrets), path
 
 
-def test_at_least_nine_of_ten_true_changes_are_first() -> None:
-    print(json.dumps(RESULTS, indent=1))
-    if len(RESULTS) < len(BREAKING):
-        pytest.skip("this counts the results of all cases above")
-    assert sum(RESULTS.values()) >= len(RESULTS) - 1
-
-
 def test_a_change_is_suspected_until_the_service_has_been_started_with_it(service: Service) -> None:
     """The file is edited, the service stays healthy for some checks, and fails only at its next start."""
     assert service.play("playbooks/outage_detect.yml").rc == 0
+    # What is changed within seconds of the start may have been changed by the service itself.
+    time.sleep(4)
     without_variable(service)
     for _check in range(2):
         assert service.play("playbooks/outage_detect.yml").rc == 0
