@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import os
 import platform
-import re
 import socket
 import time
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -22,6 +21,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import entries, environment, files, unit_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.entries import Entries, Entry
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, x509
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names, knex_tables
 
@@ -36,8 +36,8 @@ PACKAGES = (
 _LOCK_FILES = ("package-lock.json", "npm-shrinkwrap.json")
 _KNEXFILES = tuple(f"{folder}knexfile.{kind}" for folder in ("", "backend/") for kind in ("js", "cjs", "mjs", "ts"))
 _MIGRATIONS = ("migrations", "backend/migrations", "db/migrations", "src/migrations")
-_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
-_REFERENCE = re.compile(r"refs/[\w./-]+\Z")
+_COMMIT = lazy(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
+_REFERENCE = lazy(r"refs/[\w./-]+\Z")
 _SMALL = 1 << 16
 _LARGEST_REFS = 1 << 22
 # Time limit in seconds for reading the schema.

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Dict, Mapping, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import entries
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
 
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 _HARMLESS = ("NODE_ENV", "HOST", "PORT", "HTTP_PORT", "HTTPS_PORT", "ENABLE_HTTPS", "TZ", "LANG", "LC_ALL")
 _PATHS = ("DATABASE_PATH", "DB_PATH", "SQLITE_PATH")
 # A value with other characters may be an address with a password.
-_PLAIN = re.compile(r"[\w./:-]{0,200}")
+_PLAIN = lazy(r"[\w./:-]{0,200}")
 
 
 def shown(name: str, value: str) -> str:

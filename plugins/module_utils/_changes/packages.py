@@ -14,13 +14,14 @@ from typing import Any, Dict, List, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import compare, entries
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.compare import Change
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 
 LOGS = ("/var/log/dpkg.log.1", "/var/log/dpkg.log")
 _LARGEST = 16 << 20
 _MOST = 30
 # dpkg.log: time, action, package with architecture, previous version, new version. The time is the host's local time.
-_ACTION = re.compile(
+_ACTION = lazy(
     r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (install|upgrade|remove|purge) (\S+?)(?::\w+)? (\S+) (\S+)$", re.MULTILINE
 )
 _KINDS = {"install": compare.ADDED, "upgrade": compare.CHANGED, "remove": compare.REMOVED, "purge": compare.REMOVED}

@@ -16,6 +16,7 @@ import shlex
 from typing import Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import entries, environment
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 FOLDERS = (
     "/etc/systemd/system.control",
@@ -27,9 +28,9 @@ FOLDERS = (
     "/lib/systemd/system",
 )
 # The drop-ins of this collection: holds (_incident/hold.py) and limits (_service/unit_dropin.py).
-OURS = re.compile(r"(?:zz-held-|90-itsm-nexus-).*\.conf")
+OURS = lazy(r"(?:zz-held-|90-itsm-nexus-).*\.conf")
 # The settings whose values contain no secret. The values of all other settings are not stored.
-_SHOWN = re.compile(
+_SHOWN = lazy(
     r"(?:Limit|Memory|CPU|IO|Tasks|Restart|Timeout|StartLimit|Kill|Protect|Private|Restrict|Read|Inaccessible|NoExec"
     r"|Condition|Assert|SystemCall|Capability|Ambient|OOM|Standard|Watchdog|Success)\w*"
     r"|After|Before|Requires|Requisite|Wants|BindsTo|PartOf|Conflicts|Type|User|Group|SupplementaryGroups|DynamicUser"
