@@ -258,6 +258,30 @@ options:
           With V(0), memory pressure is not checked.
         type: float
         default: 20.0
+  manifest:
+    description:
+      - If this option is set, O(remember=true) and the service is healthy, O(mode=watch) and O(mode=hold) also save a
+        manifest in O(state_dir). It describes what can change on the host, such as the release, the lock file, the
+        unit, the names of environment variables, the certificate, the packages and the schema of the database.
+        M(itsm_nexus.runbook.triage_info) compares it with the host during an outage. See
+        RV(itsm_nexus.runbook.triage_info#module:facts).
+      - The manifest contains no values of secrets and no hashes of them. If it cannot be saved, the module does not
+        report an error.
+    type: dict
+    version_added: 0.2.0
+    suboptions:
+      database_path:
+        description: Path of the database if O(preflight) is not set. If empty, the schema is not saved.
+        type: str
+        default: ""
+      tls_cert_path:
+        description: See O(itsm_nexus.runbook.triage_info#module:tls_cert_path).
+        type: str
+        default: ""
+      tls_key_path:
+        description: Path of the private key of the certificate. If empty, the path is read from the environment.
+        type: str
+        default: ""
   ports:
     description: The TCP ports that the service listens on. The module uses the ports to find the service's process if
       another user started it.
@@ -545,6 +569,7 @@ import functools
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import baseline
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure, plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
@@ -601,13 +626,15 @@ def main() -> None:
             "maintenance_reason": {"type": "str", "default": ""},
             "preflight": {"type": "dict", "options": _CHECKED},
             "readiness": {"type": "dict", "options": limits.arguments()},
+            "manifest": {"type": "dict", "options": baseline.ARGUMENTS},
         },
         supports_check_mode=True,
     )
     numbers.require_finite(module.params, fail=module.fail_json)
     repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     ready = functools.partial(service_readiness.of_detection, check_mode=module.check_mode)
-    detect = detection.Detection(module.params, check_mode=module.check_mode, warn=module.warn, ready=ready)
+    see = functools.partial(baseline.of_detection, check_mode=module.check_mode)
+    detect = detection.Detection(module.params, check_mode=module.check_mode, warn=module.warn, ready=ready, see=see)
     try:
         with host_lease.held(**detect.lease, warn=module.warn, fail=module.fail_json):
             detect.ask()

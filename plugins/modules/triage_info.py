@@ -162,6 +162,12 @@ options:
     elements: dict
     default: []
     version_added: 0.2.0
+  changes:
+    description: If true, the module compares the host with the manifest that M(itsm_nexus.runbook.health_probe) saved
+      when the service was last healthy. Without a manifest, nothing is compared.
+    type: bool
+    default: true
+    version_added: 0.2.0
   readiness:
     description:
       - The problems that M(itsm_nexus.runbook.health_probe) found in a service that answers, as in C(problems) of
@@ -469,6 +475,18 @@ facts:
         RV(database_replaced)), C(may_be_another) (true if the database was not found at first, and the current database
         was not recognized), C(created_at).
       type: dict
+    changes:
+      description: >-
+        What changed since the service was last healthy. C(since) is the time of that check, or V(null) if there is no
+        manifest to compare with. C(failed_at) is the time of the failure. C(items) lists the changes, the most likely
+        cause first, and C(omitted) is the number of further changes. A change has C(kind) (such as V(lock_file),
+        V(unit), V(environment)), C(name), C(inside) (the file or folder that contains it), C(what) (V(changed),
+        V(added), V(removed), or V(access) for the owner and the permissions), C(before) and C(after) (empty if they are
+        unknown or may be secret), C(at) (V(null) if only C(earliest) and C(latest) are known), C(seconds_before) (the
+        failure), C(cause) (the finding that the change is related to), and C(relation). The relation is V(named) (the
+        finding names the change), V(explains) (such a change can have this cause), V(possible), V(unlikely),
+        V(after) (the failure), or V(ours) (made by this collection).
+      type: dict
     cores:
       description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).
       type: list
@@ -644,6 +662,7 @@ def main() -> None:
             "kernel_log_command": {"type": "list", "elements": "str", "default": []},
             "settings": {"type": "list", "elements": "dict", "default": []},
             "readiness": {"type": "list", "elements": "dict", "default": []},
+            "changes": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )

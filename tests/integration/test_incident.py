@@ -347,5 +347,5 @@ def test_a_damaged_database_is_not_touched_during_a_maintenance(service: Service
     assert "is under maintenance until 2099-12-31T00:00:00.000Z (Release 4.2): nothing was done" in run.screen
     assert service.pids() == pids
     # If the probe finds the service healthy, it saves this time and the measurements for trends.
-    saved = {path.name for path in service.state.iterdir()} - {"last_healthy", "readiness.json"}
+    saved = {path.name for path in service.state.iterdir()} - {"last_healthy", "manifest.json", "readiness.json"}
     assert saved == {"maintenance.json"}

@@ -122,8 +122,9 @@ def test_a_healthy_service_is_checked_in_one_round_trip(service: Service) -> Non
     assert run.recap()["changed"] == 0
     assert len(re.findall(r"^<localhost> EXEC", run.screen, flags=re.MULTILINE)) == 1
     assert service.pids() == pids
-    # Only the time of the last healthy response and the measurements for trends are saved.
-    assert sorted(entry.name for entry in service.state.iterdir()) == ["last_healthy", "readiness.json"]
+    # Only the time of the last healthy response, the manifest and the measurements for trends are saved.
+    saved = sorted(entry.name for entry in service.state.iterdir())
+    assert saved == ["last_healthy", "manifest.json", "readiness.json"]
     assert not run.documents("")
 
 

@@ -45,6 +45,10 @@ Warn = Callable[[str], Any]
 # A function that checks the readiness of a service that answers. It takes the parameters, the result of the preflight
 # and the health. It returns the result `readiness` of health_probe, or None if this check is not requested.
 Ready = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any]], Optional[Dict[str, Any]]]
+# A function that collects what is on the host, for a comparison during the next outage. It takes the parameters, the
+# result of the preflight, the health, and a function that it calls meanwhile. It returns a function that saves the
+# collected data after the service was found healthy.
+See = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any], Callable[[], None]], Callable[[], None]]
 
 # The service answers, but it is not ready, for example because its database is damaged.
 DEGRADED = "degraded"
@@ -287,11 +291,13 @@ def take_over(
 class Detection:
     """One call of the health_probe module. Call ask() while the run holds its lease, and report() afterwards."""
 
-    def __init__(self, values: Values, *, check_mode: bool, warn: Warn, ready: Ready) -> None:
+    def __init__(self, values: Values, *, check_mode: bool, warn: Warn, ready: Ready, see: See) -> None:
         self._values = {**values, "service": service_process.settings(values)}
         self._check_mode = check_mode
         self._warn = warn
         self._ready = ready
+        self._see = see
+        self._save_seen: Callable[[], None] = lambda: None
         self._checked: Optional[Dict[str, Any]] = None
         self._result: Dict[str, Any] = {}
 
@@ -304,10 +310,14 @@ class Detection:
         """Check the settings and the service's health. Raises SettingsError and HealthError."""
         self._checked = check_settings(self._values, warn=self._warn)
         self._result = ask_health(self._values, self._checked)
-        answers = self._result["healthy"] and self._values["mode"] != "await"
-        self._result["readiness"] = self._ready(self._values, self._checked, self._result) if answers else None
+        self._result["readiness"] = None
+        if self._result["healthy"] and self._values["mode"] != "await":
+            self._save_seen = self._see(self._values, self._checked, self._result, self._ask_ready)
         if self._values["run"] and not self._check_mode:
             self._note_answer()
+
+    def _ask_ready(self) -> None:
+        self._result["readiness"] = self._ready(self._values, self._checked, self._result)
 
     def _note_answer(self) -> None:
         """Record immediately when the service first answered after a start, or that it failed again.
@@ -364,6 +374,8 @@ class Detection:
         if not values["remember"] or self._check_mode or not seen:
             return
         last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
+        if not (result["readiness"] or {}).get("problems"):
+            self._save_seen()
         if watched:
             incident_store.bring_home(values["state_dir"])
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import sqlite3
 import time
 from typing import Any, NamedTuple, Optional, Sequence, Set, Tuple, Union
@@ -29,6 +30,8 @@ _BUSY_SECONDS = 5.0
 _READ_ATTEMPTS = 5
 # Limits per knex table: rows, bytes in a value, characters in the CREATE statement. Real tables are smaller.
 _MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
+# Limits of the schema: objects, and bytes of a statement that count. Number of characters of a digest.
+_MOST_OBJECTS, _LONGEST_COUNTED, _DIGEST = 5000, 65536, 16
 _SHOWN = 80  # maximum number of characters of a table's name in a message
 
 # The names of knex's tables are configurable (migrations.tableName), but the lock table always has these columns.
@@ -53,7 +56,8 @@ class Tables(NamedTuple):
 
     tables: name, CREATE statement and rows of each table. batch: the number of the last batch, or None. names: the
     applied migrations. several: True if more than one table has the columns of knex's migrations table. In this case,
-    only knex's configuration shows which table is in use.
+    only knex's configuration shows which table is in use. schema: type, name and digest of the statement of each object
+    in the schema, such as a table or an index.
     """
 
     tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]] = ()
@@ -61,6 +65,7 @@ class Tables(NamedTuple):
     locked: bool = False
     names: Sequence[str] = ()
     several: bool = False
+    schema: Sequence[Tuple[str, str, str]] = ()
 
 
 def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
@@ -93,6 +98,12 @@ def _emit_tables(connection: sqlite3.Connection, emit: child_process.Emit, *, de
 
 def _emit_snapshot(connection: sqlite3.Connection, emit: child_process.Emit) -> None:
     connection.execute("BEGIN")
+    objects = connection.execute(
+        "SELECT type, name, substr(CAST(sql AS BLOB), 1, ?) FROM sqlite_master "
+        "WHERE sql IS NOT NULL ORDER BY type, name LIMIT ?",
+        (_LONGEST_COUNTED, _MOST_OBJECTS),
+    )
+    emit({"event": "schema", "objects": [(kind, name, _digest(sql)) for kind, name, sql in objects]})
     for table in sqlite_schema.tables_of(connection):
         columns = sqlite_schema.columns_of(connection, table)
         if columns not in (sqlite_schema.MIGRATIONS_COLUMNS, _LOCK_COLUMNS):
@@ -111,6 +122,10 @@ def _emit_snapshot(connection: sqlite3.Connection, emit: child_process.Emit) -> 
             applied = connection.execute(f"SELECT name, batch FROM {name} ORDER BY id").fetchall()  # noqa: S608
             batches = [batch for _name, batch in applied if batch is not None]
             emit({"event": "applied", "names": [row[0] for row in applied], "batch": max(batches, default=None)})
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:_DIGEST]
 
 
 def look_at_files(db_path: str, *, user: Optional[str] = None) -> Tuple[sqlite_files.Look, sqlite_holders.Holders]:
@@ -153,4 +168,5 @@ def read_tables(db_path: str, *, user: Optional[str] = None, timeout: float = RE
         locked=any(item["taken"] for item in answers if item["event"] == "lock"),
         names=[str(name) for item in applied for name in item["names"]],
         several=len(applied) > 1,
+        schema=[tuple(each) for item in answers if item["event"] == "schema" for each in item["objects"]],
     )

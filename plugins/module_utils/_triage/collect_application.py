@@ -166,13 +166,17 @@ def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
 
 
 def migrations(question: Question) -> Dict[str, Any]:
-    """Return the completed migrations, the possible migrators, and whether the migration lock is set or stale."""
+    """Return the completed migrations, the possible migrators, and whether the migration lock is set or stale.
+
+    The facts also contain the objects of the schema, which collect_changes compares.
+    """
     path = question.known.database_path
     facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
     facts["migrators"] = _migrators(question)
     try:
         tables = knex_tables.read_tables(path, user=question.service.user)
         facts.update(completed=list(tables.names), batch=tables.batch, lock_held=tables.locked)
+        facts["schema"] = list(tables.schema)
         if tables.several:
             status = _migrator(question).look()
             facts.update(completed=status.completed, pending=status.pending)

@@ -95,6 +95,8 @@ class Question:
     keep: bool
     # True if earlier probes timed out.
     silent: bool = False
+    # True if the host is compared with the manifest of the last healthy run.
+    compare: bool = True
     known: Known = Known()
     # Start of this part, and deadline for the whole pass (time.monotonic).
     asked_at: float = dataclasses.field(default_factory=time.monotonic)

@@ -20,13 +20,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, service_ends
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import row_counts
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
+    collect_changes,
     messages,
     outage_signs,
     recorded_ends,
     triage_pass,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table as causes_table
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, Service, file
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
@@ -172,13 +173,15 @@ def triage(
     settings: Sequence[Mapping[str, Any]] = (),
     readiness: Sequence[Mapping[str, Any]] = (),
     ends: Optional[Mapping[str, Any]] = None,
+    changes: bool = True,
 ) -> Dict[str, Any]:
     """Collect all facts once and return the result of the triage_info module.
 
     record: the record of the open incident. held: the service's hold, or None. last_good_of: returns a database's row
     counts from the last check that found it sound. settings: problems that the preflight found with the service's
     variables. readiness: problems that the health probe found in a service that answers. ends: how the processes of the
-    service ended recently, see service_ends.of_service.
+    service ended recently, see service_ends.of_service. changes: True to compare the host with the manifest of the last
+    healthy run.
 
     If the database check does not finish by the deadline, it is repeated for at most database_timeout seconds. The
     service must not be started with an unchecked database.
@@ -195,6 +198,7 @@ def triage(
         kernel_log_command=kernel_log_command,
         keep=bool(incident) and save,
         silent=silent,
+        compare=changes,
     )
     asking = triage_pass.Triage(base, deadline=deadline, part_timeout=part_timeout, window=window, record=record)
     asking.ask_all(database_timeout)
@@ -210,7 +214,7 @@ def triage(
         counted = last_good_of(facts["database"]["path"])
     opened_at = str((record or {}).get("opened_at") or "")
     facts["hold"] = _hold_facts(facts, held, counted, on_record=on_record, opened_at=opened_at)
-    result = _judge(redactor.value(facts), counted=counted, on_record=on_record)
+    result = _judge(redactor.value(facts), counted=counted, on_record=on_record, record=record)
     result["parts"] = redactor.value(asking.done.reports)
     if incident:
         left = max(_LEAST_FOR_BUNDLE, deadline - asking.elapsed)
@@ -222,7 +226,13 @@ def triage(
     return result
 
 
-def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapping[str, Any]) -> Dict[str, Any]:
+def _judge(
+    facts: Dict[str, Any],
+    *,
+    counted: last_good.Counted,
+    on_record: Mapping[str, Any],
+    record: Optional[Mapping[str, Any]] = None,
+) -> Dict[str, Any]:
     """Return the findings and other values derived from the facts. on_record: the `data` field of the record."""
     found = causes_table.evaluate(facts)
     acceptance = incident_store.acceptance(on_record)
@@ -230,6 +240,7 @@ def _judge(facts: Dict[str, Any], *, counted: last_good.Counted, on_record: Mapp
         found = [_accepted(finding, facts, acceptance) for finding in found]
     found = [recorded_ends.with_evidence(finding, facts.get("ends")) for finding in found]
     findings = [finding.as_dict() for finding in found]
+    facts["changes"] = collect_changes.ranked(facts, findings, record=record)
     return {
         "findings": findings,
         "blocks_start": any(finding["blocks_start"] for finding in findings),

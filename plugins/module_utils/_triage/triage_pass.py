@@ -21,6 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
     collect_application,
     collect_certificate,
+    collect_changes,
     collect_host,
     collect_logs,
     collect_paths,
@@ -237,6 +238,8 @@ class Triage:
             parts["journal"] = collect_logs.journal
         if service.tls_cert_path or (self._known.environment.get("certificate") or {}).get("path"):
             parts["certificate"] = collect_certificate.certificate
+        if self._base.compare:
+            parts["changes"] = collect_changes.changes
         if self._base.keep:
             parts["files"] = collect_application.files
         for use, path in self._places().items():
@@ -272,6 +275,10 @@ class Triage:
             _mark_own_exits(facts, self._record)
         exists, pid_file = (facts.pop(name, None) for name in ("app_dir", "pid_file"))
         facts.pop("files", None)
+        tables = facts["migrations"].pop("schema", None)
+        read = None if tables is None else {"schema": tables, "names": facts["migrations"]["completed"]}
+        version = self.done.of("node").get("version")
+        facts["changes"] = collect_changes.with_schema(self.done.of("changes"), read, version)
         facts["migrations"] = collect_application.with_pending(facts["migrations"], facts.pop("migrations_shipped"))
         for item in facts["disk"]:
             item.setdefault("path", self._places()[item["use"]])

@@ -13,6 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery impo
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages as incident_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages as triage_messages
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
+    en_changes,
     en_decisions,
     en_discovery,
     en_documents,
@@ -26,6 +27,7 @@ SENTENCES: Dict[str, str] = {
     **discovery_messages.ENGLISH,
     **triage_messages.ENGLISH,
     **incident_messages.ENGLISH,
+    **en_changes.SENTENCES,
     **en_decisions.SENTENCES,
     **en_discovery.SENTENCES,
     **en_documents.SENTENCES,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Dict
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
+    ja_changes,
     ja_decisions,
     ja_discovery,
     ja_documents,
@@ -471,6 +472,7 @@ SENTENCES: Dict[str, str] = {
     "module.unit_dropin": "systemd のドロップインを設定",
     "module.validate_argument_spec": "変数の形式を確認",
     **messages_ja_findings.SENTENCES,
+    **ja_changes.SENTENCES,
     **ja_decisions.SENTENCES,
     **ja_discovery.SENTENCES,
     **ja_documents.SENTENCES,

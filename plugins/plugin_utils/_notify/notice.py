@@ -11,7 +11,12 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue, data_verdict, restarts
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
+    catalogue,
+    change_text,
+    data_verdict,
+    restarts,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 Words = catalogue.Words
@@ -27,8 +32,8 @@ _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", 
 def texts(facts: _Facts, language: str) -> Dict[str, Any]:
     """Return the statements of a notification.
 
-    The keys are severity, lasted, began, ended, cause, reason, done (a list), data_loss, lost, asked and restarts. A
-    missing statement is an empty string.
+    The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, asked and
+    restarts. A missing statement is an empty string.
     """
     words = catalogue.of(language)
     return {
@@ -37,6 +42,7 @@ def texts(facts: _Facts, language: str) -> Dict[str, Any]:
         "ended": words.utc(facts["mitigated_at"]),
         "severity": words.name("severity", facts["severity"]) if facts["severity"] else "",
         "cause": _cause(words, facts),
+        "change": change_text.first(words, facts.get("changes") or [], facts["cause"]),
         "reason": _reason(words, facts),
         "done": _done(words, facts),
         "data_loss": _data_loss(words, facts),

@@ -14,6 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose,
     prose_actions,
     prose_causes,
+    prose_changes,
     prose_data,
     prose_impact,
     prose_ladder,
@@ -106,6 +107,8 @@ class Document:
     no_cause: str
     noted: List[Finding]
     also_noted: str
+    changes_told: str
+    changes: List[prose_changes.Change]
     climbs: List[Climb]
     nothing_taken: str
     skips: List[str]
@@ -155,6 +158,8 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
         no_cause=words.say("doc.not_established") if noted else words.sentence(prose_causes.cause(words, incident)),
         noted=[_finding(words, finding) for finding in noted],
         also_noted=_label(words, "doc.also_noted", prose_causes.named(words, noted)),
+        changes_told=prose_changes.summary(words, incident),
+        changes=prose_changes.changes(words, incident),
         climbs=[_climb(words, climb) for climb in prose_ladder.climbs(words, incident)],
         nothing_taken=words.sentence(prose_ladder.nothing_taken(words, incident)),
         skips=[

@@ -60,6 +60,7 @@ def page(words: Words, incident: incident_model.Incident) -> str:
         "every": _timeline(words, document.moments, document.steps)
         if len(document.steps) > len(document.short)
         else [],
+        "changes": [{**vars(each), "times": _times(words, each.at)} for each in document.changes],
         "tellings": [{**vars(each), "times": _times(words, each.at)} for each in document.tellings],
     }
     return _render(words, html_template.INCIDENT, **values)

@@ -229,6 +229,15 @@ INCIDENT = (
 {% if every %}<details class="every"><summary>{{ say("doc.all_steps", number=steps | length) }}</summary>{{ table_of_steps(every) }}</details>{% endif %}
 </section>
 
+<section><h2>{{ say("doc.changes") }}</h2><p>{{ changes_told }}</p>
+{% if changes %}<div class="wide"><table class="cards"><thead><tr>{% for name in time_columns %}<th class="zone">{{ name }}</th>{% endfor -%}
+<th>{{ say("doc.column.gap") }}</th><th>{{ say("doc.column.changed") }}</th><th>{{ say("doc.column.values") }}</th>
+<th>{{ say("doc.column.relation") }}</th></tr></thead><tbody>
+{% for each in changes %}<tr>{% for at in each.times %}<td class="time">{{ at }}</td>{% endfor -%}
+<td class="about">{{ each.gap }}</td><td class="about">{{ each.what }}</td><td class="about">{{ each.change }}</td>
+<td class="about">{{ each.relation }}</td></tr>
+{% endfor %}</tbody></table></div>{% endif %}</section>
+
 <section><h2>{{ say("doc.notified") }}</h2><p>{{ told }}</p>
 {% if tellings %}<div class="wide"><table class="cards"><thead><tr>{% for name in time_columns %}<th class="zone">{{ name }}</th>{% endfor -%}
 <th>{{ say("doc.column.who") }}</th><th>{{ say("doc.column.by") }}</th><th>{{ say("doc.column.came") }}</th></tr></thead><tbody>

@@ -55,6 +55,7 @@ def markdown(words: Words, incident: incident_model.Incident) -> str:
         _section(words.say("doc.recovery"), _recovery(words, document)),
         _section(words.say("doc.prevention"), _prevention(words, document)),
         _section(words.say("doc.timeline"), _timeline(words, document)),
+        _section(words.say("doc.changes"), _changes(words, document)),
         _section(words.say("doc.notified"), _told(words, document)),
         _section(words.say("doc.evidence"), _evidence(words, document)),
     ]
@@ -190,6 +191,18 @@ def _timeline(words: Words, document: composed.Document) -> List[str]:
 def _row(words: Words, event: composed.Event) -> List[str]:
     what = f"**{escape(event.what)}**" if event.moment else escape(event.what)
     return [*_times(words, event.at), escape(event.part), what, event.took]
+
+
+def _changes(words: Words, document: composed.Document) -> List[str]:
+    lines = [escape(document.changes_told)]
+    if not document.changes:
+        return lines
+    columns = [*document.time_columns, *_columns(words, "gap", "changed", "values", "relation")]
+    rows = [
+        [*_times(words, each.at), *map(escape, (each.gap, each.what, each.change, each.relation))]
+        for each in document.changes
+    ]
+    return [*lines, "", *_table(columns, rows)]
 
 
 def _told(words: Words, document: composed.Document) -> List[str]:

@@ -23,7 +23,8 @@ _KINDS = {
 # Fields that contain module results, and the keys in these results that the allowlist contains.
 _OF_WHITELIST: Mapping[str, Any] = {
     "findings": allowlist.RESULTS["triage_info"]["findings"],
-    "resources": allowlist.RESULTS["triage_info"]["facts"],
+    "resources": {name: kind for name, kind in allowlist.RESULTS["triage_info"]["facts"].items() if name != "changes"},
+    "changes": allowlist.RESULTS["triage_info"]["facts"]["changes"],
     "probe": allowlist.RESULTS["health_probe"],
     "database": allowlist.RESULTS["sqlite_info"],
     "escalation": allowlist.OUTCOME["escalation"],

@@ -14,6 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
     prose,
     prose_causes,
+    prose_changes,
     prose_data,
     prose_impact,
     prose_ladder,
@@ -89,6 +90,7 @@ def summary(
         *([] if back else _methods(words, incident)),
         ("why", why),
         ("cause", cause),
+        ("change", prose_changes.nearest(words, incident)),
         ("severity", words.name("severity", incident.severity or "unknown")),
         ("restarts", prose_impact.restarted(words, incident)),
         # A run in check mode may not know the length of the outage, because it opens no incident.

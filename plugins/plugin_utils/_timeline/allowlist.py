@@ -55,6 +55,12 @@ _PREFLIGHT = {
     "resolved": {"node": {"version": TEXT}, "database_path": TEXT},
 }
 _WOULD_TELL = Each({"name": TEXT, "channel": TEXT, "error": TEXT})
+# A change since the last healthy run. before and after contain no values of secrets, see module_utils/_changes.
+_CHANGE = {
+    **dict.fromkeys(("kind", "name", "what", "before", "after", "inside"), TEXT),
+    **dict.fromkeys(("at", "earliest", "latest", "relation", "cause"), TEXT),
+    "seconds_before": NUMBER,
+}
 _HOLDERS = Each({"pid": NUMBER, "command": PROGRAM, "role": TEXT})
 _RECORD = {
     "id": TEXT,
@@ -126,6 +132,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
             "disk": Each({"use": TEXT, "mount": TEXT, "size": NUMBER, "available": NUMBER}),
             "memory": {"total": NUMBER, "available": NUMBER},
             "log": {"path": TEXT, "size": NUMBER},
+            "changes": {"since": TEXT, "failed_at": TEXT, "items": Each(_CHANGE), "omitted": NUMBER},
         },
         "bundle": TEXT,
         "data_evidence": {"path": TEXT, "not_copied": TEXT},

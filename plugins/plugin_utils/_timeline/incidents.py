@@ -117,15 +117,25 @@ def _causes(
     released = [each for each in reversed(agreeing) if _is_about_a_release(each[0])]
     findings: List[Dict[str, Any]] = first_value(*released, *agreeing, *triages) or []
     first = _first_cause(findings, verdict)
+    first_facts = first_value(*(result.get("facts") for result in results(events, "triage_info"))) or {}
     return {
         "severity": first_value(verdict.get("severity"), *(probe.get("severity") for probe in failing)),
         "cause": first_value(verdict.get("cause"), first.get("cause")),
         "cause_summary": first_value(first.get("summary"), last_value(outcomes, "cause_summary")),
         "findings": findings,
-        "resources": first_value(*(result.get("facts") for result in results(events, "triage_info"))) or {},
+        "resources": {name: facts for name, facts in first_facts.items() if name != "changes"},
+        "changes": _changes(events, findings),
         "probe": failing[0] if failing else {},
         "database": checks[-1] if checks else {},
     }
+
+
+def _changes(events: Sequence[Event], findings: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
+    """Return the changes from the triage with these findings, because the ranking of the changes depends on them."""
+    triages = list(results(events, "triage_info"))
+    agreeing = [each for each in triages if each.get("findings") == findings]
+    found = [(each.get("facts") or {}).get("changes") or {} for each in (*agreeing, *triages)]
+    return next((dict(each) for each in found if each.get("since")), {})
 
 
 def _is_about_a_release(finding: Mapping[str, Any]) -> bool:

@@ -246,6 +246,9 @@ class Incident:
     held_by: Optional[str] = _says("The incident that still holds the service at the end of the run, if any.")
     findings: List[Dict[str, Any]] = _says("Causes, the most likely first, with their evidence.")
     resources: Dict[str, Any] = _says("Disk, memory and log at the first triage.")
+    changes: Dict[str, Any] = _says(
+        "What changed since the last healthy run (since), the most likely cause first. See RETURN of triage_info."
+    )
     probe: Dict[str, Any] = _says("The first health probe that failed.")
     database: Dict[str, Any] = _says("The last check of the database.")
     runs: List[Run] = _says("The runs that worked on this incident.")

@@ -27,7 +27,8 @@ def detect(tmp_path, *answers, check_mode=False, **changes):
             **{"ports": [], "run": "", "state_dir": str(tmp_path / "state"), "remember": True},
             **{"open": True, "maintenance_until": "", "maintenance_reason": "", "readiness": None, **changes},
         }
-        call = detection.Detection(values, check_mode=check_mode, warn=warnings.append, ready=lambda *_: None)
+        plain = {"ready": lambda *_: None, "see": lambda _values, _checked, _health, meanwhile: meanwhile}
+        call = detection.Detection(values, check_mode=check_mode, warn=warnings.append, **plain)
         call.ask()
         return call.report(), warnings, values["state_dir"]
 

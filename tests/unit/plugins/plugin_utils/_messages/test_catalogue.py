@@ -32,7 +32,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[5]
 PLUGINS = ROOT / "plugins"
 SPEAKING = [
     *(path for name in ("_inventory", "_report") for path in (PLUGINS / "plugin_utils" / name).glob("*.py")),
-    *(PLUGINS / "plugin_utils" / "_messages" / f"{name}.py" for name in ("catalogue", "data_verdict", "restarts")),
+    *(
+        PLUGINS / "plugin_utils" / "_messages" / f"{name}.py"
+        for name in ("catalogue", "change_text", "data_verdict", "restarts")
+    ),
     PLUGINS / "plugin_utils" / "_notify" / "notice.py",
     *(PLUGINS / "callback").glob("*.py"),
 ]

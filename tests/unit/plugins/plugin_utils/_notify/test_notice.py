@@ -53,6 +53,14 @@ def test_the_cause_is_worded_as_in_the_documents() -> None:
     assert texts("en", cause_summary="", messages={})["cause"] == "disk_full"
 
 
+def test_the_change_that_explains_the_cause_is_worded_as_in_the_documents() -> None:
+    change = {"kind": "packages", "name": "vim", "what": "added", "relation": "explains", "seconds_before": 60.0}
+    assert texts("en", changes=[change])["change"] == "1 min before the failure: vim (package) added"
+    assert texts("ja", changes=[change])["change"] == "停止の1分前：vim（パッケージ）の追加"
+    assert texts("en", changes=[{**change, "relation": "unlikely"}])["change"] == ""
+    assert texts("en")["change"] == texts("en", changes=[])["change"] == ""
+
+
 def test_the_time_of_the_outage_is_worded_as_in_the_documents() -> None:
     english, japanese = (texts(each, mitigated_at="2026-03-02T01:03:05.200Z") for each in ("en", "ja"))
     times = ("began", "ended", "lasted")

@@ -143,7 +143,7 @@ def test_the_page_has_the_content_of_the_markdown():
         incident = recovered()
         text = "".join(data for _tag, data in Page(html_report.page(spoken, incident)).texts)
         titles = re.findall(r"^## (.*)$", markdown_report.markdown(spoken, incident), re.MULTILINE)
-        assert len(titles) == 9
+        assert len(titles) == 10
         for told in (
             *titles,
             prose.outcome(spoken, incident),

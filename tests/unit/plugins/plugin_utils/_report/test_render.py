@@ -196,7 +196,7 @@ def test_all_required_fields_are_present():
     document = markdown_report.markdown(EN, incident())
     titles = re.findall(r"^## (.*)$", document, re.MULTILINE)
     assert [title.split(". ")[0] for title in titles[:7]] == list("1234567")
-    assert titles[7:] == ["Notified", "Evidence"]
+    assert titles[7:] == ["What changed before the failure", "Notified", "Evidence"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The names of environment variables, and the values of variables that are no secrets."""
+
+from __future__ import annotations
+
+from typing import Dict, Mapping, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import entries
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
+
+# Variables of Node applications whose values are no secrets.
+_HARMLESS = ("NODE_ENV", "HOST", "PORT", "HTTP_PORT", "HTTPS_PORT", "ENABLE_HTTPS", "TZ", "LANG", "LC_ALL")
+_PATHS = ("DATABASE_PATH", "DB_PATH", "SQLITE_PATH")
+# A value with other characters may be an address with a password.
+_PLAIN = lazy(r"[\w./:-]{0,200}")
+
+
+def shown(name: str, value: str) -> str:
+    """Return the value of a variable if it is certainly no secret, otherwise an empty text."""
+    known = name in (*_HARMLESS, *_PATHS) or _is_path(name)
+    return value if known and _PLAIN.fullmatch(value) and "://" not in value else ""
+
+
+def _is_path(name: str) -> bool:
+    return environment_names.names_certificate(name) or environment_names.names_key(name)
+
+
+def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
+    """Return the names of the variables in an environment file as parts. This is a Reader, see files.py."""
+    values = env_file.parse_environment(data.decode("utf-8", "replace"))
+    return "", {entries.text(name): shown(name, value) for name, value in values.items()}
+
+
+def named(parts: Mapping[str, str]) -> Dict[str, str]:
+    """Return the paths of the certificate and of its key, as far as these parts of an entry name them."""
+    found: Dict[str, str] = {}
+    for part, value in parts.items():
+        # In a unit, the part of a variable is "Environment NAME".
+        name = part.rpartition(" ")[2]
+        if value and environment_names.names_certificate(name):
+            found.setdefault("certificate", value)
+        elif value and environment_names.names_key(name):
+            found.setdefault("key", value)
+    return found

@@ -1,0 +1,72 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kinds of changes: when a change takes effect, and which causes of an outage it can explain.
+
+To watch a new kind of change, add a row to KINDS, and collect its entry in collect.py. Then add its name to the
+catalogues (change.kind.* in en_changes.py and ja_changes.py in plugin_utils/_messages).
+"""
+
+from __future__ import annotations
+
+from typing import Dict, NamedTuple, Tuple
+
+# Causes that an error in the application, its modules or its configuration can have.
+_FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "unknown", "hung", "not_ready")
+_MEMORY = ("oom_kill", "heap_oom", "memory_pressure")
+_DATABASE = ("db_corrupt", "db_unchecked", "db_locked", "database_owner", "wal_growing")
+
+
+class Kind(NamedTuple):
+    """A kind of change.
+
+    typical: the causes that usually have a reason of this kind. explains: other causes that such a change can have.
+    near: False for a change that rarely affects the service. at_start: True if a running service does not notice the
+    change before its next start. additive: True if something new of this kind rarely affects the service, because
+    nothing uses it yet.
+    """
+
+    typical: Tuple[str, ...] = ()
+    explains: Tuple[str, ...] = ()
+    near: bool = True
+    at_start: bool = True
+    additive: bool = False
+
+
+KINDS: Dict[str, Kind] = {
+    "release": Kind((), ("syntax_error", "modules_broken", "migration_pending", *_FALLS, "slow", "db_locked")),
+    "code": Kind(("syntax_error",), (*_FALLS, "slow", "db_locked", "heap_oom"), additive=True),
+    "lock_file": Kind(("modules_broken",), ("unhandled_exception", "crash_loop")),
+    "package_json": Kind(("modules_broken",), ("syntax_error", "unhandled_exception", "crash_loop")),
+    "modules": Kind(("modules_broken",), ("unhandled_exception", "crash_loop"), additive=True),
+    "knexfile": Kind((), ("migration_pending", "config_mismatch", "db_corrupt", "syntax_error", *_FALLS)),
+    "migrations": Kind(("migration_pending",), ("unhandled_exception", "crash_loop", "syntax_error")),
+    "schema": Kind(
+        ("migration_pending",), ("unhandled_exception", "crash_loop", "db_corrupt", "not_ready", "hung"), additive=True
+    ),
+    "environment": Kind(
+        ("environment_missing", "config_mismatch"),
+        ("port_conflict", "tls_expired", "login_refused", "db_corrupt", "migration_pending", *_MEMORY, *_FALLS),
+        additive=True,
+    ),
+    "unit": Kind(
+        ("unit_invalid", "unit_masked", "exec_failed", "too_many_files", *_MEMORY),
+        ("environment_missing", "config_mismatch", "database_owner", "port_conflict", "disk_read_only", *_FALLS),
+    ),
+    "certificate": Kind(("tls_expired", "tls_expiring"), ("config_mismatch",)),
+    "key": Kind(("tls_expired",), ("config_mismatch",)),
+    "node": Kind((), ("exec_failed", "modules_broken", "syntax_error", "config_mismatch", *_MEMORY, *_FALLS)),
+    "database": Kind(_DATABASE, ("migration_pending", "config_mismatch", *_FALLS), at_start=False),
+    "host": Kind((), ("killed", "stopped", "clock_jump"), at_start=False),
+    "kernel": Kind(near=False, at_start=False),
+    "packages": Kind((), ("exec_failed", "port_conflict"), near=False, additive=True),
+    "network": Kind((), ("port_conflict", "not_ready", "slow"), near=False, at_start=False, additive=True),
+    "python": Kind(near=False, at_start=False),
+    "timezone": Kind((), ("clock_jump",), near=False),
+}
+
+
+def of(name: str) -> Kind:
+    """Return a kind. A manifest of a later version can contain kinds that are unknown here."""
+    return KINDS.get(name, Kind(near=False))

@@ -1,0 +1,144 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rank the changes before an outage: which of them may have caused it?
+
+The order is a table of a few rules, so that a person can understand it:
+
+1. A change that a finding names, such as a variable in the text of an exception.
+2. A change whose kind can have the cause that was found.
+3. Any other change that affects the service.
+4. A change that rarely affects the service, such as a package.
+
+Within a rule, a kind that usually has this effect is first. New things that nothing uses yet are last, such as a new
+variable. Otherwise, the change that was nearest to the failure is first. Changes after the failure and changes by this
+collection are listed last, because they did not cause the outage.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import compare, kinds
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.compare import Change
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+
+# How a change is related to the outage, in the order of the ranking.
+NAMED, EXPLAINS, POSSIBLE, UNLIKELY, AFTER, OURS = "named", "explains", "possible", "unlikely", "after", "ours"
+_ORDER = (NAMED, EXPLAINS, POSSIBLE, UNLIKELY, AFTER, OURS)
+SUSPECTS = (NAMED, EXPLAINS, POSSIBLE)
+MOST = 40
+# A finding with less confidence is only a note.
+_LIKELY = 0.5
+# File systems and logs round times. A change up to this number of seconds after the failure counts as before it.
+_SLACK = 0.1
+# Causes that the application itself describes in its log.
+_LOGGED = ("unhandled_exception", "syntax_error", "crash_loop", "unknown")
+# A shorter name occurs in many texts by accident.
+_SHORTEST_NAME = 3
+# A part of a text that is a name: a variable, a file, a package or a table.
+_NAME = r"(?<![\w-]){}(?![\w-])"
+
+
+class Finding(NamedTuple):
+    """What a change is compared with. text: all texts of the finding in which a name can occur."""
+
+    cause: str
+    text: str
+
+
+class Ranked(NamedTuple):
+    """A change with its relation to the outage. cause: the finding that it is related to, or an empty text."""
+
+    change: Change
+    relation: str
+    cause: str
+    # Seconds before the failure (negative: after it), or None if the time is unknown.
+    before_failure: Optional[float]
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the change as triage_info returns it."""
+        change = self.change
+        return {
+            **{name: getattr(change, name) for name in ("kind", "name", "what", "before", "after", "inside")},
+            "at": None if change.at is None else timestamps.iso(change.at),
+            "earliest": timestamps.iso(change.earliest),
+            "latest": timestamps.iso(change.latest),
+            "relation": self.relation,
+            "cause": self.cause or None,
+            "seconds_before": None if self.before_failure is None else round(self.before_failure, 1),
+        }
+
+
+def findings(found: Sequence[Mapping[str, Any]], *, log: str = "") -> List[Finding]:
+    """Return the findings of a triage for the ranking, the most likely first. Past causes explain nothing.
+
+    log: the last lines of the log. If the application ended with an error, these lines belong to the finding.
+    """
+    likely = [each for each in found if each["confidence"] >= _LIKELY and not each["past"]]
+    wanted = likely or found
+    return [Finding(each["cause"], _text(each) + (log if each["cause"] in _LOGGED else "")) for each in wanted]
+
+
+def _text(finding: Mapping[str, Any]) -> str:
+    details: Mapping[str, Any] = finding.get("details") or {}
+    words = [
+        str(finding.get("summary") or ""),
+        *(str(item.get("text") or "") for item in finding.get("evidence") or ()),
+    ]
+    words += [str(value) for value in details.values() if isinstance(value, (str, list))]
+    return "\n".join(words)
+
+
+def ranked(changes: Sequence[Change], found: Sequence[Finding], *, failed_at: float) -> List[Ranked]:
+    """Return the changes, the most likely cause of the outage first.
+
+    failed_at: when the service first failed, in seconds since the epoch.
+    """
+    rated = [_rated(change, found, failed_at) for change in changes]
+    return sorted(rated, key=lambda each: _order(each, found))[:MOST]
+
+
+def _order(each: Ranked, found: Sequence[Finding]) -> Tuple[Any, ...]:
+    causes = [finding.cause for finding in found]
+    of_cause = causes.index(each.cause) if each.cause in causes else len(causes)
+    kind, gap = kinds.of(each.change.kind), each.before_failure
+    unused = kind.additive and each.change.what == compare.ADDED
+    return (
+        *(_ORDER.index(each.relation), of_cause, not kind.near, each.cause not in kind.typical, unused),
+        *(gap is None, abs(gap or 0.0), each.change.name),
+    )
+
+
+def _rated(change: Change, found: Sequence[Finding], failed_at: float) -> Ranked:
+    gap = None if change.at is None else failed_at - change.at
+    if change.ours:
+        return Ranked(change, OURS, "", gap)
+    if (gap is not None and gap < -_SLACK) or change.earliest > failed_at:
+        return Ranked(change, AFTER, "", gap)
+    for finding in found:
+        if _is_named(change, finding.text):
+            return Ranked(change, NAMED, finding.cause, gap)
+    kind = kinds.of(change.kind)
+    for finding in found:
+        if finding.cause in (*kind.typical, *kind.explains):
+            return Ranked(change, EXPLAINS, finding.cause, gap)
+    return Ranked(change, POSSIBLE if kind.near else UNLIKELY, "", gap)
+
+
+def _is_named(change: Change, text: str) -> bool:
+    """Return True if a finding names the change: its variable, file, package, table or setting."""
+    names = {change.name, os.path.basename(change.name), change.name.rpartition(" ")[2]}
+    if change.kind in ("packages", "host", "kernel", "python", "network", "timezone"):
+        names = {change.name}
+    usable = [name for name in names if len(name) >= _SHORTEST_NAME]
+    return any(re.search(_NAME.format(re.escape(name)), text) for name in usable)
+
+
+def failure_time(signs: Sequence[Mapping[str, Any]], *, since: float, now: float) -> float:
+    """Return when the service first failed after a healthy run: the first bad sign, or now if there is none."""
+    bad = [timestamps.epoch(str(sign["at"])) for sign in signs if sign["kind"] == "bad"]
+    return min((at for at in bad if at >= since), default=now)

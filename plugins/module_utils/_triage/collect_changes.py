@@ -1,0 +1,148 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Collect what changed since the service was last healthy."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import (
+    collect,
+    compare,
+    entries,
+    packages,
+    rank,
+    store,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.compare import Change
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import outage_signs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found, program
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import says
+
+# Share of the time limit for the list of packages.
+_PACKAGES = 0.5
+# Number of changes that are added to the evidence of a finding.
+_EVIDENCE = 2
+# Number of log lines in which the names of changes are searched.
+_LINES = 40
+_SOURCE = "changed since the last healthy run"
+
+
+def changes(question: Question) -> Dict[str, Any]:
+    """Compare the host with the manifest of the last healthy run.
+
+    The result contains the changes and, for with_schema(), the known schema. Without a manifest, nothing is compared.
+    """
+    known = store.read(question.service.state_dir)
+    if known is None:
+        return found({"since": None, "changes": [], "schema": {}})
+    seen = collect.collect(_place(question), known, schema=False)
+    schema = entries.plain({key: entry for key, entry in known.entries.items() if entry.kind == "schema"})
+    files = {key: entry for key, entry in known.entries.items() if entry.kind != "schema"}
+    differences = compare.differences(known._replace(entries=files), seen, now=time.time())
+    # Only root can replace the files of a package manager, so this part does not need root's rights any more.
+    named = packages.detailed(differences, run=question.run, timeout=question.left * _PACKAGES)
+    waiting = {key: list(times) for key, times in known.waiting.items()}
+    return found(
+        {
+            "since": timestamps.iso(known.at),
+            "changes": [change.as_dict() for change in named],
+            "schema": {"entries": schema, "waiting": waiting},
+        }
+    )
+
+
+def _place(question: Question) -> collect.Place:
+    service, known = question.service, question.known
+    user = str(known.unit.get("user") or service.user)
+    return collect.Place(
+        app_dir=service.app_dir,
+        command=service.command,
+        unit=service.unit if service.manager == "systemd" else "",
+        environment_file=service.environment_file,
+        database=known.database_path,
+        certificate=service.tls_cert_path,
+        key=service.tls_key_path,
+        node=program(question) or "",
+        user=user,
+        rights=safe_open.account_rights(user),
+    )
+
+
+def with_schema(
+    facts: Mapping[str, Any], tables: Optional[Mapping[str, Any]], version: Optional[str]
+) -> Dict[str, Any]:
+    """Return the facts with the changes of the schema, which another part has read, and the version of Node.
+
+    tables: names and schema as in knex_tables.Tables, or None if the database could not be read.
+    """
+    if not facts.get("since"):
+        return {"since": None, "changes": [], **({"error": facts["error"]} if facts.get("error") else {})}
+    listed = [Change(**change) for change in facts["changes"]]
+    listed = [each._replace(after=version or "") if each.kind == "node" else each for each in listed]
+    known = facts["schema"]
+    if tables is not None and known["entries"]:
+        before = entries.of_plain(known["entries"])
+        now = collect.schema(knex_tables.Tables(names=tables["names"], schema=tables["schema"]))
+        manifest = entries.Manifest(timestamps.epoch(facts["since"]), before, known["waiting"])
+        listed += compare.differences(manifest, {now.key: now}, now=time.time())
+    return {"since": facts["since"], "changes": [each.as_dict() for each in listed]}
+
+
+def ranked(
+    facts: Mapping[str, Any], findings: List[Dict[str, Any]], *, record: Optional[Mapping[str, Any]]
+) -> Dict[str, Any]:
+    """Return the changes in the order of the ranking, and add those that explain a finding to its evidence.
+
+    record: the record of the open incident, or None.
+    """
+    listed = facts.get("changes") or {}
+    if not listed.get("since"):
+        return {"since": None, "failed_at": None, "items": [], "omitted": 0, **_error(listed)}
+    since = timestamps.epoch(listed["since"])
+    signs: Sequence[Mapping[str, Any]] = [*((record or {}).get("signs") or ()), *outage_signs.signs(facts)]
+    failed_at = rank.failure_time(signs, since=since, now=time.time())
+    every = [Change(**change) for change in listed["changes"]]
+    items = rank.ranked(every, rank.findings(findings, log=_log(facts)), failed_at=failed_at)
+    for finding in findings:
+        related = [each for each in items if each.cause == finding["cause"] and each.relation in rank.SUSPECTS]
+        finding["evidence"] += [says(_SOURCE, sentence(each)) for each in related[:_EVIDENCE]]
+    return {
+        "since": listed["since"],
+        "failed_at": timestamps.iso(failed_at),
+        "items": [each.as_dict() for each in items],
+        "omitted": len(every) - len(items),
+    }
+
+
+def _log(facts: Mapping[str, Any]) -> str:
+    """Return the last lines of the log and of the journal."""
+    lines: List[str] = []
+    for part in ("log", "journal"):
+        known = facts.get(part)
+        lines += ((known if isinstance(known, Mapping) else {}).get("lines") or [])[-_LINES:]
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _error(listed: Mapping[str, Any]) -> Dict[str, Any]:
+    return {"error": listed["error"]} if listed.get("error") else {}
+
+
+def sentence(each: rank.Ranked) -> str:
+    """Return a change as an English sentence for the evidence, which is not translated."""
+    change = each.change
+    where = f"{change.inside}: " if change.inside else ""
+    deed = {compare.ACCESS: "owner or permissions changed"}.get(change.what, change.what)
+    values = f" (before: {change.before or 'none'}, now: {change.after or 'none'})"
+    shown = values if change.before or change.after else ""
+    if each.before_failure is None:
+        when = f"between {timestamps.iso(change.earliest)} and {timestamps.iso(change.latest)}"
+    else:
+        unit, number = timestamps.span(abs(each.before_failure))
+        when = f"at {timestamps.iso(change.at or 0.0)}, {number} {unit} before the failure"
+    return f"{where}{change.name} {deed}{shown} {when}"
