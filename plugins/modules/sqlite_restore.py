@@ -225,7 +225,8 @@ plan:
       description:
         - For V(backup), the backups that were examined, newest first. The examination stops at a backup that loses no
           counted row. Each has C(path), C(at) (its time), C(usable), C(rows) and C(lost) (as RV(plan[].rows) and
-          RV(plan[].lost)), C(reason) (why it cannot be used) and C(messages) with C(reason).
+          RV(plan[].lost)), C(reason) (why it cannot be used, or that its schema is older) and C(messages) with
+          C(reason).
       type: list
       elements: dict
       sample: []
