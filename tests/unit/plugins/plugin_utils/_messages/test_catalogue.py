@@ -60,10 +60,11 @@ def files(language):
 
 def other_file(key, language):
     """Return the file that should contain the message `key` in `language`. Only the other language has the message."""
-    of_packages = {"_discovery": "ja_discovery.py", "_triage": "ja_findings.py", "_sqlite": "ja_sqlite.py"}
+    of_packages = {"_backups": "ja_backups.py", "_discovery": "ja_discovery.py", "_triage": "ja_findings.py", "_sqlite": "ja_sqlite.py"}
     if language == "en":
         path = files("ja")[key]
-        package = {"ja_findings": "_triage", "ja_service": "_service", "ja_sqlite": "_sqlite"}.get(path.stem)
+        packages = {"ja_backups": "_backups", "ja_findings": "_triage", "ja_service": "_service", "ja_sqlite": "_sqlite"}
+        package = packages.get(path.stem)
         return ON_HOST / package / "messages.py" if package else path.with_name(path.name.replace("ja", "en", 1))
     path = files("en").get(key, ON_HOST / "_common" / "message.py")
     if ON_HOST in path.parents:
