@@ -300,6 +300,8 @@ def _plan(
         hidden=[order.database + suffix for suffix in sqlite_files.SUFFIXES.values()],
         writable=list(dict.fromkeys(order.writable)),
         empty=scratch.empty,
+        read_only=[order.app_dir, os.path.dirname(order.database)],
+        network=os.stat("/proc/self/ns/net").st_ino,
     )
 
 
@@ -377,7 +379,7 @@ def _await_health(
         except procfs.HostError as error:
             raise BackupError(error) from error
         if pid is None:
-            raise BackupError(message("reason.drill.ended", said=_said(scratch, secrets)))
+            raise _ended(scratch, secrets)
         answers = sandbox.in_network_of(pid, probe, timeout=_PROBE + 1) if pid else None
         if answers is not None:
             wrong = [answer for answer in answers if answer["required"] and not answer["ok"]]
@@ -387,6 +389,15 @@ def _await_health(
         time.sleep(_POLL)
     said = _said(scratch, secrets)
     raise BackupError(message("reason.drill.not_healthy", seconds=f"{order.timeout:g}", why=why, said=said))
+
+
+def _ended(scratch: _Scratch, environment: Mapping[str, str]) -> BackupError:
+    """Return the error for a service that ended before it was healthy."""
+    said = _said(scratch, environment)
+    text = str(said.values.get("text", ""))
+    if text.startswith(sandbox.NOT_ISOLATED):
+        return BackupError(message("reason.drill.not_isolated", why=text[len(sandbox.NOT_ISOLATED) :]))
+    return BackupError(message("reason.drill.ended", said=said))
 
 
 def _said(scratch: _Scratch, environment: Mapping[str, str]) -> Message:

@@ -44,6 +44,7 @@ ENGLISH: Dict[str, str] = {
     "reason.drill.folder_closed": "User {user} cannot reach the folder {folder}. Set restore_drill_dir to a folder that this user can enter",
     "reason.drill.not_prepared": "Cannot prepare the restore drill in {folder}: {why}",
     "reason.drill.not_started": "Cannot start the service with the restored database: {why}",
+    "reason.drill.not_isolated": "The service was not started, because systemd cannot isolate it on this host: {why}",
     "reason.drill.ended": "The service ended before it was healthy with the restored database. Its last line: {said}",
     "reason.drill.said_nothing": "it printed nothing",
     "reason.drill.not_healthy": "The service was not healthy within {seconds} s with the restored database: {why}. Its last line: {said}",

@@ -4,11 +4,12 @@
 
 """Run the service's own command in a transient unit that cannot reach or change the running service.
 
-systemd provides the private network, the read-only file system and the limits. A small program in this unit then makes
-the two kinds of mounts that lie in folders of the service's user: it hides the live database, and it puts empty
-temporary file systems over the folders to which the service writes. It opens each of these paths as the service's user
-and mounts on the opened descriptor, so that a path that the user exchanges at this moment leads root nowhere else. Then
-it becomes the user for good and runs the command.
+systemd provides the private network, the read-only file system and the limits. A small program in this unit first
+checks that they are in effect, because systemd ignores some of these settings if it cannot apply them, for example in a
+container. Then it makes the two kinds of mounts that lie in folders of the service's user: it hides the live database,
+and it puts empty temporary file systems over the folders to which the service writes. It opens each of these paths as
+the service's user and mounts on the opened descriptor, so that a path that the user exchanges at this moment leads root
+nowhere else. Then it becomes the user for good and runs the command.
 """
 
 from __future__ import annotations
@@ -27,17 +28,25 @@ _TIMEOUT = 30.0
 _CLONE_NEWNET = 0x40000000
 _PROPERTIES = ("LoadState", "ActiveState", "MainPID")
 
+# What the program prints before the reason if the unit is not isolated.
+NOT_ISOLATED = "itsm-runbook-drill: not isolated: "
+
 # The program that the unit runs first. Its argument is the path of the plan (see Plan), as JSON.
 _ENTER = """
 import ctypes, json, os, sys
 with open(sys.argv[1]) as stream:
     plan = json.load(stream)
+if os.stat("/proc/self/ns/net").st_ino == plan["network"]:
+    sys.exit(plan["refusal"] + "the network is not private")
+for path in plan["read_only"]:
+    if not os.statvfs(path).f_flag & os.ST_RDONLY:
+        sys.exit(plan["refusal"] + "the service could write to " + path)
 library = ctypes.CDLL(None, use_errno=True)
 BIND, NOSUID, NODEV, NOEXEC = 4096, 2, 4, 8
 def mount(source, target, kind, flags, data):
     if library.mount(source.encode(), target.encode(), kind and kind.encode(), flags, data and data.encode()) != 0:
         number = ctypes.get_errno()
-        sys.exit("Cannot mount " + source + ": " + os.strerror(number))
+        sys.exit(plan["refusal"] + "cannot mount " + source + ": " + os.strerror(number))
 def opened(path, flags):
     os.setegid(plan["gid"])
     os.seteuid(plan["uid"])
@@ -70,7 +79,8 @@ os.execve(plan["program"], plan["argv"], plan["environment"])
 
 class Plan(NamedTuple):
     """What the unit runs. hidden: files that are replaced with an unreadable file. writable: folders that are replaced
-    with an empty temporary file system of at most `room` bytes. empty: the unreadable file.
+    with an empty temporary file system of at most `room` bytes. empty: the unreadable file. read_only: folders in which
+    the service must not be able to write. network: the inode of the network in which it must not run.
     """
 
     program: str
@@ -83,6 +93,9 @@ class Plan(NamedTuple):
     hidden: Sequence[str]
     writable: Sequence[str]
     empty: str
+    read_only: Sequence[str]
+    network: int
+    refusal: str = NOT_ISOLATED
     umask: int = 0o077
     room: int = 64 << 20
 

@@ -35,6 +35,7 @@ SENTENCES: Dict[str, str] = {
     "reason.drill.folder_closed": "ユーザー {user} がフォルダー {folder} に到達できない。restore_drill_dir に、このユーザーが入れるフォルダーを設定すること",
     "reason.drill.not_prepared": "{folder} でリストア訓練を準備できない：{why}",
     "reason.drill.not_started": "リストアしたデータベースでサービスを起動できない：{why}",
+    "reason.drill.not_isolated": "このホストでは systemd がサービスを隔離できないため、起動しなかった：{why}",
     "reason.drill.ended": "リストアしたデータベースで正常になる前にサービスが終了した。最後の出力：{said}",
     "reason.drill.said_nothing": "出力なし",
     "reason.drill.not_healthy": "リストアしたデータベースで、サービスが{seconds}秒以内に正常にならなかった：{why}。最後の出力：{said}",

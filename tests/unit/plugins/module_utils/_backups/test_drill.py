@@ -95,6 +95,10 @@ class Systemd:
         self.process: Any = None
         self.asked: List[List[str]] = []
         self.top = top
+        app = top / "app"
+        read_only = [f"mount --bind {app} {app}", f"mount --options remount,bind,ro {app}"]
+        self.isolation = ["ip link set lo up", *read_only, 'exec "$@"']
+        self.namespaces = ["--net", "--mount"]
 
     def run(self, argv: Sequence[str], *, timeout: float, **_more: Any) -> commands.Completed:
         self.asked.append(list(argv))
@@ -122,10 +126,10 @@ class Systemd:
         assert wanted["PrivateNetwork"] == "yes" and wanted["ProtectSystem"] == "strict"
         assert wanted["NoNewPrivileges"] == "yes" and int(wanted["MemoryMax"]) and float(wanted["RuntimeMaxSec"])
         inner = argv[argv.index("--") + 1 :]
-        script = 'ip link set lo up && exec "$@"'
+        script = " && ".join(self.isolation)
         with open(wanted["StandardOutput"][len("file:") :], "wb") as output:
             self.process = subprocess.Popen(
-                ["unshare", "--net", "--mount", "sh", "-c", script, "sh", *inner],
+                ["unshare", *self.namespaces, "sh", "-c", script, "sh", *inner],
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
@@ -363,6 +367,20 @@ def test_a_drill_that_could_do_harm_is_not_made(host: Host, more: Dict[str, Any]
     result = host.drill(**more)
     assert not result["ok"] and host.ids(result) == [problem]
     assert host.systemd.process is None
+
+
+@pytest.mark.parametrize("lacking", ["network", "file system"])
+def test_nothing_is_started_if_systemd_ignores_a_setting(host: Host, lacking: str) -> None:
+    """In some containers, systemd ignores PrivateNetwork=. The service would then take the ports of the running one."""
+    host.backup("1")
+    if lacking == "network":
+        host.systemd.namespaces = ["--mount"]
+    else:
+        host.systemd.isolation = ["ip link set lo up", 'exec "$@"']
+    result = host.drill()
+    assert not result["ok"] and host.ids(result) == ["reason.drill.not_isolated"]
+    told = "network is not private" if lacking == "network" else f"could write to {host.top}/app"
+    assert told in result["problems"][0]
 
 
 def test_the_scratch_folder_must_be_safe(host: Host) -> None:
