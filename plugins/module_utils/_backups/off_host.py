@@ -89,8 +89,8 @@ def send(
     if done.timed_out:
         return None, message("reason.backup.command_late", program=program, seconds=f"{command.timeout:g}")
     if not done.ok:
-        why = {"code": str(done.rc), "said": _last_line(done.stderr or done.stdout)}
-        return None, message("reason.backup.command_failed", program=program, **why)
+        said = _last_line(done.stderr or done.stdout)
+        return None, message("reason.backup.command_failed", program=program, code=str(done.rc), said=said)
     return f"{program}, as {command.user}", None
 
 

@@ -40,15 +40,13 @@ def surplus(entries: Sequence[Entry], limits: Limits, *, now: float) -> List[Ent
 
     The order is that of the list, not of the times in it, because the clock may have been set back.
     """
-    protected = {
-        next((entry.path for entry in entries if wanted(entry)), "")
-        for wanted in (lambda entry: entry.verified, lambda entry: entry.sound)
-    }
+    newest_verified = next((entry.path for entry in entries if entry.verified), "")
+    newest_sound = next((entry.path for entry in entries if entry.sound), "")
     found = []
     for number, entry in enumerate(entries):
         too_many = number >= limits.keep
         too_old = bool(limits.days) and now - _seconds(entry.at) > limits.days * _DAY
-        if (too_many or too_old) and entry.path not in protected:
+        if (too_many or too_old) and entry.path not in (newest_verified, newest_sound):
             found.append(entry)
     return found
 
