@@ -127,6 +127,9 @@ def properties(limits: Limits, *, output: str, data: str) -> List[str]:
         "ProtectKernelModules=yes",
         "ProtectKernelTunables=yes",
         "NoNewPrivileges=yes",
+        # The service runs as the user of the running one. An application may stop the process in its pid file.
+        "SystemCallFilter=~kill pidfd_send_signal rt_sigqueueinfo ptrace process_vm_writev",
+        "SystemCallErrorNumber=EPERM",
         # For the mounts and the change of the user. After the change, the process has no capabilities.
         "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SETUID CAP_SETGID",
         f"ReadWritePaths={data}",
