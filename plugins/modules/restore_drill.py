@@ -60,6 +60,14 @@ options:
     type: list
     elements: str
     default: []
+  litestream_config:
+    description:
+      - Litestream's configuration file. If it lists O(path), the replica counts as the newest backup, and is restored
+        with C(litestream restore). If that fails, the newest backup file is used. Root must own the configuration file
+        and the program.
+      - If empty, replicas are ignored.
+    type: str
+    default: /etc/litestream.yml
   endpoints:
     description: The service's endpoints, as for M(itsm_nexus.runbook.health_probe). The required ones must be healthy.
     type: list
@@ -180,17 +188,19 @@ at:
   type: str
   sample: "2026-03-02T01:02:03.000Z"
 backup:
-  description: The backup that was restored, or null if no backup can be restored.
+  description: The backup that was restored, or null if no backup can be restored. A replica is named V(litestream:) and
+    the path of the database.
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
 backup_at:
-  description: The time of the last write that the backup contains.
+  description: The time of the last write that the backup contains, or null if it is unknown.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.000Z"
 rpo_seconds:
   description: Age of the backup at the beginning of the drill, in seconds. So many seconds of writes would be lost.
+    Null if the age is unknown.
   returned: success
   type: float
   sample: 3600.0
@@ -242,7 +252,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import drill, scheduled
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import drill, litestream, scheduled
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure, message
@@ -280,6 +290,7 @@ def main() -> None:
             "backup": {"type": "str", "default": ""},
             "backup_dirs": {"type": "list", "elements": "path", "default": []},
             "backup_patterns": {"type": "list", "elements": "str", "default": []},
+            "litestream_config": {"type": "str", "default": litestream.CONFIG},
             "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
             "ok_statuses": {"type": "list", "elements": "str", "default": ["ok"]},
             "login": {"type": "dict", "options": _LOGIN},
@@ -315,6 +326,7 @@ def main() -> None:
         memory=given["memory"],
         timeout=given["timeout"],
         time_budget=given["time_budget"],
+        litestream_config=given["litestream_config"],
     )
     try:
         file_problems.find_user(given["user"], option="user")

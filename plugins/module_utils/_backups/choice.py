@@ -11,6 +11,7 @@ import stat
 import time
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import litestream
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.listing import Entry
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
@@ -40,16 +41,20 @@ class Search(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The backup to restore: its path, the time of its last write in seconds since the epoch, its rows by table."""
+    """The backup to restore: its path or name, its rows by table, and the replica that is restored instead of a file.
+
+    written: the time of its last write in seconds since the epoch, or None if it is unknown.
+    """
 
     path: str
-    written: float
+    written: Optional[float]
     rows: Dict[str, int]
+    replica: Optional[litestream.Replica] = None
 
     @property
-    def at(self) -> str:
+    def at(self) -> Optional[str]:
         """The time of the last write, as text."""
-        return timestamps.iso(self.written)
+        return None if self.written is None else timestamps.iso(self.written)
 
 
 def newest(search: Search, *, deadline: float) -> Tuple[Optional[Chosen], List[Message]]:
@@ -65,7 +70,7 @@ def newest(search: Search, *, deadline: float) -> Tuple[Optional[Chosen], List[M
         if left <= 0:
             problems.append(message("reason.restore.no_time"))
             break
-        rows, why = _examine(path, search, time_budget=min(search.time_budget, left))
+        rows, why = examine(path, search, time_budget=min(search.time_budget, left))
         if why is None:
             made = {entry.path: entry.at for entry in search.listed if entry.verified}.get(path)
             return Chosen(path, _earlier(written, made), dict(rows)), problems
@@ -98,7 +103,7 @@ def _candidates(search: Search) -> Tuple[List[Tuple[float, str]], List[Message]]
     return [(status.st_mtime, search.named)], []
 
 
-def _examine(path: str, search: Search, *, time_budget: float) -> Tuple[Mapping[str, int], Optional[Message]]:
+def examine(path: str, search: Search, *, time_budget: float) -> Tuple[Mapping[str, int], Optional[Message]]:
     """Return the rows of a backup, and why it cannot be restored (None if it can)."""
     try:
         check = sqlite_check.check(path=path, checks=["quick", "integrity"], user=search.user, time_budget=time_budget)

@@ -20,7 +20,13 @@ import tempfile
 import time
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import choice, listing, messages, sandbox
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import (
+    choice,
+    listing,
+    litestream,
+    messages,
+    sandbox,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
     atomic_files,
@@ -71,7 +77,8 @@ class Order(NamedTuple):
     variable: the environment variable with the path of the database. backup: the backup to restore, or "" for the
     newest one that can be restored. dirs, patterns: where backups are. writable: folders to which the service writes,
     besides its database. folder: the parent of the scratch folder. memory: in bytes. timeout: for the start, in
-    seconds. time_budget: for one check of a database, in seconds.
+    seconds. time_budget: for one check of a database, in seconds. litestream_config: Litestream's configuration file,
+    or "" to ignore replicas.
     """
 
     unit: str
@@ -91,6 +98,8 @@ class Order(NamedTuple):
     memory: int = 1 << 30
     timeout: float = 120.0
     time_budget: float = 300.0
+    litestream_config: str = ""
+    litestream_program: str = "litestream"
 
 
 class _Live(NamedTuple):
@@ -124,6 +133,14 @@ class _Done:
         self.unchanged: Optional[bool] = None
         # True if the drill has reached its end: the service was healthy, and everything was checked.
         self.complete = False
+        # True if the backup was restored, so that the result is that of the service.
+        self.restored = False
+
+    def choose(self, chosen: choice.Chosen, *, asked: float) -> None:
+        """Set the backup to restore. asked: the beginning of the drill, in seconds since the epoch."""
+        self.chosen = chosen
+        self.rpo = None if chosen.written is None else round(max(asked - chosen.written, 0.0), 3)
+        self.rows = dict(chosen.rows)
 
 
 def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = commands.run) -> Dict[str, Any]:
@@ -148,17 +165,22 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
             time_budget=order.time_budget,
         )
         asked = time.time()
-        done.chosen, problems = choice.newest(search, deadline=began + order.time_budget)
-        done.problems += problems
-        if done.chosen is not None:
-            done.rpo = round(max(asked - done.chosen.written, 0.0), 3)
-            done.rows = dict(done.chosen.rows)
-        if done.chosen is not None and not check_mode:
-            before = _live(order, run=run)
+        chosen = _candidates(order, search, done, deadline=began + order.time_budget, run=run)
+        before = _live(order, run=run) if chosen and not check_mode else None
+        for number, each in enumerate(chosen):
+            done.choose(each, asked=asked)
+            if check_mode:
+                break
             try:
-                _restore_and_start(order, done, done.chosen, run=run)
+                _restore_and_start(order, done, search, run=run)
             except (MessageError, OSError) as error:
                 done.problems.append(error.told if isinstance(error, MessageError) else quoted(error))
+                # If a replica cannot be restored, use the newest backup. A service that does not start is the result.
+                if done.restored or number + 1 == len(chosen):
+                    break
+            else:
+                break
+        if before is not None:
             changes = _changes(before, _live(order, run=run))
             done.problems += changes
             done.unchanged = not changes
@@ -192,6 +214,27 @@ def _tables(order: Order) -> Any:
     return next((set(entry.rows) for entry in listing.read(order.state_dir) if entry.sound), set())
 
 
+def _candidates(
+    order: Order, search: choice.Search, done: _Done, *, deadline: float, run: commands.Runner
+) -> List[choice.Chosen]:
+    """Return the backups to try: the replica, which is newer than any backup, and the newest backup."""
+    found: List[choice.Chosen] = []
+    if order.litestream_config and not order.backup:
+        try:
+            where = {"config": order.litestream_config, "program": order.litestream_program}
+            replica = litestream.find(order.database, **where)
+        except BackupError as error:
+            replica = None
+            done.problems.append(error.told)
+        if replica is not None:
+            written = litestream.newest_change(replica, run=run)
+            found.append(choice.Chosen(replica.name, written, {}, replica))
+    newest, problems = choice.newest(search, deadline=deadline)
+    # Without a backup, the replica is enough.
+    done.problems += [each for each in problems if not found or each.id != "reason.restore.no_backup"]
+    return [*found, newest] if newest is not None else found
+
+
 def _live(order: Order, *, run: commands.Runner) -> _Live:
     """Return the state of the running service. Raises BackupError, SqliteError."""
     try:
@@ -212,18 +255,19 @@ def _changes(before: _Live, after: _Live) -> List[Message]:
     return [message("reason.drill.live_changed", what=what)] if what else []
 
 
-def _restore_and_start(order: Order, done: _Done, chosen: choice.Chosen, *, run: commands.Runner) -> None:
-    """Restore a backup and start the service on it. Complete `done`. Raises MessageError, OSError."""
+def _restore_and_start(order: Order, done: _Done, search: choice.Search, *, run: commands.Runner) -> None:
+    """Restore the chosen backup and start the service on it. Complete `done`. Raises MessageError, OSError."""
     unit = drill_unit(order.unit)
     properties = _unit(order, run=run)
     sandbox.stop(unit, run=run)  # if a killed drill has left it behind
     account = pwd.getpwnam(order.user)
     with _scratch(order, account, done) as scratch:
-        _require_room(order, chosen, scratch)
+        _require_room(order, done, scratch)
         began = time.monotonic()
+        source = _source(order, done, search, scratch, run=run)
         restored = f"{scratch.data}/{os.path.basename(order.database)}"
-        copy = sqlite_backup.backup(path=chosen.path, dest=restored, user=order.user, timeout=order.time_budget)
-        done.rows = dict(copy["row_counts"])
+        copy = sqlite_backup.backup(path=source, dest=restored, user=order.user, timeout=order.time_budget)
+        done.rows, done.restored = dict(copy["row_counts"]), True
         plan = _plan(order, properties, account, scratch, restored=restored)
         atomic_files.write_atomically(scratch.plan, json.dumps(plan.as_dict()).encode())
         limits = sandbox.Limits(memory=order.memory, seconds=2 * order.timeout + 60, largest=2 * copy["size"] + _MARGIN)
@@ -348,11 +392,30 @@ def _clear(parent: str, prefix: str) -> None:
             atomic_files.discard_tree(f"{parent}/{name}")
 
 
-def _require_room(order: Order, chosen: choice.Chosen, scratch: _Scratch) -> None:
+def _source(order: Order, done: _Done, search: choice.Search, scratch: _Scratch, *, run: commands.Runner) -> str:
+    """Return the path of the backup. A replica is first restored to a file in a folder of root, and checked.
+
+    Raises BackupError.
+    """
+    chosen = done.chosen
+    if chosen is None or chosen.replica is None:
+        return chosen.path if chosen is not None else ""
+    target = f"{scratch.folder}/replica.db"
+    litestream.restore(chosen.replica, target, timeout=order.time_budget, run=run)
+    _rows, why = choice.examine(target, search, time_budget=order.time_budget)
+    if why is not None:
+        raise BackupError(message("reason.restore.backup_unusable", path=chosen.path, why=why))
+    return target
+
+
+def _require_room(order: Order, done: _Done, scratch: _Scratch) -> None:
     """Raise BackupError if the host has not enough space or memory for the drill. Raises OSError."""
-    rights = sqlite_files.rights_on(chosen.path, order.user)
-    sizes = [sqlite_files.facts_of(chosen.path + suffix, rights=rights) for suffix in ("", "-wal")]
-    needed = 2 * sum(facts.size for facts in sizes if facts is not None) + _MARGIN
+    chosen = done.chosen
+    # A replica is about as large as the live database, and it is restored before it is copied.
+    path, times = (order.database, 3) if chosen is None or chosen.replica else (chosen.path, 2)
+    rights = sqlite_files.rights_on(path, order.user)
+    sizes = [sqlite_files.facts_of(path + suffix, rights=rights) for suffix in ("", "-wal")]
+    needed = times * sum(facts.size for facts in sizes if facts is not None) + _MARGIN
     free = sqlite_files.free_bytes(scratch.folder)
     if free < needed:
         folder = printable(order.folder)

@@ -58,6 +58,12 @@ ENGLISH: Dict[str, str] = {
     "reason.drill.not_kept": "Cannot write the result of the restore drill to {path}: {why}",
     "reason.drill.pid": "its process {before} became {now}",
     "reason.drill.replaced": "its database file was replaced",
+    # Litestream.
+    "reason.litestream.unusable": "{path} names the database, but the replica cannot be used: {why}",
+    "reason.litestream.no_program": "there is no program {program} in the usual folders",
+    "reason.litestream.not_of_root": "an account other than root could change {path}",
+    "reason.litestream.not_restored": "Litestream cannot restore the replica of {path}: {why}",
+    "reason.litestream.nothing": "it ended without an error, but made no file",
 }
 
 

@@ -49,4 +49,10 @@ SENTENCES: Dict[str, str] = {
     "reason.drill.not_kept": "リストア訓練の結果を {path} に書き込めない：{why}",
     "reason.drill.pid": "プロセスが {before} から {now} に変わった",
     "reason.drill.replaced": "データベースのファイルが置き換えられた",
+    # Litestream
+    "reason.litestream.unusable": "{path} にこのデータベースの記載があるが、レプリカを使用できない：{why}",
+    "reason.litestream.no_program": "通常のフォルダーにプログラム {program} が存在しない",
+    "reason.litestream.not_of_root": "root 以外のアカウントが {path} を変更できる",
+    "reason.litestream.not_restored": "Litestream で {path} のレプリカをリストアできない：{why}",
+    "reason.litestream.nothing": "エラーなしで終了したが、ファイルが作成されなかった",
 }

@@ -394,6 +394,97 @@ def test_the_scratch_folder_must_be_safe(host: Host) -> None:
     assert list(closed_folder.iterdir()) == []
 
 
+LITESTREAM = """#!/bin/sh
+# Behaves as Litestream's documentation says: litestream COMMAND [-config PATH] [-o PATH] DB_PATH
+command=$1
+shift
+while [ $# -gt 1 ]; do
+    case $1 in
+    -config) config=$2 ;;
+    -o) output=$2 ;;
+    *) echo "flag provided but not defined: $1" >&2; exit 1 ;;
+    esac
+    shift 2
+done
+grep -q "path: $1\\$" "$config" || { echo "database not found in config: $1" >&2; exit 1; }
+case $command in
+restore) [ ! -e "$output" ] || { echo "cannot restore, output path already exists" >&2; exit 1; }
+    cp "$(dirname "$0")/replica" "$output" ;;
+wal) printf 'replica generation index offset size created\\ns3 abc 1 0 4152 2026-03-02T01:02:03Z\\n'
+    printf 's3 abc 1 4152 4152 2026-03-02T01:02:09Z\\n' ;;
+*) echo "unknown command: $command" >&2; exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def replica(host: Host) -> Dict[str, str]:
+    """Lay a stand-in for Litestream with a replica of 45 rows. Return the arguments of the order."""
+    (host.top / "bin").mkdir()
+    program, config = host.top / "bin" / "litestream", host.top / "litestream.yml"
+    program.write_text(LITESTREAM)
+    program.chmod(0o755)
+    closed(str(host.top / "bin" / "replica"), rows=45)
+    config.write_text(f"dbs:\n  - path: {host.database}\n    replicas:\n      - url: s3://store/itsm\n")
+    return {"litestream_config": str(config), "litestream_program": str(program)}
+
+
+class Both:
+    """Runs Litestream, and lets the stand-in for systemd answer everything else."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def __call__(self, argv: Sequence[str], **how: Any) -> commands.Completed:
+        return (commands.run if "litestream" in argv[0] else self.host.systemd.run)(argv, **how)
+
+
+def test_a_replica_of_litestream_is_the_newest_backup(host: Host, replica: Dict[str, str]) -> None:
+    host.backup("1")
+    result = drill.drill(host.order(**replica), run=Both(host))
+    assert result["ok"] and result["problems"] == [], result["problems"]
+    assert (result["backup"], result["rows"]["incidents"]) == (f"litestream:{host.database}", 45)
+    assert result["backup_at"] == "2026-03-02T01:02:09.000Z" and result["rpo_seconds"] > 0 and result["rto_seconds"] > 0
+    assert list(host.top.glob(".state-drill-*")) == []
+
+
+def test_a_replica_needs_no_other_backup(host: Host, replica: Dict[str, str]) -> None:
+    program = Path(replica["litestream_program"])
+    program.write_text(program.read_text().replace("wal)", "none)"))
+    result = drill.drill(host.order(**replica), run=Both(host))
+    assert result["ok"] and result["problems"] == []
+    assert (result["backup_at"], result["rpo_seconds"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda top: (top / "bin" / "replica").unlink(), "reason.litestream.not_restored"),
+        (lambda top: (top / "bin" / "litestream").unlink(), "reason.litestream.unusable"),
+        (lambda top: os.chown(top / "bin" / "litestream", NOBODY.pw_uid, -1), "reason.litestream.unusable"),
+        (lambda top: os.chown(top / "litestream.yml", NOBODY.pw_uid, -1), "reason.litestream.unusable"),
+        (lambda top: patch(str(top / "bin" / "replica"), 4096, b"\xff" * 4096), "reason.restore.backup_unusable"),
+    ],
+)
+def test_a_backup_is_used_if_the_replica_cannot_be(
+    host: Host, replica: Dict[str, str], spoil: Any, problem: str
+) -> None:
+    path = host.backup("1")
+    spoil(host.top)
+    result = drill.drill(host.order(**replica), run=Both(host))
+    assert result["ok"] and result["backup"] == path, result["problems"]
+    assert host.ids(result) == [problem]
+
+
+def test_a_replica_of_another_database_is_ignored(host: Host, replica: Dict[str, str]) -> None:
+    config = Path(replica["litestream_config"])
+    config.write_text(config.read_text().replace("itsm.db", "other.db"))
+    path = host.backup("1")
+    assert drill.drill(host.order(**replica), run=Both(host))["backup"] == path
+    named = drill.drill(host.order(**{**replica, "backup": path}), run=Both(host))
+    assert named["backup"] == path
+
+
 def test_two_drills_do_not_run_at_the_same_time(host: Host) -> None:
     with listing.locked(host.state_dir), pytest.raises(BackupError, match="Another backup or restore drill"):
         host.drill()
