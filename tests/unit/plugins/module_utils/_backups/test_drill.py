@@ -485,6 +485,33 @@ def test_a_replica_of_another_database_is_ignored(host: Host, replica: Dict[str,
     assert named["backup"] == path
 
 
+def test_links_of_the_user_lead_root_nowhere(host: Host) -> None:
+    """The user has replaced the log folder and the live database with links to files of root."""
+    roots = host.top / "roots"
+    roots.mkdir(mode=0o700)
+    (roots / "itsm.db").write_text("of root")
+    (host.top / "app" / "logs").rmdir()
+    (host.top / "app" / "logs").symlink_to(roots)
+    Path(host.database).unlink()
+    Path(host.database).symlink_to(roots / "itsm.db")
+    host.backup("1")
+    before = host.seen()
+    result = host.drill()
+    # The service cannot write its log, because its user may not enter the folder.
+    assert (
+        not result["ok"] and host.ids(result) == ["reason.drill.ended"] and "PermissionError" in result["problems"][0]
+    )
+    assert host.seen() == before
+
+
+def test_a_pipe_in_place_of_the_database_does_not_block_a_drill(host: Host) -> None:
+    Path(host.database).unlink()
+    os.mkfifo(host.database)
+    host.backup("1")
+    result = host.drill()
+    assert result["ok"], result["problems"]
+
+
 def test_two_drills_do_not_run_at_the_same_time(host: Host) -> None:
     with listing.locked(host.state_dir), pytest.raises(BackupError, match="Another backup or restore drill"):
         host.drill()
