@@ -38,7 +38,8 @@ LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py
 LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom migration_pending modules_native \
   oom_kill other_service port_conflict_own tls_key_unreadable two_faults useless_rungs
 # Drills that have more rounds in make nightly.
-THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man degraded systemd_restarts_first
+THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man degraded restore_drill \
+  systemd_restarts_first
 # The longest drills start first, so that no long drill runs alone at the end.
 FIRST_DRILLS := degraded database_in_doubt connection_cut rung_fails controller_killed crash_loop
 OTHER_DRILLS = $(filter-out $(FIRST_DRILLS) $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))

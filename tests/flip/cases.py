@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import choice, off_host, retention, scheduled
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import discover as service_discovery
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import messages as discovery_messages
@@ -50,6 +52,7 @@ OF_ROOT = b"canary-of-root"
 OF_ACCOUNT = b"canary-of-another-account"
 
 ERRORS = (
+    BackupError,
     discovery_messages.DiscoveryError,
     request_log.RequestLogError,
     reclaim_patterns.DiskReclaimError,
@@ -166,6 +169,27 @@ def _sqlite_cases() -> List[Case]:
     def backup_to_ours(theirs: Path, ours: Path) -> Any:
         return sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "backups"), timeout=10)
 
+    def backup_on_schedule(theirs: Path, ours: Path) -> Any:
+        """Make three backups in a folder of the user. The third one removes the first, and a command reads each."""
+        order = scheduled.Order(
+            path=_path(theirs),
+            folder=str(theirs / "backend"),
+            limits=retention.Limits(2),
+            state_dir=str(ours / "state"),
+            user=USER,
+            timeout=10.0,
+            command=off_host.Command(["/bin/cat"], timeout=10.0),
+        )
+        told = [scheduled.make(order) for _number in range(3)]
+        last = told[-1]["backup"]["path"]
+        asked = {"where": "", "user": USER, "state_dir": order.state_dir, "check_mode": False}
+        return [*told, off_host.answer(last, offset=0, **asked)]
+
+    def choose(theirs: Path, ours: Path) -> Any:
+        search = choice.Search(_path(theirs), "", [str(theirs / "backend")], [], USER, set(), [], 10.0)
+        named = search._replace(named=f"{_path(theirs)}.backup_1")
+        return [choice.newest(each, deadline=time.monotonic() + 10.0) for each in (search, named)]
+
     def evidence(theirs: Path, ours: Path) -> Any:
         return sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "evidence"), evidence=True)
 
@@ -187,6 +211,8 @@ def _sqlite_cases() -> List[Case]:
         Case("sqlite_backup beside the database", _crashed, backup),
         Case("sqlite_backup into our folder", _crashed, backup_to_ours),
         Case("sqlite_backup evidence", _damaged, evidence),
+        Case("scheduled_backup beside the database", _crashed, backup_on_schedule),
+        Case("restore_drill, choice of the backup", _damaged, choose),
         Case("sqlite_wal", _crashed, checkpoint),
         Case("health_probe, readiness", _crashed, ready),
         Case("health_probe, readiness of a damaged database", _damaged, ready),

@@ -26,6 +26,7 @@ MODULE_UTILS = [
     ["_sqlite", "_incident"],
     ["_service"],
     ["_readiness", "_changes"],
+    ["_readiness", "_backups"],
     ["_triage", "_discovery"],
 ]
 # All packages of plugin_utils may also import from module_utils.

@@ -41,6 +41,10 @@ DESCRIPTORS = "relative to a folder that was opened without following links"
 KERNEL = "only files of /proc, or a descriptor that is open already"
 
 REASONS = {
+    "_backups/drill.py": "a folder of root alone; its part for the user is used as the user and removed without links",
+    "_backups/listing.py": OURS,
+    "_backups/retention.py": AS_USER,
+    "_backups/sandbox.py": KERNEL,
     "_common/atomic_files.py": "what it is asked to; its callers are in this list",
     "_common/leftovers.py": "only folders of its own user that no other user can have moved there",
     "_common/parallel.py": KERNEL,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from typing import Any
@@ -14,7 +15,9 @@ import runs
 from drills import RUNBOOK, STATE_DIR, Drill
 
 DETECT, RECOVER, ALARM = "itsm-outage-detect", "itsm-outage-recover", "itsm-outage-alarm"
-UNITS = [f"{DETECT}.timer", *(f"{name}.service" for name in (DETECT, RECOVER, ALARM))]
+BACKUP = "itsm-outage-backup"
+TIMERS = [f"{DETECT}.timer", f"{BACKUP}.timer"]
+UNITS = [*TIMERS, *(f"{name}.service" for name in (DETECT, RECOVER, ALARM, BACKUP))]
 MAINTENANCE = f"{STATE_DIR}/maintenance.json"
 
 
@@ -74,7 +77,7 @@ def await_look(drill: Drill, word: str) -> str:
 def test_units_are_valid_and_confined(drill: Drill) -> None:
     paths = [f"/etc/systemd/system/{unit}" for unit in UNITS]
     assert drill.host.check_output(f"systemd-analyze verify {' '.join(paths)} 2>&1") == ""
-    for unit in UNITS[1:]:
+    for unit in UNITS[len(TIMERS) :]:
         # The unit's exposure level must be at most 2.0 on a scale of 0 to 10. The option expects tenths.
         drill.host.check_output(f"systemd-analyze security --no-pager --threshold=20 {unit}")
 
@@ -97,6 +100,14 @@ def test_runs_have_no_privileges_and_write_to_their_home(drill: Drill) -> None:
     assert set(shown.split()) == {"User=itsm-outage", "NoNewPrivileges=yes", "ProtectSystem=strict"}
     assert drill.host.file("/var/lib/itsm-outage").mode == 0o700
     assert "drill-github-token" not in drill.host.check_output("journalctl --no-pager")
+
+
+def test_the_nightly_unit_makes_a_verified_backup(drill: Drill) -> None:
+    assert drill.host.check_output(f"systemctl is-active {BACKUP}.timer") == "active"
+    drill.host.check_output(f"systemctl start {BACKUP}.service")
+    assert ", verified. Copy on another host: none" in journal(drill, f"{BACKUP}.service")
+    (made,) = json.loads(drill.host.check_output(f"cat {STATE_DIR}/backups.json"))
+    assert made["verified"] and drill.rows_of(made["path"]) == made["rows"]
 
 
 def test_killed_service_is_recovered_automatically(drill: Drill) -> None:

@@ -14,7 +14,7 @@ import selectors
 import signal
 import subprocess
 import time
-from typing import Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
@@ -181,13 +181,13 @@ def run(
     cwd: Optional[str] = None,
     env: Optional[Mapping[str, str]] = None,
     user: Optional[str] = None,
-    stdin: Optional[bytes] = None,
+    stdin: Union[bytes, int, None] = None,
 ) -> Completed:
     """Run a command without a shell, for at most timeout seconds, and return its result.
 
     env: the complete environment of the child, or None for the environment of this process. stdin: the standard input
-    of the child, empty by default. Output is decoded as UTF-8, and invalid bytes are replaced. Raises CommandError if
-    the command cannot be started.
+    of the child, as bytes or as an open descriptor, empty by default. Output is decoded as UTF-8, and invalid bytes are
+    replaced. Raises CommandError if the command cannot be started.
     """
     started = time.monotonic()
     try:
@@ -200,7 +200,7 @@ def run(
             # the user created.
             cwd=cwd if become is None else None,
             env=None if env is None else dict(env),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdin=subprocess.DEVNULL if stdin is None else stdin if isinstance(stdin, int) else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -208,7 +208,7 @@ def run(
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise CommandError(message("reason.host.not_run", program=repr(argv[0]), why=str(error))) from error
-    streams = _Streams(process, stdin)
+    streams = _Streams(process, None if isinstance(stdin, int) else stdin)
     rc = streams.follow(until=started + timeout)
     if rc is None:
         with contextlib.suppress(ProcessLookupError):

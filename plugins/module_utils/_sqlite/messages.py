@@ -155,6 +155,8 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.no_backup": "no backup was found",
     "reason.restore.backup_unusable": "{path} cannot be used ({why})",
     "reason.restore.checks": "checks: {checks}",
+    "reason.restore.other_service": "it is the database of another service, with the tables {tables}",
+    "reason.restore.older_schema": "it has an older schema, without the tables {tables}",
     "reason.restore.latest_backup.days": "the latest good backup is {path}, {number} days older than the last write",
     "reason.restore.latest_backup.hours": "the latest good backup is {path}, {number} hours older than the last write",
     "reason.restore.latest_backup.minutes": "the latest good backup is {path}, {number} minutes older than the last write",

@@ -13,7 +13,7 @@ import glob
 import os
 import stat
 import time
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, of
@@ -28,6 +28,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage
 
 MARGIN = 8 << 20  # number of bytes to leave free
 _MOST_BACKUPS = 20  # maximum number of backups to examine, newest first
+_MOST_NAMED = 5  # maximum number of tables that a message names
+# Tables that a migration tool or SQLite itself creates have the same names in the databases of all services.
+_OF_EVERY_SERVICE = ("knex_migrations", "sqlite_")
 _MOST_COMPARED = 5  # maximum number of sound backups to compare, because checking a large backup takes many seconds
 
 
@@ -318,7 +321,12 @@ class _Backups:
     def add(self, case: Case, backup: _Backup) -> None:
         """Add a sound backup."""
         self.sound.append(backup)
-        self._tell(backup.made, backup.path, usable=True, rows=backup.rows, lost=lost(case.rows, backup.rows))
+        lacks = sorted(_tables_of(case) - set(backup.rows))
+        older = message("reason.restore.older_schema", tables=lacks[:_MOST_NAMED]) if lacks else None
+        told: Dict[str, Any] = {"rows": backup.rows, "lost": lost(case.rows, backup.rows)}
+        if older is not None:
+            told.update(reason=messages.english(older), messages=message_plain(reason=older))
+        self._tell(backup.made, backup.path, usable=True, **told)
 
     def refuse(self, made: float, path: str, why: Message, *, refusal: Message) -> None:
         """Add a backup that cannot be used. refusal: the reason, with the path of the backup."""
@@ -374,8 +382,8 @@ def _examined(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget: 
         except SqliteError as error:
             done.refuse(made, path, error.told, refusal=error.told)
             continue
-        checks = check["checks"]
-        if check["healthy"] and all(checks.get(name) == "ok" for name in ("quick", "integrity", "row_counts")):
+        why = why_unusable(check) or why_foreign(_tables_of(case), check["row_counts"])
+        if why is None:
             done.add(case, _Backup(made, path, dict(check["row_counts"])))
             if case.all_counted and not lost(case.rows, done.sound[-1].rows):
                 break
@@ -384,11 +392,37 @@ def _examined(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget: 
                     done.refused.append(message("reason.restore.not_compared", number=len(backups) - number))
                 break
             continue
-        whole = message("reason.restore.checks", checks=str(checks))
-        why = of(check["problems"][0], "message") if check["problems"] else whole
         refusal = message("reason.restore.backup_unusable", path=printable(path), why=why)
         done.refuse(made, path, why, refusal=refusal)
     return done
+
+
+def why_unusable(check: Mapping[str, Any]) -> Optional[Message]:
+    """Return why a backup is not sound, from the result of a complete check, or None if it is sound."""
+    checks = check["checks"]
+    if check["healthy"] and all(checks.get(name) == "ok" for name in ("quick", "integrity", "row_counts")):
+        return None
+    whole = message("reason.restore.checks", checks=str(checks))
+    return of(check["problems"][0], "message") if check["problems"] else whole
+
+
+def why_foreign(known: Collection[str], rows: Mapping[str, int]) -> Optional[Message]:
+    """Return why a sound database is not a backup of this service, or None if it may be one.
+
+    known: the tables of the service, or empty if they are unknown. A backup from before a migration has only some of
+    them. Tables such as users exist in the databases of other services too, so one common table is not enough.
+    """
+    ours, found = (
+        {name for name in names if not name.startswith(_OF_EVERY_SERVICE)} for names in (set(known), set(rows))
+    )
+    if not ours or not found or len(ours & found) * 2 > min(len(ours), len(found)):
+        return None
+    return message("reason.restore.other_service", tables=sorted(found - ours)[:_MOST_NAMED])
+
+
+def _tables_of(case: Case) -> Set[str]:
+    """Return the known tables of the damaged database."""
+    return {*case.rows, *case.uncounted}
 
 
 def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:

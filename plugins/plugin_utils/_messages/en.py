@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Dict
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import messages as backups_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import messages as discovery_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages as incident_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages as triage_messages
@@ -24,6 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 )
 
 SENTENCES: Dict[str, str] = {
+    **backups_messages.ENGLISH,
     **discovery_messages.ENGLISH,
     **triage_messages.ENGLISH,
     **incident_messages.ENGLISH,

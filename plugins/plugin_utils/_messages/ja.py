@@ -16,6 +16,7 @@ from typing import Dict
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
     ja_changes,
+    ja_backups,
     ja_decisions,
     ja_discovery,
     ja_documents,
@@ -432,6 +433,7 @@ SENTENCES: Dict[str, str] = {
     "resource.disk": "ディスク",
     # 各モジュールの名前。英語の文書ではタスク名をそのまま使う
     "module.assert": "条件を確認",
+    "module.backup_fetch": "バックアップを管理側にコピー",
     "module.disk_reclaim": "必要な分だけファイルを削除して空き容量を確保",
     "module.fail": "エラーで終了",
     "module.fail_settings": "設定を確認",
@@ -457,6 +459,8 @@ SENTENCES: Dict[str, str] = {
     "module.postmortem_render": "ポストモーテムを作成",
     "module.process_stop": "プロセスを停止",
     "module.release_rollback": "前のリリースに切り替え",
+    "module.restore_drill": "バックアップを別の場所にリストアし、サービスを起動して確認",
+    "module.scheduled_backup": "検証済みのバックアップを作成し、古いバックアップを削除",
     "module.service_discovery_info": "サービスの構成を検出",
     "module.service_hold": "起動保留を設定または解除",
     "module.service_preflight_info": "設定とホストの状態を照合",
@@ -473,6 +477,7 @@ SENTENCES: Dict[str, str] = {
     "module.validate_argument_spec": "変数の形式を確認",
     **messages_ja_findings.SENTENCES,
     **ja_changes.SENTENCES,
+    **ja_backups.SENTENCES,
     **ja_decisions.SENTENCES,
     **ja_discovery.SENTENCES,
     **ja_documents.SENTENCES,

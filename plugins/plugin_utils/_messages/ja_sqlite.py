@@ -148,6 +148,8 @@ SENTENCES: Dict[str, str] = {
     "reason.restore.no_backup": "バックアップが見つからない",
     "reason.restore.backup_unusable": "{path} を使用できない（{why}）",
     "reason.restore.checks": "検査の結果：「{checks}」",
+    "reason.restore.other_service": "別のサービスのデータベース（テーブル：{tables}）",
+    "reason.restore.older_schema": "スキーマが古い（存在しないテーブル：{tables}）",
     "reason.restore.latest_backup.days": "最新の正常なバックアップは {path}（最後の書き込みの{number}日前）",
     "reason.restore.latest_backup.hours": "最新の正常なバックアップは {path}（最後の書き込みの{number}時間前）",
     "reason.restore.latest_backup.minutes": "最新の正常なバックアップは {path}（最後の書き込みの{number}分前）",

@@ -33,6 +33,7 @@ NAMESPACE = "ansible_collections.itsm_nexus.runbook.plugins.modules"
 SERVICE = {"service": {"app_dir": "/nonexistent", "command": ["sleep", "60"], "manager": "process"}}
 FILES = {"log_file": "/nonexistent", "pid_file": "/nonexistent"}
 PARAMETERS = {
+    "backup_fetch": {"path": "/nonexistent", "dest_dir": "/nonexistent"},
     "disk_reclaim": {"targets": [], "globs": []},
     "health_probe": {**SERVICE, "endpoints": []},
     "incident": {"state": "attempt"},
@@ -43,6 +44,11 @@ PARAMETERS = {
     "npm_ci": {"app_dir": "/"},
     "process_stop": {**SERVICE, "processes": []},
     "release_rollback": {"strategy": "git", "app_dir": "/nonexistent", "db_path": "/nonexistent"},
+    "restore_drill": {
+        **{"unit": "x", "app_dir": "/nonexistent", "user": "nobody", "path": "/nonexistent"},
+        "endpoints": [{"name": "x", "url": "http://localhost/"}],
+    },
+    "scheduled_backup": {"path": "/nonexistent", "dest_dir": "/nonexistent"},
     "service_discovery_info": {},
     "service_hold": {"state": "released", "unit": "x", "reason": "x"},
     "service_preflight_info": {

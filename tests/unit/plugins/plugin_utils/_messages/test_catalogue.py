@@ -63,14 +63,16 @@ def files(language):
 
 def other_file(key, language):
     """Return the file that should contain the message `key` in `language`. Only the other language has the message."""
-    of_packages = {"_discovery": "ja_discovery.py", "_triage": "ja_findings.py", "_sqlite": "ja_sqlite.py"}
+    names = {"_backups": "ja_backups", "_triage": "ja_findings", "_sqlite": "ja_sqlite"}
     if language == "en":
         path = files("ja")[key]
-        package = {"ja_findings": "_triage", "ja_service": "_service", "ja_sqlite": "_sqlite"}.get(path.stem)
+        packages = {**{name: package for package, name in names.items()}, "ja_service": "_service"}
+        package = packages.get(path.stem)
         return ON_HOST / package / "messages.py" if package else path.with_name(path.name.replace("ja", "en", 1))
     path = files("en").get(key, ON_HOST / "_common" / "message.py")
     if ON_HOST in path.parents:
-        return CATALOGUES / of_packages.get(path.parent.name, "ja_service.py")
+        known = {**names, "_discovery": "ja_discovery"}
+        return CATALOGUES / f"{known.get(path.parent.name, 'ja_service')}.py"
     return path.with_name(path.name.replace("en", "ja", 1))
 
 

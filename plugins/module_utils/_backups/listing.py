@@ -1,0 +1,134 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The list of the backups that this collection has made on a host, in backups.json in the state folder.
+
+A backup is listed before it is made, as not verified. So a killed run leaves an entry, and a file without an entry was
+not made by this collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
+
+NAME = "backups.json"
+# Maximum number of entries, and maximum size of the file in bytes.
+MOST = 1000
+_LARGEST = 8 << 20
+_LOCK = "backups.lock"
+
+
+class Entry(NamedTuple):
+    """One backup.
+
+    at: when it was begun (see timestamps.iso). bytes: its size. rows: its number of rows by table. verified: True if it
+    was reopened, checked and compared with the database. off_host: where its copy is, or None. fewer: the tables that
+    had lost so many rows that a person must look at them, as {table: [rows before, rows now]}.
+    """
+
+    at: str
+    path: str
+    bytes: int = 0
+    rows: Mapping[str, int] = {}
+    verified: bool = False
+    off_host: Optional[str] = None
+    sha256: str = ""
+    fewer: Mapping[str, Sequence[int]] = {}
+
+    @property
+    def sound(self) -> bool:
+        """True if the backup was verified, and if no table had lost most of its rows."""
+        return self.verified and not self.fewer
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the entry in the file's format."""
+        return {**self._asdict(), "rows": dict(self.rows), "fewer": {name: list(n) for name, n in self.fewer.items()}}
+
+
+def _entry(read: Any) -> Entry:
+    """Return an entry that was read from the file. Raises ValueError, TypeError or KeyError if it is none."""
+    if not isinstance(read, dict):
+        raise ValueError("an entry is not an object")
+    return Entry(
+        at=str(read["at"]),
+        path=str(read["path"]),
+        bytes=int(read.get("bytes") or 0),
+        rows={str(table): int(rows) for table, rows in (read.get("rows") or {}).items()},
+        verified=read.get("verified") is True,
+        off_host=None if read.get("off_host") is None else str(read["off_host"]),
+        sha256=str(read.get("sha256") or ""),
+        fewer={str(table): [int(each) for each in rows] for table, rows in (read.get("fewer") or {}).items()},
+    )
+
+
+@contextlib.contextmanager
+def locked(state_dir: str) -> Iterator[None]:
+    """Run the block while no other backup or drill of this host is running. Raises BackupError."""
+    path = os.path.join(state_dir, _LOCK)
+    try:
+        atomic_files.private_folder(state_dir)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _cannot("write", path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise BackupError(message("reason.backup.running", path=printable(path))) from None
+    finally:
+        os.close(descriptor)
+
+
+def read(state_dir: str) -> List[Entry]:
+    """Return the listed backups, newest first. Raises BackupError if the list cannot be read."""
+    path = os.path.join(state_dir, NAME)
+    try:
+        found = json.loads(atomic_files.read_plain(path, limit=_LARGEST).decode("utf-8"))
+        if not isinstance(found, list):
+            raise ValueError("it is not a list")
+        return [_entry(each) for each in found][:MOST]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _cannot("read", path, error) from error
+
+
+def write(state_dir: str, entries: Sequence[Entry]) -> None:
+    """Replace the list. The newest entry is the first one. Raises BackupError."""
+    path = os.path.join(state_dir, NAME)
+    try:
+        atomic_files.private_folder(state_dir)
+        data = json.dumps([entry.as_dict() for entry in entries[:MOST]], indent=1, sort_keys=True)
+        atomic_files.write_atomically(path, data.encode() + b"\n")
+    except OSError as error:
+        raise _cannot("write", path, error) from error
+
+
+def listed(state_dir: str, path: str) -> Entry:
+    """Return the entry of a backup. Raises BackupError if the backup is not listed or was not verified."""
+    for entry in read(state_dir):
+        if entry.path == path and entry.verified:
+            return entry
+    raise BackupError(message("reason.backup.not_listed", path=printable(path)))
+
+
+def note_copy(state_dir: str, path: str, where: str) -> Entry:
+    """Record where the copy of a backup is. Return its entry. Raises BackupError if the backup is not listed."""
+    changed = listed(state_dir, path)._replace(off_host=where)
+    write(state_dir, [changed if entry.path == path else entry for entry in read(state_dir)])
+    return changed
+
+
+def _cannot(deed: str, path: str, error: Exception) -> BackupError:
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return BackupError(message(f"reason.backup.list_not.{deed}", path=printable(path), why=why))

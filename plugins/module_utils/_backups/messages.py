@@ -1,0 +1,78 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - a sentence is one line.
+
+"""English messages about backups and restore drills.
+
+A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_backups.py, with the same
+ids.
+"""
+
+from __future__ import annotations
+
+from typing import Dict
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
+
+ENGLISH: Dict[str, str] = {
+    **service_messages.ENGLISH,
+    # Backups.
+    "reason.backup.running": "Another backup or restore drill is running on this host (lock {path})",
+    "reason.backup.list_not.read": "Cannot read the list of backups {path}: {why}. No backup was made or removed. Move the file away; the backups that it lists are then kept forever",
+    "reason.backup.list_not.write": "Cannot write the list of backups {path}: {why}",
+    "reason.backup.not_listed": "{path} is not in the list of backups",
+    "reason.backup.not_removed": "Cannot remove the old backup {path}",
+    "reason.backup.not_read": "Cannot read the backup {path}: {why}",
+    "reason.backup.changed": "The backup {path} has {size} bytes now, but it had {listed} bytes when it was verified",
+    "reason.backup.fewer": "The backup {path} is sound, but most rows of the previous backup are missing: {tables}. No old backup was removed. If the rows were deleted on purpose, run the backup once with backup_accept_fewer_rows=true",
+    "reason.backup.table": "{table} had {rows} rows and has {now}",
+    "reason.backup.command_user": "The backup was not copied to another host: there is no user {user} on this host",
+    "reason.backup.command_not_run": "The backup was not copied to another host: cannot run {program}: {why}",
+    "reason.backup.command_late": "The backup was not copied to another host: {program} did not end within {seconds} s and was killed",
+    "reason.backup.command_failed": "The backup was not copied to another host: {program} ended with exit code {code}: {said}",
+    "reason.backup.command_silent": "no output",
+    # Restore drill.
+    "reason.drill.no_systemd": "A restore drill needs systemd, which runs the service in a network of its own. nexus_manager is {manager}",
+    "reason.drill.as_root": "A restore drill does not start the service as root. Set User= in the unit {unit}",
+    "reason.drill.no_command": "The unit {unit} has no ExecStart command",
+    "reason.drill.not_a_file": "backup {path} is not a regular file",
+    "reason.drill.no_room": "A restore drill needs {needed} bytes in {folder}, but {free} are free",
+    "reason.drill.no_memory": "A restore drill may use {needed} bytes of memory, but {free} are free on this host",
+    "reason.drill.folder_closed": "User {user} cannot reach the folder {folder}. Set restore_drill_dir to a folder that this user can enter",
+    "reason.drill.not_prepared": "Cannot prepare the restore drill in {folder}: {why}",
+    "reason.drill.not_started": "Cannot start the service with the restored database: {why}",
+    "reason.drill.not_isolated": "The service was not started, because systemd cannot isolate it on this host: {why}",
+    "reason.drill.ended": "The service ended before it was healthy with the restored database. Its last line: {said}",
+    "reason.drill.said_nothing": "it printed nothing",
+    "reason.drill.not_healthy": "The service was not healthy within {seconds} s with the restored database: {why}. Its last line: {said}",
+    "reason.drill.not_asked": "Cannot send a request into the network of the drill: {why}",
+    "reason.drill.other_database": "The service did not open the restored database. Check that the service reads the path of its database from the variable {variable} (nexus_db_path_variable)",
+    "reason.drill.login": "The login failed with the restored database: {why}",
+    "reason.drill.rows_lost": "The service removed rows from the restored database: {tables}",
+    "reason.drill.not_sound": "The restored database was not sound after the service had used it: {why:;}",
+    "reason.drill.live_changed": "During the drill, the running service changed: {what}. The drill does not touch it, so another cause is likely",
+    "reason.drill.left": "Cannot remove {folder} after the drill: remove it",
+    "reason.drill.not_kept": "Cannot write the result of the restore drill to {path}: {why}",
+    "reason.drill.pid": "its process {before} became {now}",
+    "reason.drill.replaced": "its database file was replaced",
+    # Litestream.
+    "reason.litestream.unusable": "{path} names the database, but the replica cannot be used: {why}",
+    "reason.litestream.no_program": "there is no program {program} in the usual folders",
+    "reason.litestream.not_of_root": "an account other than root could change {path}",
+    "reason.litestream.not_restored": "Litestream cannot restore the replica of {path}: {why}",
+    "reason.litestream.nothing": "it ended without an error, but made no file",
+}
+
+
+def english(told: message.Message) -> str:
+    """Return the English text of a message about a backup or a drill, without a full stop at its end."""
+    return message.english(told, ENGLISH)
+
+
+class BackupError(MessageError):
+    """A backup could not be made, copied or listed, or a restore drill could not be made."""
+
+    templates = ENGLISH

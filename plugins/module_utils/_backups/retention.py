@@ -1,0 +1,87 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Decide which old backups may be removed, and remove them.
+
+Only a listed backup is removed, and only if its name has the form that this collection uses. The newest verified backup
+and the newest sound backup are always kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from typing import List, NamedTuple, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.listing import Entry
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
+
+_DAY = 86400.0
+
+
+class Limits(NamedTuple):
+    """What to keep: at most `keep` backups, and none older than `days` days. With days=0, the age does not matter."""
+
+    keep: int
+    days: float = 0.0
+
+
+def has_our_name(path: str, *, folder: str, prefix: str) -> bool:
+    """Return True if a path is that of a scheduled backup in this folder."""
+    name = re.compile(re.escape(prefix) + r"\d{8}T\d{6}Z(?:-\d+)?\Z")
+    return os.path.dirname(path) == folder and name.match(os.path.basename(path)) is not None
+
+
+def surplus(entries: Sequence[Entry], limits: Limits, *, now: float) -> List[Entry]:
+    """Return the entries to remove. entries: newest first. now: seconds since the epoch.
+
+    The order is that of the list, not of the times in it, because the clock may have been set back.
+    """
+    newest_verified = next((entry.path for entry in entries if entry.verified), "")
+    newest_sound = next((entry.path for entry in entries if entry.sound), "")
+    found = []
+    for number, entry in enumerate(entries):
+        too_many = number >= limits.keep
+        too_old = bool(limits.days) and now - _seconds(entry.at) > limits.days * _DAY
+        if (too_many or too_old) and entry.path not in (newest_verified, newest_sound):
+            found.append(entry)
+    return found
+
+
+def _seconds(at: str) -> float:
+    """Return a time in seconds since the epoch. An entry without a valid time counts as new, so it is kept."""
+    with contextlib.suppress(ValueError):
+        return timestamps.epoch(at)
+    return float("inf")
+
+
+def remove(
+    entries: Sequence[Entry], *, folder: str, prefix: str, rights: safe_open.Rights
+) -> Tuple[List[Entry], List[Entry]]:
+    """Remove backups. Return the entries without a file, and the entries whose file could not be removed.
+
+    rights: the account for the folder. A file with another name, or that is no regular file, is not removed.
+    """
+    gone, left = [], []
+    with safe_open.acting(rights):
+        for entry in entries:
+            if not has_our_name(entry.path, folder=folder, prefix=prefix):
+                left.append(entry)
+                continue
+            try:
+                if stat.S_ISREG(os.lstat(entry.path).st_mode):
+                    os.unlink(entry.path)
+                    gone.append(entry)
+                else:
+                    left.append(entry)
+            except FileNotFoundError:
+                gone.append(entry)
+            except OSError:
+                left.append(entry)
+        if gone:
+            with contextlib.suppress(OSError):
+                atomic_files.fsync_folder(folder)
+    return gone, left

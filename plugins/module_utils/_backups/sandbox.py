@@ -1,0 +1,204 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run the service's own command in a transient unit that cannot reach or change the running service.
+
+systemd provides the private network, the read-only file system and the limits. A small program in this unit first
+checks that they are in effect, because systemd ignores some of these settings if it cannot apply them, for example in a
+container. Then it makes the two kinds of mounts that lie in folders of the service's user: it hides the live database,
+and it puts empty temporary file systems over the folders to which the service writes. It opens each of these paths as
+the service's user and mounts on the opened descriptor, so that a path that the user exchanges at this moment leads root
+nowhere else. Then it becomes the user for good and runs the command.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import systemd
+
+_TIMEOUT = 30.0
+_CLONE_NEWNET = 0x40000000
+_PROPERTIES = ("LoadState", "ActiveState", "MainPID")
+
+# What the program prints before the reason if the unit is not isolated.
+NOT_ISOLATED = "itsm-runbook-drill: not isolated: "
+
+# The program that the unit runs first. Its argument is the path of the plan (see Plan), as JSON.
+_ENTER = """
+import ctypes, json, os, sys
+with open(sys.argv[1]) as stream:
+    plan = json.load(stream)
+if os.stat("/proc/self/ns/net").st_ino == plan["network"]:
+    sys.exit(plan["refusal"] + "the network is not private")
+for path in plan["read_only"]:
+    if not os.statvfs(path).f_flag & os.ST_RDONLY:
+        sys.exit(plan["refusal"] + "the service could write to " + path)
+library = ctypes.CDLL(None, use_errno=True)
+BIND, NOSUID, NODEV, NOEXEC = 4096, 2, 4, 8
+def mount(source, target, kind, flags, data):
+    if library.mount(source.encode(), target.encode(), kind and kind.encode(), flags, data and data.encode()) != 0:
+        number = ctypes.get_errno()
+        sys.exit(plan["refusal"] + "cannot mount " + source + ": " + os.strerror(number))
+def opened(path, flags):
+    os.setegid(plan["gid"])
+    os.seteuid(plan["uid"])
+    try:
+        return os.open(path, os.O_PATH | os.O_NOFOLLOW | flags)
+    except OSError:
+        return None
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+os.setgroups(plan["groups"])
+for path in plan["hidden"]:
+    found = opened(path, 0)
+    if found is not None:
+        mount(plan["empty"], "/proc/self/fd/%d" % found, None, BIND, None)
+        os.close(found)
+for path in plan["writable"]:
+    found = opened(path, os.O_DIRECTORY)
+    if found is not None:
+        limits = "mode=0700,uid=%d,gid=%d,size=%d" % (plan["uid"], plan["gid"], plan["room"])
+        mount("tmpfs", "/proc/self/fd/%d" % found, "tmpfs", NOSUID | NODEV | NOEXEC, limits)
+        os.close(found)
+os.setresgid(plan["gid"], plan["gid"], plan["gid"])
+os.setresuid(plan["uid"], plan["uid"], plan["uid"])
+os.umask(plan["umask"])
+os.chdir(plan["folder"])
+os.execve(plan["program"], plan["argv"], plan["environment"])
+"""
+
+
+class Plan(NamedTuple):
+    """What the unit runs. hidden: files that are replaced with an unreadable file. writable: folders that are replaced
+    with an empty temporary file system of at most `room` bytes. empty: the unreadable file. read_only: folders in which
+    the service must not be able to write. network: the inode of the network in which it must not run.
+    """
+
+    program: str
+    argv: Sequence[str]
+    environment: Dict[str, str]
+    folder: str
+    uid: int
+    gid: int
+    groups: Sequence[int]
+    hidden: Sequence[str]
+    writable: Sequence[str]
+    empty: str
+    read_only: Sequence[str]
+    network: int
+    refusal: str = NOT_ISOLATED
+    umask: int = 0o077
+    room: int = 64 << 20
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the plan as JSON data."""
+        return dict(self._asdict())
+
+
+class Limits(NamedTuple):
+    """Limits for the unit. memory: in bytes. seconds: after this time, systemd kills the unit, even if this module has
+    died. largest: the largest file that the service may write, in bytes.
+    """
+
+    memory: int
+    seconds: float
+    largest: int
+
+
+def properties(limits: Limits, *, output: str, data: str) -> List[str]:
+    """Return the unit's properties. output: the file for its output. data: the only folder that it can write to."""
+    return [
+        # Nothing outside can be reached, and the ports of the running service are free in here.
+        "PrivateNetwork=yes",
+        "ProtectSystem=strict",
+        "ProtectHome=read-only",
+        "PrivateTmp=yes",
+        "PrivateDevices=yes",
+        "ProtectControlGroups=yes",
+        "ProtectKernelModules=yes",
+        "ProtectKernelTunables=yes",
+        "NoNewPrivileges=yes",
+        # The service runs as the user of the running one. An application may stop the process in its pid file.
+        "SystemCallFilter=~kill pidfd_send_signal rt_sigqueueinfo ptrace process_vm_writev",
+        "SystemCallErrorNumber=EPERM",
+        # For the mounts and the change of the user. After the change, the process has no capabilities.
+        "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SETUID CAP_SETGID",
+        f"ReadWritePaths={data}",
+        f"StandardOutput=file:{output}",
+        f"MemoryMax={limits.memory}",
+        "MemorySwapMax=0",
+        "TasksMax=512",
+        "LimitCORE=0",
+        f"LimitFSIZE={limits.largest}",
+        f"RuntimeMaxSec={limits.seconds:.0f}",
+        "TimeoutStopSec=10",
+        "KillMode=control-group",
+    ]
+
+
+def start(unit: str, plan_path: str, wanted: Sequence[str], *, run: commands.Runner) -> None:
+    """Start the transient unit. Raises BackupError."""
+    argv = ["systemd-run", "--quiet", "--collect", f"--unit={unit}"]
+    argv += ["--description=Restore drill: the service with a restored database"]
+    argv += [f"--property={each}" for each in wanted]
+    argv += ["--", sys.executable or "/usr/bin/python3", "-I", "-S", "-c", _ENTER, plan_path]
+    try:
+        done = run(argv, timeout=_TIMEOUT)
+    except commands.CommandError as error:
+        raise BackupError(message("reason.drill.not_started", why=error.told)) from error
+    if not done.ok:
+        raise BackupError(message("reason.drill.not_started", why=systemd.why_failed(done)))
+
+
+def stop(unit: str, *, run: commands.Runner) -> None:
+    """Stop the unit if it exists. Errors are ignored, because systemd kills the unit after its time limit anyway."""
+    for verb in ("stop", "reset-failed"):
+        try:
+            run(["systemctl", "--no-ask-password", verb, "--", unit], timeout=_TIMEOUT)
+        except commands.CommandError:
+            return
+
+
+def main_pid(unit: str, *, run: commands.Runner) -> Optional[int]:
+    """Return the unit's main process (0 while it is starting), or None if the unit has ended. Raises HostError."""
+    found = systemd.unit_properties(unit, _PROPERTIES, run=run)
+    if found.get("ActiveState") not in ("active", "activating"):
+        return None
+    pid = found.get("MainPID", "")
+    return int(pid) if pid.isdecimal() else 0
+
+
+def in_network_of(pid: int, question: Callable[[], Any], *, timeout: float, proc_root: str = "/proc") -> Any:
+    """Call a function in the private network of a process, in a child process, and return its value (JSON data).
+
+    Returns None if the process is not in a private network (yet): the running service would answer there. Raises
+    BackupError if the network cannot be entered.
+    """
+
+    def enter() -> Any:
+        opened = os.open(f"{proc_root}/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        ours = os.stat(f"{proc_root}/self/ns/net")
+        found = os.fstat(opened)
+        if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+            return {"private": False}
+        if ctypes.CDLL(None, use_errno=True).setns(opened, _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return {"private": True, "value": question()}
+
+    answer = parallel.ask({"drill": enter}, timeout=timeout)["drill"]
+    if answer.error is not None:
+        # The process may have ended at this moment. The caller then finds out that the unit has ended.
+        if answer.error.startswith(("FileNotFoundError", "ProcessLookupError")):
+            return None
+        raise BackupError(message("reason.drill.not_asked", why=answer.error))
+    return answer.value["value"] if answer.value["private"] else None

@@ -1,0 +1,180 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Make a verified backup, list it, remove surplus backups, and send the new one to another host.
+
+The steps are in the order that loses nothing: an old backup is removed only after the new one was verified.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import listing, messages, off_host, retention
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.listing import Entry
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import row_counts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
+
+LEAST_KEPT, MOST_KEPT = 2, 500
+
+
+class Order(NamedTuple):
+    """A backup to make. path: the database. folder: where the backups are. user: the service's user, or None.
+
+    timeout: for the copy and its verification, in seconds. accept_fewer: True if a person knows why rows are missing.
+    command: the command that sends the backup to another host, or None.
+    """
+
+    path: str
+    folder: str
+    limits: retention.Limits
+    state_dir: str
+    user: Optional[str] = None
+    busy_timeout: float = 5.0
+    timeout: float = 600.0
+    accept_fewer: bool = False
+    command: Optional[off_host.Command] = None
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of the names of the backups. A recovery finds backups by this name."""
+        return f"{os.path.basename(self.path)}.backup_"
+
+
+def refuse_other_run(state_dir: str, *, run: str = "", memory: Optional[str] = None) -> None:
+    """Raise BackupError if a run of a recovery is working on this host. The run must not find the database open."""
+    holder = host_lease.Seat(state_dir=state_dir, memory=memory).holder()
+    if holder is not None and holder["run"] != run:
+        raise BackupError(host_lease.refusal(holder, state_dir=state_dir))
+
+
+def make(
+    order: Order, *, check_mode: bool = False, run: commands.Runner = commands.run, proc_root: str = "/proc"
+) -> Dict[str, Any]:
+    """Make a backup and return the result of the scheduled_backup module.
+
+    A problem with a backup that was made (its rows, its copy on another host) is in the result. Raises SqliteError or
+    BackupError if no verified backup was made. The list of backups and all older backups are then unchanged.
+    """
+    _check(order)
+    began = time.monotonic()
+    rights = _rights(order)
+    if check_mode:
+        room = sqlite_backup.backup(
+            path=order.path, dest_dir=order.folder, user=order.user, room_only=True, timeout=order.timeout
+        )
+        listed = listing.read(order.state_dir)
+        would = retention.surplus([Entry("", ""), *listed], order.limits, now=time.time())
+        return _result(None, [], would, changed=True, began=began, room=room["room_needed"])
+    with listing.locked(order.state_dir):
+        entry, made = _back_up(order, proc_root=proc_root)
+        problems: List[Message] = []
+        removed: List[Entry] = []
+        if entry.fewer:
+            fewer = [message("reason.backup.table", table=name, rows=n[0], now=n[1]) for name, n in entry.fewer.items()]
+            problems.append(message("reason.backup.fewer", path=printable(entry.path), tables=fewer))
+        else:
+            removed, left = _prune(order, rights=rights)
+            problems += [message("reason.backup.not_removed", path=printable(each.path)) for each in left]
+        if order.command is not None:
+            where, problem = off_host.send(entry, order.command, rights=rights, run=run)
+            problems += [problem] if problem else []
+            entry = listing.note_copy(order.state_dir, entry.path, where) if where else entry
+    return _result(entry, problems, removed, changed=True, began=began, room=made["room_needed"])
+
+
+def _check(order: Order) -> None:
+    if not LEAST_KEPT <= order.limits.keep <= MOST_KEPT:
+        raise BackupError(f"keep must be {LEAST_KEPT} to {MOST_KEPT}, not {order.limits.keep}")
+    if not 0 <= order.limits.days <= 36500:
+        raise BackupError(f"keep_days must be 0 (no limit) to 36500, not {order.limits.days:g}")
+    for name, value in (("path", order.path), ("dest_dir", order.folder)):
+        if not os.path.isabs(value) or "\0" in value or value != os.path.normpath(value):
+            raise BackupError(f"{name} must be an absolute path without . and .., not {printable(value)!r}")
+    if order.command is not None:
+        off_host.check(order.command)
+
+
+def _rights(order: Order) -> safe_open.Rights:
+    """Return the account that acts in the folder of the backups. Raises SqliteError."""
+    try:
+        return safe_open.rights_on(order.folder, user=sqlite_files.rights_on(order.path, order.user))
+    except OSError as error:
+        raise sqlite_files.cannot("write_to", path=printable(order.folder), why=str(error.strerror)) from error
+
+
+def _back_up(order: Order, *, proc_root: str) -> Any:
+    """List the backup as not verified, make it, and list it as verified. Return its entry and the backup's result."""
+    listed = listing.read(order.state_dir)
+    at = time.time()
+    entry = Entry(at=timestamps.iso(at), path=_unused_path(order, listed, at=at))
+    listing.write(order.state_dir, [entry, *listed])
+    try:
+        made = sqlite_backup.backup(
+            path=order.path,
+            dest=entry.path,
+            user=order.user,
+            busy_timeout=order.busy_timeout,
+            timeout=order.timeout,
+            proc_root=proc_root,
+        )
+    except SqliteError:
+        listing.write(order.state_dir, listed)
+        raise
+    rows = dict(made["row_counts"])
+    entry = entry._replace(bytes=made["size"], rows=rows, verified=True, sha256=made["sha256"])
+    before = next((each for each in listed if each.sound), None)
+    if before is not None and not order.accept_fewer and row_counts.collapsed(before.rows, rows):
+        entry = entry._replace(fewer=row_counts.missing(before.rows, rows))
+    listing.write(order.state_dir, [entry, *listed])
+    return entry, made
+
+
+def _unused_path(order: Order, listed: Sequence[Entry], *, at: float) -> str:
+    taken = {entry.path for entry in listed}
+    path = f"{order.folder}/{order.prefix}{timestamps.compact(at)}"
+    names = [path, *(f"{path}-{number}" for number in range(2, 100))]
+    return next((name for name in names if name not in taken), path)
+
+
+def _prune(order: Order, *, rights: safe_open.Rights) -> Any:
+    """Remove surplus backups and their entries. Return the removed ones, and those that could not be removed."""
+    listed = listing.read(order.state_dir)
+    # Backups in another folder belong to an earlier setting. They are listed, but this call does not remove them.
+    ours = [each for each in listed if retention.has_our_name(each.path, folder=order.folder, prefix=order.prefix)]
+    wanted = retention.surplus(ours, order.limits, now=time.time())
+    gone, left = retention.remove(wanted, folder=order.folder, prefix=order.prefix, rights=rights)
+    if gone:
+        listing.write(order.state_dir, [each for each in listed if each not in gone])
+    return gone, left
+
+
+def _result(
+    entry: Optional[Entry],
+    problems: Sequence[Message],
+    removed: Sequence[Entry],
+    *,
+    changed: bool,
+    began: float,
+    room: int,
+) -> Dict[str, Any]:
+    paths = [printable(each.path) for each in removed]
+    return {
+        "changed": changed,
+        "backup": entry.as_dict() if entry is not None else None,
+        "removed": paths,
+        "room_needed": room,
+        "problems": [messages.english(each) for each in problems],
+        "messages": plain(problems=list(problems)),
+        "duration": round(time.monotonic() - began, 3),
+        "diff": {"before": {"present": paths}, "after": {"present": [printable(entry.path)] if entry else []}},
+    }

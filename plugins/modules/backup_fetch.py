@@ -1,0 +1,147 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup_fetch
+short_description: Copy a listed backup from the host to the controller
+version_added: 0.2.0
+description:
+  - Copies a backup that M(itsm_nexus.runbook.scheduled_backup) has listed to a file on the controller. The backup is
+    transferred in compressed parts, so its size is not limited by the memory of the host or the controller.
+  - The file on the controller has mode 0600. It gets its name only if its SHA-256 is that of the verified backup.
+  - Then the list on the host is updated, and surplus copies in the same folder are removed.
+options:
+  path:
+    description: Path of the backup on the host. The path must be in C(backups.json) in O(state_dir).
+    type: path
+    required: true
+  dest_dir:
+    description:
+      - Folder on the controller, which is created if it does not exist (mode 0700). Each host has its own subfolder.
+    type: path
+    required: true
+  keep:
+    description: Number of copies to keep on the controller for this host and database. If V(0), all copies are kept.
+    type: int
+    default: 14
+  limit:
+    description: Maximum size of a backup to copy, in bytes.
+    type: int
+    default: 10737418240
+  offset:
+    description: The action plugin sets this option, so do not set it in a task.
+    type: int
+    default: -1
+  where:
+    description: The action plugin sets this option, so do not set it in a task.
+    type: str
+    default: ""
+  user:
+    description: The user that the service runs as. See O(itsm_nexus.runbook.sqlite_backup#module:user).
+    type: str
+notes:
+  - Set C(no_log) on the task. Otherwise, Ansible prints the output of the module with C(-vvv), and the output contains
+    the rows of the database.
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.scheduled_backup
+"""
+
+EXAMPLES = r"""
+- name: Copy the new backup to the controller
+  itsm_nexus.runbook.backup_fetch:
+    path: "{{ backup_result.backup.path }}"
+    dest_dir: /srv/backups/itsm
+  no_log: true
+"""
+
+RETURN = r"""
+dest:
+  description: The file on the controller.
+  returned: success
+  type: str
+  sample: /srv/backups/itsm/host1/itsm.db.backup_20260302T010203Z
+sha256:
+  description: The SHA-256 of the file, which is that of the verified backup.
+  returned: success
+  type: str
+  sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
+size:
+  description: The size of the file in bytes.
+  returned: success
+  type: int
+  sample: 1048576
+removed:
+  description: The removed copies on the controller.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+messages:
+  description: The reason for the failure, as a translatable message.
+  returned: failure
+  type: dict
+  sample: {}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import off_host
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+
+
+def main() -> None:
+    """Return one part of the backup, or record where the copy is. The action plugin of this name makes the copy."""
+    module = AnsibleModule(
+        argument_spec={
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
+            "path": {"type": "path", "required": True},
+            "dest_dir": {"type": "path", "required": True},
+            "keep": {"type": "int", "default": 14},
+            "limit": {"type": "int", "default": 10 << 30},
+            "offset": {"type": "int", "default": -1},
+            "where": {"type": "str", "default": ""},
+            "user": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    repeated_call.once(given, check_mode=module.check_mode, fail=module.fail_json)
+    lease = {name: given[name] for name in host_lease.ARGUMENTS}
+    try:
+        with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            result = off_host.answer(
+                given["path"],
+                offset=given["offset"],
+                where=given["where"],
+                user=given["user"],
+                state_dir=given["state_dir"],
+                check_mode=module.check_mode,
+            )
+    except (BackupError, SqliteError) as error:
+        module.fail_json(**failure(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

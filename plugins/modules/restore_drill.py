@@ -1,0 +1,344 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: restore_drill
+short_description: Restore the newest backup aside, start the service on it, and measure RPO and RTO
+version_added: 0.2.0
+description:
+  - Searches for backups as M(itsm_nexus.runbook.sqlite_restore) does, and chooses the newest one that is sound and
+    belongs to this service. Newer backups that cannot be restored are in RV(problems).
+  - Restores the backup to a scratch folder, and starts the command of O(unit) on it, with the user, the working
+    directory and the environment of the unit. Only the variable O(variable) has another value.
+  - The service runs in a transient systemd unit with a private network, in which all ports are free. The file system
+    is read-only, except for the restored database. O(writable) are empty temporary folders. The live database is
+    hidden, and the service cannot send signals to other processes. If systemd cannot isolate it, nothing is started.
+  - Sends the health request and, if O(login) is set, the login in this network. Then stops the service, checks the
+    restored database, compares its rows, and removes everything.
+  - Writes the result to C(restore_drill.json) in O(state_dir). A drill that failed is a result with RV(ok=false).
+options:
+  unit:
+    description: The service's systemd unit.
+    type: str
+    required: true
+  manager:
+    description: What manages the service. A drill is only possible with V(systemd).
+    type: str
+    choices: [systemd, process]
+    default: systemd
+  app_dir:
+    description: Absolute path of the application's folder.
+    type: path
+    required: true
+  user:
+    description: The user that the service runs as. A drill never starts the service as root.
+    type: str
+    required: true
+  path:
+    description: Absolute path of the live database.
+    type: path
+    required: true
+  variable:
+    description: The environment variable from which the service reads the path of its database.
+    type: str
+    default: DATABASE_PATH
+  backup:
+    description: The backup to restore. If empty, the newest backup that can be restored is used.
+    type: str
+    default: ""
+  backup_dirs:
+    description: Folders in which to search for backups, in addition to the database's folder.
+    type: list
+    elements: path
+    default: []
+  backup_patterns:
+    description: File name patterns of backups. See O(itsm_nexus.runbook.sqlite_restore#module:backup_patterns).
+    type: list
+    elements: str
+    default: []
+  litestream_config:
+    description:
+      - Litestream's configuration file. If it lists O(path), the replica counts as the newest backup, and is restored
+        with C(litestream restore). If that fails, the newest backup file is used. Root must own the configuration file
+        and the program.
+      - If empty, replicas are ignored.
+    type: str
+    default: /etc/litestream.yml
+  endpoints:
+    description: The service's endpoints, as for M(itsm_nexus.runbook.health_probe). The required ones must be healthy.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the endpoint in messages.
+        type: str
+        required: true
+      url:
+        description: URL of the health endpoint.
+        type: str
+        required: true
+      required:
+        description: Whether the service is healthy only if this endpoint is.
+        type: bool
+        default: true
+      validate_certs:
+        description: Whether to verify the certificate.
+        type: bool
+        default: false
+      ca_path:
+        description: File with the certificates to trust. If empty, the certificates of the system are trusted.
+        type: str
+        default: ""
+  ok_statuses:
+    description: Values of C(status) in the answer that mean healthy.
+    type: list
+    elements: str
+    default: [ok]
+  login:
+    description: The login that must succeed. If it is not set, no login is tried.
+    type: dict
+    suboptions:
+      url:
+        description: URL of the login.
+        type: str
+        required: true
+      username:
+        description: User name.
+        type: str
+        required: true
+      password:
+        description: Password.
+        type: str
+        required: true
+  writable:
+    description: Absolute paths of other folders to which the service writes, such as the folder of its logs. During
+      the drill, each of them is an empty temporary folder of at most 64 MiB.
+    type: list
+    elements: path
+    default: []
+  scratch_dir:
+    description:
+      - Folder in which the backup is restored. Only root may be able to change it, and O(user) must be able to enter
+        it.
+      - Defaults to the parent of O(state_dir).
+    type: path
+  memory:
+    description: Memory limit for the service during the drill, in bytes. The host must have as much free memory.
+    type: int
+    default: 1073741824
+  timeout:
+    description: Maximum time until the first healthy answer, in seconds.
+    type: float
+    default: 120.0
+  time_budget:
+    description: Time limit for each check of a database, in seconds.
+    type: float
+    default: 300.0
+notes:
+  - The command in C(ExecStart) is split at blanks. C(ExecStartPre) is not run.
+  - A service that reads the path of its database only from a file cannot be tested. The drill then fails, and names
+    O(variable). The service cannot open the live database.
+attributes:
+  check_mode:
+    support: full
+    details: In check mode, the backup is chosen, but not restored, and no result is written.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+    details: The module changes nothing except C(restore_drill.json).
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.scheduled_backup
+  - module: itsm_nexus.runbook.sqlite_restore
+"""
+
+EXAMPLES = r"""
+- name: Check that the newest backup can be restored
+  itsm_nexus.runbook.restore_drill:
+    unit: itsm-system
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    user: itsm
+    path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    backup_dirs: [/var/lib/itsm-runbook/backups]
+    endpoints:
+      - {name: https, url: "https://localhost:6443/api/v1/health"}
+    writable: [/mnt/LinuxHDD/ITSM-System/backend/logs]
+"""
+
+RETURN = r"""
+ok:
+  description: True if the service was healthy with the restored backup, no row was lost, and the running service did
+    not change. In check mode, true if a backup can be restored.
+  returned: success
+  type: bool
+  sample: true
+at:
+  description: When the drill began.
+  returned: success
+  type: str
+  sample: "2026-03-02T01:02:03.000Z"
+backup:
+  description: The backup that was restored, or null if no backup can be restored. A replica is named V(litestream:) and
+    the path of the database.
+  returned: success
+  type: str
+  sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
+backup_at:
+  description: The time of the last write that the backup contains, or null if it is unknown.
+  returned: success
+  type: str
+  sample: "2026-03-02T01:02:03.000Z"
+rpo_seconds:
+  description: Age of the backup at the beginning of the drill, in seconds. So many seconds of writes would be lost.
+    Null if the age is unknown.
+  returned: success
+  type: float
+  sample: 3600.0
+rto_seconds:
+  description: Time from the beginning of the restore to the first healthy answer, in seconds. Null if the service was
+    not healthy.
+  returned: success
+  type: float
+  sample: 4.2
+rows:
+  description: Number of rows of each table in the backup.
+  returned: success
+  type: dict
+  sample: {users: 12, incidents: 340}
+rows_after:
+  description: Number of rows of each table after the service was stopped.
+  returned: success
+  type: dict
+  sample: {users: 12, incidents: 340}
+login:
+  description: True if the login succeeded, null if it was not tried.
+  returned: success
+  type: bool
+  sample: true
+live_unchanged:
+  description: True if the running service has the same process and the same database file as before the drill.
+  returned: success
+  type: bool
+  sample: true
+problems:
+  description: Why the drill failed, and which newer backups cannot be restored.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+duration:
+  description: Run time of the module on the host, in seconds.
+  returned: success
+  type: float
+  sample: 6.1
+messages:
+  description: The texts of RV(problems) or of the failure, as translatable messages.
+  returned: always
+  type: dict
+  sample: {}
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import drill, litestream, scheduled
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import probe_plan
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_problems
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+
+_ENDPOINT = {
+    "name": {"type": "str", "required": True},
+    "url": {"type": "str", "required": True},
+    "required": {"type": "bool", "default": True},
+    "validate_certs": {"type": "bool", "default": False},
+    "ca_path": {"type": "str", "default": ""},
+}
+_LOGIN = {
+    "url": {"type": "str", "required": True},
+    "username": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
+            "unit": {"type": "str", "required": True},
+            "manager": {"type": "str", "choices": ["systemd", "process"], "default": "systemd"},
+            "app_dir": {"type": "path", "required": True},
+            "user": {"type": "str", "required": True},
+            "path": {"type": "path", "required": True},
+            "variable": {"type": "str", "default": "DATABASE_PATH"},
+            "backup": {"type": "str", "default": ""},
+            "backup_dirs": {"type": "list", "elements": "path", "default": []},
+            "backup_patterns": {"type": "list", "elements": "str", "default": []},
+            "litestream_config": {"type": "str", "default": litestream.CONFIG},
+            "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
+            "ok_statuses": {"type": "list", "elements": "str", "default": ["ok"]},
+            "login": {"type": "dict", "options": _LOGIN},
+            "writable": {"type": "list", "elements": "path", "default": []},
+            "scratch_dir": {"type": "path"},
+            "memory": {"type": "int", "default": 1 << 30},
+            "timeout": {"type": "float", "default": 120.0},
+            "time_budget": {"type": "float", "default": 300.0},
+        },
+        supports_check_mode=True,
+    )
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    given = module.params
+    login = given["login"]
+    lease = {name: given[name] for name in host_lease.ARGUMENTS}
+    order = drill.Order(
+        unit=given["unit"],
+        user=given["user"],
+        app_dir=given["app_dir"],
+        database=given["path"],
+        variable=given["variable"],
+        targets=[probe_plan.Target(**endpoint) for endpoint in given["endpoints"]],
+        state_dir=given["state_dir"],
+        folder=given["scratch_dir"] or os.path.dirname(given["state_dir"].rstrip("/")),
+        ok_statuses=given["ok_statuses"],
+        login=login
+        and probe_plan.Login(probe_plan.Target("login", login["url"]), login["username"], login["password"]),
+        backup=given["backup"],
+        dirs=given["backup_dirs"],
+        patterns=given["backup_patterns"],
+        writable=given["writable"],
+        memory=given["memory"],
+        timeout=given["timeout"],
+        time_budget=given["time_budget"],
+        litestream_config=given["litestream_config"],
+    )
+    try:
+        file_problems.find_user(given["user"], option="user")
+        with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            if given["manager"] != "systemd":
+                raise BackupError(message("reason.drill.no_systemd", manager=given["manager"]))
+            scheduled.refuse_other_run(given["state_dir"], run=given["run"])
+            result = drill.drill(order, check_mode=module.check_mode)
+    except (BackupError, SqliteError, probe_plan.HealthError) as error:
+        module.fail_json(**failure(error))
+    module.exit_json(**sanitize.data(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scheduled_backup
+short_description: Make a verified backup of the running service's database, and remove surplus backups
+version_added: 0.2.0
+description:
+  - Makes a backup with M(itsm_nexus.runbook.sqlite_backup). The service keeps running, and its writes are not blocked.
+    The backup is opened again, checked and compared with the database.
+  - Lists the backup in C(backups.json) in O(state_dir).
+  - Then removes surplus backups. Only a listed backup with the usual name is removed, and only after the new backup was
+    verified. The newest verified backup and the newest backup without missing rows are always kept.
+  - If most rows of the previous backup are missing, the new backup is kept, RV(problems) names the tables, and no
+    backup is removed. So a service that has filled a lost database with demo data does not replace the good backups.
+  - If O(command) is set, the module then runs this command, which copies the backup to another host.
+  - The module fails if no verified backup was made. Nothing is removed in this case. A backup that was made, but not
+    copied, is a result with RV(problems).
+options:
+  path:
+    description: Absolute path of the database file.
+    type: path
+    required: true
+  dest_dir:
+    description: Absolute path of the folder for the backups. The folder is created if it does not exist (mode 0700).
+    type: path
+    required: true
+  user:
+    description:
+      - The user that the service runs as. See O(itsm_nexus.runbook.sqlite_backup#module:user).
+    type: str
+  keep:
+    description: Maximum number of backups to keep, including the new one. From 2 to 500.
+    type: int
+    default: 14
+  keep_days:
+    description: Age in days from which a backup is removed. If V(0), the age does not matter.
+    type: float
+    default: 0
+  accept_fewer_rows:
+    description: Whether a person has confirmed that the missing rows were deleted on purpose.
+    type: bool
+    default: false
+  command:
+    description:
+      - A command that copies the backup to another host, as a list. The first word is the absolute path of a program.
+        The command is run without a shell.
+      - The backup is the standard input of the command. The words may contain V({path}), V({name}), V({sha256}),
+        V({bytes}) and V({at}).
+    type: list
+    elements: str
+    default: []
+  command_user:
+    description: The account that runs O(command). This account need not be able to read the backup file.
+    type: str
+    default: root
+  command_timeout:
+    description: Time limit for O(command), in seconds. After this time, the command is killed.
+    type: float
+    default: 3600.0
+  busy_timeout:
+    description: Maximum time, in seconds, to wait for another process to release its lock on the database.
+    type: float
+    default: 5.0
+  timeout:
+    description: Time limit for the backup and its verification, in seconds.
+    type: float
+    default: 600.0
+notes:
+  - The module fails if a run of a recovery is working on the host, because that run must not find the database open.
+  - In WAL mode, the service can write during a backup. Until the copy is complete, the WAL cannot be emptied, so it may
+    grow. A database with a rollback journal cannot be written to while it is copied.
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: none
+    details: Every call makes another backup.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.backup_fetch
+  - module: itsm_nexus.runbook.restore_drill
+  - module: itsm_nexus.runbook.sqlite_backup
+"""
+
+EXAMPLES = r"""
+- name: Back up the database, keep 30 backups, and copy the new one to the backup server
+  itsm_nexus.runbook.scheduled_backup:
+    path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    dest_dir: /var/lib/itsm-runbook/backups
+    user: itsm
+    keep: 30
+    command: [/usr/bin/ssh, backup@store.example, "cat > itsm/{name}"]
+    command_user: backup
+"""
+
+RETURN = r"""
+backup:
+  description: The new backup. Null in check mode.
+  returned: success
+  type: dict
+  contains:
+    at:
+      description: When the backup was begun.
+      type: str
+      sample: "2026-03-02T01:02:03.000Z"
+    path:
+      description: Its path.
+      type: str
+      sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
+    bytes:
+      description: Its size.
+      type: int
+      sample: 1048576
+    rows:
+      description: Number of rows of each table.
+      type: dict
+      sample: {users: 12, incidents: 340}
+    verified:
+      description: True if the backup was reopened, checked and compared with the database.
+      type: bool
+      sample: true
+    off_host:
+      description: Where its copy is, or null if there is no copy on another host.
+      type: str
+      sample: null
+    sha256:
+      description: The SHA-256 of its content.
+      type: str
+      sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
+    fewer:
+      description: If most rows of the previous backup are missing, C([rows before, rows now]) of each such table.
+      type: dict
+      sample: {}
+removed:
+  description: The removed backups. In check mode, the backups that a run would remove.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+room_needed:
+  description: Free space that the backup needs, in bytes.
+  returned: success
+  type: int
+  sample: 9437184
+problems:
+  description: What is wrong with the backup that was made, for example why it was not copied to another host.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+duration:
+  description: Run time of the module on the host, in seconds.
+  returned: success
+  type: float
+  sample: 0.41
+messages:
+  description: The texts of RV(problems) or of the failure, as translatable messages.
+  returned: always
+  type: dict
+  sample: {}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import off_host, retention, scheduled
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_problems
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
+            "path": {"type": "path", "required": True},
+            "dest_dir": {"type": "path", "required": True},
+            "user": {"type": "str"},
+            "keep": {"type": "int", "default": 14},
+            "keep_days": {"type": "float", "default": 0},
+            "accept_fewer_rows": {"type": "bool", "default": False},
+            "command": {"type": "list", "elements": "str", "default": []},
+            "command_user": {"type": "str", "default": "root"},
+            "command_timeout": {"type": "float", "default": 3600.0},
+            "busy_timeout": {"type": "float", "default": 5.0},
+            "timeout": {"type": "float", "default": 600.0},
+        },
+        supports_check_mode=True,
+    )
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    given = module.params
+    command = off_host.Command(given["command"], given["command_user"], given["command_timeout"])
+    order = scheduled.Order(
+        path=given["path"],
+        folder=given["dest_dir"],
+        limits=retention.Limits(given["keep"], given["keep_days"]),
+        state_dir=given["state_dir"],
+        user=given["user"],
+        busy_timeout=given["busy_timeout"],
+        timeout=given["timeout"],
+        accept_fewer=given["accept_fewer_rows"],
+        command=command if given["command"] else None,
+    )
+    lease = {name: given[name] for name in host_lease.ARGUMENTS}
+    try:
+        file_problems.find_user(given["user"], option="user")
+        with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            scheduled.refuse_other_run(given["state_dir"], run=given["run"])
+            result = scheduled.make(order, check_mode=module.check_mode)
+    except (SqliteError, BackupError) as error:
+        module.fail_json(**failure(error))
+    module.exit_json(**sanitize.data(result))
+
+
+if __name__ == "__main__":
+    main()
