@@ -25,8 +25,7 @@ MODULE_UTILS = [
     ["_host"],
     ["_sqlite", "_incident"],
     ["_service"],
-    ["_readiness", "_changes"],
-    ["_readiness", "_backups"],
+    ["_readiness", "_backups", "_changes"],
     ["_triage", "_discovery"],
 ]
 # All packages of plugin_utils may also import from module_utils.
