@@ -11,12 +11,14 @@ from typing import Dict
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import messages as discovery_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages as incident_messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import messages as preparedness_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages as triage_messages
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
     en_decisions,
     en_discovery,
     en_documents,
     en_notices,
+    en_preparedness,
     en_remedies,
     en_screen,
 )
@@ -25,9 +27,11 @@ SENTENCES: Dict[str, str] = {
     **discovery_messages.ENGLISH,
     **triage_messages.ENGLISH,
     **incident_messages.ENGLISH,
+    **preparedness_messages.ENGLISH,
     **en_decisions.SENTENCES,
     **en_discovery.SENTENCES,
     **en_documents.SENTENCES,
+    **en_preparedness.SENTENCES,
     **en_remedies.SENTENCES,
     **en_screen.SENTENCES,
     **en_notices.SENTENCES,
