@@ -39,6 +39,7 @@ OF_PLAYBOOKS: Dict[str, Any] = {
     "outage_maintenance_state": {"choices": ["present", "absent"]},
     "outage_maintenance_until": {},
     "outage_maintenance_reason": {},
+    "outage_ready_test": {"choices": ["false", "true"]},
     "outage_release_reason": {},
     "postmortem_incident": {},
 }
