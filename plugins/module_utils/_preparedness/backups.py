@@ -170,12 +170,12 @@ def _dated(
     expected = (
         newest_write.newest_writes(known.path, user=user, until=before, deadline=deadline) if known.tables else {}
     )
-    lacking = {
-        column: newest for column, newest in (expected or {}).items() if own is not None and newest > own.get(column, 0)
-    }
+    if own is None or expected is None:
+        return Backup(path, at, NOT_CHECKED, why=message("ready.backup.no_time"), rows=rows)
+    lacking = {column: newest for column, newest in expected.items() if newest > own.get(column, 0)}
     # A table that a later migration has created is not in the backup, and neither are its rows.
     lacking = {column: newest for column, newest in lacking.items() if column.rpartition(".")[0] in rows}
-    if own is not None and lacking:
+    if lacking:
         newest_own = max(own.values(), default=None)
         newest = timestamps.iso(max(lacking.values()))
         last = timestamps.iso(newest_own) if newest_own is not None else None

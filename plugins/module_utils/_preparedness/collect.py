@@ -67,11 +67,11 @@ _PROGRAMS = "/usr/local/lib/itsm-nexus-runbook"
 _DROPIN = "50-itsm-nexus-start-guard.conf"
 _GUARD, _RECORDER = "start_guard.py", "restart_recorder.py"
 _DRILL = "restore_drill.json"
-# Folder for the rehearsal of an installation. Unlike /tmp, it is never in memory.
+# Folder for the trial build. Unlike /tmp, it is never in memory.
 _SCRATCH = "/var/tmp"  # noqa: S108 - used with mkdtemp
 _PREFIX = "itsm-nexus-ready-"
 _OLD = 86400.0  # the age in seconds at which the folder of a killed check is removed
-# Maximum time in seconds that a rehearsal takes to load the packages, in addition to npm.
+# Maximum time in seconds that a trial build takes to load the packages, in addition to npm.
 _LOADING = 90.0
 # Fraction of the time for databases that the check of the service's own database may use.
 _LIVE_SHARE = 0.4
@@ -427,7 +427,7 @@ def _remove_leftovers(place: str) -> None:
 
 
 def _modules(settings: Settings, question: Question, folder: str) -> Dict[str, Any]:
-    """Rehearse the installation of the modules offline, in a folder of our own, and load them."""
+    """Try to build the modules offline, in a folder of our own, and load them."""
     os.nice(_NICE)
     begun = time.monotonic()
     confined = confine.confine(folder)
@@ -439,7 +439,7 @@ def _modules(settings: Settings, question: Question, folder: str) -> Dict[str, A
         if os.geteuid() == 0:
             os.chown(work, application.account.pw_uid, application.account.pw_gid)
         with safe_open.acting(application.rights):
-            npm_build.rehearse(
+            npm_build.try_build(
                 application,
                 work,
                 cache=settings.npm_cache or None,

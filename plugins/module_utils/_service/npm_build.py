@@ -258,7 +258,7 @@ def _require_tree(application: Application, build: str) -> None:
     _refuse_absolute_links(application, build)
 
 
-def rehearse(application: Application, folder: str, *, cache: Optional[str], timeout: float, confined: bool) -> None:
+def try_build(application: Application, folder: str, *, cache: Optional[str], timeout: float, confined: bool) -> None:
     """Build a tree offline in an empty folder of the user, and load it. Nothing outside of the folder is changed.
 
     confined: True if this process and its children can write only to the folder (see _host/confine.py). Otherwise, the

@@ -22,6 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 _WRITTEN = re.compile(r"(?i)(?:created|updated|modified|inserted)_?(?:at|on|time|date)?\Z|timestamp\Z")
 _MOST_COLUMNS = 200
 _BUSY_SECONDS = 5.0
+_ATTEMPTS = 3
 # Seconds since the epoch. A number above _MILLISECONDS is a time in milliseconds (a JavaScript Date).
 _MILLISECONDS = 100_000_000_000
 _SECONDS_OF = (
@@ -38,18 +39,22 @@ def newest_writes(path: str, *, user: Optional[str], until: float, deadline: flo
     SQLite's CURRENT_TIMESTAMP. user: the user that reads the database. deadline: in time.monotonic seconds. Returns
     None if the database cannot be read in time.
     """
-    try:
-        found, holders = sqlite_holders.survey(path, user=user, deadline=deadline)
-        if not found.openable:
+    # The service may start or stop during an attempt.
+    for _attempt in range(_ATTEMPTS):
+        try:
+            found, holders = sqlite_holders.survey(path, user=user, deadline=deadline)
+            if not found.openable:
+                return None
+            with sqlite_reader.way_in(found, holders, busy_timeout=_BUSY_SECONDS, deadline=deadline) as way:
+                answers = way.read(functools.partial(_emit, until=until, deadline=deadline), deadline=deadline)
+                steady = way.steady
+        except sqlite_files.SqliteError:
             return None
-        with sqlite_reader.way_in(found, holders, busy_timeout=_BUSY_SECONDS, deadline=deadline) as way:
-            answers = way.read(functools.partial(_emit, until=until, deadline=deadline), deadline=deadline)
-            steady = way.steady
-    except sqlite_files.SqliteError:
-        return None
-    if not steady or set(answers[-1]) != {"event"} or time.monotonic() > deadline:
-        return None
-    return {str(each["column"]): float(each["at"]) for each in answers if each["event"] == "newest"}
+        if time.monotonic() > deadline:
+            return None
+        if steady and set(answers[-1]) == {"event"}:
+            return {str(each["column"]): float(each["at"]) for each in answers if each["event"] == "newest"}
+    return None
 
 
 def _emit(connection: sqlite3.Connection, emit: child_process.Emit, *, until: float, deadline: float) -> None:
