@@ -28,7 +28,7 @@ attributes:
     support: full
 options:
   contacts:
-    description: The contacts, as in O(itsm_nexus.runbook.escalation#role:escalation_contacts).
+    description: The contacts, as in O(itsm_nexus.runbook.escalation#role:main:escalation_contacts).
     type: dict
     required: true
   smtp_host:
