@@ -12,6 +12,7 @@ database has earlier writes that the backup lacks.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
@@ -79,22 +80,57 @@ def live(check: Mapping[str, Any], *, path: str, user: Optional[str], timeout: f
     return Live(path, sorted(check["row_counts"]), check["database"]["first_migration_at"], migrations)
 
 
+class Recorded(NamedTuple):
+    """A backup that this collection made and recorded. at: in seconds since the epoch. size: in bytes."""
+
+    path: str
+    at: float
+    size: int
+
+
+def recorded(content: Any) -> List[Recorded]:
+    """Return the verified backups in the content of backups.json. Other entries are ignored."""
+    found: List[Recorded] = []
+    for each in content if isinstance(content, list) else ():
+        if isinstance(each, dict) and each.get("verified") is True and str(each.get("path")).startswith("/"):
+            with contextlib.suppress(ValueError, TypeError):
+                found.append(Recorded(str(each["path"]), timestamps.epoch(str(each.get("at"))), int(each["bytes"])))
+    return found
+
+
 def survey(
-    known: Live, *, dirs: Sequence[str], patterns: Sequence[str], user: Optional[str], budget: float, deadline: float
+    known: Live,
+    *,
+    dirs: Sequence[str],
+    patterns: Sequence[str],
+    user: Optional[str],
+    budget: float,
+    deadline: float,
+    made: Sequence[Recorded] = (),
 ) -> Dict[str, Any]:
     """Examine the backups, newest first, until one has all rows up to its time. Nothing is changed.
 
-    budget: time limit in seconds for each backup. deadline: in time.monotonic seconds. Returns the examined backups,
-    the number of all backups, and why folders could not be read. Raises SqliteError for an invalid parameter.
+    budget: time limit in seconds for each backup. deadline: in time.monotonic seconds. made: the backups that this
+    collection made, which may be in other folders. Returns the examined backups, the number of all backups, and why
+    folders could not be read. Raises SqliteError for an invalid parameter.
     """
     rights = safe_open.account_rights(user)
     files, unread = restore_ways.backups(known.path, dirs=dirs, patterns=patterns, rights=rights)
+    there = {path for _at, path in files}
+    sizes = {each.path: each.size for each in made}
+    # The time of a recorded backup that does not exist is the time at which it was made.
+    more = [(_changed_at(each, rights=rights), each.path) for each in made if each.path not in there]
+    files = sorted([*files, *more], reverse=True)
     found: List[Backup] = []
     for at, path in files[:_MOST_BACKUPS]:
         left = deadline - time.monotonic()
         if left <= 0:
             found.append(Backup(path, at, NOT_CHECKED, why=message("ready.backup.no_time")))
             break
+        changed = _changed(path, sizes.get(path), rights=rights)
+        if changed is not None:
+            found.append(Backup(path, at, DAMAGED, why=changed))
+            continue
         found.append(examine(path, at, known, user=user, budget=min(budget, left)))
         if found[-1].kind in (SOUND, OLDER_SCHEMA):
             break
@@ -103,6 +139,24 @@ def survey(
         "number": len(files),
         "unread": [told.to_dict() for told in unread],
     }
+
+
+def _changed_at(each: Recorded, *, rights: safe_open.Rights) -> float:
+    with contextlib.suppress(OSError), safe_open.acting(rights):
+        return os.lstat(each.path).st_mtime
+    return each.at
+
+
+def _changed(path: str, size: Optional[int], *, rights: safe_open.Rights) -> Optional[Message]:
+    """Return how a recorded backup differs from its record, or None. size: the recorded size, or None."""
+    if size is None:
+        return None
+    try:
+        with safe_open.acting(rights):
+            now = os.lstat(path).st_size
+    except OSError as error:
+        return message("ready.backup.gone", why=str(error.strerror))
+    return message("ready.backup.changed", size=size, now=now) if now != size else None
 
 
 def examine(path: str, at: float, known: Live, *, user: Optional[str], budget: float) -> Backup:

@@ -66,7 +66,7 @@ Part = Callable[[], Any]
 _PROGRAMS = "/usr/local/lib/itsm-nexus-runbook"
 _DROPIN = "50-itsm-nexus-start-guard.conf"
 _GUARD, _RECORDER = "start_guard.py", "restart_recorder.py"
-_DRILL = "restore_drill.json"
+_DRILL, _BACKUPS = "restore_drill.json", "backups.json"
 # Folder for the trial build. Unlike /tmp, it is never in memory.
 _SCRATCH = "/var/tmp"  # noqa: S108 - used with mkdtemp
 _PREFIX = "itsm-nexus-ready-"
@@ -390,6 +390,7 @@ def _databases(settings: Settings, question: Question) -> Dict[str, Any]:
         user=user,
         budget=budget,
         deadline=deadline,
+        made=_made(question.service.state_dir),
     )
     return {
         "database": {
@@ -401,6 +402,14 @@ def _databases(settings: Settings, question: Question) -> Dict[str, Any]:
         },
         "backups": found,
     }
+
+
+def _made(state_dir: str) -> List[backups.Recorded]:
+    """Return the backups that this collection made. A list that cannot be read is ignored."""
+    with contextlib.suppress(OSError, ValueError):
+        data = atomic_files.read_plain(os.path.join(state_dir, _BACKUPS), limit=_LARGEST)
+        return backups.recorded(json.loads(data.decode("utf-8")))
+    return []
 
 
 @contextlib.contextmanager

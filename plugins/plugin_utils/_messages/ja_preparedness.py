@@ -17,6 +17,8 @@ SENTENCES: Dict[str, str] = {
     "ready.backup.tables": "別のデータベースのバックアップです：{tables} 個の表のうち、このサービスの {expected} 個の表と一致するのは {shared} 個だけです",
     "ready.backup.older_schema": "マイグレーションが {number} 件適用されていません（最初の 1 件は {first}）",
     "ready.backup.without_wal": "-wal ファイルなしでコピーされています：内容は {last} で終わっていますが、コピーした時点のデータベースには {newest} の書き込みがありました",
+    "ready.backup.gone": "検証済みのバックアップとして記録されていますが、見つかりません：{why}",
+    "ready.backup.changed": "検証時は {size} バイトでしたが、現在は {now} バイトです",
     "ready.part.late": "{seconds} 秒以内に応答がありませんでした",
     "ready.part.settings": "サービスの設定が無効です",
     "ready.part.process": "サービスは systemd で管理されていません",

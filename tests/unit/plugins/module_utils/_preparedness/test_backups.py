@@ -336,6 +336,44 @@ def test_a_backup_that_cannot_be_checked_in_time_is_not_sound(site: Site) -> Non
     assert [each["kind"] for each in found["found"]] == [backups.NOT_CHECKED]
 
 
+def made(site: Site, path: Path, *, hours: float = 1.0, size: int | None = None) -> dict[str, object]:
+    """Return the entry that this collection writes to backups.json for a verified backup."""
+    at = datetime.datetime.fromtimestamp(NOW - hours * HOUR, tz=datetime.timezone.utc)
+    size = path.stat().st_size if size is None else size
+    entry = {"at": f"{at:%Y-%m-%dT%H:%M:%S}.000Z", "path": str(path), "bytes": size, "rows": {}, "verified": True}
+    return backups.survey(
+        site.known(),
+        dirs=[],
+        patterns=[],
+        user=None,
+        budget=30,
+        deadline=time.monotonic() + 60,
+        made=backups.recorded([entry, {**entry, "verified": False, "path": "/x"}, {"path": 3}, 7]),
+    )
+
+
+def test_a_recorded_backup_is_found_in_any_folder_under_any_name(site: Site) -> None:
+    site.backup = site.folder / "of-this-collection.sqlite"
+    site.sound()
+    found = made(site, site.backup)["found"]
+    assert [(each["path"], each["kind"]) for each in found] == [(str(site.backup), backups.SOUND)]
+
+
+def test_a_recorded_backup_that_is_gone_or_changed_is_not_restorable(site: Site) -> None:
+    gone = made(site, site.folder / "gone.db", size=4096)["found"]
+    assert [(each["kind"], each["why"]["id"]) for each in gone] == [(backups.DAMAGED, "ready.backup.gone")]
+    site.sound()
+    changed = made(site, site.backup, size=4096)["found"]
+    assert [(each["kind"], each["why"]["id"]) for each in changed] == [(backups.DAMAGED, "ready.backup.changed")]
+
+
+@pytest.mark.parametrize(
+    "content", [None, {}, 3, "x", [None], [{"verified": True}], [{"verified": True, "path": "/x"}]]
+)
+def test_a_damaged_list_of_backups_is_ignored(content: object) -> None:
+    assert backups.recorded(content) == []
+
+
 def test_times_in_other_formats(site: Site) -> None:
     """Rows with a time in milliseconds, in seconds, and with a time zone."""
     with opened(site.database) as live:
