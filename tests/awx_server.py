@@ -427,7 +427,7 @@ class Awx:
                 raise Refused({"job_type": "Field is not configured to prompt on launch."})
         if kind == "schedules" and not re.fullmatch(
             r"DTSTART(:\d{8}T\d{6}Z|;TZID=[A-Za-z/]+:\d{8}T\d{6}) "
-            r"RRULE:FREQ=(MINUTELY|WEEKLY);INTERVAL=\d+(;BYDAY=\w\w)?",
+            r"RRULE:FREQ=(MINUTELY|DAILY|WEEKLY);INTERVAL=\d+(;BYDAY=\w\w)?",
             thing["rrule"],
         ):
             raise Refused({"rrule": thing["rrule"]})
