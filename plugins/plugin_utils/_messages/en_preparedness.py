@@ -70,7 +70,7 @@ SENTENCES: Dict[str, str] = {
     "ready.malformed": "the host returned an unexpected value",
     # The checks of the host.
     "ready.connection.ok": "the host answered (connection and start of the check: {seconds} s)",
-    "ready.connection.unreachable": "the host cannot be reached: {why}",
+    "ready.connection.unreachable": "{why}",
     "ready.connection.unreachable.do": "Check the network, the SSH key and sudo of the account in the inventory",
     "ready.connection.failed": "the check could not run on the host: {why}",
     "ready.connection.failed.do": "Correct the error, then run the check again",

@@ -80,7 +80,7 @@ SENTENCES: Dict[str, str] = {
     "ready.malformed": "ホストが想定外の値を返しました",
     # ホストの確認。
     "ready.connection.ok": "ホストが応答しました（接続と確認の開始に {seconds} 秒）",
-    "ready.connection.unreachable": "ホストに接続できません：{why}",
+    "ready.connection.unreachable": "{why}",
     "ready.connection.unreachable.do": "ネットワーク、SSH 鍵、インベントリのアカウントの sudo を確認する",
     "ready.connection.failed": "ホストで確認を実行できませんでした：{why}",
     "ready.connection.failed.do": "エラーを修正してから、もう一度確認する",

@@ -139,8 +139,9 @@ def limits(facts: Facts) -> Judged:
     """Compare the open files and the memory of the service with their limits."""
     unit = facts.host.get("unit") or {}
     processes = facts.of("process")["processes"]
-    allowed = [each["open_files_max"] for each in processes if each.get("open_files_max")]
-    most = min(allowed, default=unit.get("open_files_max"))
+    # The limit of the unit may have changed since the service was started.
+    allowed = [each.get("open_files_max") for each in (*processes, unit)]
+    most = min((limit for limit in allowed if limit), default=None)
     if most is not None and most < _LEAST_FILES:
         return Judged(NOT_READY, message("ready.limits.low", limit=int(most), least=_LEAST_FILES))
     for each in processes:

@@ -222,6 +222,7 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"log.scheduled": False}, "logs", WARNING, "nothing starts logrotate"),
     ({"log.bytes": 6 << 30, "log.files": 70}, "logs", WARNING, "70 log files"),
     ({"process.processes": [{"open_files": 10, "open_files_max": 256}]}, "limits", NOT_READY, "only 256 files"),
+    ({"unit.open_files_max": 256}, "limits", NOT_READY, "only 256 files"),
     ({"process.processes": [{"open_files": 990, "open_files_max": 1024}]}, "limits", NOT_READY, "990 of at most 1024"),
     ({"unit.memory_max": 105 * MIB}, "limits", WARNING, "100 of at most 105 MiB"),
     ({"process.processes": [], "unit.open_files_max": None}, "limits", NOT_CHECKED, "not running"),
