@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import Browser
 from receivers import Receiver
 
 from .conftest import ROOT, Service, free_port
@@ -319,6 +320,22 @@ def test_one_notification_a_day_and_both_languages(prepared: Prepared, receiver:
     # Something else is not ready now.
     prepared.check(nexus_required_environment=["SESSION_SECRET"])
     assert len(receiver.requests) == 2
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_page_fits_every_screen_and_loads_nothing(prepared: Prepared, tmp_path: Path, language: str) -> None:
+    no_backup(prepared)
+    prepared.check(postmortem_language=language, postmortem_timezone="Asia/Tokyo", outage_ready_notify=[])
+    page = prepared.service.postmortems / "readiness.html"
+    with Browser(tmp_path / "browser") as browser:
+        for width in (1280, 400):
+            for dark in (False, True):
+                browser.look(width=width, dark=dark)
+                browser.open(page)
+                assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate("document.documentElement.lang") == language
+        assert browser.complaints == []
+        assert {request.rsplit("/", 1)[-1] for request in browser.requests} == {"readiness.html"}
 
 
 def test_a_test_message_on_request(prepared: Prepared, receiver: Receiver) -> None:
