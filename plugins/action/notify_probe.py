@@ -54,5 +54,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         reached, without = reach.all_channels(
             options["contacts"], server=server, timeout=options["timeout"], ca_path=options["ca_path"]
         )
-        result.update(changed=False, channels=[each._asdict() for each in reached], without_channel=without)
+        result.update(
+            changed=False,
+            contacts=[str(key) for key in options["contacts"]],
+            channels=[each._asdict() for each in reached],
+            without_channel=without,
+        )
         return result

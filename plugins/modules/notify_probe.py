@@ -71,6 +71,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+contacts:
+  description: The keys of all contacts.
+  returned: success
+  type: list
+  elements: str
+  sample: [project_leader, dba, everyone]
 channels:
   description: The channels of all contacts.
   returned: success

@@ -68,6 +68,10 @@ options:
           role.
         type: list
         elements: dict
+      notify:
+        description: The keys of the contacts that are notified if the host is not ready.
+        type: list
+        elements: str
       https:
         description: True if the service uses HTTPS.
         type: bool

@@ -252,6 +252,10 @@ def invalid_contacts(site: Prepared) -> None:
     site.changes["escalation_contacts"] = {"project_leader": "a", "dba": "b", "everyone": {"channels": [{"type": "x"}]}}
 
 
+def notify_names_nobody(site: Prepared) -> None:
+    site.changes["outage_ready_notify"] = ["manager"]
+
+
 # A lack, the check that finds it, and a part of its text.
 PLANTED: list[tuple[Callable[[Prepared], None], str, str]] = [
     (no_user, "settings", "nexus_user"),
@@ -276,6 +280,7 @@ PLANTED: list[tuple[Callable[[Prepared], None], str, str]] = [
     (webhook_is_down, "contacts", "project leader by slack"),
     (nobody_has_a_channel, "contacts", "nobody"),
     (invalid_contacts, "contacts", "escalation_contacts.everyone"),
+    (notify_names_nobody, "contacts", "outage_ready_notify names manager"),
 ]
 
 

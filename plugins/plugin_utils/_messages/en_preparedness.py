@@ -207,6 +207,8 @@ SENTENCES: Dict[str, str] = {
     "ready.contacts.without.do": "Add channels to these contacts in escalation_contacts",
     "ready.contacts.invalid": "{problems:;}",
     "ready.contacts.invalid.do": "Correct the escalation settings",
+    "ready.contacts.unknown": "outage_ready_notify names {names}, which escalation_contacts does not contain",
+    "ready.contacts.unknown.do": "Name only keys of escalation_contacts in outage_ready_notify",
     "ready.contacts.unreachable": "{channels:;}",
     "ready.contacts.unreachable.do": "Check the address, the network and the credentials of each channel",
     "ready.contacts.channel": "{contact} by {channel}: {why}",

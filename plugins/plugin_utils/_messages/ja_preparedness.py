@@ -217,6 +217,8 @@ SENTENCES: Dict[str, str] = {
     "ready.contacts.without.do": "escalation_contacts で、これらの連絡先に通知経路を追加する",
     "ready.contacts.invalid": "{problems:;}",
     "ready.contacts.invalid.do": "エスカレーションの設定を修正する",
+    "ready.contacts.unknown": "outage_ready_notify の {names} は escalation_contacts にありません",
+    "ready.contacts.unknown.do": "outage_ready_notify には escalation_contacts のキーだけを指定する",
     "ready.contacts.unreachable": "{channels:;}",
     "ready.contacts.unreachable.do": "各通知経路のアドレス、ネットワーク、認証情報を確認する",
     "ready.contacts.channel": "{contact}（{channel}）：{why}",

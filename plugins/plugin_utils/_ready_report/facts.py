@@ -55,11 +55,15 @@ class Channel(NamedTuple):
 
 
 class Contacts(NamedTuple):
-    """The contacts. problems: invalid settings. without: the contacts without a channel."""
+    """The contacts. problems: invalid settings. without: the contacts without a channel.
+
+    unknown: the keys in outage_ready_notify that are no contacts.
+    """
 
     channels: Sequence[Channel] = ()
     without: Sequence[str] = ()
     problems: Sequence[str] = ()
+    unknown: Sequence[str] = ()
 
 
 class Facts(NamedTuple):

@@ -74,4 +74,9 @@ def _contacts(seen: Mapping[str, Any]) -> Optional[Contacts]:
         if key in known:
             error = "" if each.get("ok") else str(each.get("error") or "the message was not accepted")
             channels[known[key]] = channels[known[key]]._replace(error=error, tested=True)
-    return Contacts(channels=channels, without=[str(each) for each in found.get("without_channel") or []])
+    there = set(map(str, found.get("contacts") or []))
+    return Contacts(
+        channels=channels,
+        without=[str(each) for each in found.get("without_channel") or []],
+        unknown=[str(each) for each in seen.get("notify") or [] if str(each) not in there],
+    )

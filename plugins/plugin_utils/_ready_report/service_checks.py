@@ -216,6 +216,8 @@ def contacts(facts: Facts) -> Judged:
         raise NotCheckedError(message("ready.contacts.not_asked"))
     if found.problems:
         return Judged(NOT_READY, message("ready.contacts.invalid", problems=list(found.problems)[:_MOST_LISTED]))
+    if found.unknown:
+        return Judged(NOT_READY, message("ready.contacts.unknown", names=list(found.unknown)))
     failed = [each for each in found.channels if each.error]
     if failed:
         lines = [

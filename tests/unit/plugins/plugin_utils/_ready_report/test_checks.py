@@ -107,6 +107,7 @@ GOOD: dict[str, Any] = {
     "modules": {"ok": True, "why": None, "packages": 120, "seconds": 9.4, "confined": True},
 }
 CONTACTS = {
+    "contacts": ["project_leader", "dba"],
     "channels": [
         {"contact": "project_leader", "name": "project leader", "channel": "mail a@b.c", "error": ""},
         {"contact": "dba", "name": "DBA", "channel": "slack hooks", "error": ""},
@@ -251,8 +252,9 @@ LACKS: list[tuple[Any, str, str, str]] = [
         "project leader by mail a@b.c",
     ),
     ({"tested": [REFUSED]}, "contacts", NOT_READY, "404"),
+    ({"notify": ["manager"]}, "contacts", NOT_READY, "outage_ready_notify names manager"),
 ]
-_OF_CONTROLLER = ("login", "contacts", "contact_problems", "tested", "https")
+_OF_CONTROLLER = ("notify", "login", "contacts", "contact_problems", "tested", "https")
 
 
 def test_a_good_host_is_ready() -> None:
