@@ -203,7 +203,7 @@ LACKS: list[tuple[Any, str, str, str]] = [
         NOT_READY,
         "without its -wal file",
     ),
-    ({"drill": {"missing": True}}, "drill", WARNING, "no restore drill"),
+    ({"drill": {"missing": True}}, "drill", WARNING, "no restore drill has been run"),
     ({"drill.at": ago(40 * DAY)}, "drill", WARNING, "40 days ago"),
     ({"drill.ok": False, "drill.problems": ["no answer"]}, "drill", NOT_READY, "no answer"),
     ({"certificate.not_after": ago(1)}, "certificate", NOT_READY, "expired"),
