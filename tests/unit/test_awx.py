@@ -40,6 +40,7 @@ OF_PLAYBOOKS: Dict[str, Any] = {
     "outage_guard_state": {"choices": ["shown", "present", "absent"]},
     "outage_maintenance_until": {},
     "outage_maintenance_reason": {},
+    "outage_ready_test": {"choices": ["false", "true"]},
     "outage_release_reason": {},
     "postmortem_incident": {},
 }

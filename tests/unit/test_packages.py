@@ -27,12 +27,14 @@ MODULE_UTILS = [
     ["_service"],
     ["_readiness", "_backups", "_changes"],
     ["_triage", "_discovery"],
+    ["_preparedness"],
 ]
 # All packages of plugin_utils may also import from module_utils.
 PLUGIN_UTILS = [
     ["_action", "_timeline", "_messages", "_watch"],
     ["_policy", "_notify", "_prefetch", "_inventory"],
     ["_report"],
+    ["_ready_report"],
 ]
 # Calls in late_import and document_store that import a module of plugin_utils by name when it is first needed.
 LATE = re.compile(r'(?:late_import\.module|function)\(\s*f?"(_\w+\.\w+)"')

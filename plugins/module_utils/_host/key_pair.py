@@ -22,6 +22,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 # Time limit in seconds. A crafted certificate keeps some versions of OpenSSL busy forever (CVE-2022-0778).
 _TIMEOUT = 10.0
 MISMATCH = "KEY_VALUES_MISMATCH"
+# OpenSSL's reasons if the key has another type than the certificate, for example RSA instead of EC.
+_OTHER_TYPE = ("KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 PASSPHRASE = "it needs a passphrase"  # noqa: S105 - a message
 
 
@@ -50,7 +52,7 @@ def _load(certificate: bytes, key: bytes) -> str:
         with _private_copy(certificate) as certificate_path, _private_copy(key) as key_path:
             context.load_cert_chain(certificate_path, key_path, password=no_passphrase)
     except ssl.SSLError as error:
-        return error.reason or str(error)
+        return MISMATCH if error.reason in _OTHER_TYPE else error.reason or str(error)
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)
     return ""

@@ -75,47 +75,58 @@ def _refuse_links(application: Application) -> None:
         raise NpmError(message("reason.npm.linked", folder=application.app_dir, links=linked[:5]))
 
 
-def _check_room(application: Application, *, reserve: int) -> None:
+def room_for(application: Application) -> Tuple[int, int]:
+    """Return the number of bytes and of inodes that a new tree needs."""
     size, count = _measure(application.path(npm_lock.TREE))
-    needed = max(size + size // 4, len(application.wanted) * _MEBIBYTE // 2)
-    status = os.statvfs(application.app_dir)
+    return max(size + size // 4, len(application.wanted) * _MEBIBYTE // 2), count + count // 4
+
+
+def _check_room(application: Application, *, folder: str, reserve: int = 0) -> None:
+    needed, inodes = room_for(application)
+    status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize
     if free < needed + reserve:
-        folder = application.app_dir
         if reserve:
             raise NpmError(
                 message("reason.npm.no_room_reserve", folder=folder, needed=needed, free=free, reserve=reserve)
             )
         raise NpmError(message("reason.npm.no_room", folder=folder, needed=needed, free=free))
     # File systems without a fixed number of inodes report 0.
-    if status.f_files and status.f_favail < count + count // 4:
-        inodes = {"needed": count + count // 4, "free": status.f_favail}
-        raise NpmError(message("reason.npm.no_inodes", folder=application.app_dir, **inodes))
+    if status.f_files and status.f_favail < inodes:
+        raise NpmError(message("reason.npm.no_inodes", folder=folder, needed=inodes, free=status.f_favail))
 
 
 def _lay_out(application: Application) -> str:
-    """Create the build folder, with copies of the two JSON files and links to anything else that scripts might read."""
+    """Create the build folder in the application's folder, with its files. See _fill."""
     with application.writing("make_build_folder", folder=application.app_dir):
         build = tempfile.mkdtemp(prefix=npm_application.BUILD_PREFIX, dir=application.app_dir)
         if not application.theirs:
             os.chown(build, application.account.pw_uid, application.account.pw_gid)
     try:
-        with npm_lock.explained("prepare", path=build), run_as.acting_as(application.account):
-            for name, data in application.sources.items():
-                with open(os.path.join(build, name), "xb") as stream:
-                    stream.write(data)
-            for entry in os.listdir(application.app_dir):
-                ours = entry.startswith((npm_application.BUILD_PREFIX, npm_lock.TREE)) or entry in (
-                    *npm_lock.LOCK_FILES,
-                    "package.json",
-                    ".git",
-                )
-                if not ours:
-                    os.symlink(os.path.join(os.pardir, entry), os.path.join(build, entry))
+        _fill(application, build, above=os.pardir)
     except NpmError:
         npm_application.remove(build)
         raise
     return build
+
+
+def _fill(application: Application, build: str, *, above: Optional[str]) -> None:
+    """Put copies of the two JSON files, and links to anything else that scripts might read, into a build folder.
+
+    above: the path of the application's folder for the links, or None for no links.
+    """
+    with npm_lock.explained("prepare", path=build), run_as.acting_as(application.account):
+        for name, data in application.sources.items():
+            with open(os.path.join(build, name), "xb") as stream:
+                stream.write(data)
+        for entry in os.listdir(application.app_dir) if above else ():
+            ours = entry.startswith((npm_application.BUILD_PREFIX, npm_lock.TREE)) or entry in (
+                *npm_lock.LOCK_FILES,
+                "package.json",
+                ".git",
+            )
+            if not ours:
+                os.symlink(os.path.join(str(above), entry), os.path.join(build, entry))
 
 
 def _home(application: Application, build: str) -> str:
@@ -132,9 +143,17 @@ def _home(application: Application, build: str) -> str:
     return home
 
 
-def _run_npm_ci(application: Application, build: str, *, offline: bool, cache: Optional[str], timeout: float) -> None:
+def _run_npm_ci(
+    application: Application,
+    build: str,
+    *,
+    offline: bool,
+    cache: Optional[str],
+    timeout: float,
+    home: str,
+    temporary: str = "",
+) -> None:
     npm = npm_load.find_program(application.npm)
-    home = _home(application, build)
     argv = [npm, "ci", "--omit=dev" if application.omit_dev else "--include=dev"]
     argv += ["--no-audit", "--no-fund", "--no-update-notifier", "--no-progress", "--loglevel=error", "--logs-max=0"]
     argv.append("--offline" if offline else "--prefer-offline")
@@ -145,7 +164,10 @@ def _run_npm_ci(application: Application, build: str, *, offline: bool, cache: O
             argv,
             timeout=timeout,
             cwd=build,
-            env=npm_load.environment(application.account, home=home, node=application.node),
+            env={
+                **npm_load.environment(application.account, home=home, node=application.node),
+                **({"TMPDIR": temporary} if temporary else {}),
+            },
             user=application.account.pw_name,
         )
     if done.timed_out:
@@ -205,16 +227,12 @@ def build(
     reserve: number of bytes that must stay free. The old tree is not changed. Raises NpmError.
     """
     _refuse_links(application)
-    _check_room(application, reserve=reserve)
+    _check_room(application, folder=application.app_dir, reserve=reserve)
     build = _lay_out(application)
     try:
-        _run_npm_ci(application, build, offline=offline, cache=cache, timeout=timeout)
-        if not os.path.isdir(os.path.join(build, npm_lock.TREE)):
-            # npm creates no node_modules for an application without dependencies.
-            with npm_lock.explained("prepare", path=build), run_as.acting_as(application.account):
-                os.mkdir(os.path.join(build, npm_lock.TREE))
-        application.require_loads(build)
-        _refuse_absolute_links(application, build)
+        home = _home(application, build)
+        _run_npm_ci(application, build, offline=offline, cache=cache, timeout=timeout, home=home)
+        _require_tree(application, build)
         _hand_over(application, build)
         with npm_lock.explained("flush", path=build):
             flushed = application.run(["sync", "-f", os.path.join(build, npm_lock.TREE)], timeout=_FLUSH_TIMEOUT)
@@ -228,3 +246,53 @@ def build(
         npm_application.remove(build)
         raise
     return build
+
+
+def _require_tree(application: Application, build: str) -> None:
+    """Raise NpmError unless the tree that npm has built can be used."""
+    if not os.path.isdir(os.path.join(build, npm_lock.TREE)):
+        # npm creates no node_modules for an application without dependencies.
+        with npm_lock.explained("prepare", path=build), run_as.acting_as(application.account):
+            os.mkdir(os.path.join(build, npm_lock.TREE))
+    application.require_loads(build)
+    _refuse_absolute_links(application, build)
+
+
+def try_build(application: Application, folder: str, *, cache: Optional[str], timeout: float, confined: bool) -> None:
+    """Build a tree offline in an empty folder of the user, and load it. Nothing outside of the folder is changed.
+
+    confined: True if this process and its children can write only to the folder (see _host/confine.py). Otherwise, the
+    package scripts get no links to the application's files, and npm gets an empty home folder. Raises NpmError.
+    """
+    _refuse_links(application)
+    _check_room(application, folder=folder)
+    build, temporary, home = (os.path.join(folder, name) for name in ("build", "tmp", "home"))
+    with npm_lock.explained("prepare", path=folder), run_as.acting_as(application.account):
+        for path in (build, temporary, home):
+            os.mkdir(path, 0o700)
+        _show_cache(cache or os.path.join(application.account.pw_dir, ".npm"), os.path.join(folder, "cache"))
+    _fill(application, build, above=application.app_dir if confined else None)
+    _run_npm_ci(
+        application,
+        build,
+        offline=True,
+        cache=os.path.join(folder, "cache"),
+        timeout=timeout,
+        home=application.account.pw_dir if confined else home,
+        temporary=temporary,
+    )
+    _require_tree(application, build)
+
+
+def _show_cache(source: str, target: str) -> None:
+    """Make a folder that npm can use as its cache, with links to the content of a cache. Raises OSError.
+
+    npm creates folders in its cache even if it only reads from it.
+    """
+    os.mkdir(target, 0o700)
+    content = os.path.join(target, "_cacache")
+    os.mkdir(content, 0o700)
+    for above, below, own in ((source, target, ("_cacache", "_logs")), (f"{source}/_cacache", content, ("tmp",))):
+        for name in os.listdir(above) if os.path.isdir(above) else ():
+            if name not in own:
+                os.symlink(os.path.join(above, name), os.path.join(below, name))

@@ -12,6 +12,7 @@ from typing import Dict
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import messages as backups_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import messages as discovery_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages as incident_messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import messages as preparedness_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages as triage_messages
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
     en_changes,
@@ -20,6 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
     en_documents,
     en_ends,
     en_notices,
+    en_preparedness,
     en_remedies,
     en_screen,
 )
@@ -34,6 +36,11 @@ SENTENCES: Dict[str, str] = {
     **en_discovery.SENTENCES,
     **en_documents.SENTENCES,
     **en_ends.SENTENCES,
+    **preparedness_messages.ENGLISH,
+    **en_decisions.SENTENCES,
+    **en_discovery.SENTENCES,
+    **en_documents.SENTENCES,
+    **en_preparedness.SENTENCES,
     **en_remedies.SENTENCES,
     **en_screen.SENTENCES,
     **en_notices.SENTENCES,

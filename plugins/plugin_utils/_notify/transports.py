@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import email.message
 import email.policy
@@ -30,7 +31,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
 
@@ -117,7 +118,8 @@ def trust(ca_path: Optional[str]) -> ssl.SSLContext:
         raise DeliveryError(f"no certificates can be read from {ca_path}: {error.strerror}", passing=False) from None
 
 
-def _network(error: OSError) -> DeliveryError:
+def network_error(error: OSError) -> DeliveryError:
+    """Return the error of a connection, without secrets."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return DeliveryError(f"its certificate is not trusted: {error.verify_message}", passing=False)
     if isinstance(error, ssl.SSLError):
@@ -238,12 +240,12 @@ def post(
         ) from None
     except urllib.error.URLError as error:
         if isinstance(error.reason, OSError):
-            raise _network(error.reason) from None
+            raise network_error(error.reason) from None
         raise DeliveryError("cannot be reached", passing=True) from None
     except http.client.HTTPException:
         raise DeliveryError("its answer is not HTTP", passing=True) from None
     except OSError as error:
-        raise _network(error) from None
+        raise network_error(error) from None
 
 
 # Mail.
@@ -294,36 +296,47 @@ def _atom(text: str) -> str:
     return "".join(character if character.isascii() and character.isalnum() else "-" for character in text) or "none"
 
 
-def mail(message: email.message.EmailMessage, *, server: Server, timeout: float, ca_path: Optional[str] = None) -> None:
-    """Send the email to all recipients through the server. Raises DeliveryError."""
+@contextlib.contextmanager
+def connected(server: Server, *, timeout: float, ca_path: Optional[str] = None) -> Iterator[smtplib.SMTP]:
+    """Yield a connection to the mail server, after STARTTLS and the login.
+
+    Raises DeliveryError, smtplib.SMTPException and OSError.
+    """
     if server.password and server.security == "none" and server.host not in LOOPBACK:
         raise DeliveryError("its password would be sent unprotected", passing=False)
     name = socket.gethostname()
     # If local_hostname is not set, smtplib looks up the fully qualified host name, which takes a long time if no name
     # server answers.
     local = name if "." in name else "[127.0.0.1]"
+    if server.security == "tls":
+        client: smtplib.SMTP = smtplib.SMTP_SSL(
+            server.host, server.port, local_hostname=local, timeout=timeout, context=trust(ca_path)
+        )
+    else:
+        client = smtplib.SMTP(server.host, server.port, local_hostname=local, timeout=timeout)
+    with client:
+        if server.security == "starttls":
+            client.starttls(context=trust(ca_path))
+        if server.username:
+            client.login(server.username, server.password)
+        yield client
+
+
+def mail(message: email.message.EmailMessage, *, server: Server, timeout: float, ca_path: Optional[str] = None) -> None:
+    """Send the email to all recipients through the server. Raises DeliveryError."""
     try:
-        if server.security == "tls":
-            client: smtplib.SMTP = smtplib.SMTP_SSL(
-                server.host, server.port, local_hostname=local, timeout=timeout, context=trust(ca_path)
-            )
-        else:
-            client = smtplib.SMTP(server.host, server.port, local_hostname=local, timeout=timeout)
-        with client:
-            if server.security == "starttls":
-                client.starttls(context=trust(ca_path))
-            if server.username:
-                client.login(server.username, server.password)
+        with connected(server, timeout=timeout, ca_path=ca_path) as client:
             refused = client.send_message(message)
     except smtplib.SMTPException as error:
-        raise _smtp(error) from None
+        raise smtp_error(error) from None
     except OSError as error:
-        raise _network(error) from None
+        raise network_error(error) from None
     if refused:
         raise DeliveryError(f"refused {len(refused)} of the recipients, accepted the others", passing=False)
 
 
-def _smtp(error: smtplib.SMTPException) -> DeliveryError:
+def smtp_error(error: smtplib.SMTPException) -> DeliveryError:
+    """Return the error of a mail server, without secrets."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = sorted({code for code, _text in error.recipients.values()})
         return DeliveryError(

@@ -36,10 +36,12 @@ class Entry:
     file: str
 
 
-def _render(words: Words, template: str, **values: Any) -> str:
+def render(words: Words, template: str, **values: Any) -> str:
+    """Return a page. template: a template of html_template. values: its variables. `footer` has a default."""
     # A template is compiled at first use, because most runs do not write a page.
     if template not in _TEMPLATES:
         _TEMPLATES[template] = _ENVIRONMENT.from_string(template)
+    values = {"footer": words.say("page.written"), **values}
     return _TEMPLATES[template].render(language=words.language, policy=_POLICY, style=_STYLE, say=words.say, **values)
 
 
@@ -63,7 +65,7 @@ def page(words: Words, incident: incident_model.Incident) -> str:
         "changes": [{**vars(each), "times": _times(words, each.at)} for each in document.changes],
         "tellings": [{**vars(each), "times": _times(words, each.at)} for each in document.tellings],
     }
-    return _render(words, html_template.INCIDENT, **values)
+    return render(words, html_template.INCIDENT, **values)
 
 
 def index(words: Words, entries: Sequence[Entry]) -> str:
@@ -85,7 +87,7 @@ def index(words: Words, entries: Sequence[Entry]) -> str:
                 "file": urllib.parse.quote(entry.file),
             }
         )
-    return _render(words, html_template.INDEX, title=words.say("page.index"), rows=rows)
+    return render(words, html_template.INDEX, title=words.say("page.index"), rows=rows)
 
 
 def _times(words: Words, at: Optional[str]) -> List[str]:

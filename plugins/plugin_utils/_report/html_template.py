@@ -58,6 +58,9 @@ table.cards th, table.cards td { padding-right: 20px; white-space: nowrap; overf
 table.cards td.about { white-space: normal; min-width: 7em; } table.cards td.number { font-weight: 600; }
 table.cards b { color: var(--tone); } .lost { display: inline-block; padding: 0 8px; border-radius: 9px; font-size: .82rem;
   font-weight: 600; color: var(--bad); border: 1px solid var(--bad); }
+table.checks td:first-child { font-weight: 600; white-space: nowrap; } table.checks td:nth-child(2) { white-space: nowrap; }
+table.checks b { color: var(--tone); } table.checks p { margin: 0; } table.checks .do { color: var(--quiet); } table.checks .do::before { content: "\\2192\\00a0"; }
+h2 b { color: var(--tone); }
 tr.fewer td { color: var(--bad); font-weight: 600; }
 code { background: var(--code); border-radius: 4px; padding: 1px 5px; font: .86em/1.5 ui-monospace, "SFMono-Regular",
   Menlo, Consolas, "DejaVu Sans Mono", "Noto Sans Mono CJK JP", monospace; }
@@ -100,6 +103,9 @@ svg text.told { fill: var(--quiet); } svg text.told.held { fill: var(--good); } 
   table.cards tr { display: flex; flex-wrap: wrap; gap: 2px 14px; padding: 10px 0; border-bottom: 1px solid var(--line); }
   table.cards td { border: 0; padding: 0; text-align: left; } table.cards td.time, table.cards td.link { flex: 0 0 100%; }
   table.cards td.about { min-width: 0; }
+  table.checks, table.checks tbody, table.checks td.told { display: block; } table.checks thead { display: none; }
+  table.checks tr { display: flex; flex-wrap: wrap; gap: 0 14px; padding: 8px 0; border-bottom: 1px solid var(--line); }
+  table.checks td { border: 0; padding: 0; } table.checks td.told { flex: 0 0 100%; }
   table.steps { min-width: 0; } table.steps, table.steps tbody { display: block; } table.steps thead { display: none; }
   table.steps tr { display: flex; flex-wrap: wrap; gap: 0 10px; padding: 6px 8px; border-bottom: 1px solid var(--line); }
   table.steps tr.moment { background: var(--code); } table.steps td, table.steps th { border: 0; padding: 0; }
@@ -134,7 +140,7 @@ _PAGE = """<!DOCTYPE html>
 <body>
 <main>
 %s
-<footer>{{ say("page.written") }}</footer>
+<footer>{{ footer }}</footer>
 </main>
 </body>
 </html>
@@ -264,5 +270,25 @@ INDEX = (
 {%- if row.data_loss %} <span class="lost">{{ say("doc.data_loss") }}</span>{% endif %}</td>
 <td class="number">{{ row.outage }}</td><td class="about">{{ row.cause }}</td><td class="link"><a href="{{ row.file }}">{{ row.incident }}</a></td></tr>
 {% endfor %}</tbody></table></div>{% else %}<p>{{ say("page.index.none") }}</p>{% endif %}</section>
+"""
+)
+
+READINESS = (
+    _PAGE
+    % """
+<header class="{{ tone }}">
+<h1>{{ title }}</h1>
+<p class="verdict">{{ verdict }}</p>
+<p>{{ summary }}</p>
+</header>
+{% for host in hosts %}
+<section class="{{ host.tone }}"><h2>{{ host.name }} <b>{{ host.verdict }}</b></h2>
+<p class="quiet">{{ host.counts }}</p>
+<table class="checks"><thead><tr><th>{{ say("ready.column.check") }}</th><th>{{ say("ready.column.verdict") }}</th>
+<th>{{ say("ready.column.told") }}</th></tr></thead><tbody>
+{% for line in host.lines %}<tr class="{{ line.tone }}"><td>{{ line.name }}</td><td><b>{{ line.verdict }}</b></td>
+<td class="told"><p>{{ line.told }}</p>{% if line.remedy %}<p class="do">{{ line.remedy }}</p>{% endif %}</td></tr>
+{% endfor %}</tbody></table></section>
+{% endfor %}
 """
 )

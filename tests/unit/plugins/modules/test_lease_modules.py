@@ -42,6 +42,12 @@ PARAMETERS = {
     "knex_migrate_info": {"app_dir": "/", "db_path": "/nonexistent"},
     "node_process": {"service": {**SERVICE["service"], **FILES}, "state": "stopped"},
     "npm_ci": {"app_dir": "/"},
+    "preparedness_info": {
+        "service": {**SERVICE["service"], **FILES, "user": "root"},
+        "db_path": "x",
+        "https_port": 0,
+        "http_port": 0,
+    },
     "process_stop": {**SERVICE, "processes": []},
     "release_rollback": {"strategy": "git", "app_dir": "/nonexistent", "db_path": "/nonexistent"},
     "restore_drill": {

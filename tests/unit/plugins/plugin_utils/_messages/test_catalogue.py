@@ -31,13 +31,19 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 ROOT = pathlib.Path(__file__).resolve().parents[5]
 PLUGINS = ROOT / "plugins"
 SPEAKING = [
-    *(path for name in ("_inventory", "_report") for path in (PLUGINS / "plugin_utils" / name).glob("*.py")),
+    *(
+        path
+        for name in ("_inventory", "_ready_report", "_report")
+        for path in (PLUGINS / "plugin_utils" / name).glob("*.py")
+    ),
     *(
         PLUGINS / "plugin_utils" / "_messages" / f"{name}.py"
         for name in ("catalogue", "change_text", "data_verdict", "restarts")
     ),
     PLUGINS / "plugin_utils" / "_notify" / "notice.py",
     *(PLUGINS / "callback").glob("*.py"),
+    *(PLUGINS / "module_utils" / "_preparedness").glob("*.py"),
+    PLUGINS / "action" / "preparedness_report.py",
 ]
 EN, JA = catalogue.of("en"), catalogue.of("ja", "Asia/Tokyo")
 
@@ -118,7 +124,8 @@ def test_every_message_is_used():
         for each in re.findall(r'f"([a-z_.]*\{[^"]*)"', source)
     ]
     for key in {*EN.sentences, *JA.sentences}:
-        plain = key[: -len(".one")] if key.endswith(".one") else key
+        # A singular form and a remedy have the key of their text, with an ending.
+        plain = re.sub(r"\.(?:one|do)\Z", "", key)
         used = plain in said or key.split(".")[0] in families or any(each.match(plain) for each in patterns)
         assert used, f"{key} is in a catalogue, but nothing uses it"
 
@@ -204,6 +211,7 @@ NAMES = re.compile(
         re.escape(name)
         for name in (
             *("Node.js", "busy timeout", "npm ci", "node --check", "systemctl daemon-reload", "systemctl unmask 7"),
+            *("systemctl enable --now logrotate.timer", "systemctl enable 7", "openssl rand"),
             *("systemd-analyze verify", "lock ファイル", "GitHub Issue", "ansible-playbook", "knex migrate:unlock"),
         )
     )

@@ -1,0 +1,116 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: notify_probe
+short_description: Check that the channels of the contacts can be reached, without sending a message
+version_added: 0.2.0
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+description:
+  - Checks all channels at the same time. For a mail channel, connects to the mail server and logs in. For a channel
+    with a URL, connects to the server or to the proxy and verifies the certificate. For a command, looks for the
+    program.
+  - Runs on the controller. A channel that cannot be reached does not fail the module.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+    details: This module changes nothing.
+  idempotent:
+    support: full
+options:
+  contacts:
+    description: The contacts, as in O(itsm_nexus.runbook.escalation#role:main:escalation_contacts).
+    type: dict
+    required: true
+  smtp_host:
+    description: The mail server.
+    type: str
+    default: localhost
+  smtp_port:
+    description: The port of the mail server.
+    type: int
+    default: 25
+  smtp_security:
+    description: How the connection to the mail server is protected.
+    type: str
+    choices: [none, starttls, tls]
+    default: none
+  smtp_username:
+    description: User name for the mail server. If empty, the module does not log in.
+    type: str
+    default: ""
+  smtp_password:
+    description: Password for the mail server.
+    type: str
+    default: ""
+  ca_path:
+    description: File or folder with the certificates of trusted CAs. Defaults to those of the system.
+    type: path
+  timeout:
+    description: Time limit for each channel, in seconds.
+    type: float
+    default: 10
+"""
+
+EXAMPLES = r"""
+- name: Check that the contacts can be notified
+  itsm_nexus.runbook.notify_probe:
+    contacts: "{{ escalation_contacts }}"
+  delegate_to: localhost
+  no_log: true
+  register: _reached
+"""
+
+RETURN = r"""
+contacts:
+  description: The keys of all contacts.
+  returned: success
+  type: list
+  elements: str
+  sample: [project_leader, dba, everyone]
+channels:
+  description: The channels of all contacts.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    contact:
+      description: The key of the contact.
+      type: str
+      sample: project_leader
+    name:
+      description: The name of the contact.
+      type: str
+      sample: project leader
+    channel:
+      description: The name of the channel, without secrets.
+      type: str
+      sample: slack hooks.slack.com
+    type:
+      description: The type of the channel.
+      type: str
+      sample: webhook
+    error:
+      description: Why the channel cannot be reached, or an empty string.
+      type: str
+      sample: "cannot be reached: Connection refused"
+    checked:
+      description: False for a channel type that this module does not know.
+      type: bool
+      sample: true
+without_channel:
+  description: The names of the contacts that have no channel.
+  returned: success
+  type: list
+  elements: str
+  sample: [DBA]
+"""

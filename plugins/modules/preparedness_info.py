@@ -1,0 +1,300 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preparedness_info
+short_description: Collect what a recovery of the service would need on this host
+version_added: 0.2.0
+description:
+  - Collects the facts for the readiness report, in one round trip. M(itsm_nexus.runbook.preparedness_report) decides
+    what they mean.
+  - Changes nothing on the host. The modules are rebuilt in a folder below C(/var/tmp), which is removed afterwards. As
+    root, the module builds them in a private mount namespace in which everything else is read-only, and without a
+    network.
+  - Files in folders of the service's user are read with the rights of this user.
+  - A fact that cannot be collected in time does not fail the module. RV(parts) contains the reason.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes.info_module
+  - itsm_nexus.runbook.lease
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+options:
+  service:
+    description: The service's process, as in M(itsm_nexus.runbook.node_process), but with values of any type.
+    type: dict
+    required: true
+    suboptions:
+      app_dir:
+        description: Absolute path of the service's folder.
+        type: str
+        required: true
+      user:
+        description: The user that the service runs as.
+        type: str
+        required: true
+      manager:
+        description: How the service is started and stopped (V(systemd) or V(process)).
+        type: str
+        required: true
+      unit:
+        description: The systemd unit.
+        type: str
+        default: ""
+      command:
+        description: The command that starts the service, as a list.
+        type: raw
+        required: true
+      environment_file:
+        description: File with C(KEY=VALUE) lines, or V("") if there is none. No value leaves the host.
+        type: str
+        default: ""
+      log_file:
+        description: Absolute path of the service's log file.
+        type: str
+        required: true
+      pid_file:
+        description: The pid file.
+        type: str
+        default: ""
+  db_path:
+    description: Path of the database, absolute or relative to O(service.app_dir).
+    type: str
+    required: true
+  db_path_variable:
+    description: Environment variable of the service that contains the path of its database, or V("").
+    type: str
+    default: DATABASE_PATH
+  https_port:
+    description: The HTTPS port, or V(0) if there is none.
+    type: raw
+    required: true
+  http_port:
+    description: The HTTP port, or V(0) if there is none.
+    type: raw
+    required: true
+  log_patterns:
+    description: More log files of the service, as path patterns.
+    type: list
+    elements: str
+    default: []
+  required_environment:
+    description: Names of the environment variables that the service needs.
+    type: list
+    elements: str
+    default: []
+  tls_cert_path:
+    description: The certificate. If empty, the path is taken from the service's environment.
+    type: str
+    default: ""
+  tls_key_path:
+    description: The private key. If empty, the path is taken from the service's environment.
+    type: str
+    default: ""
+  npm_cache:
+    description: Folder of npm's cache. If empty, the cache in the home folder of the service's user is used.
+    type: str
+    default: ""
+  backup_dirs:
+    description: Folders with backups, in addition to the folder of the database. Absolute paths.
+    type: list
+    elements: str
+    default: []
+  backup_patterns:
+    description: File name patterns of backups. If empty, the usual names are used.
+    type: list
+    elements: str
+    default: []
+  rebuild:
+    description: Whether to rebuild the modules.
+    type: bool
+    default: true
+  rebuild_timeout:
+    description: Time limit for npm, in seconds.
+    type: float
+    default: 300
+  database_timeout:
+    description: Time limit for the check of the database and of its backups, in seconds.
+    type: float
+    default: 120
+  timeout:
+    description: Time limit for all other facts, in seconds. It applies to each of the three groups of facts.
+    type: float
+    default: 20
+"""
+
+EXAMPLES = r"""
+- name: Collect what a recovery would need
+  itsm_nexus.runbook.preparedness_info:
+    service: "{{ nexus_service }}"
+    db_path: "{{ nexus_db_path }}"
+    https_port: "{{ nexus_https_port }}"
+    http_port: "{{ nexus_http_port }}"
+    state_dir: "{{ nexus_state_dir }}"
+  register: _preparedness
+"""
+
+RETURN = r"""
+facts:
+  description: The facts, one key for each part. A part whose fact is missing has no key.
+  returned: success
+  type: dict
+  contains:
+    backups:
+      description:
+        - C(found) has the examined backups, newest first. Their C(kind) is V(sound), V(older_schema), V(without_wal),
+          V(damaged), V(other_service), V(unreadable) or V(not_checked). C(written_at) is the time of the newest write,
+          and C(why) a translatable message.
+        - C(number) is the number of all backups, and C(unread) has the reasons for folders that cannot be read.
+      type: dict
+    certificate:
+      description: The certificate and its key, as in RV(itsm_nexus.runbook.triage_info#module:facts).
+      type: dict
+    clock:
+      description: C(synchronized), or V(null) if it is unknown, and the time of the host (C(at)).
+      type: dict
+    database:
+      description: The state of the service's database.
+      type: dict
+    drill:
+      description: The result of the last restore drill, or C(missing).
+      type: dict
+    environment:
+      description: The names of the service's variables, without values.
+      type: dict
+    guard:
+      description: Which parts of the start guard and of the restart recorder are installed.
+      type: dict
+    incident:
+      description: The hold of the service, and the ID of the open incident.
+      type: dict
+    log:
+      description: The size of the log files, and which configuration rotates the log file.
+      type: dict
+    modules:
+      description: Whether the modules could be rebuilt offline and loaded, and otherwise the reason (C(why)).
+      type: dict
+    privileges:
+      description: The account that ran this module, and whether its rights are enough for a recovery.
+      type: dict
+    process:
+      description: The resources that the service's processes use.
+      type: dict
+    room:
+      description: The file systems that a recovery writes to, with the available and the needed space.
+      type: list
+      elements: dict
+    secrets:
+      description: The names of missing and of weak variables, and files that every account can read.
+      type: dict
+    settings:
+      description: The result of M(itsm_nexus.runbook.service_preflight_info).
+      type: dict
+    unit:
+      description: The unit, as in RV(itsm_nexus.runbook.triage_info#module:facts), with C(at_boot) and C(needs_reload).
+      type: dict
+    versions:
+      description: The versions of Python and Node.js.
+      type: dict
+      sample: {"python": "3.13.5", "node": "20.19.2"}
+parts:
+  description: For each part, its duration in seconds or, as a translatable message, the reason why its fact is missing.
+  returned: success
+  type: dict
+  sample: {"settings": 0.093, "modules": {"id": "ready.part.late", "values": {"seconds": "390"}}}
+duration:
+  description: Run time of the module on the host, in seconds.
+  returned: success
+  type: float
+  sample: 14.2
+elapsed:
+  description: Time in seconds from the start of the task to the result. The difference to RV(duration) is the time for
+    the connection and the start of the module.
+  returned: success
+  type: float
+  sample: 15.1
+answered_at:
+  description: Time of the controller when it received the result.
+  returned: success
+  type: str
+  sample: "2026-03-02T01:02:03.456Z"
+messages:
+  description:
+    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
+      catalogue and the C(values) to insert into the text.
+  returned: failure
+  type: dict
+  sample: {"msg": {"id": "reason.lease.lost", "values": {"run": "run-1", "other": "run-2"}}}
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import collect
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
+
+# The suboptions of the "service" documentation fragment. They accept any value, because an invalid value is reported as
+# a result, not as an error.
+_SERVICE = {
+    "app_dir": {"type": "str", "required": True},
+    "user": {"type": "str", "required": True},
+    "manager": {"type": "str", "required": True},
+    "unit": {"type": "str", "default": ""},
+    "command": {"type": "raw", "required": True},
+    "environment_file": {"type": "str", "default": ""},
+    "log_file": {"type": "str", "required": True},
+    "pid_file": {"type": "str", "default": ""},
+}
+_LONGEST = 86400
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
+            "service": {"type": "dict", "required": True, "options": _SERVICE},
+            "db_path": {"type": "str", "required": True},
+            "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
+            "state_dir": {"type": "str", "default": "/var/lib/itsm-runbook"},
+            "https_port": {"type": "raw", "required": True},
+            "http_port": {"type": "raw", "required": True},
+            "log_patterns": {"type": "list", "elements": "str", "default": []},
+            "required_environment": {"type": "list", "elements": "str", "default": []},
+            "tls_cert_path": {"type": "str", "default": ""},
+            "tls_key_path": {"type": "str", "default": "", "no_log": False},
+            "npm_cache": {"type": "str", "default": ""},
+            "backup_dirs": {"type": "list", "elements": "str", "default": []},
+            "backup_patterns": {"type": "list", "elements": "str", "default": []},
+            "rebuild": {"type": "bool", "default": True},
+            "rebuild_timeout": {"type": "float", "default": 300},
+            "database_timeout": {"type": "float", "default": 120},
+            "timeout": {"type": "float", "default": 20},
+        },
+        supports_check_mode=True,
+    )
+    numbers.require_finite(module.params, fail=module.fail_json)
+    values = {name: value for name, value in module.params.items() if name not in ("run", "call")}
+    for name in ("rebuild_timeout", "database_timeout", "timeout"):
+        if not 0 < values[name] <= _LONGEST:
+            module.fail_json(msg=f"{name} is {values[name]:g}: must be more than 0 and at most {_LONGEST} seconds")
+    for folder in values["backup_dirs"]:
+        if not folder.startswith("/"):
+            module.fail_json(msg=f"backup_dirs contains {folder!r}: must be absolute paths")
+    begun = time.monotonic()
+    described = {**values.pop("service"), **values}
+    config = preflight_findings.Config(**{name: described.pop(name) for name in preflight_findings.Config._fields})
+    with host_lease.held(run=module.params["run"], state_dir=config.state_dir, warn=module.warn, fail=module.fail_json):
+        result = collect.collect(collect.Settings(config=config, **described))
+    module.exit_json(changed=False, duration=round(time.monotonic() - begun, 3), **sanitize.data(result))
+
+
+if __name__ == "__main__":
+    main()

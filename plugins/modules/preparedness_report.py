@@ -1,0 +1,194 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preparedness_report
+short_description: Decide whether a recovery would work on each host, and write the readiness report
+version_added: 0.2.0
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+description:
+  - Turns the results of M(itsm_nexus.runbook.preparedness_info) and M(itsm_nexus.runbook.notify_probe) into one
+    verdict per check, and one verdict per host. A check that could not be made is never ready.
+  - Writes the report of all hosts as C(readiness.html), C(readiness.md) and C(readiness.json) on the controller, next
+    to the postmortems. The files of the previous run are replaced.
+  - Runs on the controller.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: none
+    details: The report contains the time of the check.
+options:
+  state:
+    description:
+      - V(written) decides, writes the report and returns which notifications to send.
+      - V(notified) records the notifications that were sent, and returns the lines for the screen.
+    type: str
+    choices: [written, notified]
+    default: written
+  hosts:
+    description: All hosts of the report. A host that is not in O(seen) could not be reached.
+    type: list
+    elements: str
+    required: true
+  seen:
+    description: What is known about each host.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      host:
+        description: The name of the host.
+        type: str
+        required: true
+      service:
+        description: The name of the service.
+        type: str
+      result:
+        description: The result of M(itsm_nexus.runbook.preparedness_info), even if it failed.
+        type: dict
+      contacts:
+        description: The result of M(itsm_nexus.runbook.notify_probe).
+        type: dict
+      contact_problems:
+        description: The invalid settings of the contacts.
+        type: list
+        elements: str
+      tested:
+        description: The test messages, as in RV(ignore:escalation_result) of the P(itsm_nexus.runbook.escalation#role)
+          role.
+        type: list
+        elements: dict
+      notify:
+        description: The keys of the contacts that are notified if the host is not ready.
+        type: list
+        elements: str
+      https:
+        description: True if the service uses HTTPS.
+        type: bool
+      login:
+        description: True if a recovery verifies the login.
+        type: bool
+      error:
+        description: Why there is no result.
+        type: str
+  at:
+    description: Time of the report. Defaults to the current time.
+    type: str
+    default: ""
+  dir:
+    description: Folder of the report. Defaults to the folder in the configuration of the postmortem callback.
+    type: path
+  language:
+    description: Language of the report and of the lines for the screen. Defaults to the language of the callback.
+    type: str
+    choices: ["", en, ja]
+    default: ""
+  timezone:
+    description: Time zone in which times are shown in addition to UTC. Defaults to the time zone of the callback.
+    type: str
+    default: ""
+  notice_language:
+    description: Language of the notifications.
+    type: str
+    choices: [en, ja]
+    default: en
+  notifications:
+    description: The notifications that were sent about each host, each with C(contact), C(channel), C(ok) and C(error).
+    type: dict
+    default: {}
+  rpo_hours:
+    description: Recovery point objective. The maximum age of the newest backup that can be restored, in hours.
+    type: float
+    default: 24
+  certificate_days:
+    description: A certificate that expires within this number of days is a warning.
+    type: float
+    default: 7
+  drill_days:
+    description: A restore drill that is older than this number of days is a warning.
+    type: float
+    default: 35
+  open_files_percent:
+    description: The host is not ready if the service has opened this percentage of its maximum number of files.
+    type: float
+    default: 90
+"""
+
+EXAMPLES = r"""
+- name: Write the readiness report
+  itsm_nexus.runbook.preparedness_report:
+    hosts: "{{ ansible_play_hosts_all }}"
+    seen:
+      - host: "{{ inventory_hostname }}"
+        service: "{{ nexus_unit }}"
+        result: "{{ _preparedness }}"
+        contacts: "{{ _reached }}"
+        https: true
+        login: true
+  register: _report
+"""
+
+RETURN = r"""
+ready:
+  description: True if every host is ready.
+  returned: if O(state=written)
+  type: bool
+hosts:
+  description: The verdict about each host, by its name.
+  returned: if O(state=written)
+  type: dict
+  contains:
+    ready:
+      description: True if a recovery would work on the host.
+      type: bool
+    not_ready:
+      description: The checks because of which the host is not ready.
+      type: list
+      elements: str
+    notify:
+      description: True if a notification must be sent. False if one was sent within the last day and nothing else is
+        not ready.
+      type: bool
+    notice:
+      description: The lines of the notification.
+      type: list
+      elements: str
+  sample:
+    itsm-prod-01:
+      ready: false
+      not_ready: [backup]
+      notify: true
+      notice:
+        - "backup: There is no backup."
+        - "do: Make a backup every night, and name its folder in database_recovery_backup_dirs."
+report:
+  description: The content of the JSON document. C(schema) is its version.
+  returned: if O(state=written)
+  type: dict
+documents:
+  description: The paths of the documents, by C(html), C(md) and C(json). Empty in check mode.
+  returned: if O(state=written)
+  type: dict
+error:
+  description: Why the documents or the notifications could not be written, or an empty string.
+  returned: success
+  type: str
+at:
+  description: Time of the report.
+  returned: if O(state=written)
+  type: str
+screen:
+  description: The lines for the screen, by the name of the host.
+  returned: if O(state=notified)
+  type: dict
+"""

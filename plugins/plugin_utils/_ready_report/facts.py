@@ -1,0 +1,122 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The input and the result of each check: facts from a host, facts from the controller, and the limits."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    from_dict,
+    message,
+    quoted,
+)
+
+# The verdicts, from the best to the worst.
+READY, WARNING, NOT_CHECKED, NOT_READY = "ready", "warning", "not_checked", "not_ready"
+VERDICTS = (READY, WARNING, NOT_CHECKED, NOT_READY)
+
+
+class NotCheckedError(Exception):
+    """A check could not be made. told: the reason."""
+
+    def __init__(self, told: Message) -> None:
+        """Set the reason."""
+        super().__init__(told.id)
+        self.told = told
+
+
+class Judged(NamedTuple):
+    """The verdict of a check, and its text. The text of the remedy has the ID of the text with the ending .do."""
+
+    verdict: str
+    told: Message
+
+
+class Limits(NamedTuple):
+    """The limits of the checks. See the module preparedness_report."""
+
+    rpo_hours: float = 24.0
+    certificate_days: float = 7.0
+    drill_days: float = 35.0
+    open_files_percent: float = 90.0
+
+
+class Channel(NamedTuple):
+    """A channel of a contact. error: why it cannot be reached, or empty. tested: True if it got a test message."""
+
+    contact: str
+    name: str
+    error: str
+    tested: bool = False
+
+
+class Contacts(NamedTuple):
+    """The contacts. problems: invalid settings. without: the contacts without a channel.
+
+    unknown: the keys in outage_ready_notify that are no contacts.
+    """
+
+    channels: Sequence[Channel] = ()
+    without: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+
+
+class Facts(NamedTuple):
+    """Everything that is known about one host.
+
+    host: the facts of the module preparedness_info. parts: for each of them, why it is missing. error: why the module
+    returned no facts, or None. contacts: None if they were not checked. now: seconds since the epoch.
+    """
+
+    host: Mapping[str, Any]
+    parts: Mapping[str, Any]
+    error: Optional[Message]
+    unreachable: bool
+    round_trip: Optional[float]
+    answered_at: str
+    contacts: Optional[Contacts]
+    https: bool
+    login: bool
+    limits: Limits
+    now: float
+
+    def of(self, part: str) -> Mapping[str, Any]:
+        """Return the facts of a part. Raises NotCheckedError if they are missing."""
+        found = self.host.get(part)
+        if isinstance(found, Mapping):
+            return found
+        raise NotCheckedError(self.why_not(part))
+
+    def listed(self, part: str) -> List[Mapping[str, Any]]:
+        """Return the facts of a part that is a list. Raises NotCheckedError if they are missing."""
+        found = self.host.get(part)
+        if isinstance(found, (list, tuple)):
+            return [each for each in found if isinstance(each, Mapping)]
+        raise NotCheckedError(self.why_not(part))
+
+    def why_not(self, part: str) -> Message:
+        """Return why the facts of a part are missing."""
+        if self.error is not None:
+            return message("ready.no_facts", why=self.error)
+        return known_message(self.parts.get(part)) or message("ready.unknown_fact")
+
+
+def known_message(told: object) -> Optional[Message]:
+    """Return a message from plain data, or None if it is none. The data comes from a host."""
+    if isinstance(told, Mapping) and isinstance(told.get("id"), str):
+        return from_dict(told)
+    return None
+
+
+def text_or_message(texts: Mapping[str, Any], name: str) -> Message:
+    """Return the message for a text in a module's result, or the quoted text if there is no message."""
+    told = texts.get("messages")
+    return known_message(told.get(name) if isinstance(told, Mapping) else None) or quoted(texts.get(name))
+
+
+Decide = Callable[[Facts], Judged]

@@ -1,0 +1,72 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lines that the readiness check shows for a host: first the verdict, then what is not ready and what to do."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report import document
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.facts import READY
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_layout import (
+    LINES,
+    WIDTH,
+    columns,
+    wrap,
+)
+
+_LABEL = 18
+_CUT = " ..."
+_MOST_PER_CHECK = 3  # maximum number of lines for the text of a check
+
+
+def lines(words: Words, host: document.Host, *, last: Sequence[str]) -> List[str]:
+    """Return at most LINES lines of at most WIDTH columns for a host. last: the lines at the end."""
+    head = words.say(
+        "ready.screen.head", verdict=document.verdict(words, host.ready), subject=document.subject(words, host)
+    )
+    first = [*wrap(head, WIDTH), *_indented(document.counts(words, host))]
+    good = [words.say(f"ready.name.{check.id}") for check in host.checks if check.verdict == READY]
+    names = words.sentences["list.comma"].join(good)
+    end = [*(_indented(words.say("ready.screen.ready", names=names)) if good else [])]
+    end += [line for text in last for line in _indented(text)]
+    found: List[str] = []
+    for names_of, each in _grouped(document.lines(words, host)):
+        if each.verdict != words.say(f"ready.verdict.{READY}"):
+            found += _of_check(words, names_of, each)
+    room = LINES - len(first) - len(end)
+    if len(found) > room:
+        more = len(found) - max(room - 1, 0)
+        found = [*found[: max(room - 1, 0)], *_indented(words.say("ready.screen.more", number=more))]
+    return [*first, *found, *end]
+
+
+def _grouped(lines: Sequence[document.Line]) -> List[Tuple[List[str], document.Line]]:
+    """Return the lines of a host. Checks that could not be made for the same reason are one line."""
+    groups: Dict[Tuple[str, str, bool], Tuple[List[str], document.Line]] = {}
+    for each in lines:
+        groups.setdefault((each.verdict, each.told, each.blocks), ([], each))[0].append(each.name)
+    return list(groups.values())
+
+
+def _of_check(words: Words, names: Sequence[str], each: document.Line) -> List[str]:
+    """Return the lines of a check: its name in front of its text, and then what to do."""
+    width = WIDTH - 2 - _LABEL
+    text = each.told
+    if len(names) > 1:
+        text = words.say("label", name=words.sentences["list.comma"].join(names[1:]), text=each.told)
+    told = wrap(words.say("label", name=each.verdict, text=text), width)
+    if len(told) > _MOST_PER_CHECK:
+        told = [*told[: _MOST_PER_CHECK - 1], f"{wrap(told[_MOST_PER_CHECK - 1], width - len(_CUT))[0]}{_CUT}"]
+    remedy = wrap(words.say("ready.screen.do", remedy=each.remedy), width) if each.remedy else []
+    name = f"  {each.name}{' ' * max(_LABEL - columns(each.name), 1)}"
+    heads = [name, *[" " * (2 + _LABEL)] * (len(told) + len(remedy))]
+    return [head + text for head, text in zip(heads, [*told, *remedy])]
+
+
+def _indented(text: str) -> List[str]:
+    first, *rest = wrap(text, WIDTH - 4)
+    return [f"  {first}", *(f"    {each}" for each in rest)]

@@ -1,0 +1,149 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The facts are collected in bounded time, without a change, and no secret is among them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlite_samples
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import collect
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.preflight_findings import Config
+
+CANARY = "canary-of-the-secret-5d1f"
+USER = pwd.getpwuid(os.geteuid()).pw_name
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    app = tmp_path / "app"
+    (app / "backend").mkdir(parents=True)
+    (app / "backend" / "server.js").touch()
+    sqlite_samples.closed(str(app / "backend" / "itsm.db"))
+    environment = app / "itsm.env"
+    environment.touch(mode=0o600)
+    environment.write_text(f"NODE_ENV=production\nJWT_SECRET={CANARY}\nLDAP_PASSWORD={CANARY}\n", encoding="utf-8")
+    (tmp_path / "log").mkdir()
+    return app
+
+
+def settings(app: Path, *, timeout: float = 20, rebuild: bool = False, **changes: Any) -> collect.Settings:
+    config = {
+        "app_dir": str(app),
+        "user": USER,
+        "manager": "process",
+        "unit": "itsm-system",
+        "command": ["node", "backend/server.js"],
+        "environment_file": str(app / "itsm.env"),
+        "db_path": "backend/itsm.db",
+        "db_path_variable": "DATABASE_PATH",
+        "log_file": str(app.parent / "log" / "server.log"),
+        "state_dir": str(app.parent / "state"),
+        "pid_file": str(app.parent / "pid"),
+        "https_port": 0,
+        "http_port": 8080,
+    }
+    return collect.Settings(
+        config=Config(**{**config, **changes}),
+        log_patterns=["backend/logs/*.log"],
+        required_environment=["NODE_ENV", "JWT_SECRET"],
+        tls_cert_path="",
+        tls_key_path="",
+        npm_cache="",
+        backup_dirs=[str(app / "backups")],
+        backup_patterns=[],
+        timeout=timeout,
+        rebuild=rebuild,
+        rebuild_timeout=20,
+        database_timeout=20,
+    )
+
+
+def reasons(result: dict[str, Any]) -> dict[str, str]:
+    """Return why facts are missing."""
+    return {name: part["id"] for name, part in result["parts"].items() if isinstance(part, dict)}
+
+
+def test_every_fact_is_collected_and_no_value_of_a_variable(app: Path) -> None:
+    before = sorted(app.parent.rglob("*"))
+    result = collect.collect(settings(app))
+    assert CANARY not in json.dumps(result)
+    assert reasons(result) == {
+        "unit": "ready.part.process",
+        "guard": "ready.part.process",
+        "modules": "ready.part.switched_off",
+    }
+    facts = result["facts"]
+    assert facts["secrets"] == {"missing": [], "weak": [], "exposed": [], "known": True}
+    assert facts["database"]["healthy"]
+    assert facts["backups"] == {"found": [], "number": 0, "unread": []}
+    assert facts["drill"] == {"missing": True}
+    assert set(result["parts"]) >= set(facts) - {"versions"}
+    assert sorted(app.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("value", "weak"), [("short", True), ("change-me-please-now", True), ("x" * 40, True), ("k3" + "aB9-" * 8, False)]
+)
+def test_a_weak_secret_is_named(app: Path, value: str, weak: bool) -> None:
+    (app / "itsm.env").write_text(f"NODE_ENV=production\nJWT_SECRET={value}\n", encoding="utf-8")
+    assert collect.collect(settings(app))["facts"]["secrets"]["weak"] == (["JWT_SECRET"] if weak else [])
+
+
+def test_invalid_settings_skip_only_what_depends_on_them(app: Path) -> None:
+    result = collect.collect(settings(app, user="nobody-of-this-name"))
+    told = reasons(result)
+    assert told["backups"] == told["modules"] == told["secrets"] == "ready.part.settings"
+    assert {"settings", "privileges", "clock", "incident", "drill", "versions"} <= set(result["facts"])
+
+
+@pytest.mark.parametrize("command", [None, "node server.js", [], [3]])
+def test_any_value_of_the_command_is_only_a_problem(app: Path, command: Any) -> None:
+    result = collect.collect(settings(app, command=command))
+    assert "nexus_command" in {each["variable"] for each in result["facts"]["settings"]["problems"]}
+
+
+def test_pipes_and_links_of_the_user_do_not_stop_the_check(app: Path) -> None:
+    (app / "itsm.env").unlink()
+    os.mkfifo(app / "itsm.env")
+    (app / "backend" / "itsm.db").unlink()
+    os.mkfifo(app / "backend" / "itsm.db")
+    (app / "backups").mkdir()
+    os.mkfifo(app / "backups" / "itsm.db")
+    (app / "backups" / "itsm_1.db").symlink_to("/etc/shadow")
+    (app.parent / "state").mkdir(mode=0o700)
+    os.mkfifo(app.parent / "state" / "restore_drill.json")
+    os.mkfifo(app.parent / "log" / "server.log")
+    begun = time.monotonic()
+    result = collect.collect(settings(app, timeout=10))
+    assert time.monotonic() - begun < 60
+    assert not (result["facts"].get("database") or {}).get("healthy")
+    assert (result["facts"].get("backups") or {"found": []})["found"] == []
+    assert "drill" not in result["facts"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", '"x"', "{", "\x00"])
+def test_a_damaged_result_of_a_drill_is_not_checked(app: Path, content: str) -> None:
+    (app.parent / "state").mkdir(mode=0o700)
+    (app.parent / "state" / "restore_drill.json").write_text(content, encoding="utf-8")
+    result = collect.collect(settings(app))
+    assert reasons(result)["drill"] == "ready.part.failed"
+
+
+def test_an_application_without_a_lock_file_cannot_be_rebuilt(app: Path) -> None:
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    before = set(Path("/var/tmp").iterdir())
+    result = collect.collect(settings(app, rebuild=True))
+    assert not result["facts"]["modules"]["ok"]
+    assert set(Path("/var/tmp").iterdir()) == before

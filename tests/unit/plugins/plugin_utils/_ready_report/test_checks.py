@@ -1,0 +1,409 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Each check finds its lack, and finds none on a good host. A check that could not be made is never ready."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report import (
+    checks,
+    document,
+    end_of_life,
+    notified,
+    screen,
+    seen,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.facts import (
+    NOT_CHECKED,
+    NOT_READY,
+    READY,
+    WARNING,
+    Limits,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen_layout
+
+NOW = timestamps.epoch("2026-11-29T12:00:00.000Z")
+DAY, MIB = 86400.0, 1 << 20
+LATE = {"id": "ready.part.late", "values": {"seconds": "20"}}
+
+
+ROOT = Path(__file__).resolve().parents[5]
+
+
+def ago(seconds: float) -> str:
+    return timestamps.iso(NOW - seconds)
+
+
+GOOD: dict[str, Any] = {
+    "settings": {"problems": [], "mismatches": [], "resolved": {"state_dir_writable": True}},
+    "privileges": {"user": "root", "enough": True},
+    "clock": {"synchronized": True, "at": ago(1)},
+    "drill": {"at": ago(5 * DAY), "ok": True, "rto_seconds": 12.0, "rpo_seconds": 3600, "problems": []},
+    "incident": {"hold": None, "open": None, "opened_at": None},
+    "unit": {
+        "name": "itsm-system",
+        "restart": "always",
+        "at_boot": "enabled",
+        "needs_reload": False,
+        "start_limit_burst": 3,
+        "start_limit_interval_seconds": 600.0,
+        "restart_delay_seconds": 10.0,
+        "memory_max": None,
+        "open_files_max": 65536,
+    },
+    "guard": {"dropin": "/etc/x.conf", "installed": True, "guard": True, "recorder": True},
+    "versions": {"python": "3.13.5", "node": "22.21.0"},
+    "process": {"processes": [{"pid": 7, "rss": 100 * MIB, "open_files": 40, "open_files_max": 65536}]},
+    "log": {
+        "path": "/var/log/itsm/server.log",
+        "exists": True,
+        "size": 5 * MIB,
+        "bytes": 5 * MIB,
+        "files": 1,
+        "rotated_by": "/etc/logrotate.d/itsm",
+        "rotated_files": 0,
+        "scheduled": True,
+    },
+    "room": [
+        {
+            "mount": "/",
+            "available": 5000 * MIB,
+            "needed": 700 * MIB,
+            "inodes": 1000000,
+            "inodes_available": 900000,
+            "inodes_needed": 20000,
+            "read_only": False,
+        }
+    ],
+    "certificate": {
+        "path": "/etc/x.crt",
+        "error": None,
+        "not_after": timestamps.iso(NOW + 60 * DAY),
+        "readable_by_service": True,
+        "key": {"path": "/etc/x.key", "error": None, "matches": True, "readable": True},
+    },
+    "secrets": {"missing": [], "weak": [], "exposed": [], "known": True},
+    "database": {"path": "/srv/itsm.db", "healthy": True, "conclusive": True, "problems": [], "rows": 200},
+    "backups": {
+        "found": [{"path": "/b/new.db", "at": ago(3600), "kind": "sound", "written_at": ago(3600), "why": None}],
+        "number": 1,
+        "unread": [],
+    },
+    "modules": {"ok": True, "why": None, "packages": 120, "seconds": 9.4, "confined": True},
+}
+CONTACTS = {
+    "contacts": ["project_leader", "dba"],
+    "channels": [
+        {"contact": "project_leader", "name": "project leader", "channel": "mail a@b.c", "error": ""},
+        {"contact": "dba", "name": "DBA", "channel": "slack hooks", "error": ""},
+    ],
+    "without_channel": [],
+}
+
+
+def looked(changes: dict[str, Any] | None = None, *, missing: str = "", **more: Any) -> dict[str, Any]:
+    """Return what is known about a good host, with changes: {"unit.restart": "no"}."""
+    known = copy.deepcopy(GOOD)
+    for path, value in (changes or {}).items():
+        *above, last = path.split(".")
+        place: Any = known
+        for name in above:
+            place = place[int(name)] if isinstance(place, list) else place[name]
+        place[last] = value
+    parts = {}
+    if missing:
+        del known[missing]
+        parts[missing] = LATE
+    result = {"facts": known, "parts": parts, "duration": 10.0, "elapsed": 11.0, "answered_at": ago(0)}
+    return {
+        "host": "web",
+        "service": "itsm-system",
+        "result": result,
+        "contacts": CONTACTS,
+        "https": True,
+        "login": True,
+        **more,
+    }
+
+
+def host(told: dict[str, Any]) -> document.Host:
+    return seen.host("web", told, limits=Limits(), now=NOW)
+
+
+def verdicts(told: dict[str, Any]) -> dict[str, str]:
+    """Return the verdicts that are not ready."""
+    return {check.id: check.verdict for check in host(told).checks if check.verdict != READY}
+
+
+def backup(kind: str, hours: float, why: str = "ready.backup.no_time", **values: Any) -> dict[str, Any]:
+    told = {"id": why, "values": values} if kind != "sound" else None
+    written = ago(hours * 3600) if kind in ("sound", "older_schema", "without_wal") else None
+    return {"path": f"/b/{kind}.db", "at": ago(hours * 3600), "kind": kind, "written_at": written, "why": told}
+
+
+BAD_BACKUP = backup("damaged", 1, "reason.sqlite.no_tables", path="/b/damaged.db")
+REFUSED = {"contact": "dba", "channel": "slack hooks", "ok": False, "error": "answered 404 Not Found"}
+TAKEN = {**REFUSED, "ok": True, "error": ""}
+
+# A change of the good host, the check that finds it, its verdict, and a part of its text.
+LACKS: list[tuple[Any, str, str, str]] = [
+    ({"privileges.enough": False, "privileges.user": "deploy"}, "privileges", NOT_READY, "as deploy"),
+    (
+        {"settings.problems": [{"variable": "nexus_user", "message": "nexus_user is 'x': wrong"}]},
+        "settings",
+        NOT_READY,
+        "nexus_user is 'x'",
+    ),
+    ({"settings.resolved": {"state_dir_writable": False}}, "settings", NOT_READY, "state folder"),
+    ({"settings.mismatches": [{"variable": "nexus_db_path"}]}, "settings", WARNING, "nexus_db_path"),
+    ({"incident.hold": {"incident": "INC-1"}}, "incident", NOT_READY, "held by incident INC-1"),
+    ({"incident.open": "INC-2"}, "incident", WARNING, "INC-2"),
+    ({"modules.ok": False, "modules.why": message("ready.unknown_fact").to_dict()}, "modules", NOT_READY, "offline"),
+    ({"room.0.available": 100 * MIB}, "room", NOT_READY, "100 MiB left, but a recovery needs 700 MiB"),
+    ({"room.0.inodes_available": 5}, "room", NOT_READY, "5 inodes"),
+    ({"room.0.read_only": True}, "room", NOT_READY, "read-only"),
+    ({"room": []}, "room", NOT_CHECKED, "unknown"),
+    (
+        {"database.healthy": False, "database.problems": [{"message": "page 7 is damaged"}]},
+        "database",
+        NOT_READY,
+        "page 7",
+    ),
+    ({"database.conclusive": False}, "database", NOT_CHECKED, "did not finish"),
+    ({"backups.found": [], "backups.number": 0}, "backup", NOT_READY, "there is no backup"),
+    ({"backups.found": [BAD_BACKUP]}, "backup", NOT_READY, "none of the 1 examined backups"),
+    ({"backups.found": [backup("not_checked", 1)]}, "backup", NOT_CHECKED, "no backup could be checked"),
+    ({"backups.found": [backup("sound", 90)]}, "backup", NOT_READY, "4 days old"),
+    ({"backups.found": [BAD_BACKUP, backup("sound", 90)]}, "backup", NOT_READY, "cannot be used as a whole"),
+    ({"backups.found": [BAD_BACKUP, backup("sound", 5)]}, "backup", WARNING, "newer backups cannot be used"),
+    (
+        {"backups.found": [backup("older_schema", 5, "ready.backup.older_schema", number=2, first="003.js")]},
+        "backup",
+        WARNING,
+        "lacks 2 migrations",
+    ),
+    (
+        {"backups.found": [backup("without_wal", 90, "ready.backup.without_wal", last=ago(9e5), newest=ago(9e4))]},
+        "backup",
+        NOT_READY,
+        "without its -wal file",
+    ),
+    ({"drill": {"missing": True}}, "drill", WARNING, "no restore drill has been run"),
+    ({"drill.at": ago(40 * DAY)}, "drill", WARNING, "40 days ago"),
+    ({"drill.ok": False, "drill.problems": ["no answer"]}, "drill", NOT_READY, "no answer"),
+    ({"certificate.not_after": ago(1)}, "certificate", NOT_READY, "expired"),
+    ({"certificate.not_after": timestamps.iso(NOW + 3600)}, "certificate", NOT_READY, "expires on"),
+    ({"certificate.not_after": timestamps.iso(NOW + 3 * DAY)}, "certificate", WARNING, "in 3 days"),
+    ({"certificate.key.matches": False, "certificate.key.error": "x"}, "certificate", NOT_READY, "not the key"),
+    ({"certificate.error": "Cannot read /etc/x.crt: gone"}, "certificate", NOT_READY, "gone"),
+    ({"certificate.key.readable": False}, "certificate", NOT_READY, "cannot read"),
+    ({"certificate.path": None}, "certificate", NOT_CHECKED, "nexus_tls_cert_path"),
+    ({"unit.at_boot": "disabled"}, "restart_policy", NOT_READY, "after a boot (the unit is disabled)"),
+    ({"unit.restart": "no"}, "restart_policy", NOT_READY, "Restart=no"),
+    ({"unit.needs_reload": True}, "restart_policy", WARNING, "has not read it"),
+    ({"unit.start_limit_interval_seconds": 10.0}, "start_limit", WARNING, "never reached"),
+    ({"unit.start_limit_burst": 0}, "start_limit", WARNING, "never ends"),
+    ({"log.rotated_by": None}, "logs", WARNING, "not rotated"),
+    ({"log.rotated_by": None, "log.size": 2 << 30}, "logs", NOT_READY, "not rotated"),
+    ({"log.scheduled": False}, "logs", WARNING, "nothing starts logrotate"),
+    ({"log.bytes": 6 << 30, "log.files": 70}, "logs", WARNING, "70 log files"),
+    ({"process.processes": [{"open_files": 10, "open_files_max": 256}]}, "limits", NOT_READY, "only 256 files"),
+    ({"unit.open_files_max": 256}, "limits", NOT_READY, "only 256 files"),
+    ({"process.processes": [{"open_files": 990, "open_files_max": 1024}]}, "limits", NOT_READY, "990 of at most 1024"),
+    ({"unit.memory_max": 105 * MIB}, "limits", WARNING, "100 of at most 105 MiB"),
+    ({"process.processes": [], "unit.open_files_max": None}, "limits", NOT_CHECKED, "not running"),
+    ({"secrets.missing": ["JWT_SECRET"]}, "secrets", NOT_READY, "JWT_SECRET"),
+    ({"secrets.exposed": [{"path": "/e", "mode": "0644"}]}, "secrets", NOT_READY, "/e (mode 0644)"),
+    ({"secrets.weak": ["JWT_SECRET"]}, "secrets", WARNING, "placeholders"),
+    ({"secrets.missing": None}, "secrets", NOT_CHECKED, "unknown"),
+    ({"clock.at": ago(600)}, "clock", NOT_READY, "600 s"),
+    ({"clock.at": ago(-20)}, "clock", WARNING, "20 s"),
+    ({"clock.synchronized": False}, "clock", WARNING, "not synchronized"),
+    ({"versions.node": "18.20.4"}, "versions", WARNING, "support has ended: Node.js 18.20.4 is supported until 2025"),
+    ({"versions.python": "3.8.20"}, "versions", WARNING, "Python 3.8.20"),
+    ({"versions.node": "99.1.0"}, "versions", NOT_CHECKED, "99.1.0 is unknown"),
+    ({"versions.node": None}, "versions", NOT_CHECKED, "the version of Node.js is unknown"),
+    ({"guard.installed": False, "guard.guard": False, "guard.recorder": False}, "guard", WARNING, "not installed"),
+    ({"guard.recorder": False}, "guard", NOT_READY, "only partly"),
+    ({"login": False}, "settings", WARNING, "the login is not verified"),
+    ({"contacts": {}}, "contacts", NOT_CHECKED, "not checked"),
+    ({"contact_problems": ["escalation_timeout is 0: must be more"]}, "contacts", NOT_READY, "escalation_timeout"),
+    ({"contacts": {"channels": [], "without_channel": ["DBA"]}}, "contacts", NOT_READY, "nobody"),
+    ({"contacts": {**CONTACTS, "without_channel": ["DBA"]}}, "contacts", WARNING, "DBA"),
+    (
+        {"contacts": {**CONTACTS, "channels": [{**CONTACTS["channels"][0], "error": "no answer in time"}]}},
+        "contacts",
+        NOT_READY,
+        "project leader by mail a@b.c",
+    ),
+    ({"tested": [REFUSED]}, "contacts", NOT_READY, "404"),
+    ({"notify": ["manager"]}, "contacts", NOT_READY, "outage_ready_notify names manager"),
+]
+_OF_CONTROLLER = ("notify", "login", "contacts", "contact_problems", "tested", "https")
+
+
+def test_a_good_host_is_ready() -> None:
+    found = host(looked())
+    assert verdicts(looked()) == {}
+    assert found.ready
+    assert [check.id for check in found.checks] == list(checks.CHECKS)
+
+
+@pytest.mark.parametrize(("changes", "name", "verdict", "words"), LACKS)
+def test_a_lack_is_found_by_its_check_alone(changes: Any, name: str, verdict: str, words: str) -> None:
+    told = looked(**changes) if set(changes) <= set(_OF_CONTROLLER) else looked(changes)
+    assert verdicts(told) == {name: verdict}
+    line = next(each for each in document.lines(catalogue.of("en"), host(told)) if each.id == name)
+    assert words.lower() in line.told.lower()
+    assert bool(line.remedy) == (verdict in (WARNING, NOT_READY))
+    essential = checks.CHECKS[name].essential
+    assert host(told).ready == (verdict == WARNING or (verdict == NOT_CHECKED and not essential))
+
+
+def test_every_check_has_a_lack() -> None:
+    assert {name for _changes, name, _verdict, _words in LACKS} | {"connection"} == set(checks.CHECKS)
+
+
+@pytest.mark.parametrize("part", sorted(GOOD))
+def test_a_missing_fact_is_never_ready(part: str) -> None:
+    found = {check.id: check for check in host(looked(missing=part)).checks}
+    changed = {name for name, check in found.items() if check.verdict != READY}
+    assert changed
+    for name in changed:
+        assert found[name].verdict == NOT_CHECKED
+        assert found[name].told.id == "ready.part.late"
+
+
+@pytest.mark.parametrize("value", [None, "x", 7, [], ["x"], {"x": 1}, {"hold": 3}, [{"mount": 3}]])
+@pytest.mark.parametrize("part", sorted(GOOD))
+def test_unexpected_values_from_a_host_are_never_ready(part: str, value: Any) -> None:
+    ready_before = {check.id for check in host(looked()).checks if check.verdict == READY}
+    told = looked({part: value})
+    for language in ("en", "ja"):
+        document.as_html(catalogue.of(language), [host(told)], at=ago(0))
+    lost = ready_before - {check.id for check in host(told).checks if check.verdict == READY}
+    assert lost or part in ("incident", "drill"), part
+
+
+def test_an_unreachable_host_is_not_ready_and_nothing_else_is_claimed() -> None:
+    why = message("reason.unreached", why="timed out")
+    result = {"failed": True, "unreachable_host": True, "msg": "x", "messages": {"why": why.to_dict()}}
+    found = host(looked(result=result))
+    assert not found.ready
+    known = {check.id: check.verdict for check in found.checks}
+    assert known.pop("connection") == NOT_READY
+    assert known.pop("contacts") == READY
+    assert set(known.values()) == {NOT_CHECKED}
+    assert "timed out" in document.as_markdown(catalogue.of("en"), [found], at=ago(0))
+
+
+def test_a_host_without_any_result_is_not_ready() -> None:
+    found = seen.host("web", {}, limits=Limits(), now=NOW)
+    assert found.checks[0].verdict == NOT_READY
+    assert not found.ready
+
+
+def test_an_accepted_test_message_is_told() -> None:
+    lines = document.lines(catalogue.of("en"), host(looked(tested=[TAKEN])))
+    line = next(each for each in lines if each.id == "contacts")
+    assert "accepted a test message" in line.told
+
+
+def test_the_playbook_looks_for_backups_where_the_recovery_finds_them() -> None:
+    role = yaml.safe_load((ROOT / "roles/database_recovery/defaults/main.yml").read_text(encoding="utf-8"))
+    playbook = yaml.safe_load((ROOT / "playbooks/vars/outage_ready.yml").read_text(encoding="utf-8"))
+    assert playbook["_outage_ready_usual_dirs"] == role["database_recovery_backup_dirs"]
+
+
+def test_each_table_of_versions_is_sorted_by_release_and_has_valid_days() -> None:
+    assert end_of_life.end_of_life("python", "3.12.1") == datetime.date(2028, 10, 31)
+    assert end_of_life.end_of_life("node", "v24.1.0") == datetime.date(2028, 4, 30)
+    assert end_of_life.end_of_life("node", "") is None
+    datetime.date.fromisoformat(end_of_life.COMPARED)
+
+
+ALL_LACKING = {
+    path: value
+    for changes, _name, verdict, _words in LACKS
+    if verdict == NOT_READY and not set(changes) <= set(_OF_CONTROLLER)
+    for path, value in changes.items()
+    if path.count(".") == 1
+}
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("told", [looked(), looked({"unit.restart": "no"}), looked(ALL_LACKING, contacts={})])
+def test_the_screen_has_the_verdict_first_and_fits(language: str, told: dict[str, Any]) -> None:
+    words = catalogue.of(language)
+    found = host(told)
+    lines = screen.lines(words, found, last=["report: /x/readiness.html"])
+    assert len(lines) <= screen_layout.LINES
+    assert max(map(screen_layout.columns, lines)) <= screen_layout.WIDTH
+    assert lines[0].startswith(words.say("ready.yes" if found.ready else "ready.no"))
+    assert "readiness.html" in lines[-1]
+    if not found.ready:
+        first = document.lines(words, found)[0]
+        assert first.blocks
+        assert lines[2].strip().startswith(first.name)
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_documents_contain_each_check_once(language: str) -> None:
+    words = catalogue.of(language, "Asia/Tokyo")
+    hosts = [host(looked({"unit.restart": "no"})), seen.host("other", looked(), limits=Limits(), now=NOW)]
+    page, text = (write(words, hosts, at=ago(0)) for write in (document.as_html, document.as_markdown))
+    told = json.loads(document.as_json(words, hosts, at=ago(0)))
+    assert told["schema"] == 1
+    assert not told["ready"]
+    assert [each["not_ready"] for each in told["hosts"]] == [["restart_policy"], []]
+    assert len(re.findall(r"<tr class=", page)) == 2 * len(checks.CHECKS)
+    assert text.count("\n| ") == 2 * (len(checks.CHECKS) + 2)
+    for check in told["hosts"][0]["checks"]:
+        assert check["text"] in html.unescape(page)
+
+
+def test_text_from_a_host_has_no_effect_in_the_documents() -> None:
+    hostile = "<script>alert(1)</script>|[x](javascript:y)\u2028"
+    told = looked({"database.path": hostile, "unit.restart": hostile})
+    page = document.as_html(catalogue.of("en"), [host(told)], at=ago(0))
+    assert "<script" not in page
+    text = document.as_markdown(catalogue.of("en"), [host(told)], at=ago(0))
+    assert "<script" not in text
+    assert "](" not in text.replace("\\](", "")
+
+
+def test_one_notification_a_day_while_the_same_is_not_ready(tmp_path: Any) -> None:
+    folder = str(tmp_path / "documents")
+    assert notified.before(notified.read(folder), "web", ["backup"], now=NOW) is None
+    notified.write(folder, {"web": ["backup", "room"]}, ready=[], now=NOW)
+    known = notified.read(folder)
+    assert notified.before(known, "web", ["backup"], now=NOW + 3600) == ago(0)
+    assert notified.before(known, "web", ["backup", "clock"], now=NOW + 3600) is None
+    assert notified.before(known, "web", ["backup"], now=NOW + DAY) is None
+    assert notified.before(known, "web", ["backup"], now=NOW - 3600) is None
+    assert notified.before(known, "db", ["backup"], now=NOW + 3600) is None
+    notified.write(folder, {}, ready=["web"], now=NOW + 3600)
+    assert notified.read(folder) == {}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"hosts": 3}', '{"hosts": {"web": 3}}', "\x00"])
+def test_a_damaged_memory_of_notifications_is_ignored(tmp_path: Any, content: str) -> None:
+    (tmp_path / notified.NAME).write_text(content, encoding="utf-8")
+    assert notified.before(notified.read(str(tmp_path)), "web", ["backup"], now=NOW) is None
+    notified.write(str(tmp_path), {"web": ["backup"]}, ready=[], now=NOW)
+    assert notified.before(notified.read(str(tmp_path)), "web", ["backup"], now=NOW + 1) == ago(0)
