@@ -225,8 +225,8 @@ plan:
       description:
         - For V(backup), the backups that were examined, newest first. The examination stops at a backup that loses no
           counted row. Each backup has C(path), C(at) (the time of the backup), C(usable), C(rows), C(lost), C(reason)
-          (why it cannot be used, or that its schema is older), and C(messages) with C(reason). C(rows) and C(lost) have the format of
-          RV(plan[].rows) and RV(plan[].lost).
+          (why it cannot be used, or that its schema is older), and C(messages) with C(reason). C(rows) and C(lost) have
+          the format of RV(plan[].rows) and RV(plan[].lost).
       type: list
       elements: dict
       sample: []

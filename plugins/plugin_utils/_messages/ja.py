@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import Dict
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
-    ja_changes,
     ja_backups,
+    ja_changes,
     ja_decisions,
     ja_discovery,
     ja_documents,
