@@ -103,6 +103,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import off_host
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
@@ -125,8 +126,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     given = module.params
-    repeated_call.once(given, check_mode=module.check_mode, fail=module.fail_json)
     lease = {name: given[name] for name in host_lease.ARGUMENTS}
     try:
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
@@ -140,7 +141,7 @@ def main() -> None:
             )
     except (BackupError, SqliteError) as error:
         module.fail_json(**failure(error))
-    module.exit_json(**result)
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":
