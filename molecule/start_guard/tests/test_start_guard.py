@@ -140,7 +140,9 @@ def test_unit(drill: Drill, installed: str) -> str:
     log = "/tmp/ends-test.log"
     text = TEST_UNIT.format(user=drill.service.user, log=log)
     drill.host.check_output(f"printf '{text}' > /etc/systemd/system/ends-test.service && systemctl daemon-reload")
-    variables = ["-e", "nexus_unit=ends-test", "-e", f"nexus_log_file={log}"]
+    # It has its own database, which does not exist.
+    own = {"nexus_unit": "ends-test", "nexus_log_file": log, "nexus_database": "/run/ends-test.db"}
+    variables = ["-e", json.dumps(own)]
     assert guard(drill, "present", "install-test", *variables) == 0, drill.screen("install-test")
     return "ends-test"
 
