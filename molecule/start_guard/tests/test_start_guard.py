@@ -106,6 +106,7 @@ def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill:
     unit, database = drill.service.unit, drill.service.database
     drill.host.check_output(f"rm -f {STATE_DIR}/refusal-*; systemctl restart {unit}")
     runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
+    drill.host.check_output(f"mkdir /root/kept-files && cp -a {database} {database}-wal /root/kept-files/")
     drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {unit}; rm {database}-wal")
     runs.wait_for(lambda: refused(drill) >= 1, "the guard refuses the start")
     # Refused starts do not count in the start limit, which is 3.
@@ -131,8 +132,17 @@ def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill:
     # A person accepts the state of the database. The guard must not refuse it any more.
     release = ["-e", "outage_release_reason=CHG-4711"]
     assert runs.run(drill, "release", *release, playbook="outage_release") == 0, drill.screen("release")
-    assert runs.run(drill, "recovered") == 0, drill.screen("recovered")
+    # The service answers, and the damage that was accepted is still reported.
+    assert runs.run(drill, "recovered") in (0, 2)
     drill.assert_serves()
+    # Later, the person restores the files.
+    drill.host.check_output(
+        f"systemctl stop {unit}; rm -f {database}*; cp -a /root/kept-files/. $(dirname {database})/; "
+        f"systemctl reset-failed {unit}; systemctl start {unit}"
+    )
+    runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
+    assert runs.run(drill, "restored") == 0, drill.screen("restored")
+    assert runs.open_incident(drill) is None
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +150,9 @@ def test_unit(drill: Drill, installed: str) -> str:
     log = "/tmp/ends-test.log"
     text = TEST_UNIT.format(user=drill.service.user, log=log)
     drill.host.check_output(f"printf '{text}' > /etc/systemd/system/ends-test.service && systemctl daemon-reload")
-    variables = ["-e", "nexus_unit=ends-test", "-e", f"nexus_log_file={log}"]
+    # It has its own database, which does not exist.
+    own = {"nexus_unit": "ends-test", "nexus_log_file": log, "nexus_database": "/run/ends-test.db"}
+    variables = ["-e", json.dumps(own)]
     assert guard(drill, "present", "install-test", *variables) == 0, drill.screen("install-test")
     return "ends-test"
 

@@ -64,6 +64,6 @@ def _described(end: End) -> str:
 
 
 def counted(ends: Mapping[str, Any]) -> str:
-    """Return the number of restarts by systemd, for example "3 restarts by systemd in 3600 s, 2 after SIGSEGV"."""
-    after = [f"{number} after {how}" for how, number in sorted(ends["after"].items(), key=lambda item: -item[1])]
-    return ", ".join([f"{ends['restarts']} restarts by systemd in {ends['window']:.0f} s", *after])
+    """Return the number of restarts by systemd, for example "restarts by systemd in 3600 s: 3, after SIGSEGV: 2"."""
+    after = [f"after {how}: {number}" for how, number in sorted(ends["after"].items(), key=lambda item: -item[1])]
+    return ", ".join([f"restarts by systemd in {ends['window']:.0f} s: {ends['restarts']}", *after])

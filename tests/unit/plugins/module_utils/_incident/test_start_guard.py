@@ -277,7 +277,7 @@ def test_ends_are_evidence_for_the_causes_that_they_show(state):
     assert "oom-kill" in told["oom_kill"][0] and len(told["oom_kill"]) == 2
     assert "SIGSEGV" in told["killed"][0]
     assert "requested by uid 0, login uid 1000: systemctl stop itsm" in told["stopped"][0]
-    assert told["crash_loop"][-1] == "1 restarts by systemd in 3600 s, 1 after oom-kill"
+    assert told["crash_loop"][-1] == "restarts by systemd in 3600 s: 1, after oom-kill: 1"
     assert told["tls_expired"] == []
 
 
