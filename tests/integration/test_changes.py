@@ -201,14 +201,14 @@ def test_the_change_that_broke_the_service_is_listed_first(
     service: Service, breaking: Callable[[Service], None]
 ) -> None:
     kinds = BREAKING[breaking]
-    # Innocent changes of the same kind could not be told from the true one by its kind. Take the next three.
+    # Innocent changes of the same kind could not be postmortem from the true one by its kind. Take the next three.
     position = list(BREAKING).index(breaking)
     names = [each for each, kind in INNOCENT.items() if kind not in kinds]
     innocent = [names[(position + step) % len(names)] for step in range(3)]
     run = outage(service, breaking, innocent)
-    told = document(run)
-    items = told["changes"]["items"]
-    print(f"{breaking.__name__}: cause {told['cause']}")
+    postmortem = document(run)
+    items = postmortem["changes"]["items"]
+    print(f"{breaking.__name__}: cause {postmortem['cause']}")
     for each in items:
         print("  ", each["relation"], each["cause"], each["kind"], each["name"], each["what"], each["seconds_before"])
     assert items[0]["kind"] in kinds
