@@ -201,7 +201,7 @@ def test_the_change_that_broke_the_service_is_listed_first(
     service: Service, breaking: Callable[[Service], None]
 ) -> None:
     kinds = BREAKING[breaking]
-    # Innocent changes of the same kind could not be postmortem from the true one by its kind. Take the next three.
+    # The kind identifies the true change, so the innocent changes have other kinds. Take the next three.
     position = list(BREAKING).index(breaking)
     names = [each for each, kind in INNOCENT.items() if kind not in kinds]
     innocent = [names[(position + step) % len(names)] for step in range(3)]

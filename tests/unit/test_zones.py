@@ -41,6 +41,7 @@ DESCRIPTORS = "relative to a folder that was opened without following links"
 KERNEL = "only files of /proc, or a descriptor that is open already"
 
 REASONS = {
+    "_changes/store.py": OURS,
     "_common/atomic_files.py": "what it is asked to; its callers are in this list",
     "_common/leftovers.py": "only folders of its own user that no other user can have moved there",
     "_common/parallel.py": KERNEL,
