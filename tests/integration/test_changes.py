@@ -201,7 +201,7 @@ def test_the_change_that_broke_the_service_is_listed_first(
     service: Service, breaking: Callable[[Service], None]
 ) -> None:
     kinds = BREAKING[breaking]
-    # Innocent changes of the same kind could not be postmortem from the true one by its kind. Take the next three.
+    # The kind identifies the true change, so the innocent changes have other kinds. Take the next three.
     position = list(BREAKING).index(breaking)
     names = [each for each, kind in INNOCENT.items() if kind not in kinds]
     innocent = [names[(position + step) % len(names)] for step in range(3)]
@@ -230,13 +230,19 @@ def test_a_change_is_suspected_until_the_service_has_been_started_with_it(servic
         assert service.play("playbooks/outage_detect.yml").rc == 0
     service.kill()
     start(service)
-    run = recover(service)
+    sent = service.folder / "sent"
+    channel = {"type": "command", "argv": ["/usr/bin/tee", str(sent)]}
+    contacts = {"project_leader": {"name": "project leader", "channels": [channel]}, "dba": "DBA", "everyone": "all"}
+    run = recover(service, escalation_contacts=contacts)
     (first, *_others) = document(run)["changes"]["items"]
     assert (first["kind"], first["name"], first["what"]) == ("environment", "JWT_SECRET", "removed")
     end = run.screen[run.screen.index("PLAY RECAP") :]
     assert re.search(
         r"changed +[\d.]+ s before the failure: JWT_SECRET in \S+itsm\.env \(environment\) removed",
         " ".join(end.split()),
+    )
+    assert re.search(
+        r"Changed: [\d.]+ s before the failure: JWT_SECRET in \S+ \(environment\) removed", sent.read_text()
     )
     for suffix in (".md", ".html"):
         text = run.documents(suffix)[0].read_text(encoding="utf-8")
