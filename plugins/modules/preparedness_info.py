@@ -281,13 +281,16 @@ def main() -> None:
         supports_check_mode=True,
     )
     numbers.require_finite(module.params, fail=module.fail_json)
-    values = {name: value for name, value in module.params.items() if name not in ("run", "call")}
+    # A repeated call does the work again, because the file with the answer of a call would be a change on the host.
+    repeated_call.once(module.params, check_mode=True, fail=module.fail_json)
+    values = {name: value for name, value in module.params.items() if name != "run"}
     for name in ("rebuild_timeout", "database_timeout", "timeout"):
         if not 0 < values[name] <= _LONGEST:
-            module.fail_json(msg=f"{name} is {values[name]:g}: must be more than 0 and at most {_LONGEST} seconds")
+            why = f"{name} is {values[name]:g}: must be more than 0 and at most {_LONGEST} seconds"
+            module.fail_json(msg=sanitize.text(why))
     for folder in values["backup_dirs"]:
         if not folder.startswith("/"):
-            module.fail_json(msg=f"backup_dirs contains {folder!r}: must be absolute paths")
+            module.fail_json(msg=sanitize.text(f"backup_dirs contains {folder!r}: must be absolute paths"))
     begun = time.monotonic()
     described = {**values.pop("service"), **values}
     config = preflight_findings.Config(**{name: described.pop(name) for name in preflight_findings.Config._fields})

@@ -377,12 +377,17 @@ def test_an_unreachable_host_is_reported_before_the_failure(tmp_path: Path, prep
         encoding="utf-8",
     )
     variables = tmp_path / "all.json"
-    chosen = {**prepared.service.variables(), **prepared.variables(), "outage_recover_reconnect": 0}
+    chosen = {
+        **prepared.service.variables(),
+        **prepared.variables(),
+        "outage_recover_reconnect": 0,
+        "outage_ready_notify": [],
+    }
     variables.write_text(json.dumps(chosen), encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     environment.update(LC_ALL="C.UTF-8", ITSM_NEXUS_POSTMORTEM_DIR=str(prepared.service.postmortems))
     done = subprocess.run(
-        ["ansible-playbook", "-i", inventory, PLAYBOOK, "-e", f"@{variables}", "-e", "outage_ready_notify=[]"],
+        ["ansible-playbook", "-i", inventory, PLAYBOOK, "-e", f"@{variables}"],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -400,6 +405,12 @@ def test_an_unreachable_host_is_reported_before_the_failure(tmp_path: Path, prep
     assert {check["verdict"] for check in hosts["far"]["checks"] if check["id"] not in ("connection", "contacts")} == {
         "not_checked"
     }
+
+
+def test_contacts_must_be_a_list(prepared: Prepared) -> None:
+    rc, _host, screen = prepared.check(outage_ready_notify="dba")
+    assert rc == 2
+    assert "outage_ready_notify is 'dba': must be a list of keys of escalation_contacts" in " ".join(screen.split())
 
 
 @pytest.mark.parametrize("name", ["outage_ready_rpo", "outage_ready_timeout"])

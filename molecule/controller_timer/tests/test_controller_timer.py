@@ -15,9 +15,9 @@ import runs
 from drills import RUNBOOK, STATE_DIR, Drill
 
 DETECT, RECOVER, ALARM = "itsm-outage-detect", "itsm-outage-recover", "itsm-outage-alarm"
-BACKUP = "itsm-outage-backup"
-TIMERS = [f"{DETECT}.timer", f"{BACKUP}.timer"]
-UNITS = [*TIMERS, *(f"{name}.service" for name in (DETECT, RECOVER, ALARM, BACKUP))]
+BACKUP, READY = "itsm-outage-backup", "itsm-outage-ready"
+TIMERS = [f"{DETECT}.timer", f"{BACKUP}.timer", f"{READY}.timer"]
+UNITS = [*TIMERS, *(f"{name}.service" for name in (DETECT, RECOVER, ALARM, BACKUP, READY))]
 MAINTENANCE = f"{STATE_DIR}/maintenance.json"
 
 
@@ -100,6 +100,16 @@ def test_runs_have_no_privileges_and_write_to_their_home(drill: Drill) -> None:
     assert set(shown.split()) == {"User=itsm-outage", "NoNewPrivileges=yes", "ProtectSystem=strict"}
     assert drill.host.file("/var/lib/itsm-outage").mode == 0o700
     assert "drill-github-token" not in drill.host.check_output("journalctl --no-pager")
+
+
+def test_the_nightly_unit_reports_the_readiness(drill: Drill) -> None:
+    assert drill.host.check_output(f"systemctl is-active {READY}.timer") == "active"
+    # The drill has no backup yet, so the host is not ready. This is not a failure of the unit.
+    drill.host.check_output(f"systemctl start {READY}.service")
+    told = journal(drill, f"{READY}.service")
+    assert f"NOT READY: {RUNBOOK.unit} on watched" in told
+    assert "there is no backup" in told.lower()
+    assert drill.host.file("/var/lib/itsm-outage/.local/state/itsm-runbook/postmortems/readiness.html").mode == 0o600
 
 
 def test_the_nightly_unit_makes_a_verified_backup(drill: Drill) -> None:
