@@ -15,6 +15,8 @@ description:
   - If the service is a plain process, only this collection respects the hold, and the module shows a warning.
   - O(state=held) records in the open incident that the data are in doubt. The incident can be closed only after
     O(state=released) with O(statement=sound) or O(statement=accepted).
+  - If the start guard (P(itsm_nexus.runbook.start_guard#role) role) is installed, O(state=released) makes the guard
+    accept the current files of the database. A refusal of the guard counts as a hold, with the cause V(start_guard).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
