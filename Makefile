@@ -33,12 +33,16 @@ UNIT_TEST_PROCESSES = $$(($$(nproc) * 2))
 # docs/eda.md. The second test recovers sixty hosts.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
 
+# Integration tests that have more cases in make nightly.
+THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready.py
+
 # Drills that only make nightly runs. Some of them take several minutes. The others resemble another drill, and test
 # code that rarely changes.
-LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom migration_pending modules_native \
-  oom_kill other_service port_conflict_own tls_key_unreadable two_faults useless_rungs
+LONG_DRILLS := controller_timer crowded database_recover discover escalation_rises heap_oom migration_pending \
+  modules_native oom_kill other_service port_conflict_own ready restore_drill tls_key_unreadable two_faults \
+  useless_rungs what_changed
 # Drills that have more rounds in make nightly.
-THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man degraded restore_drill \
+THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man degraded start_guard \
   systemd_restarts_first
 # The longest drills start first, so that no long drill runs alone at the end.
 FIRST_DRILLS := degraded database_in_doubt connection_cut rung_fails controller_killed crash_loop
@@ -95,7 +99,7 @@ molecule: $(VENV)/test.stamp ## Run drills on real systemd hosts; minutes; SCENA
 # In make nightly, the unit tests also try the cases that make unit leaves out.
 nightly: export TEST_THOROUGH = 1
 nightly: $(VENV)/eda.stamp coverage cores release ## Run the checks that take too long for every change: more tests, long drills with full waits, two drills on Debian 12
-	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS) tests/fuzz/test_documents.py
+	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS) $(THOROUGH_TESTS) tests/fuzz/test_documents.py
 	tests/install chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	POSTMORTEM_PICTURES=1 $(WITH_PATH) $(BIN)/pytest tests/integration/test_postmortem_page.py
 	molecule/hosts/install
