@@ -137,7 +137,7 @@ def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill:
     drill.assert_serves()
     # Later, the person restores the files.
     drill.host.check_output(
-        f"systemctl stop {unit}; rm -f {database}*; cp -a /root/kept-files/. $(dirname {database})/; "
+        f"systemctl stop {unit}; rm -f {database}*; cp -a /root/kept-files/* $(dirname {database})/; "
         f"systemctl reset-failed {unit}; systemctl start {unit}"
     )
     runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
