@@ -290,6 +290,7 @@ SENTENCES: Dict[str, str] = {
     "action.unsettled": "the run ended before this cause ({cause}) was fixed",
     "action.prevention": "prevents a recurrence of this cause ({cause})",
     "action.thresholds": "Review the alert thresholds",
+    "action.after_recovery": "Only when the service may be started again: {remedy}",
     "action.thresholds.unknown": "the start of the outage is unknown, and so is the time to detect",
     "action.thresholds.late": "the outage was not detected for {took}; probe more often or alert sooner",
     "action.thresholds.gone": "detected after {took}, without waiting for a threshold, because the process was gone",

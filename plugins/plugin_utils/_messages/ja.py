@@ -399,6 +399,7 @@ SENTENCES: Dict[str, str] = {
     "action.remedy": "原因「{cause}」の解消を確認できていません",
     "action.unsettled": "原因「{cause}」の解消を確認する前に、実行が終了しました",
     "action.prevention": "「{cause}」の再発防止",
+    "action.after_recovery": "サービスを起動してよい状態になった後に限り実施：{remedy}",
     "action.thresholds": "監視アラートの閾値見直し",
     "action.thresholds.unknown": "停止の開始時刻が不明なため、検知までの時間を評価できません",
     "action.thresholds.late": "検知までに{took}かかりました。監視の間隔を短くするか、閾値を下げてください",

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, start_remedies, unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import DEGRADED, Facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
@@ -38,8 +38,6 @@ OUTCOMES = (
 _REPORTED = (DEGRADED, "warning", "critical", "emergency", "unreachable")
 # The causes that can be remediated while the service answers.
 _WHILE_SERVING = ("db_locked", "disk_full")
-# Remedies that consist only of starting the service again.
-_ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
 # Remedies that propose a rollback.
 _ROLLBACKS = (
     "remedy.unhandled_exception",
@@ -376,7 +374,7 @@ def _remedy(facts: Facts) -> List[Message]:
     """Return the remedy for the cause. It proposes no further restart if started_in_vain is true."""
     remedy = list(messages_of(facts.finding, "remedy"))
     if facts.started_in_vain:
-        remedy = [_after_a_start(each) for each in remedy if each.id not in _ONLY_A_START]
+        remedy = [_after_a_start(each) for each in remedy if each.id not in start_remedies.ONLY_A_START]
     if facts.release_strategy == "none" and any(each.id in _ROLLBACKS for each in remedy):
         remedy.append(message("remedy.roll_back_manually"))
     return remedy

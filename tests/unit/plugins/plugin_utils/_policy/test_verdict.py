@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, start_remedies, verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
 
@@ -468,7 +468,7 @@ STILL_A_RESTART = ("remedy.db_locked.restart_older", "remedy.disk_full.restart",
 
 def test_no_remedy_proposes_the_restart_that_a_rung_has_tried() -> None:
     begins = [key for key, text in TRIAGE.items() if re.match(r"(Res|S)tart the service", text)]
-    settled = [*verdict._ONLY_A_START, *STILL_A_RESTART]
+    settled = [*start_remedies.ONLY_A_START, *STILL_A_RESTART]
     lacks = [
         f"plugins/module_utils/_triage/messages.py lacks {key.replace('remedy.', 'remedy.tried.', 1)}, "
         f"the text of {key} without the restart"
@@ -508,6 +508,17 @@ def test_the_steps_of_a_database_recovery_have_one_order_and_complete_commands(
 def test_every_remedy_that_proposes_a_rollback_is_known() -> None:
     proposed = {key for key, text in TRIAGE.items() if key.startswith("remedy.") and "roll back" in text.lower()}
     assert proposed == set(verdict._ROLLBACKS)
+
+
+def test_every_remedy_that_proposes_a_start_is_known() -> None:
+    start = re.compile(r"(?i)(?<!another )(?<!not )(?<!nor )\b(re)?start the (service|unit)\b")
+    proposed = {
+        key
+        for key, text in TRIAGE.items()
+        if key.startswith("remedy.") and start.search(text) and "Do not restart" not in text
+    }
+    assert proposed <= {*start_remedies.ONLY_A_START, *start_remedies.ALSO_A_START}
+    assert {*start_remedies.ALSO_A_START} <= {*TRIAGE}
 
 
 ERRORS = [

@@ -1630,3 +1630,18 @@ def test_nothing_was_changed_is_stated_only_if_true(tongue, changed, held_by, ke
     assert tongue.sentence(wanted) in html_report.page(tongue, told)
     false = tongue.say("screen.nothing_changed")
     assert (false in screen) == (changed == "yes")
+
+
+@pytest.mark.parametrize("changes", [{"held_by": "INC-1"}, {"data_loss": "suspected"}])
+def test_no_start_is_proposed_while_the_service_must_not_be_started(changes):
+    found = [
+        {"cause": cause, "confidence": 0.9, "remedy": "x", "messages": {"remedy": message(f"remedy.{name}").to_dict()}}
+        for cause, name in (("killed", "start"), ("oom_kill", "oom_kill"), ("disk_filling", "disk_filling"))
+    ]
+    titles = [each.title for each in prose_actions.actions(EN, incident(outcome="not_recovered", findings=found))]
+    assert "Start the service" in titles
+    doubt = incident(outcome="not_recovered", findings=found, **changes)
+    titles = [each.title for each in prose_actions.actions(EN, doubt)]
+    assert "Start the service" not in titles
+    assert any(each.startswith("Only when the service may be started again: Restart the service.") for each in titles)
+    assert any(each.startswith("Free space on this file system") for each in titles)
