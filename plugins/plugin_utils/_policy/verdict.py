@@ -60,6 +60,8 @@ _LIKELY = 0.5
 _TO_DATABASE = ("data_loss", "data_in_doubt", "degraded_database")
 # The finding about a sound database with far fewer rows. A person must decide if they were deleted on purpose.
 _FEWER_ROWS = "finding.db_corrupt.fewer"
+# The remedy for a damaged database of a service that answers.
+_DAMAGED_IN_USE = "remedy.db_corrupt.in_use"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,11 +347,13 @@ def _next_steps(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
 def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
     remedy = _remedy(facts)
     cause_unknown = facts.finding["cause"] == "unknown"
+    # In check mode, no data are recorded as in doubt, but the finding is the same.
+    damaged = any(each.id == _DAMAGED_IN_USE for each in messages_of(facts.finding, "remedy"))
     helpless = outcome == "not_recovered" and facts.started_in_vain and (cause_unknown or not remedy)
     rules = (
         ("data_loss", facts.loss_suspected and outcome != DEGRADED),
         ("login_failed", outcome == "login_failed"),
-        ("degraded_database", outcome == DEGRADED and (facts.in_doubt or facts.damaged_since)),
+        ("degraded_database", outcome == DEGRADED and (facts.in_doubt or facts.damaged_since or damaged)),
         (DEGRADED, outcome == DEGRADED),
         ("halted", bool(halted.text)),
         ("helpless", helpless),
@@ -465,7 +469,7 @@ def notified_messages(verdict: Verdict) -> Dict[str, List[Dict[str, Any]]]:
 
 
 def _held(verdict: Verdict) -> Message:
-    return message("next_step.held", incident=verdict.held_by)
+    return next_steps.held(verdict.messages["next_step"], incident=verdict.held_by)
 
 
 def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:

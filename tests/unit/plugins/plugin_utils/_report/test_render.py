@@ -465,7 +465,8 @@ def test_that_no_table_has_fewer_rows_is_said_once(loss, why, told):
                 "NOT RECOVERED",
                 "restart failed, then standard_recovery ended the recovery",
                 "restart: no answer",
-                "notified    Lead by mail lead@x; NOT NOTIFIED, call them: DBA; NOT REACHED by slack chat.x:",
+                "notified    NOT NOTIFIED, call them: DBA\n",
+                "            Lead by mail lead@x; NOT REACHED by slack chat.x: connection refused",
                 "next step   Look at the evidence",
                 "still down",
             ],
@@ -512,7 +513,9 @@ def test_a_summary_fits_on_a_screen_and_begins_with_the_next_step(drill, languag
     told.error, told.messages = "The command failed: " + "line " * 400, {**told.messages, "error": []}
     lines = screen_report.summary(spoken, told, document=f"/d/{told.incident}.md")
     assert len(lines) <= 24
-    assert all(screen_layout.columns(line) <= 100 for line in lines)
+    # A command is not wrapped, so that it can be copied.
+    wide = [line for line in lines if screen_layout.columns(line) > 100]
+    assert [line.split()[0] for line in wide] == ["ansible-playbook"] * len(wide)
     back = told.outcome in incident_model.BACK
     assert lines[1].split()[0] == spoken.say("screen.why" if back else "screen.next").split()[0]
     assert lines[-1].endswith(f"/d/{told.incident}.md")
@@ -605,9 +608,9 @@ def test_changes_are_listed_under_their_rung():
             {"stopped": [{"pid": 1, "signal": "KILL", "seconds": 30.0}], "pids_before": [1], "pids_after": [2]},
             "stopped pid 1 with SIGKILL after 30 s, started pid 2",
         ),
-        ("node_process", {"state": "started", "pids_before": [7]}, "would be restarted (pid 7)"),
-        ("node_process", {"state": "started", "pids_before": []}, "would be started"),
-        ("node_process", {"state": "stopped", "pids_before": [7]}, "would be stopped"),
+        ("node_process", {"state": "started", "pids_before": [7]}, "the service would be restarted (pid 7)"),
+        ("node_process", {"state": "started", "pids_before": []}, "the service would be started"),
+        ("node_process", {"state": "stopped", "pids_before": [7]}, "the service would be stopped"),
         ("node_process", {"state": "stopped", "pids_before": []}, "stopped"),
         ("npm_ci", {"swapped": True, "reasons": ["express is missing."]}, "dependencies rebuilt: express is missing"),
         ("npm_ci", {"needed": False}, "Use npm_ci"),
@@ -673,7 +676,7 @@ def test_each_notification_attempt_is_listed():
     told = section(document, "Notified")
     assert "| 2026-03-02T01:02:00.000Z | project leader | mail | notified (not recovered) |" in told
     assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT REACHED: no \\*answer\\* |" in told
-    assert "- Notified: project leader by mail; NOT NOTIFIED, call them: DBA" in document
+    assert "- Notified: NOT NOTIFIED, call them: DBA; project leader by mail; NOT REACHED by pager" in document
     told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "連絡先と通知状況")
     assert (
         "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 通知済み（未復旧） |" in told
@@ -698,7 +701,7 @@ GONE = "it is no longer set in escalation_contacts"
             "not_recovered",
             ["Lead"],
             [EARLIER],
-            "nobody in this run, because all contacts already have this message or a more urgent one; "
+            "nobody in this run: all contacts already have this message or a more urgent one; "
             "Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC), before this run",
             "この実行では通知なし（同じ通知、またはより緊急の通知を送信済みのため）。"
             "Lead（mail x）（未復旧、2026年03月02日 10:02:00 JST）には以前の実行で通知済み",
@@ -1289,7 +1292,7 @@ def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
     assert "  next step   Hand the database to the DBA." in lines
     assert "still down" not in "\n".join(lines)
     assert screen_report.tone(told) == screen_report.BAD
-    assert "データベースの確認を DBA に依頼する" in prose.next_step(JA, told)
+    assert "データベースの確認を DBA に依頼する" in prose.next_steps(JA, told)[0]
     (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
     assert not automation.wanted and "its database is in doubt" in automation.why
 
@@ -1492,7 +1495,7 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     assert "to notify undecided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
 
 
-def test_a_next_step_of_several_sentences_is_a_paragraph() -> None:
+def test_the_next_steps_of_a_recovered_service_are_shown() -> None:
     steps = [
         message("next_step.recovered"),
         message("next_step.accepted.planned", at="2026-03-02T01:00:00.000Z", reason="CHG-4711"),
@@ -1501,7 +1504,8 @@ def test_a_next_step_of_several_sentences_is_a_paragraph() -> None:
     lines = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
     # The service is back, but the database must still be repaired.
     assert "next step Complete the open prevention items. On 2026-03-02 01:00:00 UTC, a person accepted" in lines
-    assert "未完了の再発防止策に対応する。データベースの損傷は、担当者が" in prose.next_step(JA, told)
+    first, second = prose.next_steps(JA, told)
+    assert first == "未完了の再発防止策に対応する。" and second.startswith("データベースの損傷は、担当者が")
 
 
 @pytest.mark.parametrize(
@@ -1632,6 +1636,86 @@ def test_nothing_was_changed_is_stated_only_if_true(tongue, changed, held_by, ke
     assert (false in screen) == (changed == "yes")
 
 
+def told(*messages):
+    return {"next_step": "x", "messages": {"next_step": [each.to_dict() for each in messages]}}
+
+
+COMPARE = message("next_step.database.compare", number=1, command="ansible-playbook -i inv --limit h " + "x" * 99)
+
+
+def test_a_next_step_of_a_recovered_service_is_shown_although_the_loss_is_unknown():
+    """The database was restored from a backup, so nobody knows how many rows were written since then."""
+    loss = message("next_step.database.loss", statement=message("reason.loss.since", at="10:00"), kept="/k")
+    lines = screen_report.summary(EN, incident(outcome="recovered", data_loss="unknown", **told(loss)), document="x")
+    assert lines[1] == "  next step   Report the lost data: changes to rows since 10:00. The damaged files are in /k."
+    prevention = incident(outcome="recovered", data_loss="unknown", **told(message("next_step.recovered")))
+    assert "next step" not in "\n".join(screen_report.summary(EN, prevention, document="x"))
+
+
+@pytest.mark.parametrize("spoken", [EN, JA])
+def test_a_command_is_on_its_own_line_in_the_summary_and_the_documents(spoken):
+    steps = (COMPARE, message("next_step.database.agreed", number=2))
+    held = incident(outcome="not_recovered", held_by="INC-1", **told(*steps))
+    command = f"ansible-playbook -i inv --limit h {'x' * 99} --check"
+    assert f"{' ' * 14}{command}" in screen_report.summary(spoken, held, document="x")
+    document = markdown_report.markdown(spoken, held)
+    label = spoken.say("label", name=f"**{spoken.say('doc.next')}**", text="").rstrip()
+    first, second, last = (each for each in prose.next_steps(spoken, held) if each != command)
+    assert f"\n{label}\n\n{first}\n   `{command}`\n{second}\n- {last}\n" in document
+    page = html_report.page(spoken, held)
+    assert f"<p><code>{command}</code></p>" in page and f"<p>{second}</p>" in page
+
+
+def test_a_host_cannot_add_a_command_to_a_next_step():
+    forged = message("next_step.not_recovered", remedy=message("quoted", text="Wait:\nrm -rf /\u2028rm"))
+    (line,) = prose.next_steps(EN, incident(outcome="not_recovered", **told(forged)))
+    assert line == "Fix the cause (Wait: rm -rf / rm), then run the playbook again."
+
+
+def test_seeded_rows_are_removed_only_when_the_table_has_other_rows():
+    seeded = incident(rows_before={"a": 3}, rows_seeded={"a": 4}, rows_seeded_removal=["sqlite3 /a.db 'DELETE'"])
+    note, command = prose_data.seeded(EN, seeded)
+    assert "only when these tables have other rows" in note and command == "sqlite3 /a.db 'DELETE'"
+    assert f"{' ' * 14}{command}" in screen_report.summary(EN, seeded, document="x")
+    table = section(markdown_report.markdown(EN, seeded), "3.")
+    assert "| `a` | 3 | 0 (+4 seeded) |" in table
+
+
+def test_the_most_important_lines_are_never_cut_off():
+    names = [f"r{number}" for number in range(1, 5)]
+    problem = "escalation_contacts.dba.channels[0].argv begins with a relative path, " + "word " * 20
+    invalid = step("fail_settings", {"problems": [problem]}, weight=incident_model.FAILURE, role="escalation", run="r4")
+    notified = [sent("not_recovered", "lead", error="refused " * 60), sent("not_recovered", "dba")]
+    long = incident(
+        outcome="not_recovered",
+        runs=runs(*names),
+        rungs_tried=[rung("standard_recovery by a long way", held=False, run=name) for name in names],
+        rungs_skipped=[skip(run="r4", reason="no " * 200)],
+        error="broke " * 200,
+        cause="db_corrupt",
+        cause_summary="The database is damaged " * 40,
+        escalation={"to": ["Lead"], "names": {"lead": "Lead", "dba": "DBA"}, "notified": notified},
+        evidence="/var/lib/itsm-runbook/evidence/INC-1",
+        database_copied="/var/lib/itsm-runbook/evidence/INC-1/itsm.db.evidence_1",
+        backup_file="/var/lib/itsm-runbook/evidence/INC-1/itsm.db.backup_1",
+        steps=[invalid],
+        **told(message("next_step.helpless")),
+    )
+    lines = screen_report.summary(EN, long, document="/d/INC-1.md")
+    shown = " ".join(" ".join(lines).split())
+    assert len(lines) <= 24
+    for text in (
+        "2 earlier runs; run 3: standard_recovery by a long way failed",
+        "run 4: restart skipped, then standard_recovery by a long way failed",
+        f"invalid {problem.strip()}",
+        "notified NOT NOTIFIED, call them: Lead",
+        "kept evidence on the host: /var/lib/itsm-runbook/evidence/INC-1",
+        "in this folder: itsm.db.evidence_1 (copy of the database files) and itsm.db.backup_1 (database backup)",
+    ):
+        assert text in shown
+    assert "cause db_corrupt" in shown and shown.count(" ...") >= 2
+
+
 @pytest.mark.parametrize("changes", [{"held_by": "INC-1"}, {"data_loss": "suspected"}])
 def test_no_start_is_proposed_while_the_service_must_not_be_started(changes):
     found = [
@@ -1645,3 +1729,19 @@ def test_no_start_is_proposed_while_the_service_must_not_be_started(changes):
     assert "Start the service" not in titles
     assert any(each.startswith("Only when the service may be started again: Restart the service.") for each in titles)
     assert any(each.startswith("Free space on this file system") for each in titles)
+
+
+def test_the_detection_names_the_problem_of_a_degraded_service():
+    probe = {"severity": "degraded", "summary": "x", "messages": {"summary": message("finding.slow.waits").to_dict()}}
+    problem = EN.message(probe["messages"]["summary"]) or "x"
+    (line,) = prose_impact.detected(EN, incident(probe={**probe, "summary": "the database is locked", "messages": {}}))
+    assert problem and line == "Health probe: severity degraded: the database is locked."
+
+
+@pytest.mark.parametrize(("loss", "words"), [("known", "resolved, with the data loss"), ("none", "resolved")])
+def test_the_message_about_the_end_names_the_data_loss(loss, words):
+    escalation = {"to": [], "names": {"dba": "DBA"}, "notified": [sent("resolved", "dba")]}
+    shown = incident(outcome="recovered", data_loss=loss, escalation=escalation)
+    assert prose_notifications.whom(EN, shown).startswith(f"{words}: DBA by mail x")
+    (telling,) = prose_notifications.tellings(EN, shown)
+    assert telling.came == f"notified ({words})"
