@@ -1256,19 +1256,19 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
     for text in (
         "checkpoint (not possible): damaged",
         "salvage: there is neither a database nor a WAL to salvage. Kept: 5 rows. Lost: 7 rows",
-        "backup (CHOSEN): the latest. Kept: 11 rows. Lost: 1 row",
+        "backup (CHOSEN, more rows than salvage): the latest. Kept: 11 rows. Lost: 1 row",
         "- /b/itsm_1.db, 2026-03-01 01:00:00 UTC. Kept: 11 rows. Lost: 1 row, and all changes since then",
         "- /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
         "- /b/itsm_3.db, 2026-01-01 01:00:00 UTC: not usable: pages are damaged",
         "empty (not possible): all rows would be lost",
-        "-e database_recovery_method=salvage (or checkpoint, backup, empty)",
+        "Another method (checkpoint, salvage, backup or empty): add -e database_recovery_method=salvage",
         "-e database_recovery_confirm_empty=true",
         '-e \'{"database_recovery_backup_dirs": ["/mnt/backup"]}\'',
     ):
         assert text in shown
     # The proposed backup is not the chosen one, and a shell can read the option.
     (option,) = [line for line in prose_methods.choices(JA, told) if "backup_patterns" in line]
-    words = shlex.split(option[option.index("-e '") :].replace(" を追加する", ""))
+    words = shlex.split(option[option.index("-e '") :])
     assert json.loads(words[1]) == {"database_recovery_backup_patterns": ["it's_2.db"]}
     # Each variable is a variable of the role.
     specs = (ROOT / "roles/database_recovery/meta/argument_specs.yml").read_text(encoding="utf-8")
@@ -1745,3 +1745,38 @@ def test_the_message_about_the_end_names_the_data_loss(loss, words):
     assert prose_notifications.whom(EN, shown).startswith(f"{words}: DBA by mail x")
     (telling,) = prose_notifications.tellings(EN, shown)
     assert telling.came == f"notified ({words})"
+
+
+def test_the_reasons_for_a_method_are_short():
+    problems = [
+        message("reason.sqlite.check_failed", path="/a.db", check=name, lines=["bad"]) for name in ("quick", "b")
+    ]
+    uncounted = message("reason.loss.uncounted", tables=[message("reason.loss.table_now", table="a", rows=3)])
+    backup = {"path": "/b/1.db", "at": at(3), "usable": True, "rows": {"a": 3}, "lost": {}}
+    plan = [
+        {"method": "checkpoint", "possible": False, "messages": {"reason": [each.to_dict() for each in problems]}},
+        {"method": "salvage", "possible": True, "reason": "it reads", "rows": {"a": 5}, "statement": "0 rows"},
+        {
+            **{"method": "backup", "possible": True, "reason": "it is new", "rows": {"a": 3}, "backups": [backup]},
+            "messages": {"statement": [uncounted.to_dict()]},
+        },
+        {
+            **{"method": "empty", "possible": False},
+            "messages": {"reason": [message("reason.restore.unconfirmed").to_dict()]},
+        },
+    ]
+    assessed = step("sqlite_restore", {"method": "backup", "rows_before": {"a": 3}, "plan": plan})
+    asked = incident(runs=runs("r"), steps=[assessed])
+    checkpoint, salvage, chosen, made, empty = prose_methods.methods(EN, asked)
+    assert checkpoint == "checkpoint (not possible): the database is damaged"
+    assert chosen.startswith("backup (CHOSEN, as requested): ") and salvage.startswith("salvage: ")
+    assert "a (3 rows kept)" in chosen and made.endswith("Lost: 0 counted rows, and all changes since then")
+    assert empty.startswith("empty (needs confirmation): all rows would be lost")
+
+
+def test_the_method_of_a_recovery_is_named_once():
+    data = {"method": "salvage", "reason": "it reads", "statement": "nothing"}
+    restored = step("sqlite_restore", data, role="database_recovery")
+    done = incident(runs=runs("r"), rungs_tried=[rung("database_recovery by salvage")], steps=[restored])
+    (climb,) = prose_ladder.climbs(EN, done)
+    assert climb.facts == ["it reads; lost: nothing"]
