@@ -126,7 +126,7 @@ SENTENCES: Dict[str, str] = {
     "rows.before_only": "{before} in {tables} before, not counted after",
     "rows.after_grown": "{after} after ({grown})",
     "rows.after_only": "not counted before, {after} in {tables} after",
-    "rows.seeded": "{rows}; not part of the recovered data. Remove them only when these tables have other rows, for example the restored ones: at its next start, the service fills an empty table again. Check the rows, then run this command on the host while the service runs:",
+    "rows.seeded": "{rows}; not part of the recovered data. Remove them only when these tables have other rows: the service fills an empty table again when it starts. Check the rows, then run on the host while the service runs:",
     "rows.after_seeded": "{after}, plus rows seeded at startup: {seeded}",
     "rows.after_stale": "{after}, counted before the last start",
     "rows.none_fewer": "{before} in {tables} before, {after}; no table has fewer rows",
@@ -169,6 +169,7 @@ SENTENCES: Dict[str, str] = {
     "notified.only_recorded": "the incident would only be recorded",
     "notified.otherwise": "if the recovery fails: {told}",
     "notified.why": "{told} ({reason})",
+    "notified.reason": "({reason})",
     # The messages, by level.
     "message.data_in_doubt": "data in doubt",
     "message.data_loss": "data loss",

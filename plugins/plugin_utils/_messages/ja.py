@@ -155,6 +155,7 @@ SENTENCES: Dict[str, str] = {
     "notified.only_recorded": "インシデントの記録のみ",
     "notified.otherwise": "復旧しない場合：{told}",
     "notified.why": "{told}。理由：{reason}",
+    "notified.reason": "理由：{reason}",
     # 通知のレベル。
     "message.data_in_doubt": "データの疑い",
     "message.data_loss": "データ損失",

@@ -23,21 +23,34 @@ _RECORD_ONLY = "record_only"
 
 def whom(words: Words, incident: incident_model.Incident) -> str:
     """Return who was notified of what in this run, with the reason, and in earlier runs, with the times."""
-    return words.joined([*calls(words, incident), *informed(words, incident)])
+    told = calls(words, incident)
+    if told and _reason_of_calls(words, incident):
+        told[-1] = words.say("notified.why", told=told[-1], reason=_reason_of_calls(words, incident))
+    return words.joined([*told, *_informed(words, incident)])
 
 
 def calls(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return the contacts that somebody must call, because no channel has reached them. whom() begins with them."""
     entries, names = _entries(incident.escalation), _names(incident.escalation)
-    missing, reason = _missing(words, incident.escalation, entries, names=names), escalation_reason(words, incident)
-    if missing and reason and not any(each.get("new", True) for each in entries):
-        # informed() has no other notification to which the reason belongs.
-        missing = words.say("notified.why", told=missing, reason=reason)
+    missing = _missing(words, incident.escalation, entries, names=names)
     return [each for each in (_not_of_the_end(words, entries, names=names), missing) if each]
+
+
+def _reason_of_calls(words: Words, incident: incident_model.Incident) -> str:
+    """Return the reason for the notifications if there is no notification of this run to which it belongs."""
+    entries, names = _entries(incident.escalation), _names(incident.escalation)
+    new = any(each.get("new", True) for each in entries)
+    missing = not new and _missing(words, incident.escalation, entries, names=names)
+    return escalation_reason(words, incident) if missing else ""
 
 
 def informed(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return the rest of whom(): who was notified, the channels that failed in this run, and the reason."""
+    reason = _reason_of_calls(words, incident)
+    return [*([words.say("notified.reason", reason=reason)] if reason else []), *_informed(words, incident)]
+
+
+def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
     escalation = incident.escalation
     if not escalation:
         return [words.say("notified.undecided")]

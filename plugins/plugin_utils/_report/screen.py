@@ -77,7 +77,7 @@ def summary(
         return [_head(words, incident, outcome=outcome), *aligned(words, _rehearsal(words, incident))]
     back = incident.outcome in incident_model.BACK
     error = words.message(incident.messages.get("error"), incident.error) if incident.error else ""
-    kept = [*_kept(words, incident), *filter(None, [prose_data.not_copied(words, incident)])]
+    kept, others = _kept(words, incident)
     why = error if back else _why(words, incident)
     # First list what the reader has to do, then the reasons.
     cause = prose_causes.cause(words, incident)
@@ -105,14 +105,14 @@ def summary(
         if check_mode
         else ("escalation", [*calls, *prose_notifications.informed(words, incident)]),
         ("settings", _invalid_settings(words, incident)),
-        ("kept", kept),
+        ("kept", [*kept, *others]),
         ("postmortem", document or words.say("screen.not_written")),
     ]
     if check_mode:
         fields.append(_counted(words))
     head = _head(words, incident, outcome=outcome)
     # If there is no postmortem, nothing is shortened, because the text is not saved anywhere else.
-    whole = {"rung": len(rungs), "escalation": len(calls)}
+    whole = {"rung": len(rungs), "escalation": len(calls), "kept": len(kept)}
     return [head, *aligned(words, fields, most=LINES - 1 if document else None, whole=whole)]
 
 
@@ -155,17 +155,23 @@ def _earlier_runs(words: Words, told: Sequence[str]) -> str:
     return next((line for line in lines if columns(line) <= WIDTH - LABEL), lines[-1])
 
 
-def _kept(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the files that were kept. The files in the evidence folder share a line below the folder."""
-    lines, inside = [], []
+def _kept(words: Words, incident: incident_model.Incident) -> Tuple[List[str], List[str]]:
+    """Return the lines about the evidence and the incident's record, and the lines of the other files.
+
+    The files in the evidence folder share a line.
+    """
+    evidence: List[str] = []
+    lines: List[str] = []
+    inside: List[str] = []
     for name, path in prose_data.kept(words, incident):
         if incident.evidence and path.startswith(f"{incident.evidence}/"):
             inside.append(words.say("aside", text=path[len(incident.evidence) + 1 :], aside=name))
         else:
-            lines.append(words.say("screen.on_host", name=name, path=path))
+            told = words.say("screen.on_host", name=name, path=path)
+            (evidence if path in (incident.evidence, incident.record_in_memory) else lines).append(told)
     if inside:
-        lines.insert(1, words.say("screen.in_evidence", files=words.listed(inside)))
-    return lines
+        evidence.insert(1, words.say("screen.in_evidence", files=words.listed(inside)))
+    return [*evidence, *filter(None, [prose_data.not_copied(words, incident)])], lines
 
 
 def _outage(words: Words, incident: incident_model.Incident) -> str:

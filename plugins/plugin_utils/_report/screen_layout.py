@@ -21,9 +21,9 @@ WIDTH = 100
 LINES = 24
 _CUT = " ..."
 # Fields that are never shortened: the next step, lost rows, commands, invalid settings and the files.
-_WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "settings", "kept", "postmortem")
-# Fields that are shortened only if shortening the others is not enough.
-_LATE = ("why", "cause", "escalation")
+_WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "settings", "postmortem")
+# The order of shortening. Fields with a higher number are shortened first. The number of all other fields is 0.
+_ORDER = {"kept": 1, "escalation": -1, "why": -1, "cause": -2}
 LABEL = 14
 _NOTHING: Mapping[str, int] = {}
 
@@ -94,15 +94,15 @@ def aligned(
 def _shortened(texts: Mapping[str, List[str]], *, pinned: Mapping[str, int], most: int) -> Dict[str, List[str]]:
     """Return the lines of the fields. If there are too many, the last lines of the longest fields are cut off.
 
-    pinned: the number of lines of each field that are never changed. Of several longest fields, the last one is cut
-    first, because the first fields are the most important ones.
+    See _ORDER. pinned: the number of lines of each field that are never changed. Of several longest fields, the last
+    one is cut first, because the first fields are the most important ones.
     """
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:
         longer = [key for key in reversed(list(shorter)) if len(shorter[key]) > max(pinned[key], 1)]
         if not longer:
             break
-        longest = max([key for key in longer if key not in _LATE] or longer, key=lambda key: len(shorter[key]))
+        longest = max(longer, key=lambda key: (_ORDER.get(key, 0), len(shorter[key])))
         *kept, cut, _gone = shorter[longest]
         if len(kept) < pinned[longest]:
             marked = f"{cut}{_CUT}"

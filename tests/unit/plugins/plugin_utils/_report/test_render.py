@@ -1780,3 +1780,29 @@ def test_the_method_of_a_recovery_is_named_once():
     done = incident(runs=runs("r"), rungs_tried=[rung("database_recovery by salvage")], steps=[restored])
     (climb,) = prose_ladder.climbs(EN, done)
     assert climb.facts == ["it reads; lost: nothing"]
+
+
+def test_the_paths_of_kept_files_are_shortened_before_the_cause():
+    folder = "/var/lib/itsm-runbook/evidence/INC-1"
+    long = incident(
+        outcome="not_recovered",
+        cause="db_corrupt",
+        cause_summary="The database is damaged " * 8,
+        error="broke " * 200,
+        escalation={"to": ["Lead"], "names": {"lead": "Lead"}, "notified": [], "reason": "it broke " * 40},
+        evidence=folder,
+        database_copied=f"{folder}/itsm.db.evidence_1",
+        database_kept=f"/srv/{'x' * 70}/itsm.db.damaged_1",
+        record_in_memory="/run/itsm/incident.json",
+        **told(message("next_step.helpless")),
+    )
+    lines = screen_report.summary(EN, long, document="/d/INC-1.md")
+    shown = fields(lines)
+    assert len(lines) <= 24 and " ..." not in shown["cause"] and "damaged_1" not in "".join(lines)
+    (place,) = [number for number, line in enumerate(lines) if "NOT NOTIFIED, call them: Lead" in line]
+    assert lines[place + 1].startswith(f"{' ' * 14}(it broke")
+    shown = " ".join(" ".join(lines).split())
+    assert "(copy of the database files)" in shown and "/run/itsm/incident.json" in shown
+    whole = " ".join(screen_report.summary(EN, long, document=None))
+    assert "damaged_1" in whole
+    assert prose_notifications.whom(EN, long).startswith("NOT NOTIFIED, call them: Lead (it broke")
