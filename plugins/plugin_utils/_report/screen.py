@@ -134,6 +134,9 @@ def _rungs(words: Words, incident: incident_model.Incident, *, brief: bool) -> L
     """Return the rungs of all runs, the oldest run first. brief: True to shorten the list of earlier runs."""
     *earlier, last = prose_ladder.by_run(words, incident)
     before = _earlier_runs(words, earlier) if brief else words.joined(earlier)
+    together = words.joined([before, last])
+    if before and brief and columns(together) <= WIDTH - LABEL:
+        return [together]
     return [*([before] if before else []), last]
 
 

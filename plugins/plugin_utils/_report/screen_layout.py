@@ -24,6 +24,10 @@ _CUT = " ..."
 _WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "settings", "postmortem")
 # The order of shortening. Fields with a higher number are shortened first. The number of all other fields is 0.
 _ORDER = {"kept": 1, "escalation": -1, "why": -1, "cause": -2}
+# The smallest number of lines of a field. A long path in a cause begins on the second line.
+_LEAST = {"cause": 2}
+# This field is left out before the fields with a negative number in _ORDER are shortened.
+_DISPENSABLE = "severity"
 LABEL = 14
 _NOTHING: Mapping[str, int] = {}
 
@@ -99,7 +103,10 @@ def _shortened(texts: Mapping[str, List[str]], *, pinned: Mapping[str, int], mos
     """
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:
-        longer = [key for key in reversed(list(shorter)) if len(shorter[key]) > max(pinned[key], 1)]
+        longer = [key for key in reversed(list(shorter)) if len(shorter[key]) > max(pinned[key], _LEAST.get(key, 1))]
+        if _DISPENSABLE in shorter and not any(_ORDER.get(key, 0) >= 0 for key in longer):
+            del shorter[_DISPENSABLE]
+            continue
         if not longer:
             break
         longest = max(longer, key=lambda key: (_ORDER.get(key, 0), len(shorter[key])))

@@ -1806,3 +1806,23 @@ def test_the_paths_of_kept_files_are_shortened_before_the_cause():
     whole = " ".join(screen_report.summary(EN, long, document=None))
     assert "damaged_1" in whole
     assert prose_notifications.whom(EN, long).startswith("NOT NOTIFIED, call them: Lead (it broke")
+
+
+def test_a_long_path_in_a_cause_is_shown_and_the_severity_is_left_out_for_it():
+    path = f"/srv/{'x' * 70}/itsm.db"
+    long = incident(
+        outcome="recovered",
+        severity="emergency",
+        cause="db_corrupt",
+        cause_summary=f"The database {path} is damaged " + "word " * 40,
+        data_loss="known",
+        runs=runs("r1", "r2"),
+        rungs_tried=[rung(run="r2")],
+        **told(message("next_step.database.loss", statement="row " * 250, kept="/k")),
+    )
+    lines = screen_report.summary(EN, long, document="/d/INC-1.md")
+    assert len(lines) == 24 and any(path in line for line in lines)
+    shown = fields(lines)
+    assert "severity" not in shown and shown["cause"].endswith(" ...")
+    # Short runs share a line.
+    assert shown["rungs"] == "run 1: none tried; run 2: restart succeeded"
