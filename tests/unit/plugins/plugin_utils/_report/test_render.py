@@ -137,6 +137,7 @@ def remedy(**changes):
         ("plain words, db_path=/srv/a_b.db", "plain words, db_path=/srv/a_b.db"),
         ("a|b`c\nd", "a\\|b\\`c d"),
         ("<b>&amp;", "&lt;b&gt;&amp;amp;"),
+        ("> a 3 -> 0 > b -->", "&gt; a 3 -> 0 &gt; b --&gt;"),
         ("*x* _y_ [z](u) ~s~ $m$", "\\*x\\* \\_y\\_ \\[z\\](u) \\~s\\~ \\$m\\$"),
         ("@team #12 me@host", "@&#8203;team #&#8203;12 me@host"),
         ("other/name#12 gh-3", "other/name#&#8203;12 gh-&#8203;3"),
