@@ -377,11 +377,12 @@ def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(serv
     end = " ".join(planned.screen[planned.screen.index("PLAY RECAP") :].split())
     losses = {}
     for path in (best, empty):
-        rows = re.search(rf"- {re.escape(str(path))}, [-0-9: ]+ UTC\. Kept: \d+ rows\. Lost: (\d+) rows", end)
+        rows = re.search(rf"- {re.escape(str(path))}, [-0-9: ]+ UTC\. Kept: \d+ rows\. Lost: (\d+) counted rows", end)
         assert rows, end
         losses[path] = int(rows[1])
     assert losses[best] < losses[empty]
-    assert "backup (CHOSEN)" in end and "salvage (not possible)" in end and "empty (not possible)" in end
+    assert "backup (CHOSEN, the first possible method)" in end
+    assert "salvage (not possible)" in end and "empty (needs confirmation)" in end
     assert f'{{"database_recovery_backup_patterns": ["{empty.name}"]}}' in end
     run = service.play("playbooks/database_recover.yml")
     assert run.rc == 0, run.screen

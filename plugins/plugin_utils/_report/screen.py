@@ -193,11 +193,12 @@ def _outage(words: Words, incident: incident_model.Incident) -> str:
 def _database(incident: incident_model.Incident, *, cause: str) -> str:
     """Return the path of the database that database_recover.yml recovers, so that a person can check it.
 
-    cause: the field that may already show the path.
+    cause: the field that may already show the path. Another cause, such as a mismatch, may name several databases.
     """
     its_own = any(each.rung.startswith("database_recovery") for each in incident.rungs_tried)
     path = str((incident.database.get("database") or {}).get("path") or "")
-    return path if its_own and path not in cause else ""
+    shown = incident.cause == "db_corrupt" and path in cause
+    return path if its_own and not shown else ""
 
 
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
@@ -218,7 +219,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
             ],
         ),
         ("would_do", _done(words, incident) or words.say("screen.nothing")),
-        ("database", _database(incident, cause=prose_causes.cause(words, incident))),
+        ("database", _database(incident, cause="")),
         ("would_tell", prose_notifications.would_tell(words, incident)),
         ("settings", _invalid_settings(words, incident)),
         _counted(words),

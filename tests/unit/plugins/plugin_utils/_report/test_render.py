@@ -1819,7 +1819,7 @@ def test_a_long_path_in_a_cause_is_shown_and_the_severity_is_left_out_for_it():
         data_loss="known",
         runs=runs("r1", "r2"),
         rungs_tried=[rung(run="r2")],
-        **told(message("next_step.database.loss", statement="row " * 250, kept="/k")),
+        **told(message("next_step.database.loss", statement="row " * 230, kept="/k")),
     )
     lines = screen_report.summary(EN, long, document="/d/INC-1.md")
     assert len(lines) == 24 and any(path in line for line in lines)
@@ -1827,3 +1827,17 @@ def test_a_long_path_in_a_cause_is_shown_and_the_severity_is_left_out_for_it():
     assert "severity" not in shown and shown["cause"].endswith(" ...")
     # Short runs share a line.
     assert shown["rungs"] == "run 1: none tried; run 2: restart succeeded"
+
+
+@pytest.mark.parametrize(("cause", "shown"), [("db_corrupt", False), ("config_mismatch", True)])
+def test_the_path_of_the_database_is_left_out_only_if_the_cause_is_its_damage(cause, shown):
+    recovered = incident(
+        outcome="recovered",
+        cause=cause,
+        cause_summary="The database /a/itsm.db is not as expected",
+        rungs_tried=[rung("database_recovery by salvage")],
+        database={"database": {"path": "/a/itsm.db"}},
+    )
+    assert ("database" in fields(screen_report.summary(EN, recovered, document="x"))) is shown
+    recovered.outcome = "would_recover"
+    assert fields(screen_report.summary(EN, recovered, document=None, check_mode=True))["database"] == "/a/itsm.db"
