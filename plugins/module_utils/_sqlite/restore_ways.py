@@ -461,6 +461,14 @@ def joined(told: Sequence[Message]) -> str:
     return "; ".join(map(messages.english, told))
 
 
+def _kept_of(case: Case, way: Way, table: str) -> Message:
+    """Return how many rows of an uncounted table a method keeps. case.rows then has the last good count, if any."""
+    kept = way.rows.get(table, 0)
+    if table in case.rows:
+        return message("reason.loss.table_counted", table=table, rows=kept, before=case.rows[table])
+    return message("reason.loss.table_now", table=table, rows=kept)
+
+
 def _losses(case: Case, way: Way) -> List[Message]:
     """Return messages about the rows that a method loses."""
     parts: List[Message] = []
@@ -478,8 +486,7 @@ def _losses(case: Case, way: Way) -> List[Message]:
         parts.append(message("reason.loss.unread", why=case.unread))
     unknown = [table for table in case.uncounted if table not in way.lost]
     if unknown:
-        there = [message("reason.loss.table_now", table=table, rows=way.rows.get(table, 0)) for table in unknown]
-        parts.append(message("reason.loss.uncounted", tables=there))
+        parts.append(message("reason.loss.uncounted", tables=[_kept_of(case, way, table) for table in unknown]))
     if case.schema_unreadable:
         parts.append(message("reason.loss.schema"))
     wal = case.found.wal

@@ -48,6 +48,12 @@ OPEN = (
 )
 
 
+class Command(str):
+    """A text that people copy into a shell. It is shown on a line of its own, unwrapped and without punctuation."""
+
+    __slots__ = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Words:
     """A language, and the time zone in which times are shown in addition to UTC. Create instances with of()."""
@@ -97,7 +103,9 @@ class Words:
 
     def _plain(self, value: object) -> str:
         """Return a value as text. An instant is written like all other instants in this language."""
-        return self.short(value) if isinstance(value, str) and value.endswith("Z") else str(value)
+        told = self.short(value) if isinstance(value, str) and value.endswith("Z") else str(value)
+        # In a template, a line break stands before a command, so a value must not contain one.
+        return " ".join(told.splitlines())
 
     def quoted(self, text: object) -> str:
         """Return text in quotation marks because it has no message, such as text from a host or an old timeline."""
@@ -153,6 +161,16 @@ class Words:
         """Return text with a capital letter at the beginning and a full stop at the end."""
         whole = " ".join(text.split()).rstrip(" .;。")
         return self.say("sentence", text=whole[:1].upper() + whole[1:])
+
+    def lines(self, text: str) -> List[str]:
+        """Return text as a sentence, and the command at its end if it has one.
+
+        The command is the part after the line break. It is a separate element of the list (Command).
+        """
+        told, _break, command = text.partition("\n")
+        if not command:
+            return [self.sentence(told)]
+        return [told[:1].upper() + told[1:], Command(" ".join(command.splitlines()))]
 
     def duration(self, seconds: Optional[float]) -> str:
         """Return seconds in human-readable form: "0.4 s", "12 s", "3 min 5 s", "2 h 1 min", or "unknown" for None."""

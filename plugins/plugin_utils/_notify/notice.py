@@ -116,7 +116,10 @@ def _lost(words: Words, facts: _Facts) -> str:
 
 
 def _asked(words: Words, facts: _Facts) -> str:
-    """Return the next step for the notified person, or an empty string if the outage has been acknowledged."""
+    """Return the next steps for the notified person, one per line, with each command on a line of its own.
+
+    Returns an empty string if the outage has been acknowledged.
+    """
     rule, suspected = str(facts["rule"]), facts["data_loss"] == "suspected"
     by_rule = f"asked.{rule}"
     if facts["event"] == "acknowledged":
@@ -130,7 +133,7 @@ def _asked(words: Words, facts: _Facts) -> str:
         if due or not (remaining and all(steps)):
             return words.sentence(words.say(by_rule if due else "asked.nothing"))
     if steps and all(steps):
-        return words.paragraph(map(words.sentence, steps))
+        return "\n".join(line for step in steps for line in words.lines(step))
     if facts["next_step"]:
         return words.sentence(words.quoted(facts["next_step"]))
     return words.sentence(words.say(by_rule if by_rule in words.sentences else "asked.find_out"))

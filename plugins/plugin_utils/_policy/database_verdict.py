@@ -11,6 +11,7 @@ check or change anything. The result has the keys of verdict.of_run that are nee
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 from typing import Any, Dict, List, Mapping
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
@@ -88,7 +89,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "not_reached": [],
         "signs": triage.get("signs") or [],
         "remediation": {"applied": [], "refused": []},
-        "evidence": recovery.get("evidence_dir") or triage.get("bundle") or "",
+        "evidence": posixpath.dirname(recovery.get("evidence_dir") or "") or triage.get("bundle") or "",
         "backup_file": recovery.get("source"),
         "lost": _lost(recovery, record),
         "said": _statements(seen, outcome, tried, record),

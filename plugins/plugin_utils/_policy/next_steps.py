@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import List, Mapping, Sequence, Tuple
+from typing import Any, List, Mapping, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 
@@ -49,4 +49,10 @@ def guarded(steps: Sequence[Message], *, manager: str) -> List[Message]:
 
     manager: the value of nexus_manager, or an empty string if it is unknown.
     """
-    return [*steps, *([] if manager in ("", "systemd") else [message("next_step.unguarded", manager=manager)])]
+    return [*steps, *([] if manager in ("", "systemd") else [message("next_step.unguarded")])]
+
+
+def held(steps: Sequence[Mapping[str, Any]], *, incident: str) -> Message:
+    """Return the step about a hold. steps: the other steps as plain data. incident: the incident that set the hold."""
+    without_unit = any(each.get("id") == "next_step.unguarded" for each in steps)
+    return message("next_step.held_without_unit" if without_unit else "next_step.held", incident=incident)

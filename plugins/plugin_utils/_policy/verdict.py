@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, start_remedies, unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import DEGRADED, Facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
@@ -38,8 +38,6 @@ OUTCOMES = (
 _REPORTED = (DEGRADED, "warning", "critical", "emergency", "unreachable")
 # The causes that can be remediated while the service answers.
 _WHILE_SERVING = ("db_locked", "disk_full")
-# Remedies that consist only of starting the service again.
-_ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
 # Remedies that propose a rollback.
 _ROLLBACKS = (
     "remedy.unhandled_exception",
@@ -62,6 +60,8 @@ _LIKELY = 0.5
 _TO_DATABASE = ("data_loss", "data_in_doubt", "degraded_database")
 # The finding about a sound database with far fewer rows. A person must decide if they were deleted on purpose.
 _FEWER_ROWS = "finding.db_corrupt.fewer"
+# The remedy for a damaged database of a service that answers.
+_DAMAGED_IN_USE = "remedy.db_corrupt.in_use"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -347,11 +347,13 @@ def _next_steps(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
 def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
     remedy = _remedy(facts)
     cause_unknown = facts.finding["cause"] == "unknown"
+    # In check mode, no data are recorded as in doubt, but the finding is the same.
+    damaged = any(each.id == _DAMAGED_IN_USE for each in messages_of(facts.finding, "remedy"))
     helpless = outcome == "not_recovered" and facts.started_in_vain and (cause_unknown or not remedy)
     rules = (
         ("data_loss", facts.loss_suspected and outcome != DEGRADED),
         ("login_failed", outcome == "login_failed"),
-        ("degraded_database", outcome == DEGRADED and (facts.in_doubt or facts.damaged_since)),
+        ("degraded_database", outcome == DEGRADED and (facts.in_doubt or facts.damaged_since or damaged)),
         (DEGRADED, outcome == DEGRADED),
         ("halted", bool(halted.text)),
         ("helpless", helpless),
@@ -376,7 +378,7 @@ def _remedy(facts: Facts) -> List[Message]:
     """Return the remedy for the cause. It proposes no further restart if started_in_vain is true."""
     remedy = list(messages_of(facts.finding, "remedy"))
     if facts.started_in_vain:
-        remedy = [_after_a_start(each) for each in remedy if each.id not in _ONLY_A_START]
+        remedy = [_after_a_start(each) for each in remedy if each.id not in start_remedies.ONLY_A_START]
     if facts.release_strategy == "none" and any(each.id in _ROLLBACKS for each in remedy):
         remedy.append(message("remedy.roll_back_manually"))
     return remedy
@@ -467,7 +469,7 @@ def notified_messages(verdict: Verdict) -> Dict[str, List[Dict[str, Any]]]:
 
 
 def _held(verdict: Verdict) -> Message:
-    return message("next_step.held", incident=verdict.held_by)
+    return next_steps.held(verdict.messages["next_step"], incident=verdict.held_by)
 
 
 def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:

@@ -95,7 +95,7 @@ class Document:
     outage: str
     facts: List[Field]
     notes: List[str]
-    next_step: str
+    next_steps: List[str]
     time_columns: List[str]
     marks: List[Mark]
     measures: List[prose_times.Measure]
@@ -138,7 +138,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
         outage=prose_times.lasted(words, incident),
         facts=prose.facts(words, incident),
         notes=prose.notes(words, incident),
-        next_step=prose.next_step(words, incident),
+        next_steps=prose.next_steps(words, incident),
         time_columns=["UTC", *([words.zone_name()] if words.zone else [])],
         marks=[_mark(words, incident, name, at) for name, at in prose_times.marks(words, incident)],
         measures=prose_times.measures(words, incident),
@@ -149,7 +149,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
             (words.say("doc.users"), prose_impact.users(words, incident)),
             (words.say("doc.requests"), prose_impact.requests(words, incident)),
             (words.say("doc.rows"), prose_data.rows(words, incident)),
-            *([(words.say("doc.seeded"), seeded)] if seeded else []),
+            *([(words.say("doc.seeded"), words.paragraph(seeded))] if seeded else []),
             *([(words.say("doc.methods"), words.joined(methods))] if methods else []),
             (words.say("doc.data_loss"), prose_data.data_loss(words, incident)),
         ],
@@ -185,7 +185,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
         no_evidence="" if incident.evidence else words.say("doc.no_evidence"),
         not_copied=upper(prose_data.not_copied(words, incident)),
         evidence=[
-            *((words.say("doc.on_host", name=upper(name)), path) for name, path in prose_data.kept(words, incident)),
+            *(_kept(words, incident, name, path) for name, path in prose_data.kept(words, incident)),
             *((words.say("doc.timeline_of_run"), f"{run.run}.jsonl") for run in incident.runs),
         ],
     )
@@ -194,6 +194,14 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
 def chronological(*events: Sequence[Event]) -> List[Event]:
     """Return events sorted by time. Events with the same time keep their order."""
     return sorted((event for each in events for event in each), key=lambda event: event.at)
+
+
+def _kept(words: Words, incident: incident_model.Incident, name: str, path: str) -> Field:
+    """Return the label and path of a kept file. The folder of the evidence, which is listed first, is not repeated."""
+    folder = f"{incident.evidence}/"
+    if incident.evidence and path.startswith(folder):
+        return words.say("doc.in_evidence", name=upper(name)), path[len(folder) :]
+    return words.say("doc.on_host", name=upper(name)), path
 
 
 def _label(words: Words, key: str, text: str) -> str:
@@ -212,10 +220,15 @@ def _mark(words: Words, incident: incident_model.Incident, name: str, at: Option
 
 
 def _rows(words: Words, incident: incident_model.Incident) -> List[Rows]:
-    before, after = incident.rows_before, incident.rows_after
+    before, after, seeded = incident.rows_before, incident.rows_after, incident.rows_seeded
 
     def count(value: Optional[float]) -> str:
         return words.say("not_counted") if value is None else words.number(value)
+
+    def count_after(table: str) -> str:
+        if table in seeded and table not in after:
+            return words.say("doc.rows_seeded", number=words.number(seeded[table]))
+        return count(after.get(table))
 
     def change(table: str) -> str:
         if not after or table not in before:
@@ -225,7 +238,7 @@ def _rows(words: Words, incident: incident_model.Incident) -> List[Rows]:
 
     tables = dict.fromkeys([*before, *after]) if before else ()
     fewer = incident.rows_lost()
-    return [Rows(each, count(before.get(each)), count(after.get(each)), change(each), each in fewer) for each in tables]
+    return [Rows(each, count(before.get(each)), count_after(each), change(each), each in fewer) for each in tables]
 
 
 def _finding(words: Words, finding: Mapping[str, Any]) -> Finding:

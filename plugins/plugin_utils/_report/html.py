@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 import jinja2
 from markupsafe import Markup
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document as composed
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html_chart, html_template
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
@@ -53,6 +53,7 @@ def page(words: Words, incident: incident_model.Incident) -> str:
         **vars(document),
         "tone": screen_report.tone(incident),
         "outcome": words.say("page.with_loss", outcome=outcome) if incident.data_loss == "suspected" else outcome,
+        "next_steps": [{"text": each, "command": isinstance(each, Command)} for each in document.next_steps],
         "picture": html_chart.timeline(words, incident),
         "marks": [{**vars(mark), "times": _mark_times(words, mark)} for mark in document.marks],
         "rows_open": any(row.fewer for row in document.rows),

@@ -36,7 +36,7 @@ p { margin: 8px 0; } section > :last-child { margin-bottom: 0; }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px; margin: 14px 0 0; }
 .facts dt { color: var(--quiet); } .facts dd { margin: 0; }
 .next { margin: 14px 0 0; padding: 10px 14px; border-radius: 8px; background: var(--code); }
-.next b { margin-right: 14px; }
+.next p { margin: 4px 0 0; }
 .note { margin: 10px 0 0; padding-left: 12px; border-left: 3px solid var(--attention); color: var(--quiet); }
 .measures { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 12px; }
 .measures div { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; }
@@ -183,7 +183,9 @@ INCIDENT = (
 <p class="big"><small>{{ say("doc.outage") }}</small>{{ outage }}</p>
 </div>
 <dl class="facts">{% for name, text in facts %}<dt>{{ name }}</dt><dd>{{ text }}</dd>{% endfor %}</dl>
-{% if next_step %}<p class="next"><b>{{ say("doc.next") }}</b>{{ next_step }}</p>{% endif %}
+{% if next_steps %}<div class="next"><b>{{ say("doc.next") }}</b>
+{% for each in next_steps %}<p>{% if each.command %}<code>{{ each.text }}</code>{% else %}{{ each.text }}{% endif %}</p>
+{% endfor %}</div>{% endif %}
 {% for note in notes %}<p class="note">{{ note }}</p>{% endfor %}
 </header>
 

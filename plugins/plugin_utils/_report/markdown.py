@@ -9,27 +9,31 @@ The document contains the seven fields from the runbook (7.1), and collapsed det
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Iterable, List, Optional, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document as composed
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import mermaid, prose_times
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import upper
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _ACTIVE = re.compile(r"[\\`*\[\]~|$]")
+# The arrow " -> " needs no escape, because < is always escaped, and > has a meaning only at the start of a line.
+_MARKUP = re.compile(r"[&<]|(?<! -)>|>(?! )")
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 # Text that GitHub converts to links: mentions, references (owner/name#1 adds a note to that issue) and addresses.
 # GitHub does this after rendering, so neither a backslash nor an entity prevents the conversion.
 _REFERENCE = re.compile(r"(?i)(?<!\w)@(?=\w)|#(?=\w)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)")
+_NUMBERED = re.compile(r"[0-9]+\. ")
 _NOTHING = "&#8203;"  # a zero-width space
 
 
 def escape(text: object) -> str:
     """Return text from a host as one line of Markdown in which markup, HTML, mentions and references have no effect."""
     line = " ".join(str(text).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = _MARKUP.sub(lambda found: html.escape(found.group(), quote=False), line)
     line = _ACTIVE.sub(lambda found: "\\" + found.group(), line)
     line = _UNDERSCORE.sub(r"\\_", line)
     return _REFERENCE.sub(lambda found: found.group() + _NOTHING, line)
@@ -93,10 +97,24 @@ def _head(words: Words, document: composed.Document, *, drawn: Sequence[str]) ->
     ]
     for note in document.notes:
         lines += ["", f"> {escape(note)}"]
-    if document.next_step:
-        name = f"**{words.say('doc.next')}**"
-        lines += ["", words.say("label", name=name, text=escape(document.next_step))]
+    if document.next_steps:
+        lines += ["", *_next_steps(words, document.next_steps)]
     return "\n".join([*lines, *([""] if drawn else []), *drawn])
+
+
+def _next_steps(words: Words, steps: Sequence[str]) -> List[str]:
+    """Return the next steps: one step after its label, or several steps as a list."""
+    name = f"**{words.say('doc.next')}**"
+    if len(steps) == 1:
+        return [words.say("label", name=name, text=escape(steps[0]))]
+    lines = [words.say("label", name=name, text="").rstrip(), ""]
+    for step in steps:
+        if isinstance(step, Command):
+            lines.append(f"   {code(step)}")
+        else:
+            # Numbered steps already begin with their number.
+            lines.append(escape(step) if _NUMBERED.match(step) else f"- {escape(step)}")
+    return lines
 
 
 def _times(words: Words, at: Optional[str]) -> List[str]:

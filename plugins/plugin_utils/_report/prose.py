@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import List, Mapping, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps as policy_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
     prose_causes,
     prose_data,
@@ -22,6 +23,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+# The next steps of a recovery after which only the checklist of the postmortem is left.
+_PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
 
 
 def subject(words: Words, incident: incident_model.Incident) -> str:
@@ -49,22 +53,24 @@ def login(words: Words, state: Optional[str], error: Optional[str], message: obj
     return words.say("label", name=told, text=words.message(message, error)) if error else told
 
 
-def next_step(words: Words, incident: incident_model.Incident) -> str:
-    """Return the next steps for a person as one paragraph. See next_steps."""
-    return words.paragraph(next_steps(words, incident))
-
-
 def next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the next steps for a person. If an incident blocks the start of the service, also name this incident."""
-    held = [words.say("next_step.held", incident=incident.held_by)] if incident.held_by else []
-    return [words.sentence(step) for step in (*_next_steps(words, incident), *held)]
+    """Return the next steps for a person, one sentence each. A command is an element of its own (Command).
 
-
-def is_accepted(incident: incident_model.Incident) -> bool:
-    """Return True if a next step is to repair a database whose damage a person has accepted."""
+    If an incident blocks the start of the service, the last step names this incident.
+    """
     told = incident.messages.get("next_step")
-    sentences = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
-    return any(str(each.get("id")).startswith("next_step.accepted.") for each in sentences)
+    steps = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+    held = [words.message(policy_steps.held(steps, incident=incident.held_by).to_dict())] if incident.held_by else []
+    return [line for step in (*_next_steps(words, incident), *held) for line in words.lines(step)]
+
+
+def is_open(incident: incident_model.Incident) -> bool:
+    """Return True if a person must still act although the service is back."""
+    if incident.data_loss in ("suspected", "known"):
+        return True
+    told = incident.messages.get("next_step") if incident.next_step else None
+    steps = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+    return any(each.get("id") not in _PREVENTION for each in steps)
 
 
 def _next_steps(words: Words, incident: incident_model.Incident) -> List[str]:

@@ -7,15 +7,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import List, Sequence
+from typing import Any, List, Mapping, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import start_remedies
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
     prose_causes,
     prose_ladder,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 # If the detection of an outage takes longer than this, in seconds, the outage counts as detected late.
 _LATE = 60
@@ -43,7 +45,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
     settled = [each for each in incident.findings if prose_causes.likely(each)]
     to_do = [
         Action(
-            words.message(message_of(each, "remedy"), each["remedy"]),
+            _remedy(words, incident, each),
             True,
             words.say(
                 "action.unsettled" if incident.outcome == "unfinished" else "action.remedy",
@@ -52,7 +54,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
         )
         for each in settled
         # If the service is healthy again, the remedy is no longer needed.
-        if each.get("remedy") and incident.outcome not in incident_model.BACK
+        if each.get("remedy") and incident.outcome not in incident_model.BACK and _remedy(words, incident, each)
     ]
     to_prevent = [
         Action(
@@ -71,6 +73,24 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
         *to_do,
         *to_prevent,
     ]
+
+
+def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[str, Any]) -> str:
+    """Return the remedy for a finding.
+
+    While the service must not be started, a remedy that also proposes a start must wait, and a remedy that proposes
+    nothing else is left out (empty string).
+    """
+    told = message_of(finding, "remedy")
+    text = words.message(told, finding["remedy"])
+    held = incident.held_by or incident.data_loss == statements.SUSPECTED
+    if not held and not any(each.get("blocks_start") for each in incident.findings):
+        return text
+    ids = {str(each.get("id")) for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)}
+    if ids and ids <= set(start_remedies.ONLY_A_START):
+        return ""
+    starts = ids & {*start_remedies.ONLY_A_START, *start_remedies.ALSO_A_START}
+    return words.say("action.after_recovery", remedy=text) if starts else text
 
 
 def _thresholds(words: Words, incident: incident_model.Incident) -> Action:

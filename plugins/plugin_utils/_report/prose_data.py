@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import List, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import data_verdict
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
@@ -51,13 +51,13 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
     return words.say(f"rows.{key}", fewer=words.listed(fewer), **numbers)
 
 
-def seeded(words: Words, incident: incident_model.Incident) -> str:
-    """Return a note about rows that the service created by itself, with the command that removes them.
+def seeded(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return a note about rows that the service created by itself, and the command that removes them.
 
-    Returns an empty string if no run has such a command.
+    Returns an empty list if no run has such a command.
     """
     removal = incident.rows_seeded_removal
-    return words.say("rows.seeded", rows=_seeded(words, incident), commands=" ".join(removal)) if removal else ""
+    return [words.say("rows.seeded", rows=_seeded(words, incident)), Command(" ".join(removal))] if removal else []
 
 
 def _seeded(words: Words, incident: incident_model.Incident) -> str:

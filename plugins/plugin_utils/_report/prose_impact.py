@@ -12,7 +12,7 @@ from typing import List
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import restarts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, message_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 
@@ -35,8 +35,12 @@ def detection(words: Words, incident: incident_model.Incident) -> str:
     failing = [each for each in probe.get("endpoints") or [] if each.get("ok") is False]
     if failing:
         parts.append(words.listed([prose_steps.endpoint(words, each) for each in failing]))
-    severity = words.name("severity", probe.get("severity") or "unknown")
-    return words.say("detection.probe", found=words.joined(parts) or words.say("detection.severity", severity=severity))
+    if not parts:
+        severity = words.name("severity", probe.get("severity") or "unknown")
+        told = words.say("detection.severity", severity=severity)
+        problem = bare(words.message(message_of(probe, "summary"), probe.get("summary")))
+        parts = [words.say("label", name=told, text=problem) if problem else told]
+    return words.say("detection.probe", found=words.joined(parts))
 
 
 def detected(words: Words, incident: incident_model.Incident) -> List[str]:

@@ -156,7 +156,8 @@ def climbs(
             if each.rung and each.rung.run == step.run and each.rung.rung.partition(" ")[0] == step.role
         ]
         begun = [each for each in of_role if each.rung and (each.rung.started_at or "") <= step.at]
-        (begun or of_role[:1] or [other])[-1].facts.append(prose_steps.deed(words, step))
+        climb = (begun or of_role[:1] or [other])[-1]
+        climb.facts.append(prose_steps.deed(words, step, rung=climb.rung.rung if climb.rung else ""))
     return [*([remediated] if remediated.facts else []), *tried, *([other] if other.facts else [])]
 
 

@@ -10,12 +10,16 @@ import json
 import posixpath
 from typing import Any, List, Mapping
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, message_of, text_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _Data = Mapping[str, Any]
+# The reasons that name a problem of the damaged database.
+_DAMAGED = ("reason.sqlite.check_failed", "reason.sqlite.check_failed_more")
+# The parts of a loss that are not in a number of rows.
+_UNKNOWN_LOSS = ("reason.loss.uncounted", "reason.loss.schema", "reason.loss.unread")
 # The reasons that name a single backup.
 _OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
 
@@ -39,7 +43,10 @@ def methods(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def choices(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the options of ansible-playbook that choose another method, or an empty list if none was assessed."""
+    """Return the options of ansible-playbook that choose another method, or an empty list if none was assessed.
+
+    A line ends with its option and is not wrapped.
+    """
     plan = assessment(incident).get("plan") or []
     if not plan:
         return []
@@ -47,12 +54,13 @@ def choices(words: Words, incident: incident_model.Incident) -> List[str]:
     chosen = [str(way.get("source")) for way in plan if way.get("source")]
     others = [each for each in names if each not in chosen] or names
     name = posixpath.basename(others[0]) if others else "itsm.db.backup_20260302T010203Z"
-    return [
+    lines = [
         words.say("choice.method"),
         words.say("choice.empty"),
         words.say("choice.backup", options=_extra(database_recovery_backup_patterns=[name])),
         words.say("choice.folder", options=_extra(database_recovery_backup_dirs=["/mnt/backup"])),
     ]
+    return list(map(Command, lines))
 
 
 def _extra(**variables: object) -> str:
@@ -62,15 +70,43 @@ def _extra(**variables: object) -> str:
 
 def _method(words: Words, way: _Data, found: _Data) -> List[str]:
     method, backups = str(way.get("method")), way.get("backups") or []
-    why = _without_backups(words, way) if backups else text_of(words, way, "reason")
+    why = _without_backups(words, way) if backups else _why(words, way)
     if not way.get("possible"):
-        told = [words.say("method.impossible", method=method, why=why)]
+        unconfirmed = any(str(each.get("id")).endswith("unconfirmed") for each in _messages(way, "reason"))
+        told = [words.say("method.unconfirmed" if unconfirmed else "method.impossible", method=method, why=why)]
     else:
         key = "method.chosen" if method == found.get("method") else "method.possible"
+        choice = words.say(f"choice.{_choice(found)}")
         kept = words.count("rows.count", sum((way.get("rows") or {}).values()))
         lost = text_of(words, way, "statement")
-        told = [words.say(key, method=method, why=why, kept=kept, lost=lost)]
-    return [*told, *(_backup(words, each, found) for each in backups)]
+        told = [words.say(key, method=method, choice=choice, why=why, kept=kept, lost=lost)]
+    unsure = any(each.get("id") in _UNKNOWN_LOSS for each in _messages(way, "statement"))
+    return [*told, *(_backup(words, each, found, unsure=unsure) for each in backups)]
+
+
+def _choice(found: _Data) -> str:
+    """Return the last part of the catalogue key for why a method is chosen. See _choose in _sqlite/restore.py."""
+    possible = {str(way.get("method")): way for way in found.get("plan") or [] if way.get("possible")}
+    rows = {method: sum((way.get("rows") or {}).values()) for method, way in possible.items()}
+    chosen = str(found.get("method"))
+    if chosen == next(iter(possible), ""):
+        return "first"
+    return "more_rows" if chosen == "backup" and rows[chosen] > rows.get("salvage", 0) else "asked_for"
+
+
+def _messages(way: _Data, name: str) -> List[_Data]:
+    """Return the messages for a text of a method."""
+    told = message_of(way, name)
+    return [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+
+
+def _why(words: Words, way: _Data) -> str:
+    """Return why a method is or is not possible. The problems of a damaged database are in the cause."""
+    known = _messages(way, "reason")
+    rest = [each for each in known if each.get("id") not in _DAMAGED]
+    if way.get("possible") or len(rest) == len(known):
+        return text_of(words, way, "reason")
+    return words.joined([words.say("method.damaged"), *([words.message(rest)] if rest else [])])
 
 
 def _without_backups(words: Words, way: _Data) -> str:
@@ -81,11 +117,12 @@ def _without_backups(words: Words, way: _Data) -> str:
     return bare(words.message(rest or known[:1], way.get("reason")))
 
 
-def _backup(words: Words, backup: _Data, found: _Data) -> str:
+def _backup(words: Words, backup: _Data, found: _Data, *, unsure: bool) -> str:
+    """Return the line for a backup. unsure: True if not all rows of the damaged database could be counted."""
     named = {"path": backup.get("path"), "at": words.when(backup.get("at"))}
     if not backup.get("usable"):
         return words.say("method.unusable_backup", why=text_of(words, backup, "reason"), **named)
     kept = words.count("rows.count", sum((backup.get("rows") or {}).values()))
-    lost = words.count("rows.count", sum((backup.get("lost") or {}).values()))
+    lost = words.count("rows.counted" if unsure else "rows.count", sum((backup.get("lost") or {}).values()))
     known = bool(found.get("rows_before"))
     return words.say("method.backup", kept=kept, lost=lost if known else words.say("unknown"), **named)

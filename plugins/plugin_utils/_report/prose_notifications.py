@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 # The messages that are sent without a rule: the outage has ended, or someone is working on it.
 RESOLVED, ACKNOWLEDGED = "resolved", "acknowledged"
@@ -22,28 +23,65 @@ _RECORD_ONLY = "record_only"
 
 def whom(words: Words, incident: incident_model.Incident) -> str:
     """Return who was notified of what in this run, with the reason, and in earlier runs, with the times."""
+    told = calls(words, incident)
+    if told and _reason_of_calls(words, incident):
+        told[-1] = words.say("notified.why", told=told[-1], reason=_reason_of_calls(words, incident))
+    return words.joined([*told, *_informed(words, incident)])
+
+
+def calls(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return the contacts that somebody must call, because no channel has reached them. whom() begins with them."""
+    entries, names = _entries(incident.escalation), _names(incident.escalation)
+    missing = _missing(words, incident.escalation, entries, names=names)
+    return [each for each in (_not_of_the_end(words, entries, names=names), missing) if each]
+
+
+def _reason_of_calls(words: Words, incident: incident_model.Incident) -> str:
+    """Return the reason for the notifications if there is no notification of this run to which it belongs."""
+    entries, names = _entries(incident.escalation), _names(incident.escalation)
+    new = any(each.get("new", True) for each in entries)
+    missing = not new and _missing(words, incident.escalation, entries, names=names)
+    return escalation_reason(words, incident) if missing else ""
+
+
+def informed(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return the rest of whom(): who was notified, the channels that failed in this run, and the reason."""
+    reason = _reason_of_calls(words, incident)
+    return [*([words.say("notified.reason", reason=reason)] if reason else []), *_informed(words, incident)]
+
+
+def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
     escalation = incident.escalation
     if not escalation:
-        return words.say("notified.undecided")
-    to = escalation.get("to") or []
-    entries = [each for each in escalation.get("notified") or [] if isinstance(each, dict)]
-    names = _names(escalation)
+        return [words.say("notified.undecided")]
+    to, entries, names = escalation.get("to") or [], _entries(escalation), _names(escalation)
     new, old = ([each for each in entries if each.get("new", True) is now] for now in (True, False))
     reason = escalation_reason(words, incident)
-    reached = {_name(each, names) for each in entries if each.get("ok")}
     if not to and not entries:
-        return words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")
-    parts = [*_sent(words, new, names=names), *_not_sent(words, new, to=to, reached=reached, names=names)]
+        return [words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")]
+    parts = [*_sent(words, new, names=names, lost=_lost(incident)), *_failed(words, new, names=names)]
     if parts:
         this_run = words.say("notified.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
+    elif _missing(words, escalation, entries, names=names):
+        this_run = ""
     elif to:
         this_run = words.say("notified.nothing_new")
     else:
         this_run = words.say("notified.nobody_now", reason=reason) if reason else ""
     known = {_name(each, names) for each in new if each.get("ok")}
     before = _before(words, [each for each in old if _name(each, names) not in known], names=names)
-    # List first the people who do not know that the outage has ended, because somebody must call them.
-    return words.joined([each for each in (_not_of_the_end(words, entries, names=names), this_run, before) if each])
+    return [text for text in [words.joined([each for each in (this_run, before) if each])] if text]
+
+
+def _lost(incident: incident_model.Incident) -> bool:
+    """Return True if the message about the end of the outage also reports lost rows."""
+    why = statements.why_of_data_loss(incident.statements)
+    return incident.data_loss == statements.KNOWN or why in (statements.ALREADY_LOST, statements.UNCOUNTED)
+
+
+def _entries(escalation: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+    """Return the notifications of all runs."""
+    return [each for each in escalation.get("notified") or [] if isinstance(each, dict)]
 
 
 def _name(entry: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -51,36 +89,41 @@ def _name(entry: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return names.get(str(entry.get("contact")), str(entry.get("contact")))
 
 
-def _sent(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[str]:
+def _sent(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str], lost: bool) -> List[str]:
     """Return who was notified in this run: first of the outage, then that it has ended or is acknowledged."""
     raised = _ways(words, [each for each in new if each.get("level") not in _EVENTS], names=names)
     parts = [words.say("notified.done", names=words.listed(list(raised.values())))] if raised else []
     for event in _EVENTS:
         told = _ways(words, [each for each in new if each.get("level") == event], names=names)
         if told:
-            message = words.name("message", event)
+            message = _message(words, event, lost=lost)
             parts.append(words.say("notified.event", message=message, names=words.listed(list(told.values()))))
     return parts
 
 
-def _not_sent(
-    words: Words,
-    new: Sequence[Mapping[str, Any]],
-    *,
-    to: Sequence[str],
-    reached: Collection[str],
-    names: Mapping[str, str],
-) -> List[str]:
-    """Return the contacts that nobody has reached in this incident, and the channels that failed in this run."""
-    missing = [words.name("contact", name) for name in to if name not in reached]
+def _message(words: Words, level: str, *, lost: bool) -> str:
+    """Return the name of a message. lost: True if the message about the end of the outage reports lost rows."""
+    return words.name("message", f"{level}_lost" if level == RESOLVED and lost else level)
+
+
+def _missing(
+    words: Words, escalation: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]
+) -> str:
+    """Return the contacts that nobody has reached in this incident, or an empty string."""
+    reached = {_name(each, names) for each in entries if each.get("ok")}
+    missing = [words.name("contact", name) for name in escalation.get("to") or [] if name not in reached]
+    return words.say("notified.missing", names=words.listed(missing)) if missing else ""
+
+
+def _failed(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[str]:
+    """Return the channels that failed in this run, in one text. Channels that calls() names are left out."""
     unaware = {_name(each, names) for each in _unaware(new, names=names)}
     failed = [
         _failure(words, each)
         for each in new
         if each.get("ok") is False and not (each.get("level") == RESOLVED and _name(each, names) in unaware)
     ]
-    parts = [words.say("notified.missing", names=words.listed(missing))] if missing else []
-    return [*parts, words.say("notified.failed", channels=words.listed(failed))] if failed else parts
+    return [words.say("notified.failed", channels=words.listed(failed))] if failed else []
 
 
 def _before(words: Words, old: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> str:
@@ -191,23 +234,22 @@ class Telling:
 def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
     """Return the notifications of this run and of earlier runs."""
     escalation = incident.escalation
-    names = _names(escalation)
+    names, lost = _names(escalation), _lost(incident)
     return [
         Telling(
             at=each.get("at") or None,
             who=words.name("contact", _name(each, names)),
             by=str(each.get("channel") or ""),
-            came=_result(words, each),
+            came=_result(words, each, lost=lost),
             reached=bool(each.get("ok")),
         )
-        for each in escalation.get("notified") or []
-        if isinstance(each, dict)
+        for each in _entries(escalation)
     ]
 
 
-def _result(words: Words, entry: Mapping[str, Any]) -> str:
-    """Return the result of a notification, with the message that was sent."""
-    message = words.name("message", str(entry.get("level") or ""))
+def _result(words: Words, entry: Mapping[str, Any], *, lost: bool) -> str:
+    """Return the result of a notification, with the message that was sent. lost: see _message."""
+    message = _message(words, str(entry.get("level") or ""), lost=lost)
     if entry.get("ok"):
         told = words.say("doc.notified.reached")
         return words.say("aside", text=told, aside=message) if message else told

@@ -52,8 +52,15 @@ def happened(words: Words, step: incident_model.Step) -> str:
     return words.say("label", name=name, text=came) if came else name
 
 
-def deed(words: Words, step: incident_model.Step) -> str:
-    """Return what a step changed, or the step's name if there is no text for the change."""
+def deed(words: Words, step: incident_model.Step, *, rung: str = "") -> str:
+    """Return what a step changed, or the step's name if there is no text for the change.
+
+    rung: the name before this text. A method that the name contains, such as "database_recovery by salvage", is not
+    repeated.
+    """
+    method = step.data.get("method")
+    if method and rung.partition(" by ")[2] == method and allowlist.own_module(step.action or "") == "sqlite_restore":
+        return bare(_restored(words, step.data, text_of(words, step.data, "reason")))
     return bare(_came(words, step)) or _name(words, step)
 
 
@@ -309,7 +316,11 @@ def _tell_restore(words: Words, data: Mapping[str, Any]) -> str:
     if not data.get("method"):
         return words.say("came.no_method", reason=text_of(words, data, "reason"))
     told = words.say("label", name=str(data["method"]), text=text_of(words, data, "reason"))
-    return words.say("came.restored", method=told, lost=text_of(words, data, "statement"))
+    return _restored(words, data, told)
+
+
+def _restored(words: Words, data: Mapping[str, Any], method: str) -> str:
+    return words.say("came.restored", method=method, lost=text_of(words, data, "statement"))
 
 
 def _tell_npm(words: Words, data: Mapping[str, Any]) -> str:

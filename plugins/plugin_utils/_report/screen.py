@@ -68,25 +68,23 @@ def summary(
 
     check_mode: True for a run in check mode.
     """
-    outcome, subject = prose.outcome(words, incident), prose.subject(words, incident)
+    outcome = prose.outcome(words, incident)
     if check_mode and incident.outcome == "not_recovered":
         outcome = words.say("outcome.would_not_recover")
     elif check_mode and incident.outcome != "would_recover":
         outcome = words.say("outcome.in_check_mode", outcome=outcome)
     if incident.outcome == "would_recover" or (check_mode and incident.outcome == "not_recovered"):
-        head = words.say("screen.would", outcome=outcome, subject=subject)
-        return [head, *aligned(words, _rehearsal(words, incident))]
+        return [_head(words, incident, outcome=outcome), *aligned(words, _rehearsal(words, incident))]
     back = incident.outcome in incident_model.BACK
     error = words.message(incident.messages.get("error"), incident.error) if incident.error else ""
-    kept = [_kept(words, name, path, inside=incident.evidence) for name, path in prose_data.kept(words, incident)]
-    kept += [text for text in [prose_data.not_copied(words, incident)] if text]
+    kept, others = _kept(words, incident)
     why = error if back else _why(words, incident)
-    # A person must still act although the service is back.
-    left = incident.data_loss in ("suspected", "known") or prose.is_accepted(incident)
     # First list what the reader has to do, then the reasons.
     cause = prose_causes.cause(words, incident)
+    rungs = _rungs(words, incident, brief=document is not None)
+    calls = prose_notifications.calls(words, incident)
     fields: List[Field] = [
-        ("next", prose.next_steps(words, incident) if not back or left else []),
+        ("next", prose.next_steps(words, incident) if not back or prose.is_open(incident) else []),
         *([] if back else _methods(words, incident)),
         ("why", why),
         ("cause", cause),
@@ -95,27 +93,35 @@ def summary(
         ("restarts", prose_impact.restarted(words, incident)),
         # A run in check mode may not know the length of the outage, because it opens no incident.
         ("outage", "" if check_mode and incident.durations.outage is None else _outage(words, incident)),
-        ("rung", _rungs(words, incident, why=why, cause=cause, brief=document is not None)),
+        ("rung", [*rungs, *_not_climbed(words, incident, why=why, cause=cause)]),
         ("done", _done(words, incident) or _nothing_done(words, incident)),
         ("data_loss", prose_data.data_loss(words, incident)),
         ("rows", prose_data.rows(words, incident)),
         ("seeded", prose_data.seeded(words, incident)),
-        ("database", _database(incident)),
+        ("database", _database(incident, cause=cause)),
         ("login", prose.login(words, *prose.logged_in(incident))),
         # In check mode, nobody is notified.
         ("would_tell", prose_notifications.would_tell(words, incident))
         if check_mode
-        else ("escalation", prose_notifications.whom(words, incident)),
+        else ("escalation", [*calls, *prose_notifications.informed(words, incident)]),
         ("settings", _invalid_settings(words, incident)),
-        ("kept", kept),
+        ("kept", [*kept, *others]),
         ("postmortem", document or words.say("screen.not_written")),
     ]
     if check_mode:
         fields.append(_counted(words))
-    known = incident.incident or words.say("screen.none")
-    head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)
+    head = _head(words, incident, outcome=outcome)
     # If there is no postmortem, nothing is shortened, because the text is not saved anywhere else.
-    return [head, *aligned(words, fields, most=LINES - 1 if document else None)]
+    whole = {"rung": len(rungs), "escalation": len(calls), "kept": len(kept)}
+    return [head, *aligned(words, fields, most=LINES - 1 if document else None, whole=whole)]
+
+
+def _head(words: Words, incident: incident_model.Incident, *, outcome: str) -> str:
+    """Return the first line. A run in check mode opens no incident, so there may be none."""
+    named = {"outcome": outcome, "subject": prose.subject(words, incident)}
+    if not incident.incident:
+        return words.say("screen.would", **named)
+    return words.say("screen.head", incident=incident.incident, **named)
 
 
 def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
@@ -124,36 +130,51 @@ def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
     return prose_ladder.not_remedied(words, incident, came, run=incident.runs[-1].run)
 
 
-def _rungs(
-    words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str, brief: bool
-) -> List[str]:
-    """Return the rungs of all runs, the oldest run first, then the skipped rungs of the last run.
+def _rungs(words: Words, incident: incident_model.Incident, *, brief: bool) -> List[str]:
+    """Return the rungs of all runs, the oldest run first. brief: True to shorten the list of earlier runs."""
+    *earlier, last = prose_ladder.by_run(words, incident)
+    before = _earlier_runs(words, earlier) if brief else words.joined(earlier)
+    together = words.joined([before, last])
+    if before and brief and columns(together) <= WIDTH - LABEL:
+        return [together]
+    return [*([before] if before else []), last]
 
-    why, cause: the fields that are already shown. brief: True to shorten the list of earlier runs.
-    """
+
+def _not_climbed(
+    words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str
+) -> List[str]:
+    """Return why rungs and remedies of the last run were not applied. why, cause: the fields that are already shown."""
     texts = {"why": why if isinstance(why, str) else words.joined(why), "cause": cause}
     shown = {words.say(f"screen.{name}"): text for name, text in texts.items()}
-    *earlier, last = prose_ladder.by_run(words, incident)
     skipped = prose_ladder.skips(words, incident, run=incident.runs[-1].run, shown=shown)
-    before = _earlier_runs(words, earlier) if brief else words.joined(earlier)
-    return [*([before] if before else []), last, *skipped, *_not_remedied(words, incident)]
+    return [*skipped, *_not_remedied(words, incident)]
 
 
 def _earlier_runs(words: Words, told: Sequence[str]) -> str:
-    """Return the latest runs that fit on a line, and the number of runs before them.
-
-    A long field is cut off at its end, where the last run is. So the earlier runs must be short.
-    """
-    lines = [words.joined([words.count("earlier_runs", omitted), *told[omitted:]]) for omitted in range(1, len(told))]
+    """Return the latest runs that fit on a line, and the number of runs before them."""
+    omitting = range(1, len(told) + 1)
+    lines = [words.joined([words.count("earlier_runs", omitted), *told[omitted:]]) for omitted in omitting]
     lines = [words.joined(told), *lines]
     return next((line for line in lines if columns(line) <= WIDTH - LABEL), lines[-1])
 
 
-def _kept(words: Words, name: str, path: str, *, inside: Optional[str]) -> str:
-    """Return the line for a file that was kept. inside: the evidence folder, which has its own line."""
-    if inside and path.startswith(f"{inside}/"):
-        return words.say("screen.in_evidence", name=name, path=path[len(inside) + 1 :])
-    return words.say("screen.on_host", name=name, path=path)
+def _kept(words: Words, incident: incident_model.Incident) -> Tuple[List[str], List[str]]:
+    """Return the lines about the evidence and the incident's record, and the lines of the other files.
+
+    The files in the evidence folder share a line.
+    """
+    evidence: List[str] = []
+    lines: List[str] = []
+    inside: List[str] = []
+    for name, path in prose_data.kept(words, incident):
+        if incident.evidence and path.startswith(f"{incident.evidence}/"):
+            inside.append(words.say("aside", text=path[len(incident.evidence) + 1 :], aside=name))
+        else:
+            told = words.say("screen.on_host", name=name, path=path)
+            (evidence if path in (incident.evidence, incident.record_in_memory) else lines).append(told)
+    if inside:
+        evidence.insert(1, words.say("screen.in_evidence", files=words.listed(inside)))
+    return [*evidence, *filter(None, [prose_data.not_copied(words, incident)])], lines
 
 
 def _outage(words: Words, incident: incident_model.Incident) -> str:
@@ -169,10 +190,15 @@ def _outage(words: Words, incident: incident_model.Incident) -> str:
     return words.say("screen.still_down", outage=told) if prose_times.still_down(incident) else told
 
 
-def _database(incident: incident_model.Incident) -> str:
-    """Return the path of the database that database_recover.yml recovers, so that a person can check it."""
+def _database(incident: incident_model.Incident, *, cause: str) -> str:
+    """Return the path of the database that database_recover.yml recovers, so that a person can check it.
+
+    cause: the field that may already show the path. Another cause, such as a mismatch, may name several databases.
+    """
     its_own = any(each.rung.startswith("database_recovery") for each in incident.rungs_tried)
-    return str((incident.database.get("database") or {}).get("path") or "") if its_own else ""
+    path = str((incident.database.get("database") or {}).get("path") or "")
+    shown = incident.cause == "db_corrupt" and path in cause
+    return path if its_own and not shown else ""
 
 
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
@@ -193,7 +219,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
             ],
         ),
         ("would_do", _done(words, incident) or words.say("screen.nothing")),
-        ("database", _database(incident)),
+        ("database", _database(incident, cause="")),
         ("would_tell", prose_notifications.would_tell(words, incident)),
         ("settings", _invalid_settings(words, incident)),
         _counted(words),

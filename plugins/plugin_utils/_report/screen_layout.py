@@ -11,7 +11,7 @@ import textwrap
 import unicodedata
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 
 # Tones: good news, needs attention, bad news.
 GOOD, ATTENTION, BAD = "good", "attention", "bad"
@@ -20,9 +20,16 @@ WIDTH = 100
 # The summary of one host must fit on a small screen. The postmortem contains long fields in full.
 LINES = 24
 _CUT = " ..."
-# Fields that are never shortened, because they name the next step, lost rows, commands and the files.
-_WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "kept", "postmortem")
+# Fields that are never shortened: the next step, lost rows, commands, invalid settings and the files.
+_WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "settings", "postmortem")
+# The order of shortening. Fields with a higher number are shortened first. The number of all other fields is 0.
+_ORDER = {"kept": 1, "escalation": -1, "why": -1, "cause": -2}
+# The smallest number of lines of a field. In a cause, a long path can fill the second line.
+_LEAST = {"cause": 3}
+# This field is left out before the fields with a negative number in _ORDER are shortened.
+_DISPENSABLE = "severity"
 LABEL = 14
+_NOTHING: Mapping[str, int] = {}
 
 # The last part of the catalogue key for a label, and the value of the field, which has one or more lines.
 Field = Tuple[str, Union[str, List[str]]]
@@ -39,7 +46,9 @@ def columns(text: str) -> int:
 
 
 def wrap(text: str, width: int) -> List[str]:
-    """Wrap text into lines of at most width columns. Long words, such as paths, are not broken."""
+    """Wrap text into lines of at most width columns. Long words, such as paths, and commands are not broken."""
+    if isinstance(text, Command):
+        return [one_line(text)]
     text = one_line(text)
     # Do not break paths, because people copy them from the screen.
     if columns(text) == len(text):
@@ -63,32 +72,49 @@ def _words(text: str) -> List[str]:
     return pieces
 
 
-def aligned(words: Words, fields: Sequence[Field], *, most: Optional[int] = None) -> List[str]:
-    """Return the lines of the fields that have a value. most: the maximum number of lines, or None for no limit."""
+def aligned(
+    words: Words, fields: Sequence[Field], *, most: Optional[int] = None, whole: Mapping[str, int] = _NOTHING
+) -> List[str]:
+    """Return the lines of the fields that have a value. most: the maximum number of lines, or None for no limit.
+
+    whole: for some fields, the number of parts at the beginning that are never shortened.
+    """
     texts: Dict[str, List[str]] = {}
+    pinned: Dict[str, int] = {}
     for key, value in fields:
-        parts = [value] if isinstance(value, str) else value
-        wrapped = [line for part in parts for line in wrap(part, WIDTH - LABEL)]
-        if wrapped:
-            texts[key] = wrapped
+        parts = [each for each in ([value] if isinstance(value, str) else value) if each]
+        wrapped = [wrap(part, WIDTH - LABEL) for part in parts]
+        if parts:
+            texts[key] = [line for part in wrapped for line in part]
+            pinned[key] = len(texts[key]) if key in _WHOLE else sum(map(len, wrapped[: whole.get(key, 0)]))
     lines: List[str] = []
-    for key, wrapped in (_shortened(texts, most=most) if most else texts).items():
+    for key, wrapped_lines in (_shortened(texts, pinned=pinned, most=most) if most else texts).items():
         label = words.say(f"screen.{key}")
-        heads = [f"  {label}{' ' * max(LABEL - 2 - columns(label), 1)}", *[" " * LABEL] * len(wrapped)]
-        lines += [head + line for head, line in zip(heads, wrapped)]
+        heads = [f"  {label}{' ' * max(LABEL - 2 - columns(label), 1)}", *[" " * LABEL] * len(wrapped_lines)]
+        lines += [head + line for head, line in zip(heads, wrapped_lines)]
     return lines
 
 
-def _shortened(texts: Mapping[str, List[str]], *, most: int) -> Dict[str, List[str]]:
+def _shortened(texts: Mapping[str, List[str]], *, pinned: Mapping[str, int], most: int) -> Dict[str, List[str]]:
     """Return the lines of the fields. If there are too many, the last lines of the longest fields are cut off.
 
-    Of several longest fields, the last one is cut first, because the first fields are the most important ones.
+    See _ORDER. pinned: the number of lines of each field that are never changed. Of several longest fields, the last
+    one is cut first, because the first fields are the most important ones.
     """
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:
-        longest = max(reversed(list(shorter)), key=lambda key: 0 if key in _WHOLE else len(shorter[key]))
-        if longest in _WHOLE or len(shorter[longest]) == 1:
+        longer = [key for key in reversed(list(shorter)) if len(shorter[key]) > max(pinned[key], _LEAST.get(key, 1))]
+        if _DISPENSABLE in shorter and not any(_ORDER.get(key, 0) >= 0 for key in longer):
+            del shorter[_DISPENSABLE]
+            continue
+        if not longer:
             break
+        longest = max(longer, key=lambda key: (_ORDER.get(key, 0), len(shorter[key])))
         *kept, cut, _gone = shorter[longest]
-        shorter[longest] = [*kept, f"{(wrap(cut, WIDTH - LABEL - len(_CUT)) or [''])[0]}{_CUT}"]
+        if len(kept) < pinned[longest]:
+            marked = f"{cut}{_CUT}"
+            cut = marked if columns(marked) <= WIDTH - LABEL else cut
+        else:
+            cut = f"{(wrap(cut, WIDTH - LABEL - len(_CUT)) or [''])[0]}{_CUT}"
+        shorter[longest] = [*kept, cut]
     return shorter

@@ -152,15 +152,16 @@ def _first_cause(findings: Sequence[Mapping[str, Any]], verdict: Mapping[str, An
 def _kept(events: Sequence[Event], verdict: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the fields about the files that the recovery left on the host."""
     triages, backups = list(results(events, "triage_info")), list(results(events, "sqlite_backup"))
+    restores = list(results(events, "sqlite_restore"))
     records = list(results(events, *allowlist.OF_INCIDENT))
     copied: Dict[str, Any] = last_value(triages, "data_evidence") or {}
     swaps = [result for result in results(events, "npm_ci") if result.get("swapped")]
     return {
         "backup_file": first_value(verdict.get("backup_file"), last_value(backups, "backup_file")),
-        "database_kept": last_value(results(events, "sqlite_restore"), "kept"),
+        "database_kept": last_value(restores, "kept"),
         "modules_kept": last_value(swaps, "previous"),
         "evidence": first_value(verdict.get("evidence"), last_value(triages, "bundle")),
-        "database_copied": first_value(last_value(backups, "evidence_dir"), copied.get("path")),
+        "database_copied": first_value(last_value([*backups, *restores], "evidence_dir"), copied.get("path")),
         "database_not_copied": copied.get("not_copied"),
         "record_in_memory": records[-1].get("record_in_memory") if records else None,
     }

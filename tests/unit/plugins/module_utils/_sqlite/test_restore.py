@@ -446,6 +446,8 @@ def test_rows_after_the_last_good_count_are_not_reported_as_kept(path: str) -> N
         plan = restore(path, act=False, last_good=last_good)
         assert plan["data_loss"] == "unknown", last_good
         assert "unknown number of rows in notes" in way(plan, "salvage")["statement"]
+        counted = ", 1000 rows at the last good count)" if last_good else " rows kept)"
+        assert counted in way(plan, "salvage")["statement"]
 
 
 def test_a_folder_that_cannot_be_read_does_not_stop_the_recovery(path: str, tmp_path: Path) -> None:

@@ -203,9 +203,9 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
                     ]
                 },
             },
-            "Complete the open prevention items. The service is held by incident INC-1: until the hold is released, "
+            "Complete the open prevention items.\nThe service is held by incident INC-1: until the hold is released, "
             "neither this collection nor systemd starts it.",
-            "未完了の再発防止策に対応する。サービスの起動はインシデント INC-1 により保留されており、解除されるまで、"
+            "未完了の再発防止策に対応する。\nサービスの起動はインシデント INC-1 により保留されており、解除されるまで、"
             "本コレクションも systemd もサービスを起動しない。",
         ),
     ],

@@ -89,11 +89,11 @@ NEXT_STEPS = [
     ({"held": True, "recovery": DONE}, "Complete the open prevention items"),
     (
         {"held": True, "recovery": LOST, "check_mode": True, "target": "-i inv --limit node1"},
-        "starts the service: ansible-playbook -i inv --limit node1 playbooks/database_recover.yml. To choose another",
+        "starts the service: ansible-playbook -i inv --limit node1 playbooks/database_recover.yml",
     ),
     (
         {"held": True, "recovery": LOST, "check_mode": True, "manager": "process"},
-        "nexus_manager is process, so nothing prevents a manual start: until the recovery has ended",
+        "The service has no systemd unit, so nothing prevents a manual start: until the recovery has ended",
     ),
     ({"error": "no method"}, "Give the evidence to the DBA"),
     (

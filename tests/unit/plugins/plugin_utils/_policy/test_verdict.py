@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, start_remedies, verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
 
@@ -217,8 +217,8 @@ RUNG_CASES = [
         {"crash_loop": {"looping": True, "fell": False, "restarts": 4, "window": 600}},
         "restart",
         True,
-        "This playbook started the service 4 times within 10 minutes, and the service failed again: another restart "
-        "does not help.",
+        "This playbook started the service 4 times within 10 minutes before this rung, and the service failed again: "
+        "another restart does not help.",
     ),
     (
         "it fell while it was watched",
@@ -392,7 +392,7 @@ NEW_DAMAGE = finding(
 EXPLAINED = finding("hung", explained_by="db_corrupt")
 
 # The beginning of each next step if the database must be recovered.
-RECOVER_DATABASE = ["1. Do not start the service", "2. Run ansible-playbook", "3. If the DBA agrees"]
+RECOVER_DATABASE = ["1. Do not start the service", "2. See how many rows", "3. If the DBA agrees"]
 # The findings, the other changes, and the beginning of each next step after a person has accepted damage.
 AFTER_RELEASE = [
     ("it answers", [ACCEPTED], DEGRADED, ["The service keeps running with the damage that a person accepted on"]),
@@ -425,7 +425,7 @@ AFTER_RELEASE = [
             "tried": [tried(held=True)],
             "verification": {"readiness": {"problems": [{**NEW_DAMAGE, "cause": "db_corrupt"}]}},
         },
-        ["1. Run ansible-playbook", "2. Agree on a time", "3. At that time"],
+        ["1. See how many rows", "2. Agree on a time", "3. At that time"],
     ),
     (
         "the verification found the accepted damage",
@@ -468,7 +468,7 @@ STILL_A_RESTART = ("remedy.db_locked.restart_older", "remedy.disk_full.restart",
 
 def test_no_remedy_proposes_the_restart_that_a_rung_has_tried() -> None:
     begins = [key for key, text in TRIAGE.items() if re.match(r"(Res|S)tart the service", text)]
-    settled = [*verdict._ONLY_A_START, *STILL_A_RESTART]
+    settled = [*start_remedies.ONLY_A_START, *STILL_A_RESTART]
     lacks = [
         f"plugins/module_utils/_triage/messages.py lacks {key.replace('remedy.', 'remedy.tried.', 1)}, "
         f"the text of {key} without the restart"
@@ -502,12 +502,36 @@ def test_the_steps_of_a_database_recovery_have_one_order_and_complete_commands(
     for text, without in ((judged.next_step, "without --check"), (told, "--check なしで")):
         places = [text.index(each) for each in ("1. ", f"{COMMAND} --check", "3. ", without)]
         assert places == sorted(places)
-        assert ("nexus_manager" in text) is (manager == "process")
+        assert ("systemd unit" in text or "systemd のユニット" in text) is (manager == "process")
 
 
 def test_every_remedy_that_proposes_a_rollback_is_known() -> None:
     proposed = {key for key, text in TRIAGE.items() if key.startswith("remedy.") and "roll back" in text.lower()}
     assert proposed == set(verdict._ROLLBACKS)
+
+
+def test_every_remedy_that_proposes_a_start_is_known() -> None:
+    start = re.compile(r"(?i)(?<!another )(?<!not )(?<!nor )\b(re)?start the (service|unit)\b")
+    proposed = {
+        key
+        for key, text in TRIAGE.items()
+        if key.startswith("remedy.") and start.search(text) and "Do not restart" not in text
+    }
+    assert proposed <= {*start_remedies.ONLY_A_START, *start_remedies.ALSO_A_START}
+    assert {*start_remedies.ALSO_A_START} <= {*TRIAGE}
+
+
+def test_a_check_of_a_damaged_database_in_use_has_the_numbered_steps() -> None:
+    """In check mode, the incident has no record, so the data are not recorded as in doubt."""
+    damaged = finding("db_corrupt", messages={"remedy": {"id": "remedy.db_corrupt.in_use", "values": {}}})
+    facts = dataclasses.replace(DOWN, severity="degraded", check_mode=True, findings=[damaged], diagnosis=[damaged])
+    assert verdict.judge(facts).next_step.startswith("1. See how many rows each method would lose: ansible-playbook")
+
+
+def test_a_hold_mentions_systemd_only_if_the_service_has_a_unit() -> None:
+    for manager, words in (("systemd", "nor systemd starts it"), ("process", "this collection does not start it")):
+        facts = dataclasses.replace(DOWN, loss_suspected=True, manager=manager, held_by="INC-1")
+        assert verdict.notified_next_step(verdict.judge(facts)).endswith(f"{words}.")
 
 
 ERRORS = [

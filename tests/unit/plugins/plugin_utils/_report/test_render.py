@@ -137,6 +137,7 @@ def remedy(**changes):
         ("plain words, db_path=/srv/a_b.db", "plain words, db_path=/srv/a_b.db"),
         ("a|b`c\nd", "a\\|b\\`c d"),
         ("<b>&amp;", "&lt;b&gt;&amp;amp;"),
+        ("> a 3 -> 0 > b -->", "&gt; a 3 -> 0 &gt; b --&gt;"),
         ("*x* _y_ [z](u) ~s~ $m$", "\\*x\\* \\_y\\_ \\[z\\](u) \\~s\\~ \\$m\\$"),
         ("@team #12 me@host", "@&#8203;team #&#8203;12 me@host"),
         ("other/name#12 gh-3", "other/name#&#8203;12 gh-&#8203;3"),
@@ -465,7 +466,8 @@ def test_that_no_table_has_fewer_rows_is_said_once(loss, why, told):
                 "NOT RECOVERED",
                 "restart failed, then standard_recovery ended the recovery",
                 "restart: no answer",
-                "notified    Lead by mail lead@x; NOT NOTIFIED, call them: DBA; NOT REACHED by slack chat.x:",
+                "notified    NOT NOTIFIED, call them: DBA\n",
+                "            Lead by mail lead@x; NOT REACHED by slack chat.x: connection refused",
                 "next step   Look at the evidence",
                 "still down",
             ],
@@ -512,7 +514,9 @@ def test_a_summary_fits_on_a_screen_and_begins_with_the_next_step(drill, languag
     told.error, told.messages = "The command failed: " + "line " * 400, {**told.messages, "error": []}
     lines = screen_report.summary(spoken, told, document=f"/d/{told.incident}.md")
     assert len(lines) <= 24
-    assert all(screen_layout.columns(line) <= 100 for line in lines)
+    # A command is not wrapped, so that it can be copied.
+    wide = [line for line in lines if screen_layout.columns(line) > 100]
+    assert [line.split()[0] for line in wide] == ["ansible-playbook"] * len(wide)
     back = told.outcome in incident_model.BACK
     assert lines[1].split()[0] == spoken.say("screen.why" if back else "screen.next").split()[0]
     assert lines[-1].endswith(f"/d/{told.incident}.md")
@@ -605,9 +609,9 @@ def test_changes_are_listed_under_their_rung():
             {"stopped": [{"pid": 1, "signal": "KILL", "seconds": 30.0}], "pids_before": [1], "pids_after": [2]},
             "stopped pid 1 with SIGKILL after 30 s, started pid 2",
         ),
-        ("node_process", {"state": "started", "pids_before": [7]}, "would be restarted (pid 7)"),
-        ("node_process", {"state": "started", "pids_before": []}, "would be started"),
-        ("node_process", {"state": "stopped", "pids_before": [7]}, "would be stopped"),
+        ("node_process", {"state": "started", "pids_before": [7]}, "the service would be restarted (pid 7)"),
+        ("node_process", {"state": "started", "pids_before": []}, "the service would be started"),
+        ("node_process", {"state": "stopped", "pids_before": [7]}, "the service would be stopped"),
         ("node_process", {"state": "stopped", "pids_before": []}, "stopped"),
         ("npm_ci", {"swapped": True, "reasons": ["express is missing."]}, "dependencies rebuilt: express is missing"),
         ("npm_ci", {"needed": False}, "Use npm_ci"),
@@ -673,7 +677,7 @@ def test_each_notification_attempt_is_listed():
     told = section(document, "Notified")
     assert "| 2026-03-02T01:02:00.000Z | project leader | mail | notified (not recovered) |" in told
     assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT REACHED: no \\*answer\\* |" in told
-    assert "- Notified: project leader by mail; NOT NOTIFIED, call them: DBA" in document
+    assert "- Notified: NOT NOTIFIED, call them: DBA; project leader by mail; NOT REACHED by pager" in document
     told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "連絡先と通知状況")
     assert (
         "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 通知済み（未復旧） |" in told
@@ -698,7 +702,7 @@ GONE = "it is no longer set in escalation_contacts"
             "not_recovered",
             ["Lead"],
             [EARLIER],
-            "nobody in this run, because all contacts already have this message or a more urgent one; "
+            "nobody in this run: all contacts already have this message or a more urgent one; "
             "Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC), before this run",
             "この実行では通知なし（同じ通知、またはより緊急の通知を送信済みのため）。"
             "Lead（mail x）（未復旧、2026年03月02日 10:02:00 JST）には以前の実行で通知済み",
@@ -1253,19 +1257,19 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
     for text in (
         "checkpoint (not possible): damaged",
         "salvage: there is neither a database nor a WAL to salvage. Kept: 5 rows. Lost: 7 rows",
-        "backup (CHOSEN): the latest. Kept: 11 rows. Lost: 1 row",
+        "backup (CHOSEN, more rows than salvage): the latest. Kept: 11 rows. Lost: 1 row",
         "- /b/itsm_1.db, 2026-03-01 01:00:00 UTC. Kept: 11 rows. Lost: 1 row, and all changes since then",
         "- /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
         "- /b/itsm_3.db, 2026-01-01 01:00:00 UTC: not usable: pages are damaged",
         "empty (not possible): all rows would be lost",
-        "-e database_recovery_method=salvage (or checkpoint, backup, empty)",
+        "Another method (checkpoint, salvage, backup or empty): add -e database_recovery_method=salvage",
         "-e database_recovery_confirm_empty=true",
         '-e \'{"database_recovery_backup_dirs": ["/mnt/backup"]}\'',
     ):
         assert text in shown
     # The proposed backup is not the chosen one, and a shell can read the option.
     (option,) = [line for line in prose_methods.choices(JA, told) if "backup_patterns" in line]
-    words = shlex.split(option[option.index("-e '") :].replace(" を追加する", ""))
+    words = shlex.split(option[option.index("-e '") :])
     assert json.loads(words[1]) == {"database_recovery_backup_patterns": ["it's_2.db"]}
     # Each variable is a variable of the role.
     specs = (ROOT / "roles/database_recovery/meta/argument_specs.yml").read_text(encoding="utf-8")
@@ -1289,7 +1293,7 @@ def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
     assert "  next step   Hand the database to the DBA." in lines
     assert "still down" not in "\n".join(lines)
     assert screen_report.tone(told) == screen_report.BAD
-    assert "データベースの確認を DBA に依頼する" in prose.next_step(JA, told)
+    assert "データベースの確認を DBA に依頼する" in prose.next_steps(JA, told)[0]
     (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
     assert not automation.wanted and "its database is in doubt" in automation.why
 
@@ -1492,7 +1496,7 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     assert "to notify undecided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
 
 
-def test_a_next_step_of_several_sentences_is_a_paragraph() -> None:
+def test_the_next_steps_of_a_recovered_service_are_shown() -> None:
     steps = [
         message("next_step.recovered"),
         message("next_step.accepted.planned", at="2026-03-02T01:00:00.000Z", reason="CHG-4711"),
@@ -1501,7 +1505,8 @@ def test_a_next_step_of_several_sentences_is_a_paragraph() -> None:
     lines = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
     # The service is back, but the database must still be repaired.
     assert "next step Complete the open prevention items. On 2026-03-02 01:00:00 UTC, a person accepted" in lines
-    assert "未完了の再発防止策に対応する。データベースの損傷は、担当者が" in prose.next_step(JA, told)
+    first, second = prose.next_steps(JA, told)
+    assert first == "未完了の再発防止策に対応する。" and second.startswith("データベースの損傷は、担当者が")
 
 
 @pytest.mark.parametrize(
@@ -1630,3 +1635,209 @@ def test_nothing_was_changed_is_stated_only_if_true(tongue, changed, held_by, ke
     assert tongue.sentence(wanted) in html_report.page(tongue, told)
     false = tongue.say("screen.nothing_changed")
     assert (false in screen) == (changed == "yes")
+
+
+def told(*messages):
+    return {"next_step": "x", "messages": {"next_step": [each.to_dict() for each in messages]}}
+
+
+COMPARE = message("next_step.database.compare", number=1, command="ansible-playbook -i inv --limit h " + "x" * 99)
+
+
+def test_a_next_step_of_a_recovered_service_is_shown_although_the_loss_is_unknown():
+    """The database was restored from a backup, so nobody knows how many rows were written since then."""
+    loss = message("next_step.database.loss", statement=message("reason.loss.since", at="10:00"), kept="/k")
+    lines = screen_report.summary(EN, incident(outcome="recovered", data_loss="unknown", **told(loss)), document="x")
+    assert lines[1] == "  next step   Report the lost data: changes to rows since 10:00. The damaged files are in /k."
+    prevention = incident(outcome="recovered", data_loss="unknown", **told(message("next_step.recovered")))
+    assert "next step" not in "\n".join(screen_report.summary(EN, prevention, document="x"))
+
+
+@pytest.mark.parametrize("spoken", [EN, JA])
+def test_a_command_is_on_its_own_line_in_the_summary_and_the_documents(spoken):
+    steps = (COMPARE, message("next_step.database.agreed", number=2))
+    held = incident(outcome="not_recovered", held_by="INC-1", **told(*steps))
+    command = f"ansible-playbook -i inv --limit h {'x' * 99} --check"
+    assert f"{' ' * 14}{command}" in screen_report.summary(spoken, held, document="x")
+    document = markdown_report.markdown(spoken, held)
+    label = spoken.say("label", name=f"**{spoken.say('doc.next')}**", text="").rstrip()
+    first, second, last = (each for each in prose.next_steps(spoken, held) if each != command)
+    assert f"\n{label}\n\n{first}\n   `{command}`\n{second}\n- {last}\n" in document
+    page = html_report.page(spoken, held)
+    assert f"<p><code>{command}</code></p>" in page and f"<p>{second}</p>" in page
+
+
+def test_a_host_cannot_add_a_command_to_a_next_step():
+    forged = message("next_step.not_recovered", remedy=message("quoted", text="Wait:\nrm -rf /\u2028rm"))
+    (line,) = prose.next_steps(EN, incident(outcome="not_recovered", **told(forged)))
+    assert line == "Fix the cause (Wait: rm -rf / rm), then run the playbook again."
+
+
+def test_seeded_rows_are_removed_only_when_the_table_has_other_rows():
+    seeded = incident(rows_before={"a": 3}, rows_seeded={"a": 4}, rows_seeded_removal=["sqlite3 /a.db 'DELETE'"])
+    note, command = prose_data.seeded(EN, seeded)
+    assert "only when these tables have other rows" in note and command == "sqlite3 /a.db 'DELETE'"
+    assert f"{' ' * 14}{command}" in screen_report.summary(EN, seeded, document="x")
+    table = section(markdown_report.markdown(EN, seeded), "3.")
+    assert "| `a` | 3 | 0 (+4 seeded) |" in table
+
+
+def test_the_most_important_lines_are_never_cut_off():
+    names = [f"r{number}" for number in range(1, 5)]
+    problem = "escalation_contacts.dba.channels[0].argv begins with a relative path, " + "word " * 20
+    invalid = step("fail_settings", {"problems": [problem]}, weight=incident_model.FAILURE, role="escalation", run="r4")
+    notified = [sent("not_recovered", "lead", error="refused " * 60), sent("not_recovered", "dba")]
+    long = incident(
+        outcome="not_recovered",
+        runs=runs(*names),
+        rungs_tried=[rung("standard_recovery by a long way", held=False, run=name) for name in names],
+        rungs_skipped=[skip(run="r4", reason="no " * 200)],
+        error="broke " * 200,
+        cause="db_corrupt",
+        cause_summary="The database is damaged " * 40,
+        escalation={"to": ["Lead"], "names": {"lead": "Lead", "dba": "DBA"}, "notified": notified},
+        evidence="/var/lib/itsm-runbook/evidence/INC-1",
+        database_copied="/var/lib/itsm-runbook/evidence/INC-1/itsm.db.evidence_1",
+        backup_file="/var/lib/itsm-runbook/evidence/INC-1/itsm.db.backup_1",
+        steps=[invalid],
+        **told(message("next_step.helpless")),
+    )
+    lines = screen_report.summary(EN, long, document="/d/INC-1.md")
+    shown = " ".join(" ".join(lines).split())
+    assert len(lines) <= 24
+    for text in (
+        "2 earlier runs; run 3: standard_recovery by a long way failed",
+        "run 4: restart skipped, then standard_recovery by a long way failed",
+        f"invalid {problem.strip()}",
+        "notified NOT NOTIFIED, call them: Lead",
+        "kept evidence on the host: /var/lib/itsm-runbook/evidence/INC-1",
+        "in this folder: itsm.db.evidence_1 (copy of the database files) and itsm.db.backup_1 (database backup)",
+    ):
+        assert text in shown
+    assert "cause db_corrupt" in shown and shown.count(" ...") >= 2
+
+
+@pytest.mark.parametrize("changes", [{"held_by": "INC-1"}, {"data_loss": "suspected"}])
+def test_no_start_is_proposed_while_the_service_must_not_be_started(changes):
+    found = [
+        {"cause": cause, "confidence": 0.9, "remedy": "x", "messages": {"remedy": message(f"remedy.{name}").to_dict()}}
+        for cause, name in (("killed", "start"), ("oom_kill", "oom_kill"), ("disk_filling", "disk_filling"))
+    ]
+    titles = [each.title for each in prose_actions.actions(EN, incident(outcome="not_recovered", findings=found))]
+    assert "Start the service" in titles
+    doubt = incident(outcome="not_recovered", findings=found, **changes)
+    titles = [each.title for each in prose_actions.actions(EN, doubt)]
+    assert "Start the service" not in titles
+    assert any(each.startswith("Only when the service may be started again: Restart the service.") for each in titles)
+    assert any(each.startswith("Free space on this file system") for each in titles)
+
+
+def test_the_detection_names_the_problem_of_a_degraded_service():
+    probe = {"severity": "degraded", "summary": "x", "messages": {"summary": message("finding.slow.waits").to_dict()}}
+    problem = EN.message(probe["messages"]["summary"]) or "x"
+    (line,) = prose_impact.detected(EN, incident(probe={**probe, "summary": "the database is locked", "messages": {}}))
+    assert problem and line == "Health probe: severity degraded: the database is locked."
+
+
+@pytest.mark.parametrize(("loss", "words"), [("known", "resolved, with the data loss"), ("none", "resolved")])
+def test_the_message_about_the_end_names_the_data_loss(loss, words):
+    escalation = {"to": [], "names": {"dba": "DBA"}, "notified": [sent("resolved", "dba")]}
+    shown = incident(outcome="recovered", data_loss=loss, escalation=escalation)
+    assert prose_notifications.whom(EN, shown).startswith(f"{words}: DBA by mail x")
+    (telling,) = prose_notifications.tellings(EN, shown)
+    assert telling.came == f"notified ({words})"
+
+
+def test_the_reasons_for_a_method_are_short():
+    problems = [
+        message("reason.sqlite.check_failed", path="/a.db", check=name, lines=["bad"]) for name in ("quick", "b")
+    ]
+    uncounted = message("reason.loss.uncounted", tables=[message("reason.loss.table_now", table="a", rows=3)])
+    backup = {"path": "/b/1.db", "at": at(3), "usable": True, "rows": {"a": 3}, "lost": {}}
+    plan = [
+        {"method": "checkpoint", "possible": False, "messages": {"reason": [each.to_dict() for each in problems]}},
+        {"method": "salvage", "possible": True, "reason": "it reads", "rows": {"a": 5}, "statement": "0 rows"},
+        {
+            **{"method": "backup", "possible": True, "reason": "it is new", "rows": {"a": 3}, "backups": [backup]},
+            "messages": {"statement": [uncounted.to_dict()]},
+        },
+        {
+            **{"method": "empty", "possible": False},
+            "messages": {"reason": [message("reason.restore.unconfirmed").to_dict()]},
+        },
+    ]
+    assessed = step("sqlite_restore", {"method": "backup", "rows_before": {"a": 3}, "plan": plan})
+    asked = incident(runs=runs("r"), steps=[assessed])
+    checkpoint, salvage, chosen, made, empty = prose_methods.methods(EN, asked)
+    assert checkpoint == "checkpoint (not possible): the database is damaged"
+    assert chosen.startswith("backup (CHOSEN, as requested): ") and salvage.startswith("salvage: ")
+    assert "a (3 rows kept)" in chosen and made.endswith("Lost: 0 counted rows, and all changes since then")
+    assert empty.startswith("empty (needs confirmation): all rows would be lost")
+
+
+def test_the_method_of_a_recovery_is_named_once():
+    data = {"method": "salvage", "reason": "it reads", "statement": "nothing"}
+    restored = step("sqlite_restore", data, role="database_recovery")
+    done = incident(runs=runs("r"), rungs_tried=[rung("database_recovery by salvage")], steps=[restored])
+    (climb,) = prose_ladder.climbs(EN, done)
+    assert climb.facts == ["it reads; lost: nothing"]
+
+
+def test_the_paths_of_kept_files_are_shortened_before_the_cause():
+    folder = "/var/lib/itsm-runbook/evidence/INC-1"
+    long = incident(
+        outcome="not_recovered",
+        cause="db_corrupt",
+        cause_summary="The database is damaged " * 8,
+        error="broke " * 200,
+        escalation={"to": ["Lead"], "names": {"lead": "Lead"}, "notified": [], "reason": "it broke " * 40},
+        evidence=folder,
+        database_copied=f"{folder}/itsm.db.evidence_1",
+        database_kept=f"/srv/{'x' * 70}/itsm.db.damaged_1",
+        record_in_memory="/run/itsm/incident.json",
+        **told(message("next_step.helpless")),
+    )
+    lines = screen_report.summary(EN, long, document="/d/INC-1.md")
+    shown = fields(lines)
+    assert len(lines) <= 24 and " ..." not in shown["cause"] and "damaged_1" not in "".join(lines)
+    (place,) = [number for number, line in enumerate(lines) if "NOT NOTIFIED, call them: Lead" in line]
+    assert lines[place + 1].startswith(f"{' ' * 14}(it broke")
+    shown = " ".join(" ".join(lines).split())
+    assert "(copy of the database files)" in shown and "/run/itsm/incident.json" in shown
+    whole = " ".join(screen_report.summary(EN, long, document=None))
+    assert "damaged_1" in whole
+    assert prose_notifications.whom(EN, long).startswith("NOT NOTIFIED, call them: Lead (it broke")
+
+
+def test_a_long_path_in_a_cause_is_shown_and_the_severity_is_left_out_for_it():
+    path = f"/srv/{'x' * 70}/itsm.db"
+    long = incident(
+        outcome="recovered",
+        severity="emergency",
+        cause="db_corrupt",
+        cause_summary=f"The database {path} is damaged " + "word " * 40,
+        data_loss="known",
+        runs=runs("r1", "r2"),
+        rungs_tried=[rung(run="r2")],
+        **told(message("next_step.database.loss", statement="row " * 230, kept="/k")),
+    )
+    lines = screen_report.summary(EN, long, document="/d/INC-1.md")
+    assert len(lines) == 24 and any(path in line for line in lines)
+    shown = fields(lines)
+    assert "severity" not in shown and shown["cause"].endswith(" ...")
+    # Short runs share a line.
+    assert shown["rungs"] == "run 1: none tried; run 2: restart succeeded"
+
+
+@pytest.mark.parametrize(("cause", "shown"), [("db_corrupt", False), ("config_mismatch", True)])
+def test_the_path_of_the_database_is_left_out_only_if_the_cause_is_its_damage(cause, shown):
+    recovered = incident(
+        outcome="recovered",
+        cause=cause,
+        cause_summary="The database /a/itsm.db is not as expected",
+        rungs_tried=[rung("database_recovery by salvage")],
+        database={"database": {"path": "/a/itsm.db"}},
+    )
+    assert ("database" in fields(screen_report.summary(EN, recovered, document="x"))) is shown
+    recovered.outcome = "would_recover"
+    assert fields(screen_report.summary(EN, recovered, document=None, check_mode=True))["database"] == "/a/itsm.db"
