@@ -69,7 +69,14 @@ def conclude(folder, screen, events, *, check=False):
     for each in events:
         if each["kind"] == "outcome":
             wording.follow(each["data"])
-    closing.Closing("run2", folder=str(folder), check=check, wording=wording, screen=screen).conclude(events)
+    closing.Closing(
+        "run2",
+        folder=str(folder),
+        check=check,
+        wording=wording,
+        screen=screen,
+        inventories=["inventories/mine"],
+    ).conclude(events)
 
 
 def test_an_incident_gets_documents_an_index_and_a_summary(tmp_path, screen):
@@ -118,7 +125,8 @@ def test_a_release_does_not_show_the_outcome_of_an_earlier_run(tmp_path, screen)
         "RELEASED: node1, incident INC-1; the hold is removed, and nothing was started",
         screen_layout.ATTENTION,
     )
-    assert "Run outage_recover.yml to start the service" in screen.text
+    assert "To start the service with the database as it is now:" in " ".join(screen.text.split())
+    assert "  ansible-playbook -i inventories/mine --limit node1 playbooks/outage_recover.yml\n" in screen.text
     assert "RECOVERED" not in screen.text and "data loss" not in screen.text
     assert (tmp_path / "INC-1.md").exists()
 
