@@ -69,6 +69,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.database.not_recovered": "Give the evidence to the DBA. All files of the database are kept. To try another method, run for example:\n{command} -e database_recovery_method=backup",
     "next_step.unguarded": "The service has no systemd unit, so nothing prevents a manual start: until the recovery has ended, no person or script may start the service",
     "next_step.reach.other": "Connect to the host another way, for example through its console, then run the playbook again",
+    "next_step.reach.refused": "The host refuses connections to this port. Check that sshd is running, that ansible_port is its port, and that no firewall rejects the connection, for example through the host's console. Then run the playbook again",
     "next_step.reach.known_hosts": "known_hosts has no key for this host, or a different key. Verify the host key, add it to known_hosts, then run the playbook again",
     "next_step.reach.become": "The account cannot become root on the host. Check ansible_become_password and the sudo rule on the host. The rule may also depend on ansible_pipelining and ansible_python_interpreter. Then run the playbook again",
     "next_step.reach.login": "The host refuses the login. Check ansible_user, its key or password, and authorized_keys on the host, then run the playbook again",

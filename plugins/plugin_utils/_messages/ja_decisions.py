@@ -69,6 +69,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.database.would_recover": "「選択」と表示された方法でデータベースを復旧する。別の方法を選ぶ場合は、下のオプションを追加する。同じコマンドを --check なしで実行すると、サービスを停止し、復旧後に起動する：\n{command}",
     "next_step.unguarded": "systemd のユニットがないため、手動起動を防ぐ仕組みがない。復旧が終わるまで、人もスクリプトもサービスを起動しないようにする",
     "next_step.reach.other": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",
+    "next_step.reach.refused": "ホストがこのポートへの接続を拒否している。コンソールなどから、sshd が動作しているか、ansible_port が正しいか、ファイアウォールが接続を拒否していないかを確認してから、Playbook を再度実行する",
     "next_step.reach.known_hosts": "known_hosts にこのホストの鍵がないか、別の鍵が登録されている。ホスト鍵を確認し、known_hosts に登録してから、Playbook を再度実行する",
     "next_step.reach.become": "ホストで root に昇格できない。ansible_become_password とホストの sudo の設定を確認する。sudo の設定によっては ansible_pipelining と ansible_python_interpreter の値も確認する。その後、Playbook を再度実行する",
     "next_step.reach.login": "ホストがログインを拒否している。ansible_user、その鍵またはパスワード、ホストの authorized_keys を確認してから、Playbook を再度実行する",

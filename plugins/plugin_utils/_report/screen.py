@@ -280,26 +280,37 @@ def _without_incident(
         return _stopped(words, host, steps, touched=touched, target=target)
     windows = [each.data for each in steps if prose_steps.scheduled(each)]
     if windows:
-        return GOOD, _window(words, host, windows[-1]["maintenance"], target="" if check_mode else target)
+        return GOOD, _window(words, host, windows[-1]["maintenance"], target=target, check_mode=check_mode)
     if looks and looks[-1]["healthy"]:
         left = [each.data for each in steps if timeline_events.is_left(each.data, each.status)]
         if left:
             return ATTENTION, _left(words, host, left[-1], touched=touched)
-        state = prose.login(words, *service_state.login(events))
-        sound = [each.data for each in steps if each.role == "database_recovery" and each.data.get("database")]
-        if sound:
-            path = str(sound[-1]["database"].get("path"))
-            return GOOD, [words.say("screen.healthy_database", host=host, path=path, touched=touched)]
-        key = "screen.healthy_login" if state else "screen.healthy"
-        head = words.say(key, host=host, login=state, touched=touched)
-        restarted = restarts.text(words, looks[-1].get("ends"))
-        fields: List[Field] = [
-            ("restarts", words.sentence(restarted) if restarted else ""),
-            ("rows", _counted_rows(words, steps, check_mode=check_mode)),
-        ]
-        return GOOD, [head, *aligned(words, fields)]
+        login = prose.login(words, *service_state.login(events))
+        fields: List[Field] = [("rows", _counted_rows(words, steps, check_mode=check_mode))]
+        return GOOD, _healthy(words, host, steps, looks[-1], fields, login=login, touched=touched)
     triages = [each.data for each in steps if prose_steps.triaged(each)]
     return _triage(words, host, triages[-1], steps, touched=touched, target=target) if triages else (GOOD, [])
+
+
+def _healthy(
+    words: Words,
+    host: str,
+    steps: Sequence[incident_model.Step],
+    look: Mapping[str, Any],
+    fields: Sequence[Field],
+    *,
+    login: str,
+    touched: str,
+) -> List[str]:
+    """Return the lines for a healthy service. look: the result of the health probe. login: the result of the login."""
+    sound = [each.data for each in steps if each.role == "database_recovery" and each.data.get("database")]
+    if sound:
+        path = str(sound[-1]["database"].get("path"))
+        return [words.say("screen.healthy_database", host=host, path=path, touched=touched)]
+    key = "screen.healthy_login" if login else "screen.healthy"
+    restarted = restarts.text(words, look.get("ends"))
+    told: Field = ("restarts", words.sentence(restarted) if restarted else "")
+    return [words.say(key, host=host, login=login, touched=touched), *aligned(words, [told, *fields])]
 
 
 def _counted_rows(words: Words, steps: Sequence[incident_model.Step], *, check_mode: bool) -> str:
@@ -314,12 +325,16 @@ def _counted_rows(words: Words, steps: Sequence[incident_model.Step], *, check_m
     return words.say(key, rows=rows, tables=words.count("tables", len(counts)))
 
 
-def _window(words: Words, host: str, window: Optional[Mapping[str, Any]], *, target: str) -> List[str]:
+def _window(
+    words: Words, host: str, window: Optional[Mapping[str, Any]], *, target: str, check_mode: bool
+) -> List[str]:
     """Return the lines for a run that began or ended a maintenance window. window: None if it was ended."""
     if not window:
         return [words.say("screen.maintenance_ended", host=host)]
     head = words.say("screen.maintenance_begun", host=host, until=_until(words, window))
-    return [head, *aligned(words, [("next", screen_next_steps.maintenance_begun(words, target))])]
+    # In check mode, there is no maintenance to end.
+    ends = [] if check_mode else screen_next_steps.maintenance_begun(words, target)
+    return [head, *aligned(words, [("next", ends)])]
 
 
 def _until(words: Words, window: Mapping[str, Any]) -> str:
