@@ -577,7 +577,7 @@ def test_a_test_message_says_so_in_every_channel(desk: Desk, language: str, begi
     told = desk.last("http")
     assert (told["test"], told["outcome"], told["recovered"]) == (True, "test", False)
     assert told["incident"].startswith("TEST-") and told["id"] == f"{told['incident']}/test/project_leader"
-    assert "Notify the leader, the team: This is a test." in run.screen
+    assert "Notify the team, the leader: This is a test." in run.screen
     assert "dba: NOT NOTIFIED, it has no channel" in run.screen
     assert "escalation_contacts.dba.channels" in run.screen
 

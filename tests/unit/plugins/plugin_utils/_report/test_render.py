@@ -1367,11 +1367,11 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
         "empty (not possible): all rows would be lost",
         "Another method (checkpoint, salvage, backup or empty): add -e database_recovery_method=salvage",
         "-e database_recovery_confirm_empty=true",
-        '-e \'{"database_recovery_backup_dirs": ["/mnt/backup"]}\'',
+        '-e \'{"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}\'',
     ):
         assert text in shown
     # The proposed backup is not the chosen one, and a shell can read the option.
-    (option,) = [line for line in prose_methods.choices(JA, told) if "backup_patterns" in line]
+    (option,) = [line for line in prose_methods.choices(JA, told) if "method=backup" in line]
     words = shlex.split(option[option.index("-e '") :])
     assert json.loads(words[1]) == {"database_recovery_backup_patterns": ["it's_2.db"]}
     # Each variable is a variable of the role.
