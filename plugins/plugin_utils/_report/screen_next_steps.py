@@ -4,14 +4,14 @@
 
 """The next steps on the screen after a run that opened no incident, with complete commands.
 
-target: see next_steps.target. A command is a line of its own, because people copy it.
+target: see next_steps.target.
 """
 
 from __future__ import annotations
 
 from typing import Any, List, Mapping, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps
 
 # The causes of a hold that database_recover.yml cannot remove: the database or its disk is not there.
@@ -30,7 +30,7 @@ def maintenance_begun(words: Words, target: str) -> List[str]:
 
 def start(words: Words, target: str) -> List[str]:
     """Return how to start a service that was released."""
-    return [words.say("screen.start_it"), next_steps.command("outage_recover.yml", target)]
+    return [words.say("screen.start_it"), Command(next_steps.command("outage_recover.yml", target))]
 
 
 def held(words: Words, hold: Mapping[str, Any], target: str) -> List[str]:
@@ -38,7 +38,7 @@ def held(words: Words, hold: Mapping[str, Any], target: str) -> List[str]:
     cause = str(hold.get("cause") or "unknown")
     named = words.say("screen.held", incident=hold.get("incident"), cause=words.name("cause", cause))
     if cause in _NOT_THERE:
-        command = f"{next_steps.command('outage_recover.yml', target)} --check"
+        command = Command(f"{next_steps.command('outage_recover.yml', target)} --check")
         return [named, words.say("screen.held_causes"), command]
     return [named, *_to_database(words, "data_loss", target)]
 
@@ -50,14 +50,14 @@ def accepted(words: Words, target: str) -> List[str]:
 
 def correct(words: Words, variables: Sequence[str], target: str) -> List[str]:
     """Return how to correct variables that do not match the host."""
-    command = f"{next_steps.command('outage_discover.yml', target)} --check"
+    command = Command(f"{next_steps.command('outage_discover.yml', target)} --check")
     return [words.say("screen.correct", variables=words.listed(variables)), command]
 
 
-def _end_of_window(target: str) -> str:
-    return f"{next_steps.command('outage_maintenance.yml', target)} -e outage_maintenance_state=absent"
+def _end_of_window(target: str) -> Command:
+    return Command(f"{next_steps.command('outage_maintenance.yml', target)} -e outage_maintenance_state=absent")
 
 
 def _to_database(words: Words, situation: str, target: str) -> List[str]:
     steps = next_steps.to_database(situation, target=target, manager="")
-    return [words.sentence(words.message(step.to_dict())) for step in steps]
+    return [line for step in steps for line in words.lines(words.message(step.to_dict()))]

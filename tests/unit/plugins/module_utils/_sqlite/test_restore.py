@@ -472,7 +472,7 @@ def test_without_a_backup_the_searched_folders_and_names_are_reported(path: str)
     folder = os.path.dirname(path)
     stem, ending = os.path.splitext(os.path.basename(path))
     own = f"{stem}{ending}.backup_*, {stem}{ending}.bak*"
-    plan = restore(path, act=False, backup_dirs=[folder, "/none"], backup_patterns=[])
+    plan = restore(path, act=False, backup_dirs=[folder, "/none"], patterns=[])
     assert way(plan, "backup")["reason"] == (
         f"no backup was found in {folder} (file names: {own}); "
         f"/none (file names: {own}, {stem}{ending}, {stem}_*{ending}, {stem}-*{ending})"

@@ -951,11 +951,11 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             [
                 "DEGRADED: node1, The database /db is not sound: pages are damaged. Accepted by a person on 10:00: "
                 "CHG-4711; this run did not change the service",
-                "  next step   1. Run ansible-playbook --limit node1 playbooks/database_recover.yml --check: it shows",
-                "              how many rows each method would lose.",
+                "  next step   1. See how many rows each method would lose:",
+                "              ansible-playbook --limit node1 playbooks/database_recover.yml --check",
                 "              2. Agree on a time to stop the service. Until then, it keeps running.",
-                "              3. At that time, run it without --check: it stops the service, recovers the database",
-                "              and starts the service.",
+                "              3. At that time, run this command without --check: it stops the service, recovers the",
+                "              database and starts the service.",
             ],
             id="accepted by a person",
         ),
@@ -986,8 +986,8 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
                 "MAINTENANCE: node1, emergency: silent; "
                 "no recovery is started until 2026-03-02 04:00:00 UTC (Patch day)",
                 "  next step   People are working on the service. To recover it now, end the maintenance:",
-                "              ansible-playbook --limit node1 playbooks/outage_maintenance.yml -e",
-                "              outage_maintenance_state=absent",
+                "              ansible-playbook --limit node1 playbooks/outage_maintenance.yml "
+                "-e outage_maintenance_state=absent",
             ],
             id="maintenance",
         ),
@@ -1133,8 +1133,8 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             [
                 "MAINTENANCE BEGUN: node1, no recovery is started until 2026-03-02 04:00:00 UTC (Patch day)",
                 "  next step   To end the maintenance earlier:",
-                "              ansible-playbook --limit node1 playbooks/outage_maintenance.yml -e",
-                "              outage_maintenance_state=absent",
+                "              ansible-playbook --limit node1 playbooks/outage_maintenance.yml "
+                "-e outage_maintenance_state=absent",
             ],
             id="maintenance begun",
         ),
@@ -1153,10 +1153,10 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
                 "  next step   Incident INC-1 holds the service (db_corrupt). Its postmortem names the evidence and",
                 "              the people who were notified.",
                 "              1. Do not start the service. Give the evidence to the DBA.",
-                "              2. Run ansible-playbook --limit node1 playbooks/database_recover.yml --check: it shows",
-                "              how many rows each method would lose.",
-                "              3. If the DBA agrees, run it without --check: it recovers the database and starts the",
-                "              service.",
+                "              2. See how many rows each method would lose:",
+                "              ansible-playbook --limit node1 playbooks/database_recover.yml --check",
+                "              3. If the DBA agrees, run this command without --check: it recovers the database and",
+                "              starts the service.",
             ],
             id="held",
         ),
