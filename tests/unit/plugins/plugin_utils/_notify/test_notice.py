@@ -177,14 +177,15 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
             {
                 "event": "resolved",
                 "messages": {
-                    "next_step": [message("next_step.accepted.planned", at="10:00", reason="CHG-1").to_dict()]
+                    "next_step": [
+                        message("next_step.accepted.planned", at="10:00", reason="CHG-1", command="x").to_dict()
+                    ]
                 },
             },
-            "On 10:00, a person accepted the damage of the database (CHG-1). Agree on a time to repair or restore it "
-            "with database_recover.yml. To see what each method would lose, run that playbook with --check first.",
-            "データベースの損傷は、担当者が 10:00 に了承済みです（CHG-1）。時刻を決めて、database_recover.yml で"
-            "修復または復元する。"
-            "先に --check で実行すると、復旧方法ごとに失われるデータを確認できる。",
+            "On 10:00, a person accepted the damage of the database (CHG-1). Agree on a time to repair or restore "
+            "it. Run this command to see what each method would lose, then run it without --check:\nx --check",
+            "データベースの損傷は、担当者が 10:00 に了承済みです（CHG-1）。修復または復元する時刻を決める。"
+            "次のコマンドで復旧方法ごとに失われるデータを確認してから、--check なしで実行する：\nx --check",
         ),
         (
             {"event": "resolved", "rule": "repeated_restarts"},

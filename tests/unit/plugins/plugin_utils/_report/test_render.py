@@ -1602,13 +1602,14 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
 def test_the_next_steps_of_a_recovered_service_are_shown() -> None:
     steps = [
         message("next_step.recovered"),
-        message("next_step.accepted.planned", at="2026-03-02T01:00:00.000Z", reason="CHG-4711"),
+        message("next_step.accepted.planned", at="2026-03-02T01:00:00.000Z", reason="CHG-4711", command="x"),
     ]
     told = incident(outcome="recovered", next_step="x", messages={"next_step": [each.to_dict() for each in steps]})
     lines = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
     # The service is back, but the database must still be repaired.
     assert "next step Complete the open prevention items. On 2026-03-02 01:00:00 UTC, a person accepted" in lines
-    first, second = prose.next_steps(JA, told)
+    first, second, command = prose.next_steps(JA, told)
+    assert command == "x --check"
     assert first == "未完了の再発防止策に対応する。" and second.startswith("データベースの損傷は、担当者が")
 
 
