@@ -285,9 +285,9 @@ def _without_incident(
         left = [each.data for each in steps if timeline_events.is_left(each.data, each.status)]
         if left:
             return ATTENTION, _left(words, host, left[-1], touched=touched)
-        login = prose.login(words, *service_state.login(events))
+        state = prose.login(words, *service_state.login(events))
         fields: List[Field] = [("rows", _counted_rows(words, steps, check_mode=check_mode))]
-        return GOOD, _healthy(words, host, steps, looks[-1], fields, login=login, touched=touched)
+        return GOOD, _healthy(words, host, steps, looks[-1], fields, login=state, touched=touched)
     triages = [each.data for each in steps if prose_steps.triaged(each)]
     return _triage(words, host, triages[-1], steps, touched=touched, target=target) if triages else (GOOD, [])
 
