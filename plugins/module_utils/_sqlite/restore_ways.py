@@ -266,8 +266,9 @@ def not_found(place: str, *, dirs: Sequence[str], patterns: Sequence[str]) -> Me
     """Return the reason if there is no backup, with the folders and the file names that backups() searches."""
     beside = os.path.dirname(place)
     elsewhere = [printable(each) for each in dict.fromkeys(dirs) if each != beside]
+    # Texts instead of messages, because the timeline does not record messages of this depth.
     searched = [
-        message("reason.restore.searched", folders=folders, names=list(patterns or usual_names(place, beside=own)))
+        f"{', '.join(folders)} ({', '.join(patterns or usual_names(place, beside=own))})"
         for folders, own in (([printable(beside)], True), (elsewhere, False))
         if folders
     ]

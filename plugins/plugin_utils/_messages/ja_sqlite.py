@@ -147,7 +147,6 @@ SENTENCES: Dict[str, str] = {
     "reason.restore.no_time": "残りのバックアップを調べる時間がない",
     "reason.restore.no_backup": "バックアップが見つからない",
     "reason.restore.no_backup_in": "バックアップが見つからない（検索先：{places:;}）",
-    "reason.restore.searched": "{folders}（ファイル名：{names}）",
     "reason.restore.backup_unusable": "{path} を使用できない（{why}）",
     "reason.restore.checks": "検査の結果：「{checks}」",
     "reason.restore.other_service": "別のサービスのデータベース（テーブル：{tables}）",

@@ -474,11 +474,11 @@ def test_without_a_backup_the_searched_folders_and_names_are_reported(path: str)
     own = f"{stem}{ending}.backup_*, {stem}{ending}.bak*"
     plan = restore(path, act=False, backup_dirs=[folder, "/none"], patterns=[])
     assert way(plan, "backup")["reason"] == (
-        f"no backup was found in {folder} (file names: {own}); "
-        f"/none (file names: {own}, {stem}{ending}, {stem}_*{ending}, {stem}-*{ending})"
+        f"no backup was found in {folder} ({own}); "
+        f"/none ({own}, {stem}{ending}, {stem}_*{ending}, {stem}-*{ending})"
     )
     found = restore_ways.not_found("/a/x.db", dirs=[], patterns=["nightly*"])
-    assert restore_ways.messages.english(found) == "no backup was found in /a (file names: nightly*)"
+    assert restore_ways.messages.english(found) == "no backup was found in /a (nightly*)"
 
 
 def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
