@@ -4,18 +4,38 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+import sys
+from typing import Any, Dict, Mapping, Optional
+
+from ansible.plugins.loader import connection_loader
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 
+_CONTROLLER = "localhost"
+
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module of the same name, unless the health probe has already opened the incident."""
+    """Runs the module of the same name, unless the health probe has already opened the incident.
+
+    If the task is delegated to the controller, the module always runs in a process of this account, with Ansible's own
+    Python. Otherwise, a connection or become setting given with -e would also apply to the controller, because it has
+    priority over the settings of the task. The incident of an unreachable host could then not be opened.
+    """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result, or the value of the "opened" option if the task sets it."""
         opened = self._task.args.get("opened")
         if not opened or self._task.args.get("state") != "open":
+            if self._task.delegate_to == _CONTROLLER:
+                self._connection = connection_loader.get("local", self._play_context, None)
+                task_vars = _with_own_python(task_vars or {})
             return super().run(tmp, task_vars)
         # Other code recognizes a module result by its key `invocation`.
         return {**opened, "invocation": {}}
+
+
+def _with_own_python(task_vars: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the variables of a task delegated to the controller, with the Python that runs Ansible."""
+    delegated = dict(task_vars.get("ansible_delegated_vars") or {})
+    delegated[_CONTROLLER] = {**delegated.get(_CONTROLLER, {}), "ansible_python_interpreter": sys.executable}
+    return {**task_vars, "ansible_delegated_vars": delegated}

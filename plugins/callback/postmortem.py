@@ -232,6 +232,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 check=_check_mode(),
                 wording=self._wording,
                 screen=self._terminal,
+                inventories=[str(each) for each in context.CLIARGS.get("inventory") or ()],
             ).conclude(timeline.events())
         finally:
             self._close()

@@ -63,5 +63,6 @@ class FilterModule:
             "escalation_no_channel": late_import.function("_notify.notice", "no_channel"),
             "escalation_plan": _plan,
             "escalation_problems": _problems,
+            "escalation_results": late_import.function("_notify.notice", "results"),
             "escalation_texts": late_import.function("_notify.notice", "texts"),
         }

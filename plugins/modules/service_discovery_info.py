@@ -37,6 +37,11 @@ options:
       unit and no process.
     type: str
     default: ""
+  environment_file:
+    description: The environment file in the inventory. If the host has no such file, and no fact proves another file,
+      the module returns a question.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -130,6 +135,7 @@ def main() -> None:
             **repeated_call.ARGUMENTS,
             "unit": {"type": "str", "default": ""},
             "app_dir": {"type": "str", "default": ""},
+            "environment_file": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

@@ -354,3 +354,30 @@ def test_a_check_of_an_unreachable_host_names_invalid_channels(tmp_path: Path, p
     assert "channels[0].shape is 'telegram': must be one of" in end
     assert "channels[1].type is 'pigeon'" in end
     assert "NOT NOTIFIED" not in end and not (tmp_path / "unreachable").exists()
+
+
+def test_settings_of_the_connection_given_with_e_do_not_prevent_the_notification(tmp_path: Path) -> None:
+    """Values given with -e also apply to the tasks that run on the controller."""
+    page, paged = tmp_path / "page", tmp_path / "paged"
+    page.write_text(f"#!/bin/sh\ncat >>{paged}\n", encoding="utf-8")
+    page.chmod(0o755)
+    leader = {"name": "leader", "channels": [{"type": "command", "argv": [str(page)]}]}
+    inventory = tmp_path / "hosts.json"
+    inventory.write_text(json.dumps({"itsm_nexus": {"hosts": {"gone": {}}}}), encoding="utf-8")
+    given = {
+        **{"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1},
+        **{"ansible_become": True, "ansible_python_interpreter": "/of/the/host/python3"},
+        "escalation_contacts": {"project_leader": leader, "dba": "DBA", "everyone": "all"},
+        "outage_recover_unreachable_dir": str(tmp_path / "unreachable"),
+    }
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    done = on_screen(
+        ["ansible-playbook", "-i", inventory, "playbooks/outage_recover.yml", "-e", json.dumps(given)],
+        timeout=120,
+        cwd=ROOT,
+        env={**environment, "LC_ALL": "C.UTF-8", "ITSM_NEXUS_POSTMORTEM_DIR": str(tmp_path / "postmortems")},
+    )
+    end = " ".join(done.stdout[done.stdout.index("OUTAGE SUMMARY") :].split())
+    assert done.returncode == 2 and "UNREACHABLE" in end and "notified leader by command page" in end
+    assert "gone" in paged.read_text(encoding="utf-8")
+    assert list((tmp_path / "unreachable").rglob("incident.json"))

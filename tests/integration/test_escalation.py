@@ -564,7 +564,9 @@ def test_a_test_message_says_so_in_every_channel(desk: Desk, language: str, begi
     desk.text.touch()
     before, written = desk.counts(), len(desk.text.read_text(encoding="utf-8"))
     variables = {**at_once(desk, f"test-{language}"), "escalation_contacts": desk.variables()["escalation_contacts"]}
-    run = desk.play(**variables, escalation_test=True, escalation_severity="", escalation_language=language)
+    # No incident is open, as in the documented command.
+    variables |= {"escalation_severity": "", "escalation_incident": ""}
+    run = desk.play(**variables, escalation_test=True, escalation_language=language)
     assert run.rc == 0
     assert desk.counts() == {name: number + 1 for name, number in before.items()}
     subjects = [desk.last("slack")["text"], desk.smtp.mails[-1]["Subject"], desk.last("pager")["payload"]["summary"]]
@@ -572,7 +574,11 @@ def test_a_test_message_says_so_in_every_channel(desk: Desk, language: str, begi
     subjects += [desk.last("mattermost")["text"].splitlines()[1], desk.text.read_text(encoding="utf-8")[written:]]
     assert [subject for subject in subjects if not subject.startswith(begins)] == []
     assert desk.last("pager")["payload"]["severity"] == "info"
-    assert desk.last("http")["test"] is True
+    told = desk.last("http")
+    assert (told["test"], told["outcome"], told["recovered"]) == (True, "test", False)
+    assert told["incident"].startswith("TEST-") and told["id"] == f"{told['incident']}/test/project_leader"
+    assert "Notify the team, the leader: This is a test." in run.screen
+    assert "dba: NOT NOTIFIED, it has no channel" in run.screen
     assert "escalation_contacts.dba.channels" in run.screen
 
 

@@ -202,7 +202,7 @@ def test_damage_that_a_person_has_accepted_is_reported_with_the_reason(service: 
         assert run.rc != 0 and service.healthy()
         end = " ".join(run.screen[run.screen.rindex("DEGRADED") :].split())
         assert re.search(r"ccepted (by a person )?on [-\d]+[T ][\d:.]+(Z: | UTC[: (]+)CHG-4711", end)
-        assert "repair or restore the database" in end and "database_recover.yml" in end
+        assert "--limit localhost playbooks/database_recover.yml --check" in end
         assert "tart nothing" not in end and "hange nothing" not in end
     told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
     assert (told["outcome"], told["cause"], told["data_loss"]) == ("degraded", "db_corrupt", "suspected")

@@ -186,6 +186,14 @@ def _missing_folder(configured: str, folder: str) -> str:
     return configured if answer["configured"].value is False else ""
 
 
+def _missing_file(configured: str, folder: str) -> str:
+    """Return the path of `configured` (a file in the inventory) if it does not exist. folder: the service's folder."""
+    path = os.path.normpath(os.path.join(folder or "/", configured)) if configured else ""
+    # The file may be on a disk that does not answer.
+    answer = parallel.ask({"configured": functools.partial(os.path.isfile, path)}, timeout=_PATIENCE)
+    return path if path and answer["configured"].value is False else ""
+
+
 def _argv(found: units.Found, running: _Running) -> List[str]:
     """Return the command of the unit or of the process. Only the process shows which blanks are part of an argument."""
     of_unit = found.unit.argv if found.unit else []
@@ -218,12 +226,18 @@ def _answers(running: _Running, known: settings.Environment, *, proc_root: str) 
 
 
 def discover(
-    *, unit: str = "", app_dir: str = "", run: commands.Runner = commands.run, proc_root: str = "/proc", root: str = ""
+    *,
+    unit: str = "",
+    app_dir: str = "",
+    environment_file: str = "",
+    run: commands.Runner = commands.run,
+    proc_root: str = "/proc",
+    root: str = "",
 ) -> Dict[str, Any]:
     """Return the proposed variables, the questions and the information. Raises DiscoveryError.
 
-    unit, app_dir: the values in the inventory, or empty. root: the folder below which the configuration of proxies is
-    searched, "/" except in tests.
+    unit, app_dir, environment_file: the values in the inventory, or empty. root: the folder below which the
+    configuration of proxies is searched, "/" except in tests.
     """
     found = units.find(unit, app_dir=app_dir, run=run, proc_root=proc_root)
     running = _running(found, proc_root=proc_root)
@@ -270,6 +284,7 @@ def discover(
         proxies=network.proxies(propose.ports_to_find(answers.ports, known), root=root),
         disk=disk,
         missing_folder=_missing_folder(app_dir, folder),
+        missing_environment_file=_missing_file(environment_file, folder),
     )
     return {
         "service": {

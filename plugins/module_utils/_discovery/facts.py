@@ -57,6 +57,8 @@ class Facts(NamedTuple):
     disk: Optional[Mapping[str, Any]]
     # The folder in the inventory if this host does not have it, otherwise an empty string.
     missing_folder: str = ""
+    # The environment file in the inventory if this host does not have it, otherwise an empty string.
+    missing_environment_file: str = ""
 
     def relative(self, path: str) -> str:
         """Return a path. If it is below the application's folder, the result is relative to this folder."""

@@ -39,6 +39,7 @@ def propose(facts: Facts) -> Proposal:
     _service(facts, found)
     _command(facts, found)
     _environment(facts, found)
+    _missing_environment_file(facts, found)
     _database(facts, found)
     _ports(facts, found)
     _health(facts, found)
@@ -155,6 +156,13 @@ def _environment(facts: Facts, found: Proposal) -> None:
         found.inform(message("discovery.information.node_env", value=node_env.value, source=node_env.source))
     elif "NODE_ENV" in missing:
         found.ask("", message("discovery.question.node_env"))
+
+
+def _missing_environment_file(facts: Facts, found: Proposal) -> None:
+    """Ask for the environment file if the inventory names one that does not exist, and no fact proves another file."""
+    if facts.missing_environment_file and found.value("nexus_environment_file") is None:
+        # The variable is set, so a question about the variable would count as answered.
+        found.ask("", message("discovery.question.no_such_file", path=facts.missing_environment_file))
 
 
 def _database(facts: Facts, found: Proposal) -> None:

@@ -153,6 +153,7 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.backup_holds_more": "salvage restores {saved} rows, but the backup has {kept}",
     "reason.restore.no_time": "no time was left to check more backups",
     "reason.restore.no_backup": "no backup was found",
+    "reason.restore.no_backup_in": "no backup was found in {places:;}",
     "reason.restore.backup_unusable": "{path} cannot be used ({why})",
     "reason.restore.checks": "checks: {checks}",
     "reason.restore.other_service": "it is the database of another service, with the tables {tables}",

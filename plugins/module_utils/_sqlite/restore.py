@@ -124,6 +124,7 @@ def restore(
             shell=shell,
             confirm_empty=confirm_empty,
             backups=restore_ways.backups(space.place, dirs=backup_dirs, patterns=backup_patterns, rights=rights),
+            no_backup=restore_ways.not_found(space.place, dirs=backup_dirs, patterns=backup_patterns),
             time_budget=time_budget,
         )
         chosen, why = _choose(ways, method=method)

@@ -125,9 +125,13 @@ def ways(
     shell: str,
     confirm_empty: bool,
     backups: Tuple[Sequence[Tuple[float, str]], Sequence[Message]],
+    no_backup: Message,
     time_budget: float,
 ) -> List[Way]:
-    """Examine the given methods in order until a method can be chosen. If every is True, examine all of them."""
+    """Examine the given methods in order until a method can be chosen. If every is True, examine all of them.
+
+    backups: the result of backups(). no_backup: the reason if there is none, see not_found().
+    """
     ways: List[Way] = []
     enough = False
     for method in wanted:
@@ -141,7 +145,7 @@ def ways(
             # If the salvage loses rows, or may lose rows, a backup may have more rows.
             enough = way.possible and not way.lost and not case.uncounted and not case.schema_unreadable
         elif method == "backup":
-            way = _by_backup(case, backups, time_budget=time_budget)
+            way = _by_backup(case, backups, no_backup=no_backup, time_budget=time_budget)
             enough = way.possible or any(each.possible for each in ways)
         else:
             way = _by_empty(case, confirmed=confirm_empty)
@@ -258,6 +262,19 @@ def backups(
     return sorted(((changed, path) for path, changed in found.items()), reverse=True), unread
 
 
+def not_found(place: str, *, dirs: Sequence[str], patterns: Sequence[str]) -> Message:
+    """Return the reason if there is no backup, with the folders and the file names that backups() searches."""
+    beside = os.path.dirname(place)
+    elsewhere = [printable(each) for each in dict.fromkeys(dirs) if each != beside]
+    # Texts instead of messages, because the timeline does not record messages of this depth.
+    searched = [
+        f"{', '.join(folders)} ({', '.join(patterns or usual_names(place, beside=own))})"
+        for folders, own in (([printable(beside)], True), (elsewhere, False))
+        if folders
+    ]
+    return message("reason.restore.no_backup_in", places=searched)
+
+
 def usual_names(place: str, *, beside: bool) -> List[str]:
     """Return the file name patterns of backups: the database's name with an ending, and with a date before its ending.
 
@@ -339,14 +356,18 @@ class _Backups:
 
 
 def _by_backup(
-    case: Case, backups: Tuple[Sequence[Tuple[float, str]], Sequence[Message]], *, time_budget: float
+    case: Case,
+    backups: Tuple[Sequence[Tuple[float, str]], Sequence[Message]],
+    *,
+    no_backup: Message,
+    time_budget: float,
 ) -> Way:
     """Find the sound backup that loses the fewest rows. Among equal backups, the newest one is chosen."""
     way = Way("backup")
     examined = _examined(case, backups[0], time_budget=time_budget)
     sound, refused, way.backups = examined.sound, [*examined.refused, *backups[1]], examined.told
     if not sound:
-        way.reasons = refused or [message("reason.restore.no_backup")]
+        way.reasons = refused or [no_backup]
         return way
     loss = [_loss(case, each, sound) for each in sound]
     number = loss.index(min(loss))  # the newest of the best backups, because the list begins with the newest

@@ -18,6 +18,9 @@ OTHER = "other"  # in the inventory with another value
 SAME = "same"  # in the inventory with this value
 DEFAULT = "default"  # not in the inventory, and the default is correct
 
+# An empty value of these variables answers their question: no environment file, no check of the login.
+_MAY_BE_EMPTY = ("nexus_environment_file", "nexus_login_password")
+
 
 class Setting(NamedTuple):
     """A variable: its value on the host, the source as text, its state, and its value in the inventory (known)."""
@@ -94,7 +97,8 @@ def compare(
     for item in found.get("questions") or ():
         name = str(item.get("variable") or "")
         name = name if name in variables.NAMES else ""
-        answered = bool(name) and known.get(name) not in (None, "") and name not in unsure
+        answered = name in known and known[name] is not None and name not in unsure
+        answered = answered and (known[name] != "" or name in _MAY_BE_EMPTY)
         if not answered:
             questions.append(Question(name, _told(words, item, "question")))
     information = [_told(words, item, "text") for item in found.get("information") or ()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import yaml
 
@@ -23,6 +23,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
 _WIDTH = 118
+# Variables that the answer to a question also sets.
+_WITH: Mapping[str, Sequence[str]] = {"nexus_login_password": ("nexus_login_username",)}
 
 
 class InventoryError(Exception):
@@ -67,7 +69,7 @@ def render(words: Words, compared: Comparison, *, host: str) -> str:
         lines += ["", *_questions(words, compared, setting.name), *_setting(words, setting)]
     written = {setting.name for setting in compared.differences}
     for name in [name for name in variables.NAMES if name in asked - written]:
-        lines += ["", *_questions(words, compared, name), f"# {name}:"]
+        lines += ["", *_questions(words, compared, name), *(f"# {each}:" for each in (*_WITH.get(name, ()), name))]
     for state, title in ((DEFAULT, "inventory.defaults"), (SAME, "inventory.elsewhere")):
         settings = compared.of(state)
         if settings:

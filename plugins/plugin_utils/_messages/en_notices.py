@@ -11,7 +11,7 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action} (failed)",
-    "notice.no_channel": "{name} has no channel, so nobody was notified. Add a channel to escalation_contacts.{contact}.channels, for example {{type: mail, to: name@example.com}}",
+    "notice.no_channel": "{name} has no channel and was not notified. Add a channel to escalation_contacts.{contact}.channels, for example {{type: mail, to: name@example.com}}",
     "notice.lost": "{rows} lost",
     "notice.lost_least": "at least {rows} lost",
     "notice.lost_unknown": "unknown number of rows lost",
@@ -27,6 +27,7 @@ SENTENCES: Dict[str, str] = {
     "asked.not_recovered": "Fix the cause, then run the playbook again",
     "asked.login_failed": "Check that people can log in. Check the account used for the login check. Then run the playbook again",
     "asked.repeated_restarts": "Find the root cause. A restart only helps until the next failure",
+    "asked.reachable_again": "wait for the result of this run: only the connection to the host is back",
     "asked.nothing": "no action is needed now; the postmortem lists the follow-up actions",
     "asked.find_out": "Find out what happened",
 }

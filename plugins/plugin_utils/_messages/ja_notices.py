@@ -27,6 +27,7 @@ SENTENCES: Dict[str, str] = {
     "asked.not_recovered": "原因に対処してから、Playbook を再度実行してください",
     "asked.login_failed": "ログインできることと、ログイン確認に使うアカウントを確認し、Playbook を再度実行してください",
     "asked.repeated_restarts": "根本原因を調査してください。再起動の効果は次の停止までの一時的なものです",
+    "asked.reachable_again": "再び接続できただけの段階です。この実行の結果をお待ちください",
     "asked.nothing": "現時点で対応は不要です。今後の対応はポストモーテムを参照してください",
     "asked.find_out": "状況を確認してください",
 }

@@ -146,6 +146,7 @@ SENTENCES: Dict[str, str] = {
     "reason.restore.backup_holds_more": "救出できるのは{saved}行、バックアップは{kept}行",
     "reason.restore.no_time": "残りのバックアップを調べる時間がない",
     "reason.restore.no_backup": "バックアップが見つからない",
+    "reason.restore.no_backup_in": "バックアップが見つからない（検索先：{places:;}）",
     "reason.restore.backup_unusable": "{path} を使用できない（{why}）",
     "reason.restore.checks": "検査の結果：「{checks}」",
     "reason.restore.other_service": "別のサービスのデータベース（テーブル：{tables}）",

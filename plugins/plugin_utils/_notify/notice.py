@@ -9,7 +9,7 @@ The templates of the escalation role only arrange these statements. For the `fac
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
     catalogue,
@@ -59,6 +59,18 @@ def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:
         words.sentence(words.say("notice.no_channel", name=words.name("contact", plan["names"][key]), contact=key))
         for key in plan["without_channel"]
     ]
+
+
+def results(plan: Mapping[str, Any], notified: Sequence[Mapping[str, Any]]) -> List[str]:
+    """Return the result of each channel, then the contacts without a channel. plan: see rules.plan().
+
+    notified: the entries of the record (contact, channel, ok, error) that this run has added.
+    """
+    by_channel = [
+        f"{each['contact']} by {each['channel']}: {'notified' if each['ok'] else 'NOT NOTIFIED, ' + str(each['error'])}"
+        for each in notified
+    ]
+    return [*by_channel, *(f"{key}: NOT NOTIFIED, it has no channel" for key in plan["without_channel"])]
 
 
 def _cause(words: Words, facts: _Facts) -> str:
@@ -127,6 +139,8 @@ def _asked(words: Words, facts: _Facts) -> str:
     told = (facts.get("messages") or {}).get("next_step") or []
     told = told if isinstance(told, list) else [told]
     steps = [words.message(each) for each in told]
+    if facts["event"] == "resolved" and facts["severity"] == "unreachable" and facts["still_down"] != "no":
+        return words.sentence(words.say("asked.reachable_again"))
     if facts["event"] == "resolved":
         due = (rule == _ASKED_LATER or suspected) and by_rule in words.sentences
         remaining = any(isinstance(each, Mapping) and each.get("id") in _REMAINING for each in told)

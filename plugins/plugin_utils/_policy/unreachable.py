@@ -69,6 +69,10 @@ _LET_IN = (
         re.compile(r"permission denied(?: \(|, please)|authentication fail(?:ed|ure)|failed to auth", re.IGNORECASE),
         "login",
     ),
+    (
+        re.compile(r"connection refused", re.IGNORECASE),
+        "refused",
+    ),
     # This pattern must be the last one, because sudo can print the same message on a host that was reached.
     (
         re.compile(r"could not resolve hostname|name or service not known|name resolution", re.IGNORECASE),

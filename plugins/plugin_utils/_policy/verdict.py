@@ -335,13 +335,17 @@ def _next_steps(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
     if not facts.accepted:
         return _next_step(facts, outcome, halted=halted)
     rest = facts.not_accepted
-    accepted = functools.partial(message, **facts.accepted)
+    command = next_steps.command(next_steps.DATABASE, facts.target)
+    accepted = functools.partial(message, **facts.accepted, command=command)
     other_cause = any(each.get("confidence", 1) >= _LIKELY for each in rest.diagnosis)
     if other_cause or outcome not in (DEGRADED, "not_recovered"):
         return [*_next_step(rest, outcome, halted=halted), accepted("next_step.accepted.planned")]
     if outcome == DEGRADED:
         return [accepted("next_step.accepted.running")]
-    return [accepted(f"next_step.accepted.{'failed' if facts.started_in_vain else 'down'}")]
+    if facts.started_in_vain:
+        return [accepted("next_step.accepted.failed")]
+    start = next_steps.command("outage_recover.yml", facts.target)
+    return [message("next_step.accepted.down", **facts.accepted, command=start)]
 
 
 def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import os
-from typing import Iterator, List, Optional, Protocol
+from typing import Iterator, List, Optional, Protocol, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
     document_store,
     screen_layout,
@@ -37,16 +38,27 @@ class Screen(Protocol):
 class Closing:
     """Writes the documents of one run and shows its summary."""
 
-    def __init__(self, run: str, *, folder: str, check: bool, wording: run_wording.Wording, screen: Screen) -> None:
+    def __init__(
+        self,
+        run: str,
+        *,
+        folder: str,
+        check: bool,
+        wording: run_wording.Wording,
+        screen: Screen,
+        inventories: Sequence[str] = (),
+    ) -> None:
         """Set the run and its output.
 
         folder: the folder of timelines and documents. check: True in check mode, in which nothing is written.
+        inventories: the inventories of the run, for the commands on the screen.
         """
         self._run = run
         self._folder = folder
         self._check = check
         self._wording = wording
         self._screen = screen
+        self._inventories = inventories
 
     def conclude(self, events: List[timeline_events.Event]) -> None:
         """Write the documents, then show the summary. events: all events of the run. Raises OSError."""
@@ -64,7 +76,9 @@ class Closing:
                 self._show(timeline_incidents.model("", host, [of_host]), None, events=of_host, first=not shown)
                 shown = True
                 continue
-            tone, lines = screen_report.without_incident(self._wording.of_run(), host, of_host, check_mode=self._check)
+            tone, lines = screen_report.without_incident(
+                self._wording.of_run(), host, of_host, check_mode=self._check, target=self._target(host)
+            )
             # If there are several hosts, the healthy ones are only counted.
             if together and tone == screen_layout.GOOD and host in together.get("healthy", []):
                 continue
@@ -122,7 +136,10 @@ class Closing:
         words = self._wording.of(incident.language, incident.timezone)
         if first:
             self._screen.title(words.say("screen.title"))
-        release = screen_release.lines(words, incident, events, document=document, check_mode=self._check)
+        target = self._target(incident.host)
+        release = screen_release.lines(
+            words, incident, events, document=document, check_mode=self._check, target=target
+        )
         if release:
             self._say(release[:1], screen_layout.ATTENTION)
             self._say(release[1:])
@@ -130,6 +147,10 @@ class Closing:
         head, *fields = screen_report.summary(words, incident, document=document, check_mode=self._check)
         self._say([head], screen_report.tone(incident))
         self._say(fields)
+
+    def _target(self, host: str) -> str:
+        """Return the options of ansible-playbook for a command on the screen."""
+        return next_steps.target(host, self._inventories)
 
     def _say(self, lines: List[str], tone: Optional[str] = None) -> None:
         for line in lines:

@@ -20,6 +20,8 @@ _Data = Mapping[str, Any]
 _DAMAGED = ("reason.sqlite.check_failed", "reason.sqlite.check_failed_more")
 # The parts of a loss that are not in a number of rows.
 _UNKNOWN_LOSS = ("reason.loss.uncounted", "reason.loss.schema", "reason.loss.unread")
+# An example for backups in another folder and with other names. Without the names, only the usual names are searched.
+_ELSEWHERE = {"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}
 # The reasons that name a single backup.
 _OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
 
@@ -58,7 +60,7 @@ def choices(words: Words, incident: incident_model.Incident) -> List[str]:
         words.say("choice.method"),
         words.say("choice.empty"),
         words.say("choice.backup", options=_extra(database_recovery_backup_patterns=[name])),
-        words.say("choice.folder", options=_extra(database_recovery_backup_dirs=["/mnt/backup"])),
+        words.say("choice.folder", options=_extra(**_ELSEWHERE)),
     ]
     return list(map(Command, lines))
 

@@ -168,6 +168,12 @@ def refusals(words: Words, steps: Sequence[incident_model.Step]) -> List[str]:
     return list(dict.fromkeys(text_of(words, each, "message") for step in steps for each in refused(step)))
 
 
+def mismatched(steps: Sequence[incident_model.Step]) -> List[str]:
+    """Return the variables that do not match the host, without repetitions."""
+    found = [str(each["variable"]) for step in steps for each in refused(step) if each.get("variable")]
+    return list(dict.fromkeys(found))
+
+
 def kept_out(step: incident_model.Step) -> Mapping[str, Any]:
     """Return the run that blocked this run, or nothing for other steps."""
     opening = allowlist.own_module(step.action or "") == "incident" and step.status == "failed"
@@ -179,6 +185,12 @@ def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
     return (
         step.data.get("maintenance") if allowlist.own_module(step.action or "") in allowlist.OF_INCIDENT else None
     ) or {}
+
+
+def scheduled(step: incident_model.Step) -> bool:
+    """Return True if a step began or ended a maintenance window. Only one task of the nexus role does this."""
+    of_role = step.role == "nexus" and allowlist.own_module(step.action or "") == "incident"
+    return of_role and "maintenance" in step.data
 
 
 def label(words: Words, action: Optional[str], task: Optional[str], variant: str = "") -> str:

@@ -22,6 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_notifications,
     prose_steps,
     prose_times,
+    screen_next_steps,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, message_of, summed_up
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_layout import (
@@ -247,10 +248,13 @@ def _counted(words: Words) -> Field:
 
 
 def without_incident(
-    words: Words, host: str, events: Sequence[timeline_events.Event], *, check_mode: bool = False
+    words: Words, host: str, events: Sequence[timeline_events.Event], *, check_mode: bool = False, target: str = ""
 ) -> Tuple[str, List[str]]:
-    """Return the tone and lines for a host without an incident. There are no lines if there is nothing to report."""
-    tone, lines = _without_incident(words, host, events, check_mode=check_mode)
+    """Return the tone and lines for a host without an incident. There are no lines if there is nothing to report.
+
+    target: see next_steps.target.
+    """
+    tone, lines = _without_incident(words, host, events, check_mode=check_mode, target=target)
     return tone, _headed(words, lines, check_mode=check_mode)
 
 
@@ -260,7 +264,7 @@ def _headed(words: Words, lines: List[str], *, check_mode: bool) -> List[str]:
 
 
 def _without_incident(
-    words: Words, host: str, events: Sequence[timeline_events.Event], *, check_mode: bool
+    words: Words, host: str, events: Sequence[timeline_events.Event], *, check_mode: bool, target: str
 ) -> Tuple[str, List[str]]:
     steps = [each for each in map(timeline_steps.step, events) if each]
     # In check mode, a changed step is only planned.
@@ -273,22 +277,70 @@ def _without_incident(
         worse = any(map(prose_steps.broken, failures)) or any(map(_unsound, steps))
         if login[0] == "failed" and not worse and looks[-1]["healthy"]:
             return ATTENTION, _login_failed(words, host, prose.login(words, *login), touched=touched)
-        return _stopped(words, host, steps, touched=touched)
+        return _stopped(words, host, steps, touched=touched, target=target)
+    windows = [each.data for each in steps if prose_steps.scheduled(each)]
+    if windows:
+        return GOOD, _window(words, host, windows[-1]["maintenance"], target=target, check_mode=check_mode)
     if looks and looks[-1]["healthy"]:
         left = [each.data for each in steps if timeline_events.is_left(each.data, each.status)]
         if left:
             return ATTENTION, _left(words, host, left[-1], touched=touched)
         state = prose.login(words, *service_state.login(events))
-        sound = [each.data for each in steps if each.role == "database_recovery" and each.data.get("database")]
-        if sound:
-            path = str(sound[-1]["database"].get("path"))
-            return GOOD, [words.say("screen.healthy_database", host=host, path=path, touched=touched)]
-        key = "screen.healthy_login" if state else "screen.healthy"
-        head = words.say(key, host=host, login=state, touched=touched)
-        restarted = restarts.text(words, looks[-1].get("ends"))
-        return GOOD, [head, *(aligned(words, [("restarts", words.sentence(restarted))]) if restarted else [])]
+        fields: List[Field] = [("rows", _counted_rows(words, steps, check_mode=check_mode))]
+        return GOOD, _healthy(words, host, steps, looks[-1], fields, login=state, touched=touched)
     triages = [each.data for each in steps if prose_steps.triaged(each)]
-    return _triage(words, host, triages[-1]) if triages else (GOOD, [])
+    return _triage(words, host, triages[-1], steps, touched=touched, target=target) if triages else (GOOD, [])
+
+
+def _healthy(
+    words: Words,
+    host: str,
+    steps: Sequence[incident_model.Step],
+    look: Mapping[str, Any],
+    fields: Sequence[Field],
+    *,
+    login: str,
+    touched: str,
+) -> List[str]:
+    """Return the lines for a healthy service. look: the result of the health probe. login: the result of the login."""
+    sound = [each.data for each in steps if each.role == "database_recovery" and each.data.get("database")]
+    if sound:
+        path = str(sound[-1]["database"].get("path"))
+        return [words.say("screen.healthy_database", host=host, path=path, touched=touched)]
+    key = "screen.healthy_login" if login else "screen.healthy"
+    restarted = restarts.text(words, look.get("ends"))
+    told: Field = ("restarts", words.sentence(restarted) if restarted else "")
+    return [words.say(key, host=host, login=login, touched=touched), *aligned(words, [told, *fields])]
+
+
+def _counted_rows(words: Words, steps: Sequence[incident_model.Step], *, check_mode: bool) -> str:
+    """Return the rows that a verification counted, and that it stored them. It stores them only if none are missing."""
+    found = [each.data for each in steps if each.role == "verification" and prose_steps.checked(each)]
+    counts = found[-1].get("row_counts") if found else None
+    if not counts:
+        return ""
+    sound = found[-1].get("healthy") and not found[-1].get("data_loss_suspected")
+    key = "screen.rows_stored" if sound and not check_mode else "screen.rows_counted"
+    rows = words.count("rows.count", sum(counts.values()))
+    return words.say(key, rows=rows, tables=words.count("tables", len(counts)))
+
+
+def _window(
+    words: Words, host: str, window: Optional[Mapping[str, Any]], *, target: str, check_mode: bool
+) -> List[str]:
+    """Return the lines for a run that began or ended a maintenance window. window: None if it was ended."""
+    if not window:
+        return [words.say("screen.maintenance_ended", host=host)]
+    head = words.say("screen.maintenance_begun", host=host, until=_until(words, window))
+    # In check mode, there is no maintenance to end.
+    ends = [] if check_mode else screen_next_steps.maintenance_begun(words, target)
+    return [head, *aligned(words, [("next", ends)])]
+
+
+def _until(words: Words, window: Mapping[str, Any]) -> str:
+    """Return the end of a maintenance window, and its reason."""
+    until, reason = words.when(window.get("until")), window.get("reason")
+    return words.say("aside", text=until, aside=reason) if reason else until
 
 
 def hosts(words: Words, ended: Mapping[str, Sequence[str]], *, check_mode: bool = False) -> Tuple[str, List[str]]:
@@ -319,7 +371,9 @@ def _ended(words: Words, name: str) -> str:
     return words.name("ended", name)
 
 
-def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, touched: str) -> Tuple[str, List[str]]:
+def _stopped(
+    words: Words, host: str, steps: Sequence[incident_model.Step], *, touched: str, target: str
+) -> Tuple[str, List[str]]:
     """Return the tone and the lines for a host on which a step failed. The first line is the reason."""
     for each in steps:
         if prose_steps.kept_out(each):
@@ -328,12 +382,12 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
     looks = [each.data for each in steps if prose_steps.probed(each)]
     agreed = [prose_steps.maintenance(each) for each in steps if prose_steps.maintenance(each)]
     if agreed and looks and not prose_steps.broken(last):
-        return ATTENTION, _maintenance(words, host, agreed[-1], looks[-1])
+        return ATTENTION, _maintenance(words, host, agreed[-1], looks[-1], target=target)
     problems = prose_steps.refusals(words, steps)
     if len(problems) > 1:
         counted = words.count("problems", len(problems))
         head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
-        return BAD, [head, *(f"  - {problem}" for problem in problems)]
+        return BAD, [head, *(f"  - {problem}" for problem in problems), *_corrections(words, steps, target=target)]
     # If a playbook found the service down, the playbook's own failure only repeats this result.
     lost = [each for each in steps if prose_steps.lost(each)]
     if lost:
@@ -345,11 +399,26 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
     if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(last):
         seen = prose_steps.seen(words, looks[-1])
         head = words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)
-        step = words.sentence(words.say("remedy.accepted")) if _accepted(looks[-1]) else words.say("screen.triage_it")
-        return BAD, [head, *aligned(words, [("next", step)])]
+        return BAD, [head, *aligned(words, [("next", _after_a_check(words, looks[-1], target=target))])]
     unsound = [each for each in steps if _unsound(each)]
     why = problems[0] if problems else prose_steps.happened(words, (_reasons(steps) or unsound or [last])[-1])
-    return BAD, [words.say("screen.stopped", host=host, why=why, touched=touched)]
+    head = words.say("screen.stopped", host=host, why=why, touched=touched)
+    return BAD, [head, *_corrections(words, steps, target=target)]
+
+
+def _corrections(words: Words, steps: Sequence[incident_model.Step], *, target: str) -> List[str]:
+    """Return the next step if variables do not match the host."""
+    variables = prose_steps.mismatched(steps)
+    return aligned(words, [("next", screen_next_steps.correct(words, variables, target))]) if variables else []
+
+
+def _after_a_check(words: Words, look: Mapping[str, Any], *, target: str) -> List[str]:
+    """Return the next step after a check that found an outage. look: the result of the health probe."""
+    if look.get("hold"):
+        return screen_next_steps.held(words, look["hold"], target)
+    if _accepted(look):
+        return screen_next_steps.accepted(words, target)
+    return [words.say("screen.triage_it")]
 
 
 def _accepted(look: Mapping[str, Any]) -> bool:
@@ -372,14 +441,14 @@ def _unsound(step: incident_model.Step) -> bool:
 
 def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:
     """Return the lines for a blocked run: the name, start and step of the other run, and what to do."""
-    fields = [*_other(words, other), ("next", words.say("screen.wait_for_it", until=other.get("until")))]
+    fields = [*_other(words, other), ("next", words.say("screen.wait_for_it", until=words.when(other.get("until"))))]
     return [words.say("screen.kept_out", host=host, touched=touched), *aligned(words, fields)]
 
 
 def _left(words: Words, host: str, data: Mapping[str, Any], *, touched: str) -> List[str]:
     """Return the lines for a run that found the service healthy while another run was working on its incident."""
     other = data["locked_by"]
-    fields = [*_other(words, other), ("next", words.say("screen.closes_it", until=other.get("until")))]
+    fields = [*_other(words, other), ("next", words.say("screen.closes_it", until=words.when(other.get("until"))))]
     head = words.say("screen.healthy_open", host=host, incident=data["id"], touched=touched)
     return [head, *aligned(words, fields)]
 
@@ -388,18 +457,19 @@ def _other(words: Words, other: Mapping[str, Any]) -> List[Field]:
     """Return the fields that name the other run on the host."""
     at_work = "screen.step_idle" if other.get("pid") is None else "screen.step_at_work"
     return [
-        ("run", words.say("screen.since", outage=other.get("run"), at=other.get("since"))),
+        ("run", words.say("screen.since", outage=other.get("run"), at=words.when(other.get("since")))),
         ("step", words.say(at_work, step=other.get("step"), pid=other.get("pid"))),
     ]
 
 
-def _maintenance(words: Words, host: str, until: Mapping[str, Any], look: Mapping[str, Any]) -> List[str]:
+def _maintenance(
+    words: Words, host: str, window: Mapping[str, Any], look: Mapping[str, Any], *, target: str
+) -> List[str]:
     """Return the lines for a run that found an outage during a maintenance window and changed nothing."""
-    seen, reason = prose_steps.seen(words, look), until.get("reason")
-    told = words.say("aside", text=until.get("until"), aside=reason) if reason else until.get("until")
-    ends = "screen.end_variable" if until.get("source") == "variable" else "screen.end_maintenance"
-    head = words.say("screen.maintenance", host=host, seen=seen, until=told)
-    return [head, *aligned(words, [("next", words.say(ends))])]
+    of_variable = window.get("source") == "variable"
+    ends = [words.say("screen.end_variable")] if of_variable else screen_next_steps.end_maintenance(words, target)
+    seen, until = prose_steps.seen(words, look), _until(words, window)
+    return [words.say("screen.maintenance", host=host, seen=seen, until=until), *aligned(words, [("next", ends)])]
 
 
 def _down(look: Mapping[str, Any]) -> str:
@@ -408,8 +478,21 @@ def _down(look: Mapping[str, Any]) -> str:
     return "screen.down" if look.get("severity") in ("critical", "emergency") else "screen.not_healthy"
 
 
-def _triage(words: Words, host: str, data: Mapping[str, Any]) -> Tuple[str, List[str]]:
-    tone, found = GOOD, words.say("screen.nothing_wrong", host=host)
+def _triage(
+    words: Words,
+    host: str,
+    data: Mapping[str, Any],
+    steps: Sequence[incident_model.Step],
+    *,
+    touched: str,
+    target: str,
+) -> Tuple[str, List[str]]:
+    tone, found = GOOD, words.say("screen.nothing_wrong", host=host, touched=touched)
+    # Triage continues with an invalid setting, but a detection or a recovery would not.
+    problems = prose_steps.refusals(words, steps)
+    if problems and not data["findings"]:
+        counted = words.count("problems", len(problems))
+        tone, found = ATTENTION, words.say("screen.invalid", host=host, problems=counted, touched=touched)
     if data["findings"]:
         first, *others = data["findings"]
         named, sure = str(first.get("cause") or "unknown"), prose_causes.sure(words, first)
@@ -422,7 +505,7 @@ def _triage(words: Words, host: str, data: Mapping[str, Any]) -> Tuple[str, List
             found = words.say("screen.and_more", found=found, causes=words.count("causes", len(likely)))
     if data.get("bundle"):
         found = words.say("screen.evidence", found=found, path=bare(data["bundle"]))
-    return tone, [found]
+    return tone, [found, *aligned(words, [("settings", problems)]), *_corrections(words, steps, target=target)]
 
 
 def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str]]:

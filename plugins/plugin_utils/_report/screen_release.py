@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import List, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose, screen_next_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, text_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_layout import Field, aligned
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
@@ -23,16 +24,32 @@ def lines(
     *,
     document: Optional[str],
     check_mode: bool,
+    target: str = "",
 ) -> List[str]:
     """Return the lines for a run that released a hold, or an empty list for any other run.
 
     Such a run decides nothing about the outage, so its summary must not show the outcome of an earlier run. events: the
     events of this run on the incident's host. document: the path of the postmortem, or None.
+    target: see next_steps.target.
     """
     if not timeline_runs.is_release(events):
         return []
     known = {"subject": prose.subject(words, incident), "incident": incident.incident}
     if check_mode:
-        return [words.say("screen.would_release", **known), *aligned(words, [("recap", words.say("screen.counted"))])]
-    fields: List[Field] = [("next", words.say("screen.start_it")), ("postmortem", document or "")]
+        told: List[Field] = [("accepts", _accepted(words, events)), ("recap", words.say("screen.counted"))]
+        return [words.say("screen.would_release", **known), *aligned(words, told)]
+    fields: List[Field] = [
+        ("next", screen_next_steps.start(words, target)),
+        ("accepts", _accepted(words, events)),
+        ("postmortem", document or ""),
+    ]
     return [words.say("screen.released", **known), *aligned(words, fields)]
+
+
+def _accepted(words: Words, events: Sequence[timeline_events.Event]) -> List[str]:
+    """Return the damage of the database that the release covers, one line for each problem."""
+    looks = [each for each in timeline_events.results(events, "sqlite_info") if "problems" in each]
+    if not looks:
+        return [words.say("screen.accepts_unknown")]
+    problems = [bare(text_of(words, each, "message")) for each in looks[-1]["problems"] or ()]
+    return problems or [words.say("screen.accepts_nothing")]

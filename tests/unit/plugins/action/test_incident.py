@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import sys
 import types
 
 import pytest
+from ansible.playbook.play_context import PlayContext
 
 from ansible_collections.itsm_nexus.runbook.plugins.action import incident
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
@@ -19,7 +21,7 @@ OPENED = {"changed": True, "id": "INC-1", "run": "R-1"}
 def run(monkeypatch, **arguments):
     monkeypatch.setattr(unreachable.OnHost, "run", lambda *_: {"asked": True})
     action = incident.ActionModule.__new__(incident.ActionModule)
-    action._task = types.SimpleNamespace(args=arguments)
+    action._task = types.SimpleNamespace(args=arguments, delegate_to=None)
     return action.run(None, {})
 
 
@@ -37,3 +39,16 @@ def test_a_refusal_is_the_result(monkeypatch):
 )
 def test_without_a_probe_result_the_module_is_called(monkeypatch, arguments):
     assert run(monkeypatch, **arguments) == {"asked": True}
+
+
+def test_on_the_controller_the_module_never_uses_the_connection_of_the_host(monkeypatch):
+    """A setting given with -e also applies to localhost, so a delegated task would use the host's connection."""
+    monkeypatch.setattr(unreachable.OnHost, "run", lambda _self, _tmp, task_vars: task_vars)
+    action = incident.ActionModule.__new__(incident.ActionModule)
+    action._task = types.SimpleNamespace(args={"state": "closed"}, delegate_to="localhost")
+    action._connection, action._play_context = types.SimpleNamespace(transport="ssh", become="sudo"), PlayContext()
+    of_host = {"ansible_connection": "ssh", "ansible_python_interpreter": "/opt/of-the-host/python"}
+    used = action.run(None, {"ansible_delegated_vars": {"localhost": of_host}, **of_host})
+    assert (action._connection.transport, action._connection.become) == ("local", None)
+    assert used["ansible_delegated_vars"]["localhost"]["ansible_python_interpreter"] == sys.executable
+    assert used["ansible_python_interpreter"] == of_host["ansible_python_interpreter"]

@@ -140,6 +140,14 @@ def test_a_folder_of_the_inventory_that_does_not_exist_is_a_question(app, tmp_pa
     assert all(f"Is {app} the application's folder? nexus_app_dir is /srv/none" in each for each in told)
 
 
+@pytest.mark.parametrize(
+    ("configured", "missing"), [("/none.env", True), ("none.env", True), ("", False), ("x", False)]
+)
+def test_an_environment_file_of_the_inventory_may_not_exist(app, configured, missing):
+    (app / "x").write_text("PORT=1\n")
+    assert discover._missing_file(configured, str(app)) == (str(app / configured) if missing else "")
+
+
 def test_an_unreadable_environment_file_is_a_question(app, tmp_path):
     found, values = discovered(app, stopped_unit(app, tmp_path / "none"), tmp_path)
     (told,) = [each for each in found["questions"] if each["variable"] == "nexus_environment_file"]

@@ -467,6 +467,19 @@ def test_only_backup_folders_may_contain_similar_names(path: str, tmp_path: Path
     ]
 
 
+def test_without_a_backup_the_searched_folders_and_names_are_reported(path: str) -> None:
+    sqlite_samples.closed(path, rows=1)
+    folder = os.path.dirname(path)
+    stem, ending = os.path.splitext(os.path.basename(path))
+    own = f"{stem}{ending}.backup_*, {stem}{ending}.bak*"
+    plan = restore(path, act=False, backup_dirs=[folder, "/none"], patterns=[])
+    assert way(plan, "backup")["reason"] == (
+        f"no backup was found in {folder} ({own}); /none ({own}, {stem}{ending}, {stem}_*{ending}, {stem}-*{ending})"
+    )
+    found = restore_ways.not_found("/a/x.db", dirs=[], patterns=["nightly*"])
+    assert restore_ways.messages.english(found) == "no backup was found in /a (nightly*)"
+
+
 def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
     sqlite_samples.closed(path, rows=1000)
     sqlite_backup.backup(path=path, dest=f"{path}.backup_1")

@@ -103,6 +103,15 @@ def test_a_value_that_the_controller_must_not_use_becomes_a_question(name, value
     assert "does not accept" in question.text
 
 
+@pytest.mark.parametrize("name", ["nexus_login_password", "nexus_environment_file"])
+def test_an_empty_value_can_be_an_answer(name):
+    discovery = found(name)
+    assert [each.name for each in compare(discovery).questions] == [name]
+    assert [each.name for each in compare(discovery, {name: None}).questions] == [name]
+    assert [each.name for each in compare(discovery, {name: ""}, unsure=[name]).questions] == [name]
+    assert compare(discovery, {name: ""}).questions == []
+
+
 def test_a_question_is_open_until_the_inventory_answers_it():
     discovery = found("nexus_tls_cert_path", "", "ansible_user")
     assert [each.name for each in compare(discovery).questions] == ["nexus_tls_cert_path", "", ""]

@@ -69,6 +69,12 @@ def test_a_new_file():
     assert yaml.safe_load(text) == {"nexus_command": ["/opt/node", "a b.js"], "nexus_http_port": 8081}
 
 
+def test_the_question_about_the_login_names_both_variables():
+    compared = Comparison([], [Question("nexus_login_password", "Check the login?")], [])
+    text = host_file.render(EN, compared, host="itsm-prod-01")
+    assert "# QUESTION: Check the login?\n# nexus_login_username:\n# nexus_login_password:\n" in text
+
+
 @pytest.mark.parametrize("language", catalogue.LANGUAGES)
 def test_a_file_in_each_language_loads(language):
     compared = Comparison([COMMAND], [Question("", "?" * 300)], ["x " * 200])

@@ -276,7 +276,9 @@ def test_without_a_usable_message_the_english_text_is_quoted(told):
 
 
 def test_an_instant_in_a_message_is_written_in_the_language_of_the_reader():
-    told = message.message("next_step.accepted.planned", at="2026-03-02T01:00:00.123Z", reason="CHG-1").to_dict()
+    told = message.message(
+        "next_step.accepted.planned", at="2026-03-02T01:00:00.123Z", reason="CHG-1", command="x"
+    ).to_dict()
     assert "On 2026-03-02 01:00:00 UTC, a person" in EN.message(told)
     assert "2026年03月02日 10:00:00 JST" in JA.message(told)
 

@@ -177,14 +177,15 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
             {
                 "event": "resolved",
                 "messages": {
-                    "next_step": [message("next_step.accepted.planned", at="10:00", reason="CHG-1").to_dict()]
+                    "next_step": [
+                        message("next_step.accepted.planned", at="10:00", reason="CHG-1", command="x").to_dict()
+                    ]
                 },
             },
-            "On 10:00, a person accepted the damage of the database (CHG-1). Agree on a time to repair or restore it "
-            "with database_recover.yml. To see what each method would lose, run that playbook with --check first.",
-            "データベースの損傷は、担当者が 10:00 に了承済みです（CHG-1）。時刻を決めて、database_recover.yml で"
-            "修復または復元する。"
-            "先に --check で実行すると、復旧方法ごとに失われるデータを確認できる。",
+            "On 10:00, a person accepted the damage of the database (CHG-1). Agree on a time to repair or restore "
+            "it. Run this command to see what each method would lose, then run it without --check:\nx --check",
+            "データベースの損傷は、担当者が 10:00 に了承済みです（CHG-1）。修復または復元する時刻を決める。"
+            "次のコマンドで復旧方法ごとに失われるデータを確認してから、--check なしで実行する：\nx --check",
         ),
         (
             {"event": "resolved", "rule": "repeated_restarts"},
@@ -237,10 +238,22 @@ def test_a_long_text_from_a_host_is_also_shortened_in_its_message() -> None:
 def test_a_contact_without_a_channel_is_told_how_to_add_one() -> None:
     plan = {"names": {"everyone": "the whole team"}, "without_channel": ["everyone"]}
     assert notice.no_channel(plan, "en") == [
-        "The whole team has no channel, so nobody was notified. Add a channel to "
+        "The whole team has no channel and was not notified. Add a channel to "
         "escalation_contacts.everyone.channels, for example {type: mail, to: name@example.com}."
     ]
     assert "escalation_contacts.everyone.channels に通知経路を追加してください" in notice.no_channel(plan, "ja")[0]
+
+
+def test_the_result_of_each_channel_and_the_contacts_without_one_are_listed() -> None:
+    sent = [
+        {"contact": "project_leader", "channel": "command page", "ok": True, "error": ""},
+        {"contact": "project_leader", "channel": "slack", "ok": False, "error": "answered 500"},
+    ]
+    assert notice.results({"without_channel": ["dba"]}, sent) == [
+        "project_leader by command page: notified",
+        "project_leader by slack: NOT NOTIFIED, answered 500",
+        "dba: NOT NOTIFIED, it has no channel",
+    ]
 
 
 def subject(language: str, **changes: Any) -> str:
@@ -254,6 +267,13 @@ def subject(language: str, **changes: Any) -> str:
     environment.filters["itsm_nexus.runbook.escalation_texts"] = notice.texts
     told = environment.get_template(f"{language}.j2").render(_escalation_facts={**FACTS, **known, **changes})
     return str(told.strip().splitlines()[0])
+
+
+def test_a_host_that_can_be_reached_again_may_still_be_down() -> None:
+    back = {"event": "resolved", "severity": "unreachable"}
+    assert texts("en", **back, still_down="no")["asked"].startswith("No action is needed now")
+    told = "Wait for the result of this run: only the connection to the host is back."
+    assert texts("en", **back, still_down="yes")["asked"] == told
 
 
 BACK = {"recovered": True, "outcome": "recovered", "still_down": "no", "data_loss": "known", "data_loss_why": ""}
@@ -283,6 +303,21 @@ BACK = {"recovered": True, "outcome": "recovered", "still_down": "no", "data_los
             {"data_loss": "suspected", "data_loss_why": "already_lost", "rows_lost": {"rows": 3}},
             "DOWN, at least 3 rows lost: itsm on node1 for 3 min 5 s, data loss suspected",
             "【停止、3行以上を損失】node1 の itsm（3分5秒経過）、データ損失の疑い",
+        ),
+        (
+            {"event": "resolved", "severity": "unreachable", "still_down": "no"},
+            "RESOLVED: node1 can be reached again after 3 min 5 s, itsm is healthy",
+            "【接続回復】node1 に再び接続できました（接続不能 3分5秒）、itsm は正常です",
+        ),
+        (
+            {"event": "resolved", "severity": "unreachable"},
+            "RESOLVED: node1 can be reached again after 3 min 5 s, but itsm is down",
+            "【接続回復】node1 に再び接続できました（接続不能 3分5秒）、itsm は停止しています",
+        ),
+        (
+            {"event": "resolved", "severity": "unreachable", "still_down": "unknown"},
+            "RESOLVED: node1 can be reached again after 3 min 5 s",
+            "【接続回復】node1 に再び接続できました（接続不能 3分5秒）",
         ),
         (
             {"event": "acknowledged", "acknowledged_by": "Ms Sato", "data_loss": "known"},

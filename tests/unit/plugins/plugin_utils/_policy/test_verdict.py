@@ -446,6 +446,7 @@ def test_next_step_after_a_person_has_accepted_damage(
     triage = {"findings": findings, "data_loss_suspected": True, "data": {"state": "accepted"}}
     detection = {"severity": "emergency", "healthy": False, **changes}
     given = {name: each for name, each in changes.items() if name in ("tried", "verification")}
+    given["target"] = "-i x --limit node1"
     judged = verdict.of_run(seen(triage=triage, diagnosis=triage, detection=detection, **given))
     told = [catalogue.english(from_dict(each)) for each in judged["messages"]["next_step"]]
     assert [text.startswith(step) for text, step in zip(told, steps)] == [True] * len(steps) == [True] * len(told), told
@@ -453,6 +454,8 @@ def test_next_step_after_a_person_has_accepted_damage(
         assert judged["halted"] == "Data loss is suspected."
         return
     assert all(AT in text and BY in text and "database_recover.yml" in text for text in told if "accepted" in text)
+    # Each command selects the inventory and the host.
+    assert all("ansible-playbook -i x --limit node1 playbooks/" in text for text in told if "accepted" in text)
     assert "Data loss" not in judged["halted"]
     assert judged["loss_suspected"]
     assert judged["error"] if judged["outcome"] == "degraded" else True

@@ -69,7 +69,14 @@ def conclude(folder, screen, events, *, check=False):
     for each in events:
         if each["kind"] == "outcome":
             wording.follow(each["data"])
-    closing.Closing("run2", folder=str(folder), check=check, wording=wording, screen=screen).conclude(events)
+    closing.Closing(
+        "run2",
+        folder=str(folder),
+        check=check,
+        wording=wording,
+        screen=screen,
+        inventories=["inventories/mine"],
+    ).conclude(events)
 
 
 def test_an_incident_gets_documents_an_index_and_a_summary(tmp_path, screen):
@@ -118,14 +125,24 @@ def test_a_release_does_not_show_the_outcome_of_an_earlier_run(tmp_path, screen)
         "RELEASED: node1, incident INC-1; the hold is removed, and nothing was started",
         screen_layout.ATTENTION,
     )
-    assert "Run outage_recover.yml to start the service" in screen.text
+    assert "To start the service with the database as it is now:" in " ".join(screen.text.split())
+    assert "  ansible-playbook -i inventories/mine --limit node1 playbooks/outage_recover.yml\n" in screen.text
     assert "RECOVERED" not in screen.text and "data loss" not in screen.text
     assert (tmp_path / "INC-1.md").exists()
 
 
 def test_a_release_in_check_mode_is_only_announced(tmp_path, screen):
     conclude(tmp_path, screen, [*incident(), release()], check=True)
-    assert screen.lines[0][0] == "WOULD RELEASE: node1, incident INC-1"
+    assert screen.lines[0][0] == "WOULD RELEASE (check mode, nothing changed): node1, incident INC-1"
+    assert screen.lines[1][0] == "  accepts     no damage, because the database could not be checked"
+
+
+def test_a_release_shows_the_damage_that_it_accepts(tmp_path, screen):
+    look = result("sqlite_info", {"healthy": False, "problems": [{"code": "corrupt", "message": "Pages are damaged."}]})
+    conclude(tmp_path, screen, [*incident(), look, release()])
+    assert "  accepts     Pages are damaged" in [line for line, _tone in screen.lines]
+    conclude(tmp_path, screen, [*incident(), result("sqlite_info", {"healthy": True, "problems": []}), release()])
+    assert "  accepts     the rows as they are now; no damage was found" in [line for line, _tone in screen.lines]
     assert "UNFINISHED" not in screen.text
 
 

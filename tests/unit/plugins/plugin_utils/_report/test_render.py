@@ -918,6 +918,11 @@ END = event(status="failed", action="ansible.builtin.fail", task="Fail if the se
 
 DAMAGE = message("finding.db_corrupt.in_use", path="/db", why=message("reason.database.corrupt"))
 ACCEPTED = message("finding.accepted", summary=DAMAGE, at="10:00", reason="CHG-4711").to_dict()
+NO_FILE = {"variable": "nexus_log_file", "message": "nexus_log_file is '/log': must exist."}
+CORRECT = (
+    "  next step   Correct the inventory or the host: nexus_log_file. To see which values the host uses:",
+    "              ansible-playbook --limit node1 playbooks/outage_discover.yml --check",
+)
 TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml --check shows what would be done"
 
 
@@ -946,8 +951,11 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             [
                 "DEGRADED: node1, The database /db is not sound: pages are damaged. Accepted by a person on 10:00: "
                 "CHG-4711; this run did not change the service",
-                "  next step   Agree on a time to repair or restore the database, then run database_recover.yml. To",
-                "              see what each method would lose, run it with --check first.",
+                "  next step   1. See how many rows each method would lose:",
+                "              ansible-playbook --limit node1 playbooks/database_recover.yml --check",
+                "              2. Agree on a time to stop the service. Until then, it keeps running.",
+                "              3. At that time, run this command without --check: it stops the service, recovers the",
+                "              database and starts the service.",
             ],
             id="accepted by a person",
         ),
@@ -962,12 +970,12 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             screen_report.BAD,
             [
                 "STOPPED: node1, another run is working on it; this run did not change the service",
-                "  other run   run-7, since 2026-03-02T01:02:03.456Z",
+                "  other run   run-7, since 2026-03-02 01:02:03 UTC",
                 "  its step    restart, process 4711 is running",
                 "  next step   Wait until the other run ends. To let this playbook wait, run it again with -e",
                 "              outage_recover_wait=600. It waits up to 600 seconds and then starts. If the other run",
-                "              has crashed, its lock expires at 2026-03-02T01:04:00.000Z, or one minute after its",
-                "              last process ends.",
+                "              has crashed, its lock expires at 2026-03-02 01:04:00 UTC, or one minute after its last",
+                "              process ends.",
             ],
             id="another run",
         ),
@@ -976,9 +984,10 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             screen_report.ATTENTION,
             [
                 "MAINTENANCE: node1, emergency: silent; "
-                "no recovery is started until 2026-03-02T04:00:00.000Z (Patch day)",
+                "no recovery is started until 2026-03-02 04:00:00 UTC (Patch day)",
                 "  next step   People are working on the service. To recover it now, end the maintenance:",
-                "              ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
+                "              ansible-playbook --limit node1 playbooks/outage_maintenance.yml "
+                "-e outage_maintenance_state=absent",
             ],
             id="maintenance",
         ),
@@ -990,7 +999,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             ],
             screen_report.ATTENTION,
             [
-                "MAINTENANCE: node1, emergency: silent; no recovery is started until 2026-03-02T04:00:00.000Z",
+                "MAINTENANCE: node1, emergency: silent; no recovery is started until 2026-03-02 04:00:00 UTC",
                 "  next step   People are working on the service. To recover it now, remove nexus_maintenance_until.",
             ],
             id="maintenance of a variable",
@@ -1022,11 +1031,11 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             [
                 "HEALTHY: node1, incident INC-1 is still open, because another run is working on the host; "
                 "this run did not change the service",
-                "  other run   run-7, since 2026-03-02T01:02:03.456Z",
+                "  other run   run-7, since 2026-03-02 01:02:03 UTC",
                 "  its step    restart, no process is running now",
                 "  next step   The other run closes the incident when it ends. If it has crashed, run this playbook",
-                "              again after 2026-03-02T01:04:00.000Z, or run it now with -e outage_recover_wait=600:",
-                "              it waits for the lock and closes the incident.",
+                "              again after 2026-03-02 01:04:00 UTC, or run it now with -e outage_recover_wait=600: it",
+                "              waits for the lock and closes the incident.",
             ],
             id="up, with the incident open in another run",
         ),
@@ -1094,9 +1103,103 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             id="verified against no database",
         ),
         pytest.param(
+            [
+                event(data={"healthy": True, "login": None}, role="verification"),
+                event("sqlite_info", {"healthy": True, "row_counts": {"users": 20, "assets": 2}}, "verification"),
+            ],
+            screen_report.GOOD,
+            [
+                "HEALTHY: node1, login not checked (no password was given); this run did not change the service",
+                "  rows        22 rows in 2 tables, stored as the last good count",
+            ],
+            id="verified, with the rows",
+        ),
+        pytest.param(
+            [
+                event(data={"healthy": True}),
+                event(
+                    "sqlite_info",
+                    {"healthy": True, "row_counts": {"users": 20}, "data_loss_suspected": True},
+                    "verification",
+                ),
+            ],
+            screen_report.GOOD,
+            ["HEALTHY: node1, this run did not change the service", "  rows        20 rows in 1 table"],
+            id="verified, with fewer rows than before",
+        ),
+        pytest.param(
+            [event("incident", {"maintenance": MAINTENANCE}, "nexus", status="changed")],
+            screen_report.GOOD,
+            [
+                "MAINTENANCE BEGUN: node1, no recovery is started until 2026-03-02 04:00:00 UTC (Patch day)",
+                "  next step   To end the maintenance earlier:",
+                "              ansible-playbook --limit node1 playbooks/outage_maintenance.yml "
+                "-e outage_maintenance_state=absent",
+            ],
+            id="maintenance begun",
+        ),
+        pytest.param(
+            [event("incident", {"maintenance": None}, "nexus")],
+            screen_report.GOOD,
+            ["MAINTENANCE ENDED: node1, outages are recovered again"],
+            id="maintenance ended",
+        ),
+        pytest.param(
+            [event(data={**LOOK, "hold": {"incident": "INC-1", "cause": "db_corrupt"}}), END],
+            screen_report.BAD,
+            [
+                "DOWN: node1, emergency: https: connection refused; the process is gone; "
+                "this run did not change the service",
+                "  next step   Incident INC-1 holds the service (db_corrupt). Its postmortem names the evidence and",
+                "              the people who were notified.",
+                "              1. Do not start the service. Give the evidence to the DBA.",
+                "              2. See how many rows each method would lose:",
+                "              ansible-playbook --limit node1 playbooks/database_recover.yml --check",
+                "              3. If the DBA agrees, run this command without --check: it recovers the database and",
+                "              starts the service.",
+            ],
+            id="held",
+        ),
+        pytest.param(
+            [event(data={**LOOK, "hold": {"incident": "INC-1", "cause": "db_unchecked"}}), END],
+            screen_report.BAD,
+            [
+                "DOWN: node1, emergency: https: connection refused; the process is gone; "
+                "this run did not change the service",
+                "  next step   Incident INC-1 holds the service (db_unchecked). Its postmortem names the evidence and",
+                "              the people who were notified.",
+                "              Do not start the service. To see what must be done before the hold is released:",
+                "              ansible-playbook --limit node1 playbooks/outage_recover.yml --check",
+            ],
+            id="held, with the disk away",
+        ),
+        pytest.param(
+            [event("service_preflight_info", {"problems": [NO_FILE]}), END],
+            screen_report.BAD,
+            [
+                "STOPPED: node1, nexus_log_file is '/log': must exist; this run did not change the service",
+                *CORRECT,
+            ],
+            id="a variable that does not match the host",
+        ),
+        pytest.param(
+            [
+                event("service_preflight_info", {"problems": [NO_FILE]}, "nexus"),
+                event("triage_info", {"findings": []}, "triage"),
+            ],
+            screen_report.ATTENTION,
+            [
+                "INVALID SETTINGS: node1, 1 problem, but no cause of an outage was found; "
+                "this run did not change the service",
+                "  invalid     nexus_log_file is '/log': must exist",
+                *CORRECT,
+            ],
+            id="nothing found, but a variable does not match the host",
+        ),
+        pytest.param(
             [event("triage_info", {"findings": []}, "triage")],
             screen_report.GOOD,
-            ["NOTHING WRONG FOUND: node1"],
+            ["NOTHING WRONG FOUND: node1, this run did not change the service"],
             id="nothing found",
         ),
         pytest.param(
@@ -1121,7 +1224,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
     ],
 )
 def test_closing_line_without_an_incident(events, tone, lines):
-    assert screen_report.without_incident(EN, "node1", events) == (tone, lines)
+    assert screen_report.without_incident(EN, "node1", events, target="--limit node1") == (tone, lines)
 
 
 @pytest.mark.parametrize("outcome", ["would_recover", "not_recovered"])
@@ -1264,11 +1367,11 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
         "empty (not possible): all rows would be lost",
         "Another method (checkpoint, salvage, backup or empty): add -e database_recovery_method=salvage",
         "-e database_recovery_confirm_empty=true",
-        '-e \'{"database_recovery_backup_dirs": ["/mnt/backup"]}\'',
+        '-e \'{"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}\'',
     ):
         assert text in shown
     # The proposed backup is not the chosen one, and a shell can read the option.
-    (option,) = [line for line in prose_methods.choices(JA, told) if "backup_patterns" in line]
+    (option,) = [line for line in prose_methods.choices(JA, told) if "method=backup" in line]
     words = shlex.split(option[option.index("-e '") :])
     assert json.loads(words[1]) == {"database_recovery_backup_patterns": ["it's_2.db"]}
     # Each variable is a variable of the role.
@@ -1499,13 +1602,14 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
 def test_the_next_steps_of_a_recovered_service_are_shown() -> None:
     steps = [
         message("next_step.recovered"),
-        message("next_step.accepted.planned", at="2026-03-02T01:00:00.000Z", reason="CHG-4711"),
+        message("next_step.accepted.planned", at="2026-03-02T01:00:00.000Z", reason="CHG-4711", command="x"),
     ]
     told = incident(outcome="recovered", next_step="x", messages={"next_step": [each.to_dict() for each in steps]})
     lines = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
     # The service is back, but the database must still be repaired.
     assert "next step Complete the open prevention items. On 2026-03-02 01:00:00 UTC, a person accepted" in lines
-    first, second = prose.next_steps(JA, told)
+    first, second, command = prose.next_steps(JA, told)
+    assert command == "x --check"
     assert first == "未完了の再発防止策に対応する。" and second.startswith("データベースの損傷は、担当者が")
 
 

@@ -1,0 +1,63 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The next steps on the screen after a run that opened no incident, with complete commands.
+
+target: see next_steps.target.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps
+
+# The causes of a hold that database_recover.yml cannot remove: the database or its disk is not there.
+_NOT_THERE = ("config_mismatch", "db_unchecked")
+
+
+def end_maintenance(words: Words, target: str) -> List[str]:
+    """Return how to recover a service during a maintenance window that is set in the state folder."""
+    return [words.say("screen.end_maintenance"), _end_of_window(target)]
+
+
+def maintenance_begun(words: Words, target: str) -> List[str]:
+    """Return how to end a maintenance window earlier."""
+    return [words.say("screen.end_earlier"), _end_of_window(target)]
+
+
+def start(words: Words, target: str) -> List[str]:
+    """Return how to start a service that was released."""
+    return [words.say("screen.start_it"), Command(next_steps.command("outage_recover.yml", target))]
+
+
+def held(words: Words, hold: Mapping[str, Any], target: str) -> List[str]:
+    """Return what to do with a held service. hold: its incident and cause."""
+    cause = str(hold.get("cause") or "unknown")
+    named = words.say("screen.held", incident=hold.get("incident"), cause=words.name("cause", cause))
+    if cause in _NOT_THERE:
+        command = Command(f"{next_steps.command('outage_recover.yml', target)} --check")
+        return [named, words.say("screen.held_causes"), command]
+    return [named, *_to_database(words, "data_loss", target)]
+
+
+def accepted(words: Words, target: str) -> List[str]:
+    """Return how to repair a database whose damage a person has accepted, while the service keeps running."""
+    return _to_database(words, "degraded_database", target)
+
+
+def correct(words: Words, variables: Sequence[str], target: str) -> List[str]:
+    """Return how to correct variables that do not match the host."""
+    command = Command(f"{next_steps.command('outage_discover.yml', target)} --check")
+    return [words.say("screen.correct", variables=words.listed(variables)), command]
+
+
+def _end_of_window(target: str) -> Command:
+    return Command(f"{next_steps.command('outage_maintenance.yml', target)} -e outage_maintenance_state=absent")
+
+
+def _to_database(words: Words, situation: str, target: str) -> List[str]:
+    steps = next_steps.to_database(situation, target=target, manager="")
+    return [line for step in steps for line in words.lines(words.message(step.to_dict()))]
