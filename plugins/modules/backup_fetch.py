@@ -111,7 +111,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 
 def main() -> None:
-    """Return one part of the backup, or record where the copy is. The action plugin of this name makes the copy."""
+    """Return one part of the backup, or record the place of the copy. The action plugin of this name makes the copy."""
     module = AnsibleModule(
         argument_spec={
             **host_lease.ARGUMENTS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from drills import STATE_DIR, Drill
 
-# The change that broke the service: its kind, its name and what was done.
+# The change that broke the service: kind, name and action.
 CAUSES = {
     "unit": ("unit", "/etc/systemd/system/{unit}.service.d/hardening.conf", "added"),
     "modules": ("modules", "express", "removed"),

@@ -62,7 +62,7 @@ def _filled(word: str, values: Mapping[str, str]) -> str:
 def send(
     entry: Entry, command: Command, *, rights: safe_open.Rights, run: commands.Runner
 ) -> Tuple[Optional[str], Optional[Message]]:
-    """Run the command with the backup as its standard input. Return where the copy is, or the problem.
+    """Run the command with the backup as its standard input. Return the place of the copy, or the problem.
 
     rights: the account that reads the backup. Raises BackupError if the command is invalid.
     """

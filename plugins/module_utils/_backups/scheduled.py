@@ -28,7 +28,7 @@ LEAST_KEPT, MOST_KEPT = 2, 500
 
 
 class Order(NamedTuple):
-    """A backup to make. path: the database. folder: where the backups are. user: the service's user, or None.
+    """A backup to make. path: the database. folder: the folder of the backups. user: the service's user, or None.
 
     timeout: for the copy and its verification, in seconds. accept_fewer: True if a person knows why rows are missing.
     command: the command that sends the backup to another host, or None.

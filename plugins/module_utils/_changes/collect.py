@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect the entries: what is on the host now. No program is run, and the database is read only if it has changed.
+"""Collect the entries that describe the host now. No program is run, and the database is read only if it has changed.
 
 Run collect() in a child process, because a disk may not answer, and because the process permanently becomes the
 service's user. Everything that the service's user could replace is read with the rights of this user.

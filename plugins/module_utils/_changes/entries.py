@@ -87,7 +87,7 @@ Entries = Dict[str, Entry]
 
 
 class Manifest(NamedTuple):
-    """What was there when the service was last healthy.
+    """The entries of the time when the service was last healthy.
 
     at: the time of that check, in seconds since the epoch. waiting: the entries that have changed since, although the
     service has not loaded them yet, with the times (seconds) between which the change was first seen.

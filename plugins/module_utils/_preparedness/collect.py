@@ -75,7 +75,7 @@ _OLD = 86400.0  # the age in seconds at which the folder of a killed check is re
 _LOADING = 90.0
 # Fraction of the time for databases that the check of the service's own database may use.
 _LIVE_SHARE = 0.4
-# Number of bytes that a recovery of the database leaves free, and that its evidence needs besides the database.
+# Number of bytes that a recovery of the database leaves free, and that its evidence needs in addition to the database.
 _MARGIN, _EVIDENCE = 8 << 20, 64 << 20
 _LARGEST = 1 << 20
 _MOST_LOGS = 1000

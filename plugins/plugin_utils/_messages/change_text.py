@@ -46,12 +46,12 @@ def subject(words: Words, item: _Item) -> str:
 
 
 def deed(words: Words, item: _Item) -> str:
-    """Return what was done, such as "removed"."""
+    """Return the action, such as "removed"."""
     return words.name("change_what", item.get("what"))
 
 
 def values(words: Words, item: _Item) -> str:
-    """Return what was done, with the values before and after, as far as they are known and not secret."""
+    """Return the action, with the values before and after, as far as they are known and not secret."""
     before, after = item.get("before"), item.get("after")
     if not before and not after:
         return deed(words, item)

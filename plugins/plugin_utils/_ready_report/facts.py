@@ -21,7 +21,7 @@ VERDICTS = (READY, WARNING, NOT_CHECKED, NOT_READY)
 
 
 class NotCheckedError(Exception):
-    """A check could not be made. told: the reason."""
+    """A check could not be made. The argument is the reason."""
 
     def __init__(self, told: Message) -> None:
         """Set the reason."""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lines that the readiness check shows for a host: first the verdict, then what is not ready and what to do."""
+"""The lines that the readiness check shows for a host: first the verdict, then the problems and their remedies."""
 
 from __future__ import annotations
 

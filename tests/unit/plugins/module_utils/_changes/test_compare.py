@@ -32,7 +32,7 @@ def differ(before, after, **waiting):
 
 
 OLD, NEW = GOOD - 500, GOOD + 100
-# The entry before, the entry after, and what is reported: name, what, before, after, at.
+# The entry before, the entry after, and the expected change: name, what, before, after, at.
 CASES = {
     "nothing": (entry("unit", at=OLD), entry("unit", at=OLD), []),
     "a new time alone": (

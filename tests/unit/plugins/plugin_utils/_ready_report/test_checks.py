@@ -117,7 +117,7 @@ CONTACTS = {
 
 
 def looked(changes: dict[str, Any] | None = None, *, missing: str = "", **more: Any) -> dict[str, Any]:
-    """Return what is known about a good host, with changes: {"unit.restart": "no"}."""
+    """Return the facts about a good host, with changes: {"unit.restart": "no"}."""
     known = copy.deepcopy(GOOD)
     for path, value in (changes or {}).items():
         *above, last = path.split(".")
