@@ -123,7 +123,7 @@ def listed(state_dir: str, path: str) -> Entry:
 
 
 def note_copy(state_dir: str, path: str, where: str) -> Entry:
-    """Record the place of a backup's copy. Return the backup's entry. Raises BackupError if the backup is not listed."""
+    """Record the place of a backup's copy. Return its entry. Raises BackupError if the backup is not listed."""
     changed = listed(state_dir, path)._replace(off_host=where)
     write(state_dir, [changed if entry.path == path else entry for entry in read(state_dir)])
     return changed

@@ -30,7 +30,7 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
 
 
 def calls(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the contacts that somebody must call, because no channel has reached them. whom() lists these contacts first."""
+    """Return the contacts that no channel has reached, so that somebody must call them. `whom` lists them first."""
     entries, names = _entries(incident.escalation), _names(incident.escalation)
     missing = _missing(words, incident.escalation, entries, names=names)
     return [each for each in (_not_of_the_end(words, entries, names=names), missing) if each]
@@ -45,7 +45,7 @@ def _reason_of_calls(words: Words, incident: incident_model.Incident) -> str:
 
 
 def informed(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the other parts of whom(): the notified contacts, the channels that failed in this run, and the reason."""
+    """Return the other parts of `whom`: the notified contacts, the channels that failed in this run, and the reason."""
     reason = _reason_of_calls(words, incident)
     return [*([words.say("notified.reason", reason=reason)] if reason else []), *_informed(words, incident)]
 
