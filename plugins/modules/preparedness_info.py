@@ -240,18 +240,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import collect
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
 
-# The suboptions of the "service" documentation fragment. They accept any value, because an invalid value is reported as
-# a result, not as an error.
-_SERVICE = {
-    "app_dir": {"type": "str", "required": True},
-    "user": {"type": "str", "required": True},
-    "manager": {"type": "str", "required": True},
-    "unit": {"type": "str", "default": ""},
-    "command": {"type": "raw", "required": True},
-    "environment_file": {"type": "str", "default": ""},
-    "log_file": {"type": "str", "required": True},
-    "pid_file": {"type": "str", "default": ""},
-}
 _LONGEST = 86400
 
 
@@ -260,7 +248,7 @@ def main() -> None:
         argument_spec={
             **host_lease.ARGUMENTS,
             **repeated_call.ARGUMENTS,
-            "service": {"type": "dict", "required": True, "options": _SERVICE},
+            "service": {"type": "dict", "required": True, "options": preflight_findings.SERVICE_OPTIONS},
             "db_path": {"type": "str", "required": True},
             "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
             "state_dir": {"type": "str", "default": "/var/lib/itsm-runbook"},

@@ -22,6 +22,20 @@ SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 
 
+# The suboptions of the "service" documentation fragment. They accept any value, because an invalid value is reported as
+# a result, not as an error.
+SERVICE_OPTIONS: Dict[str, Dict[str, Any]] = {
+    "app_dir": {"type": "str", "required": True},
+    "user": {"type": "str", "required": True},
+    "manager": {"type": "str", "required": True},
+    "unit": {"type": "str", "default": ""},
+    "command": {"type": "raw", "required": True},
+    "environment_file": {"type": "str", "default": ""},
+    "log_file": {"type": "str", "required": True},
+    "pid_file": {"type": "str", "default": ""},
+}
+
+
 class Config(NamedTuple):
     """The unchecked settings of the service from the inventory. The variable nexus_NAME sets the field NAME."""
 

@@ -13,8 +13,8 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.itsm_nexus.runbook.plugins.doc_fragments import service as fragment
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
-from ansible_collections.itsm_nexus.runbook.plugins.modules import service_preflight_info
 
 ROOT = Path(__file__).parents[4]
 SERVICE = {"app_dir": "/srv/app", "command": ["node"], "manager": "process"}
@@ -31,7 +31,7 @@ def test_the_documentation_is_that_of_the_argument_spec():
 def test_role_and_preflight_have_the_same_suboptions():
     names = set(service_process.arguments()["service"]["options"])
     variables = yaml.safe_load((ROOT / "roles" / "nexus" / "vars" / "main.yml").read_text())
-    assert names == set(variables["nexus_service"]) == set(service_preflight_info._SERVICE)
+    assert names == set(variables["nexus_service"]) == set(preflight_findings.SERVICE_OPTIONS)
 
 
 @pytest.mark.parametrize(
