@@ -26,7 +26,7 @@ SECRET = "correct-horse-battery"
 
 
 def edit(path: Path, before: str, after: str) -> None:
-    """Replace a text in a file, as an editor does: the new file has another inode."""
+    """Replace text in a file as an editor does. The new file has another inode."""
     text = path.read_text(encoding="utf-8")
     assert before in text, path
     new = path.with_name(f"{path.name}.new")

@@ -39,7 +39,7 @@ ENGLISH: Dict[str, str] = {
     "reason.drill.as_root": "A restore drill does not start the service as root. Set User= in the unit {unit}",
     "reason.drill.no_command": "The unit {unit} has no ExecStart command",
     "reason.drill.not_a_file": "backup {path} is not a regular file",
-    "reason.drill.no_room": "A restore drill needs {needed} bytes in {folder}, but {free} are free",
+    "reason.drill.no_room": "A restore drill needs {needed} bytes in {folder}, but only {free} are free",
     "reason.drill.no_memory": "A restore drill may use {needed} bytes of memory, but {free} are free on this host",
     "reason.drill.folder_closed": "User {user} cannot reach the folder {folder}. Set restore_drill_dir to a folder that this user can enter",
     "reason.drill.not_prepared": "Cannot prepare the restore drill in {folder}: {why}",

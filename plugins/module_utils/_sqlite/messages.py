@@ -126,7 +126,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.no_room_to_try": "Cannot test a recovery of {path}: it needs {needed} bytes in /var/tmp",
     "reason.sqlite.opened_meanwhile": "{holders} opened {path} during the recovery; the old files are back in place",
     "reason.sqlite.move_away": "{path} is {kind}: move it away first",
-    "reason.sqlite.no_room_in": "it needs {needed} bytes in {folder}, but {free} are free",
+    "reason.sqlite.no_room_in": "it needs {needed} bytes in {folder}, but only {free} are free",
     "reason.sqlite.file_of_root": "root owns {file}, but the recovery runs as the owner of the folder. First change its owner back to the service's user (sqlite_owner module)",
     "reason.sqlite.not_recovered": "Refusing to recover {path}: {why}",
     "reason.sqlite.holders_hidden": "this user cannot see which processes have it open; run the module as root",

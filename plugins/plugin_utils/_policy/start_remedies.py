@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-# Remedies without any other proposal.
+# Remedies that propose only a start.
 ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
-# Remedies with another proposal.
+# Remedies that propose a start and something else.
 ALSO_A_START = (
     "remedy.disk_full.restart",
     "remedy.disk_full.past",

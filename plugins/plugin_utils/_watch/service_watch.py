@@ -68,7 +68,7 @@ class Target(NamedTuple):
 
 
 def _known(values: Any, kind: Any, *, parameter: str) -> Any:
-    """Convert a mapping to kind, a named tuple. Raises WatchError if a key is unknown or missing."""
+    """Return a mapping as the named tuple `kind`. Raises WatchError if a key is unknown or missing."""
     if not isinstance(values, dict):
         raise WatchError(f"{parameter}: must be a mapping, not {type(values).__name__}")
     for name in values:
