@@ -66,7 +66,8 @@ def keep(config, kind, *, invocation=FIRST, boot="boot-1", parts=None, **values)
     """Let the keeper save a message, as if systemd confirmed its invocation. Return True if it was saved."""
     state = common.examine(config.database, compare=kind == "end")
     message = {"kind": kind, "invocation": invocation, "state": common.summary(state), **values}
-    properties = {"InvocationID": invocation, "NRestarts": values.pop("restarts", "0"), "SubState": "stop-post"}
+    sub_state = values.pop("sub_state", "stop-post" if kind == "end" else "condition")
+    properties = {"InvocationID": invocation, "NRestarts": values.pop("restarts", "0"), "SubState": sub_state}
     message = json.loads(json.dumps(message))
     return keeper.Keeper(config, properties=properties, boot=boot).keep(message, parts or {})
 
@@ -472,6 +473,39 @@ def test_an_invented_end_never_displaces_one_that_systemd_confirmed(config, monk
         assert unconfirmed(config, "end", f"{number:032x}")
     assert [each["confirmed"] for each in ends(config)].count(True) == 1
     assert len(ends(config)) == 4
+
+
+@pytest.mark.parametrize("sub_state", ["running", "start", "start-pre", "condition", "reload", "stop-sigterm", ""])
+def test_an_end_that_the_user_invents_while_the_service_runs_does_not_hide_the_real_one(config, sub_state):
+    samples.crashed(config.database)
+    assert keep(config, "start")
+    before = common.known_state(config.known, database=config.database)
+    assert keep(config, "end", sub_state=sub_state, result="success", code="exited", status=0)
+    assert [(each["confirmed"], each["result"]) for each in ends(config)] == [(False, "success")]
+    # The guard does not compare the files with a state that the user invented.
+    assert common.known_state(config.known, database=config.database).get("end") == before.get("end")
+    assert not keep(config, "end", sub_state=sub_state, result="success")
+    assert end(config)
+    assert [(each["confirmed"], each["result"]) for each in ends(config)] == [(True, "signal")]
+    assert not end(config) and not keep(config, "end", sub_state=sub_state)
+    os.unlink(f"{config.database}-wal")
+    assert judged(config) == "wal_missing"
+
+
+@pytest.mark.parametrize("sub_state", ["stop-post", "final-sigterm", "auto-restart", "failed", "dead"])
+def test_an_end_is_confirmed_when_systemd_says_that_the_process_has_ended(config, sub_state):
+    assert keep(config, "start") and keep(config, "end", sub_state=sub_state)
+    assert [each["confirmed"] for each in ends(config)] == [True]
+
+
+def test_an_end_is_not_confirmed_if_systemd_does_not_answer(config):
+    assert keep(config, "start")
+    message = {"kind": "end", "invocation": FIRST, "state": {}}
+    assert keeper.Keeper(config, properties={}, boot="boot-1").keep(message, {})
+    assert [each["confirmed"] for each in ends(config)] == [False]
+    # This start was faster than the keeper, but systemd had confirmed the start of the process.
+    assert keeper.Keeper(config, properties={"InvocationID": SECOND}, boot="boot-1").keep(message, {})
+    assert [each["confirmed"] for each in ends(config)] == [True]
 
 
 def test_reports_that_arrive_in_another_order_are_kept(config):

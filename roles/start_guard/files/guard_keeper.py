@@ -7,7 +7,8 @@
 systemd starts this program for each connection to the keeper's socket, with the connection as standard input, in an
 environment that the service's user cannot change. Only this user and root can connect. The program opens no path in a
 folder of this user. It trusts nothing in a message: it keeps only known fields with a limited length, accepts one end
-for each invocation of the unit, records whether systemd confirmed the invocation, and limits the number of files.
+for each invocation of the unit, records whether systemd confirmed the end, and limits the number of files. An end that
+systemd confirms replaces one that it did not confirm, because the user may have invented that one.
 
 Files in STATE_DIR/ends/UNIT/: end-TIME-INVOCATION.json (how a process ended) and refused-TIME/ (the evidence for a
 refusal). STATE_DIR/refusal-UNIT.json: a refusal that is not in the record of an incident yet (see
@@ -47,6 +48,8 @@ _PROPERTIES = (
     *("InvocationID", "NRestarts", "Result", "ExecMainCode", "ExecMainStatus", "MemoryPeak", "ActiveState"),
     "SubState",
 )
+# The beginnings of systemd's SubStates in which the main process of the unit has ended.
+_ENDED = ("stop-post", "final", "auto-restart", "failed", "dead")
 _CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 # Refusals after which a run must check the database before the service may start.
 OF_DATA = (
@@ -189,6 +192,11 @@ class Keeper:
         """Return True if systemd confirms that this is the current invocation of the unit."""
         return bool(message["invocation"] == self.properties.get("InvocationID"))
 
+    def _has_ended(self, message: Mapping[str, Any]) -> bool:
+        """Return True if systemd confirms that this invocation is not running any more, or is an earlier one."""
+        ended = self.properties.get("SubState", "").startswith(_ENDED)
+        return bool(self.properties) and (ended or not self._is_current(message))
+
     def _start(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
         before, ns = self.known.get("start") or {}, _sent(message)
         current = self._is_current(message)
@@ -226,10 +234,12 @@ class Keeper:
     def _end(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
         started = self.known.get("start") or {}
         mine = started.get("invocation") == message["invocation"]
-        if self._end_of(message["invocation"]) is not None:
-            return False
         # Reports are saved in parallel to the next start, so systemd may have forgotten this invocation already.
-        confirmed = self._is_current(message) or (mine and bool(started.get("confirmed")))
+        known = self._is_current(message) or (mine and bool(started.get("confirmed")))
+        confirmed = known and self._has_ended(message)
+        saved = self._end_of(message["invocation"])
+        if saved is not None and not (confirmed and saved.endswith(_UNCONFIRMED)):
+            return False
         end = {
             **self._ending(message),
             "start": started if mine else None,
@@ -243,6 +253,11 @@ class Keeper:
         ns = _sent(message)
         at = common.iso(ns)
         self._write_end(message["invocation"], end, at=at, confirmed=confirmed)
+        if saved is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(saved)
+        if self._is_current(message) and not confirmed:
+            return True  # the process may be running, so this end says nothing about the files
         if int((self.known.get("end") or {}).get("ns") or 0) > ns:
             return True  # a later end was saved first
         frames = end["database"]["frames"]
