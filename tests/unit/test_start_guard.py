@@ -524,6 +524,7 @@ def test_the_number_of_files_is_limited(config, monkeypatch):
     monkeypatch.setattr(keeper, "MOST_ENDS", 5)
     monkeypatch.setattr(keeper, "MOST_REFUSALS", 2)
     samples.crashed(config.database)
+    monkeypatch.setattr(keeper, "_EVIDENCE_INTERVAL", 0)
     for number in range(9):
         assert end(config, invocation=f"{number:032x}")
         os.utime(config.database, (number, number))
@@ -533,6 +534,68 @@ def test_the_number_of_files_is_limited(config, monkeypatch):
     assert len(list(folder.glob("refused-*"))) == 2
     refusal = json.loads((Path(config.state_dir) / "refusal-itsm.json").read_text())
     assert (refusal["times"], refusal["code"], refusal["of_data"]) == (9, "wal_missing", True)
+
+
+def refusal_of(config):
+    path = Path(config.state_dir) / "refusal-itsm.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+@pytest.mark.parametrize("sub_state", ["running", "start", "stop-post", "dead", "failed", ""])
+def test_a_refusal_counts_only_during_the_check_of_the_start(config, sub_state):
+    assert not keep(config, "refused", code="truncated", reason="x", sub_state=sub_state, parts={"wal": b"x"})
+    assert not unconfirmed(config, "refused", FIRST, code="truncated", reason="x")
+    assert refusal_of(config) is None
+    assert list((Path(config.state_dir) / "ends" / "itsm").iterdir()) == []
+
+
+def test_a_refusal_counts_if_the_unit_has_left_the_check_before_the_keeper_asked(config):
+    properties = {"InvocationID": FIRST, "SubState": "dead", "Result": "exec-condition"}
+    message = {"kind": "refused", "invocation": FIRST, "state": {}, "code": "truncated", "reason": "x"}
+    assert keeper.Keeper(config, properties=properties, boot="b").keep(message, {})
+    assert refusal_of(config)["code"] == "truncated"
+
+
+def test_a_later_refusal_does_not_clear_the_doubt_about_the_data(config):
+    def refuse(code):
+        assert keep(config, "refused", code=code, reason=f"reason of {code}")
+        return [refusal_of(config)[name] for name in ("code", "reason", "of_data", "times")]
+
+    assert refuse("not_mounted") == ["not_mounted", "reason of not_mounted", False, 1]
+    assert refuse("wal_missing") == ["wal_missing", "reason of wal_missing", True, 2]
+    assert refuse("no_access") == ["wal_missing", "reason of wal_missing", True, 3]
+    assert refuse("truncated") == ["wal_missing", "reason of wal_missing", True, 4]
+
+
+def test_evidence_is_saved_at_most_once_a_minute(config, monkeypatch):
+    samples.closed(config.database)
+    now = 1_772_413_323_456_789_000
+    folder = Path(config.state_dir) / "ends" / "itsm"
+    # The last step sets the clock back.
+    for seconds, folders in ((0, 1), (1, 1), (59, 1), (61, 2), (62, 2), (-3600, 3)):
+        monkeypatch.setattr(keeper.time, "time_ns", lambda seconds=seconds: now + seconds * 10**9)
+        os.utime(config.database, (seconds + 7200, seconds + 7200))
+        assert keep(config, "refused", code="truncated", reason="x", parts={"wal": b"x"})
+        assert len(list(folder.glob("refused-*"))) == folders
+        assert os.path.isdir(refusal_of(config)["evidence"])
+    assert len(list(folder.glob("refused-20260302T010203456Z-*"))) == 1
+
+
+def test_a_refused_start_needs_few_calls_of_systemctl(monkeypatch):
+    asked = []
+    monkeypatch.setattr(keeper, "properties_of", lambda unit: asked.append(unit) or {"ActiveState": "activating"})
+    begun = time.monotonic()
+    keeper.return_start("itsm.service")
+    assert len(asked) <= 8 and 2 < time.monotonic() - begun < 5
+
+
+def test_the_number_of_connections_to_the_keeper_is_limited():
+    text = (FILES.parent / "templates" / "keeper.socket.j2").read_text()
+    settings = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    assert 0 < int(settings["TriggerLimitBurst"]) <= 400 and settings["TriggerLimitIntervalSec"] == "10s"
+    # With this limit, systemd 255 and later delays the connections, before the other limit stops the socket.
+    assert int(settings["PollLimitBurst"]) * 5 < int(settings["TriggerLimitBurst"])
+    assert settings["PollLimitIntervalSec"] == "2s"
 
 
 def test_a_power_failure_is_recorded_at_the_next_start(config):

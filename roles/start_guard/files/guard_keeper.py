@@ -41,6 +41,8 @@ _UNCONFIRMED = ".unconfirmed.json"
 # A report is saved at most this long after it was sent, in nanoseconds.
 _LATEST = 60 * 10**9
 MOST_REFUSALS = 5
+# The evidence for refusals with the same incident is saved at most this often, in seconds.
+_EVIDENCE_INTERVAL = 60
 _LONGEST = 500
 _INVOCATION = re.compile(r"[0-9a-f]{32}\Z")
 _WORD = re.compile(r"[A-Za-z0-9_+-]{0,40}\Z")
@@ -308,7 +310,7 @@ class Keeper:
 
     def _refused(self, message: Mapping[str, Any], state: Mapping[str, Any], parts: Mapping[str, bytes]) -> bool:
         code, reason = text(message.get("code"), 40), text(message.get("reason"))
-        if code is None or reason is None or not _WORD.match(code):
+        if code is None or reason is None or not _WORD.match(code) or not self._is_starting(message):
             return False
         at = common.now()
         refusal = {"at": at, "unit": self.config.unit, "code": code, "reason": reason, "of_data": code in OF_DATA}
@@ -318,19 +320,29 @@ class Keeper:
             first = common.read_json(self.refusal, limit=1 << 16)
         except (OSError, ValueError):
             first = {}
-        compact = at[:19].replace("-", "").replace(":", "")
-        identity = f"INC-{compact}Z-{os.urandom(2).hex()}"
+        compact = re.sub(r"[-:.]", "", at)
+        identity = f"INC-{compact[:15]}Z-{os.urandom(2).hex()}"
         refusal = {"incident": identity, "first_at": at, "times": 0, **first, **refusal}
+        if first.get("of_data") is True:
+            # A doubt about the data stays until a run has checked the database.
+            refusal.update({name: first.get(name) for name in ("code", "reason", "of_data")})
         refusal["times"] = (number(refusal["times"]) or 0) + 1
         stamps = [_stamp(state, name) for name in ("database", "wal")]
-        if first.get("stamps") != stamps or not first.get("evidence"):
+        saved = first.get("evidence")
+        if not saved or (first.get("stamps") != stamps and not _is_recent(number(first.get("evidence_ns")) or 0)):
             refusal["evidence"] = self._save_evidence(compact, {**refusal, "database": _files(state)}, parts)
-        refusal["stamps"] = stamps
+            refusal.update(stamps=stamps, evidence_ns=time.time_ns())
         _write(self.refusal, refusal)
         return True
 
+    def _is_starting(self, message: Mapping[str, Any]) -> bool:
+        """Return True if systemd confirms that the guard is checking this invocation, or has just refused it."""
+        state, result = self.properties.get("SubState"), self.properties.get("Result")
+        checks = state == "condition" or (state == "dead" and result == "exec-condition")
+        return self._is_current(message) and checks
+
     def _save_evidence(self, compact: str, about: Mapping[str, Any], parts: Mapping[str, bytes]) -> str:
-        folder = os.path.join(self.folder, f"refused-{compact}Z-{os.urandom(2).hex()}")
+        folder = os.path.join(self.folder, f"refused-{compact}-{os.urandom(2).hex()}")
         os.mkdir(folder, 0o700)
         for name, data in parts.items():
             descriptor = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -377,7 +389,7 @@ def return_start(unit: str, *, patience: float = 3.0) -> None:
     Otherwise, systemd would refuse a later start, after the files have been repaired. The counter can only be reset
     together with the unit's result, so wait until the unit is inactive. Before that, the result prevents a restart.
     """
-    give_up = time.monotonic() + patience
+    pause, give_up = 0.1, time.monotonic() + patience
     while time.monotonic() < give_up:
         state = properties_of(unit).get("ActiveState")
         if state == "inactive":
@@ -385,7 +397,13 @@ def return_start(unit: str, *, patience: float = 3.0) -> None:
             with contextlib.suppress(OSError, subprocess.SubprocessError):
                 subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=2)
             return
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.5)  # each question is work for systemd
+
+
+def _is_recent(ns: int) -> bool:
+    """Return True if a time is less than a minute ago. A time in the future is that of another clock."""
+    return 0 <= time.time_ns() - ns < _EVIDENCE_INTERVAL * 10**9
 
 
 def group_of(user: str) -> Optional[int]:
