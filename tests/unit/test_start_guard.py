@@ -9,6 +9,7 @@ With TEST_THOROUGH (make nightly), the writer is killed 150 times.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
@@ -16,6 +17,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sqlite3
 import struct
 import subprocess
@@ -596,6 +598,58 @@ def test_the_number_of_connections_to_the_keeper_is_limited():
     # With this limit, systemd 255 and later delays the connections, before the other limit stops the socket.
     assert int(settings["PollLimitBurst"]) * 5 < int(settings["TriggerLimitBurst"])
     assert settings["PollLimitIntervalSec"] == "2s"
+
+
+# The keeper with a slow disk and other deadlines.
+SLOW = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+import guard_keeper as keeper
+keeper.properties_of = lambda unit: {"InvocationID": "a" * 32, "SubState": "stop-post"}
+keeper._RECEIVING, keeper._SAVING, pause = map(float, sys.argv[3:])
+synced = os.fsync
+os.fsync = lambda descriptor: (time.sleep(pause), synced(descriptor))
+sys.exit(keeper.main([sys.argv[2]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("times", "answer"),
+    [
+        ((2.0, 0.3, 30.0), b""),
+        # The sender and the disk are slow. Together, they take longer than each deadline.
+        ((2.0, 2.0, 0.6), b"saved\n"),
+        ((0.3, 2.0, 0.0), b""),
+    ],
+)
+def test_a_keeper_that_is_late_leaves_no_temporary_files(config, tmp_path, times, answer):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config._asdict()))
+    ours, theirs = socket.socketpair()
+    arguments = [sys.executable, "-I", "-c", SLOW, str(FILES), str(path), *map(str, times)]
+    process = subprocess.Popen(arguments, stdin=theirs, stdout=subprocess.PIPE, text=True)
+    theirs.close()
+    time.sleep(1.0)
+    with contextlib.suppress(BrokenPipeError):
+        ours.sendall(json.dumps({"kind": "end", "invocation": FIRST, "state": {}}).encode() + b"\n")
+    assert ours.recv(100) == answer
+    told, _none = process.communicate(timeout=20)
+    ours.close()
+    assert (process.returncode, "was not saved" in told) == ((0, False) if answer else (1, True))
+    assert [str(found) for found in tmp_path.rglob(".*")] == []
+    assert len(list(tmp_path.rglob("end-*"))) == bool(answer)
+
+
+def test_temporary_files_of_a_killed_keeper_are_removed(config, tmp_path):
+    samples.closed(config.database)
+    assert end(config)
+    folder = Path(config.state_dir) / "ends" / "itsm"
+    old = (folder / ".end-x.json.1a", Path(config.state_dir) / ".refusal-itsm.json.2b", tmp_path / ".known.json.3c")
+    others = (Path(config.state_dir) / ".refusal-other.json.2b", tmp_path / ".itsm.json.3c", tmp_path / ".known.json")
+    for each in (*old, *others):
+        each.touch()
+    assert keep(config, "start", invocation=SECOND)
+    assert not any(each.exists() for each in old) and all(each.exists() for each in others)
 
 
 def test_a_power_failure_is_recorded_at_the_next_start(config):

@@ -31,7 +31,8 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import guard_common as common
 
-_DEADLINE = 8.0
+# Deadlines for receiving and for saving a message, in seconds.
+_RECEIVING, _SAVING = 4.0, 8.0
 _LARGEST_HEAD = 1 << 17
 _LARGEST_PART = 9 << 20
 _PARTS = ("database", "wal", "shm")
@@ -154,6 +155,14 @@ def _sent(message: Mapping[str, Any]) -> int:
     return ns if now - _LATEST <= ns <= now else now
 
 
+class Late(BaseException):
+    """A deadline has passed. It is no error that a caller may ignore."""
+
+
+def _give_up(*_signal: Any) -> None:
+    raise Late
+
+
 class Keeper:
     """The files of one unit. clock: returns the current time (UTC, see guard_common.now)."""
 
@@ -175,10 +184,23 @@ class Keeper:
         lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            self._clean_up()
             self.known = common.known_state(self.config.known, database=self.config.database)
             yield
         finally:
             os.close(lock)
+
+    def _clean_up(self) -> None:
+        """Remove the temporary files of keepers that were killed. Nobody else has the lock."""
+        beginnings = [(self.folder, ".")]
+        beginnings += [
+            (os.path.dirname(path), f".{os.path.basename(path)}.") for path in (self.refusal, self.config.known)
+        ]
+        for folder, beginning in beginnings:
+            with contextlib.suppress(OSError):
+                for name in os.listdir(folder):
+                    if name.startswith(beginning):
+                        os.unlink(os.path.join(folder, name))
 
     def keep(self, message: Mapping[str, Any], parts: Mapping[str, bytes]) -> bool:
         """Save a message. Return False if it was ignored. Raises OSError."""
@@ -455,17 +477,35 @@ def _write(path: str, values: Mapping[str, Any], *, group: Optional[int] = None)
 
 
 def main(arguments: List[str]) -> int:
-    signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
     os.umask(0o077)
     config = common.Config.read(arguments[0])
-    # The connection is read and answered through the same descriptor.
-    with os.fdopen(os.dup(0), "rb") as stream:
-        message, parts = receive(stream)
-    keeper = Keeper(config, properties=properties_of(config.unit), boot=boot_id())
-    saved = keeper.keep(message, parts)
-    with contextlib.suppress(OSError):
-        os.write(0, b"saved\n" if saved else b"ignored\n")
+    signal.signal(signal.SIGALRM, _give_up)
+    try:
+        message, saved = _keep(config)
+    except Late:
+        common.say(f"A report about {config.unit} was not saved, because it took too long")
+        return 1
     if saved and message["kind"] == "refused":
         os.close(0)  # the guard waits for the end of the answer
         return_start(config.unit)
     return 0
+
+
+def _keep(config: common.Config) -> Tuple[Dict[str, Any], bool]:
+    """Receive a message, save it and answer. Return it, and True unless it was ignored.
+
+    A slow sender does not take the time that saving needs. Raises Late, ValueError, OSError.
+    """
+    signal.setitimer(signal.ITIMER_REAL, _RECEIVING)
+    # The connection is read and answered through the same descriptor.
+    with os.fdopen(os.dup(0), "rb") as stream:
+        message, parts = receive(stream)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    keeper = Keeper(config, properties=properties_of(config.unit), boot=boot_id())
+    signal.setitimer(signal.ITIMER_REAL, _SAVING)
+    saved = keeper.keep(message, parts)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    os.set_blocking(0, False)  # the answer is short, and the sender may not read it
+    with contextlib.suppress(OSError):
+        os.write(0, b"saved\n" if saved else b"ignored\n")
+    return message, saved
