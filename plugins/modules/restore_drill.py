@@ -16,7 +16,7 @@ description:
     directory and the environment of the unit. Only the variable O(variable) has another value.
   - The service runs in a transient systemd unit with a private network, in which all ports are free. The file system
     is read-only, except for the restored database. O(writable) are empty temporary folders. The live database is
-    hidden, and the service cannot send signals to other processes. If systemd cannot isolate it, nothing is started.
+    hidden, and the service cannot reach other processes. If systemd cannot isolate it, nothing is started.
   - Sends the health request and, if O(login) is set, the login in this network. Then stops the service, checks the
     restored database, compares its rows, and removes everything.
   - Writes the result to C(restore_drill.json) in O(state_dir). A drill that failed is a result with RV(ok=false).

@@ -9,6 +9,7 @@ With TEST_THOROUGH (make nightly), the writer is killed 150 times.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
@@ -16,6 +17,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sqlite3
 import struct
 import subprocess
@@ -66,7 +68,8 @@ def keep(config, kind, *, invocation=FIRST, boot="boot-1", parts=None, **values)
     """Let the keeper save a message, as if systemd confirmed its invocation. Return True if it was saved."""
     state = common.examine(config.database, compare=kind == "end")
     message = {"kind": kind, "invocation": invocation, "state": common.summary(state), **values}
-    properties = {"InvocationID": invocation, "NRestarts": values.pop("restarts", "0"), "SubState": "stop-post"}
+    sub_state = values.pop("sub_state", "stop-post" if kind == "end" else "condition")
+    properties = {"InvocationID": invocation, "NRestarts": values.pop("restarts", "0"), "SubState": sub_state}
     message = json.loads(json.dumps(message))
     return keeper.Keeper(config, properties=properties, boot=boot).keep(message, parts or {})
 
@@ -474,6 +477,39 @@ def test_an_invented_end_never_displaces_one_that_systemd_confirmed(config, monk
     assert len(ends(config)) == 4
 
 
+@pytest.mark.parametrize("sub_state", ["running", "start", "start-pre", "condition", "reload", "stop-sigterm", ""])
+def test_an_end_that_the_user_invents_while_the_service_runs_does_not_hide_the_real_one(config, sub_state):
+    samples.crashed(config.database)
+    assert keep(config, "start")
+    before = common.known_state(config.known, database=config.database)
+    assert keep(config, "end", sub_state=sub_state, result="success", code="exited", status=0)
+    assert [(each["confirmed"], each["result"]) for each in ends(config)] == [(False, "success")]
+    # The guard does not compare the files with a state that the user invented.
+    assert common.known_state(config.known, database=config.database).get("end") == before.get("end")
+    assert not keep(config, "end", sub_state=sub_state, result="success")
+    assert end(config)
+    assert [(each["confirmed"], each["result"]) for each in ends(config)] == [(True, "signal")]
+    assert not end(config) and not keep(config, "end", sub_state=sub_state)
+    os.unlink(f"{config.database}-wal")
+    assert judged(config) == "wal_missing"
+
+
+@pytest.mark.parametrize("sub_state", ["stop-post", "final-sigterm", "auto-restart", "failed", "dead"])
+def test_an_end_is_confirmed_when_systemd_says_that_the_process_has_ended(config, sub_state):
+    assert keep(config, "start") and keep(config, "end", sub_state=sub_state)
+    assert [each["confirmed"] for each in ends(config)] == [True]
+
+
+def test_an_end_is_not_confirmed_if_systemd_does_not_answer(config):
+    assert keep(config, "start")
+    message = {"kind": "end", "invocation": FIRST, "state": {}}
+    assert keeper.Keeper(config, properties={}, boot="boot-1").keep(message, {})
+    assert [each["confirmed"] for each in ends(config)] == [False]
+    # This start was faster than the keeper, but systemd had confirmed the start of the process.
+    assert keeper.Keeper(config, properties={"InvocationID": SECOND}, boot="boot-1").keep(message, {})
+    assert [each["confirmed"] for each in ends(config)] == [True]
+
+
 def test_reports_that_arrive_in_another_order_are_kept(config):
     now = time.time_ns()
     assert unconfirmed(config, "end", FIRST, ns=now - 5_000_000)
@@ -490,6 +526,7 @@ def test_the_number_of_files_is_limited(config, monkeypatch):
     monkeypatch.setattr(keeper, "MOST_ENDS", 5)
     monkeypatch.setattr(keeper, "MOST_REFUSALS", 2)
     samples.crashed(config.database)
+    monkeypatch.setattr(keeper, "_EVIDENCE_INTERVAL", 0)
     for number in range(9):
         assert end(config, invocation=f"{number:032x}")
         os.utime(config.database, (number, number))
@@ -499,6 +536,120 @@ def test_the_number_of_files_is_limited(config, monkeypatch):
     assert len(list(folder.glob("refused-*"))) == 2
     refusal = json.loads((Path(config.state_dir) / "refusal-itsm.json").read_text())
     assert (refusal["times"], refusal["code"], refusal["of_data"]) == (9, "wal_missing", True)
+
+
+def refusal_of(config):
+    path = Path(config.state_dir) / "refusal-itsm.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+@pytest.mark.parametrize("sub_state", ["running", "start", "stop-post", "dead", "failed", ""])
+def test_a_refusal_counts_only_during_the_check_of_the_start(config, sub_state):
+    assert not keep(config, "refused", code="truncated", reason="x", sub_state=sub_state, parts={"wal": b"x"})
+    assert not unconfirmed(config, "refused", FIRST, code="truncated", reason="x")
+    assert refusal_of(config) is None
+    assert list((Path(config.state_dir) / "ends" / "itsm").iterdir()) == []
+
+
+def test_a_refusal_counts_if_the_unit_has_left_the_check_before_the_keeper_asked(config):
+    properties = {"InvocationID": FIRST, "SubState": "dead", "Result": "exec-condition"}
+    message = {"kind": "refused", "invocation": FIRST, "state": {}, "code": "truncated", "reason": "x"}
+    assert keeper.Keeper(config, properties=properties, boot="b").keep(message, {})
+    assert refusal_of(config)["code"] == "truncated"
+
+
+def test_a_later_refusal_does_not_clear_the_doubt_about_the_data(config):
+    def refuse(code):
+        assert keep(config, "refused", code=code, reason=f"reason of {code}")
+        return [refusal_of(config)[name] for name in ("code", "reason", "of_data", "times")]
+
+    assert refuse("not_mounted") == ["not_mounted", "reason of not_mounted", False, 1]
+    assert refuse("wal_missing") == ["wal_missing", "reason of wal_missing", True, 2]
+    assert refuse("no_access") == ["wal_missing", "reason of wal_missing", True, 3]
+    assert refuse("truncated") == ["wal_missing", "reason of wal_missing", True, 4]
+
+
+def test_evidence_is_saved_at_most_once_a_minute(config, monkeypatch):
+    samples.closed(config.database)
+    now = 1_772_413_323_456_789_000
+    folder = Path(config.state_dir) / "ends" / "itsm"
+    # The last step sets the clock back.
+    for seconds, folders in ((0, 1), (1, 1), (59, 1), (61, 2), (62, 2), (-3600, 3)):
+        monkeypatch.setattr(keeper.time, "time_ns", lambda seconds=seconds: now + seconds * 10**9)
+        os.utime(config.database, (seconds + 7200, seconds + 7200))
+        assert keep(config, "refused", code="truncated", reason="x", parts={"wal": b"x"})
+        assert len(list(folder.glob("refused-*"))) == folders
+        assert os.path.isdir(refusal_of(config)["evidence"])
+    assert len(list(folder.glob("refused-20260302T010203456Z-*"))) == 1
+
+
+def test_a_refused_start_needs_few_calls_of_systemctl(monkeypatch):
+    asked = []
+    monkeypatch.setattr(keeper, "properties_of", lambda unit: asked.append(unit) or {"ActiveState": "activating"})
+    begun = time.monotonic()
+    keeper.return_start("itsm.service")
+    assert len(asked) <= 8 and 2 < time.monotonic() - begun < 5
+
+
+def test_the_number_of_connections_to_the_keeper_is_limited():
+    text = (FILES.parent / "templates" / "keeper.socket.j2").read_text()
+    settings = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    assert 0 < int(settings["TriggerLimitBurst"]) <= 400 and settings["TriggerLimitIntervalSec"] == "10s"
+    # With this limit, systemd 255 and later delays the connections, before the other limit stops the socket.
+    assert int(settings["PollLimitBurst"]) * 5 < int(settings["TriggerLimitBurst"])
+    assert settings["PollLimitIntervalSec"] == "2s"
+
+
+# The keeper with a slow disk and other deadlines.
+SLOW = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+import guard_keeper as keeper
+keeper.properties_of = lambda unit: {"InvocationID": "a" * 32, "SubState": "stop-post"}
+keeper._RECEIVING, keeper._SAVING, pause = map(float, sys.argv[3:])
+synced = os.fsync
+os.fsync = lambda descriptor: (time.sleep(pause), synced(descriptor))
+sys.exit(keeper.main([sys.argv[2]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("times", "answer"),
+    [
+        ((2.0, 0.3, 30.0), b""),
+        # The sender and the disk are slow. Together, they take longer than each deadline.
+        ((2.0, 2.0, 0.6), b"saved\n"),
+        ((0.3, 2.0, 0.0), b""),
+    ],
+)
+def test_a_keeper_that_is_late_leaves_no_temporary_files(config, tmp_path, times, answer):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config._asdict()))
+    ours, theirs = socket.socketpair()
+    arguments = [sys.executable, "-I", "-c", SLOW, str(FILES), str(path), *map(str, times)]
+    process = subprocess.Popen(arguments, stdin=theirs, stdout=subprocess.PIPE, text=True)
+    theirs.close()
+    time.sleep(1.0)
+    with contextlib.suppress(BrokenPipeError):
+        ours.sendall(json.dumps({"kind": "end", "invocation": FIRST, "state": {}}).encode() + b"\n")
+    assert ours.recv(100) == answer
+    told, _none = process.communicate(timeout=20)
+    ours.close()
+    assert (process.returncode, "was not saved" in told) == ((0, False) if answer else (1, True))
+    assert [str(found) for found in tmp_path.rglob(".*")] == []
+    assert len(list(tmp_path.rglob("end-*"))) == bool(answer)
+
+
+def test_temporary_files_of_a_killed_keeper_are_removed(config, tmp_path):
+    samples.closed(config.database)
+    assert end(config)
+    folder = Path(config.state_dir) / "ends" / "itsm"
+    old = (folder / ".end-x.json.1a", Path(config.state_dir) / ".refusal-itsm.json.2b", tmp_path / ".known.json.3c")
+    others = (Path(config.state_dir) / ".refusal-other.json.2b", tmp_path / ".itsm.json.3c", tmp_path / ".known.json")
+    for each in (*old, *others):
+        each.touch()
+    assert keep(config, "start", invocation=SECOND)
+    assert not any(each.exists() for each in old) and all(each.exists() for each in others)
 
 
 def test_a_power_failure_is_recorded_at_the_next_start(config):

@@ -65,7 +65,7 @@ def test_what_systemd_lacks_is_found(drill: Drill) -> None:
     folder = f"/etc/systemd/system/{drill.service.unit}.service.d"
     settings = {
         "90-restart.conf": "[Service]\nRestart=no\nLimitNOFILE=256\n[Unit]\nStartLimitIntervalSec=1\n",
-        GUARD: "[Service]\nExecCondition=/usr/local/lib/itsm-nexus-runbook/start_guard.py\n",
+        GUARD: "[Service]\nExecCondition=/usr/local/lib/itsm-nexus-runbook/run.py start_guard x\n",
     }
     drill.host.check_output(f"mkdir -p {folder}")
     for name, text in settings.items():

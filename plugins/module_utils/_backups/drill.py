@@ -116,7 +116,6 @@ class _Scratch(NamedTuple):
     data: str
     output: str
     empty: str
-    plan: str
 
 
 class _Done:
@@ -268,13 +267,14 @@ def _restore_and_start(order: Order, done: _Done, search: choice.Search, *, run:
         restored = f"{scratch.data}/{os.path.basename(order.database)}"
         copy = sqlite_backup.backup(path=source, dest=restored, user=order.user, timeout=order.time_budget)
         done.rows, done.restored = dict(copy["row_counts"]), True
-        plan = _plan(order, properties, account, scratch, restored=restored)
-        atomic_files.write_atomically(scratch.plan, json.dumps(plan.as_dict()).encode())
         limits = sandbox.Limits(memory=order.memory, seconds=2 * order.timeout + 60, largest=2 * copy["size"] + _MARGIN)
-        wanted = sandbox.properties(limits, output=scratch.output, data=scratch.data)
+        plan = _plan(order, properties, account, scratch, restored=restored)._replace(most=2 * limits.largest)
+        lock = listing.lock_of(order.state_dir)
+        wanted = sandbox.properties(limits, output=scratch.output, data=scratch.data, folder=scratch.folder, lock=lock)
         try:
-            sandbox.start(unit, scratch.plan, wanted, run=run)
-            pid = _await_health(order, unit, scratch, secrets=plan.environment, run=run)
+            with sandbox.in_memory(plan) as path:
+                sandbox.start(unit, path, wanted, run=run)
+                pid = _await_health(order, unit, scratch, secrets=plan.environment, run=run)
             done.rto = round(time.monotonic() - began, 3)
             _check_open(order, restored)
             _log_in(order, done, pid)
@@ -333,6 +333,9 @@ def _plan(
         **env_file.unit_environment(properties),
         order.variable: restored,
     }
+    # If the path is a link, SQLite puts the WAL next to the file to which it leads.
+    with safe_open.acting((account.pw_uid, account.pw_gid)):
+        live = list(dict.fromkeys((order.database, os.path.realpath(order.database))))
     return sandbox.Plan(
         program=program,
         argv=argv,
@@ -341,11 +344,13 @@ def _plan(
         uid=account.pw_uid,
         gid=gid,
         groups=sorted(groups),
-        hidden=[order.database + suffix for suffix in sqlite_files.SUFFIXES.values()],
+        hidden=[path + suffix for path in live for suffix in sqlite_files.SUFFIXES.values()],
         writable=list(dict.fromkeys(order.writable)),
         empty=scratch.empty,
         read_only=[order.app_dir, os.path.dirname(order.database)],
         network=os.stat("/proc/self/ns/net").st_ino,
+        data=scratch.data,
+        most=0,
     )
 
 
@@ -367,7 +372,7 @@ def _scratch(order: Order, account: pwd.struct_passwd, done: _Done) -> Iterator[
         why = str(error.strerror)
         raise BackupError(message("reason.drill.not_prepared", folder=printable(order.folder), why=why)) from error
     try:
-        made = _Scratch(folder, f"{folder}/data", f"{folder}/output", f"{folder}/empty", f"{folder}/plan.json")
+        made = _Scratch(folder, f"{folder}/data", f"{folder}/output", f"{folder}/empty")
         os.chmod(folder, 0o711)  # noqa: S103 - the user must enter it, and can list nothing
         for path, mode in ((made.output, 0o600), (made.empty, 0)):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode))

@@ -71,10 +71,15 @@ def _entry(read: Any) -> Entry:
     )
 
 
+def lock_of(state_dir: str) -> str:
+    """Return the path of the lock of backups and drills."""
+    return os.path.join(state_dir, _LOCK)
+
+
 @contextlib.contextmanager
 def locked(state_dir: str) -> Iterator[None]:
     """Run the block while no other backup or drill of this host is running. Raises BackupError."""
-    path = os.path.join(state_dir, _LOCK)
+    path = lock_of(state_dir)
     try:
         atomic_files.private_folder(state_dir)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -5,7 +5,7 @@
 """Decide which old backups may be removed, and remove them.
 
 Only a listed backup is removed, and only if its name has the form that this collection uses. The newest verified backup
-and the newest sound backup are always kept.
+and the newest sound backup are always kept. A backup that was not verified comes from a killed run, and is removed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DAY = 86400.0
 
 
 class Limits(NamedTuple):
-    """What to keep: at most `keep` backups, and none older than `days` days. With days=0, the age does not matter."""
+    """Keep at most `keep` verified backups, none older than `days` days. With days=0, the age does not matter."""
 
     keep: int
     days: float = 0.0
@@ -38,13 +38,20 @@ def has_our_name(path: str, *, folder: str, prefix: str) -> bool:
 def surplus(entries: Sequence[Entry], limits: Limits, *, now: float) -> List[Entry]:
     """Return the entries to remove. entries: newest first. now: seconds since the epoch.
 
-    The order is that of the list, not of the times in it, because the clock may have been set back.
+    The order is that of the list, not of the times in it, because the clock may have been set back. The first entry may
+    be that of a backup that is being made. Every other entry that was not verified is surplus.
     """
     newest_verified = next((entry.path for entry in entries if entry.verified), "")
     newest_sound = next((entry.path for entry in entries if entry.sound), "")
     found = []
+    verified = 0
     for number, entry in enumerate(entries):
-        too_many = number >= limits.keep
+        if not entry.verified:
+            if number > 0:
+                found.append(entry)
+            continue
+        verified += 1
+        too_many = verified > limits.keep
         too_old = bool(limits.days) and now - _seconds(entry.at) > limits.days * _DAY
         if (too_many or too_old) and entry.path not in (newest_verified, newest_sound):
             found.append(entry)

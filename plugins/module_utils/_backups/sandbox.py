@@ -9,15 +9,20 @@ checks that they are in effect, because systemd ignores some of these settings i
 container. Then it makes the two kinds of mounts that lie in folders of the service's user: it hides the live database,
 and it puts empty temporary file systems over the folders to which the service writes. It opens each of these paths as
 the service's user and mounts on the opened descriptor, so that a path that the user exchanges at this moment leads root
-nowhere else. Then it becomes the user for good and runs the command.
+nowhere else. Then it starts the command as the user in a private PID namespace with its own /proc: otherwise, the files
+of the running service could be changed through /proc, where the read-only file system does not apply.
+
+The first process of the unit stays. It stops the unit if the service writes too much to the disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
 import os
 import sys
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel
@@ -31,18 +36,23 @@ _PROPERTIES = ("LoadState", "ActiveState", "MainPID")
 # What the program prints before the reason if the unit is not isolated.
 NOT_ISOLATED = "itsm-runbook-drill: not isolated: "
 
-# The program that the unit runs first. Its argument is the path of the plan (see Plan), as JSON.
+# What the program prints if the service writes too much.
+TOO_MUCH = "Error: the drill was stopped, because the service wrote too much to the disk of the scratch folder"
+
+# The program that the unit runs first. Its standard input is the plan (see Plan), as JSON.
 _ENTER = """
-import ctypes, json, os, sys
-with open(sys.argv[1]) as stream:
-    plan = json.load(stream)
+import ctypes, json, os, signal, sys, time
+plan = json.load(sys.stdin)
+null = os.open("/dev/null", os.O_RDWR)
+os.dup2(null, 0)
 if os.stat("/proc/self/ns/net").st_ino == plan["network"]:
     sys.exit(plan["refusal"] + "the network is not private")
 for path in plan["read_only"]:
     if not os.statvfs(path).f_flag & os.ST_RDONLY:
         sys.exit(plan["refusal"] + "the service could write to " + path)
 library = ctypes.CDLL(None, use_errno=True)
-BIND, NOSUID, NODEV, NOEXEC = 4096, 2, 4, 8
+RDONLY, BIND, NOSUID, NODEV, NOEXEC = 1, 4096, 2, 4, 8
+NEWPID, DEATH_SIGNAL = 0x20000000, 1
 def mount(source, target, kind, flags, data):
     if library.mount(source.encode(), target.encode(), kind and kind.encode(), flags, data and data.encode()) != 0:
         number = ctypes.get_errno()
@@ -69,6 +79,46 @@ for path in plan["writable"]:
         limits = "mode=0700,uid=%d,gid=%d,size=%d" % (plan["uid"], plan["gid"], plan["room"])
         mount("tmpfs", "/proc/self/fd/%d" % found, "tmpfs", NOSUID | NODEV | NOEXEC, limits)
         os.close(found)
+proc = []
+with open("/proc/self/mountinfo", "rb") as stream:
+    for fields in (line.split(b" ") for line in stream):
+        if fields[3] == b"/" and fields[fields.index(b"-") + 1] == b"proc":
+            proc.append(os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1")))
+def free():
+    found = os.statvfs(plan["data"])
+    return found.f_bavail * found.f_frsize
+def ended(status):
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+at_first = free()
+# The service gets the signal, too. It may need a moment to end.
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if library.unshare(NEWPID) != 0:
+    sys.exit(plan["refusal"] + "no private PID namespace")
+first = os.fork()
+if first != 0:
+    while True:
+        pid, status = os.waitpid(first, os.WNOHANG)
+        if pid != 0:
+            os._exit(ended(status))
+        left = free()
+        if left < plan["reserve"] or at_first - left > plan["most"]:
+            print(plan["too_much"], flush=True)
+            os._exit(1)
+        time.sleep(0.05)
+# When the parent process ends, the kernel kills this one and with it everything in the namespace.
+library.prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+for path in proc:
+    if os.path.exists(path):
+        mount("proc", path, "proc", RDONLY | NOSUID | NODEV | NOEXEC, None)
+second = os.fork()
+if second != 0:
+    while True:
+        pid, status = os.wait()
+        if pid == second:
+            os._exit(ended(status))
+if os.readlink("/proc/self") != str(os.getpid()):
+    sys.exit(plan["refusal"] + "the service could see other processes")
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 os.setresgid(plan["gid"], plan["gid"], plan["gid"])
 os.setresuid(plan["uid"], plan["uid"], plan["uid"])
 os.umask(plan["umask"])
@@ -76,11 +126,21 @@ os.chdir(plan["folder"])
 os.execve(plan["program"], plan["argv"], plan["environment"])
 """
 
+# The program that the unit runs last, with all rights of root. Arguments: the lock of the drills, and the scratch
+# folder. While the drill has the lock, it removes the folder itself. This program does it if the drill was killed.
+_LEAVE = (
+    "import fcntl, os, shutil, sys; os.dup2(os.open('/dev/null', os.O_WRONLY), 2);"
+    " lock = os.open(sys.argv[1], os.O_RDWR); fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB);"
+    " shutil.rmtree(sys.argv[2], ignore_errors=True)"
+)
+
 
 class Plan(NamedTuple):
     """What the unit runs. hidden: files that are replaced with an unreadable file. writable: folders that are replaced
     with an empty temporary file system of at most `room` bytes. empty: the unreadable file. read_only: folders in which
-    the service must not be able to write. network: the inode of the network in which it must not run.
+    the service must not be able to write. network: the inode of the network in which it must not run. data: the folder
+    that the service can write to. most: the number of bytes by which it may fill the disk there. reserve: the number of
+    bytes that must stay free.
     """
 
     program: str
@@ -95,7 +155,11 @@ class Plan(NamedTuple):
     empty: str
     read_only: Sequence[str]
     network: int
+    data: str
+    most: int
+    reserve: int = 32 << 20
     refusal: str = NOT_ISOLATED
+    too_much: str = TOO_MUCH
     umask: int = 0o077
     room: int = 64 << 20
 
@@ -114,8 +178,12 @@ class Limits(NamedTuple):
     largest: int
 
 
-def properties(limits: Limits, *, output: str, data: str) -> List[str]:
-    """Return the unit's properties. output: the file for its output. data: the only folder that it can write to."""
+def properties(limits: Limits, *, output: str, data: str, folder: str, lock: str) -> List[str]:
+    """Return the unit's properties. output: the file for its output. data: the only folder that it can write to.
+
+    folder: the scratch folder. lock: the file that is locked during a drill.
+    """
+    python = sys.executable or "/usr/bin/python3"
     return [
         # Nothing outside can be reached, and the ports of the running service are free in here.
         "PrivateNetwork=yes",
@@ -128,12 +196,13 @@ def properties(limits: Limits, *, output: str, data: str) -> List[str]:
         "ProtectKernelTunables=yes",
         "NoNewPrivileges=yes",
         # The service runs as the user of the running one. An application may stop the process in its pid file.
-        "SystemCallFilter=~kill pidfd_send_signal rt_sigqueueinfo ptrace process_vm_writev",
+        "SystemCallFilter=~kill pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo ptrace process_vm_writev",
         "SystemCallErrorNumber=EPERM",
         # For the mounts and the change of the user. After the change, the process has no capabilities.
         "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SETUID CAP_SETGID",
         f"ReadWritePaths={data}",
         f"StandardOutput=file:{output}",
+        f'ExecStopPost=-+{python} -I -S -c "{_LEAVE}" "{lock}" "{folder}"',
         f"MemoryMax={limits.memory}",
         "MemorySwapMax=0",
         "TasksMax=512",
@@ -145,12 +214,22 @@ def properties(limits: Limits, *, output: str, data: str) -> List[str]:
     ]
 
 
+@contextlib.contextmanager
+def in_memory(plan: Plan) -> Iterator[str]:
+    """Yield a path from which systemd can read the plan. It contains secrets, so it is never written to a disk."""
+    descriptor = os.memfd_create("itsm-runbook-drill")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump(plan.as_dict(), stream)
+        stream.flush()
+        yield f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
 def start(unit: str, plan_path: str, wanted: Sequence[str], *, run: commands.Runner) -> None:
-    """Start the transient unit. Raises BackupError."""
+    """Start the transient unit. plan_path: see in_memory(). Raises BackupError."""
     argv = ["systemd-run", "--quiet", "--collect", f"--unit={unit}"]
     argv += ["--description=Restore drill: the service with a restored database"]
-    argv += [f"--property={each}" for each in wanted]
-    argv += ["--", sys.executable or "/usr/bin/python3", "-I", "-S", "-c", _ENTER, plan_path]
+    argv += [f"--property={each}" for each in (*wanted, f"StandardInput=file:{plan_path}")]
+    argv += ["--", sys.executable or "/usr/bin/python3", "-I", "-S", "-c", _ENTER]
     try:
         done = run(argv, timeout=_TIMEOUT)
     except commands.CommandError as error:

@@ -73,7 +73,7 @@ def make(
             path=order.path, dest_dir=order.folder, user=order.user, room_only=True, timeout=order.timeout
         )
         listed = listing.read(order.state_dir)
-        would = retention.surplus([Entry("", ""), *listed], order.limits, now=time.time())
+        would = retention.surplus([Entry("", "", verified=True), *listed], order.limits, now=time.time())
         return _result(None, [], would, changed=True, began=began, room=room["room_needed"])
     with listing.locked(order.state_dir):
         entry, made = _back_up(order, proc_root=proc_root)

@@ -16,6 +16,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 # Variables of Node applications whose values are no secrets.
 _HARMLESS = ("NODE_ENV", "HOST", "PORT", "HTTP_PORT", "HTTPS_PORT", "ENABLE_HTTPS", "TZ", "LANG", "LC_ALL")
 _PATHS = ("DATABASE_PATH", "DB_PATH", "SQLITE_PATH")
+# The part of a line that is no variable.
+NO_NAME = "(not a name)"
+# The last line of a key in PEM format is BASE64=, so it looks like a variable. Ordinary names have underscores.
+_BASE64 = lazy(r"[A-Za-z0-9]{20,}|(?=\w*[a-z])(?=\w*[A-Z])(?=\w*[0-9])\w{20,}")
+# A short last line: only a multiple of four characters, with the padding, is base64.
+_SHORT_BASE64 = lazy(r"(?=\w*[a-z])(?=\w*[A-Z])(?=\w*[0-9])[A-Za-z0-9]{2,}={0,2}")
 # A value with other characters may be an address with a password.
 _PLAIN = lazy(r"[\w./:-]{0,200}")
 
@@ -26,6 +32,13 @@ def shown(name: str, value: str) -> str:
     return value if known and _PLAIN.fullmatch(value) and "://" not in value else ""
 
 
+def told(name: str, value: str) -> str:
+    """Return the name of a variable, or NO_NAME if it may be a line of a private key."""
+    padded = f"{name}={value.strip()}"
+    short = value.strip() in ("", "=") and len(padded) % 4 == 0 and _SHORT_BASE64.fullmatch(padded) is not None
+    return NO_NAME if value.strip() == "=" or short or _BASE64.fullmatch(name) else entries.text(name)
+
+
 def _is_path(name: str) -> bool:
     return environment_names.names_certificate(name) or environment_names.names_key(name)
 
@@ -33,7 +46,7 @@ def _is_path(name: str) -> bool:
 def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
     """Return the names of the variables in an environment file as parts. This is a Reader, see files.py."""
     values = env_file.parse_environment(data.decode("utf-8", "replace"))
-    return "", {entries.text(name): shown(name, value) for name, value in values.items()}
+    return "", {told(name, value): shown(name, value) for name, value in values.items()}
 
 
 def named(parts: Mapping[str, str]) -> Dict[str, str]:

@@ -32,8 +32,8 @@ OURS = lazy(r"(?:zz-held-|90-itsm-nexus-).*\.conf")
 # The settings whose values contain no secret. The values of all other settings are not stored.
 _SHOWN = lazy(
     r"(?:Limit|Memory|CPU|IO|Tasks|Restart|Timeout|StartLimit|Kill|Protect|Private|Restrict|Read|Inaccessible|NoExec"
-    r"|Condition|Assert|SystemCall|Capability|Ambient|OOM|Standard|Watchdog|Success)\w*"
-    r"|After|Before|Requires|Requisite|Wants|BindsTo|PartOf|Conflicts|Type|User|Group|SupplementaryGroups|DynamicUser"
+    r"|Condition|Assert|SystemCall|Capability|Ambient|OOM|Watchdog|Success)\w*"
+    r"|StandardOutput|StandardError|After|Before|Requires|Requisite|Wants|BindsTo|PartOf|Conflicts|Type|User|Group|SupplementaryGroups|DynamicUser"
     r"|WorkingDirectory|RootDirectory|RootImage|EnvironmentFile|UMask|Nice|NoNewPrivileges|Slice|PIDFile|WantedBy"
     r"|RemainAfterExit|RuntimeDirectory|StateDirectory|LogsDirectory|BindPaths|BindReadOnlyPaths|TemporaryFileSystem"
 )
@@ -85,7 +85,11 @@ def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
         if key == _ENVIRONMENT:
             with contextlib.suppress(ValueError):
                 variables = dict(word.partition("=")[::2] for word in shlex.split(value))
-                parts.update({f"{key} {name}": environment.shown(name, text) for name, text in variables.items()})
+                for name, text in variables.items():
+                    parts[f"{key} {environment.told(name, text)}"] = environment.shown(name, text)
+            continue
+        if _looks_like_key(key, value):
+            parts[environment.NO_NAME] = ""
             continue
         if key.startswith("Exec"):
             shown = next(iter(value.split()), "").lstrip("@-:+!|")
@@ -94,6 +98,11 @@ def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
         before = parts.get(key)
         parts[key] = entries.text(f"{before}; {shown}" if before and shown else shown or before or "")
     return "", parts
+
+
+def _looks_like_key(name: str, value: str) -> bool:
+    """Return True if a line may belong to a private key. The names of settings are long, but contain no digits."""
+    return environment.told(name, value) == environment.NO_NAME and (value == "=" or re.search(r"\d", name) is not None)
 
 
 def _settings(text: str) -> List[Tuple[str, str]]:

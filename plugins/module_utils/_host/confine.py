@@ -2,27 +2,45 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Let this process write to one folder only, and cut it off from the network. For child processes only.
+"""Let this process write to one folder only, and cut it off from the network and from all other processes.
 
-The kernel enforces both limits for this process and for every program that it starts: in a private mount namespace, all
-other file systems are read-only, and a private network namespace has no interface. See mount_namespaces(7).
+For child processes only. The kernel enforces these limits for this process and for every program that it starts: in a
+private mount namespace, all other file systems are read-only, and a private network namespace has no interface. In a
+private PID namespace, no other process can get a signal, and its files cannot be reached through /proc, where the
+read-only mounts would not apply. When this process ends, the kernel kills everything that it has started. See
+mount_namespaces(7) and pid_namespaces(7).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from typing import List, Tuple
+import select
+import signal
+from typing import List, NamedTuple, NoReturn, Optional
 
-_CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
+_CLONE_NEWNS, _CLONE_NEWPID, _CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 # A remount must repeat the options of the mount. See mount(2) and proc_pid_mountinfo(5).
 _OPTIONS = {"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "nodiratime": 2048, "relatime": 1 << 21}
+_OF_PROC = ("nosuid", "nodev", "noexec")
 _LARGEST = 4 << 20
 
 
+class _Mount(NamedTuple):
+    """A mount. root: the path in the mounted file system. flags: its options, see mount(2)."""
+
+    point: str
+    root: str
+    kind: str
+    flags: int
+
+
 def confine(folder: str) -> bool:
-    """Make everything except a folder read-only for this process, and remove its network.
+    """Make everything except a folder read-only for this process, and remove its network and all other processes.
+
+    Return True in a new process, which continues in place of this one. This one only waits for its end.
 
     Return False if that is not possible: this process does not run as root, or a container does not allow it. The
     process may then already have lost its network. folder: an absolute path without links.
@@ -35,20 +53,62 @@ def confine(folder: str) -> bool:
             return False
         _mount(library, "none", "/", _MS_REC | _MS_PRIVATE)
         _mount(library, folder, folder, _MS_BIND)
-        for point, flags in _mounts():
-            if point != folder:
-                _read_only(library, point, flags)
+        mounts = _mounts()
+        for each in mounts:
+            if each.point != folder:
+                _read_only(library, each.point, each.flags)
         # The temporary folders of many hosts do not allow the execution of files, so no native module could be loaded.
         _mount(library, "none", folder, _MS_REMOUNT | _MS_BIND | _OPTIONS["nosuid"] | _OPTIONS["nodev"])
+        if library.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or library.unshare(_CLONE_NEWPID) != 0:
+            return False
+        confined = _continue_alone(library, [each.point for each in mounts if each.kind == "proc" and each.root == "/"])
     except (OSError, AttributeError):
         return False
     # The working directory still belongs to the mount from before.
     os.chdir(folder)
-    return True
+    return confined
 
 
-def _mount(library: ctypes.CDLL, source: str, target: str, flags: int) -> None:
-    if library.mount(os.fsencode(source), os.fsencode(target), None, flags, None) != 0:
+def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:
+    """Return in a new process in the private PID namespace. Return False there if /proc cannot be replaced.
+
+    proc: where the file system proc is mounted. The first process of the namespace only collects ended processes. It
+    keeps its user: the kernel forgets PR_SET_PDEATHSIG when a process changes its user.
+    """
+    reading, writing = os.pipe()
+    first = os.fork()
+    if first != 0:
+        _end_with(first)
+    library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.close(writing)
+    if select.select([reading], [], [], 0)[0]:
+        os._exit(0)  # the parent process has ended before the call of prctl
+    os.close(reading)
+    replaced = True
+    for point in proc:
+        try:
+            _mount(library, "proc", point, _MS_RDONLY | sum(_OPTIONS[name] for name in _OF_PROC), "proc")
+        except OSError:
+            # A mount that is hidden below another mount cannot be reached.
+            replaced = replaced and not os.path.exists(point)
+    second = os.fork()
+    if second != 0:
+        _end_with(second)
+    return replaced
+
+
+def _end_with(child: int) -> NoReturn:
+    """Collect ended child processes until a certain one ends, and end then."""
+    try:
+        while os.wait()[0] != child:
+            pass
+    finally:
+        os._exit(0)
+
+
+def _mount(library: ctypes.CDLL, source: str, target: str, flags: int, kind: Optional[str] = None) -> None:
+    named = None if kind is None else kind.encode()
+    if library.mount(os.fsencode(source), os.fsencode(target), named, flags, None) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), target)
 
@@ -65,13 +125,14 @@ def _read_only(library: ctypes.CDLL, point: str, flags: int) -> None:
             raise
 
 
-def _mounts() -> List[Tuple[str, int]]:
-    """Return the mount points, and the flags of their options. Raises OSError."""
+def _mounts() -> List[_Mount]:
+    """Return the mounts. Raises OSError."""
     with open("/proc/self/mountinfo", "rb") as stream:
         lines = stream.read(_LARGEST).split(b"\n")
     found = []
     for fields in (line.split(b" ") for line in lines if line):
-        point = fields[4].decode("unicode_escape").encode("latin-1")
+        root, point = (os.fsdecode(each.decode("unicode_escape").encode("latin-1")) for each in fields[3:5])
         options = fields[5].decode("ascii", "replace").split(",")
-        found.append((os.fsdecode(point), sum(_OPTIONS.get(option, 0) for option in options)))
+        kind = os.fsdecode(fields[fields.index(b"-") + 1])
+        found.append(_Mount(point, root, kind, sum(_OPTIONS.get(option, 0) for option in options)))
     return found

@@ -20,8 +20,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard
 
 _LARGEST = 1 << 17
-# Maximum number of ends that are read. The recorder keeps 200.
-MOST = 50
+# Maximum number of ends that are read: of those that systemd has confirmed, and of the others, which the service's user
+# may have invented. The recorder keeps 200 of each.
+MOST, MOST_UNCONFIRMED = 50, 20
+_UNCONFIRMED = ".unconfirmed.json"
 HOST_DOWN = "host-down"
 # The period in seconds for which a run reports the ends.
 WINDOW = 3600.0
@@ -85,10 +87,17 @@ def read(state_dir: str, unit: str, *, since: float, boot: str = "") -> List[End
     except OSError:
         return []
     earliest = "end-" + "".join(char for char in timestamps.iso(since) if char not in "-:.")
-    found = [_end(_read(os.path.join(folder, name))) for name in names[:MOST] if name >= earliest]
+    found = [_end(_read(os.path.join(folder, name))) for name in _newest(names) if name >= earliest]
     ends = [each for each in found if each is not None][::-1]
     lost = _lost(start_guard.config(unit) or {}, boot=boot, ended={each.invocation for each in ends})
     return [*ends, *([lost] if lost else [])]
+
+
+def _newest(names: Sequence[str]) -> List[str]:
+    """Return the newest files of both kinds. names: newest first. The order is kept."""
+    confirmed = [name for name in names if not name.endswith(_UNCONFIRMED)][:MOST]
+    others = [name for name in names if name.endswith(_UNCONFIRMED)][:MOST_UNCONFIRMED]
+    return sorted((*confirmed, *others), reverse=True)
 
 
 def of_service(service: Mapping[str, Any], *, state_dir: str, window: float = WINDOW) -> Optional[Dict[str, Any]]:

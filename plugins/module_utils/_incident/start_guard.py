@@ -18,7 +18,12 @@ import pwd
 import re
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
+    atomic_files,
+    commands,
+    sanitize,
+    timestamps,
+)
 
 CONFIG_FOLDER = "/etc/itsm-nexus-runbook"
 PROGRAM = "/usr/local/lib/itsm-nexus-runbook/run.py"
@@ -34,6 +39,10 @@ _LARGEST = 1 << 18
 # database that is on a file system that is not mounted.
 _NOT_OF_DATA = ("held", "no_access", "not_mounted", "folder_missing")
 _INCIDENT = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
+# The code of a problem in an answer of the guard, and the code for an answer with another one.
+_CODE = re.compile(r"[a-z_]{1,40}\Z")
+_UNKNOWN = "unknown"
+_LONGEST = 500
 _NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 
@@ -91,16 +100,26 @@ def ask(unit: str, *, run: commands.Runner = commands.run) -> Optional[Dict[str,
         answer = json.loads(done.stdout) if done.rc in (0, REFUSED) else None
     except (commands.CommandError, ValueError, RecursionError):
         return None
-    return answer if isinstance(answer, dict) else None
+    return _cleaned(answer) if isinstance(answer, dict) else None
 
 
 def verdict(unit: str, *, run: commands.Runner = commands.run) -> Optional[Refusal]:
     """Return why the guard would refuse a start now because of the data, or None."""
     answer = ask(unit, run=run) or {}
-    code, reason = answer.get("code"), answer.get("reason")
+    code = answer.get("code")
     if not code or code in _NOT_OF_DATA:
         return None
-    return Refusal(str(code), str(reason), of_data=True)
+    return Refusal(code, answer["reason"], of_data=True)
+
+
+def _cleaned(answer: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the guard's answer with a known form. The guard runs as the service's user, who may change it."""
+    code, told, took = answer.get("code"), answer.get("reason"), answer.get("milliseconds")
+    if code:
+        code = code if isinstance(code, str) and _CODE.match(code) else _UNKNOWN
+    reason = sanitize.text(str(told)[:_LONGEST]).replace("\n", " ")[:_LONGEST] if code else None
+    milliseconds = took if isinstance(took, (int, float)) else None
+    return {**answer, "code": code or None, "reason": reason, "milliseconds": milliseconds}
 
 
 def refusals(state_dir: str) -> List[Refusal]:
@@ -188,11 +207,14 @@ def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = c
     answer = ask(unit, run=run)
     if answer is None:
         return f"The start guard of {unit} does not answer, so it may refuse the next start"
-    state = answer.get("state") or {}
+    try:
+        stamps = _stamps(answer.get("state"))
+    except ValueError:
+        return f"The start guard of {unit} gave an invalid answer, so it may refuse the next start"
     released = {
         "at": timestamps.now(),
         "accepted": sorted(accepted),
-        "stamps": {name: _stamp(state.get(name)) for name in ("database", "wal")},
+        "stamps": stamps,
     }
     about = {"path": known.get("database"), "unit": known.get("unit"), "released": released}
     try:
@@ -206,10 +228,26 @@ def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = c
     return None
 
 
+def _stamps(state: Any) -> Dict[str, Optional[List[int]]]:
+    """Return the values that identify the database and its WAL. Raises ValueError if the guard did not send them."""
+    if not isinstance(state, dict) or not {"database", "wal"} <= set(state):
+        raise ValueError("the files are missing")
+    return {name: _stamp(state[name]) for name in ("database", "wal")}
+
+
 def _stamp(found: Any) -> Optional[List[int]]:
-    if not isinstance(found, dict):
+    if found is None:
         return None
-    return [int(found[name]) for name in ("device", "inode", "size", "mtime_ns")]
+    if not isinstance(found, dict):
+        raise ValueError("a file is not described")
+    values = []
+    for name in ("device", "inode", "size", "mtime_ns"):
+        value = found.get(name)
+        least = -(1 << 63) if name == "mtime_ns" else 0  # a file may have a time before 1970
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 1 << 64:
+            raise ValueError(f"{name} is not a number")
+        values.append(value)
+    return values
 
 
 def _write_known(path: str, known: Mapping[str, Any], *, user: str) -> None:

@@ -62,10 +62,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 Part = Callable[[], Any]
 
-# The files of the start guard and the restart recorder.
+# The files of the start guard and the restart recorder. Both programs are started through run.py.
 _PROGRAMS = "/usr/local/lib/itsm-nexus-runbook"
 _DROPIN = "50-itsm-nexus-start-guard.conf"
-_GUARD, _RECORDER = "start_guard.py", "restart_recorder.py"
+_GUARD, _RECORDER = "start_guard", "restart_recorder"
+_SHARED_PROGRAMS = ("run.py", "guard_common.py")
 _DRILL, _BACKUPS = "restore_drill.json", "backups.json"
 # Folder for the trial build. Unlike /tmp, it is never in memory.
 _SCRATCH = "/var/tmp"  # noqa: S108 - used with mkdtemp
@@ -300,17 +301,18 @@ def _guard(config: Config) -> Dict[str, Any]:
         lines = atomic_files.read_plain(path, limit=_LARGEST).decode("utf-8", "replace").splitlines()
     except (FileNotFoundError, NotADirectoryError):
         lines = []
-    programs = {"ExecCondition": f"{_PROGRAMS}/{_GUARD}", "ExecStopPost": f"{_PROGRAMS}/{_RECORDER}"}
+    programs = {"ExecCondition": _GUARD, "ExecStopPost": _RECORDER}
     named = {
-        option: any(line.startswith(f"{option}=") and program in line for line in lines)
+        option: any(line.startswith(f"{option}=") and f"{_PROGRAMS}/run.py {program} " in line for line in lines)
         for option, program in programs.items()
     }
-    there = {option: os.path.isfile(program) for option, program in programs.items()}
+    shared = all(os.path.isfile(f"{_PROGRAMS}/{name}") for name in _SHARED_PROGRAMS)
+    there = {option: os.path.isfile(f"{_PROGRAMS}/{program}.py") for option, program in programs.items()}
     return {
         "dropin": path,
         "installed": bool(lines) or any(there.values()),
-        "guard": named["ExecCondition"] and there["ExecCondition"],
-        "recorder": named["ExecStopPost"] and there["ExecStopPost"],
+        "guard": shared and named["ExecCondition"] and there["ExecCondition"],
+        "recorder": shared and named["ExecStopPost"] and there["ExecStopPost"],
     }
 
 

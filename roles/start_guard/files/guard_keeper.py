@@ -7,7 +7,8 @@
 systemd starts this program for each connection to the keeper's socket, with the connection as standard input, in an
 environment that the service's user cannot change. Only this user and root can connect. The program opens no path in a
 folder of this user. It trusts nothing in a message: it keeps only known fields with a limited length, accepts one end
-for each invocation of the unit, records whether systemd confirmed the invocation, and limits the number of files.
+for each invocation of the unit, records whether systemd confirmed the end, and limits the number of files. An end that
+systemd confirms replaces one that it did not confirm, because the user may have invented that one.
 
 Files in STATE_DIR/ends/UNIT/: end-TIME-INVOCATION.json (how a process ended) and refused-TIME/ (the evidence for a
 refusal). STATE_DIR/refusal-UNIT.json: a refusal that is not in the record of an incident yet (see
@@ -30,7 +31,8 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import guard_common as common
 
-_DEADLINE = 8.0
+# Deadlines for receiving and for saving a message, in seconds.
+_RECEIVING, _SAVING = 4.0, 8.0
 _LARGEST_HEAD = 1 << 17
 _LARGEST_PART = 9 << 20
 _PARTS = ("database", "wal", "shm")
@@ -40,6 +42,8 @@ _UNCONFIRMED = ".unconfirmed.json"
 # A report is saved at most this long after it was sent, in nanoseconds.
 _LATEST = 60 * 10**9
 MOST_REFUSALS = 5
+# The evidence for refusals with the same incident is saved at most this often, in seconds.
+_EVIDENCE_INTERVAL = 60
 _LONGEST = 500
 _INVOCATION = re.compile(r"[0-9a-f]{32}\Z")
 _WORD = re.compile(r"[A-Za-z0-9_+-]{0,40}\Z")
@@ -47,6 +51,8 @@ _PROPERTIES = (
     *("InvocationID", "NRestarts", "Result", "ExecMainCode", "ExecMainStatus", "MemoryPeak", "ActiveState"),
     "SubState",
 )
+# The beginnings of systemd's SubStates in which the main process of the unit has ended.
+_ENDED = ("stop-post", "final", "auto-restart", "failed", "dead")
 _CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 # Refusals after which a run must check the database before the service may start.
 OF_DATA = (
@@ -149,6 +155,14 @@ def _sent(message: Mapping[str, Any]) -> int:
     return ns if now - _LATEST <= ns <= now else now
 
 
+class Late(BaseException):
+    """A deadline has passed. It is no error that a caller may ignore."""
+
+
+def _give_up(*_signal: Any) -> None:
+    raise Late
+
+
 class Keeper:
     """The files of one unit. clock: returns the current time (UTC, see guard_common.now)."""
 
@@ -170,10 +184,23 @@ class Keeper:
         lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            self._clean_up()
             self.known = common.known_state(self.config.known, database=self.config.database)
             yield
         finally:
             os.close(lock)
+
+    def _clean_up(self) -> None:
+        """Remove the temporary files of keepers that were killed. Nobody else has the lock."""
+        beginnings = [(self.folder, ".")]
+        beginnings += [
+            (os.path.dirname(path), f".{os.path.basename(path)}.") for path in (self.refusal, self.config.known)
+        ]
+        for folder, beginning in beginnings:
+            with contextlib.suppress(OSError):
+                for name in os.listdir(folder):
+                    if name.startswith(beginning):
+                        os.unlink(os.path.join(folder, name))
 
     def keep(self, message: Mapping[str, Any], parts: Mapping[str, bytes]) -> bool:
         """Save a message. Return False if it was ignored. Raises OSError."""
@@ -188,6 +215,11 @@ class Keeper:
     def _is_current(self, message: Mapping[str, Any]) -> bool:
         """Return True if systemd confirms that this is the current invocation of the unit."""
         return bool(message["invocation"] == self.properties.get("InvocationID"))
+
+    def _has_ended(self, message: Mapping[str, Any]) -> bool:
+        """Return True if systemd confirms that this invocation is not running any more, or is an earlier one."""
+        ended = self.properties.get("SubState", "").startswith(_ENDED)
+        return bool(self.properties) and (ended or not self._is_current(message))
 
     def _start(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
         before, ns = self.known.get("start") or {}, _sent(message)
@@ -226,10 +258,12 @@ class Keeper:
     def _end(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
         started = self.known.get("start") or {}
         mine = started.get("invocation") == message["invocation"]
-        if self._end_of(message["invocation"]) is not None:
-            return False
         # Reports are saved in parallel to the next start, so systemd may have forgotten this invocation already.
-        confirmed = self._is_current(message) or (mine and bool(started.get("confirmed")))
+        known = self._is_current(message) or (mine and bool(started.get("confirmed")))
+        confirmed = known and self._has_ended(message)
+        saved = self._end_of(message["invocation"])
+        if saved is not None and not (confirmed and saved.endswith(_UNCONFIRMED)):
+            return False
         end = {
             **self._ending(message),
             "start": started if mine else None,
@@ -243,6 +277,11 @@ class Keeper:
         ns = _sent(message)
         at = common.iso(ns)
         self._write_end(message["invocation"], end, at=at, confirmed=confirmed)
+        if saved is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(saved)
+        if self._is_current(message) and not confirmed:
+            return True  # the process may be running, so this end says nothing about the files
         if int((self.known.get("end") or {}).get("ns") or 0) > ns:
             return True  # a later end was saved first
         frames = end["database"]["frames"]
@@ -293,7 +332,7 @@ class Keeper:
 
     def _refused(self, message: Mapping[str, Any], state: Mapping[str, Any], parts: Mapping[str, bytes]) -> bool:
         code, reason = text(message.get("code"), 40), text(message.get("reason"))
-        if code is None or reason is None or not _WORD.match(code):
+        if code is None or reason is None or not _WORD.match(code) or not self._is_starting(message):
             return False
         at = common.now()
         refusal = {"at": at, "unit": self.config.unit, "code": code, "reason": reason, "of_data": code in OF_DATA}
@@ -303,19 +342,29 @@ class Keeper:
             first = common.read_json(self.refusal, limit=1 << 16)
         except (OSError, ValueError):
             first = {}
-        compact = at[:19].replace("-", "").replace(":", "")
-        identity = f"INC-{compact}Z-{os.urandom(2).hex()}"
+        compact = re.sub(r"[-:.]", "", at)
+        identity = f"INC-{compact[:15]}Z-{os.urandom(2).hex()}"
         refusal = {"incident": identity, "first_at": at, "times": 0, **first, **refusal}
+        if first.get("of_data") is True:
+            # A doubt about the data stays until a run has checked the database.
+            refusal.update({name: first.get(name) for name in ("code", "reason", "of_data")})
         refusal["times"] = (number(refusal["times"]) or 0) + 1
         stamps = [_stamp(state, name) for name in ("database", "wal")]
-        if first.get("stamps") != stamps or not first.get("evidence"):
+        saved = first.get("evidence")
+        if not saved or (first.get("stamps") != stamps and not _is_recent(number(first.get("evidence_ns")) or 0)):
             refusal["evidence"] = self._save_evidence(compact, {**refusal, "database": _files(state)}, parts)
-        refusal["stamps"] = stamps
+            refusal.update(stamps=stamps, evidence_ns=time.time_ns())
         _write(self.refusal, refusal)
         return True
 
+    def _is_starting(self, message: Mapping[str, Any]) -> bool:
+        """Return True if systemd confirms that the guard is checking this invocation, or has just refused it."""
+        state, result = self.properties.get("SubState"), self.properties.get("Result")
+        checks = state == "condition" or (state == "dead" and result == "exec-condition")
+        return self._is_current(message) and checks
+
     def _save_evidence(self, compact: str, about: Mapping[str, Any], parts: Mapping[str, bytes]) -> str:
-        folder = os.path.join(self.folder, f"refused-{compact}Z-{os.urandom(2).hex()}")
+        folder = os.path.join(self.folder, f"refused-{compact}-{os.urandom(2).hex()}")
         os.mkdir(folder, 0o700)
         for name, data in parts.items():
             descriptor = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -362,7 +411,7 @@ def return_start(unit: str, *, patience: float = 3.0) -> None:
     Otherwise, systemd would refuse a later start, after the files have been repaired. The counter can only be reset
     together with the unit's result, so wait until the unit is inactive. Before that, the result prevents a restart.
     """
-    give_up = time.monotonic() + patience
+    pause, give_up = 0.1, time.monotonic() + patience
     while time.monotonic() < give_up:
         state = properties_of(unit).get("ActiveState")
         if state == "inactive":
@@ -370,7 +419,13 @@ def return_start(unit: str, *, patience: float = 3.0) -> None:
             with contextlib.suppress(OSError, subprocess.SubprocessError):
                 subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=2)
             return
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.5)  # each question is work for systemd
+
+
+def _is_recent(ns: int) -> bool:
+    """Return True if a time is less than a minute ago. A time in the future is that of another clock."""
+    return 0 <= time.time_ns() - ns < _EVIDENCE_INTERVAL * 10**9
 
 
 def group_of(user: str) -> Optional[int]:
@@ -422,17 +477,35 @@ def _write(path: str, values: Mapping[str, Any], *, group: Optional[int] = None)
 
 
 def main(arguments: List[str]) -> int:
-    signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
     os.umask(0o077)
     config = common.Config.read(arguments[0])
-    # The connection is read and answered through the same descriptor.
-    with os.fdopen(os.dup(0), "rb") as stream:
-        message, parts = receive(stream)
-    keeper = Keeper(config, properties=properties_of(config.unit), boot=boot_id())
-    saved = keeper.keep(message, parts)
-    with contextlib.suppress(OSError):
-        os.write(0, b"saved\n" if saved else b"ignored\n")
+    signal.signal(signal.SIGALRM, _give_up)
+    try:
+        message, saved = _keep(config)
+    except Late:
+        common.say(f"A report about {config.unit} was not saved, because it took too long")
+        return 1
     if saved and message["kind"] == "refused":
         os.close(0)  # the guard waits for the end of the answer
         return_start(config.unit)
     return 0
+
+
+def _keep(config: common.Config) -> Tuple[Dict[str, Any], bool]:
+    """Receive a message, save it and answer. Return it, and True unless it was ignored.
+
+    A slow sender does not take the time that saving needs. Raises Late, ValueError, OSError.
+    """
+    signal.setitimer(signal.ITIMER_REAL, _RECEIVING)
+    # The connection is read and answered through the same descriptor.
+    with os.fdopen(os.dup(0), "rb") as stream:
+        message, parts = receive(stream)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    keeper = Keeper(config, properties=properties_of(config.unit), boot=boot_id())
+    signal.setitimer(signal.ITIMER_REAL, _SAVING)
+    saved = keeper.keep(message, parts)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    os.set_blocking(0, False)  # the answer is short, and the sender may not read it
+    with contextlib.suppress(OSError):
+        os.write(0, b"saved\n" if saved else b"ignored\n")
+    return message, saved

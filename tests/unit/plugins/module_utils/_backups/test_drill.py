@@ -11,11 +11,13 @@ import http.server
 import json
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -44,7 +46,7 @@ pytestmark = pytest.mark.skipif(not can_isolate(), reason="needs root, unshare, 
 PYTHON = "/usr/bin/python3"
 NOBODY = pwd.getpwnam("nobody")
 SERVICE = """
-import http.server, json, os, sqlite3, sys
+import http.server, json, os, sqlite3, sys, time
 database = sqlite3.connect(os.environ["DATABASE_PATH"], check_same_thread=False, isolation_level=None)
 database.execute("PRAGMA journal_mode=WAL")
 mode = os.environ.get("MODE", "")
@@ -64,6 +66,31 @@ if mode == "peek":
         print("truncated the live WAL", flush=True)
     except OSError:
         pass
+if mode == "reach":
+    pid = int(os.environ["TARGET"])
+    for link in ("cwd", "root" + os.environ["FOLDER"]):
+        try:
+            open("/proc/%d/%s/itsm.db" % (pid, link), "r+b").close()
+            print("opened the live database through " + link, flush=True)
+        except OSError:
+            pass
+    for name, send in (("kill", os.kill), ("tgkill", lambda pid, number: call(234, pid, pid, number))):
+        import ctypes
+        call = ctypes.CDLL(None, use_errno=True).syscall
+        try:
+            if send(pid, 9) in (None, 0):
+                print("sent a signal with " + name, flush=True)
+        except OSError:
+            pass
+    numbers = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    if len(numbers) > 4 or not os.path.exists("/proc/self/stat"):
+        print("saw processes: %s" % numbers, flush=True)
+if mode == "fill":
+    with open(os.path.dirname(os.environ["DATABASE_PATH"]) + "/more", "wb") as more:
+        for _number in range(3000):
+            more.write(bytes(1 << 16))
+            more.flush()
+            time.sleep(0.001)
 if mode != "no log":
     with open("logs/app.log", "a") as log:
         log.write("started")
@@ -94,6 +121,7 @@ class Systemd:
         self.live = {"ActiveState": "active", "MainPID": "4711", "NRestarts": "0"}
         self.process: Any = None
         self.asked: List[List[str]] = []
+        self.wanted: Dict[str, str] = {}
         self.top = top
         app = top / "app"
         read_only = [f"mount --bind {app} {app}", f"mount --options remount,bind,ro {app}"]
@@ -127,12 +155,14 @@ class Systemd:
         assert wanted["NoNewPrivileges"] == "yes" and int(wanted["MemoryMax"]) and float(wanted["RuntimeMaxSec"])
         inner = argv[argv.index("--") + 1 :]
         script = " && ".join(self.isolation)
-        with open(wanted["StandardOutput"][len("file:") :], "wb") as output:
+        self.wanted = wanted
+        plan = wanted["StandardInput"][len("file:") :]
+        with open(plan, "rb") as stdin, open(wanted["StandardOutput"][len("file:") :], "wb") as output:
             self.process = subprocess.Popen(
                 ["unshare", *self.namespaces, "sh", "-c", script, "sh", *inner],
                 stdout=output,
                 stderr=output,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 start_new_session=True,
             )
 
@@ -244,10 +274,93 @@ def test_a_drill_starts_the_service_on_the_newest_backup(host: Host) -> None:
     assert Path(host.state_dir, "restore_drill.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_no_secret_is_on_a_command_line(host: Host) -> None:
+def test_no_secret_is_on_a_command_line_or_in_a_file(host: Host) -> None:
+    host.backup("1")
+    read: List[str] = []
+    answer = host.systemd.run
+
+    def run(argv: Sequence[str], **more: Any) -> commands.Completed:
+        for path in host.top.glob(".state-drill-*/**/*"):
+            if path.is_file():
+                read.append(path.name)
+                assert b"a-secret-of-the-service" not in path.read_bytes()
+        return answer(argv, **more)
+
+    assert drill.drill(host.order(), run=run)["ok"]
+    assert {"output", "itsm.db"} <= set(read)
+    assert "a-secret-of-the-service" not in str(host.systemd.asked)
+
+
+def what_was_said(host: Host, **more: Any) -> str:
+    """Make a drill, which must succeed. Return what the service has printed."""
+    said: List[str] = []
+    answer = host.systemd.run
+
+    def run(argv: Sequence[str], **more: Any) -> commands.Completed:
+        if "stop" in argv:
+            said.extend(path.read_text() for path in host.top.glob(".state-drill-*/output"))
+        return answer(argv, **more)
+
+    result = drill.drill(host.order(**more), run=run)
+    assert result["ok"], result["problems"]
+    assert said
+    return "".join(said)
+
+
+def test_the_running_service_is_out_of_reach(host: Host) -> None:
+    folder = os.path.dirname(host.database)
+    live = subprocess.Popen(["sleep", "60"], cwd=folder, user="nobody", group="nogroup")
+    try:
+        host.systemd.environment.update(MODE="reach", TARGET=str(live.pid), FOLDER=folder)
+        host.backup("1")
+        assert what_was_said(host) == ""
+        assert live.poll() is None
+    finally:
+        live.kill()
+        live.wait()
+
+
+def test_a_database_behind_a_link_is_out_of_reach(host: Host) -> None:
+    real = host.top / "real"
+    real.mkdir()
+    os.chown(real, NOBODY.pw_uid, NOBODY.pw_gid)
+    os.rename(host.database, real / "live.db")
+    os.symlink(real / "live.db", host.database)
+    (real / "live.db-wal").touch()
+    os.chown(real / "live.db-wal", NOBODY.pw_uid, NOBODY.pw_gid)
+    host.systemd.environment.update(MODE="peek", LIVE=host.database, SECRET=str(real / "live.db"))
+    host.backup("1")
+    assert what_was_said(host) == ""
+    host.systemd.environment["SECRET"] = str(real / "live.db-wal")
+    assert what_was_said(host) == ""
+
+
+def test_a_service_that_fills_the_disk_is_stopped(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drill, "_MARGIN", 1 << 20)
+    host.systemd.environment["MODE"] = "fill"
+    host.backup("1")
+    result = host.drill()
+    assert not result["ok"] and host.ids(result) == ["reason.drill.ended"]
+    assert sandbox.TOO_MUCH in result["problems"][0]
+    assert list(host.top.glob(".state-drill-*")) == []
+
+
+def test_the_unit_removes_the_folder_of_a_killed_drill(host: Host) -> None:
     host.backup("1")
     assert host.drill()["ok"]
-    assert "a-secret-of-the-service" not in str(host.systemd.asked)
+    words = shlex.split(host.systemd.wanted["ExecStopPost"])
+    assert words[0] == f"-+{sys.executable}"
+    folder = Path(words[-1])
+    assert folder.name.startswith(".state-drill-") and not folder.exists()
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "link").symlink_to(host.top / "app")
+    command = [sys.executable, *words[1:]]
+    # As long as a drill is running, it needs the folder itself.
+    with listing.locked(host.state_dir):
+        assert subprocess.run(command, check=False, capture_output=True).stderr == b""
+    assert folder.exists()
+    subprocess.run(command, check=True)
+    assert not folder.exists() and (host.top / "app" / "service.py").exists()
 
 
 def test_the_live_database_and_other_files_are_out_of_reach(host: Host) -> None:
@@ -258,17 +371,7 @@ def test_the_live_database_and_other_files_are_out_of_reach(host: Host) -> None:
     os.chown(f"{host.database}-wal", NOBODY.pw_uid, NOBODY.pw_gid)
     host.systemd.environment.update(MODE="peek", LIVE=host.database, SECRET=str(secret))
     host.backup("1")
-    said: List[str] = []
-    stop = host.systemd.run
-
-    def run(argv: Sequence[str], **more: Any) -> commands.Completed:
-        if "stop" in argv:
-            said.extend(path.read_text() for path in host.top.glob(".state-drill-*/output"))
-        return stop(argv, **more)
-
-    result = drill.drill(host.order(), run=run)
-    assert result["ok"], result["problems"]
-    assert said and "".join(said) == ""
+    assert what_was_said(host) == ""
 
 
 def test_a_login_is_checked(host: Host) -> None:

@@ -154,6 +154,24 @@ def test_a_killed_backup_is_listed_as_not_verified(host: Host, monkeypatch: pyte
     assert [host.files(), len(host.listed())] == [sorted(os.path.basename(each["path"]) for each in host.listed()), 3]
 
 
+def test_killed_backups_do_not_displace_the_verified_ones(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed(host.database)
+    good = [host.make()["backup"]["path"] for _number in range(2)]
+
+    def die(**_arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_backup, "backup", die)
+        for _number in range(4):
+            with pytest.raises(KeyboardInterrupt):
+                host.make()
+    assert len(host.make(check_mode=True)["removed"]) == 4
+    newest = host.make()["backup"]["path"]
+    assert [each["path"] for each in host.listed()] == [newest, good[1], good[0]]
+    assert all(os.path.exists(path) for path in good)
+
+
 def test_a_database_that_lost_its_rows_does_not_replace_the_good_backups(host: Host) -> None:
     closed(host.database)
     good = [host.make()["backup"]["path"] for _number in range(3)]
@@ -203,7 +221,10 @@ def entry(days: float, *, verified: bool = True, lost: bool = False) -> Entry:
         ([entry(0), entry(1), entry(9)], retention.Limits(2, 20), [9]),
         # The newest verified backup stays, however old it is.
         ([entry(50)], retention.Limits(2, 8), []),
-        ([entry(0, verified=False), entry(1, verified=False), entry(50)], retention.Limits(2, 8), []),
+        ([entry(0, verified=False), entry(50)], retention.Limits(2, 8), []),
+        # The backups of killed runs take no place of a verified one. The first entry is the running backup.
+        ([entry(0), entry(1, verified=False), entry(2, verified=False), entry(3)], retention.Limits(2), [1, 2]),
+        ([entry(0, verified=False), entry(1, verified=False), entry(2), entry(3)], retention.Limits(2), [1]),
         # So does the newest one without missing rows.
         ([entry(0, lost=True), entry(1, lost=True), entry(50), entry(51)], retention.Limits(2, 8), [51]),
         # If the clock was set back, the order of the list counts.

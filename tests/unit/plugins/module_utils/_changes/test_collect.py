@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import (
     collect,
     entries,
+    environment,
     files,
     store,
     unit_files,
@@ -188,6 +189,46 @@ def test_files_of_a_unit_are_found_as_systemd_finds_them(tmp_path):
         "etc/my-app@one.service.d/20.conf",
         "usr/my-.service.d/5.conf",
     ]
+
+
+def test_the_standard_input_of_a_unit_is_not_stored():
+    text = f"[Service]\nStandardInputText=password={SECRET}\nStandardInputData={SECRET}\nStandardOutput=journal\n"
+    parts = unit_files.read(text.encode())[1]
+    assert parts == {"StandardInputText": "", "StandardInputData": "", "StandardOutput": "journal"}
+
+
+KEY = (
+    "-----BEGIN PRIVATE KEY-----",
+    "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+    "c2VjcmV0c2VjcmV0c2VjcmV0",
+    "-----END PRIVATE KEY-----",
+)
+
+
+@pytest.mark.parametrize(
+    ("last", "padding"),
+    [
+        ("c2VjcmV0c2VjcmV0c2VjcmV0", "=="),
+        ("c2VjcmV0c2VjcmV0c2VjcmV0", " = "),
+        ("MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggS", "="),
+        ("A" * 20, "="),
+        ("c2VjY3M", "="),
+        ("c2VjYw", "=="),
+    ],
+)
+def test_a_line_of_a_private_key_is_no_name(last, padding):
+    text = "\n".join([f"PRIVATE_KEY={KEY[0]}", KEY[1], last + padding, KEY[3], "PORT=8080", ""])
+    assert environment.read(text.encode())[1] == {"PRIVATE_KEY": "", environment.NO_NAME: "", "PORT": "8080"}
+    unit = "\n".join(["[Service]", f"SetCredential=key:{KEY[0]}", KEY[1], last + padding, "User=itsm"])
+    if last != "A" * 20:
+        assert set(unit_files.read(unit.encode())[1]) == {"SetCredential", environment.NO_NAME, "User"}
+    assert last not in str(unit_files.read(f"[Service]\nEnvironment={last}{padding}".encode()))
+
+
+@pytest.mark.parametrize("name", ["NODE_EXTRA_CA_CERTIFICATES_PATH", "npm_config_registry_url", "httpProxy", "S3", "a"])
+def test_an_ordinary_name_of_a_variable_is_stored(name):
+    assert list(environment.read(f"{name}=x".encode())[1]) == [name]
+    assert list(environment.read(f"{name}=".encode())[1]) == [name]
 
 
 def test_a_masked_unit_is_described(place):

@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import clock, confine
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a mount namespace")
@@ -78,6 +80,63 @@ def test_there_is_no_network(tmp_path: Path) -> None:
             return "connected"
 
         assert confined(tmp_path, work) != "connected"
+
+
+@contextlib.contextmanager
+def service(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of another account in its own folder."""
+    folder.mkdir()
+    (folder / "index.js").write_text("original", encoding="ascii")
+    for path in (folder, folder / "index.js"):
+        os.chown(path, 65534, 65534)
+    process = subprocess.Popen(["sleep", "60"], cwd=folder, user=65534, group=65534)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_other_processes_are_out_of_reach(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(mode=0o711)
+    with service(tmp_path / "app") as process:
+        ways = [f"echo changed > /proc/{process.pid}/{link}/index.js" for link in ("cwd", f"root{tmp_path}/app")]
+        tries = [f"({way}) 2>&- && echo written" for way in ways]
+        script = "; ".join([*tries, f"kill -9 {process.pid} && echo killed"])
+
+        def work() -> list[Any]:
+            done = commands.run(["/bin/sh", "-c", script], timeout=20, user="nobody")
+            with open("/proc/self/status", encoding="ascii") as stream:
+                privileges = "NoNewPrivs:\t1" in stream.read()
+            numbers = [name for name in os.listdir("/proc") if name.isdecimal()]
+            return [done.stdout, privileges, len(numbers) < 5]
+
+        assert confined(scratch, work) == ["", True, True]
+        assert process.poll() is None
+    assert (tmp_path / "app" / "index.js").read_text(encoding="ascii") == "original"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_daemon_does_not_outlive_the_confined_process(tmp_path: Path, late: bool) -> None:
+    marker = f"47.{os.getpid()}{int(late)}"
+
+    def work() -> Any:
+        if not confine.confine(str(tmp_path)):
+            return "not possible"
+        daemon = f"setsid sh -c 'sleep {marker} & sleep {marker}' >&- 2>&- &"
+        commands.run(["/bin/sh", "-c", daemon + (" sleep 30" if late else "")], timeout=60, user="nobody")
+        return "done"
+
+    answer = parallel.ask({"x": work}, timeout=3 if late else 20)["x"]
+    if answer.value == "not possible":
+        pytest.skip("this container does not allow a mount namespace")
+    assert (answer.value, answer.error) == ((None, parallel.TIMED_OUT) if late else ("done", None))
+    give_up = time.monotonic() + 5
+    while subprocess.run(["pgrep", "-f", f"sleep {marker}"], check=False, capture_output=True).returncode == 0:
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
 
 
 def test_without_root_nothing_is_confined(tmp_path: Path) -> None:

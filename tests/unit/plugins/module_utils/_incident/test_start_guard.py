@@ -163,6 +163,47 @@ def test_after_a_release_the_guard_accepts_these_files_and_judges_later_ones(sta
     assert start_guard.verdict("itsm").code == "not_a_database"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"code": None, "state": {"database": {"device": None}}},
+        {"code": None, "state": {"database": {}}},
+        {"code": None, "state": {"database": {"device": 1, "inode": 2, "size": -3, "mtime_ns": 4}}},
+        {"code": None, "state": {"database": {"device": 1, "inode": 2, "size": True, "mtime_ns": 4}}},
+        {"code": None, "state": {"database": {"device": 1, "inode": 2, "size": 10**30, "mtime_ns": 4}}},
+        {"code": None, "state": {"database": 7}},
+        {"code": None, "state": {"wal": [1]}},
+        {"code": None, "state": [1]},
+        {"code": None, "state": None},
+        {"code": None},
+    ],
+)
+def test_an_invalid_answer_of_the_guard_releases_nothing(installed, answer):
+    samples.closed(str(installed))
+
+    def run(argv, **_options):
+        return commands.Completed(argv=argv, rc=0, stdout=json.dumps(answer), stderr="", duration=0.0)
+
+    assert "gave an invalid answer" in start_guard.release("itsm", run=run)
+    assert not (installed.parent / "known.json").exists()
+
+
+@pytest.mark.parametrize("code", ["x" * 100, "a b", "\x1b[31m", 7, ["x"], {"a": 1}])
+def test_a_reason_of_the_guard_is_limited_and_has_no_control_characters(installed, code):
+    samples.closed(str(installed))
+    answer = {"code": code, "reason": "A" * 3_000_000 + "\n\x1b[31m", "state": {}}
+
+    def run(argv, **_options):
+        return commands.Completed(argv=argv, rc=77, stdout=json.dumps(answer), stderr="", duration=0.0)
+
+    refused = start_guard.verdict("itsm", run=run)
+    assert (refused.code, refused.of_data) == ("unknown", True)
+    answer.update(code="truncated", reason="a\n\x1b[31mb" + "A" * 3_000_000)
+    refused = start_guard.verdict("itsm", run=run)
+    assert refused.code == "truncated" and len(refused.reason) <= 500
+    assert refused.reason.isprintable() and refused.reason.startswith("a")
+
+
 def test_a_code_that_a_person_accepted_is_not_refused(installed):
     installed.write_bytes(b"no database")
     assert start_guard.verdict("itsm").code == "not_a_database"
@@ -192,8 +233,23 @@ def write_end(state, number, *, restarts=0, ago=60.0, **values):
         **values,
     }
     compact = "".join(char for char in timestamps.iso(at) if char not in "-:.")
-    (folder / f"end-{compact}-{invocation}.json").write_text(json.dumps(end))
+    ending = ".json" if end["confirmed"] else ".unconfirmed.json"
+    (folder / f"end-{compact}-{invocation}{ending}").write_text(json.dumps(end))
     return end
+
+
+def test_invented_ends_do_not_hide_confirmed_ones(state):
+    for number in range(3):
+        write_end(state, number, ago=1000.0 - number)
+    for number in range(10, 200):
+        write_end(state, number, ago=900.0 - number, confirmed=False, result="success", signal=None, code="exited")
+    found = service_ends.read(str(state), "itsm", since=0)
+    confirmed = [each for each in found if each.confirmed]
+    assert [each.invocation for each in confirmed] == [f"{number:032x}" for number in range(3)]
+    # The newest of the others, in the order of their times.
+    others = [each.invocation for each in found if not each.confirmed]
+    assert others == [f"{number:032x}" for number in range(200 - service_ends.MOST_UNCONFIRMED, 200)]
+    assert [each.at for each in found] == sorted(each.at for each in found)
 
 
 def test_restarts_are_counted_by_the_end_before_them(state):

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import sqlite_samples
 
@@ -35,6 +36,9 @@ def app(tmp_path: Path) -> Path:
     environment.write_text(f"NODE_ENV=production\nJWT_SECRET={CANARY}\nLDAP_PASSWORD={CANARY}\n", encoding="utf-8")
     (tmp_path / "log").mkdir()
     return app
+
+
+ROLE = Path(__file__).resolve().parents[5] / "roles" / "start_guard"
 
 
 def settings(app: Path, *, timeout: float = 20, rebuild: bool = False, **changes: Any) -> collect.Settings:
@@ -138,6 +142,58 @@ def test_a_damaged_result_of_a_drill_is_not_checked(app: Path, content: str) -> 
     (app.parent / "state" / "restore_drill.json").write_text(content, encoding="utf-8")
     result = collect.collect(settings(app))
     assert reasons(result)["drill"] == "ready.part.failed"
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install the start guard as its role does. Return its drop-in."""
+    folder, programs = tmp_path / "itsm-system.service.d", tmp_path / "programs"
+    folder.mkdir()
+    shutil.copytree(ROLE / "files", programs)
+    loader = jinja2.FileSystemLoader(ROLE / "templates")
+    template = jinja2.Environment(loader=loader).get_template("dropin.conf.j2")  # noqa: S701 - plain text
+    text = template.render(
+        start_guard_python="/usr/bin/python3",
+        _start_guard_name="itsm-nexus-guard-itsm-system",
+        _start_guard_programs=programs,
+        _start_guard_config="/etc/itsm-nexus-runbook/itsm-system.json",
+    )
+    dropin = folder / "50-itsm-nexus-start-guard.conf"
+    dropin.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(collect, "_PROGRAMS", str(programs))
+    monkeypatch.setattr(collect.service_hold, "FOLDER", str(tmp_path))
+    return dropin
+
+
+def guard_of(app: Path) -> dict[str, Any]:
+    found = collect._guard(settings(app, manager="systemd").config)
+    assert found.pop("dropin").endswith("/itsm-system.service.d/50-itsm-nexus-start-guard.conf")
+    return found
+
+
+def test_an_installed_start_guard_is_found(app: Path, guarded: Path) -> None:
+    assert guard_of(app) == {"installed": True, "guard": True, "recorder": True}
+    guarded.write_text(guarded.read_text().replace("ExecStopPost=", "#ExecStopPost="), encoding="utf-8")
+    assert guard_of(app) == {"installed": True, "guard": True, "recorder": False}
+    guarded.unlink()
+    assert guard_of(app) == {"installed": True, "guard": False, "recorder": False}
+
+
+@pytest.mark.parametrize(
+    ("missing", "parts"),
+    [
+        ("run.py", {"guard": False, "recorder": False}),
+        ("guard_common.py", {"guard": False, "recorder": False}),
+        ("start_guard.py", {"guard": False, "recorder": True}),
+        ("restart_recorder.py", {"guard": True, "recorder": False}),
+    ],
+)
+def test_a_missing_program_of_the_start_guard_is_found(
+    app: Path, guarded: Path, missing: str, parts: dict[str, bool]
+) -> None:
+    del guarded
+    Path(collect._PROGRAMS, missing).unlink()
+    assert guard_of(app) == {"installed": True, **parts}
 
 
 def test_an_application_without_a_lock_file_cannot_be_rebuilt(app: Path) -> None:
