@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import json
 import os
 import random
@@ -586,14 +587,16 @@ def test_a_doubt_counts_only_if_the_files_did_not_change_during_the_check(config
     samples.crashed(config.database)
     real, read = common.examine(config.database), []
 
-    def examine(database):
+    def examine(database, *, scan):
+        if not scan:
+            return real
         read.append(database)
         # During the first check, another program checkpoints the WAL.
         torn = {**real, "header": {**real["header"], "changes": 10**6}}
         return {**torn, "wal": {**real["wal"], "size": 1}} if len(read) == 1 else real
 
     monkeypatch.setattr(guard.common, "examine", examine)
-    assert guard.steady(config.database, {})[1] is None
+    assert guard.decide(config.database, {})[1] is None
     assert len(read) == 2
 
 
@@ -618,3 +621,80 @@ def test_the_last_measured_number_of_open_files_is_saved(config):
     (Path(config.state_dir) / "readiness.json").write_text(json.dumps({"samples": samples_known}))
     assert end(config)
     assert ends(config)[0]["open_files"] == {"number": 21, "at": "2026-03-02T01:02:03.500Z"}
+
+
+def test_a_refusal_stays_a_refusal_if_nothing_can_be_written(config):
+    samples.crashed(config.database)
+    os.unlink(config.database)
+    path = Path(config.state_dir) / "config.json"
+    path.write_text(json.dumps(config._asdict()))
+    program = [sys.executable, "-I", "-S", "-E", "-B", str(FILES / "run.py"), "start_guard", str(path)]
+    for more in ([], ["--show"]):
+        for redirect, journal in itertools.product(
+            (">/dev/full", ">&-", "| true; exit ${PIPESTATUS[0]}"), ({}, {"JOURNAL_STREAM": "8:1"})
+        ):
+            command = f"{' '.join(program + more)} {redirect}"
+            done = subprocess.run(["/bin/bash", "-c", command], check=False, env=journal, capture_output=True)
+            assert done.returncode == 77, (command, journal, done.stderr)
+
+
+def test_a_refusal_stays_a_refusal_if_no_socket_can_be_created(config, monkeypatch):
+    def no_socket(*_arguments):
+        raise OSError("no more descriptors")
+
+    monkeypatch.setattr("_socket.socket", no_socket)
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    common.say("a path \udcff")
+    assert common.tell(config, {"kind": "start"}, wait=0) is False
+
+
+@pytest.mark.parametrize("broken", ["say", "tell", "evidence"])
+def test_an_error_after_the_decision_does_not_start_the_unit(config, broken):
+    samples.crashed(config.database)
+    os.unlink(config.database)
+    path = Path(config.state_dir) / "config.json"
+    path.write_text(json.dumps(config._asdict()))
+
+    def fail(*_arguments, **_more):
+        raise MemoryError
+
+    child = os.fork()
+    if child == 0:
+        setattr(guard if broken == "evidence" else common, broken, fail)
+        try:
+            os._exit(guard.main([str(path)]))
+        finally:
+            os._exit(1)
+    assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 77
+
+
+def with_a_slow_wal(config, *, held=False):
+    """Run the guard in a child process in which the WAL cannot be read in time. Return its exit code, or -signal."""
+    path = Path(config.state_dir) / "config.json"
+    path.write_text(json.dumps(config._asdict()))
+    child = os.fork()
+    if child == 0:
+        guard._DEADLINE = 0.2
+        common._Frames._scan = lambda *_arguments, **_more: time.sleep(30)
+        if held:
+            guard.hold_of = lambda _unit: guard.Doubt("held", "the unit is held")
+        try:
+            os._exit(guard.main([str(path)]))
+        finally:
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+
+
+@pytest.mark.parametrize("case", ["database missing", "database empty", "other content", "database and WAL empty"])
+def test_a_lost_database_is_refused_before_the_wal_is_read(config, case):
+    samples.crashed(config.database)
+    assert keep(config, "start")
+    DOUBTFUL[case][0](config.database)
+    assert with_a_slow_wal(config) == 77
+
+
+def test_a_wal_that_cannot_be_read_in_time_refuses_only_if_there_is_a_doubt(config):
+    samples.crashed(config.database)
+    assert with_a_slow_wal(config) == -signal.SIGALRM
+    assert with_a_slow_wal(config, held=True) == 77

@@ -103,8 +103,11 @@ def stamp(found: Optional[Mapping[str, Any]]) -> Optional[List[int]]:
     return [int(found[name]) for name in ("device", "inode", "size", "mtime_ns")] if found else None
 
 
-def examine(database: str, *, compare: bool = False) -> Dict[str, Any]:
-    """Return the state of a database's files. compare: also compare the WAL's pages with the database.
+def examine(database: str, *, compare: bool = False, scan: bool = True) -> Dict[str, Any]:
+    """Return the state of a database's files.
+
+    compare: also compare the WAL's pages with the database. scan: read the frames of the WAL, which takes long if the
+    WAL is large.
 
     Keys: path (links resolved), database, wal, shm and journal (None, or facts about the file), header, frames (the
     content of the WAL), index (the content of the -shm file), problem (code and text, or None), complete. Nothing is
@@ -127,7 +130,7 @@ def examine(database: str, *, compare: bool = False) -> Dict[str, Any]:
                 opened[name] = descriptor
             state["problem"] = state["problem"] or problem
         if state["problem"] is None:
-            _read(state, opened, compare=compare)
+            _read(state, opened, compare=compare, scan=scan)
     except OSError as error:
         state["problem"] = ["unreadable", f"{path} cannot be read: {error.strerror}"]
     finally:
@@ -171,13 +174,13 @@ def _unwritable(path: str) -> Optional[List[str]]:
     return None
 
 
-def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool) -> None:
-    """Add the header, the frames and the index to the state. Raises OSError."""
+def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool, scan: bool) -> None:
+    """Add the header, the frames, the index and the state of the journal. Raises OSError."""
     if "database" in opened:
         state["header"] = _header(os.pread(opened["database"], 100, 0))
     if "shm" in opened:
         state["index"] = _index(os.pread(opened["shm"], 136, 0))
-    if "wal" not in opened:
+    if "wal" not in opened or not scan:
         return
     page_size = (state["header"] or {}).get("page_size", 0)
     frames = state["frames"] = _Frames.read(opened["wal"], size=state["wal"]["size"], database_page_size=page_size)
@@ -350,22 +353,34 @@ def lacking(state: Mapping[str, Any], *, since_ns: int) -> int:
     return int(max(index["last_frame"] - there, 0))
 
 
+def write_out(data: bytes) -> None:
+    """Write to the standard output. If nobody reads it, do nothing."""
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except OSError:
+        pass
+
+
 def say(text: str, *, priority: int = 4) -> None:
     """Write a line to the journal of the unit. priority: of syslog, 3 is an error and 4 a warning."""
-    line = f"<{priority}>{text}"
+    # A path may contain any bytes.
+    line = text.encode("utf-8", "backslashreplace")
     if "JOURNAL_STREAM" in os.environ:
-        print(line, flush=True)
+        write_out(b"<%d>%s\n" % (priority, line))
         return
     import _socket  # noqa: PLC0415 - only if it is needed
 
-    sender = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+    sender = None
     try:
+        sender = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
         sender.settimeout(0.2)
-        sender.sendto(f"<{24 + priority}>itsm-nexus: {text}".encode(), "/run/systemd/journal/dev-log")
+        sender.sendto(b"<%d>itsm-nexus: %s" % (24 + priority, line), "/run/systemd/journal/dev-log")
     except OSError:
-        print(text, flush=True)
+        write_out(line + b"\n")
     finally:
-        sender.close()
+        if sender is not None:
+            sender.close()
 
 
 def tell(
@@ -379,8 +394,9 @@ def tell(
 
     lengths = {name: len(data) for name, data in (parts or {}).items()}
     head = json.dumps({**message, "parts": lengths}).encode() + b"\n"
-    client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    client = None
     try:
+        client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         client.settimeout(max(wait, 0.5))
         client.connect(config.socket)
         client.sendall(b"".join([head, *(parts or {}).values()]))
@@ -389,4 +405,5 @@ def tell(
     except OSError:
         return False
     finally:
-        client.close()
+        if client is not None:
+            client.close()

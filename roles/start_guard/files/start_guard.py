@@ -5,9 +5,9 @@
 """Usage: run.py start_guard CONFIG [--show]. Decides whether a unit may start on its database.
 
 systemd runs this program before each start of the unit (ExecCondition=), as the service's user. It exits with REFUSED
-(77) if the state of the database is in doubt, and then the unit is not started. Any other exit code starts the unit, so
-a failure of this program never prevents a start. No file of the service is changed. With --show, the decision is
-printed as JSON and nothing is recorded.
+(77) if the state of the database is in doubt, and then the unit is not started. Any other exit code starts the unit. So
+a failure of this program prevents a start only if there is a doubt already, and then it never allows one. No file of
+the service is changed. With --show, the decision is printed as JSON and nothing is recorded.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import guard_common as common
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing takes 3 ms
-    from typing import Any, Dict, List, Mapping, Optional, Tuple
+    from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 REFUSED = 77
-# Maximum duration in seconds. If a disk does not answer, the unit is started.
+# Maximum duration in seconds. If a disk does not answer and there is no doubt yet, the unit is started.
 _DEADLINE = 2.0
 _MOST_EVIDENCE = 8 << 20
 # Maximum number of repeated checks if the files change during a check.
@@ -57,6 +57,15 @@ def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]
     if state["problem"]:
         return Doubt(*state["problem"])
     return _lost_database(state, known) or _foreign_wal(state) or _lost_frames(state, known) or _short(state)
+
+
+def judge_files(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
+    """Return why the unit must not start, as far as this does not depend on the content of the WAL, or None."""
+    if state["problem"]:
+        return Doubt(*state["problem"])
+    # If the database ends in its header, the first page may be in the WAL.
+    cut = (state["header"] or {"page_size": 1})["page_size"] == 0 and state["database"]["size"] > 1
+    return None if cut else _lost_database(state, known)
 
 
 def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911
@@ -203,24 +212,45 @@ def is_released(doubt: Doubt, state: Mapping[str, Any], known: Mapping[str, Any]
     return doubt.code in accepted or (bool(released) and released.get("stamps") == stamps(state))
 
 
-def steady(database: str, known: Mapping[str, Any]) -> Tuple[Dict[str, Any], Optional[Doubt]]:
-    """Return the state of the files and the doubt about them.
+def decide(
+    database: str, known: Mapping[str, Any], *, note: Callable[[Optional[Doubt]], None] = lambda _doubt: None
+) -> Tuple[Dict[str, Any], Optional[Doubt]]:
+    """Return the state of the files and the doubt about them. note: is called with each preliminary doubt, or None.
+
+    A lost database is found before the WAL is read, because reading a large WAL may take longer than the deadline.
+    """
+    state, doubt = _steady(database, known, note=note, scan=False)
+    if doubt is None:
+        state, doubt = _steady(database, known, note=note, scan=True)
+    return state, doubt
+
+
+def _steady(
+    database: str, known: Mapping[str, Any], *, note: Callable[[Optional[Doubt]], None], scan: bool
+) -> Tuple[Dict[str, Any], Optional[Doubt]]:
+    """Return the state and the doubt. scan: also judge the content of the WAL.
 
     If another program, such as a backup, changes the files during the read, the facts may not fit together. So a doubt
     counts only if the files did not change.
     """
-    state = common.examine(database)
-    doubt = judge(state, known)
+    state, doubt = _judged(database, known, scan=scan)
     for _again in range(_ATTEMPTS):
-        before = stamps(state)
+        note(doubt)
         if doubt is None:
             break
+        before = stamps(state)
         time.sleep(0.01)
-        state = common.examine(database)
-        doubt = judge(state, known)
+        state, doubt = _judged(database, known, scan=scan)
         if stamps(state) == before:
             break
+    note(doubt)
     return state, doubt
+
+
+def _judged(database: str, known: Mapping[str, Any], *, scan: bool) -> Tuple[Dict[str, Any], Optional[Doubt]]:
+    state = common.examine(database, scan=scan)
+    doubt = judge(state, known) if scan else judge_files(state, known)
+    return state, None if doubt is not None and is_released(doubt, state, known) else doubt
 
 
 def stamps(state: Mapping[str, Any]) -> Dict[str, Any]:
@@ -247,42 +277,61 @@ def evidence(state: Mapping[str, Any]) -> Dict[str, bytes]:
     return kept
 
 
+class Alarm:
+    """The end of this program at its deadline, and the doubt that counts then."""
+
+    def __init__(self, *, show: bool) -> None:
+        self.doubt: Optional[Doubt] = None
+        self.show = show
+
+    def note(self, doubt: Optional[Doubt]) -> None:
+        """Refuse the start at the deadline because of this doubt. Without one, the signal ends the process."""
+        self.doubt = doubt
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if doubt is None else self._refuse)
+
+    def _refuse(self, *_signal: Any) -> None:
+        if not self.show and self.doubt is not None:
+            common.write_out(f"<3>NOT STARTED: {self.doubt.text}\n".encode("utf-8", "backslashreplace"))
+        os._exit(REFUSED)
+
+
 def main(arguments: List[str]) -> int:
     # The default action of this signal ends the process, so the unit is started.
     signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
     begun = time.monotonic()
     config = common.Config.read(arguments[0])
-    show = arguments[1:] == ["--show"]
+    alarm = Alarm(show=arguments[1:] == ["--show"])
     known = common.known_state(config.known, database=config.database)
-    state, doubt = steady(config.database, known)
-    if doubt is not None and is_released(doubt, state, known):
-        doubt = None
-    doubt = doubt or hold_of(config.unit)
-    about: Dict[str, Any] = {
-        "kind": "start" if doubt is None else "refused",
-        "ns": time.time_ns(),
-        "invocation": os.environ.get("INVOCATION_ID", ""),
-        "code": doubt.code if doubt else None,
-        "reason": doubt.text if doubt else None,
-        "state": common.summary(state),
-        "milliseconds": round((time.monotonic() - begun) * 1000, 1),
-    }
-    if show:
-        print(json.dumps(about))
-    elif doubt is None:
-        common.tell(config, about, wait=0)
-    else:
-        # The decision is made. Nothing that happens from now on may start the unit.
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(REFUSED))
-        signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
-        _report(config, doubt, about, state)
-    return REFUSED if doubt is not None else 0
-
-
-def _report(config: common.Config, doubt: Doubt, about: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Report the refusal to the operator and the keeper. An error does not change the decision."""
+    hold = hold_of(config.unit)
+    alarm.note(hold)
     try:
-        common.say(f"NOT STARTED: {doubt.text}. Run {_NEXT.get(doubt.code, _NEXT[''])}", priority=3)
-        common.tell(config, about, evidence(state), wait=1.0)
+        state, doubt = decide(config.database, known, note=lambda found: alarm.note(found or hold))
+        doubt = doubt or hold
+        about: Dict[str, Any] = {
+            "kind": "start" if doubt is None else "refused",
+            "ns": time.time_ns(),
+            "invocation": os.environ.get("INVOCATION_ID", ""),
+            "code": doubt.code if doubt else None,
+            "reason": doubt.text if doubt else None,
+            "state": common.summary(state),
+            "milliseconds": round((time.monotonic() - begun) * 1000, 1),
+        }
+        if alarm.show:
+            common.write_out(json.dumps(about).encode() + b"\n")
+        elif doubt is None:
+            common.tell(config, about, wait=0)
+        else:
+            # A report takes longer than the rest of the first deadline.
+            signal.signal(signal.SIGALRM, lambda *_: os._exit(REFUSED))
+            signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
+            common.say(f"NOT STARTED: {doubt.text}. Run {_NEXT.get(doubt.code, _NEXT[''])}", priority=3)
+            common.tell(config, about, evidence(state), wait=1.0)
     except Exception as error:
+        if alarm.doubt is None:
+            raise
         common.say(f"The refusal was not reported: {type(error).__name__}: {error}")
+    finally:
+        # Nothing that happens after a doubt may start the unit, such as an output that nobody reads.
+        if alarm.doubt is not None:
+            os._exit(REFUSED)
+    return 0
