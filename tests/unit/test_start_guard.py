@@ -623,6 +623,44 @@ def test_the_last_measured_number_of_open_files_is_saved(config):
     assert ends(config)[0]["open_files"] == {"number": 21, "at": "2026-03-02T01:02:03.500Z"}
 
 
+def release(config, *, accepted):
+    """Release the service with its current files, as a run does."""
+    known = {"path": config.database, "released": {"stamps": guard.stamps(common.examine(config.database))}}
+    known["released"]["accepted"] = list(accepted)
+    Path(config.known).write_text(json.dumps(known))
+
+
+def test_an_accepted_code_does_not_accept_later_damage_with_this_code(config):
+    samples.crashed(config.database)
+    cut(config.database, os.path.getsize(config.database) // 2)
+    assert judged(config) == "truncated"
+    release(config, accepted=["truncated", "empty_beside_wal"])
+    assert judged(config) is None
+    cut(config.database, 3 * 4096)
+    assert judged(config) == "truncated"
+    cut(config.database, 0)
+    assert judged(config) == "empty_beside_wal"
+
+
+def test_the_keeper_forgets_a_release_if_the_service_changed_the_files(config):
+    samples.crashed(config.database)
+    release(config, accepted=["truncated"])
+    assert keep(config, "start") and end(config)
+    assert common.known_state(config.known, database=config.database)["released"]
+    by_sqlite(config.database, "INSERT INTO users VALUES (77, 'x')")
+    assert keep(config, "start", invocation=SECOND) and end(config, invocation=SECOND)
+    assert "released" not in common.known_state(config.known, database=config.database)
+
+
+def test_a_release_without_stamps_releases_nothing(config):
+    samples.closed(config.database)
+    assert keep(config, "start")
+    known = json.loads(Path(config.known).read_text())
+    Path(config.known).write_text(json.dumps({**known, "released": {"stamps": {}, "accepted": ["missing"]}}))
+    os.unlink(config.database)
+    assert judged(config) == "missing"
+
+
 def test_a_refusal_stays_a_refusal_if_nothing_can_be_written(config):
     samples.crashed(config.database)
     os.unlink(config.database)
@@ -698,3 +736,18 @@ def test_a_wal_that_cannot_be_read_in_time_refuses_only_if_there_is_a_doubt(conf
     samples.crashed(config.database)
     assert with_a_slow_wal(config) == -signal.SIGALRM
     assert with_a_slow_wal(config, held=True) == 77
+
+
+def test_the_number_of_the_device_may_change_at_a_reboot(config):
+    samples.crashed(config.database)
+    assert keep(config, "start") and end(config)
+    known = json.loads(Path(config.known).read_text())
+    known["end"]["database"][0] += 1
+    Path(config.known).write_text(json.dumps(known))
+    os.unlink(f"{config.database}-wal")
+    assert judged(config) == "wal_missing"
+    release(config, accepted=[])
+    known = json.loads(Path(config.known).read_text())
+    known["released"]["stamps"]["database"][0] += 1
+    Path(config.known).write_text(json.dumps(known))
+    assert judged(config) is None

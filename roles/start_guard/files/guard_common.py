@@ -103,6 +103,14 @@ def stamp(found: Optional[Mapping[str, Any]]) -> Optional[List[int]]:
     return [int(found[name]) for name in ("device", "inode", "size", "mtime_ns")] if found else None
 
 
+def is_same_stamp(one: Any, other: Any) -> bool:
+    """Return True if two stamps belong to the same file with the same content, or both are None.
+
+    The number of a device may change at a reboot, so it does not count.
+    """
+    return bool(one[1:] == other[1:] if isinstance(one, list) and isinstance(other, list) else one is other is None)
+
+
 def examine(database: str, *, compare: bool = False, scan: bool = True) -> Dict[str, Any]:
     """Return the state of a database's files.
 

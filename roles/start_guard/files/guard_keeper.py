@@ -255,6 +255,7 @@ class Keeper:
             "frames": frames,
             "lacking": end["lacking"],
         }
+        self._forget_release(state)
         self._note_database(state)
         self._write_known()
         return True
@@ -325,6 +326,14 @@ class Keeper:
         for name in sorted(each for each in os.listdir(self.folder) if each.startswith("refused-"))[:-MOST_REFUSALS]:
             _remove(os.path.join(self.folder, name))
         return folder
+
+    def _forget_release(self, state: Mapping[str, Any]) -> None:
+        """Forget a release of other files. The service has changed the files that were released."""
+        stamps = (self.known.get("released") or {}).get("stamps")
+        known = stamps if isinstance(stamps, dict) else {}
+        names = ("database", "wal")
+        if not all(common.is_same_stamp(_stamp(state, name), known.get(name)) for name in names):
+            self.known.pop("released", None)
 
     def _note_database(self, state: Mapping[str, Any]) -> None:
         """Remember that the database exists. A database that is missing now may have been lost."""

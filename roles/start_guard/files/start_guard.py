@@ -141,11 +141,11 @@ def _is_same(state: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
     If SQLite shortens a database, it also changes the header.
     """
     now, before = common.stamp(state["database"]), ended.get("database")
-    if not now or not before or now[:2] != before[:2]:
+    if not now or not before or now[1] != before[1]:
         return False
     header, known = state["header"] or {}, ended.get("header") or {}
     cut = now[2] < before[2] and all(header.get(name) == known.get(name) for name in ("changes", "pages"))
-    return now == before or cut or (now[2] < before[2] and not header.get("page_size"))
+    return common.is_same_stamp(now, before) or cut or (now[2] < before[2] and not header.get("page_size"))
 
 
 def _lost_frames(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911
@@ -204,12 +204,17 @@ def hold_of(unit: str, folders: Any = _DROPIN_FOLDERS) -> Optional[Doubt]:
 
 
 def is_released(doubt: Doubt, state: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    """Return True if a person or a check has released the service in this state, or has accepted this damage."""
+    """Return True if a person or a check has released the service with exactly these files.
+
+    A code that a person has accepted says nothing about later damage, even if it has the same code.
+    """
     if doubt.code in _NOT_RELEASED:
         return False
-    released = known.get("released") or {}
-    accepted = released.get("accepted") or ()
-    return doubt.code in accepted or (bool(released) and released.get("stamps") == stamps(state))
+    released = (known.get("released") or {}).get("stamps")
+    if not isinstance(released, dict):
+        return False
+    same = (name in released and common.is_same_stamp(found, released[name]) for name, found in stamps(state).items())
+    return all(same)
 
 
 def decide(

@@ -163,12 +163,13 @@ def test_after_a_release_the_guard_accepts_these_files_and_judges_later_ones(sta
     assert start_guard.verdict("itsm").code == "not_a_database"
 
 
-def test_a_code_that_a_person_accepted_is_not_refused(installed):
+def test_an_accepted_code_is_refused_again_after_a_change(installed):
     installed.write_bytes(b"no database")
     assert start_guard.verdict("itsm").code == "not_a_database"
     assert start_guard.release("itsm", accepted=["not_a_database"]) is None
-    installed.write_bytes(b"no database, but longer")
     assert start_guard.verdict("itsm") is None
+    installed.write_bytes(b"no database, but longer")
+    assert start_guard.verdict("itsm").code == "not_a_database"
 
 
 def write_end(state, number, *, restarts=0, ago=60.0, **values):
