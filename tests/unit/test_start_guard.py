@@ -477,9 +477,12 @@ def test_an_invented_end_never_displaces_one_that_systemd_confirmed(config, monk
 
 def test_reports_that_arrive_in_another_order_are_kept(config):
     now = time.time_ns()
-    assert unconfirmed(config, "end", FIRST, ns=now - 5_000_000)
-    assert keep(config, "start", invocation=SECOND, ns=now)
-    assert unconfirmed(config, "start", FIRST, ns=now - 9_000_000)
+    boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    message = {"invocation": FIRST, "state": {}}
+    late = keeper.Keeper(config, properties={"InvocationID": "f" * 32}, boot="boot-1")
+    assert late.keep({**message, "kind": "end", "ns": now - 5_000_000, "since_boot": boot - 5_000_000}, {})
+    assert keep(config, "start", invocation=SECOND, ns=now, since_boot=boot)
+    assert late.keep({**message, "kind": "start", "ns": now - 9_000_000, "since_boot": boot - 9_000_000}, {})
     known = common.known_state(config.known, database=config.database)
     assert (known["start"]["invocation"], known["end"]["invocation"]) == (SECOND, FIRST)
     assert [each["start"]["invocation"] for each in ends(config)] == [FIRST]
@@ -736,6 +739,43 @@ def test_a_wal_that_cannot_be_read_in_time_refuses_only_if_there_is_a_doubt(conf
     samples.crashed(config.database)
     assert with_a_slow_wal(config) == -signal.SIGALRM
     assert with_a_slow_wal(config, held=True) == 77
+
+
+def test_a_clock_that_was_ahead_does_not_hide_later_ends(config, monkeypatch):
+    samples.crashed(config.database)
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 86400 * 10**9)
+    assert keep(config, "start", ns=time.time_ns()) and end(config, ns=time.time_ns())
+    monkeypatch.setattr(time, "time_ns", real)
+    assert keep(config, "start", invocation=SECOND, ns=real())
+    process = writer(config.database, checkpoint=0)
+    acknowledged(process, at_least=30)
+    process.kill()
+    process.wait()
+    assert end(config, invocation=SECOND, ns=real())
+    known = common.known_state(config.known, database=config.database)
+    assert (known["start"]["invocation"], known["end"]["invocation"]) == (SECOND, SECOND)
+    os.unlink(f"{config.database}-wal")
+    assert judged(config) == "wal_missing"
+
+
+def test_an_end_of_another_boot_never_counts_as_later(config):
+    assert end(config, since_boot=time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+    known = json.loads(Path(config.known).read_text())
+    known["end"]["since_boot"] *= 1000
+    Path(config.known).write_text(json.dumps(known))
+    assert end(config, invocation=SECOND, boot="boot-2")
+    assert common.known_state(config.known, database=config.database)["end"]["invocation"] == SECOND
+
+
+def test_the_start_of_an_invocation_does_not_depend_on_a_clock_that_was_ahead():
+    now, boot = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    minute = 60 * 10**9
+    ahead = {"ns": now + 86400 * 10**9, "since_boot": boot - minute}
+    assert abs(recorder.start_of(ahead) - (now - minute)) < 10**9
+    right = {"ns": now - minute, "since_boot": boot - minute}
+    assert abs(recorder.start_of(right) - right["ns"]) < 10**9
+    assert recorder.start_of({"ns": 7}) == 7
 
 
 def test_the_number_of_the_device_may_change_at_a_reboot(config):

@@ -111,6 +111,11 @@ def is_same_stamp(one: Any, other: Any) -> bool:
     return bool(one[1:] == other[1:] if isinstance(one, list) and isinstance(other, list) else one is other is None)
 
 
+def since_boot() -> int:
+    """Return the time since the boot in nanoseconds. A change of the clock does not affect it."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 def examine(database: str, *, compare: bool = False, scan: bool = True) -> Dict[str, Any]:
     """Return the state of a database's files.
 

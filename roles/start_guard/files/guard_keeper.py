@@ -149,6 +149,12 @@ def _sent(message: Mapping[str, Any]) -> int:
     return ns if now - _LATEST <= ns <= now else now
 
 
+def _sent_since_boot(message: Mapping[str, Any]) -> int:
+    """Return when the report was sent, in nanoseconds since the boot. The clock of the host may be set back."""
+    ns, now = number(message.get("since_boot")) or 0, common.since_boot()
+    return ns if now - _LATEST <= ns <= now else now
+
+
 class Keeper:
     """The files of one unit. clock: returns the current time (UTC, see guard_common.now)."""
 
@@ -189,14 +195,19 @@ class Keeper:
         """Return True if systemd confirms that this is the current invocation of the unit."""
         return bool(message["invocation"] == self.properties.get("InvocationID"))
 
+    def _is_later(self, saved: Mapping[str, Any], since_boot: int) -> bool:
+        """Return True if a saved start or end is later than the one that was sent at this time since the boot."""
+        return saved.get("boot") == self.boot and since_boot < int(saved.get("since_boot") or 0) <= common.since_boot()
+
     def _start(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
-        before, ns = self.known.get("start") or {}, _sent(message)
+        before, ns, since_boot = self.known.get("start") or {}, _sent(message), _sent_since_boot(message)
         current = self._is_current(message)
         restarts = self.properties.get("NRestarts", "")
         number_now = int(restarts) if restarts.isdecimal() else 0
         start = {
             "at": common.iso(ns),
             "ns": ns,
+            "since_boot": since_boot,
             "invocation": message["invocation"],
             "boot": self.boot,
             # If the unit has been started again since then, its counter is higher now.
@@ -209,7 +220,7 @@ class Keeper:
                 about = common.read_json(ended, limit=1 << 17)
                 if about.get("start") is None:
                     _write(ended, {**about, "start": start})
-        if before.get("boot") == self.boot and int(before.get("ns") or 0) >= ns:
+        if self._is_later(before, since_boot):
             return True  # a later start was saved first
         if before and before.get("boot") != self.boot and self._end_of(str(before.get("invocation"))) is None:
             self._write_end(
@@ -243,12 +254,15 @@ class Keeper:
         ns = _sent(message)
         at = common.iso(ns)
         self._write_end(message["invocation"], end, at=at, confirmed=confirmed)
-        if int((self.known.get("end") or {}).get("ns") or 0) > ns:
+        since_boot = _sent_since_boot(message)
+        if self._is_later(self.known.get("end") or {}, since_boot):
             return True  # a later end was saved first
         frames = end["database"]["frames"]
         self.known["end"] = {
             "at": at,
             "ns": ns,
+            "boot": self.boot,
+            "since_boot": since_boot,
             "invocation": message["invocation"],
             "database": _stamp(state, "database"),
             "header": end["database"]["header"],

@@ -315,6 +315,7 @@ def main(arguments: List[str]) -> int:
         about: Dict[str, Any] = {
             "kind": "start" if doubt is None else "refused",
             "ns": time.time_ns(),
+            "since_boot": common.since_boot(),
             "invocation": os.environ.get("INVOCATION_ID", ""),
             "code": doubt.code if doubt else None,
             "reason": doubt.text if doubt else None,
