@@ -791,3 +791,60 @@ def test_the_number_of_the_device_may_change_at_a_reboot(config):
     known["released"]["stamps"]["database"][0] += 1
     Path(config.known).write_text(json.dumps(known))
     assert judged(config) is None
+
+
+JOURNAL = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute(f"PRAGMA journal_mode={sys.argv[2]}")
+connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)")
+connection.execute("CREATE INDEX i ON t (v)")
+connection.execute("BEGIN")
+for number in range(3000):
+    connection.execute("INSERT INTO t (v) VALUES (randomblob(50))")
+connection.execute("COMMIT")
+if sys.argv[3] == "killed":
+    connection.execute("PRAGMA cache_size=5")
+    connection.execute("BEGIN")
+    connection.execute("DELETE FROM t WHERE id % 3 = 0")
+    connection.execute("UPDATE t SET v = randomblob(60)")
+    os.kill(os.getpid(), 9)
+connection.close()
+"""
+
+
+def in_journal_mode(config, mode, ending):
+    subprocess.run([sys.executable, "-c", JOURNAL, config.database, mode, ending], check=False)
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "TRUNCATE", "PERSIST"])
+def test_a_rollback_journal_that_is_needed_must_not_disappear(config, mode):
+    in_journal_mode(config, mode, "killed")
+    assert keep(config, "start") and end(config)
+    assert judged(config) is None
+    journal = f"{config.database}-journal"
+    content = Path(journal).read_bytes()
+    for damage in (os.unlink, lambda path: cut(path, 0), lambda path: cut(path, len(content) // 2)):
+        damage(journal)
+        assert judged(config) == "journal_missing"
+        Path(journal).write_bytes(content)
+    # Another program undoes the transaction.
+    by_sqlite(config.database, "SELECT count(*) FROM t")
+    assert judged(config) is None
+    assert "journal_missing" in keeper.OF_DATA
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "TRUNCATE", "PERSIST"])
+def test_a_journal_without_a_transaction_does_not_hide_missing_pages(config, mode):
+    in_journal_mode(config, mode, "closed")
+    assert judged(config) is None
+    assert os.path.exists(f"{config.database}-journal") is (mode != "DELETE")
+    cut(config.database, 5 * 4096)
+    assert judged(config) == "truncated"
+
+
+@pytest.mark.parametrize(("size", "code"), [(None, "missing"), (0, "empty")])
+def test_a_lost_database_with_a_journal_is_refused(config, size, code):
+    in_journal_mode(config, "DELETE", "killed")
+    os.unlink(config.database) if size is None else cut(config.database, size)
+    assert judged(config) == code

@@ -34,6 +34,7 @@ FRAME_HEADER = 24
 _WAL_MAGIC = 0x377F0682  # the least significant bit is set if the checksums use big-endian words
 _VERSION = 3007000
 _MASK = 0xFFFFFFFF
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _SIDE_FILES = (("database", ""), ("wal", "-wal"), ("shm", "-shm"), ("journal", "-journal"))
 # Limits for the number of frames that are read, and for the bytes of pages that are compared with the database.
 _MOST_FRAMES = 1 << 18
@@ -193,6 +194,11 @@ def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool, sc
         state["header"] = _header(os.pread(opened["database"], 100, 0))
     if "shm" in opened:
         state["index"] = _index(os.pread(opened["shm"], 136, 0))
+    if "journal" in opened:
+        # With journal_mode=PERSIST, SQLite fills the header with zeros after each transaction. A journal without
+        # records changes nothing.
+        begin = os.pread(opened["journal"], 12, 0)
+        state["journal"]["hot"] = len(begin) == 12 and begin[:8] == _JOURNAL_MAGIC and any(begin[8:])
     if "wal" not in opened or not scan:
         return
     page_size = (state["header"] or {}).get("page_size", 0)

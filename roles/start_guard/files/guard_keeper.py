@@ -51,7 +51,7 @@ _CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 # Refusals after which a run must check the database before the service may start.
 OF_DATA = (
     *("missing", "empty", "empty_beside_wal", "not_a_file", "not_a_database", "unreadable", "truncated"),
-    *("wal_damaged", "wal_foreign", "wal_missing", "wal_short"),
+    *("wal_damaged", "wal_foreign", "wal_missing", "wal_short", "journal_missing"),
 )
 
 
@@ -123,6 +123,11 @@ def _frames(state: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
         "salts": salts if fits else None,
         "needed": needed if isinstance(needed, bool) else None,
     }
+
+
+def _journal(state: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    found = state.get("journal")
+    return {"size": number(found.get("size")), "hot": found.get("hot") is True} if isinstance(found, dict) else None
 
 
 def _files(state: Mapping[str, Any]) -> Dict[str, Any]:
@@ -257,7 +262,6 @@ class Keeper:
         since_boot = _sent_since_boot(message)
         if self._is_later(self.known.get("end") or {}, since_boot):
             return True  # a later end was saved first
-        frames = end["database"]["frames"]
         self.known["end"] = {
             "at": at,
             "ns": ns,
@@ -266,7 +270,8 @@ class Keeper:
             "invocation": message["invocation"],
             "database": _stamp(state, "database"),
             "header": end["database"]["header"],
-            "frames": frames,
+            "frames": end["database"]["frames"],
+            "journal": _journal(state),
             "lacking": end["lacking"],
         }
         self._forget_release(state)

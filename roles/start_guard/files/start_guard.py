@@ -56,7 +56,13 @@ def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]
     """Return why the unit must not start on these files, or None. known: the last known state, see guard_keeper.py."""
     if state["problem"]:
         return Doubt(*state["problem"])
-    return _lost_database(state, known) or _foreign_wal(state) or _lost_frames(state, known) or _short(state)
+    return (
+        _lost_database(state, known)
+        or _foreign_wal(state)
+        or _lost_frames(state, known)
+        or _lost_journal(state, known)
+        or _short(state)
+    )
 
 
 def judge_files(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
@@ -70,6 +76,7 @@ def judge_files(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[
 
 def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911
     path, database, beside = state["path"], state["database"], (state["wal"] or {}).get("size", 0)
+    journal = state["journal"] or {}
     # SQLite treats a file of one byte as an empty file, and deletes its WAL.
     if database is not None and database["size"] > 1:
         if state["header"] is None:
@@ -82,6 +89,10 @@ def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Option
     if beside:
         code = "missing" if database is None else "empty_beside_wal"
         return Doubt(code, f"{path} {what}, and its WAL has {beside} bytes")
+    if _is_hot(journal):
+        # SQLite deletes the journal of an empty database.
+        code = "missing" if database is None else "empty"
+        return Doubt(code, f"{path} {what}, and its journal has {journal['size']} bytes")
     seen = known.get("database") or {}
     away = _away(path) if database is None else None
     if seen.get("size") and away:
@@ -171,10 +182,29 @@ def _lost_frames(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional
     return None
 
 
+def _is_hot(journal: Mapping[str, Any]) -> bool:
+    """Return True if SQLite must undo an interrupted transaction with this rollback journal."""
+    return bool(journal.get("size") and journal.get("hot"))
+
+
+def _lost_journal(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
+    """Return a doubt if the rollback journal that the database needed when the service ended is missing or shorter."""
+    ended, path = known.get("end") or {}, state["path"]
+    before, now = ended.get("journal") or {}, state["journal"] or {}
+    if not _is_hot(before) or not _is_same(state, ended):
+        return None
+    had = f"it had {before['size']} bytes of an interrupted transaction when the service ended at {ended.get('at')}"
+    if not _is_hot(now):
+        return Doubt("journal_missing", f"{path}-journal is missing or empty, and {had}")
+    if now["size"] < before["size"]:
+        return Doubt("journal_missing", f"{path}-journal has {now['size']} bytes, and {had}")
+    return None
+
+
 def _short(state: Mapping[str, Any]) -> Optional[Doubt]:
     """Return a doubt if pages of the database are neither in its file nor in the WAL."""
     header, frames = state["header"], state["frames"]
-    if header is None or not state["complete"] or (state["journal"] or {}).get("size"):
+    if header is None or not state["complete"] or _is_hot(state["journal"] or {}):
         return None
     size = header["page_size"] or frames.page_size
     there = state["database"]["size"] // size
