@@ -26,11 +26,12 @@ from collections import namedtuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing takes 3 ms
-    from typing import Any, Dict, List, Mapping, Optional, Tuple
+    from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 MAGIC = b"SQLite format 3\0"
 HEADER = 32
 FRAME_HEADER = 24
+_DATABASE_HEADER = 100
 _WAL_MAGIC = 0x377F0682  # the least significant bit is set if the checksums use big-endian words
 _VERSION = 3007000
 _MASK = 0xFFFFFFFF
@@ -191,7 +192,7 @@ def _unwritable(path: str) -> Optional[List[str]]:
 def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool, scan: bool) -> None:
     """Add the header, the frames, the index and the state of the journal. Raises OSError."""
     if "database" in opened:
-        state["header"] = _header(os.pread(opened["database"], 100, 0))
+        state["header"] = _header(os.pread(opened["database"], _DATABASE_HEADER, 0))
     if "shm" in opened:
         state["index"] = _index(os.pread(opened["shm"], 136, 0))
     if "journal" in opened:
@@ -208,13 +209,15 @@ def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool, sc
         frames.needed = _needed(frames, opened, page_size=page_size)
 
 
-def _header(data: bytes) -> Optional[Dict[str, int]]:
+def _header(data: bytes) -> Optional[Dict[str, Any]]:
     """Return the fields of a database header that matter here, or None if it is not a SQLite database.
 
-    If the file ends in the header, the page size is 0. SQLite then reads the whole first page from the WAL.
+    bytes: the whole header in hexadecimal notation. If the file ends in the header, the page size is 0. SQLite then
+    reads the whole first page from the WAL.
     """
-    if len(data) < 100:
-        return {"page_size": 0, "changes": 0, "pages": 0} if data and MAGIC.startswith(data[:16]) else None
+    if len(data) < _DATABASE_HEADER:
+        none = {"page_size": 0, "changes": 0, "pages": 0, "bytes": ""}
+        return none if data and MAGIC.startswith(data[:16]) else None
     if data[:16] != MAGIC:
         return None
     (page_size,) = struct.unpack_from(">H", data, 16)
@@ -224,7 +227,8 @@ def _header(data: bytes) -> Optional[Dict[str, int]]:
     changes, pages = struct.unpack_from(">II", data, 24)
     (valid_for,) = struct.unpack_from(">I", data, 92)
     # The number of pages is valid only if the version that wrote it was also the last one that changed the database.
-    return {"page_size": page_size, "changes": changes, "pages": pages if changes == valid_for else 0}
+    pages = pages if changes == valid_for else 0
+    return {"page_size": page_size, "changes": changes, "pages": pages, "bytes": data.hex()}
 
 
 def _index(data: bytes) -> Optional[Dict[str, Any]]:
@@ -256,9 +260,9 @@ class _Frames:
 
     committed: number of frames up to the last commit. pages: size of the database after that commit. last: the last
     committed frame of each page. first_changes, last_changes: the change counter in the first and in the last committed
-    frame with page 1. foreign: True if the frames do not belong to the header. lost: if the header is damaged, True if
-    frames follow. needed: True if a committed page differs from the database, None if unknown. complete: False if only
-    a part was read.
+    frame with page 1. headers: the database headers in these frames. foreign: True if the frames do not belong to the
+    header. lost: if the header is damaged, True if frames follow. needed: True if a committed page differs from the
+    database, None if unknown. complete: False if only a part was read.
     """
 
     def __init__(self) -> None:
@@ -269,6 +273,7 @@ class _Frames:
         self.last: Dict[int, int] = {}
         self.first_changes: Optional[int] = None
         self.last_changes: Optional[int] = None
+        self.headers: Set[str] = set()
         self.foreign = self.lost = False
         self.needed: Optional[bool] = None
         self.complete = True
@@ -303,29 +308,34 @@ class _Frames:
     def _scan(self, descriptor: int, *, total: int) -> None:
         stride = FRAME_HEADER + self.page_size
         pending: Dict[int, int] = {}
-        counters: List[int] = []
+        headers: List[bytes] = []
         salts = tuple(self.salts)
         if total > _MOST_FRAMES:
             total, self.complete = _MOST_FRAMES, False
         for index in range(total):
             at = HEADER + index * stride
-            head = os.pread(descriptor, FRAME_HEADER + 28, at)
-            if len(head) < FRAME_HEADER + 28:
+            head = os.pread(descriptor, FRAME_HEADER, at)
+            if len(head) < FRAME_HEADER:
                 return
             page, commit, salt1, salt2 = struct.unpack_from(">4I", head)
             if (salt1, salt2) != salts or not page:
                 return
             pending[page] = index
             if page == 1:
-                counters.append(struct.unpack_from(">I", head, FRAME_HEADER + 24)[0])
+                header = os.pread(descriptor, _DATABASE_HEADER, at + FRAME_HEADER)
+                if len(header) < _DATABASE_HEADER:
+                    return
+                headers.append(header)
             if commit:
                 self.committed, self.pages = index + 1, commit
                 self.last.update(pending)
                 pending.clear()
-                if counters:
-                    self.first_changes = counters[0] if self.first_changes is None else self.first_changes
-                    self.last_changes = counters[-1]
-                    counters.clear()
+                if headers:
+                    first, last = (struct.unpack_from(">I", each, 24)[0] for each in (headers[0], headers[-1]))
+                    self.first_changes = first if self.first_changes is None else self.first_changes
+                    self.last_changes = last
+                    self.headers.update(each.hex() for each in headers)
+                    headers.clear()
 
     def facts(self) -> Dict[str, Any]:
         """Return the facts for the keeper."""
@@ -350,6 +360,32 @@ def _needed(frames: _Frames, opened: Mapping[str, int], *, page_size: int) -> Op
         if mine != os.pread(opened["database"], page_size, (page - 1) * page_size):
             return True
     return None if not frames.complete else False
+
+
+def contains_a_frame(state: Mapping[str, Any]) -> bool:
+    """Return True if the database contains a page of a committed frame, so a checkpoint has copied it. Raises OSError.
+
+    Any version of the page counts.
+    """
+    frames, found = state["frames"], False
+    flags, stride = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, FRAME_HEADER + frames.page_size
+    database = os.open(state["path"], flags)
+    try:
+        wal = os.open(state["path"] + "-wal", flags)
+        try:
+            for index in range(frames.committed):
+                frame = os.pread(wal, stride, HEADER + index * stride)
+                if len(frame) < stride:
+                    break
+                (page,) = struct.unpack_from(">I", frame)
+                found = frame[FRAME_HEADER:] == os.pread(database, frames.page_size, (page - 1) * frames.page_size)
+                if found:
+                    break
+        finally:
+            os.close(wal)
+    finally:
+        os.close(database)
+    return found
 
 
 def summary(state: Mapping[str, Any]) -> Dict[str, Any]:

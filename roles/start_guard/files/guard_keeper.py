@@ -12,7 +12,7 @@ for each invocation of the unit, records whether systemd confirmed the invocatio
 Files in STATE_DIR/ends/UNIT/: end-TIME-INVOCATION.json (how a process ended) and refused-TIME/ (the evidence for a
 refusal). STATE_DIR/refusal-UNIT.json: a refusal that is not in the record of an incident yet (see
 plugins/module_utils/_incident/start_refusal.py). The `known` file of the configuration can be read by the service's
-user. It contains no secrets: the size, the inode and the salts of the database's files.
+user. It contains no secrets: the size, the inode and the salts of the database's files, and the database's header.
 """
 
 from __future__ import annotations
@@ -130,9 +130,16 @@ def _journal(state: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
     return {"size": number(found.get("size")), "hot": found.get("hot") is True} if isinstance(found, dict) else None
 
 
+def _header(state: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    found = state.get("header")
+    if not isinstance(found, dict):
+        return None
+    known: Dict[str, Any] = {field: number(found.get(field)) for field in ("page_size", "pages", "changes")}
+    return {**known, "bytes": text(found.get("bytes"))}
+
+
 def _files(state: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the known facts about the database's files."""
-    header = state.get("header")
     known = {
         name: {field: number(found.get(field)) for field in ("size", "inode", "uid", "gid", "mode", "mtime_ns")}
         for name, found in ((each, state.get(each)) for each in ("database", "wal", "shm", "journal"))
@@ -141,9 +148,7 @@ def _files(state: Mapping[str, Any]) -> Dict[str, Any]:
     return {
         "path": text(state.get("path"), 4096),
         "files": known,
-        "header": {field: number(header.get(field)) for field in ("page_size", "pages", "changes")}
-        if isinstance(header, dict)
-        else None,
+        "header": _header(state),
         "frames": _frames(state),
     }
 

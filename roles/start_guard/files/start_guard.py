@@ -58,7 +58,7 @@ def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]
         return Doubt(*state["problem"])
     return (
         _lost_database(state, known)
-        or _foreign_wal(state)
+        or _foreign_wal(state, known)
         or _lost_frames(state, known)
         or _lost_journal(state, known)
         or _short(state)
@@ -121,7 +121,7 @@ def _away(path: str, fstab: str = "/etc/fstab") -> Optional[Doubt]:
     return None
 
 
-def _foreign_wal(state: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911 - one return for each rule
+def _foreign_wal(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911 - one return for each rule
     """Return a doubt if SQLite would ignore a WAL that may be needed, or accept one of another database."""
     frames, path = state["frames"], state["path"]
     if frames is None or state["header"] is None:
@@ -143,7 +143,32 @@ def _foreign_wal(state: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911 
     if first is not None and not first - 1 <= here <= last:
         counters = f"the changes {first} to {last}, and the database has change {here}"
         return Doubt("wal_foreign", f"{path}-wal belongs to another database: it contains {counters}")
-    return None
+    return _replaced(state, known.get("end") or {})
+
+
+def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Doubt]:
+    """Return a doubt if the database was replaced since the last end, but not its WAL.
+
+    As long as a WAL keeps its salts, only a checkpoint changes the database. A checkpoint copies committed frames into
+    the same file.
+    """
+    frames, header, path = state["frames"], state["header"], state["path"]
+    now, before, then = common.stamp(state["database"]), ended.get("database"), ended.get("header") or {}
+    if not now or not before or frames.salts != (ended.get("frames") or {}).get("salts"):
+        return None
+    is_header = all(header.get(name) == value for name, value in then.items() if value is not None)
+    if is_header and now[2:] == before[2:]:
+        return None  # unchanged, or moved to another file system together with the WAL
+    if now[1] != before[1]:
+        why = "the database is another file than"
+    elif not is_header and header["bytes"] not in frames.headers:
+        why = "the database has neither a header from the WAL nor the one that it had"
+    # A database that was cut off has fewer pages than its header says. See _short.
+    elif now[2] >= before[2] and not common.contains_a_frame(state):
+        why = "the database has changed, but contains no page from the WAL that it had"
+    else:
+        return None
+    return Doubt("wal_foreign", f"{path}-wal belongs to another database: {why} when the service ended")
 
 
 def _is_same(state: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
