@@ -917,3 +917,38 @@ def test_a_lost_database_with_a_journal_is_refused(config, size, code):
     in_journal_mode(config, "DELETE", "killed")
     os.unlink(config.database) if size is None else cut(config.database, size)
     assert judged(config) == code
+
+
+FIRST_WRITE = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=5")
+connection.execute("BEGIN")
+for number in range(200):
+    connection.execute("INSERT INTO incidents (title, body) VALUES ('x', zeroblob(3000))")
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_new_header_before_frames_without_a_commit_is_not_refused(config):
+    """SQLite is killed in its first write on a WAL that was never restarted and contains no commit."""
+    samples.closed(config.database)
+    subprocess.run([sys.executable, "-c", FIRST_WRITE, config.database], check=False)
+    wal = Path(f"{config.database}-wal")
+    header = bytearray(wal.read_bytes()[:32])
+    assert struct.unpack_from(">I", header, 12) == (0,) and judged(config) is None
+    header[16:24] = os.urandom(8)
+    header[24:32] = struct.pack(">II", *common.checksum(bytes(header)))
+    samples.patch(str(wal), 0, bytes(header))
+    assert judged(config) is None
+    # A commit mark behind this header belongs to a transaction that SQLite would ignore.
+    samples.patch(str(wal), 32 + 4120 * 2 + 4, struct.pack(">I", 50))
+    assert judged(config) == "wal_foreign"
+
+
+@pytest.mark.parametrize("field", [40, 44])
+@pytest.mark.parametrize("rows", [1, 60])
+def test_damaged_salts_of_the_first_frame_never_hide_transactions(config, rows, field):
+    samples.crashed(config.database, in_wal=rows)
+    samples.flip(f"{config.database}-wal", field)
+    assert judged(config) == "wal_foreign"

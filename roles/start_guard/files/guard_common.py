@@ -285,7 +285,7 @@ class _Frames:
         data = os.pread(descriptor, HEADER, 0)
         if len(data) < HEADER:
             return frames
-        magic, version, page_size, _sequence, salt1, salt2, sum1, sum2 = struct.unpack(">8I", data)
+        magic, version, page_size, sequence, salt1, salt2, sum1, sum2 = struct.unpack(">8I", data)
         power = 512 <= page_size <= 65536 and page_size & (page_size - 1) == 0
         known = magic & ~1 == _WAL_MAGIC and version == _VERSION
         frames.header_valid = power and known and checksum(data) == (sum1, sum2)
@@ -294,16 +294,31 @@ class _Frames:
         if len(first) < FRAME_HEADER:
             return frames
         of_first = list(struct.unpack_from(">II", first, 8))
+        total = (size - HEADER) // (FRAME_HEADER + frames.page_size)
         if frames.header_valid:
             frames.salts = [salt1, salt2]
             # When SQLite restarts a WAL, it increases the first salt by one. Frames with the previous salt are normal.
             # A part that is filled with zeros was never written.
-            frames.foreign = of_first not in (frames.salts, [0, 0]) and of_first[0] != (salt1 - 1) & _MASK
+            strange = of_first not in (frames.salts, [0, 0]) and of_first[0] != (salt1 - 1) & _MASK
+            # In a WAL that was never restarted, SQLite replaces both salts if no frame is committed.
+            frames.foreign = strange and (sequence != 0 or frames._commits(descriptor, of_first, total=total))
         else:
             frames.salts = of_first
             frames.lost = any(first)
-        frames._scan(descriptor, total=(size - HEADER) // (FRAME_HEADER + frames.page_size))
+        frames._scan(descriptor, total=total)
         return frames
+
+    def _commits(self, descriptor: int, of_first: List[int], *, total: int) -> bool:
+        """Return True if a frame with the salts of the header or of the first frame has a commit mark, or may have."""
+        stride = FRAME_HEADER + self.page_size
+        for index in range(min(total, _MOST_FRAMES)):
+            head = os.pread(descriptor, FRAME_HEADER, HEADER + index * stride)
+            if len(head) < FRAME_HEADER:
+                return False
+            _page, commit, salt1, salt2 = struct.unpack_from(">4I", head)
+            if commit and [salt1, salt2] in (of_first, self.salts):
+                return True
+        return total > _MOST_FRAMES
 
     def _scan(self, descriptor: int, *, total: int) -> None:
         stride = FRAME_HEADER + self.page_size
