@@ -952,3 +952,42 @@ def test_damaged_salts_of_the_first_frame_never_hide_transactions(config, rows, 
     samples.crashed(config.database, in_wal=rows)
     samples.flip(f"{config.database}-wal", field)
     assert judged(config) == "wal_foreign"
+
+
+LARGE = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA wal_autocheckpoint=0")
+connection.execute("PRAGMA synchronous=OFF")
+connection.execute("BEGIN")
+for number in range(80):
+    connection.execute("INSERT INTO incidents (title, body) VALUES ('x', zeroblob(30000))")
+connection.execute("COMMIT")
+if sys.argv[2] != "none":
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+if sys.argv[2] == "part":
+    connection.execute("INSERT INTO incidents (title, body) VALUES ('x', zeroblob(300))")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(("checkpoint", "needed"), [("all", False), ("part", True), ("none", True)])
+def test_the_index_shows_that_a_large_wal_is_not_needed(config, monkeypatch, checkpoint, needed):
+    monkeypatch.setattr(common, "_MOST_COMPARED", 1 << 20)
+    samples.closed(config.database)
+    subprocess.run([sys.executable, "-c", LARGE, config.database, checkpoint], check=False)
+    assert common.examine(config.database, compare=True)["frames"].needed is needed
+    assert keep(config, "start") and end(config)
+    os.unlink(f"{config.database}-wal")
+    assert judged(config) == ("wal_missing" if needed else None)
+
+
+def test_a_large_wal_whose_use_is_unknown_must_not_disappear(config, monkeypatch):
+    monkeypatch.setattr(common, "_MOST_COMPARED", 1 << 20)
+    samples.closed(config.database)
+    subprocess.run([sys.executable, "-c", LARGE, config.database, "all"], check=False)
+    os.unlink(f"{config.database}-shm")
+    assert common.examine(config.database, compare=True)["frames"].needed is None
+    assert keep(config, "start") and end(config)
+    os.unlink(f"{config.database}-wal")
+    assert judged(config) == "wal_missing"

@@ -206,7 +206,7 @@ def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool, sc
     frames = state["frames"] = _Frames.read(opened["wal"], size=state["wal"]["size"], database_page_size=page_size)
     state["complete"] = frames.complete
     if compare or not frames.header_valid:
-        frames.needed = _needed(frames, opened, page_size=page_size)
+        frames.needed = _needed(frames, opened, page_size=page_size, index=state["index"])
 
 
 def _header(data: bytes) -> Optional[Dict[str, Any]]:
@@ -358,23 +358,32 @@ class _Frames:
         return {name: getattr(self, name) for name in names}
 
 
-def _needed(frames: _Frames, opened: Mapping[str, int], *, page_size: int) -> Optional[bool]:
-    """Return True if a committed page in the WAL differs from the database, or None if this is unknown."""
+def _needed(
+    frames: _Frames, opened: Mapping[str, int], *, page_size: int, index: Optional[Mapping[str, Any]]
+) -> Optional[bool]:
+    """Return True if a committed page in the WAL differs from the database, or None if this is unknown.
+
+    index: of the last process. It shows how many frames a checkpoint has copied. These frames are compared last.
+    """
     if not frames.last:
         return False
     if frames.page_size != page_size or "database" not in opened:
         return True
+    known = index if index and frames.header_valid and index["salts"] == frames.salts else None
+    copied = known["backfilled"] if known else 0
+    # The index knows the number of frames even if not all of them were read here.
+    complete = frames.complete or bool(known and copied >= known["last_frame"])
     stride, compared = FRAME_HEADER + page_size, 0
-    for page, index in frames.last.items():
+    for number, page in sorted(((number, page) for page, number in frames.last.items()), reverse=True):
         if page > frames.pages:
             continue
         compared += page_size
         if compared > _MOST_COMPARED:
-            return None
-        mine = os.pread(opened["wal"], page_size, HEADER + index * stride + FRAME_HEADER)
+            return False if complete and number < copied else None
+        mine = os.pread(opened["wal"], page_size, HEADER + number * stride + FRAME_HEADER)
         if mine != os.pread(opened["database"], page_size, (page - 1) * page_size):
             return True
-    return None if not frames.complete else False
+    return False if complete else None
 
 
 def contains_a_frame(state: Mapping[str, Any]) -> bool:
