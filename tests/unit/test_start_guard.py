@@ -703,6 +703,23 @@ def test_a_backup_that_replaces_only_the_database_is_refused(config, tmp_path, h
     assert judged(config) == "wal_foreign"
 
 
+LARGE = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA wal_autocheckpoint=0")
+connection.execute("PRAGMA synchronous=OFF")
+connection.execute("BEGIN")
+for number in range(80):
+    connection.execute("INSERT INTO incidents (title, body) VALUES ('x', zeroblob(30000))")
+connection.execute("COMMIT")
+if sys.argv[2] != "none":
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+if sys.argv[2] == "part":
+    connection.execute("INSERT INTO incidents (title, body) VALUES ('x', zeroblob(300))")
+os.kill(os.getpid(), 9)
+"""
+
+
 CHECKPOINT = """
 import os, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -724,13 +741,40 @@ def test_a_checkpoint_of_another_program_that_was_killed_is_not_refused(config, 
     assert judged(config) is None
 
 
-def test_files_that_were_moved_together_are_not_refused(config, tmp_path):
+@pytest.mark.parametrize("how", ["moved", "new files", "in place"])
+@pytest.mark.parametrize("damage", [None, 0, 60, 4096 * 3])
+def test_files_that_were_put_back_together_are_not_refused(config, tmp_path, how, damage):
     samples.crashed(config.database)
-    assert keep(config, "start") and end(config)
+    assert keep(config, "start")
+    copy = str(tmp_path / "copy")
     for suffix in ("", "-wal"):
-        shutil.copy2(config.database + suffix, tmp_path / f"copy{suffix}")
-        os.replace(tmp_path / f"copy{suffix}", config.database + suffix)
+        shutil.copy2(config.database + suffix, copy + suffix)
+    if damage is not None:
+        cut(config.database, damage)
+    assert end(config)
+    for suffix in ("", "-wal"):
+        if how == "moved":
+            os.replace(copy + suffix, config.database + suffix)
+            continue
+        if how == "new files":
+            os.unlink(config.database + suffix)
+        shutil.copyfile(copy + suffix, config.database + suffix)
     assert judged(config) is None
+
+
+def test_a_backup_that_replaces_the_database_after_a_power_failure_is_refused(config, tmp_path):
+    in_the_wal(config.database)
+    assert keep(config, "start") and end(config)
+    backup = str(tmp_path / "backup.db")
+    samples.closed(backup, rows=20)
+    # The service writes more, and its end is not recorded.
+    subprocess.run([sys.executable, "-c", LARGE, config.database, "none"], check=False)
+    assert judged(config) is None
+    counter = common.examine(config.database)["frames"].last_changes
+    samples.patch(backup, 24, struct.pack(">I", counter))
+    samples.patch(backup, 92, struct.pack(">I", counter))
+    shutil.copyfile(backup, config.database)
+    assert judged(config) == "wal_foreign"
 
 
 def test_a_refusal_stays_a_refusal_if_nothing_can_be_written(config):
@@ -952,23 +996,6 @@ def test_damaged_salts_of_the_first_frame_never_hide_transactions(config, rows, 
     samples.crashed(config.database, in_wal=rows)
     samples.flip(f"{config.database}-wal", field)
     assert judged(config) == "wal_foreign"
-
-
-LARGE = """
-import os, sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("PRAGMA wal_autocheckpoint=0")
-connection.execute("PRAGMA synchronous=OFF")
-connection.execute("BEGIN")
-for number in range(80):
-    connection.execute("INSERT INTO incidents (title, body) VALUES ('x', zeroblob(30000))")
-connection.execute("COMMIT")
-if sys.argv[2] != "none":
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-if sys.argv[2] == "part":
-    connection.execute("INSERT INTO incidents (title, body) VALUES ('x', zeroblob(300))")
-os.kill(os.getpid(), 9)
-"""
 
 
 @pytest.mark.parametrize(("checkpoint", "needed"), [("all", False), ("part", True), ("none", True)])

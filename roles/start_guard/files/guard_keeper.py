@@ -274,6 +274,7 @@ class Keeper:
             "since_boot": since_boot,
             "invocation": message["invocation"],
             "database": _stamp(state, "database"),
+            "wal": _stamp(state, "wal"),
             "header": end["database"]["header"],
             "frames": end["database"]["frames"],
             "journal": _journal(state),

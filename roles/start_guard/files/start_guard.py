@@ -150,21 +150,24 @@ def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Do
     """Return a doubt if the database was replaced since the last end, but not its WAL.
 
     As long as a WAL keeps its salts, only a checkpoint changes the database. A checkpoint copies committed frames into
-    the same file.
+    the same file. If the WAL is another file too, a person has put both back.
     """
     frames, header, path = state["frames"], state["header"], state["path"]
     now, before, then = common.stamp(state["database"]), ended.get("database"), ended.get("header") or {}
-    if not now or not before or frames.salts != (ended.get("frames") or {}).get("salts"):
+    wal, had = common.stamp(state["wal"]), ended.get("wal")
+    if not now or not before or not then.get("page_size") or not wal or not had or wal[1] != had[1]:
+        return None
+    if frames.salts != (ended.get("frames") or {}).get("salts"):
         return None
     is_header = all(header.get(name) == value for name, value in then.items() if value is not None)
     if is_header and now[2:] == before[2:]:
-        return None  # unchanged, or moved to another file system together with the WAL
+        return None
     if now[1] != before[1]:
         why = "the database is another file than"
     elif not is_header and header["bytes"] not in frames.headers:
         why = "the database has neither a header from the WAL nor the one that it had"
     # A database that was cut off has fewer pages than its header says. See _short.
-    elif now[2] >= before[2] and not common.contains_a_frame(state):
+    elif now[2] >= before[2] and common.is_same_stamp(wal, had) and not common.contains_a_frame(state):
         why = "the database has changed, but contains no page from the WAL that it had"
     else:
         return None
