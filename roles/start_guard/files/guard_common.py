@@ -26,14 +26,16 @@ from collections import namedtuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing takes 3 ms
-    from typing import Any, Dict, List, Mapping, Optional, Tuple
+    from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 MAGIC = b"SQLite format 3\0"
 HEADER = 32
 FRAME_HEADER = 24
+_DATABASE_HEADER = 100
 _WAL_MAGIC = 0x377F0682  # the least significant bit is set if the checksums use big-endian words
 _VERSION = 3007000
 _MASK = 0xFFFFFFFF
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _SIDE_FILES = (("database", ""), ("wal", "-wal"), ("shm", "-shm"), ("journal", "-journal"))
 # Limits for the number of frames that are read, and for the bytes of pages that are compared with the database.
 _MOST_FRAMES = 1 << 18
@@ -103,8 +105,24 @@ def stamp(found: Optional[Mapping[str, Any]]) -> Optional[List[int]]:
     return [int(found[name]) for name in ("device", "inode", "size", "mtime_ns")] if found else None
 
 
-def examine(database: str, *, compare: bool = False) -> Dict[str, Any]:
-    """Return the state of a database's files. compare: also compare the WAL's pages with the database.
+def is_same_stamp(one: Any, other: Any) -> bool:
+    """Return True if two stamps belong to the same file with the same content, or both are None.
+
+    The number of a device may change at a reboot, so it does not count.
+    """
+    return bool(one[1:] == other[1:] if isinstance(one, list) and isinstance(other, list) else one is other is None)
+
+
+def since_boot() -> int:
+    """Return the time since the boot in nanoseconds. A change of the clock does not affect it."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def examine(database: str, *, compare: bool = False, scan: bool = True) -> Dict[str, Any]:
+    """Return the state of a database's files.
+
+    compare: also compare the WAL's pages with the database. scan: read the frames of the WAL, which takes long if the
+    WAL is large.
 
     Keys: path (links resolved), database, wal, shm and journal (None, or facts about the file), header, frames (the
     content of the WAL), index (the content of the -shm file), problem (code and text, or None), complete. Nothing is
@@ -127,7 +145,7 @@ def examine(database: str, *, compare: bool = False) -> Dict[str, Any]:
                 opened[name] = descriptor
             state["problem"] = state["problem"] or problem
         if state["problem"] is None:
-            _read(state, opened, compare=compare)
+            _read(state, opened, compare=compare, scan=scan)
     except OSError as error:
         state["problem"] = ["unreadable", f"{path} cannot be read: {error.strerror}"]
     finally:
@@ -171,28 +189,35 @@ def _unwritable(path: str) -> Optional[List[str]]:
     return None
 
 
-def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool) -> None:
-    """Add the header, the frames and the index to the state. Raises OSError."""
+def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool, scan: bool) -> None:
+    """Add the header, the frames, the index and the state of the journal. Raises OSError."""
     if "database" in opened:
-        state["header"] = _header(os.pread(opened["database"], 100, 0))
+        state["header"] = _header(os.pread(opened["database"], _DATABASE_HEADER, 0))
     if "shm" in opened:
         state["index"] = _index(os.pread(opened["shm"], 136, 0))
-    if "wal" not in opened:
+    if "journal" in opened:
+        # With journal_mode=PERSIST, SQLite fills the header with zeros after each transaction. A journal without
+        # records changes nothing.
+        begin = os.pread(opened["journal"], 12, 0)
+        state["journal"]["hot"] = len(begin) == 12 and begin[:8] == _JOURNAL_MAGIC and any(begin[8:])
+    if "wal" not in opened or not scan:
         return
     page_size = (state["header"] or {}).get("page_size", 0)
     frames = state["frames"] = _Frames.read(opened["wal"], size=state["wal"]["size"], database_page_size=page_size)
     state["complete"] = frames.complete
     if compare or not frames.header_valid:
-        frames.needed = _needed(frames, opened, page_size=page_size)
+        frames.needed = _needed(frames, opened, page_size=page_size, index=state["index"])
 
 
-def _header(data: bytes) -> Optional[Dict[str, int]]:
+def _header(data: bytes) -> Optional[Dict[str, Any]]:
     """Return the fields of a database header that matter here, or None if it is not a SQLite database.
 
-    If the file ends in the header, the page size is 0. SQLite then reads the whole first page from the WAL.
+    bytes: the whole header in hexadecimal notation. If the file ends in the header, the page size is 0. SQLite then
+    reads the whole first page from the WAL.
     """
-    if len(data) < 100:
-        return {"page_size": 0, "changes": 0, "pages": 0} if data and MAGIC.startswith(data[:16]) else None
+    if len(data) < _DATABASE_HEADER:
+        none = {"page_size": 0, "changes": 0, "pages": 0, "bytes": ""}
+        return none if data and MAGIC.startswith(data[:16]) else None
     if data[:16] != MAGIC:
         return None
     (page_size,) = struct.unpack_from(">H", data, 16)
@@ -202,7 +227,8 @@ def _header(data: bytes) -> Optional[Dict[str, int]]:
     changes, pages = struct.unpack_from(">II", data, 24)
     (valid_for,) = struct.unpack_from(">I", data, 92)
     # The number of pages is valid only if the version that wrote it was also the last one that changed the database.
-    return {"page_size": page_size, "changes": changes, "pages": pages if changes == valid_for else 0}
+    pages = pages if changes == valid_for else 0
+    return {"page_size": page_size, "changes": changes, "pages": pages, "bytes": data.hex()}
 
 
 def _index(data: bytes) -> Optional[Dict[str, Any]]:
@@ -234,9 +260,9 @@ class _Frames:
 
     committed: number of frames up to the last commit. pages: size of the database after that commit. last: the last
     committed frame of each page. first_changes, last_changes: the change counter in the first and in the last committed
-    frame with page 1. foreign: True if the frames do not belong to the header. lost: if the header is damaged, True if
-    frames follow. needed: True if a committed page differs from the database, None if unknown. complete: False if only
-    a part was read.
+    frame with page 1. headers: the database headers in these frames. foreign: True if the frames do not belong to the
+    header. lost: if the header is damaged, True if frames follow. needed: True if a committed page differs from the
+    database, None if unknown. complete: False if only a part was read.
     """
 
     def __init__(self) -> None:
@@ -247,6 +273,7 @@ class _Frames:
         self.last: Dict[int, int] = {}
         self.first_changes: Optional[int] = None
         self.last_changes: Optional[int] = None
+        self.headers: Set[str] = set()
         self.foreign = self.lost = False
         self.needed: Optional[bool] = None
         self.complete = True
@@ -258,7 +285,7 @@ class _Frames:
         data = os.pread(descriptor, HEADER, 0)
         if len(data) < HEADER:
             return frames
-        magic, version, page_size, _sequence, salt1, salt2, sum1, sum2 = struct.unpack(">8I", data)
+        magic, version, page_size, sequence, salt1, salt2, sum1, sum2 = struct.unpack(">8I", data)
         power = 512 <= page_size <= 65536 and page_size & (page_size - 1) == 0
         known = magic & ~1 == _WAL_MAGIC and version == _VERSION
         frames.header_valid = power and known and checksum(data) == (sum1, sum2)
@@ -267,43 +294,63 @@ class _Frames:
         if len(first) < FRAME_HEADER:
             return frames
         of_first = list(struct.unpack_from(">II", first, 8))
+        total = (size - HEADER) // (FRAME_HEADER + frames.page_size)
         if frames.header_valid:
             frames.salts = [salt1, salt2]
             # When SQLite restarts a WAL, it increases the first salt by one. Frames with the previous salt are normal.
             # A part that is filled with zeros was never written.
-            frames.foreign = of_first not in (frames.salts, [0, 0]) and of_first[0] != (salt1 - 1) & _MASK
+            strange = of_first not in (frames.salts, [0, 0]) and of_first[0] != (salt1 - 1) & _MASK
+            # In a WAL that was never restarted, SQLite replaces both salts if no frame is committed.
+            frames.foreign = strange and (sequence != 0 or frames._commits(descriptor, of_first, total=total))
         else:
             frames.salts = of_first
             frames.lost = any(first)
-        frames._scan(descriptor, total=(size - HEADER) // (FRAME_HEADER + frames.page_size))
+        frames._scan(descriptor, total=total)
         return frames
+
+    def _commits(self, descriptor: int, of_first: List[int], *, total: int) -> bool:
+        """Return True if a frame with the salts of the header or of the first frame has a commit mark, or may have."""
+        stride = FRAME_HEADER + self.page_size
+        for index in range(min(total, _MOST_FRAMES)):
+            head = os.pread(descriptor, FRAME_HEADER, HEADER + index * stride)
+            if len(head) < FRAME_HEADER:
+                return False
+            _page, commit, salt1, salt2 = struct.unpack_from(">4I", head)
+            if commit and [salt1, salt2] in (of_first, self.salts):
+                return True
+        return total > _MOST_FRAMES
 
     def _scan(self, descriptor: int, *, total: int) -> None:
         stride = FRAME_HEADER + self.page_size
         pending: Dict[int, int] = {}
-        counters: List[int] = []
+        headers: List[bytes] = []
         salts = tuple(self.salts)
         if total > _MOST_FRAMES:
             total, self.complete = _MOST_FRAMES, False
         for index in range(total):
             at = HEADER + index * stride
-            head = os.pread(descriptor, FRAME_HEADER + 28, at)
-            if len(head) < FRAME_HEADER + 28:
+            head = os.pread(descriptor, FRAME_HEADER, at)
+            if len(head) < FRAME_HEADER:
                 return
             page, commit, salt1, salt2 = struct.unpack_from(">4I", head)
             if (salt1, salt2) != salts or not page:
                 return
             pending[page] = index
             if page == 1:
-                counters.append(struct.unpack_from(">I", head, FRAME_HEADER + 24)[0])
+                header = os.pread(descriptor, _DATABASE_HEADER, at + FRAME_HEADER)
+                if len(header) < _DATABASE_HEADER:
+                    return
+                headers.append(header)
             if commit:
                 self.committed, self.pages = index + 1, commit
                 self.last.update(pending)
                 pending.clear()
-                if counters:
-                    self.first_changes = counters[0] if self.first_changes is None else self.first_changes
-                    self.last_changes = counters[-1]
-                    counters.clear()
+                if headers:
+                    first, last = (struct.unpack_from(">I", each, 24)[0] for each in (headers[0], headers[-1]))
+                    self.first_changes = first if self.first_changes is None else self.first_changes
+                    self.last_changes = last
+                    self.headers.update(each.hex() for each in headers)
+                    headers.clear()
 
     def facts(self) -> Dict[str, Any]:
         """Return the facts for the keeper."""
@@ -311,23 +358,58 @@ class _Frames:
         return {name: getattr(self, name) for name in names}
 
 
-def _needed(frames: _Frames, opened: Mapping[str, int], *, page_size: int) -> Optional[bool]:
-    """Return True if a committed page in the WAL differs from the database, or None if this is unknown."""
+def _needed(
+    frames: _Frames, opened: Mapping[str, int], *, page_size: int, index: Optional[Mapping[str, Any]]
+) -> Optional[bool]:
+    """Return True if a committed page in the WAL differs from the database, or None if this is unknown.
+
+    index: of the last process. It shows how many frames a checkpoint has copied. These frames are compared last.
+    """
     if not frames.last:
         return False
     if frames.page_size != page_size or "database" not in opened:
         return True
+    known = index if index and frames.header_valid and index["salts"] == frames.salts else None
+    copied = known["backfilled"] if known else 0
+    # The index knows the number of frames even if not all of them were read here.
+    complete = frames.complete or bool(known and copied >= known["last_frame"])
     stride, compared = FRAME_HEADER + page_size, 0
-    for page, index in frames.last.items():
+    for number, page in sorted(((number, page) for page, number in frames.last.items()), reverse=True):
         if page > frames.pages:
             continue
         compared += page_size
         if compared > _MOST_COMPARED:
-            return None
-        mine = os.pread(opened["wal"], page_size, HEADER + index * stride + FRAME_HEADER)
+            return False if complete and number < copied else None
+        mine = os.pread(opened["wal"], page_size, HEADER + number * stride + FRAME_HEADER)
         if mine != os.pread(opened["database"], page_size, (page - 1) * page_size):
             return True
-    return None if not frames.complete else False
+    return False if complete else None
+
+
+def contains_a_frame(state: Mapping[str, Any]) -> bool:
+    """Return True if the database contains a page of a committed frame, so a checkpoint has copied it. Raises OSError.
+
+    Any version of the page counts.
+    """
+    frames, found = state["frames"], False
+    flags, stride = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, FRAME_HEADER + frames.page_size
+    database = os.open(state["path"], flags)
+    try:
+        wal = os.open(state["path"] + "-wal", flags)
+        try:
+            for index in range(frames.committed):
+                frame = os.pread(wal, stride, HEADER + index * stride)
+                if len(frame) < stride:
+                    break
+                (page,) = struct.unpack_from(">I", frame)
+                found = frame[FRAME_HEADER:] == os.pread(database, frames.page_size, (page - 1) * frames.page_size)
+                if found:
+                    break
+        finally:
+            os.close(wal)
+    finally:
+        os.close(database)
+    return found
 
 
 def summary(state: Mapping[str, Any]) -> Dict[str, Any]:
@@ -350,22 +432,34 @@ def lacking(state: Mapping[str, Any], *, since_ns: int) -> int:
     return int(max(index["last_frame"] - there, 0))
 
 
+def write_out(data: bytes) -> None:
+    """Write to the standard output. If nobody reads it, do nothing."""
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except OSError:
+        pass
+
+
 def say(text: str, *, priority: int = 4) -> None:
     """Write a line to the journal of the unit. priority: of syslog, 3 is an error and 4 a warning."""
-    line = f"<{priority}>{text}"
+    # A path may contain any bytes.
+    line = text.encode("utf-8", "backslashreplace")
     if "JOURNAL_STREAM" in os.environ:
-        print(line, flush=True)
+        write_out(b"<%d>%s\n" % (priority, line))
         return
     import _socket  # noqa: PLC0415 - only if it is needed
 
-    sender = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+    sender = None
     try:
+        sender = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
         sender.settimeout(0.2)
-        sender.sendto(f"<{24 + priority}>itsm-nexus: {text}".encode(), "/run/systemd/journal/dev-log")
+        sender.sendto(b"<%d>itsm-nexus: %s" % (24 + priority, line), "/run/systemd/journal/dev-log")
     except OSError:
-        print(text, flush=True)
+        write_out(line + b"\n")
     finally:
-        sender.close()
+        if sender is not None:
+            sender.close()
 
 
 def tell(
@@ -379,8 +473,9 @@ def tell(
 
     lengths = {name: len(data) for name, data in (parts or {}).items()}
     head = json.dumps({**message, "parts": lengths}).encode() + b"\n"
-    client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    client = None
     try:
+        client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         client.settimeout(max(wait, 0.5))
         client.connect(config.socket)
         client.sendall(b"".join([head, *(parts or {}).values()]))
@@ -389,4 +484,5 @@ def tell(
     except OSError:
         return False
     finally:
-        client.close()
+        if client is not None:
+            client.close()

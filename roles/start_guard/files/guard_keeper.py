@@ -13,7 +13,7 @@ systemd confirms replaces one that it did not confirm, because the user may have
 Files in STATE_DIR/ends/UNIT/: end-TIME-INVOCATION.json (how a process ended) and refused-TIME/ (the evidence for a
 refusal). STATE_DIR/refusal-UNIT.json: a refusal that is not in the record of an incident yet (see
 plugins/module_utils/_incident/start_refusal.py). The `known` file of the configuration can be read by the service's
-user. It contains no secrets: the size, the inode and the salts of the database's files.
+user. It contains no secrets: the size, the inode and the salts of the database's files, and the database's header.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 # Refusals after which a run must check the database before the service may start.
 OF_DATA = (
     *("missing", "empty", "empty_beside_wal", "not_a_file", "not_a_database", "unreadable", "truncated"),
-    *("wal_damaged", "wal_foreign", "wal_missing", "wal_short"),
+    *("wal_damaged", "wal_foreign", "wal_missing", "wal_short", "journal_missing"),
 )
 
 
@@ -131,9 +131,21 @@ def _frames(state: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
     }
 
 
+def _journal(state: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    found = state.get("journal")
+    return {"size": number(found.get("size")), "hot": found.get("hot") is True} if isinstance(found, dict) else None
+
+
+def _header(state: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    found = state.get("header")
+    if not isinstance(found, dict):
+        return None
+    known: Dict[str, Any] = {field: number(found.get(field)) for field in ("page_size", "pages", "changes")}
+    return {**known, "bytes": text(found.get("bytes"))}
+
+
 def _files(state: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the known facts about the database's files."""
-    header = state.get("header")
     known = {
         name: {field: number(found.get(field)) for field in ("size", "inode", "uid", "gid", "mode", "mtime_ns")}
         for name, found in ((each, state.get(each)) for each in ("database", "wal", "shm", "journal"))
@@ -142,9 +154,7 @@ def _files(state: Mapping[str, Any]) -> Dict[str, Any]:
     return {
         "path": text(state.get("path"), 4096),
         "files": known,
-        "header": {field: number(header.get(field)) for field in ("page_size", "pages", "changes")}
-        if isinstance(header, dict)
-        else None,
+        "header": _header(state),
         "frames": _frames(state),
     }
 
@@ -161,6 +171,12 @@ class Late(BaseException):
 
 def _give_up(*_signal: Any) -> None:
     raise Late
+
+
+def _sent_since_boot(message: Mapping[str, Any]) -> int:
+    """Return when the report was sent, in nanoseconds since the boot. The clock of the host may be set back."""
+    ns, now = number(message.get("since_boot")) or 0, common.since_boot()
+    return ns if now - _LATEST <= ns <= now else now
 
 
 class Keeper:
@@ -221,14 +237,19 @@ class Keeper:
         ended = self.properties.get("SubState", "").startswith(_ENDED)
         return bool(self.properties) and (ended or not self._is_current(message))
 
+    def _is_later(self, saved: Mapping[str, Any], since_boot: int) -> bool:
+        """Return True if a saved start or end is later than the one that was sent at this time since the boot."""
+        return saved.get("boot") == self.boot and since_boot < int(saved.get("since_boot") or 0) <= common.since_boot()
+
     def _start(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
-        before, ns = self.known.get("start") or {}, _sent(message)
+        before, ns, since_boot = self.known.get("start") or {}, _sent(message), _sent_since_boot(message)
         current = self._is_current(message)
         restarts = self.properties.get("NRestarts", "")
         number_now = int(restarts) if restarts.isdecimal() else 0
         start = {
             "at": common.iso(ns),
             "ns": ns,
+            "since_boot": since_boot,
             "invocation": message["invocation"],
             "boot": self.boot,
             # If the unit has been started again since then, its counter is higher now.
@@ -241,7 +262,7 @@ class Keeper:
                 about = common.read_json(ended, limit=1 << 17)
                 if about.get("start") is None:
                     _write(ended, {**about, "start": start})
-        if before.get("boot") == self.boot and int(before.get("ns") or 0) >= ns:
+        if self._is_later(before, since_boot):
             return True  # a later start was saved first
         if before and before.get("boot") != self.boot and self._end_of(str(before.get("invocation"))) is None:
             self._write_end(
@@ -282,18 +303,23 @@ class Keeper:
                 os.unlink(saved)
         if self._is_current(message) and not confirmed:
             return True  # the process may be running, so this end says nothing about the files
-        if int((self.known.get("end") or {}).get("ns") or 0) > ns:
+        since_boot = _sent_since_boot(message)
+        if self._is_later(self.known.get("end") or {}, since_boot):
             return True  # a later end was saved first
-        frames = end["database"]["frames"]
         self.known["end"] = {
             "at": at,
             "ns": ns,
+            "boot": self.boot,
+            "since_boot": since_boot,
             "invocation": message["invocation"],
             "database": _stamp(state, "database"),
+            "wal": _stamp(state, "wal"),
             "header": end["database"]["header"],
-            "frames": frames,
+            "frames": end["database"]["frames"],
+            "journal": _journal(state),
             "lacking": end["lacking"],
         }
+        self._forget_release(state)
         self._note_database(state)
         self._write_known()
         return True
@@ -374,6 +400,14 @@ class Keeper:
         for name in sorted(each for each in os.listdir(self.folder) if each.startswith("refused-"))[:-MOST_REFUSALS]:
             _remove(os.path.join(self.folder, name))
         return folder
+
+    def _forget_release(self, state: Mapping[str, Any]) -> None:
+        """Forget a release of other files. The service has changed the files that were released."""
+        stamps = (self.known.get("released") or {}).get("stamps")
+        known = stamps if isinstance(stamps, dict) else {}
+        names = ("database", "wal")
+        if not all(common.is_same_stamp(_stamp(state, name), known.get(name)) for name in names):
+            self.known.pop("released", None)
 
     def _note_database(self, state: Mapping[str, Any]) -> None:
         """Remember that the database exists. A database that is missing now may have been lost."""

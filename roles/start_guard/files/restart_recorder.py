@@ -155,6 +155,16 @@ def ending(environment: Mapping[str, str]) -> Dict[str, Any]:
     }
 
 
+def start_of(started: Mapping[str, Any]) -> int:
+    """Return when this invocation was started, in nanoseconds since 1970, or 0 if unknown.
+
+    If the clock was set back since then, the time of the start is in the future. The time since the boot is not.
+    """
+    ns, since_boot = int(started.get("ns") or 0), int(started.get("since_boot") or 0)
+    passed = common.since_boot() - since_boot
+    return min(ns, time.time_ns() - passed) if since_boot and passed >= 0 else ns
+
+
 def main(arguments: List[str]) -> int:
     try:
         _record(arguments)
@@ -175,10 +185,11 @@ def _record(arguments: List[str]) -> None:
     state = common.examine(config.database, compare=True)
     invocation = os.environ.get("INVOCATION_ID", "")
     started = known.get("start") or {}
-    began = int(started.get("ns") or 0) if started.get("invocation") == invocation else 0
+    began = start_of(started) if started.get("invocation") == invocation else 0
     message = {
         "kind": "end",
         "ns": time.time_ns(),
+        "since_boot": common.since_boot(),
         "invocation": invocation,
         **ended,
         "memory": memory(),

@@ -5,9 +5,9 @@
 """Usage: run.py start_guard CONFIG [--show]. Decides whether a unit may start on its database.
 
 systemd runs this program before each start of the unit (ExecCondition=), as the service's user. It exits with REFUSED
-(77) if the state of the database is in doubt, and then the unit is not started. Any other exit code starts the unit, so
-a failure of this program never prevents a start. No file of the service is changed. With --show, the decision is
-printed as JSON and nothing is recorded.
+(77) if the state of the database is in doubt, and then the unit is not started. Any other exit code starts the unit. So
+a failure of this program prevents a start only if there is a doubt already, and then it never allows one. No file of
+the service is changed. With --show, the decision is printed as JSON and nothing is recorded.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import guard_common as common
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing takes 3 ms
-    from typing import Any, Dict, List, Mapping, Optional, Tuple
+    from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 REFUSED = 77
-# Maximum duration in seconds. If a disk does not answer, the unit is started.
+# Maximum duration in seconds. If a disk does not answer and there is no doubt yet, the unit is started.
 _DEADLINE = 2.0
 _MOST_EVIDENCE = 8 << 20
 # Maximum number of repeated checks if the files change during a check.
@@ -56,11 +56,27 @@ def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]
     """Return why the unit must not start on these files, or None. known: the last known state, see guard_keeper.py."""
     if state["problem"]:
         return Doubt(*state["problem"])
-    return _lost_database(state, known) or _foreign_wal(state) or _lost_frames(state, known) or _short(state)
+    return (
+        _lost_database(state, known)
+        or _foreign_wal(state, known)
+        or _lost_frames(state, known)
+        or _lost_journal(state, known)
+        or _short(state)
+    )
+
+
+def judge_files(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
+    """Return why the unit must not start, as far as this does not depend on the content of the WAL, or None."""
+    if state["problem"]:
+        return Doubt(*state["problem"])
+    # If the database ends in its header, the first page may be in the WAL.
+    cut = (state["header"] or {"page_size": 1})["page_size"] == 0 and state["database"]["size"] > 1
+    return None if cut else _lost_database(state, known)
 
 
 def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911
     path, database, beside = state["path"], state["database"], (state["wal"] or {}).get("size", 0)
+    journal = state["journal"] or {}
     # SQLite treats a file of one byte as an empty file, and deletes its WAL.
     if database is not None and database["size"] > 1:
         if state["header"] is None:
@@ -73,6 +89,10 @@ def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Option
     if beside:
         code = "missing" if database is None else "empty_beside_wal"
         return Doubt(code, f"{path} {what}, and its WAL has {beside} bytes")
+    if _is_hot(journal):
+        # SQLite deletes the journal of an empty database.
+        code = "missing" if database is None else "empty"
+        return Doubt(code, f"{path} {what}, and its journal has {journal['size']} bytes")
     seen = known.get("database") or {}
     away = _away(path) if database is None else None
     if seen.get("size") and away:
@@ -101,7 +121,7 @@ def _away(path: str, fstab: str = "/etc/fstab") -> Optional[Doubt]:
     return None
 
 
-def _foreign_wal(state: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911 - one return for each rule
+def _foreign_wal(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911 - one return for each rule
     """Return a doubt if SQLite would ignore a WAL that may be needed, or accept one of another database."""
     frames, path = state["frames"], state["path"]
     if frames is None or state["header"] is None:
@@ -123,7 +143,35 @@ def _foreign_wal(state: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911 
     if first is not None and not first - 1 <= here <= last:
         counters = f"the changes {first} to {last}, and the database has change {here}"
         return Doubt("wal_foreign", f"{path}-wal belongs to another database: it contains {counters}")
-    return None
+    return _replaced(state, known.get("end") or {})
+
+
+def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Doubt]:
+    """Return a doubt if the database was replaced since the last end, but not its WAL.
+
+    As long as a WAL keeps its salts, only a checkpoint changes the database. A checkpoint copies committed frames into
+    the same file. If the WAL is another file too, a person has put both back.
+    """
+    frames, header, path = state["frames"], state["header"], state["path"]
+    now, before, then = common.stamp(state["database"]), ended.get("database"), ended.get("header") or {}
+    wal, had = common.stamp(state["wal"]), ended.get("wal")
+    if not now or not before or not then.get("page_size") or not wal or not had or wal[1] != had[1]:
+        return None
+    if frames.salts != (ended.get("frames") or {}).get("salts"):
+        return None
+    is_header = all(header.get(name) == value for name, value in then.items() if value is not None)
+    if is_header and now[2:] == before[2:]:
+        return None
+    if now[1] != before[1]:
+        why = "the database is another file than"
+    elif not is_header and header["bytes"] not in frames.headers:
+        why = "the database has neither a header from the WAL nor the one that it had"
+    # A database that was cut off has fewer pages than its header says. See _short.
+    elif now[2] >= before[2] and common.is_same_stamp(wal, had) and not common.contains_a_frame(state):
+        why = "the database has changed, but contains no page from the WAL that it had"
+    else:
+        return None
+    return Doubt("wal_foreign", f"{path}-wal belongs to another database: {why} when the service ended")
 
 
 def _is_same(state: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
@@ -132,11 +180,11 @@ def _is_same(state: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
     If SQLite shortens a database, it also changes the header.
     """
     now, before = common.stamp(state["database"]), ended.get("database")
-    if not now or not before or now[:2] != before[:2]:
+    if not now or not before or now[1] != before[1]:
         return False
     header, known = state["header"] or {}, ended.get("header") or {}
     cut = now[2] < before[2] and all(header.get(name) == known.get(name) for name in ("changes", "pages"))
-    return now == before or cut or (now[2] < before[2] and not header.get("page_size"))
+    return common.is_same_stamp(now, before) or cut or (now[2] < before[2] and not header.get("page_size"))
 
 
 def _lost_frames(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911
@@ -162,10 +210,29 @@ def _lost_frames(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional
     return None
 
 
+def _is_hot(journal: Mapping[str, Any]) -> bool:
+    """Return True if SQLite must undo an interrupted transaction with this rollback journal."""
+    return bool(journal.get("size") and journal.get("hot"))
+
+
+def _lost_journal(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
+    """Return a doubt if the rollback journal that the database needed when the service ended is missing or shorter."""
+    ended, path = known.get("end") or {}, state["path"]
+    before, now = ended.get("journal") or {}, state["journal"] or {}
+    if not _is_hot(before) or not _is_same(state, ended):
+        return None
+    had = f"it had {before['size']} bytes of an interrupted transaction when the service ended at {ended.get('at')}"
+    if not _is_hot(now):
+        return Doubt("journal_missing", f"{path}-journal is missing or empty, and {had}")
+    if now["size"] < before["size"]:
+        return Doubt("journal_missing", f"{path}-journal has {now['size']} bytes, and {had}")
+    return None
+
+
 def _short(state: Mapping[str, Any]) -> Optional[Doubt]:
     """Return a doubt if pages of the database are neither in its file nor in the WAL."""
     header, frames = state["header"], state["frames"]
-    if header is None or not state["complete"] or (state["journal"] or {}).get("size"):
+    if header is None or not state["complete"] or _is_hot(state["journal"] or {}):
         return None
     size = header["page_size"] or frames.page_size
     there = state["database"]["size"] // size
@@ -195,32 +262,58 @@ def hold_of(unit: str, folders: Any = _DROPIN_FOLDERS) -> Optional[Doubt]:
 
 
 def is_released(doubt: Doubt, state: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    """Return True if a person or a check has released the service in this state, or has accepted this damage."""
+    """Return True if a person or a check has released the service with exactly these files.
+
+    A code that a person has accepted says nothing about later damage, even if it has the same code.
+    """
     if doubt.code in _NOT_RELEASED:
         return False
-    released = known.get("released") or {}
-    accepted = released.get("accepted") or ()
-    return doubt.code in accepted or (bool(released) and released.get("stamps") == stamps(state))
+    released = (known.get("released") or {}).get("stamps")
+    if not isinstance(released, dict):
+        return False
+    same = (name in released and common.is_same_stamp(found, released[name]) for name, found in stamps(state).items())
+    return all(same)
 
 
-def steady(database: str, known: Mapping[str, Any]) -> Tuple[Dict[str, Any], Optional[Doubt]]:
-    """Return the state of the files and the doubt about them.
+def decide(
+    database: str, known: Mapping[str, Any], *, note: Callable[[Optional[Doubt]], None] = lambda _doubt: None
+) -> Tuple[Dict[str, Any], Optional[Doubt]]:
+    """Return the state of the files and the doubt about them. note: is called with each preliminary doubt, or None.
+
+    A lost database is found before the WAL is read, because reading a large WAL may take longer than the deadline.
+    """
+    state, doubt = _steady(database, known, note=note, scan=False)
+    if doubt is None:
+        state, doubt = _steady(database, known, note=note, scan=True)
+    return state, doubt
+
+
+def _steady(
+    database: str, known: Mapping[str, Any], *, note: Callable[[Optional[Doubt]], None], scan: bool
+) -> Tuple[Dict[str, Any], Optional[Doubt]]:
+    """Return the state and the doubt. scan: also judge the content of the WAL.
 
     If another program, such as a backup, changes the files during the read, the facts may not fit together. So a doubt
     counts only if the files did not change.
     """
-    state = common.examine(database)
-    doubt = judge(state, known)
+    state, doubt = _judged(database, known, scan=scan)
     for _again in range(_ATTEMPTS):
-        before = stamps(state)
+        note(doubt)
         if doubt is None:
             break
+        before = stamps(state)
         time.sleep(0.01)
-        state = common.examine(database)
-        doubt = judge(state, known)
+        state, doubt = _judged(database, known, scan=scan)
         if stamps(state) == before:
             break
+    note(doubt)
     return state, doubt
+
+
+def _judged(database: str, known: Mapping[str, Any], *, scan: bool) -> Tuple[Dict[str, Any], Optional[Doubt]]:
+    state = common.examine(database, scan=scan)
+    doubt = judge(state, known) if scan else judge_files(state, known)
+    return state, None if doubt is not None and is_released(doubt, state, known) else doubt
 
 
 def stamps(state: Mapping[str, Any]) -> Dict[str, Any]:
@@ -247,42 +340,62 @@ def evidence(state: Mapping[str, Any]) -> Dict[str, bytes]:
     return kept
 
 
+class Alarm:
+    """The end of this program at its deadline, and the doubt that counts then."""
+
+    def __init__(self, *, show: bool) -> None:
+        self.doubt: Optional[Doubt] = None
+        self.show = show
+
+    def note(self, doubt: Optional[Doubt]) -> None:
+        """Refuse the start at the deadline because of this doubt. Without one, the signal ends the process."""
+        self.doubt = doubt
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if doubt is None else self._refuse)
+
+    def _refuse(self, *_signal: Any) -> None:
+        if not self.show and self.doubt is not None:
+            common.write_out(f"<3>NOT STARTED: {self.doubt.text}\n".encode("utf-8", "backslashreplace"))
+        os._exit(REFUSED)
+
+
 def main(arguments: List[str]) -> int:
     # The default action of this signal ends the process, so the unit is started.
     signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
     begun = time.monotonic()
     config = common.Config.read(arguments[0])
-    show = arguments[1:] == ["--show"]
+    alarm = Alarm(show=arguments[1:] == ["--show"])
     known = common.known_state(config.known, database=config.database)
-    state, doubt = steady(config.database, known)
-    if doubt is not None and is_released(doubt, state, known):
-        doubt = None
-    doubt = doubt or hold_of(config.unit)
-    about: Dict[str, Any] = {
-        "kind": "start" if doubt is None else "refused",
-        "ns": time.time_ns(),
-        "invocation": os.environ.get("INVOCATION_ID", ""),
-        "code": doubt.code if doubt else None,
-        "reason": doubt.text if doubt else None,
-        "state": common.summary(state),
-        "milliseconds": round((time.monotonic() - begun) * 1000, 1),
-    }
-    if show:
-        print(json.dumps(about))
-    elif doubt is None:
-        common.tell(config, about, wait=0)
-    else:
-        # The decision is made. Nothing that happens from now on may start the unit.
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(REFUSED))
-        signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
-        _report(config, doubt, about, state)
-    return REFUSED if doubt is not None else 0
-
-
-def _report(config: common.Config, doubt: Doubt, about: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Report the refusal to the operator and the keeper. An error does not change the decision."""
+    hold = hold_of(config.unit)
+    alarm.note(hold)
     try:
-        common.say(f"NOT STARTED: {doubt.text}. Run {_NEXT.get(doubt.code, _NEXT[''])}", priority=3)
-        common.tell(config, about, evidence(state), wait=1.0)
+        state, doubt = decide(config.database, known, note=lambda found: alarm.note(found or hold))
+        doubt = doubt or hold
+        about: Dict[str, Any] = {
+            "kind": "start" if doubt is None else "refused",
+            "ns": time.time_ns(),
+            "since_boot": common.since_boot(),
+            "invocation": os.environ.get("INVOCATION_ID", ""),
+            "code": doubt.code if doubt else None,
+            "reason": doubt.text if doubt else None,
+            "state": common.summary(state),
+            "milliseconds": round((time.monotonic() - begun) * 1000, 1),
+        }
+        if alarm.show:
+            common.write_out(json.dumps(about).encode() + b"\n")
+        elif doubt is None:
+            common.tell(config, about, wait=0)
+        else:
+            # A report takes longer than the rest of the first deadline.
+            signal.signal(signal.SIGALRM, lambda *_: os._exit(REFUSED))
+            signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
+            common.say(f"NOT STARTED: {doubt.text}. Run {_NEXT.get(doubt.code, _NEXT[''])}", priority=3)
+            common.tell(config, about, evidence(state), wait=1.0)
     except Exception as error:
+        if alarm.doubt is None:
+            raise
         common.say(f"The refusal was not reported: {type(error).__name__}: {error}")
+    finally:
+        # Nothing that happens after a doubt may start the unit, such as an output that nobody reads.
+        if alarm.doubt is not None:
+            os._exit(REFUSED)
+    return 0

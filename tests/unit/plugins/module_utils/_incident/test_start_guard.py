@@ -204,12 +204,13 @@ def test_a_reason_of_the_guard_is_limited_and_has_no_control_characters(installe
     assert refused.reason.isprintable() and refused.reason.startswith("a")
 
 
-def test_a_code_that_a_person_accepted_is_not_refused(installed):
+def test_an_accepted_code_is_refused_again_after_a_change(installed):
     installed.write_bytes(b"no database")
     assert start_guard.verdict("itsm").code == "not_a_database"
     assert start_guard.release("itsm", accepted=["not_a_database"]) is None
-    installed.write_bytes(b"no database, but longer")
     assert start_guard.verdict("itsm") is None
+    installed.write_bytes(b"no database, but longer")
+    assert start_guard.verdict("itsm").code == "not_a_database"
 
 
 def write_end(state, number, *, restarts=0, ago=60.0, **values):
