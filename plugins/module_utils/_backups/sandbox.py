@@ -37,7 +37,7 @@ _PROPERTIES = ("LoadState", "ActiveState", "MainPID")
 NOT_ISOLATED = "itsm-runbook-drill: not isolated: "
 
 # What the program prints if the service writes too much.
-TOO_MUCH = "Error: the drill was stopped, because the service wrote too much to the disk of the scratch folder"
+TOO_MUCH = "Error: the drill was stopped, because the service wrote too much data, or the disk is almost full"
 
 # The program that the unit runs first. Its standard input is the plan (see Plan), as JSON.
 _ENTER = """
@@ -84,12 +84,38 @@ with open("/proc/self/mountinfo", "rb") as stream:
     for fields in (line.split(b" ") for line in stream):
         if fields[3] == b"/" and fields[fields.index(b"-") + 1] == b"proc":
             proc.append(os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1")))
-def free():
+def too_much():
+    # The disk has other users. So look for the files of the service, with its rights, and only then at the free space.
     found = os.statvfs(plan["data"])
-    return found.f_bavail * found.f_frsize
+    if found.f_bavail * found.f_frsize < plan["reserve"]:
+        return True
+    os.setegid(plan["gid"])
+    os.seteuid(plan["uid"])
+    try:
+        used, number, folders = 0, 0, [plan["data"]]
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    used += status.st_blocks * 512
+                    number += 1
+                    if used > plan["most"] or number > plan["most_files"]:
+                        return True
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        return False
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # the service hides its files
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 def ended(status):
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
-at_first = free()
 # The service gets the signal, too. It may need a moment to end.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if library.unshare(NEWPID) != 0:
@@ -100,11 +126,10 @@ if first != 0:
         pid, status = os.waitpid(first, os.WNOHANG)
         if pid != 0:
             os._exit(ended(status))
-        left = free()
-        if left < plan["reserve"] or at_first - left > plan["most"]:
+        if too_much():
             print(plan["too_much"], flush=True)
             os._exit(1)
-        time.sleep(0.05)
+        time.sleep(0.1)
 # When the parent process ends, the kernel kills this one and with it everything in the namespace.
 library.prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 for path in proc:
@@ -139,8 +164,8 @@ class Plan(NamedTuple):
     """What the unit runs. hidden: files that are replaced with an unreadable file. writable: folders that are replaced
     with an empty temporary file system of at most `room` bytes. empty: the unreadable file. read_only: folders in which
     the service must not be able to write. network: the inode of the network in which it must not run. data: the folder
-    that the service can write to. most: the number of bytes by which it may fill the disk there. reserve: the number of
-    bytes that must stay free.
+    that the service can write to. most, most_files: the number of bytes and of files there at which it is stopped.
+    reserve: the number of bytes that must stay free on the disk.
     """
 
     program: str
@@ -157,6 +182,7 @@ class Plan(NamedTuple):
     network: int
     data: str
     most: int
+    most_files: int = 10000
     reserve: int = 32 << 20
     refusal: str = NOT_ISOLATED
     too_much: str = TOO_MUCH

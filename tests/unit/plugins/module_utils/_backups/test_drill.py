@@ -85,6 +85,13 @@ if mode == "reach":
     numbers = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     if len(numbers) > 4 or not os.path.exists("/proc/self/stat"):
         print("saw processes: %s" % numbers, flush=True)
+if mode == "hide":
+    os.mkdir(os.path.dirname(os.environ["DATABASE_PATH"]) + "/hidden", 0)
+    time.sleep(5)
+if mode == "many":
+    for number in range(11000):
+        open("%s/%d" % (os.path.dirname(os.environ["DATABASE_PATH"]), number), "w").close()
+    time.sleep(5)
 if mode == "fill":
     with open(os.path.dirname(os.environ["DATABASE_PATH"]) + "/more", "wb") as more:
         for _number in range(3000):
@@ -335,9 +342,10 @@ def test_a_database_behind_a_link_is_out_of_reach(host: Host) -> None:
     assert what_was_said(host) == ""
 
 
-def test_a_service_that_fills_the_disk_is_stopped(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["fill", "many", "hide"])
+def test_a_service_that_fills_the_disk_is_stopped(host: Host, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drill, "_MARGIN", 1 << 20)
-    host.systemd.environment["MODE"] = "fill"
+    host.systemd.environment["MODE"] = mode
     host.backup("1")
     result = host.drill()
     assert not result["ok"] and host.ids(result) == ["reason.drill.ended"]
