@@ -1160,6 +1160,19 @@ def test_the_index_shows_that_a_large_wal_is_not_needed(config, monkeypatch, che
     assert judged(config) == ("wal_missing" if needed else None)
 
 
+def test_a_part_of_a_wal_that_was_copied_completely_is_refused(config):
+    """SQLite would read old pages from the part of the WAL instead of newer pages from the database."""
+    samples.crashed(config.database)
+    subprocess.run([sys.executable, "-c", CHECKPOINT, config.database, "end"], check=False)
+    assert common.examine(config.database, compare=True)["frames"].needed is False
+    assert keep(config, "start") and end(config)
+    assert judged(config) is None
+    cut(f"{config.database}-wal", 32 + 4120 * 20)
+    assert judged(config) == "wal_short"
+    cut(f"{config.database}-wal", 32)
+    assert judged(config) is None
+
+
 def test_a_large_wal_whose_use_is_unknown_must_not_disappear(config, monkeypatch):
     monkeypatch.setattr(common, "_MOST_COMPARED", 1 << 20)
     samples.closed(config.database)

@@ -196,7 +196,11 @@ def _lost_frames(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional
     at = f"when the service ended at {ended.get('at')}"
     if ended.get("lacking"):
         return Doubt("wal_short", f"{path}-wal already lacked {ended['lacking']} frames of transactions {at}")
-    if not before.get("committed") or before.get("needed") is False:
+    if not before.get("committed"):
+        return None
+    there = frames is not None and frames.header_valid and frames.committed and frames.salts == before.get("salts")
+    # After a complete checkpoint, the WAL may be missing. But the beginning of it would replace newer pages.
+    if before.get("needed") is False and not there:
         return None
     had = f"{before['committed']} frames of transactions {at}"
     if state["wal"] is None:
