@@ -151,12 +151,13 @@ os.chdir(plan["folder"])
 os.execve(plan["program"], plan["argv"], plan["environment"])
 """
 
-# The program that the unit runs last, with all rights of root. Arguments: the lock of the drills, and the scratch
-# folder. While the drill has the lock, it removes the folder itself. This program does it if the drill was killed.
+# The program that the unit runs last, with all rights of root. Arguments: the lock of the drills, the scratch folder,
+# and the folder in it that is a mount point in the unit. While the drill has the lock, it removes the scratch folder
+# itself. This program does it if the drill was killed.
 _LEAVE = (
-    "import fcntl, os, shutil, sys; os.dup2(os.open('/dev/null', os.O_WRONLY), 2);"
+    "import ctypes, fcntl, os, shutil, sys; os.dup2(os.open('/dev/null', os.O_WRONLY), 2);"
     " lock = os.open(sys.argv[1], os.O_RDWR); fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB);"
-    " shutil.rmtree(sys.argv[2], ignore_errors=True)"
+    " ctypes.CDLL(None).umount2(os.fsencode(sys.argv[3]), 2 | 8); shutil.rmtree(sys.argv[2], ignore_errors=True)"
 )
 
 
@@ -228,7 +229,7 @@ def properties(limits: Limits, *, output: str, data: str, folder: str, lock: str
         "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SETUID CAP_SETGID",
         f"ReadWritePaths={data}",
         f"StandardOutput=file:{output}",
-        f'ExecStopPost=-+{python} -I -S -c "{_LEAVE}" "{lock}" "{folder}"',
+        f'ExecStopPost=-+{python} -I -S -c "{_LEAVE}" "{lock}" "{folder}" "{data}"',
         f"MemoryMax={limits.memory}",
         "MemorySwapMax=0",
         "TasksMax=512",

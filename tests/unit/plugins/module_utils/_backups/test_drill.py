@@ -358,7 +358,8 @@ def test_the_unit_removes_the_folder_of_a_killed_drill(host: Host) -> None:
     assert host.drill()["ok"]
     words = shlex.split(host.systemd.wanted["ExecStopPost"])
     assert words[0] == f"-+{sys.executable}"
-    folder = Path(words[-1])
+    folder = Path(words[-2])
+    assert words[-1] == str(folder / "data")
     assert folder.name.startswith(".state-drill-") and not folder.exists()
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "link").symlink_to(host.top / "app")
