@@ -34,7 +34,7 @@ UNIT_TEST_PROCESSES = $$(($$(nproc) * 2))
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
 
 # Integration tests that have more cases in make nightly.
-THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready.py
+THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready.py tests/integration/test_start_guard.py
 
 # Drills that only make nightly runs. Some of them take several minutes. The others resemble another drill, and test
 # code that rarely changes.
