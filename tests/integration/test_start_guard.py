@@ -892,7 +892,8 @@ def test_a_checkpoint_of_another_program_that_was_killed_is_not_refused(config, 
     assert judged(config) is None
 
 
-@pytest.mark.parametrize("how", ["moved", "new files", "in place"])
+# A file system may give the number of the old WAL to the new WAL, but not that of the old database to the new one.
+@pytest.mark.parametrize("how", ["moved", "new files", "in place", "database is new", "wal is new"])
 @pytest.mark.parametrize("damage", [None, 0, 60, 4096 * 3])
 def test_files_that_were_put_back_together_are_not_refused(config, tmp_path, how, damage):
     samples.crashed(config.database)
@@ -906,11 +907,25 @@ def test_files_that_were_put_back_together_are_not_refused(config, tmp_path, how
     for suffix in ("", "-wal"):
         if how == "moved":
             os.replace(copy + suffix, config.database + suffix)
-            continue
-        if how == "new files":
-            os.unlink(config.database + suffix)
-        shutil.copyfile(copy + suffix, config.database + suffix)
+        elif how == {"": "database is new", "-wal": "wal is new"}[suffix]:
+            shutil.copyfile(copy + suffix, f"{config.database}.new")
+            os.replace(f"{config.database}.new", config.database + suffix)
+        else:
+            if how == "new files":
+                os.unlink(config.database + suffix)
+            shutil.copyfile(copy + suffix, config.database + suffix)
     assert judged(config) is None
+
+
+@pytest.mark.parametrize("left", [2, 5])
+def test_a_backup_beside_a_part_of_the_old_wal_is_refused(config, tmp_path, left):
+    backup = str(tmp_path / "backup.db")
+    arguments = [sys.executable, "-c", BACKED_UP, config.database, backup, "same size"]
+    subprocess.run(arguments, check=False, capture_output=True)
+    assert keep(config, "start") and end(config)
+    os.replace(backup, config.database)
+    cut(f"{config.database}-wal", os.path.getsize(f"{config.database}-wal") - left * (4096 + 24))
+    assert judged(config) == "wal_foreign"
 
 
 def test_a_backup_that_replaces_the_database_after_a_power_failure_is_refused(config, tmp_path):

@@ -150,7 +150,8 @@ def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Do
     """Return a doubt if the database was replaced since the last end, but not its WAL.
 
     As long as a WAL keeps its salts, only a checkpoint changes the database. A checkpoint copies committed frames into
-    the same file. If the WAL is another file too, a person has put both back.
+    the same file. If the WAL is another file too, a person has put both back. The new WAL may have the inode number of
+    the old one. But then it was written after the end, it is complete, and the database has the header that it had.
     """
     frames, header, path = state["frames"], state["header"], state["path"]
     now, before, then = common.stamp(state["database"]), ended.get("database"), ended.get("header") or {}
@@ -162,7 +163,10 @@ def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Do
     is_header = all(header.get(name) == value for name, value in then.items() if value is not None)
     if is_header and now[2:] == before[2:]:
         return None
+    complete = (frames.committed or 0) >= ((ended.get("frames") or {}).get("committed") or 0)
     if now[1] != before[1]:
+        if is_header and complete and not common.is_same_stamp(wal, had):
+            return None
         why = "the database is another file than"
     elif not is_header and header["bytes"] not in frames.headers:
         why = "the database has neither a header from the WAL nor the one that it had"
