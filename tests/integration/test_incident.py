@@ -20,6 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window, record_update
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 
 from .conftest import Run, Service
 
@@ -195,7 +196,8 @@ def test_a_run_interrupted_in_its_stability_check_recorded_the_end_of_the_outage
     end = " ".join(run.screen[run.screen.index("HEALTHY: ") :].split())
     held = host_lease.Seat(state_dir=str(service.state)).holder()
     assert held and held["run"] == left["runs"][0]
-    for words in (f"incident {left['id']} is still open", held["run"], f"after {held['until']}"):
+    until = catalogue.of("en").utc(held["until"])
+    for words in (f"incident {left['id']} is still open", held["run"], f"after {until}"):
         assert words in end
     assert json.loads((service.state / "incident.json").read_text(encoding="utf-8"))["runs"] == left["runs"]
 
